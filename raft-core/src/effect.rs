@@ -1,0 +1,342 @@
+//! What comes out, and in which order a host may execute it: in almost any.
+//!
+//! Only [`Effect::Persist`] (by `seq`) and [`Effect::Apply`] / [`Effect::RestoreState`] (by index)
+//! are ordered among themselves. Everything else may be executed at once, late, in any order; a
+//! `Send` may also be lost or happen twice. No host can break safety by ordering, because the core
+//! withholds every output that depends on durability until [`crate::Body::Persisted`] covers it.
+
+use alloc::sync::Arc;
+use core::fmt;
+
+use bytes::Bytes;
+
+use crate::durable::{PersistBatch, SnapshotMeta};
+use crate::entry::Entries;
+use crate::membership::Membership;
+use crate::message::{ChunkRequest, Envelope, RpcKind};
+use crate::types::{
+    Chain, EntryId, Epoch, Incarnation, Index, Member, PersistSeq, Session, Span, Term, Ticket,
+};
+
+/// One thing that the host must do.
+///
+/// Exhaustive on purpose: a host that does not know an effect must not compile.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// Write this batch, after the ones before it; answer `Persisted` once it is durable, or
+    /// `PersistFailed`. Several may be written and synced together.
+    Persist(PersistBatch),
+    /// Send this message; it may be lost.
+    Send(Envelope),
+    /// Apply these committed entries, in order; answer `Applied`. They are durable here.
+    Apply {
+        /// Consecutive entries that follow the last ones handed out.
+        entries: Entries,
+    },
+    /// Replace the state machine by this snapshot, which is durable here; answer `Applied` with
+    /// its index.
+    RestoreState {
+        /// The snapshot.
+        snapshot: Arc<SnapshotMeta>,
+    },
+    /// The one answer to a proposal, or a refused read.
+    Outcome {
+        /// The request.
+        ticket: Ticket,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// The one answer to a read: once the state machine has applied through `index`, its state
+    /// answers the read linearizably.
+    ReadReady {
+        /// The request.
+        ticket: Ticket,
+        /// The read index (thesis §6.4).
+        index: Index,
+    },
+    /// Read a part of a durable snapshot; answer `ChunkRead`.
+    ReadChunk(ChunkRequest),
+    /// Keep a part of a snapshot that a leader sends; answer `ChunkStaged`. A chunk at offset 0
+    /// discards whatever was staged before. Staged bytes need not be durable before `install`.
+    StageChunk {
+        /// What the snapshot covers.
+        snapshot: Arc<SnapshotMeta>,
+        /// Where the bytes belong; what lies before is staged.
+        offset: u64,
+        /// The bytes.
+        data: Bytes,
+        /// Whether the snapshot ends with them.
+        done: bool,
+    },
+    /// Something that a person may want to know. A host may ignore it.
+    Observe(Observation),
+}
+
+/// How a ticket ended. Every ticket ends exactly once, unless the process dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The command is committed.
+    Committed {
+        /// The term of its entry.
+        term: Term,
+        /// The index of its entry.
+        index: Index,
+    },
+    /// The request was not accepted: nothing was appended.
+    Refused(Rejection),
+    /// Certainly not committed: another entry is, at its index.
+    Superseded,
+    /// The part of the log that would tell is gone; it may be committed or not.
+    Unknown,
+}
+
+/// Why a client's request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// This node does not lead, or ceased to before the read was confirmed.
+    NotLeader {
+        /// The leader that it knows.
+        hint: Option<Member>,
+    },
+    /// A limit on requests or uncommitted bytes is reached; try again later.
+    Busy,
+    /// The command is larger than `command_bytes_max`.
+    TooLarge,
+    /// The node has halted.
+    Halted,
+}
+
+/// What a host may want to log, count or show.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Observation {
+    /// The role has changed.
+    RoleChanged {
+        /// The new role.
+        role: RoleName,
+        /// The term.
+        term: Term,
+    },
+    /// The leader that this node knows has changed.
+    LeaderChanged {
+        /// The new one.
+        leader: Option<Member>,
+        /// The term.
+        term: Term,
+    },
+    /// The membership in force has changed.
+    MembershipChanged {
+        /// The new one.
+        membership: Membership,
+    },
+    /// An input was refused.
+    Refused {
+        /// The peer that sent it, if a peer did.
+        from: Option<Member>,
+        /// The kind of message, if a peer sent it.
+        kind: Option<RpcKind>,
+        /// Why.
+        reason: Refused,
+    },
+    /// The protocol's assumptions are broken: somebody must look.
+    Violation(Violation),
+    /// The node has halted until it is recovered.
+    Halted {
+        /// Why.
+        reason: HaltReason,
+    },
+}
+
+/// The name of a role (§5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RoleName {
+    /// Passive: answers candidates and leaders.
+    Follower,
+    /// Asks whether it could win an election.
+    PreCandidate,
+    /// Asks for votes.
+    Candidate,
+    /// Leads its term.
+    Leader,
+    /// Does nothing until it is recovered.
+    Halted,
+}
+
+/// Why an input was refused. Nothing has changed because of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refused {
+    /// It belongs to another cluster or group.
+    OtherGroup,
+    /// It is addressed to another node, or to another lineage of this one.
+    NotForMe,
+    /// It claims to come from this node.
+    FromMyself,
+    /// A number in it is at or above [`crate::LIMIT`].
+    OutOfBounds,
+    /// It has too many entries or bytes.
+    Oversized,
+    /// Its entries do not follow `prev`, or their terms fall.
+    NotConsecutive,
+    /// The chain of its entries does not start at `prev`'s.
+    BrokenChain,
+    /// Its membership is not one.
+    InvalidMembership,
+    /// It comes from a lower cluster epoch.
+    StaleEpoch {
+        /// The epoch here.
+        mine: Epoch,
+        /// The epoch there.
+        theirs: Epoch,
+    },
+    /// It was sent in an earlier term.
+    StaleTerm {
+        /// The term here.
+        mine: Term,
+        /// The term there.
+        theirs: Term,
+    },
+    /// It was sent by an earlier incarnation of the peer.
+    StaleIncarnation {
+        /// The newest incarnation known.
+        known: Incarnation,
+        /// The incarnation of the message.
+        theirs: Incarnation,
+    },
+    /// It answers an earlier stream of appends.
+    StaleSession {
+        /// The present session.
+        mine: Session,
+        /// The echoed one.
+        theirs: Session,
+    },
+    /// A candidate was ignored because a leader is known to be alive (thesis §4.2.3).
+    StickyLeader {
+        /// For how long it will be.
+        left: Span,
+    },
+    /// A candidate's log is not as up to date as the one here (§5.4.1).
+    LogBehind {
+        /// The last entry here.
+        mine: EntryId,
+        /// The last entry there.
+        theirs: EntryId,
+    },
+    /// The vote of this term is given.
+    AlreadyVoted {
+        /// Who has it.
+        candidate: Member,
+    },
+    /// The answer does not belong to anything that was asked here, in this role.
+    Unasked,
+    /// It claims what cannot be: a match beyond the leader's log, a commit beyond the sender's
+    /// claims, two leaders of one term.
+    Impossible,
+    /// `Persisted` names a batch that was never issued.
+    UnknownPersist {
+        /// The batch.
+        seq: PersistSeq,
+    },
+    /// `Applied` names an index that was not handed out.
+    UnknownApplied {
+        /// The index.
+        through: Index,
+    },
+    /// The snapshot is not one that this node described, or is not newer than the one it has.
+    UnknownSnapshot {
+        /// Its last entry.
+        snapshot: EntryId,
+    },
+    /// The node has no members, or is no voter: it cannot campaign.
+    NotAVoter,
+    /// The node has halted.
+    Halted,
+}
+
+/// Evidence that an assumption of the protocol is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Violation {
+    /// Two entries have one index and term but different chains: a term had two leaders, or
+    /// memory or a disk has lied.
+    ChainMismatch {
+        /// The position.
+        index: Index,
+        /// The chain here.
+        mine: Chain,
+        /// The chain there.
+        theirs: Chain,
+    },
+    /// A leader wants to replace an entry that is committed here.
+    CommittedConflict {
+        /// The position.
+        index: Index,
+        /// The commit index here.
+        commit: Index,
+    },
+    /// A peer reports one of the above about this leader's log.
+    PeerDiverged {
+        /// The peer; nothing is replicated to it any more.
+        peer: Member,
+        /// The position.
+        index: Index,
+    },
+    /// Two nodes claim to lead one term.
+    TwoLeaders {
+        /// The term.
+        term: Term,
+        /// The leader known here.
+        known: Member,
+        /// The other one.
+        other: Member,
+    },
+}
+
+/// Why a node has halted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HaltReason {
+    /// The host reported that a write or a sync failed.
+    PersistFailed,
+    /// A message carried a higher cluster epoch: this node was left behind.
+    LeftBehind {
+        /// The higher epoch.
+        epoch: Epoch,
+    },
+}
+
+impl fmt::Display for RoleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Follower => "follower",
+            Self::PreCandidate => "pre-candidate",
+            Self::Candidate => "candidate",
+            Self::Leader => "leader",
+            Self::Halted => "halted",
+        })
+    }
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Persist(batch) => write!(f, "{batch}"),
+            Self::Send(envelope) => write!(f, "send {envelope}"),
+            Self::Apply { entries } => write!(f, "apply {entries}"),
+            Self::RestoreState { snapshot } => write!(f, "restore {snapshot}"),
+            Self::Outcome { ticket, outcome } => write!(f, "outcome {ticket} {outcome:?}"),
+            Self::ReadReady { ticket, index } => write!(f, "read {ticket} ready at {index}"),
+            Self::ReadChunk(request) => {
+                write!(f, "read chunk {}+{}", request.snapshot, request.offset)
+            }
+            Self::StageChunk { snapshot, offset, data, done } => write!(
+                f,
+                "stage chunk {} {offset}+{}{}",
+                snapshot.last,
+                data.len(),
+                if *done { " done" } else { "" }
+            ),
+            Self::Observe(observation) => write!(f, "observe {observation:?}"),
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Entries of the log (§5.3) and the chain that ties each to all before it.
+//!
+//! Every entry carries `chain = h(previous chain, term, index, kind, length, h(payload))`, with
+//! XXH3-64 over little-endian words. It is computed once, where the entry is proposed, and checked
+//! wherever entries come back from a wire or a disk: equal chains mean equal histories, so the Log
+//! Matching Property (§5.3) is checked at run time instead of being assumed. A membership is
+//! hashed field by field, so the chain depends on no codec.
+//!
+//! [`Entries`] is the currency: log, disk, network and state machine share slices of one
+//! allocation. It can only be built by the constructor that computes the chain.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::hash::{Hash, Hasher};
+use core::ops::Deref;
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::membership::Membership;
+use crate::types::{Chain, EntryId, Index, Term};
+
+/// What an entry says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Payload {
+    /// The entry by which a new leader learns what is committed (§8).
+    Noop,
+    /// A command for the state machine, opaque here.
+    Command(Bytes),
+    /// A membership, in force from the moment it is appended (thesis §4.1).
+    Membership(Arc<Membership>),
+}
+
+impl Payload {
+    /// The bytes that count against the limits of the configuration.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Noop => 0,
+            Self::Command(command) => command.len(),
+            Self::Membership(membership) => 16 * membership_members(membership),
+        }
+    }
+
+    /// Whether it weighs nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn kind(&self) -> u64 {
+        match self {
+            Self::Noop => 0,
+            Self::Command(_) => 1,
+            Self::Membership(_) => 2,
+        }
+    }
+
+    fn digest(&self) -> u64 {
+        match self {
+            Self::Noop => 0,
+            Self::Command(command) => xxh3_64(command),
+            Self::Membership(membership) => membership_digest(membership),
+        }
+    }
+}
+
+/// One entry of the log. Built by [`Entries`] alone, so its chain is right.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Entry {
+    id: EntryId,
+    payload: Payload,
+}
+
+impl Entry {
+    /// Where it stands.
+    #[must_use]
+    pub fn index(&self) -> Index {
+        self.id.index
+    }
+
+    /// The term of the leader that created it.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.id.term
+    }
+
+    /// The checksum of the log through it.
+    #[must_use]
+    pub fn chain(&self) -> Chain {
+        self.id.chain
+    }
+
+    /// Index, term and chain.
+    #[must_use]
+    pub fn id(&self) -> EntryId {
+        self.id
+    }
+
+    /// What it says.
+    #[must_use]
+    pub fn payload(&self) -> &Payload {
+        &self.payload
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.payload {
+            Payload::Noop => write!(f, "{}noop", self.id),
+            Payload::Command(command) => write!(f, "{}[{}B]", self.id, command.len()),
+            Payload::Membership(membership) => write!(f, "{}<{membership}>", self.id),
+        }
+    }
+}
+
+/// An immutable run of consecutive entries: one shared allocation and a range; no allocation when
+/// it is empty. Cloning and slicing copy no entry.
+///
+/// Dereferences to `[Entry]`. Two runs are equal when their entries are.
+#[derive(Clone, Default)]
+pub struct Entries {
+    run: Option<Arc<[Entry]>>,
+    start: u32,
+    end: u32,
+    /// The chain before the allocation's first entry.
+    before: Chain,
+}
+
+impl Entries {
+    /// A run of no entries.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self { run: None, start: 0, end: 0, before: Chain(0) }
+    }
+
+    /// The entries that follow `before`, each given by its term and payload.
+    ///
+    /// This is the only constructor: it numbers the entries and computes their chains.
+    ///
+    /// # Panics
+    /// If there are 2^32 items or more; every caller bounds a run far below.
+    #[must_use]
+    pub fn after(before: EntryId, items: impl IntoIterator<Item = (Term, Payload)>) -> Self {
+        let mut last = before;
+        let run: Arc<[Entry]> = items
+            .into_iter()
+            .map(|(term, payload)| {
+                let index = last.index.next();
+                let chain = chain_after(last.chain, term, index, &payload);
+                last = EntryId { index, term, chain };
+                Entry { id: last, payload }
+            })
+            .collect();
+        if run.is_empty() {
+            return Self::empty();
+        }
+        let end = u32::try_from(run.len()).expect("a run is bounded far below 2^32 entries");
+        Self { run: Some(run), start: 0, end, before: before.chain }
+    }
+
+    /// One run with the entries of several that follow each other; copies entries, not payloads.
+    ///
+    /// # Panics
+    /// If a run does not follow its predecessor.
+    #[must_use]
+    pub fn concat(runs: &[Self]) -> Self {
+        let mut entries: Vec<Entry> = Vec::with_capacity(runs.iter().map(|run| run.len()).sum());
+        let mut before = Chain(0);
+        for run in runs.iter().filter(|run| !run.is_empty()) {
+            match entries.last() {
+                None => before = run.chain_before(),
+                Some(last) => {
+                    assert!(last.chain() == run.chain_before(), "runs follow each other");
+                }
+            }
+            entries.extend_from_slice(run);
+        }
+        if entries.is_empty() {
+            return Self::empty();
+        }
+        let end = u32::try_from(entries.len()).expect("a run is bounded far below 2^32 entries");
+        Self { run: Some(Arc::from(entries)), start: 0, end, before }
+    }
+
+    /// The entries with `from <= index < to`; what lies outside of the run is left out.
+    #[must_use]
+    pub fn slice(&self, from: Index, to: Index) -> Self {
+        let Some(first) = self.first() else { return Self::empty() };
+        let offset = |index: Index| {
+            let steps = index.0.saturating_sub(first.index().0);
+            u32::try_from(steps)
+                .map_or(self.end, |steps| self.end.min(self.start.saturating_add(steps)))
+        };
+        let (start, end) = (offset(from), offset(to));
+        if start >= end {
+            return Self::empty();
+        }
+        Self { run: self.run.clone(), start, end, before: self.before }
+    }
+
+    /// The chain before the first entry; meaningless for an empty run.
+    #[must_use]
+    pub fn chain_before(&self) -> Chain {
+        match &self.run {
+            Some(run) if self.start > 0 => run[self.start as usize - 1].chain(),
+            Some(_) | None => self.before,
+        }
+    }
+
+    /// The payload bytes of all entries.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.iter().map(|entry| entry.payload().len()).sum()
+    }
+}
+
+impl Deref for Entries {
+    type Target = [Entry];
+
+    fn deref(&self) -> &[Entry] {
+        match &self.run {
+            Some(run) => &run[self.start as usize..self.end as usize],
+            None => &[],
+        }
+    }
+}
+
+impl PartialEq for Entries {
+    fn eq(&self, other: &Self) -> bool {
+        self[..] == other[..]
+    }
+}
+
+impl Eq for Entries {}
+
+impl Hash for Entries {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self[..].hash(state);
+    }
+}
+
+impl fmt::Debug for Entries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl fmt::Display for Entries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.first(), self.last()) {
+            (Some(first), Some(last)) if first == last => write!(f, "{first}"),
+            (Some(first), Some(last)) => write!(f, "{}..{}", first.id(), last.id()),
+            (None, _) | (_, None) => f.write_str("none"),
+        }
+    }
+}
+
+/// The chain of an entry, given the chain before it.
+#[must_use]
+pub fn chain_after(before: Chain, term: Term, index: Index, payload: &Payload) -> Chain {
+    let length = payload.len() as u64;
+    Chain(hash_words(&[before.0, term.0, index.0, payload.kind(), length, payload.digest()]))
+}
+
+/// The chain at index 0: the founders' membership, so that nodes founded apart never match.
+#[must_use]
+pub fn genesis_chain(founders: &Membership) -> Chain {
+    Chain(hash_words(&[u64::from_le_bytes(*b"genesis0"), membership_digest(founders)]))
+}
+
+fn membership_digest(membership: &Membership) -> u64 {
+    let lists = [
+        membership.incoming(),
+        membership.outgoing(),
+        membership.learners(),
+        membership.learners_next(),
+    ];
+    let mut words = Vec::with_capacity(5 + 2 * membership_members(membership));
+    words.push(u64::from(membership.auto_leave()));
+    for list in lists {
+        words.push(list.len() as u64);
+        words.extend(list.iter().flat_map(|member| [member.id.0, member.lineage.0]));
+    }
+    hash_words(&words)
+}
+
+fn membership_members(membership: &Membership) -> usize {
+    membership.incoming().len()
+        + membership.outgoing().len()
+        + membership.learners().len()
+        + membership.learners_next().len()
+}
+
+fn hash_words(words: &[u64]) -> u64 {
+    let mut buffer = [0u8; 6 * 8];
+    if words.len() <= 6 {
+        for (bytes, word) in buffer.chunks_exact_mut(8).zip(words) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        return xxh3_64(&buffer[..words.len() * 8]);
+    }
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    xxh3_64(&bytes)
+}

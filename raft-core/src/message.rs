@@ -1,0 +1,350 @@
+//! What comes in: peer messages (Figures 2 and 13, thesis §9.6), client requests, completions.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use bytes::Bytes;
+
+use crate::durable::SnapshotMeta;
+use crate::entry::Entries;
+use crate::types::{
+    ClusterId, EntryId, Epoch, GroupId, Incarnation, Index, Member, PersistSeq, Round, Session,
+    Term, Ticket, Time,
+};
+
+/// One input of [`crate::Raft::step`], with the host's clock read after the input arrived.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Message {
+    /// The host's monotonic clock; the core takes the later of this and the last one.
+    pub now: Time,
+    /// What happened.
+    pub body: Body,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Body {
+    /// A deadline has passed. Timers fire on this alone.
+    Tick,
+    /// A peer's message arrived.
+    Peer(Envelope),
+    /// The transport lost its connection to a peer: what was in flight may be gone.
+    PeerUnreachable {
+        /// The peer.
+        peer: Member,
+    },
+    /// A client asks for a command to be appended.
+    Propose {
+        /// Named by the one `Outcome` that answers.
+        ticket: Ticket,
+        /// Opaque bytes for the state machine.
+        command: Bytes,
+    },
+    /// Several commands at once, in order; each is answered by itself.
+    ProposeBatch {
+        /// Tickets and commands.
+        proposals: Vec<(Ticket, Bytes)>,
+    },
+    /// A client asks for an index at which a read is linearizable.
+    Read {
+        /// Named by the one `ReadReady` or `Outcome` that answers.
+        ticket: Ticket,
+        /// How the leader proves that it still leads.
+        mode: ReadMode,
+    },
+    /// An operator asks this node to campaign now, as if its election timer had fired.
+    Campaign,
+    /// All batches through `seq` are durable (cumulative).
+    Persisted {
+        /// The last durable batch.
+        seq: PersistSeq,
+    },
+    /// A write or a sync failed: what the disk holds is unknown until the node is recovered.
+    PersistFailed,
+    /// The state machine has applied all entries through this index.
+    Applied {
+        /// The last applied index.
+        through: Index,
+    },
+    /// The host has made a snapshot of its state machine, wholly durable, that
+    /// [`crate::Raft::snapshot_at`] described.
+    SnapshotTaken {
+        /// What that described.
+        snapshot: Arc<SnapshotMeta>,
+    },
+    /// The answer to `ReadChunk`.
+    ChunkRead {
+        /// What was asked for.
+        request: ChunkRequest,
+        /// The bytes, or `None` if the snapshot is not there any more.
+        chunk: Option<Chunk>,
+    },
+    /// The answer to `StageChunk`.
+    ChunkStaged {
+        /// The snapshot.
+        snapshot: EntryId,
+        /// How many of its bytes are staged now, from its beginning.
+        staged: u64,
+    },
+}
+
+/// How a read proves that no other leader can have committed anything newer (thesis §6.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReadMode {
+    /// A round of heartbeats confirms the leadership.
+    ReadIndex,
+}
+
+/// Part of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Chunk {
+    /// The bytes at the offset that was asked for.
+    pub data: Bytes,
+    /// Whether the snapshot ends with them.
+    pub done: bool,
+}
+
+/// Which part of which snapshot a leader wants to send to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ChunkRequest {
+    /// The peer that will receive it.
+    pub to: Member,
+    /// The session in which it was asked for; an answer from an older one is dropped.
+    pub session: Session,
+    /// The snapshot.
+    pub snapshot: EntryId,
+    /// The first byte.
+    pub offset: u64,
+    /// The most bytes.
+    pub bytes_max: usize,
+}
+
+/// A message between two members of a group. The type that leaves as `Effect::Send` is the one
+/// that arrives as `Body::Peer`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Envelope {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The group.
+    pub group: GroupId,
+    /// The sender, with its lineage.
+    pub from: Member,
+    /// The receiver, with the lineage that the sender's membership names.
+    pub to: Member,
+    /// The sender's cluster epoch.
+    pub epoch: Epoch,
+    /// The sender's incarnation.
+    pub incarnation: Incarnation,
+    /// The sender's current term.
+    pub term: Term,
+    /// The message.
+    pub rpc: Rpc,
+}
+
+/// The messages of the protocol, in the order of the paper.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Rpc {
+    /// Asks whether an election in the next term could be won (thesis §9.6). Changes nothing at
+    /// the receiver but the term rule, for the envelope names the sender's present term.
+    RequestPreVote {
+        /// The last entry of the sender's log.
+        last: EntryId,
+    },
+    /// The answer to `RequestPreVote`.
+    RequestPreVoteResponse {
+        /// Whether the receiver would vote for the sender.
+        granted: bool,
+    },
+    /// Asks for a vote in the envelope's term (§5.2).
+    RequestVote {
+        /// The last entry of the sender's log (§5.4.1).
+        last: EntryId,
+    },
+    /// The answer to `RequestVote`.
+    RequestVoteResponse {
+        /// Whether the vote is given; it is durable by then.
+        granted: bool,
+    },
+    /// Replicates entries (§5.3); without entries, it probes or carries the commit index.
+    AppendEntries {
+        /// The stream that it belongs to.
+        session: Session,
+        /// The newest read round; receiving this confirms it.
+        round: Round,
+        /// The entry before the first one.
+        prev: EntryId,
+        /// The entries.
+        entries: Entries,
+        /// The leader's commit index.
+        commit: Index,
+    },
+    /// The answer to `AppendEntries`, and to a snapshot that is installed or not needed.
+    AppendEntriesResponse {
+        /// The echoed session.
+        session: Session,
+        /// The highest read round that the receiver has confirmed in this term.
+        round: Round,
+        /// What became of it.
+        result: AppendResult,
+    },
+    /// A leader's sign of life to a silent group.
+    Heartbeat {
+        /// The stream of appends to this peer, whose match bounds the commit index here.
+        session: Session,
+        /// The newest read round.
+        round: Round,
+        /// The commit index, as far as the leader knows that the peer's log matches.
+        commit: Index,
+    },
+    /// The answer to `Heartbeat`; also tells a deposed leader the newer term.
+    HeartbeatResponse {
+        /// The echoed session.
+        session: Session,
+        /// The echoed round.
+        round: Round,
+    },
+    /// A part of the leader's snapshot (§7).
+    InstallSnapshot {
+        /// The stream that it belongs to.
+        session: Session,
+        /// The newest read round.
+        round: Round,
+        /// What the snapshot covers.
+        snapshot: Arc<SnapshotMeta>,
+        /// Where in the snapshot the bytes belong.
+        offset: u64,
+        /// The bytes.
+        data: Bytes,
+        /// Whether the snapshot ends with them.
+        done: bool,
+    },
+    /// How much of a snapshot the receiver has staged.
+    InstallSnapshotResponse {
+        /// The echoed session.
+        session: Session,
+        /// The echoed round.
+        round: Round,
+        /// The last entry of the snapshot.
+        snapshot: EntryId,
+        /// How many bytes are staged, from its beginning.
+        staged: u64,
+    },
+}
+
+/// What became of an AppendEntries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AppendResult {
+    /// The receiver's log equals the leader's through this index, durably.
+    Matched {
+        /// The last durable index known to match.
+        index: Index,
+    },
+    /// The entry before the first one is missing or differs.
+    Conflict {
+        /// The index of `prev` in the refused message.
+        rejected: Index,
+        /// The last index at which the receiver's log may match, and the term it has there.
+        hint: Index,
+        /// The term at `hint`.
+        hint_term: Term,
+    },
+    /// Two histories with one identity, or a conflict with what is committed: replication to this
+    /// peer must stop, and a person must look.
+    Diverged {
+        /// Where the histories part.
+        index: Index,
+    },
+}
+
+/// A peer message's kind; what the durability gate keeps at most one of, per peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RpcKind {
+    /// [`Rpc::RequestPreVote`].
+    RequestPreVote,
+    /// [`Rpc::RequestPreVoteResponse`].
+    RequestPreVoteResponse,
+    /// [`Rpc::RequestVote`].
+    RequestVote,
+    /// [`Rpc::RequestVoteResponse`].
+    RequestVoteResponse,
+    /// [`Rpc::AppendEntries`].
+    AppendEntries,
+    /// [`Rpc::AppendEntriesResponse`].
+    AppendEntriesResponse,
+    /// [`Rpc::Heartbeat`].
+    Heartbeat,
+    /// [`Rpc::HeartbeatResponse`].
+    HeartbeatResponse,
+    /// [`Rpc::InstallSnapshot`].
+    InstallSnapshot,
+    /// [`Rpc::InstallSnapshotResponse`].
+    InstallSnapshotResponse,
+}
+
+impl Rpc {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> RpcKind {
+        match self {
+            Self::RequestPreVote { .. } => RpcKind::RequestPreVote,
+            Self::RequestPreVoteResponse { .. } => RpcKind::RequestPreVoteResponse,
+            Self::RequestVote { .. } => RpcKind::RequestVote,
+            Self::RequestVoteResponse { .. } => RpcKind::RequestVoteResponse,
+            Self::AppendEntries { .. } => RpcKind::AppendEntries,
+            Self::AppendEntriesResponse { .. } => RpcKind::AppendEntriesResponse,
+            Self::Heartbeat { .. } => RpcKind::Heartbeat,
+            Self::HeartbeatResponse { .. } => RpcKind::HeartbeatResponse,
+            Self::InstallSnapshot { .. } => RpcKind::InstallSnapshot,
+            Self::InstallSnapshotResponse { .. } => RpcKind::InstallSnapshotResponse,
+        }
+    }
+
+    /// Whether only a leader of the envelope's term sends it.
+    #[must_use]
+    pub fn is_from_leader(&self) -> bool {
+        matches!(
+            self.kind(),
+            RpcKind::AppendEntries | RpcKind::Heartbeat | RpcKind::InstallSnapshot
+        )
+    }
+}
+
+impl fmt::Display for Envelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}->{} {} {}", self.from, self.to, self.term, self.rpc)
+    }
+}
+
+impl fmt::Display for Rpc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RequestPreVote { last } => write!(f, "RequestPreVote last={last}"),
+            Self::RequestPreVoteResponse { granted } => write!(f, "PreVote granted={granted}"),
+            Self::RequestVote { last } => write!(f, "RequestVote last={last}"),
+            Self::RequestVoteResponse { granted } => write!(f, "Vote granted={granted}"),
+            Self::AppendEntries { prev, entries, commit, .. } => {
+                write!(f, "AppendEntries prev={prev} entries={entries} commit={commit}")
+            }
+            Self::AppendEntriesResponse { result, .. } => match result {
+                AppendResult::Matched { index } => write!(f, "Matched {index}"),
+                AppendResult::Conflict { rejected, hint, hint_term } => {
+                    write!(f, "Conflict {rejected} hint=({hint_term},{hint})")
+                }
+                AppendResult::Diverged { index } => write!(f, "Diverged {index}"),
+            },
+            Self::Heartbeat { round, commit, .. } => write!(f, "Heartbeat {round} commit={commit}"),
+            Self::HeartbeatResponse { round, .. } => write!(f, "HeartbeatResponse {round}"),
+            Self::InstallSnapshot { snapshot, offset, data, done, .. } => write!(
+                f,
+                "InstallSnapshot {} bytes={offset}+{}{}",
+                snapshot.last,
+                data.len(),
+                if *done { " done" } else { "" }
+            ),
+            Self::InstallSnapshotResponse { snapshot, staged, .. } => {
+                write!(f, "Staged {snapshot} bytes={staged}")
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The disk as storage sees it: a few synchronous calls, each of which can fail.
+//!
+//! Paths are relative to the data directory and use `/`. What the calls promise is what a POSIX
+//! file system promises, and no more: a write is in a cache until `sync` of its file returned; a
+//! created, renamed or removed name is in a cache until `sync_dir` of its directory returned. A
+//! crash may keep any part of what was not synced.
+
+use core::fmt;
+
+/// A directory tree on a disk.
+pub trait Disk {
+    /// An open file.
+    type File: fmt::Debug;
+
+    /// Opens an existing file for reading and writing.
+    ///
+    /// # Errors
+    /// [`DiskError::NotFound`], or whatever the disk reports.
+    fn open(&mut self, path: &str) -> Result<Self::File, DiskError>;
+
+    /// Creates a file of `len` zero bytes and opens it.
+    ///
+    /// # Errors
+    /// [`DiskError::Exists`], [`DiskError::NoSpace`], or whatever the disk reports.
+    fn create(&mut self, path: &str, len: u64) -> Result<Self::File, DiskError>;
+
+    /// The length of a file in bytes.
+    ///
+    /// # Errors
+    /// Whatever the disk reports.
+    fn len(&mut self, file: &Self::File) -> Result<u64, DiskError>;
+
+    /// Fills `buffer` from `offset`.
+    ///
+    /// # Errors
+    /// [`DiskError::Short`] if the file ends before, or whatever the disk reports.
+    fn read(&mut self, file: &Self::File, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError>;
+
+    /// Writes `data` at `offset`, growing the file if it ends before.
+    ///
+    /// # Errors
+    /// [`DiskError::NoSpace`], or whatever the disk reports.
+    fn write(&mut self, file: &Self::File, offset: u64, data: &[u8]) -> Result<(), DiskError>;
+
+    /// Makes everything written to the file, and its length, durable.
+    ///
+    /// # Errors
+    /// After an error nothing is known about what was written; calling again proves nothing.
+    fn sync(&mut self, file: &Self::File) -> Result<(), DiskError>;
+
+    /// Creates a directory; its parent exists. An existing directory is no error.
+    ///
+    /// # Errors
+    /// Whatever the disk reports.
+    fn create_dir(&mut self, path: &str) -> Result<(), DiskError>;
+
+    /// Gives a file another name in the same directory, replacing what had it.
+    ///
+    /// # Errors
+    /// [`DiskError::NotFound`], or whatever the disk reports.
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// [`DiskError::NotFound`], or whatever the disk reports.
+    fn remove(&mut self, path: &str) -> Result<(), DiskError>;
+
+    /// The names in a directory (`""` is the data directory), sorted.
+    ///
+    /// # Errors
+    /// [`DiskError::NotFound`], or whatever the disk reports.
+    fn list(&mut self, dir: &str) -> Result<Vec<String>, DiskError>;
+
+    /// Makes the names in a directory durable.
+    ///
+    /// # Errors
+    /// As for [`Disk::sync`].
+    fn sync_dir(&mut self, dir: &str) -> Result<(), DiskError>;
+}
+
+/// Why a disk call failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DiskError {
+    /// There is nothing of this name.
+    NotFound,
+    /// The name is taken.
+    Exists,
+    /// The file ends before what was to be read.
+    Short,
+    /// The disk is full.
+    NoSpace,
+    /// The disk, or the machine under it, has failed.
+    Failed(String),
+}
+
+impl fmt::Display for DiskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound => f.write_str("not found"),
+            Self::Exists => f.write_str("exists already"),
+            Self::Short => f.write_str("the file is too short"),
+            Self::NoSpace => f.write_str("no space left"),
+            Self::Failed(reason) => write!(f, "input/output error: {reason}"),
+        }
+    }
+}
+
+impl core::error::Error for DiskError {}

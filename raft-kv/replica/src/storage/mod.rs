@@ -1,0 +1,3 @@
+//! Storage on a [`crate::disk::Disk`].
+
+pub mod work;

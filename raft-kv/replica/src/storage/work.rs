@@ -1,0 +1,84 @@
+//! What a replica asks of its storage, and what comes back.
+//!
+//! A host hands each [`Work`] to the storage in the order in which the replica issued it: on a
+//! thread of its own in the server, as events in the simulator.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use raft_core::{Chunk, ChunkRequest, EntryId, Index, PersistBatch, PersistSeq, SnapshotMeta};
+
+/// A piece of disk work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Write a batch of the persist stream; durable once the storage is synced.
+    Persist {
+        /// The batch.
+        batch: PersistBatch,
+        /// The commit index when it was issued: a hint that is stored along with it.
+        commit: Index,
+    },
+    /// Write a snapshot of the state machine, wholly durable, beside the ones that are there.
+    SaveSnapshot {
+        /// What it covers.
+        snapshot: Arc<SnapshotMeta>,
+        /// The state machine's bytes.
+        data: Bytes,
+    },
+    /// Read a whole durable snapshot.
+    LoadSnapshot {
+        /// What it covers.
+        snapshot: Arc<SnapshotMeta>,
+    },
+    /// Read a part of a durable snapshot.
+    ReadChunk(ChunkRequest),
+    /// Keep a part of a snapshot that is being received; offset 0 discards what was staged before.
+    StageChunk {
+        /// What it covers.
+        snapshot: Arc<SnapshotMeta>,
+        /// Where the bytes belong.
+        offset: u64,
+        /// The bytes.
+        data: Bytes,
+        /// Whether the snapshot ends with them.
+        done: bool,
+    },
+}
+
+/// A completion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// All batches through `seq` are durable.
+    Persisted {
+        /// The last durable batch.
+        seq: PersistSeq,
+    },
+    /// A write or a sync failed. The storage refuses all further work.
+    Failed,
+    /// A snapshot of the state machine is durable.
+    SnapshotSaved {
+        /// What it covers.
+        snapshot: Arc<SnapshotMeta>,
+    },
+    /// A whole snapshot, or `None` if it cannot be read.
+    SnapshotLoaded {
+        /// What it covers.
+        snapshot: Arc<SnapshotMeta>,
+        /// The state machine's bytes.
+        data: Option<Bytes>,
+    },
+    /// A part of a snapshot, or `None` if it is not there any more.
+    ChunkRead {
+        /// What was asked for.
+        request: ChunkRequest,
+        /// The bytes.
+        chunk: Option<Chunk>,
+    },
+    /// A part of a snapshot is kept.
+    ChunkStaged {
+        /// What the snapshot covers.
+        snapshot: EntryId,
+        /// How many of its bytes are there now.
+        staged: u64,
+    },
+}

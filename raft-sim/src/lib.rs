@@ -1,0 +1,2 @@
+//! Not yet.
+#![forbid(unsafe_code)]
