@@ -88,6 +88,8 @@ pub enum Outcome {
     Superseded,
     /// The part of the log that would tell is gone; it may be committed or not.
     Unknown,
+    /// The node has halted after it accepted the request; it may be committed or not.
+    Halted,
 }
 
 /// Why a client's request was refused.
@@ -222,6 +224,11 @@ pub enum Refused {
         mine: EntryId,
         /// The last entry there.
         theirs: EntryId,
+    },
+    /// The candidate's term has a leader already.
+    LeaderKnown {
+        /// The leader.
+        leader: Member,
     },
     /// The vote of this term is given.
     AlreadyVoted {

@@ -1,0 +1,134 @@
+//! The door: a message is validated whole before any state changes.
+//!
+//! What a correct peer cannot send is refused with its reason, never asserted. What passes has
+//! numbers below [`LIMIT`], so nothing computed from them can overflow, and entries that follow
+//! each other and their `prev`.
+
+use crate::entry::{Entries, Payload};
+use crate::message::{AppendResult, Envelope, Rpc};
+use crate::node::Node;
+use crate::types::{EntryId, Index, LIMIT, Round, Session, Term};
+use crate::{Refused, SnapshotMeta};
+
+/// The most entries in one message, whatever a peer's configuration says.
+pub const MESSAGE_ENTRIES_MAX: usize = 1 << 16;
+
+/// The most payload bytes in one message, whatever a peer's configuration says.
+pub const MESSAGE_BYTES_MAX: usize = 1 << 30;
+
+/// Whether the message can be for this node and from a correct peer.
+pub(crate) fn check(node: &Node, envelope: &Envelope) -> Result<(), Refused> {
+    if envelope.cluster != node.config.cluster || envelope.group != node.config.group {
+        return Err(Refused::OtherGroup);
+    }
+    if envelope.to != node.member() {
+        return Err(Refused::NotForMe);
+    }
+    if envelope.from.id == node.config.id {
+        return Err(Refused::FromMyself);
+    }
+    let Envelope { epoch, incarnation, term, .. } = *envelope;
+    if !(epoch.is_valid() && incarnation.is_valid() && term.is_valid()) {
+        return Err(Refused::OutOfBounds);
+    }
+    check_rpc(term, &envelope.rpc)?;
+    let mine = node.hard_state().epoch;
+    if epoch < mine {
+        return Err(Refused::StaleEpoch { mine, theirs: epoch });
+    }
+    Ok(())
+}
+
+fn check_rpc(term: Term, rpc: &Rpc) -> Result<(), Refused> {
+    match rpc {
+        Rpc::RequestPreVote { last } | Rpc::RequestVote { last } => check_id(term, *last),
+        Rpc::RequestPreVoteResponse { .. } | Rpc::RequestVoteResponse { .. } => Ok(()),
+        Rpc::AppendEntries { session, round, prev, entries, commit } => {
+            check_stream(*session, *round)?;
+            check_index(*commit)?;
+            check_id(term, *prev)?;
+            check_entries(term, *prev, entries)
+        }
+        Rpc::AppendEntriesResponse { session, round, result } => {
+            check_stream(*session, *round)?;
+            match *result {
+                AppendResult::Matched { index } | AppendResult::Diverged { index } => {
+                    check_index(index)
+                }
+                AppendResult::Conflict { rejected, hint, hint_term } => {
+                    check_index(rejected)?;
+                    check_index(hint)?;
+                    if hint_term.is_valid() { Ok(()) } else { Err(Refused::OutOfBounds) }
+                }
+            }
+        }
+        Rpc::Heartbeat { session, round, commit } => {
+            check_stream(*session, *round)?;
+            check_index(*commit)
+        }
+        Rpc::HeartbeatResponse { session, round } => check_stream(*session, *round),
+        Rpc::InstallSnapshot { session, round, snapshot, offset, data, .. } => {
+            check_stream(*session, *round)?;
+            check_snapshot(term, snapshot)?;
+            check_bytes(*offset, data.len())
+        }
+        Rpc::InstallSnapshotResponse { session, round, snapshot, staged } => {
+            check_stream(*session, *round)?;
+            check_id(term, *snapshot)?;
+            check_bytes(*staged, 0)
+        }
+    }
+}
+
+fn check_entries(term: Term, prev: EntryId, entries: &Entries) -> Result<(), Refused> {
+    let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
+    if entries.len() > MESSAGE_ENTRIES_MAX || entries.bytes() > MESSAGE_BYTES_MAX {
+        return Err(Refused::Oversized);
+    }
+    if first.index() != prev.index.next() || first.term() < prev.term || last.term() > term {
+        return Err(Refused::NotConsecutive);
+    }
+    if entries.windows(2).any(|pair| pair[0].term() > pair[1].term()) {
+        return Err(Refused::NotConsecutive);
+    }
+    if entries.chain_before() != prev.chain {
+        return Err(Refused::BrokenChain);
+    }
+    check_index(last.index())?;
+    for entry in entries.iter() {
+        if let Payload::Membership(membership) = entry.payload()
+            && (membership.is_empty() || membership.validate().is_err())
+        {
+            return Err(Refused::InvalidMembership);
+        }
+    }
+    Ok(())
+}
+
+fn check_snapshot(term: Term, snapshot: &SnapshotMeta) -> Result<(), Refused> {
+    check_id(term, snapshot.last)?;
+    if snapshot.membership.is_empty() || snapshot.membership.validate().is_err() {
+        return Err(Refused::InvalidMembership);
+    }
+    Ok(())
+}
+
+fn check_id(term: Term, id: EntryId) -> Result<(), Refused> {
+    check_index(id.index)?;
+    if id.term > term { Err(Refused::Impossible) } else { Ok(()) }
+}
+
+fn check_index(index: Index) -> Result<(), Refused> {
+    if index.is_valid() { Ok(()) } else { Err(Refused::OutOfBounds) }
+}
+
+fn check_stream(session: Session, round: Round) -> Result<(), Refused> {
+    if session.is_valid() && round.is_valid() { Ok(()) } else { Err(Refused::OutOfBounds) }
+}
+
+fn check_bytes(offset: u64, len: usize) -> Result<(), Refused> {
+    if len > MESSAGE_BYTES_MAX {
+        return Err(Refused::Oversized);
+    }
+    if offset < LIMIT { Ok(()) } else { Err(Refused::OutOfBounds) }
+}

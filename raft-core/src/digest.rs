@@ -1,0 +1,60 @@
+//! The canonical hasher behind [`crate::Raft::digest`].
+//!
+//! Derived `Hash` feeds integers in the machine's own width and byte order. Here each of them
+//! arrives as 64 bits, little-endian, so that a digest means the same on every machine.
+
+use core::hash::Hasher;
+
+use xxhash_rust::xxh3::Xxh3Default;
+
+/// XXH3-64 over everything hashed, integers as little-endian 64-bit words.
+#[derive(Clone, Default)]
+pub(crate) struct CanonicalHasher {
+    inner: Xxh3Default,
+}
+
+impl CanonicalHasher {
+    fn word(&mut self, word: u64) {
+        self.inner.update(&word.to_le_bytes());
+    }
+}
+
+impl Hasher for CanonicalHasher {
+    fn finish(&self) -> u64 {
+        self.inner.digest()
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.word(bytes.len() as u64);
+        self.inner.update(bytes);
+    }
+
+    fn write_u8(&mut self, value: u8) {
+        self.word(u64::from(value));
+    }
+
+    fn write_u16(&mut self, value: u16) {
+        self.word(u64::from(value));
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.word(u64::from(value));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.word(value);
+    }
+
+    fn write_u128(&mut self, value: u128) {
+        self.inner.update(&value.to_le_bytes());
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.word(value as u64);
+    }
+
+    fn write_isize(&mut self, value: isize) {
+        // Derived `Hash` writes the discriminant of an enum as an isize; it is never negative.
+        self.word(value.unsigned_abs() as u64);
+    }
+}

@@ -1,0 +1,302 @@
+//! The durability gate: it numbers the persist stream and keeps back what waits for it.
+//!
+//! Today's libraries lose data where a message leaves before the state that it speaks of is
+//! durable: a candidate asks for votes before its own vote is on disk, crashes, and leads the same
+//! term twice. Here no rule can do that, because no rule can send: it hands messages to the gate.
+//!
+//! What waits is bounded: per peer at most one message of each kind (the newest), and at most one
+//! append acknowledgement, which claims at every completion the durable part of what it verified.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::durable::{HardState, PersistBatch, SnapshotMeta};
+use crate::effect::Effect;
+use crate::entry::Entries;
+use crate::membership::MEMBERS_MAX;
+use crate::message::{AppendResult, Envelope, Rpc};
+use crate::types::{Incarnation, Index, Member, PersistSeq, Round, Session};
+
+/// Messages that may wait at once. More than all members times all kinds; what strangers provoke
+/// beyond it is dropped, as a network might.
+const WAITING_MAX: usize = 16 * MEMBERS_MAX;
+
+/// The persist stream and what waits for it.
+///
+/// Invariants: `durable <= issued`; marks ascend by batch; nothing waits for a durable batch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Gate {
+    incarnation: Incarnation,
+    /// The number of the last batch handed to the host.
+    issued: u64,
+    /// All batches through this number are durable.
+    durable: u64,
+    /// The batch that carries the present term, vote and incarnation.
+    hard_state: u64,
+    /// The log equals what is durable through here.
+    durable_index: Index,
+    /// What each batch on its way will make durable, as the log stands now.
+    marks: Vec<(u64, Index)>,
+    /// The batch that this step is filling.
+    staged: Staged,
+    waiting: Vec<Envelope>,
+    acks: Vec<PendingAck>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Staged {
+    hard_state: Option<HardState>,
+    install: Option<Arc<SnapshotMeta>>,
+    truncate_from: Option<Index>,
+    append: Entries,
+    compact_to: Option<Index>,
+}
+
+/// An append acknowledgement that may claim more as more becomes durable.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct PendingAck {
+    /// Everything but the claim.
+    reply: Reply,
+    /// The log equals the leader's through here.
+    verified: Index,
+    /// What was claimed already.
+    claimed: Option<Index>,
+}
+
+/// Where an acknowledgement goes and what it echoes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Reply {
+    pub(crate) to: Member,
+    pub(crate) session: Session,
+    pub(crate) round: Round,
+}
+
+impl Gate {
+    /// A gate for a node that starts with a durable log through `durable_index`.
+    pub(crate) fn new(incarnation: Incarnation, durable_index: Index) -> Self {
+        Self {
+            incarnation,
+            issued: 0,
+            durable: 0,
+            hard_state: 0,
+            durable_index,
+            marks: Vec::new(),
+            staged: Staged::default(),
+            waiting: Vec::new(),
+            acks: Vec::new(),
+        }
+    }
+
+    /// The log equals what is durable here through this index.
+    pub(crate) fn durable_index(&self) -> Index {
+        self.durable_index
+    }
+
+    /// The number that the batch being filled will have.
+    pub(crate) fn staged_seq(&self) -> PersistSeq {
+        PersistSeq { incarnation: self.incarnation, n: self.issued + 1 }
+    }
+
+    /// Whether the batch is durable.
+    pub(crate) fn is_durable(&self, seq: PersistSeq) -> bool {
+        seq.incarnation == self.incarnation && seq.n <= self.durable
+    }
+
+    /// Whether the present term, vote and incarnation are durable: no message leaves before.
+    pub(crate) fn is_hard_state_durable(&self) -> bool {
+        self.hard_state <= self.durable
+    }
+
+    /// Stages a changed hard state. What waits was made under the old one and is dropped.
+    pub(crate) fn stage_hard_state(&mut self, hard_state: HardState) {
+        self.staged.hard_state = Some(hard_state);
+        self.hard_state = self.issued + 1;
+        self.waiting.clear();
+        self.acks.clear();
+    }
+
+    /// Stages entries that follow the log.
+    pub(crate) fn stage_append(&mut self, entries: Entries, effects: &mut Vec<Effect>) {
+        let Some(last) = entries.last().map(|entry| entry.index()) else { return };
+        if !self.staged.append.is_empty() || self.staged.compact_to.is_some() {
+            self.flush(effects);
+        }
+        self.staged.append = entries;
+        self.mark(last);
+    }
+
+    /// Stages the removal of a suffix of the log.
+    pub(crate) fn stage_truncate(&mut self, from: Index, effects: &mut Vec<Effect>) {
+        let is_later_field = !self.staged.append.is_empty() || self.staged.compact_to.is_some();
+        if is_later_field || self.staged.truncate_from.is_some() {
+            self.flush(effects);
+        }
+        self.staged.truncate_from = Some(from);
+        self.clamp(from.prev());
+    }
+
+    /// Stages a snapshot. If it replaces the whole log, `shared` says through which index the old
+    /// log is known to agree with it: only that much counts as durable until the batch is.
+    pub(crate) fn stage_install(
+        &mut self,
+        snapshot: Arc<SnapshotMeta>,
+        shared: Option<Index>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if (Staged { hard_state: None, ..self.staged.clone() }) != Staged::default() {
+            self.flush(effects);
+        }
+        if let Some(shared) = shared {
+            self.clamp(shared);
+        }
+        self.mark(snapshot.last.index);
+        self.staged.install = Some(snapshot);
+    }
+
+    /// Stages the removal of a prefix of the log.
+    pub(crate) fn stage_compact(&mut self, through: Index) {
+        self.staged.compact_to = Some(through);
+    }
+
+    /// Hands the staged batch to the host.
+    pub(crate) fn flush(&mut self, effects: &mut Vec<Effect>) {
+        let staged = core::mem::take(&mut self.staged);
+        let batch = PersistBatch {
+            seq: self.staged_seq(),
+            hard_state: staged.hard_state,
+            install: staged.install,
+            truncate_from: staged.truncate_from,
+            append: staged.append,
+            compact_to: staged.compact_to,
+        };
+        if !batch.is_empty() {
+            self.issued += 1;
+            effects.push(Effect::Persist(batch));
+        }
+    }
+
+    /// Takes a completion and releases what waited for it. `false`: no such batch was issued.
+    pub(crate) fn on_persisted(
+        &mut self,
+        seq: PersistSeq,
+        envelope: impl Fn(Member, Rpc) -> Envelope,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        if seq.incarnation != self.incarnation || seq.n > self.issued {
+            return false;
+        }
+        if seq.n <= self.durable {
+            return true;
+        }
+        self.durable = seq.n;
+        let done = self.marks.iter().take_while(|(n, _)| *n <= seq.n).count();
+        for (_, index) in self.marks.drain(..done) {
+            self.durable_index = self.durable_index.max(index);
+        }
+        if self.is_hard_state_durable() {
+            effects.extend(self.waiting.drain(..).map(Effect::Send));
+            self.release_acks(envelope, effects);
+        }
+        true
+    }
+
+    /// Sends a message once the hard state that it was made under is durable.
+    ///
+    /// That one condition is also what a vote and a request for votes wait for, since both are
+    /// made under a hard state that names the vote; and because the stream is ordered, it covers
+    /// the log suffix that the request advertises.
+    pub(crate) fn send(&mut self, envelope: Envelope, effects: &mut Vec<Effect>) {
+        if self.is_hard_state_durable() {
+            effects.push(Effect::Send(envelope));
+            return;
+        }
+        let kind = envelope.rpc.kind();
+        self.waiting.retain(|other| other.to != envelope.to || other.rpc.kind() != kind);
+        if self.waiting.len() < WAITING_MAX {
+            self.waiting.push(envelope);
+        }
+    }
+
+    /// Acknowledges the log through `verified`, as far and as soon as it is durable.
+    pub(crate) fn acknowledge(
+        &mut self,
+        reply: Reply,
+        verified: Index,
+        envelope: impl Fn(Member, Rpc) -> Envelope,
+        effects: &mut Vec<Effect>,
+    ) {
+        let waiting = self.acks.len();
+        let pending = self.acks.iter_mut().find(|ack| ack.reply.to == reply.to);
+        match pending {
+            Some(ack) if ack.reply.session == reply.session => {
+                ack.reply.round = ack.reply.round.max(reply.round);
+                ack.verified = ack.verified.max(verified);
+            }
+            Some(ack) => *ack = PendingAck { reply, verified, claimed: None },
+            None if waiting < WAITING_MAX => {
+                self.acks.push(PendingAck { reply, verified, claimed: None });
+            }
+            None => return,
+        }
+        if verified <= self.durable_index && self.is_hard_state_durable() {
+            self.release_ack_at_once(reply, verified, envelope, effects);
+        }
+    }
+
+    /// Forgets everything that waits: the node has halted.
+    pub(crate) fn close(&mut self) {
+        self.waiting.clear();
+        self.acks.clear();
+        self.staged = Staged::default();
+    }
+
+    /// An append whose entries are all durable is answered at once, whatever else waits.
+    fn release_ack_at_once(
+        &mut self,
+        reply: Reply,
+        verified: Index,
+        envelope: impl Fn(Member, Rpc) -> Envelope,
+        effects: &mut Vec<Effect>,
+    ) {
+        effects.push(Effect::Send(envelope(reply.to, matched(reply, verified))));
+        let durable_index = self.durable_index;
+        self.acks.retain(|ack| ack.reply.to != reply.to || ack.verified > durable_index);
+    }
+
+    fn release_acks(
+        &mut self,
+        envelope: impl Fn(Member, Rpc) -> Envelope,
+        effects: &mut Vec<Effect>,
+    ) {
+        let durable_index = self.durable_index;
+        self.acks.retain_mut(|ack| {
+            let claim = ack.verified.min(durable_index);
+            if ack.claimed.is_none_or(|claimed| claimed < claim) {
+                ack.claimed = Some(claim);
+                effects.push(Effect::Send(envelope(ack.reply.to, matched(ack.reply, claim))));
+            }
+            claim < ack.verified
+        });
+    }
+
+    fn mark(&mut self, index: Index) {
+        let n = self.issued + 1;
+        match self.marks.last_mut() {
+            Some((last, marked)) if *last == n => *marked = index,
+            Some(_) | None => self.marks.push((n, index)),
+        }
+    }
+
+    /// Nothing above `index` counts as durable, nor will by a batch that is on its way already.
+    fn clamp(&mut self, index: Index) {
+        self.durable_index = self.durable_index.min(index);
+        for (_, marked) in &mut self.marks {
+            *marked = (*marked).min(index);
+        }
+    }
+}
+
+fn matched(reply: Reply, index: Index) -> Rpc {
+    let result = AppendResult::Matched { index };
+    Rpc::AppendEntriesResponse { session: reply.session, round: reply.round, result }
+}

@@ -1,0 +1,345 @@
+//! What every server has, whatever its role (Figure 2), and the only writer of log and membership.
+//!
+//! Log and membership change together: a membership is in force from the moment its entry is
+//! appended, and rolls back with a truncated one (thesis §4.1).
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::config::Config;
+use crate::durable::{HardState, SnapshotMeta};
+use crate::effect::{Effect, Observation, Outcome, Refused, Rejection, Violation};
+use crate::entry::{Entries, Payload};
+use crate::gate::{Gate, Reply};
+use crate::log::Log;
+use crate::membership::Membership;
+use crate::message::{Envelope, Rpc, RpcKind};
+use crate::rng;
+use crate::timers::Timer;
+use crate::types::{Index, Member, PersistSeq, Round, Session, Span, Term, Ticket, Time};
+
+/// The state of a server that outlives its roles.
+///
+/// Invariants: `applied <= handed_out <= commit <= log.last`; `log.base <= snapshot <= commit`;
+/// the vote changes only from `None`, and back only when the term rises.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Node {
+    pub(crate) config: Config,
+    hard_state: HardState,
+    log: Log,
+    /// The membership at the base of the log, then each that the log holds, by index.
+    memberships: Vec<(Index, Arc<Membership>)>,
+    snapshot: Arc<SnapshotMeta>,
+    commit: Index,
+    /// The last entry given to the host to apply.
+    pub(crate) handed_out: Index,
+    /// The last entry that the host has applied.
+    pub(crate) applied: Index,
+    /// Payload bytes between the two.
+    pub(crate) unapplied_bytes: usize,
+    /// A snapshot that the state machine must take over once it is durable.
+    pub(crate) restore: Option<Arc<SnapshotMeta>>,
+    /// A snapshot that is being received.
+    pub(crate) incoming: Option<Incoming>,
+    /// Proposals that were appended and have no outcome yet, by index.
+    pub(crate) tickets: Vec<PendingTicket>,
+    /// Elections tried in this term: the key of the next jitter.
+    attempt: u64,
+    /// The jitter drawn for that attempt.
+    jitter: Span,
+    pub(crate) gate: Gate,
+    /// The host's buffer for the length of a step; empty between steps.
+    pub(crate) effects: Vec<Effect>,
+}
+
+/// A proposal in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct PendingTicket {
+    pub(crate) ticket: Ticket,
+    pub(crate) index: Index,
+    pub(crate) term: Term,
+}
+
+/// A snapshot that arrives in chunks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Incoming {
+    pub(crate) snapshot: Arc<SnapshotMeta>,
+    /// Bytes that the host has staged.
+    pub(crate) staged: u64,
+    /// A chunk is at the host: where it ends, and whether it is the last one.
+    pub(crate) staging: Option<(u64, bool)>,
+    /// Whom to answer, in which term.
+    pub(crate) from: Member,
+    pub(crate) session: Session,
+    pub(crate) round: Round,
+    pub(crate) term: Term,
+}
+
+/// What a node starts from, checked by the recovery chapter.
+pub(crate) struct Parts {
+    pub(crate) hard_state: HardState,
+    pub(crate) log: Log,
+    pub(crate) memberships: Vec<(Index, Arc<Membership>)>,
+    pub(crate) snapshot: Arc<SnapshotMeta>,
+    pub(crate) commit: Index,
+    pub(crate) applied: Index,
+}
+
+impl Node {
+    pub(crate) fn new(config: Config, parts: Parts) -> Self {
+        let gate = Gate::new(parts.hard_state.incarnation, parts.log.last().index);
+        let must_restore = parts.applied < parts.snapshot.last.index;
+        let mut node = Self {
+            config,
+            hard_state: parts.hard_state,
+            log: parts.log,
+            memberships: parts.memberships,
+            restore: must_restore.then(|| Arc::clone(&parts.snapshot)),
+            snapshot: parts.snapshot,
+            commit: parts.commit,
+            handed_out: parts.applied,
+            applied: parts.applied,
+            unapplied_bytes: 0,
+            incoming: None,
+            tickets: Vec::new(),
+            attempt: 0,
+            jitter: Span(0),
+            gate,
+            effects: Vec::new(),
+        };
+        node.draw_jitter();
+        node
+    }
+
+    pub(crate) fn member(&self) -> Member {
+        self.config.member()
+    }
+
+    pub(crate) fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    pub(crate) fn term(&self) -> Term {
+        self.hard_state.term
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    pub(crate) fn commit(&self) -> Index {
+        self.commit
+    }
+
+    pub(crate) fn snapshot(&self) -> &Arc<SnapshotMeta> {
+        &self.snapshot
+    }
+
+    /// The membership in force: the newest in the log, committed or not.
+    pub(crate) fn membership(&self) -> &Arc<Membership> {
+        let (_, membership) = self.memberships.last().expect("the base has a membership");
+        membership
+    }
+
+    /// The membership in force at an index from the base on.
+    pub(crate) fn membership_at(&self, index: Index) -> Option<&Arc<Membership>> {
+        self.memberships.iter().rev().find(|(from, _)| *from <= index).map(|(_, found)| found)
+    }
+
+    pub(crate) fn is_voter(&self) -> bool {
+        self.membership().is_voter(self.member())
+    }
+
+    /// Enters a later term, without a vote (§5.1).
+    pub(crate) fn enter_term(&mut self, term: Term) {
+        assert!(term > self.hard_state.term, "terms only rise");
+        self.hard_state.term = term;
+        self.hard_state.vote = None;
+        self.attempt = 0;
+        self.draw_jitter();
+        self.gate.stage_hard_state(self.hard_state);
+    }
+
+    /// Gives the vote of this term (§5.2).
+    pub(crate) fn vote_for(&mut self, candidate: Member) {
+        assert!(self.hard_state.vote.is_none(), "a vote is given once in a term");
+        self.hard_state.vote = Some(candidate);
+        self.gate.stage_hard_state(self.hard_state);
+    }
+
+    /// Stages the hard state as it is: a start makes its incarnation durable.
+    pub(crate) fn stage_hard_state(&mut self) {
+        self.gate.stage_hard_state(self.hard_state);
+    }
+
+    /// Appends entries that follow the log; memberships among them are in force at once.
+    pub(crate) fn append(&mut self, entries: &Entries) {
+        self.log.append(entries.clone());
+        for entry in entries.iter() {
+            if let Payload::Membership(membership) = entry.payload() {
+                self.memberships.push((entry.index(), Arc::clone(membership)));
+                let membership = Membership::clone(membership);
+                self.observe(Observation::MembershipChanged { membership });
+            }
+        }
+        self.gate.stage_append(entries.clone(), &mut self.effects);
+    }
+
+    /// Drops a suffix that conflicts with the leader's log; memberships in it roll back.
+    pub(crate) fn truncate_from(&mut self, from: Index) {
+        assert!(from > self.commit, "what is committed is never truncated");
+        self.log.truncate_from(from);
+        let before = self.memberships.len();
+        self.memberships.retain(|(index, _)| *index < from);
+        if self.memberships.len() < before {
+            let membership = Membership::clone(self.membership());
+            self.observe(Observation::MembershipChanged { membership });
+        }
+        self.gate.stage_truncate(from, &mut self.effects);
+    }
+
+    /// Takes over a snapshot that is wholly staged: the log through it goes, and all of the log
+    /// unless it holds the snapshot's last entry (§7).
+    pub(crate) fn install(&mut self, snapshot: &Arc<SnapshotMeta>) {
+        let last = snapshot.last;
+        assert!(last.index > self.commit, "a snapshot at or below the commit index is ignored");
+        let shared = if self.log.id(last.index) == Some(last) {
+            self.log.compact_to(last.index);
+            self.memberships.retain(|(index, _)| *index > last.index);
+            None
+        } else {
+            self.log = Log::new(last);
+            self.memberships.clear();
+            Some(self.commit)
+        };
+        self.memberships.insert(0, (last.index, Arc::new(snapshot.membership.clone())));
+        self.gate.stage_install(Arc::clone(snapshot), shared, &mut self.effects);
+        self.snapshot = Arc::clone(snapshot);
+        self.restore = Some(Arc::clone(snapshot));
+        self.commit = last.index;
+        let membership = Membership::clone(self.membership());
+        self.observe(Observation::MembershipChanged { membership });
+    }
+
+    /// The host has a newer durable snapshot; the log through `through` is not needed any more.
+    pub(crate) fn compact(&mut self, snapshot: Arc<SnapshotMeta>, through: Index) {
+        assert!(snapshot.last.index <= self.applied, "a snapshot holds what was applied");
+        self.snapshot = snapshot;
+        if through <= self.log.base().index {
+            return;
+        }
+        let at_base = self.memberships.partition_point(|(index, _)| *index <= through);
+        self.memberships.drain(..at_base.saturating_sub(1));
+        self.log.compact_to(through);
+        self.gate.stage_compact(through);
+    }
+
+    /// Founders make genesis durable with their first batch.
+    pub(crate) fn stage_genesis(&mut self) {
+        let snapshot = Arc::clone(&self.snapshot);
+        self.gate.stage_install(snapshot, None, &mut self.effects);
+    }
+
+    /// Keeps a ticket until its index is committed; sorted by index.
+    pub(crate) fn insert_ticket(&mut self, pending: PendingTicket) {
+        let position = self.tickets.partition_point(|other| other.index <= pending.index);
+        self.tickets.insert(position, pending);
+    }
+
+    /// Raises the commit index; a lower one changes nothing.
+    pub(crate) fn commit_to(&mut self, index: Index) {
+        assert!(index <= self.log.last().index, "only what is in the log can be committed");
+        self.commit = self.commit.max(index);
+    }
+
+    /// A fresh election timer: at least the election timeout, less than twice of it (§5.2).
+    pub(crate) fn election_timer(&self) -> Timer {
+        Timer::armed(Span(self.config.election_timeout_us + self.jitter.0))
+    }
+
+    /// Counts an attempt to win an election, which gets a jitter of its own.
+    pub(crate) fn begin_attempt(&mut self) {
+        self.attempt += 1;
+        self.draw_jitter();
+    }
+
+    /// The envelope of a message under the present hard state.
+    pub(crate) fn envelope(&self, to: Member, rpc: Rpc) -> Envelope {
+        envelope(&self.config, self.hard_state, to, rpc)
+    }
+
+    /// Sends a message as soon as the gate lets it.
+    pub(crate) fn send(&mut self, to: Member, rpc: Rpc) {
+        let envelope = self.envelope(to, rpc);
+        self.gate.send(envelope, &mut self.effects);
+    }
+
+    /// Acknowledges the log through `verified`, as far and as soon as it is durable.
+    pub(crate) fn acknowledge(&mut self, reply: Reply, verified: Index) {
+        let (config, hard_state) = (&self.config, self.hard_state);
+        let wrap = |to, rpc| envelope(config, hard_state, to, rpc);
+        self.gate.acknowledge(reply, verified, wrap, &mut self.effects);
+    }
+
+    /// Takes a completion of the persist stream.
+    pub(crate) fn on_persisted(&mut self, seq: PersistSeq) {
+        let (config, hard_state) = (&self.config, self.hard_state);
+        let wrap = |to, rpc| envelope(config, hard_state, to, rpc);
+        if !self.gate.on_persisted(seq, wrap, &mut self.effects) {
+            self.refuse(Refused::UnknownPersist { seq });
+        }
+    }
+
+    pub(crate) fn observe(&mut self, observation: Observation) {
+        self.effects.push(Effect::Observe(observation));
+    }
+
+    pub(crate) fn violation(&mut self, violation: Violation) {
+        self.observe(Observation::Violation(violation));
+    }
+
+    /// Notes that an input of the host was refused.
+    pub(crate) fn refuse(&mut self, reason: Refused) {
+        self.observe(Observation::Refused { from: None, kind: None, reason });
+    }
+
+    /// Notes that a peer's message was refused.
+    pub(crate) fn refuse_peer(&mut self, from: Member, kind: RpcKind, reason: Refused) {
+        self.observe(Observation::Refused { from: Some(from), kind: Some(kind), reason });
+    }
+
+    pub(crate) fn end(&mut self, ticket: Ticket, outcome: Outcome) {
+        self.effects.push(Effect::Outcome { ticket, outcome });
+    }
+
+    pub(crate) fn reject(&mut self, ticket: Ticket, rejection: Rejection) {
+        self.end(ticket, Outcome::Refused(rejection));
+    }
+
+    fn draw_jitter(&mut self) {
+        let Config { seed, id, election_timeout_us, .. } = self.config;
+        let drawn = rng::jitter(seed, id, self.hard_state.term, self.attempt, election_timeout_us);
+        self.jitter = Span(drawn);
+    }
+}
+
+fn envelope(config: &Config, hard_state: HardState, to: Member, rpc: Rpc) -> Envelope {
+    Envelope {
+        cluster: config.cluster,
+        group: config.group,
+        from: config.member(),
+        to,
+        epoch: hard_state.epoch,
+        incarnation: hard_state.incarnation,
+        term: hard_state.term,
+        rpc,
+    }
+}
+
+/// A moment and how the clock of a node follows the host's: forward only.
+pub(crate) fn pass(now: &mut Time, reading: Time) -> Span {
+    let later = reading.max(*now);
+    let elapsed = later.since(*now);
+    *now = later;
+    elapsed
+}

@@ -1,0 +1,151 @@
+//! What a leader knows about one peer (Figure 2: `nextIndex`, `matchIndex`; thesis §10.2.1).
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::durable::SnapshotMeta;
+use crate::types::{Incarnation, Index, Member, Round, Session};
+
+/// One peer, as its leader sees it.
+///
+/// Invariants: `match_index < next_index`; `match_index` falls only with a new session.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Progress {
+    pub(crate) member: Member,
+    pub(crate) state: ProgressState,
+    /// The peer's log equals the leader's through here, durably.
+    pub(crate) match_index: Index,
+    /// The next entry to send.
+    pub(crate) next_index: Index,
+    /// The present stream; answers to another one are dropped.
+    pub(crate) session: Session,
+    /// The newest incarnation that has answered.
+    pub(crate) incarnation: Incarnation,
+    /// Whether it has answered since the last check of the quorum.
+    pub(crate) is_active: bool,
+    /// The highest read round that it has confirmed.
+    pub(crate) round: Round,
+    /// The highest read round that it was asked to confirm.
+    pub(crate) round_sent: Round,
+    /// The highest commit index that it was sent.
+    pub(crate) commit_sent: Index,
+}
+
+/// How entries flow to a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum ProgressState {
+    /// Looking for the point where the logs match: one append at a time.
+    Probe {
+        /// One is on its way.
+        is_paused: bool,
+    },
+    /// The logs match: appends are pipelined.
+    Replicate {
+        /// The last indices of the appends on their way, oldest first.
+        inflight: Vec<Index>,
+        /// Ask again even though there is nothing new: the peer may have missed the end.
+        is_poked: bool,
+    },
+    /// The peer needs entries that are compacted: chunks of a snapshot, one at a time.
+    Snapshot {
+        snapshot: Arc<SnapshotMeta>,
+        /// The bytes that the peer has staged.
+        staged: u64,
+        chunk: ChunkState,
+    },
+    /// The peer's history contradicts this one: nothing is sent but heartbeats.
+    Diverged,
+}
+
+/// Where the next chunk of a snapshot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum ChunkState {
+    /// To be read.
+    Wanted,
+    /// The host reads it.
+    Reading,
+    /// On its way to the peer; `heartbeats` have been sent since.
+    Sent { heartbeats: u8 },
+}
+
+impl Progress {
+    /// A peer of which nothing is known; the first probe is for `last`.
+    pub(crate) fn new(member: Member, session: Session, last: Index) -> Self {
+        Self {
+            member,
+            state: ProgressState::Probe { is_paused: false },
+            match_index: Index::ZERO,
+            next_index: last.next(),
+            session,
+            incarnation: Incarnation::ZERO,
+            is_active: true,
+            round: Round::ZERO,
+            round_sent: Round::ZERO,
+            commit_sent: Index::ZERO,
+        }
+    }
+
+    /// Starts over with a peer that has restarted: what it acknowledged before may be damaged.
+    pub(crate) fn restart(&mut self, incarnation: Incarnation, session: Session) {
+        self.next_index = self.match_index.next();
+        self.match_index = Index::ZERO;
+        self.incarnation = incarnation;
+        self.session = session;
+        self.commit_sent = Index::ZERO;
+        self.state = ProgressState::Probe { is_paused: false };
+    }
+
+    /// The peer has acknowledged through `index`.
+    pub(crate) fn matched(&mut self, index: Index) {
+        self.match_index = self.match_index.max(index);
+        self.next_index = self.next_index.max(self.match_index.next());
+        match &mut self.state {
+            ProgressState::Probe { .. } => {
+                self.next_index = self.match_index.next();
+                self.state = ProgressState::Replicate { inflight: Vec::new(), is_poked: false };
+            }
+            ProgressState::Replicate { inflight, .. } => {
+                let acknowledged = inflight.iter().take_while(|last| **last <= index).count();
+                inflight.drain(..acknowledged);
+            }
+            ProgressState::Snapshot { snapshot, .. } if index >= snapshot.last.index => {
+                self.next_index = self.match_index.next();
+                self.state = ProgressState::Replicate { inflight: Vec::new(), is_poked: false };
+            }
+            ProgressState::Snapshot { .. } | ProgressState::Diverged => {}
+        }
+    }
+
+    /// Goes back to probing at `next`, but never below what is acknowledged.
+    pub(crate) fn probe_from(&mut self, next: Index) {
+        self.next_index = next.max(self.match_index.next());
+        self.state = ProgressState::Probe { is_paused: false };
+    }
+
+    /// A heartbeat goes out: a chunk that two of them have overtaken is sent again.
+    pub(crate) fn on_heartbeat_sent(&mut self) {
+        let ProgressState::Snapshot { chunk, .. } = &mut self.state else { return };
+        if let ChunkState::Sent { heartbeats } = chunk {
+            *heartbeats += 1;
+            if *heartbeats >= 2 {
+                *chunk = ChunkState::Wanted;
+            }
+        }
+    }
+
+    /// Whether a conflict about `rejected` is news, and not the echo of an earlier probe.
+    pub(crate) fn is_news(&self, rejected: Index) -> bool {
+        match &self.state {
+            ProgressState::Probe { .. } => rejected == self.next_index.prev(),
+            ProgressState::Replicate { .. } => rejected > self.match_index,
+            ProgressState::Snapshot { .. } | ProgressState::Diverged => false,
+        }
+    }
+}
+
+impl ProgressState {
+    /// The state of a peer that needs this snapshot from its beginning.
+    pub(crate) fn needs(snapshot: Arc<SnapshotMeta>) -> Self {
+        Self::Snapshot { snapshot, staged: 0, chunk: ChunkState::Wanted }
+    }
+}

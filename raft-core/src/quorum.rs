@@ -1,0 +1,70 @@
+//! Majorities, of one half or of both (§6). Everything that counts votes, matches or
+//! acknowledgements counts here.
+
+use crate::membership::Membership;
+use crate::types::{Index, Member};
+
+/// The smallest number of members that any two such sets of `voters` share one of.
+#[must_use]
+pub fn majority(voters: usize) -> usize {
+    voters / 2 + 1
+}
+
+/// Whether the members for whom `says` holds are a quorum of every half.
+///
+/// Nobody is a quorum of an empty membership.
+#[must_use]
+pub fn is_quorum(membership: &Membership, says: impl Fn(Member) -> bool) -> bool {
+    let agrees = |half: &[Member]| {
+        half.iter().filter(|member| says(**member)).count() >= majority(half.len())
+    };
+    agrees(membership.incoming()) && (!membership.is_joint() || agrees(membership.outgoing()))
+}
+
+/// The highest index that a quorum of every half has reached, given what each voter has.
+///
+/// Index zero if the membership is empty.
+#[must_use]
+pub fn committed(membership: &Membership, matched: impl Fn(Member) -> Index) -> Index {
+    let incoming = committed_by(membership.incoming(), &matched);
+    if membership.is_joint() {
+        incoming.min(committed_by(membership.outgoing(), &matched))
+    } else {
+        incoming
+    }
+}
+
+/// What an election has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum VoteResult {
+    /// A quorum of every half has granted.
+    Won,
+    /// Some half cannot reach a quorum any more.
+    Lost,
+    /// Votes that decide are missing.
+    Pending,
+}
+
+/// What an election has come to, given each voter's answer so far.
+#[must_use]
+pub fn vote_result(membership: &Membership, vote: impl Fn(Member) -> Option<bool>) -> VoteResult {
+    if is_quorum(membership, |member| vote(member) == Some(true)) {
+        VoteResult::Won
+    } else if is_quorum(membership, |member| vote(member) != Some(false)) {
+        VoteResult::Pending
+    } else {
+        VoteResult::Lost
+    }
+}
+
+/// The largest value that a majority of the half has reached. Halves are small (at most
+/// [`crate::membership::MEMBERS_MAX`]), so counting for each member beats sorting into a buffer.
+fn committed_by(half: &[Member], matched: &impl Fn(Member) -> Index) -> Index {
+    half.iter()
+        .map(|member| matched(*member))
+        .filter(|value| {
+            half.iter().filter(|other| matched(**other) >= *value).count() >= majority(half.len())
+        })
+        .max()
+        .unwrap_or(Index::ZERO)
+}

@@ -1,0 +1,199 @@
+//! A node starts from what its disk holds (Figure 2, persistent state), checked as a whole.
+//!
+//! Deliberately absent in this version: damaged and cold slots, unknown tails, amnesia.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::config::{Config, ConfigError};
+use crate::durable::{HardState, RecoveredState, Slot};
+use crate::entry::{Entries, Payload};
+use crate::log::Log;
+use crate::membership::{Membership, MembershipError};
+use crate::node::{Node, Parts};
+use crate::types::{EntryId, Index, LIMIT, Term};
+
+/// Checks what was found, raises the incarnation and stages it.
+pub(crate) fn restart(config: Config, found: RecoveredState) -> Result<Node, RecoverError> {
+    config.validate().map_err(RecoverError::Config)?;
+    found.snapshot.membership.validate().map_err(RecoverError::Membership)?;
+    check_numbers(&found)?;
+    let last = found.slots.last().map_or(found.before, slot_id);
+    let snapshot = found.snapshot.last;
+    if !(found.before.index <= snapshot.index && snapshot.index <= last.index) {
+        return Err(RecoverError::LogMissesSnapshot);
+    }
+    if last.term > found.hard_state.term {
+        return Err(RecoverError::TermBehindLog { term: found.hard_state.term, log: last.term });
+    }
+    let mut log = Log::new(found.before);
+    let entries = read_slots(found.before, &found.slots)?;
+    log.append(entries.clone());
+    if log.id(snapshot.index) != Some(snapshot) {
+        return Err(RecoverError::LogMissesSnapshot);
+    }
+    let commit = found.commit.max(snapshot.index);
+    if commit > last.index {
+        return Err(RecoverError::CommitBeyondLog { commit, last: last.index });
+    }
+    if found.applied > commit {
+        return Err(RecoverError::AppliedBeyondCommit { applied: found.applied, commit });
+    }
+    let RecoveredState { hard_state, founding, .. } = found;
+    let hard_state = HardState { incarnation: hard_state.incarnation.next(), ..hard_state };
+    let memberships = memberships(&found.snapshot.membership, found.before, snapshot, &entries);
+    let parts = Parts {
+        hard_state,
+        log,
+        memberships,
+        snapshot: found.snapshot,
+        commit,
+        applied: found.applied,
+    };
+    let mut node = Node::new(config, parts);
+    node.stage_hard_state();
+    if founding {
+        node.stage_genesis();
+    }
+    Ok(node)
+}
+
+fn check_numbers(found: &RecoveredState) -> Result<(), RecoverError> {
+    let HardState { epoch, incarnation, term, .. } = found.hard_state;
+    let slots = found.slots.len() as u64;
+    let numbers = [
+        epoch.0,
+        incarnation.0,
+        term.0,
+        found.before.index.0.saturating_add(slots),
+        found.snapshot.last.index.0,
+        found.commit.0,
+        found.applied.0,
+    ];
+    // One below the limit: the incarnation and the term must still be able to rise.
+    if numbers.iter().any(|number| *number >= LIMIT - 1) {
+        return Err(RecoverError::OutOfBounds);
+    }
+    Ok(())
+}
+
+/// Computes every chain again: what a disk returns is believed only if it is what was written.
+fn read_slots(before: EntryId, slots: &[Slot]) -> Result<Entries, RecoverError> {
+    let items: Vec<(Term, Payload)> = slots
+        .iter()
+        .map(|slot| match slot {
+            Slot::Resident { id, payload } => (id.term, payload.clone()),
+        })
+        .collect();
+    let mut term = before.term;
+    for (position, slot) in slots.iter().enumerate() {
+        let id = slot_id(slot);
+        let index = Index(before.index.0 + 1 + position as u64);
+        if id.index != index || id.term < term {
+            return Err(RecoverError::NotConsecutive { index });
+        }
+        term = id.term;
+    }
+    let entries = Entries::after(before, items);
+    for (entry, slot) in entries.iter().zip(slots) {
+        if entry.id() != slot_id(slot) {
+            return Err(RecoverError::BrokenChain { index: entry.index() });
+        }
+    }
+    Ok(entries)
+}
+
+/// The membership at the base and each after it. When entries before the snapshot are kept, the
+/// snapshot's membership is in force from the last membership entry at or below it.
+fn memberships(
+    at_snapshot: &Membership,
+    before: EntryId,
+    snapshot: EntryId,
+    entries: &Entries,
+) -> Vec<(Index, Arc<Membership>)> {
+    let changes = entries.iter().filter_map(|entry| match entry.payload() {
+        Payload::Membership(membership) => Some((entry.index(), Arc::clone(membership))),
+        Payload::Noop | Payload::Command(_) => None,
+    });
+    let (kept, later): (Vec<_>, Vec<_>) = changes.partition(|(index, _)| *index <= snapshot.index);
+    let from = kept.last().map_or(before.index, |(index, _)| *index);
+    let mut all = alloc::vec![(from, Arc::new(at_snapshot.clone()))];
+    all.extend(later);
+    all
+}
+
+fn slot_id(slot: &Slot) -> EntryId {
+    match slot {
+        Slot::Resident { id, .. } => *id,
+    }
+}
+
+/// Why a node cannot start from what was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RecoverError {
+    /// The configuration does not make sense.
+    Config(ConfigError),
+    /// The snapshot's membership is not one.
+    Membership(MembershipError),
+    /// A number is at or above [`crate::LIMIT`].
+    OutOfBounds,
+    /// A slot does not follow the one before it.
+    NotConsecutive {
+        /// The position.
+        index: Index,
+    },
+    /// An entry's chain is not what its content gives.
+    BrokenChain {
+        /// The position.
+        index: Index,
+    },
+    /// The snapshot does not lie on the log.
+    LogMissesSnapshot,
+    /// The log has entries of a term that the hard state does not know: the hard state is lost.
+    TermBehindLog {
+        /// The hard state's term.
+        term: Term,
+        /// The last entry's term.
+        log: Term,
+    },
+    /// More is committed than the log holds: acknowledged entries are lost.
+    CommitBeyondLog {
+        /// The commit index found.
+        commit: Index,
+        /// The last entry found.
+        last: Index,
+    },
+    /// The state machine is ahead of what is known to be committed.
+    AppliedBeyondCommit {
+        /// What the host has applied.
+        applied: Index,
+        /// The commit index found.
+        commit: Index,
+    },
+}
+
+impl fmt::Display for RecoverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => write!(f, "bad configuration: {error}"),
+            Self::Membership(error) => write!(f, "bad membership in the snapshot: {error}"),
+            Self::OutOfBounds => f.write_str("a recovered number is out of bounds"),
+            Self::NotConsecutive { index } => write!(f, "the log is not consecutive at {index}"),
+            Self::BrokenChain { index } => write!(f, "the chain of the log is broken at {index}"),
+            Self::LogMissesSnapshot => f.write_str("the snapshot does not lie on the log"),
+            Self::TermBehindLog { term, log } => {
+                write!(f, "the hard state is at {term}, the log at {log}: the hard state is lost")
+            }
+            Self::CommitBeyondLog { commit, last } => {
+                write!(f, "{commit} is committed, but the log ends at {last}")
+            }
+            Self::AppliedBeyondCommit { applied, commit } => {
+                write!(f, "{applied} is applied, but only {commit} is known to be committed")
+            }
+        }
+    }
+}
+
+impl core::error::Error for RecoverError {}

@@ -1,0 +1,388 @@
+//! Log replication, both sides (§5.3): AppendEntries, probing, pipelining (thesis §10.2.1),
+//! conflict hints, heartbeats.
+//!
+//! A leader's appends leave while its own disk still writes (thesis §10.2.1); its own match is its
+//! durable index. Nothing is sent proposal by proposal: [`send_appends`] runs once, at the end of
+//! a step or batch.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::effect::{Refused, Rejection, Violation};
+use crate::entry::{Entries, Payload};
+use crate::gate::Reply;
+use crate::log::{Meeting, TwoEntries};
+use crate::message::{AppendResult, Rpc, RpcKind};
+use crate::node::{Node, PendingTicket};
+use crate::progress::{ChunkState, Progress, ProgressState};
+use crate::role::Leader;
+use crate::timers::Timer;
+use crate::types::{EntryId, Incarnation, Index, Member, Round, Session, Ticket};
+
+/// A new leader: it knows nothing about its peers, and appends a no-op of its term (§8).
+pub(crate) fn lead(node: &mut Node) -> Leader {
+    let me = node.member();
+    let last = node.log().last();
+    let mut leader = Leader {
+        peers: Vec::new(),
+        session: Session::ZERO,
+        heartbeat: Timer::armed(node.config.heartbeat_interval()),
+        quorum: Timer::armed(node.config.election_timeout()),
+        first: last.index.next(),
+        uncommitted_bytes: 0,
+        proposals: Vec::new(),
+        round: Round::ZERO,
+        reads: Vec::new(),
+        rounds: Vec::new(),
+    };
+    for member in node.membership().members() {
+        if member != me {
+            let session = leader.next_session();
+            leader.peers.push(Progress::new(member, session, last.index));
+        }
+    }
+    let noop = Entries::after(last, [(node.term(), Payload::Noop)]);
+    node.append(&noop);
+    leader
+}
+
+/// Accepts a proposal for the end of the step, or refuses it.
+pub(crate) fn on_propose(node: &mut Node, leader: &mut Leader, ticket: Ticket, command: Bytes) {
+    if command.len() > node.config.command_bytes_max {
+        node.reject(ticket, Rejection::TooLarge);
+        return;
+    }
+    let waiting = node.tickets.len() + leader.proposals.len();
+    // An empty quota admits one proposal of any legal size, so that none is refused for ever.
+    let would_be = leader.uncommitted_bytes + command.len();
+    let is_full = leader.uncommitted_bytes > 0 && would_be > node.config.uncommitted_bytes_max;
+    if is_full || waiting >= node.config.requests_max {
+        node.reject(ticket, Rejection::Busy);
+        return;
+    }
+    leader.uncommitted_bytes = would_be;
+    leader.proposals.push((ticket, command));
+}
+
+/// Appends what was proposed since the step began, as one run.
+pub(crate) fn append_proposals(node: &mut Node, leader: &mut Leader) {
+    if leader.proposals.is_empty() {
+        return;
+    }
+    let (term, last) = (node.term(), node.log().last());
+    let mut index = last.index;
+    for (ticket, _) in &leader.proposals {
+        index = index.next();
+        node.insert_ticket(PendingTicket { ticket: *ticket, index, term });
+    }
+    let commands = leader.proposals.drain(..).map(|(_, command)| (term, Payload::Command(command)));
+    let entries = Entries::after(last, commands);
+    node.append(&entries);
+}
+
+/// Sends every peer what it may have now: entries, a new commit index, a read round.
+pub(crate) fn send_appends(node: &mut Node, leader: &mut Leader) {
+    let round = leader.round;
+    for peer in &mut leader.peers {
+        send_to(node, peer, round);
+        if peer.round_sent < round {
+            send_heartbeat(node, peer, round);
+        }
+    }
+}
+
+/// The heartbeat timer has fired.
+pub(crate) fn on_heartbeat_timeout(node: &mut Node, leader: &mut Leader) {
+    leader.heartbeat = Timer::armed(node.config.heartbeat_interval());
+    let round = leader.round;
+    for peer in &mut leader.peers {
+        send_heartbeat(node, peer, round);
+        peer.on_heartbeat_sent();
+    }
+}
+
+/// A peer has answered in this term: takes note of its incarnation, session and read round.
+///
+/// `Err`: the answer belongs to an earlier life of the peer or to an earlier stream.
+pub(crate) fn admit_response(
+    leader: &mut Leader,
+    from: Member,
+    incarnation: Incarnation,
+    (session, round): (Session, Round),
+) -> Result<(), Refused> {
+    let opened = leader.round;
+    let next_session = leader.session.next();
+    let peer = leader.peer(from).ok_or(Refused::Unasked)?;
+    let known = peer.incarnation;
+    if incarnation < known {
+        return Err(Refused::StaleIncarnation { known, theirs: incarnation });
+    }
+    peer.is_active = true;
+    if incarnation > known && known > Incarnation::ZERO {
+        // Only a new incarnation lowers the match: the disk may have lost what it acknowledged.
+        peer.restart(incarnation, next_session);
+        leader.session = next_session;
+        return Err(Refused::StaleSession { mine: next_session, theirs: session });
+    }
+    peer.incarnation = incarnation;
+    let mine = peer.session;
+    if session != mine {
+        return Err(Refused::StaleSession { mine, theirs: session });
+    }
+    if round > opened {
+        return Err(Refused::Impossible);
+    }
+    peer.round = peer.round.max(round);
+    Ok(())
+}
+
+/// The transport lost a peer: what was on its way may be gone.
+pub(crate) fn on_unreachable(leader: &mut Leader, peer: Member) {
+    let Some(peer) = leader.peer(peer) else { return };
+    match &mut peer.state {
+        ProgressState::Replicate { .. } => peer.probe_from(peer.match_index.next()),
+        ProgressState::Snapshot { chunk, .. } => {
+            if let ChunkState::Sent { .. } = chunk {
+                *chunk = ChunkState::Wanted;
+            }
+        }
+        ProgressState::Probe { is_paused } => *is_paused = false,
+        ProgressState::Diverged => {}
+    }
+}
+
+/// The answer to an append.
+pub(crate) fn on_append_response(node: &mut Node, peer: &mut Progress, result: AppendResult) {
+    let (from, kind) = (peer.member, RpcKind::AppendEntriesResponse);
+    match result {
+        AppendResult::Matched { index } if index > node.log().last().index => {
+            node.refuse_peer(from, kind, Refused::Impossible);
+        }
+        AppendResult::Matched { index } => peer.matched(index),
+        AppendResult::Conflict { rejected, hint, hint_term } => {
+            if !peer.is_news(rejected) {
+                return;
+            }
+            // Both sides skip whole terms (§5.3): the peer named the last place that may match by
+            // what it knows, and this is the last one that may by what the leader knows.
+            // If that lies below the base, only a snapshot can help: `next` at the base asks for it.
+            let log = node.log();
+            let next = match log.last_at_most(hint, hint_term) {
+                Some(id) => id.index.next(),
+                None => hint.next().min(log.base().index),
+            };
+            peer.probe_from(next);
+        }
+        AppendResult::Diverged { index } => {
+            peer.state = ProgressState::Diverged;
+            node.violation(Violation::PeerDiverged { peer: from, index });
+        }
+    }
+}
+
+/// The answer to a heartbeat: the peer is there, so what it may have missed is sent again.
+pub(crate) fn on_heartbeat_response(node: &Node, peer: &mut Progress) {
+    let is_behind = peer.match_index < node.log().last().index;
+    match &mut peer.state {
+        ProgressState::Probe { is_paused } => *is_paused = false,
+        ProgressState::Replicate { inflight, is_poked } => {
+            // A full window whose acknowledgements were lost must open again by itself.
+            if inflight.len() >= node.config.inflight_appends_max {
+                inflight.remove(0);
+            }
+            *is_poked = is_behind;
+        }
+        ProgressState::Snapshot { .. } | ProgressState::Diverged => {}
+    }
+}
+
+/// An append of the term's leader, as it concerns the log.
+pub(crate) struct Append<'a> {
+    pub(crate) prev: EntryId,
+    pub(crate) entries: &'a Entries,
+    pub(crate) commit: Index,
+}
+
+/// Takes an append of the term's leader (Figure 2, AppendEntries, receiver).
+pub(crate) fn on_append(node: &mut Node, reply: Reply, append: &Append<'_>) {
+    let Append { prev, entries, commit } = *append;
+    let base = node.log().base();
+    let entries = if prev.index < base.index {
+        // What a snapshot covers is skipped, but only if the chain meets the snapshot's there.
+        match entries.iter().find(|entry| entry.index() == base.index) {
+            Some(entry) if entry.chain() == base.chain => {
+                entries.slice(base.index.next(), Index(u64::MAX))
+            }
+            Some(entry) => {
+                diverged(node, reply, TwoEntries { mine: base, theirs: entry.id() });
+                return;
+            }
+            None => {
+                conflict(node, reply, prev.index, Some(base));
+                return;
+            }
+        }
+    } else {
+        match node.log().id(prev.index) {
+            Some(mine) if mine == prev => entries.clone(),
+            Some(mine) if mine.term == prev.term => {
+                diverged(node, reply, TwoEntries { mine, theirs: prev });
+                return;
+            }
+            Some(_) if prev.index <= node.commit() => {
+                committed_conflict(node, reply, prev.index);
+                return;
+            }
+            Some(_) => {
+                let hint = node.log().last_at_most(prev.index.prev(), prev.term);
+                conflict(node, reply, prev.index, hint);
+                return;
+            }
+            None => {
+                let last = node.log().last();
+                conflict(node, reply, prev.index, Some(last));
+                return;
+            }
+        }
+    };
+    let verified = prev.index.max(base.index).max(last_of(&entries));
+    if store(node, reply, &entries) {
+        node.commit_to(commit.min(verified));
+        node.acknowledge(reply, verified);
+    }
+}
+
+/// The leader of the term is alive. Its commit index here is bounded by what this node has
+/// acknowledged in the same session, so it is in the log.
+pub(crate) fn on_heartbeat(node: &mut Node, reply: Reply, commit: Index) {
+    let Reply { to, session, round } = reply;
+    if commit > node.log().last().index {
+        node.refuse_peer(to, RpcKind::Heartbeat, Refused::Impossible);
+        return;
+    }
+    node.commit_to(commit);
+    node.send(to, Rpc::HeartbeatResponse { session, round });
+}
+
+/// Stores entries that follow an entry which matches. Only a real conflict truncates: an old or
+/// repeated message never does. `false`: they contradict what must not change.
+fn store(node: &mut Node, reply: Reply, entries: &Entries) -> bool {
+    match node.log().meet(entries) {
+        Meeting::Present => true,
+        Meeting::Extends(from) => {
+            node.append(&entries.slice(from, Index(u64::MAX)));
+            true
+        }
+        Meeting::Conflicts(at) if at <= node.commit() => {
+            committed_conflict(node, reply, at);
+            false
+        }
+        Meeting::Conflicts(at) => {
+            node.truncate_from(at);
+            node.append(&entries.slice(at, Index(u64::MAX)));
+            true
+        }
+        Meeting::Diverges(two) => {
+            diverged(node, reply, two);
+            false
+        }
+    }
+}
+
+fn last_of(entries: &Entries) -> Index {
+    entries.last().map_or(Index::ZERO, |entry| entry.index())
+}
+
+/// Refuses an append, with the last place at which the logs may match. Nothing below the commit
+/// index needs to be tried: what is committed matches every leader's log.
+fn conflict(node: &mut Node, reply: Reply, rejected: Index, hint: Option<EntryId>) {
+    let known = node.log().id(node.commit()).unwrap_or(node.log().base());
+    let hint = hint.filter(|hint| hint.index >= known.index).unwrap_or(known);
+    let result = AppendResult::Conflict { rejected, hint: hint.index, hint_term: hint.term };
+    let Reply { to, session, round } = reply;
+    node.send(to, Rpc::AppendEntriesResponse { session, round, result });
+}
+
+fn diverged(node: &mut Node, reply: Reply, two: TwoEntries) {
+    let index = two.mine.index;
+    let (mine, theirs) = (two.mine.chain, two.theirs.chain);
+    node.violation(Violation::ChainMismatch { index, mine, theirs });
+    answer_diverged(node, reply, index);
+}
+
+fn committed_conflict(node: &mut Node, reply: Reply, index: Index) {
+    let commit = node.commit();
+    node.violation(Violation::CommittedConflict { index, commit });
+    answer_diverged(node, reply, index);
+}
+
+fn answer_diverged(node: &mut Node, reply: Reply, index: Index) {
+    let Reply { to, session, round } = reply;
+    let result = AppendResult::Diverged { index };
+    node.send(to, Rpc::AppendEntriesResponse { session, round, result });
+}
+
+fn send_to(node: &mut Node, peer: &mut Progress, round: Round) {
+    loop {
+        let last = node.log().last().index;
+        let news = peer.next_index <= last;
+        let is_due = match &peer.state {
+            ProgressState::Probe { is_paused } => !is_paused,
+            ProgressState::Replicate { inflight, is_poked } => {
+                let has_room = inflight.len() < node.config.inflight_appends_max;
+                (news && has_room) || *is_poked || peer.commit_sent < node.commit()
+            }
+            ProgressState::Snapshot { .. } | ProgressState::Diverged => false,
+        };
+        if !is_due {
+            return;
+        }
+        let Some(prev) = node.log().id(peer.next_index.prev()) else {
+            peer.state = ProgressState::needs(node.snapshot().clone());
+            return;
+        };
+        send_append(node, peer, prev, round);
+    }
+}
+
+fn send_append(node: &mut Node, peer: &mut Progress, prev: EntryId, round: Round) {
+    let window = node.config.inflight_appends_max;
+    let (bytes_max, entries_max) = (node.config.append_bytes_max, node.config.append_entries_max);
+    let has_room = match &peer.state {
+        ProgressState::Replicate { inflight, .. } => inflight.len() < window,
+        ProgressState::Probe { .. } | ProgressState::Snapshot { .. } | ProgressState::Diverged => {
+            true
+        }
+    };
+    let last = node.log().last().index;
+    let entries = if has_room && prev.index < last {
+        node.log().read(prev.index, last, bytes_max, entries_max)
+    } else {
+        Entries::empty()
+    };
+    match &mut peer.state {
+        ProgressState::Probe { is_paused } => *is_paused = true,
+        ProgressState::Replicate { inflight, is_poked } => {
+            *is_poked = false;
+            if !entries.is_empty() {
+                // Pipelining: the next append starts where this one ends, unacknowledged.
+                peer.next_index = last_of(&entries).next();
+                inflight.push(last_of(&entries));
+            }
+        }
+        ProgressState::Snapshot { .. } | ProgressState::Diverged => {}
+    }
+    peer.commit_sent = peer.commit_sent.max(node.commit());
+    peer.round_sent = round;
+    let (session, commit) = (peer.session, node.commit());
+    node.send(peer.member, Rpc::AppendEntries { session, round, prev, entries, commit });
+}
+
+fn send_heartbeat(node: &mut Node, peer: &mut Progress, round: Round) {
+    peer.round_sent = round;
+    // Through its match the peer's log is known to be the leader's, so this much is safe to commit
+    // without looking at a previous entry.
+    let commit = peer.match_index.min(node.commit());
+    node.send(peer.member, Rpc::Heartbeat { session: peer.session, round, commit });
+}

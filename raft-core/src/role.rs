@@ -1,0 +1,148 @@
+//! The roles (§5.1), each with the state that only it has.
+//!
+//! Holding `&mut Leader` is the proof of leadership: what only a leader may do takes one. Only
+//! `raft.rs` changes the role; a rule returns the [`Transition`] it wants.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::effect::{HaltReason, RoleName};
+use crate::progress::Progress;
+use crate::timers::Timer;
+use crate::types::{Index, Member, PersistSeq, Round, Session, Ticket};
+
+/// What a node is in its term.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Role {
+    Follower(Follower),
+    PreCandidate(Campaign),
+    Candidate(Campaign),
+    Leader(Box<Leader>),
+    Halted,
+}
+
+/// Passive: answers candidates and leaders.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Follower {
+    /// The leader of the term, once it has spoken.
+    pub(crate) leader: Option<Member>,
+    /// Fires an election.
+    pub(crate) election: Timer,
+    /// Until it is over the leader counts as alive, and candidates are ignored.
+    pub(crate) contact: Timer,
+}
+
+/// An election, or the question whether one could be won.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Campaign {
+    /// The answers so far, one per voter, sorted by member.
+    pub(crate) votes: Vec<(Member, bool)>,
+    /// The batch that makes the candidate's own vote durable, until it counts.
+    pub(crate) own_vote: Option<PersistSeq>,
+    /// Starts the next attempt.
+    pub(crate) election: Timer,
+}
+
+/// Leads its term.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Leader {
+    /// Everyone else in the membership, sorted by member.
+    pub(crate) peers: Vec<Progress>,
+    /// The last session given to a peer in this term.
+    pub(crate) session: Session,
+    /// Fires heartbeats.
+    pub(crate) heartbeat: Timer,
+    /// Fires the check of the quorum.
+    pub(crate) quorum: Timer,
+    /// The index of its no-op: from here on entries are of its own term.
+    pub(crate) first: Index,
+    /// Payload bytes of its uncommitted entries.
+    pub(crate) uncommitted_bytes: usize,
+    /// Accepted since the step began; appended at its end.
+    pub(crate) proposals: Vec<(Ticket, Bytes)>,
+    /// The last read round that was opened.
+    pub(crate) round: Round,
+    /// Reads that belong to no round yet.
+    pub(crate) reads: Vec<Ticket>,
+    /// Rounds that are not confirmed yet, oldest first.
+    pub(crate) rounds: Vec<ReadRound>,
+}
+
+/// Reads that one round of acknowledgements confirms together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ReadRound {
+    pub(crate) round: Round,
+    /// The commit index when the round was opened.
+    pub(crate) index: Index,
+    pub(crate) tickets: Vec<Ticket>,
+}
+
+/// The role that a rule wants; `raft.rs` carries it out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Transition {
+    Stay,
+    /// Follow in the present term, with this leader if it is known.
+    Follow(Option<Member>),
+    /// Ask whether an election could be won.
+    PreCampaign,
+    /// Raise the term and ask for votes.
+    Campaign,
+    Lead,
+    Halt(HaltReason),
+}
+
+impl Role {
+    pub(crate) fn name(&self) -> RoleName {
+        match self {
+            Self::Follower(_) => RoleName::Follower,
+            Self::PreCandidate(_) => RoleName::PreCandidate,
+            Self::Candidate(_) => RoleName::Candidate,
+            Self::Leader(_) => RoleName::Leader,
+            Self::Halted => RoleName::Halted,
+        }
+    }
+
+    /// The leader of the term as far as this node knows; `me` if it leads.
+    pub(crate) fn leader(&self, me: Member) -> Option<Member> {
+        match self {
+            Self::Follower(follower) => follower.leader,
+            Self::Leader(_) => Some(me),
+            Self::PreCandidate(_) | Self::Candidate(_) | Self::Halted => None,
+        }
+    }
+
+    /// The timers that a `Tick` may fire or that bound a promise.
+    pub(crate) fn timers(&mut self) -> [Option<&mut Timer>; 2] {
+        match self {
+            Self::Follower(follower) => [Some(&mut follower.election), Some(&mut follower.contact)],
+            Self::PreCandidate(campaign) | Self::Candidate(campaign) => {
+                [Some(&mut campaign.election), None]
+            }
+            Self::Leader(leader) => [Some(&mut leader.heartbeat), Some(&mut leader.quorum)],
+            Self::Halted => [None, None],
+        }
+    }
+}
+
+impl Leader {
+    /// The progress of a peer.
+    pub(crate) fn peer(&mut self, member: Member) -> Option<&mut Progress> {
+        let position = self.peers.binary_search_by_key(&member, |peer| peer.member).ok()?;
+        self.peers.get_mut(position)
+    }
+
+    /// The progress of a peer, to look at.
+    pub(crate) fn peer_ref(&self, member: Member) -> Option<&Progress> {
+        let position = self.peers.binary_search_by_key(&member, |peer| peer.member).ok()?;
+        self.peers.get(position)
+    }
+
+    /// A session that no earlier stream of this term had.
+    pub(crate) fn next_session(&mut self) -> Session {
+        self.session = self.session.next();
+        self.session
+    }
+}

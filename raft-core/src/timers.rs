@@ -1,0 +1,34 @@
+//! A timer is what is left of a span. It holds no absolute time, so two states that differ only
+//! in when they were reached are equal.
+
+use crate::types::Span;
+
+/// Armed with the span that is left, or not armed.
+///
+/// Passing time only shortens the span; a rule looks at [`Timer::is_due`] when a `Tick` comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Timer {
+    left: Option<Span>,
+}
+
+impl Timer {
+    /// A timer that is due after `span`.
+    pub(crate) fn armed(span: Span) -> Self {
+        Self { left: Some(span) }
+    }
+
+    /// Lets time pass, saturating at zero.
+    pub(crate) fn pass(&mut self, elapsed: Span) {
+        self.left = self.left.map(|left| left.less(elapsed));
+    }
+
+    /// Whether it was armed and its span is over.
+    pub(crate) fn is_due(self) -> bool {
+        self.left == Some(Span(0))
+    }
+
+    /// What is left, if it is armed.
+    pub(crate) fn left(self) -> Option<Span> {
+        self.left
+    }
+}
