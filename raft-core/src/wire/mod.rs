@@ -1,0 +1,284 @@
+//! How messages look between nodes and how records look on disk: versioned encodings.
+//!
+//! The only module of the core that knows encoded bytes; nothing below imports it, and no rule of the
+//! protocol depends on it. A peer message travels as one frame:
+//!
+//! ```text
+//! | version 1B | kind 1B | header: postcard | body: postcard | XXH3-64 of all before, 8B LE |
+//! ```
+//!
+//! The structs named `V1..` are version 1. They stand apart from the types that the rules use, so
+//! that a refactoring cannot change the format; only the smallest parts (numbers, members, entry ids,
+//! memberships) are written as they are. The golden vectors in `tests/golden` notice any change.
+//! The structs borrow: a command or a snapshot chunk is a slice of the received frame, never a copy.
+//!
+//! An AppendEntries names the chain before its first entry and the one after its last; what is
+//! between is computed again by [`Entries::after`], and the frame is refused whole if the ends
+//! differ. So one checksum follows an entry from its proposal to every log. The frame's own
+//! checksum guards what the chain does not cover: a flipped bit in a vote is noticed too.
+//!
+//! A durable record (hard state, membership, snapshot description) begins with a version byte as
+//! well, and has no checksum here: whoever writes it frames and checks it. A command's record is the
+//! command itself.
+//!
+//! Deliberately absent: authentication, compression, the framing of a byte stream into frames, and
+//! all checks that need a node's state (who sent it, which term, whether terms fall).
+
+mod record;
+mod v1;
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::config::Config;
+use crate::membership::{MEMBERS_MAX, MembershipError};
+use crate::message::{Envelope, Rpc, RpcKind};
+use crate::types::{ClusterId, Epoch, GroupId, Incarnation, LIMIT, Member, Term};
+
+pub use record::{
+    decode_hard_state, decode_payload, decode_snapshot_meta, encode_hard_state, encode_payload,
+    encode_snapshot_meta,
+};
+
+/// The version that this crate writes, and the only one that it reads.
+pub const VERSION: u8 = 1;
+
+const CHECKSUM_BYTES: usize = 8;
+/// Version, kind and checksum: nothing shorter is a frame.
+const FRAME_BYTES_MIN: usize = 2 + CHECKSUM_BYTES;
+/// More than version, kind, header, checksum and the numbers of any body take.
+const OVERHEAD_BYTES: usize = 256;
+/// More than an entry's term, kind and length take.
+const ENTRY_OVERHEAD_BYTES: usize = 20;
+
+/// What a receiver admits before it decodes or allocates anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// The most entries in one AppendEntries.
+    pub entries_max: usize,
+    /// The longest frame, in bytes.
+    pub bytes_max: usize,
+}
+
+impl Limits {
+    /// What peers with these options send at most.
+    #[must_use]
+    pub fn for_config(config: &Config) -> Self {
+        // A membership list takes at most 20 bytes per member, and there are four.
+        let membership = 4 * 20 * MEMBERS_MAX;
+        let data =
+            config.append_bytes_max.max(config.command_bytes_max).max(config.snapshot_chunk_bytes);
+        let bytes_max = data
+            .saturating_add(config.append_entries_max.saturating_mul(ENTRY_OVERHEAD_BYTES))
+            .saturating_add(membership + OVERHEAD_BYTES);
+        Self { entries_max: config.append_entries_max, bytes_max }
+    }
+}
+
+impl Default for Limits {
+    /// Room for four times what the default options of a node send: 4096 entries, 4 MiB and a bit.
+    fn default() -> Self {
+        Self { entries_max: 4096, bytes_max: (4 << 20) + (128 << 10) }
+    }
+}
+
+/// Why bytes are not a message or a record. Nothing was done because of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WireError {
+    /// Too short to be a frame or a record.
+    TooShort,
+    /// Longer than the limits, or with more entries.
+    Oversized,
+    /// A version that this crate does not know.
+    UnknownVersion(u8),
+    /// An intact frame of a kind that this crate does not know.
+    UnknownKind(u8),
+    /// A payload of a kind that this crate does not know.
+    UnknownPayload(u8),
+    /// The frame does not have the checksum that it names.
+    Checksum,
+    /// The bytes do not follow the format.
+    Malformed,
+    /// Bytes are left after the end.
+    TrailingBytes,
+    /// A number is at or above [`LIMIT`].
+    OutOfBounds,
+    /// The entries do not lead from the first to the last chain that the message names.
+    BrokenChain,
+    /// A membership is not one.
+    InvalidMembership(MembershipError),
+}
+
+impl fmt::Display for WireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooShort => f.write_str("too short to be a frame or a record"),
+            Self::Oversized => f.write_str("the frame exceeds the limits"),
+            Self::UnknownVersion(version) => write!(f, "unknown version {version}"),
+            Self::UnknownKind(kind) => write!(f, "unknown kind of message {kind}"),
+            Self::UnknownPayload(kind) => write!(f, "unknown kind of payload {kind}"),
+            Self::Checksum => f.write_str("the frame's checksum is wrong"),
+            Self::Malformed => f.write_str("the bytes do not follow the format"),
+            Self::TrailingBytes => f.write_str("bytes are left after the end"),
+            Self::OutOfBounds => f.write_str("a number is at or above 2^62"),
+            Self::BrokenChain => f.write_str("the entries do not lead to the chain that is named"),
+            Self::InvalidMembership(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for WireError {}
+
+/// The frame of a peer message.
+#[must_use]
+pub fn encode(envelope: &Envelope) -> Bytes {
+    let mut out = Vec::with_capacity(frame_bytes_estimate(&envelope.rpc));
+    out.push(VERSION);
+    out.push(kind_byte(envelope.rpc.kind()));
+    put(
+        &mut out,
+        &V1Header {
+            cluster: envelope.cluster,
+            group: envelope.group,
+            from: envelope.from,
+            to: envelope.to,
+            epoch: envelope.epoch,
+            incarnation: envelope.incarnation,
+            term: envelope.term,
+        },
+    );
+    v1::put_body(&mut out, &envelope.rpc);
+    let checksum = xxh3_64(&out);
+    out.extend_from_slice(&checksum.to_le_bytes());
+    Bytes::from(out)
+}
+
+/// The peer message in a frame. Its commands and chunks share the frame's memory.
+///
+/// # Errors
+/// [`WireError`] says what is wrong first, in this order: length, version, checksum, kind, and
+/// then, as they come: format, limits, bounds, memberships, chain.
+pub fn decode(mut frame: Bytes, limits: &Limits) -> Result<Envelope, WireError> {
+    if frame.len() < FRAME_BYTES_MIN {
+        return Err(WireError::TooShort);
+    }
+    if frame.len() > limits.bytes_max {
+        return Err(WireError::Oversized);
+    }
+    if frame[0] != VERSION {
+        return Err(WireError::UnknownVersion(frame[0]));
+    }
+    let checksum = frame.split_off(frame.len() - CHECKSUM_BYTES);
+    if checksum[..] != xxh3_64(&frame).to_le_bytes() {
+        return Err(WireError::Checksum);
+    }
+    let kind = kind_of_byte(frame[1]).ok_or(WireError::UnknownKind(frame[1]))?;
+    let mut reader = Reader { frame: &frame, rest: &frame[2..] };
+    let header: V1Header = reader.take()?;
+    bounded([header.epoch.0, header.incarnation.0, header.term.0])?;
+    let rpc = v1::take_body(&mut reader, kind, limits)?;
+    reader.finish()?;
+    Ok(Envelope {
+        cluster: header.cluster,
+        group: header.group,
+        from: header.from,
+        to: header.to,
+        epoch: header.epoch,
+        incarnation: header.incarnation,
+        term: header.term,
+        rpc,
+    })
+}
+
+/// Bytes start at 1: a frame of zeros is none.
+fn kind_byte(kind: RpcKind) -> u8 {
+    match kind {
+        RpcKind::RequestPreVote => 1,
+        RpcKind::RequestPreVoteResponse => 2,
+        RpcKind::RequestVote => 3,
+        RpcKind::RequestVoteResponse => 4,
+        RpcKind::AppendEntries => 5,
+        RpcKind::AppendEntriesResponse => 6,
+        RpcKind::Heartbeat => 7,
+        RpcKind::HeartbeatResponse => 8,
+        RpcKind::InstallSnapshot => 9,
+        RpcKind::InstallSnapshotResponse => 10,
+    }
+}
+
+fn kind_of_byte(byte: u8) -> Option<RpcKind> {
+    match byte {
+        1 => Some(RpcKind::RequestPreVote),
+        2 => Some(RpcKind::RequestPreVoteResponse),
+        3 => Some(RpcKind::RequestVote),
+        4 => Some(RpcKind::RequestVoteResponse),
+        5 => Some(RpcKind::AppendEntries),
+        6 => Some(RpcKind::AppendEntriesResponse),
+        7 => Some(RpcKind::Heartbeat),
+        8 => Some(RpcKind::HeartbeatResponse),
+        9 => Some(RpcKind::InstallSnapshot),
+        10 => Some(RpcKind::InstallSnapshotResponse),
+        _ => None,
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct V1Header {
+    cluster: ClusterId,
+    group: GroupId,
+    from: Member,
+    to: Member,
+    epoch: Epoch,
+    incarnation: Incarnation,
+    term: Term,
+}
+
+/// A frame and the part of it that is not read yet.
+struct Reader<'a> {
+    frame: &'a Bytes,
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn take<T: Deserialize<'a>>(&mut self) -> Result<T, WireError> {
+        let (value, rest) =
+            postcard::take_from_bytes(self.rest).map_err(|_| WireError::Malformed)?;
+        self.rest = rest;
+        Ok(value)
+    }
+
+    fn finish(&self) -> Result<(), WireError> {
+        if self.rest.is_empty() { Ok(()) } else { Err(WireError::TrailingBytes) }
+    }
+}
+
+fn put<T: Serialize>(out: &mut Vec<u8>, value: &T) {
+    let buffer = core::mem::take(out);
+    *out = postcard::to_extend(value, buffer).expect("a growing buffer takes every value");
+}
+
+fn bounded<const N: usize>(values: [u64; N]) -> Result<(), WireError> {
+    if values.iter().all(|&value| value < LIMIT) { Ok(()) } else { Err(WireError::OutOfBounds) }
+}
+
+fn frame_bytes_estimate(rpc: &Rpc) -> usize {
+    match rpc {
+        Rpc::AppendEntries { entries, .. } => {
+            OVERHEAD_BYTES + entries.bytes() + entries.len() * ENTRY_OVERHEAD_BYTES
+        }
+        Rpc::InstallSnapshot { data, .. } => OVERHEAD_BYTES * 2 + data.len(),
+        Rpc::RequestPreVote { .. }
+        | Rpc::RequestPreVoteResponse { .. }
+        | Rpc::RequestVote { .. }
+        | Rpc::RequestVoteResponse { .. }
+        | Rpc::AppendEntriesResponse { .. }
+        | Rpc::Heartbeat { .. }
+        | Rpc::HeartbeatResponse { .. }
+        | Rpc::InstallSnapshotResponse { .. } => OVERHEAD_BYTES,
+    }
+}

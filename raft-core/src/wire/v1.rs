@@ -1,0 +1,275 @@
+//! Version 1 of the peer messages' bodies, in the order of the paper.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::entry::Entries;
+use crate::message::{AppendResult, Rpc, RpcKind};
+use crate::types::{Chain, EntryId, Index, Round, Session, Term};
+use crate::wire::record::{
+    decode_payload, decode_snapshot_meta, encode_payload, encode_snapshot_meta,
+};
+use crate::wire::{Limits, Reader, WireError, bounded, put};
+
+/// An entry's term, kind and length, one byte each.
+const ENTRY_BYTES_MIN: usize = 3;
+
+#[derive(Serialize, Deserialize)]
+struct V1VoteRequest {
+    last: EntryId,
+}
+
+#[derive(Serialize, Deserialize)]
+struct V1VoteResponse {
+    granted: bool,
+}
+
+/// Followed by `count` times [`V1Entry`], which are taken one by one: the count is checked before
+/// anything is allocated for them.
+#[derive(Serialize, Deserialize)]
+struct V1AppendEntries {
+    session: Session,
+    round: Round,
+    prev: EntryId,
+    last_chain: Chain,
+    commit: Index,
+    count: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct V1Entry<'a> {
+    term: Term,
+    kind: u8,
+    #[serde(borrow)]
+    payload: Borrowed<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct V1AppendEntriesResponse {
+    session: Session,
+    round: Round,
+    result: V1AppendResult,
+}
+
+#[derive(Serialize, Deserialize)]
+enum V1AppendResult {
+    Matched { index: Index },
+    Conflict { rejected: Index, hint: Index, hint_term: Term },
+    Diverged { index: Index },
+}
+
+#[derive(Serialize, Deserialize)]
+struct V1Heartbeat {
+    session: Session,
+    round: Round,
+    commit: Index,
+}
+
+#[derive(Serialize, Deserialize)]
+struct V1HeartbeatResponse {
+    session: Session,
+    round: Round,
+}
+
+#[derive(Serialize, Deserialize)]
+struct V1InstallSnapshot<'a> {
+    session: Session,
+    round: Round,
+    /// The durable record of the description.
+    #[serde(borrow)]
+    meta: Borrowed<'a>,
+    offset: u64,
+    data: Borrowed<'a>,
+    done: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct V1InstallSnapshotResponse {
+    session: Session,
+    round: Round,
+    snapshot: EntryId,
+    staged: u64,
+}
+
+/// Bytes of the frame. Serde would take `&[u8]` for a sequence and write it byte by byte.
+struct Borrowed<'a>(&'a [u8]);
+
+impl Serialize for Borrowed<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Borrowed<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <&'a [u8]>::deserialize(deserializer).map(Self)
+    }
+}
+
+pub(super) fn put_body(out: &mut Vec<u8>, rpc: &Rpc) {
+    match rpc {
+        Rpc::RequestPreVote { last } | Rpc::RequestVote { last } => {
+            put(out, &V1VoteRequest { last: *last });
+        }
+        Rpc::RequestPreVoteResponse { granted } | Rpc::RequestVoteResponse { granted } => {
+            put(out, &V1VoteResponse { granted: *granted });
+        }
+        Rpc::AppendEntries { session, round, prev, entries, commit } => {
+            let head = V1AppendEntries {
+                session: *session,
+                round: *round,
+                prev: *prev,
+                last_chain: last_chain(*prev, entries),
+                commit: *commit,
+                count: entries.len() as u64,
+            };
+            put(out, &head);
+            for entry in entries.iter() {
+                let (kind, payload) = encode_payload(entry.payload());
+                put(out, &V1Entry { term: entry.term(), kind, payload: Borrowed(&payload) });
+            }
+        }
+        Rpc::AppendEntriesResponse { session, round, result } => {
+            let result = V1AppendResult::from(*result);
+            put(out, &V1AppendEntriesResponse { session: *session, round: *round, result });
+        }
+        Rpc::Heartbeat { session, round, commit } => {
+            put(out, &V1Heartbeat { session: *session, round: *round, commit: *commit });
+        }
+        Rpc::HeartbeatResponse { session, round } => {
+            put(out, &V1HeartbeatResponse { session: *session, round: *round });
+        }
+        Rpc::InstallSnapshot { session, round, snapshot, offset, data, done } => {
+            let body = V1InstallSnapshot {
+                session: *session,
+                round: *round,
+                meta: Borrowed(&encode_snapshot_meta(snapshot)),
+                offset: *offset,
+                data: Borrowed(data),
+                done: *done,
+            };
+            put(out, &body);
+        }
+        Rpc::InstallSnapshotResponse { session, round, snapshot, staged } => {
+            let (session, round, snapshot, staged) = (*session, *round, *snapshot, *staged);
+            put(out, &V1InstallSnapshotResponse { session, round, snapshot, staged });
+        }
+    }
+}
+
+pub(super) fn take_body(
+    reader: &mut Reader<'_>,
+    kind: RpcKind,
+    limits: &Limits,
+) -> Result<Rpc, WireError> {
+    match kind {
+        RpcKind::RequestPreVote => Ok(Rpc::RequestPreVote { last: take_last(reader)? }),
+        RpcKind::RequestPreVoteResponse => {
+            let V1VoteResponse { granted } = reader.take()?;
+            Ok(Rpc::RequestPreVoteResponse { granted })
+        }
+        RpcKind::RequestVote => Ok(Rpc::RequestVote { last: take_last(reader)? }),
+        RpcKind::RequestVoteResponse => {
+            let V1VoteResponse { granted } = reader.take()?;
+            Ok(Rpc::RequestVoteResponse { granted })
+        }
+        RpcKind::AppendEntries => take_append_entries(reader, limits),
+        RpcKind::AppendEntriesResponse => {
+            let V1AppendEntriesResponse { session, round, result } = reader.take()?;
+            bounded([session.0, round.0])?;
+            Ok(Rpc::AppendEntriesResponse { session, round, result: result.checked()? })
+        }
+        RpcKind::Heartbeat => {
+            let V1Heartbeat { session, round, commit } = reader.take()?;
+            bounded([session.0, round.0, commit.0])?;
+            Ok(Rpc::Heartbeat { session, round, commit })
+        }
+        RpcKind::HeartbeatResponse => {
+            let V1HeartbeatResponse { session, round } = reader.take()?;
+            bounded([session.0, round.0])?;
+            Ok(Rpc::HeartbeatResponse { session, round })
+        }
+        RpcKind::InstallSnapshot => {
+            let body: V1InstallSnapshot<'_> = reader.take()?;
+            let V1InstallSnapshot { session, round, meta, offset, data, done } = body;
+            bounded([session.0, round.0, offset])?;
+            let snapshot = Arc::new(decode_snapshot_meta(meta.0)?);
+            let data = reader.frame.slice_ref(data.0);
+            Ok(Rpc::InstallSnapshot { session, round, snapshot, offset, data, done })
+        }
+        RpcKind::InstallSnapshotResponse => {
+            let V1InstallSnapshotResponse { session, round, snapshot, staged } = reader.take()?;
+            bounded([session.0, round.0, snapshot.index.0, snapshot.term.0, staged])?;
+            Ok(Rpc::InstallSnapshotResponse { session, round, snapshot, staged })
+        }
+    }
+}
+
+fn take_last(reader: &mut Reader<'_>) -> Result<EntryId, WireError> {
+    let V1VoteRequest { last } = reader.take()?;
+    bounded([last.index.0, last.term.0])?;
+    Ok(last)
+}
+
+fn take_append_entries(reader: &mut Reader<'_>, limits: &Limits) -> Result<Rpc, WireError> {
+    let V1AppendEntries { session, round, prev, last_chain: claimed, commit, count } =
+        reader.take()?;
+    bounded([session.0, round.0, prev.index.0, prev.term.0, commit.0])?;
+    let entries_max = limits.entries_max.min(reader.rest.len() / ENTRY_BYTES_MIN);
+    let count = usize::try_from(count).map_err(|_| WireError::Oversized)?;
+    if count > limits.entries_max {
+        return Err(WireError::Oversized);
+    }
+    if count > entries_max {
+        return Err(WireError::Malformed);
+    }
+    bounded([prev.index.0 + count as u64])?;
+    let mut items = Vec::with_capacity(count);
+    for _ in 0..count {
+        let V1Entry { term, kind, payload } = reader.take()?;
+        bounded([term.0])?;
+        items.push((term, decode_payload(kind, reader.frame.slice_ref(payload.0))?));
+    }
+    let entries = Entries::after(prev, items);
+    if last_chain(prev, &entries) != claimed {
+        return Err(WireError::BrokenChain);
+    }
+    Ok(Rpc::AppendEntries { session, round, prev, entries, commit })
+}
+
+fn last_chain(prev: EntryId, entries: &Entries) -> Chain {
+    entries.last().map_or(prev.chain, |entry| entry.chain())
+}
+
+impl From<AppendResult> for V1AppendResult {
+    fn from(result: AppendResult) -> Self {
+        match result {
+            AppendResult::Matched { index } => Self::Matched { index },
+            AppendResult::Conflict { rejected, hint, hint_term } => {
+                Self::Conflict { rejected, hint, hint_term }
+            }
+            AppendResult::Diverged { index } => Self::Diverged { index },
+        }
+    }
+}
+
+impl V1AppendResult {
+    fn checked(self) -> Result<AppendResult, WireError> {
+        match self {
+            Self::Matched { index } => {
+                bounded([index.0])?;
+                Ok(AppendResult::Matched { index })
+            }
+            Self::Conflict { rejected, hint, hint_term } => {
+                bounded([rejected.0, hint.0, hint_term.0])?;
+                Ok(AppendResult::Conflict { rejected, hint, hint_term })
+            }
+            Self::Diverged { index } => {
+                bounded([index.0])?;
+                Ok(AppendResult::Diverged { index })
+            }
+        }
+    }
+}
