@@ -1,25 +1,26 @@
 //! How messages look between nodes and how records look on disk: versioned encodings.
 //!
-//! The only module of the core that knows encoded bytes; nothing below imports it, and no rule of the
-//! protocol depends on it. A peer message travels as one frame:
+//! The only module of the core that knows encoded bytes; nothing below imports it, and no rule of
+//! the protocol depends on it. A peer message travels as one frame:
 //!
 //! ```text
 //! | version 1B | kind 1B | header: postcard | body: postcard | XXH3-64 of all before, 8B LE |
 //! ```
 //!
 //! The structs named `V1..` are version 1. They stand apart from the types that the rules use, so
-//! that a refactoring cannot change the format; only the smallest parts (numbers, members, entry ids,
-//! memberships) are written as they are. The golden vectors in `tests/golden` notice any change.
-//! The structs borrow: a command or a snapshot chunk is a slice of the received frame, never a copy.
+//! that a refactoring cannot change the format; only the smallest parts (numbers, members, entry
+//! ids, memberships) are written as they are. The golden vectors in `tests/golden` notice any
+//! change. The structs borrow: a command or a snapshot chunk is a slice of the received frame,
+//! never a copy.
 //!
 //! An AppendEntries names the chain before its first entry and the one after its last; what is
-//! between is computed again by [`Entries::after`], and the frame is refused whole if the ends
-//! differ. So one checksum follows an entry from its proposal to every log. The frame's own
+//! between is computed again by [`crate::Entries::after`], and the frame is refused whole if the
+//! ends differ. So one checksum follows an entry from its proposal to every log. The frame's own
 //! checksum guards what the chain does not cover: a flipped bit in a vote is noticed too.
 //!
 //! A durable record (hard state, membership, snapshot description) begins with a version byte as
-//! well, and has no checksum here: whoever writes it frames and checks it. A command's record is the
-//! command itself.
+//! well, and has no checksum here: whoever writes it frames and checks it. A command's record is
+//! the command itself.
 //!
 //! Deliberately absent: authentication, compression, the framing of a byte stream into frames, and
 //! all checks that need a node's state (who sent it, which term, whether terms fall).

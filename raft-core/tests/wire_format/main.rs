@@ -1,0 +1,8 @@
+//! The encodings of peer messages and durable records: what they look like byte by byte, that they
+//! lose nothing, and that nothing else is taken for one.
+
+mod golden;
+mod refusals;
+mod round_trip;
+mod samples;
+mod strategies;

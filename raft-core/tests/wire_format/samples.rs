@@ -1,0 +1,137 @@
+//! One message of each kind and one record of each sort, with telling numbers: the golden vectors
+//! are made of them, and the refusals damage them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use raft_core::{
+    AppendResult, Chain, ClusterId, Entries, EntryId, Envelope, Epoch, GroupId, HardState,
+    Incarnation, Index, LIMIT, Member, Membership, Payload, Round, Rpc, Session, SnapshotMeta,
+    Term, wire,
+};
+
+/// Every kind of peer message, and the variants that are encoded in another way.
+pub(crate) fn messages() -> Vec<(&'static str, Envelope)> {
+    let (session, round) = (Session(9), Round(300));
+    let response = |result| Rpc::AppendEntriesResponse { session, round, result };
+    let conflict =
+        AppendResult::Conflict { rejected: Index(77), hint: Index(41), hint_term: Term(6) };
+    let rpcs = [
+        ("request_pre_vote", Rpc::RequestPreVote { last: prev() }),
+        ("request_pre_vote_response", Rpc::RequestPreVoteResponse { granted: true }),
+        ("request_vote", Rpc::RequestVote { last: prev() }),
+        ("request_vote_response", Rpc::RequestVoteResponse { granted: false }),
+        ("append_entries", append_entries(prev(), entries())),
+        ("append_entries_empty", append_entries(prev(), Entries::empty())),
+        ("append_entries_response_matched", response(AppendResult::Matched { index: Index(128) })),
+        ("append_entries_response_conflict", response(conflict)),
+        ("append_entries_response_diverged", response(AppendResult::Diverged { index: Index(5) })),
+        ("heartbeat", Rpc::Heartbeat { session, round, commit: Index(40) }),
+        ("heartbeat_response", Rpc::HeartbeatResponse { session, round }),
+        ("install_snapshot", install_snapshot()),
+        ("install_snapshot_response", staged()),
+    ];
+    rpcs.into_iter().map(|(name, rpc)| (name, envelope(rpc))).collect()
+}
+
+/// A message between two members, with identities of all lengths.
+pub(crate) fn envelope(rpc: Rpc) -> Envelope {
+    Envelope {
+        cluster: ClusterId(0xc1c2_c3c4_c5c6_c7c8),
+        group: GroupId(7),
+        from: Member::new(1, 0x1111_2222_3333_4444),
+        to: Member::new(200, u64::MAX),
+        epoch: Epoch(2),
+        incarnation: Incarnation(130),
+        term: Term(LIMIT - 1),
+        rpc,
+    }
+}
+
+/// An AppendEntries with these entries after `prev`.
+pub(crate) fn append_entries(prev: EntryId, entries: Entries) -> Rpc {
+    Rpc::AppendEntries { session: Session(9), round: Round(300), prev, entries, commit: Index(41) }
+}
+
+/// The entry before the entries.
+pub(crate) fn prev() -> EntryId {
+    EntryId { index: Index(41), term: Term(6), chain: Chain(0xfeed_beef_0123_4567) }
+}
+
+/// One entry of each kind after [`prev`], and an empty command.
+pub(crate) fn entries() -> Entries {
+    let items = [
+        (Term(7), Payload::Noop),
+        (Term(7), Payload::Command(Bytes::from_static(b"put colour blue"))),
+        (Term(8), Payload::Membership(Arc::new(joint()))),
+        (Term(300), Payload::Command(Bytes::new())),
+    ];
+    Entries::after(prev(), items)
+}
+
+/// A joint membership with something in every list.
+pub(crate) fn joint() -> Membership {
+    let incoming = [Member::new(1, 10), Member::new(2, 20), Member::new(4, 40)];
+    let outgoing = [Member::new(1, 10), Member::new(2, 20), Member::new(3, 30)];
+    membership(&incoming, &outgoing, &[Member::new(5, 50)], &[Member::new(3, 30)], true)
+}
+
+/// The membership with these lists, by way of its record.
+pub(crate) fn membership(
+    incoming: &[Member],
+    outgoing: &[Member],
+    learners: &[Member],
+    learners_next: &[Member],
+    auto_leave: bool,
+) -> Membership {
+    let record = membership_record(&(incoming, outgoing, learners, learners_next, auto_leave));
+    match wire::decode_payload(2, record) {
+        Ok(Payload::Membership(membership)) => (*membership).clone(),
+        other => panic!("the lists make a membership: {other:?}"),
+    }
+}
+
+/// The record that names these lists, whether or not they make a membership.
+pub(crate) fn membership_record(
+    lists: &(&[Member], &[Member], &[Member], &[Member], bool),
+) -> Bytes {
+    let record = postcard::to_extend(lists, vec![wire::VERSION]).expect("a vector grows");
+    Bytes::from(record)
+}
+
+/// The description of a snapshot.
+pub(crate) fn snapshot_meta() -> SnapshotMeta {
+    let voters = vec![Member::new(1, 10), Member::new(2, 20), Member::new(3, 30)];
+    let membership = Membership::new(voters, vec![Member::new(4, 40)]).expect("distinct members");
+    SnapshotMeta { last: prev(), membership }
+}
+
+/// A hard state with a vote.
+pub(crate) fn hard_state() -> HardState {
+    HardState {
+        epoch: Epoch(1),
+        incarnation: Incarnation(12),
+        term: Term(345),
+        vote: Some(Member::new(2, 0xabcd_ef01)),
+    }
+}
+
+fn install_snapshot() -> Rpc {
+    Rpc::InstallSnapshot {
+        session: Session(9),
+        round: Round(300),
+        snapshot: Arc::new(snapshot_meta()),
+        offset: 65_536,
+        data: Bytes::from_static(b"part of a state machine"),
+        done: true,
+    }
+}
+
+fn staged() -> Rpc {
+    Rpc::InstallSnapshotResponse {
+        session: Session(9),
+        round: Round(300),
+        snapshot: prev(),
+        staged: 65_559,
+    }
+}
