@@ -1,1 +1,30 @@
-//! Not yet.
+//! Fuzzing: what no tester thought of.
+//!
+//! Each target is a function here that takes bytes and panics if a promise is broken, so the same
+//! body serves two purposes. `cargo test` replays the committed corpus through it, with a stable
+//! compiler and no engine. `cargo +nightly fuzz run <target>` lets libFuzzer look for new inputs,
+//! and `cargo run -p fuzz --bin <target> -- <file>..` replays what it found.
+//!
+//! | target | bytes are | promise |
+//! |---|---|---|
+//! | [`wire`](fn@wire) | frames and durable records | refused or understood, never a panic; understood alike again |
+
+mod wire;
+
+use std::{env, fs, io};
+
+pub use wire::wire;
+
+/// Runs a target's body on every file that the command line names.
+///
+/// # Errors
+/// If a file cannot be read.
+///
+/// # Panics
+/// If a file breaks a promise of the target.
+pub fn replay_arguments(body: fn(&[u8])) -> io::Result<()> {
+    for path in env::args_os().skip(1) {
+        body(&fs::read(path)?);
+    }
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! Arbitrary bytes as frames and as durable records.
+
+use bytes::Bytes;
+use raft_core::wire::{
+    Limits, WireError, decode, decode_hard_state, decode_payload, decode_snapshot_meta, encode,
+    encode_hard_state, encode_payload, encode_snapshot_meta,
+};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Bytes are refused, or understood: then encoding and decoding them again gives the same.
+///
+/// They are tried as a frame, as a frame without its checksum (which no engine would ever guess),
+/// and as each durable record.
+///
+/// # Panics
+/// If that does not hold.
+pub fn wire(data: &[u8]) {
+    frame(Bytes::copy_from_slice(data));
+    let mut sealed = data.to_vec();
+    sealed.extend_from_slice(&xxh3_64(data).to_le_bytes());
+    frame(Bytes::from(sealed));
+    records(data);
+}
+
+fn frame(frame: Bytes) {
+    let limits = Limits { entries_max: 64, bytes_max: 4096 };
+    let is_long = frame.len() > limits.bytes_max;
+    match decode(frame, &limits) {
+        Ok(envelope) => {
+            assert!(!is_long, "a frame above the limit is refused");
+            // Fewer bytes may say the same, more are never needed: numbers have a shortest form.
+            assert_eq!(decode(encode(&envelope), &limits), Ok(envelope), "it comes back");
+        }
+        Err(error) => assert!(!is_long || error == WireError::Oversized, "{error}"),
+    }
+}
+
+fn records(data: &[u8]) {
+    if let Ok(state) = decode_hard_state(data) {
+        assert_eq!(decode_hard_state(&encode_hard_state(&state)), Ok(state), "it comes back");
+    }
+    if let Ok(meta) = decode_snapshot_meta(data) {
+        assert_eq!(decode_snapshot_meta(&encode_snapshot_meta(&meta)), Ok(meta), "it comes back");
+    }
+    let Some((&kind, payload)) = data.split_first() else { return };
+    if let Ok(payload) = decode_payload(kind, Bytes::copy_from_slice(payload)) {
+        let (kind, record) = encode_payload(&payload);
+        assert_eq!(decode_payload(kind, record), Ok(payload), "it comes back");
+    }
+}

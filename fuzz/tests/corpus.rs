@@ -1,0 +1,47 @@
+//! The committed corpora keep every promise of their targets.
+//!
+//! Files named `seed_..` are valid inputs that were made by hand; the others were found by an
+//! engine, because they reach something that no other file reaches.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use raft_core::wire;
+
+#[test]
+fn wire_replays() {
+    replay("wire", fuzz::wire);
+    let mut kinds = Vec::new();
+    for (path, seed) in files("wire").into_iter().filter(|(path, _)| is_seed(path)) {
+        let envelope = wire::decode(Bytes::from(seed), &wire::Limits::default())
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        kinds.push(envelope.rpc.kind());
+    }
+    kinds.sort_unstable();
+    kinds.dedup();
+    assert_eq!(kinds.len(), 10, "there is a seed for each kind of message: {kinds:?}");
+}
+
+fn replay(target: &str, body: fn(&[u8])) {
+    let files = files(target);
+    assert!(!files.is_empty(), "the corpus of {target} is there");
+    for (_, data) in files {
+        body(&data);
+    }
+}
+
+/// The files of a target's corpus, in the order of their names.
+fn files(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    let mut paths: Vec<PathBuf> = fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.expect("the folder can be listed").path())
+        .collect();
+    paths.sort();
+    paths.into_iter().map(|path| (path.clone(), fs::read(path).expect("it is a file"))).collect()
+}
+
+fn is_seed(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("seed_"))
+}
