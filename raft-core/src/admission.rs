@@ -4,11 +4,12 @@
 //! numbers below [`LIMIT`], so nothing computed from them can overflow, and entries that follow
 //! each other and their `prev`.
 
+use crate::durable::SnapshotMeta;
+use crate::effect::Refused;
 use crate::entry::{Entries, Payload};
 use crate::message::{AppendResult, Envelope, Rpc};
 use crate::node::Node;
 use crate::types::{EntryId, Index, LIMIT, Round, Session, Term};
-use crate::{Refused, SnapshotMeta};
 
 /// The most entries in one message, whatever a peer's configuration says.
 pub const MESSAGE_ENTRIES_MAX: usize = 1 << 16;

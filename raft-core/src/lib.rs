@@ -1,4 +1,125 @@
-//! Raft as a deterministic state machine.
+//! Raft as a deterministic state machine: messages in, effects out.
+//!
+//! This crate is the protocol and nothing else. It has no clock, no thread, no disk, no network and
+//! no logging; it is `no_std`. A host calls one function, [`Raft::step`], and executes what it
+//! returns. The same inputs give the same effects, on any machine: what a host can record, it can
+//! replay.
+//!
+//! # Raft, through this crate
+//!
+//! A group of servers keeps one log, so that state machines which apply it in order stay equal
+//! (§2). Raft makes one of them the leader of a *term*, a number that only rises ([`Term`], §5.1).
+//! The leader appends to its log and makes the others' logs equal to its own. All that a server
+//! knows is in Figure 2 of the paper, and here in `node.rs`; what only some roles know is in
+//! `role.rs`, so that a rule which takes `&mut Leader` can only run on a leader.
+//!
+//! **Elections** (`election.rs`). A follower that hears no leader for an election timeout asks
+//! whether it could win (pre-vote), then enters the next term, votes for itself and asks for votes
+//! (§5.2). A vote is given once in a term, and only to a log that is at least as up to date
+//! (§5.4.1). A follower that hears its leader ignores candidates; a leader that does not hear a
+//! quorum steps down.
+//!
+//! **Replication** (`replication.rs`). [`Rpc::AppendEntries`] names the entry before the ones it
+//! carries; a follower that does not have it answers with a hint, and the leader goes back over
+//! whole terms until the logs meet (§5.3). Then it pipelines. The logs are compared not by index
+//! and term alone: every entry carries a [`Chain`], a checksum of the log through it, so the Log
+//! Matching Property is checked wherever logs meet.
+//!
+//! **Commitment** (`commit.rs`). An entry of the leader's own term is committed once a quorum has
+//! it *durably*; everything before it is committed with it (§5.4.2). Committed entries leave as
+//! [`Effect::Apply`], within a limit of bytes that the host has not confirmed.
+//!
+//! **Reads** (`read.rs`) need no log entry: the leader notes its commit index and hears from a quorum
+//! once more (thesis §6.4). **Snapshots** (`compaction.rs`) replace a prefix of the log, and travel
+//! in chunks to a follower that needs it (§7).
+//!
+//! **Durability** (`gate.rs`). Every promise of Raft is about what survives a crash. So no rule
+//! sends a message: it hands it to the gate, which keeps it back until the disk has what the
+//! message speaks of. A host may execute effects late, in any order, and drop or repeat messages;
+//! it cannot lose data by it. See [`effect`] for what little order there is.
+//!
+//! # A host
+//!
+//! ```
+//! use bytes::Bytes;
+//! use raft_core::{
+//!     Body, ClusterId, Config, Effect, GroupId, Member, Membership, Message, Outcome, Raft,
+//!     RecoveredState, Ticket, Time,
+//! };
+//!
+//! let me = Member::new(1, 0x5eed);
+//! let founders = Membership::new(vec![me], vec![])?;
+//! let config = Config::new(ClusterId(1), GroupId(0), me);
+//! let (mut raft, mut effects) =
+//!     Raft::recover(config, RecoveredState::genesis(founders), Time(0))?;
+//! let mut inbox = vec![Body::Campaign];
+//! let mut applied = Vec::new();
+//! let mut proposed = false;
+//! loop {
+//!     for effect in effects.drain(..) {
+//!         match effect {
+//!             // A real host writes the batch and syncs; only then is this true.
+//!             Effect::Persist(batch) => inbox.push(Body::Persisted { seq: batch.seq }),
+//!             Effect::Send(envelope) => println!("to {}: {}", envelope.to, envelope.rpc),
+//!             Effect::Apply { entries } => {
+//!                 applied.extend(entries.iter().map(|entry| entry.payload().clone()));
+//!                 let through = entries.last().expect("never empty").index();
+//!                 inbox.push(Body::Applied { through });
+//!             }
+//!             Effect::Outcome { ticket, outcome } => {
+//!                 assert_eq!(ticket, Ticket(1));
+//!                 assert!(matches!(outcome, Outcome::Committed { .. }));
+//!             }
+//!             Effect::RestoreState { .. } | Effect::ReadReady { .. } => {}
+//!             Effect::ReadChunk(_) | Effect::StageChunk { .. } => {}
+//!             Effect::Observe(observation) => println!("{observation:?}"),
+//!         }
+//!     }
+//!     if inbox.is_empty() && !proposed {
+//!         let command = Bytes::from_static(b"x = 1");
+//!         inbox.push(Body::Propose { ticket: Ticket(1), command });
+//!         proposed = true;
+//!     }
+//!     if inbox.is_empty() {
+//!         break;
+//!     }
+//!     let now = Time(0); // the host's monotonic clock, read after the input arrived
+//!     let messages = inbox.drain(..).map(|body| Message { now, body });
+//!     raft.step_batch(messages, &mut effects);
+//! }
+//! assert_eq!(applied.len(), 2); // the leader's no-op and the command
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A real host also sends a [`Body::Tick`] once [`Raft::next_deadline`] has passed.
+//!
+//! # In which order to read
+//!
+//! [`types`], [`entry`] and [`message`] for the words; `node.rs` and `role.rs` for the state;
+//! `election.rs`, `replication.rs`, `commit.rs` for the protocol; `gate.rs` for what makes it hold
+//! across crashes; then `raft.rs`, where the chapters meet. Modules stand on floors and import
+//! only from lower ones; a chapter never imports another chapter.
+//!
+//! # Absent
+//!
+//! Absent in this version, with their messages, inputs and rules: membership changes (the
+//! membership is fixed by the genesis; its joint form is in every format and every quorum already),
+//! leadership transfer, lease reads and reads forwarded by followers, step-down and forget-leader,
+//! election priority, windows in bytes, cold entries loaded on demand, damaged entries and their
+//! repair, recovery from a lost quorum, recorded batches. Absent on purpose, for good: storage,
+//! transport, clocks, threads, configuration files, logging.
+//!
+//! # Where it differs from the paper
+//!
+//! | what | why | test |
+//! |---|---|---|
+//! | A candidate's own vote counts only once it is durable, and its requests leave only then. | Otherwise a crash lets it lead one term twice. | `stories.rs` |
+//! | Pre-vote and check-quorum are part of every election (both can be turned off). | A node that cannot win must not disrupt; a leader that nobody hears must not stay. | `elections.rs` |
+//! | A refused pre-vote carries the refuser's term, which the asker adopts. | Long logs and high terms could otherwise block each other for ever. | `elections.rs` |
+//! | A node that knows the leader of a term does not vote in that term any more. | The vote could decide nothing. | `elections.rs` |
+//! | Entries match by chain, not by index and term alone. | Log Matching is checked, not assumed. | `replication.rs` |
+//! | A proposal whose entry was truncated has no outcome until another entry is committed at its index. | A truncated entry can still be committed (Figure 8). | `replication.rs` |
+//! | Heartbeats are messages of their own and carry the commit index only as far as the peer is known to match. | They need no look at the log. | `replication.rs` |
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -26,6 +147,7 @@ pub mod recovery;
 mod replication;
 mod rng;
 mod role;
+mod status;
 mod timers;
 pub mod types;
 pub mod wire;
@@ -40,6 +162,7 @@ pub use membership::{Membership, MembershipError};
 pub use message::{
     AppendResult, Body, Chunk, ChunkRequest, Envelope, Message, ReadMode, Rpc, RpcKind,
 };
-pub use raft::{Raft, Status};
+pub use raft::Raft;
 pub use recovery::RecoverError;
+pub use status::Status;
 pub use types::*;

@@ -4,6 +4,8 @@
 //! and calls one chapter's handler, whose [`Transition`] is carried out; *settle*, once at the end
 //! of a step or batch, lets each chapter act on the facts that the others have left.
 
+mod dispatch;
+
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -14,18 +16,15 @@ use bytes::Bytes;
 use crate::config::Config;
 use crate::digest::CanonicalHasher;
 use crate::durable::{RecoveredState, SnapshotMeta};
-use crate::effect::{
-    Effect, HaltReason, Observation, Outcome, Refused, Rejection, RoleName, Violation,
-};
-use crate::gate::Reply;
+use crate::effect::{Effect, HaltReason, Observation, Outcome, Refused, Rejection};
 use crate::membership::Membership;
-use crate::message::{Body, Chunk, ChunkRequest, Envelope, Message, ReadMode, Rpc};
+use crate::message::{Body, Chunk, ChunkRequest, Message, ReadMode};
 use crate::node::{Node, pass};
 use crate::recovery::{self, RecoverError};
-use crate::replication::Append;
 use crate::role::{Leader, Role, Transition};
-use crate::types::{EntryId, Epoch, Incarnation, Index, Member, Span, Term, Ticket, Time};
-use crate::{admission, commit, compaction, election, read, replication};
+use crate::status::Status;
+use crate::types::{EntryId, Index, Member, Span, Ticket, Time};
+use crate::{commit, compaction, election, read, replication};
 
 /// A member of one Raft group: messages in, effects out.
 ///
@@ -36,39 +35,6 @@ pub struct Raft {
     now: Time,
     node: Node,
     role: Role,
-}
-
-/// What can be seen of a node between two steps.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Status {
-    /// This node.
-    pub member: Member,
-    /// Its role.
-    pub role: RoleName,
-    /// Its cluster epoch.
-    pub epoch: Epoch,
-    /// Its incarnation.
-    pub incarnation: Incarnation,
-    /// Its term (Figure 2, `currentTerm`).
-    pub term: Term,
-    /// Its vote in that term (`votedFor`).
-    pub vote: Option<Member>,
-    /// The leader of the term, as far as it knows.
-    pub leader: Option<Member>,
-    /// The highest index known to be committed (`commitIndex`).
-    pub commit: Index,
-    /// The highest index that the host has applied (`lastApplied`).
-    pub applied: Index,
-    /// The log equals what is durable through here.
-    pub durable: Index,
-    /// The last entry of the log.
-    pub last: EntryId,
-    /// The entry before the first one that the log still has.
-    pub base: EntryId,
-    /// The last entry that the newest snapshot covers.
-    pub snapshot: EntryId,
-    /// The membership in force.
-    pub membership: Arc<Membership>,
 }
 
 impl Raft {
@@ -315,177 +281,6 @@ impl Raft {
     fn on_chunk_read(&mut self, request: ChunkRequest, chunk: Option<Chunk>) {
         if let Role::Leader(leader) = &mut self.role {
             compaction::on_chunk_read(&mut self.node, leader, request, chunk);
-        }
-    }
-
-    fn on_peer(&mut self, envelope: Envelope) {
-        let (from, kind) = (envelope.from, envelope.rpc.kind());
-        if let Err(reason) = admission::check(&self.node, &envelope) {
-            self.node.refuse_peer(from, kind, reason);
-            return;
-        }
-        if envelope.epoch > self.node.hard_state().epoch {
-            let reason = HaltReason::LeftBehind { epoch: envelope.epoch };
-            self.become_next(Transition::Halt(reason));
-            return;
-        }
-        let term = self.node.term();
-        if envelope.term < term {
-            self.on_stale_term(&envelope, Refused::StaleTerm { mine: term, theirs: envelope.term });
-            return;
-        }
-        if envelope.term > term && !self.enter_later_term(&envelope) {
-            return;
-        }
-        if envelope.rpc.is_from_leader() && !self.hear_leader(&envelope) {
-            return;
-        }
-        let transition = self.on_rpc(envelope);
-        self.become_next(transition);
-    }
-
-    /// The term rule (§5.1): a later term is adopted, except from a candidate that challenges a
-    /// leader which is alive. `false`: the message is refused.
-    fn enter_later_term(&mut self, envelope: &Envelope) -> bool {
-        let is_candidate =
-            matches!(envelope.rpc, Rpc::RequestVote { .. } | Rpc::RequestPreVote { .. });
-        if is_candidate && let Some(reason) = election::stickiness(&self.node, &self.role) {
-            let kind = envelope.rpc.kind();
-            election::refuse_candidate(&mut self.node, envelope.from, kind, reason);
-            return false;
-        }
-        self.abandon_leadership();
-        self.node.enter_term(envelope.term);
-        let leader = envelope.rpc.is_from_leader().then_some(envelope.from);
-        self.become_follower(leader);
-        true
-    }
-
-    /// A message of an earlier term is refused; a candidate or leader is told the present one.
-    fn on_stale_term(&mut self, envelope: &Envelope, reason: Refused) {
-        let (node, from, kind) = (&mut self.node, envelope.from, envelope.rpc.kind());
-        match envelope.rpc {
-            Rpc::RequestPreVote { .. } | Rpc::RequestVote { .. } => {
-                election::refuse_candidate(node, from, kind, reason);
-            }
-            Rpc::AppendEntries { session, round, .. }
-            | Rpc::Heartbeat { session, round, .. }
-            | Rpc::InstallSnapshot { session, round, .. } => {
-                node.refuse_peer(from, kind, reason);
-                node.send(from, Rpc::HeartbeatResponse { session, round });
-            }
-            Rpc::RequestPreVoteResponse { .. }
-            | Rpc::RequestVoteResponse { .. }
-            | Rpc::AppendEntriesResponse { .. }
-            | Rpc::HeartbeatResponse { .. }
-            | Rpc::InstallSnapshotResponse { .. } => node.refuse_peer(from, kind, reason),
-        }
-    }
-
-    /// The leader of this term speaks: whoever campaigns gives up (§5.2). `false`: it cannot be
-    /// the leader, for another one is.
-    fn hear_leader(&mut self, envelope: &Envelope) -> bool {
-        let from = envelope.from;
-        let known = self.role.leader(self.node.member());
-        match (&mut self.role, known) {
-            (Role::Follower(follower), Some(leader)) if leader == from => {
-                election::on_leader_contact(&self.node, follower);
-                true
-            }
-            (_, Some(known)) => {
-                let (term, other) = (self.node.term(), from);
-                self.node.violation(Violation::TwoLeaders { term, known, other });
-                self.node.refuse_peer(from, envelope.rpc.kind(), Refused::Impossible);
-                false
-            }
-            (_, None) => {
-                self.become_follower(Some(from));
-                true
-            }
-        }
-    }
-
-    fn on_rpc(&mut self, envelope: Envelope) -> Transition {
-        let Envelope { from, incarnation, rpc, .. } = envelope;
-        let node = &mut self.node;
-        match rpc {
-            Rpc::RequestPreVote { last } => {
-                election::on_request_pre_vote(node, &self.role, from, last);
-            }
-            Rpc::RequestVote { last } => {
-                let leader = self.role.leader(node.member());
-                return election::on_request_vote(node, leader, from, last);
-            }
-            Rpc::RequestPreVoteResponse { granted } => {
-                if let Role::PreCandidate(campaign) = &mut self.role {
-                    let win = Transition::Campaign;
-                    return election::on_vote(node, campaign, from, granted, win);
-                }
-            }
-            Rpc::RequestVoteResponse { granted } => {
-                if let Role::Candidate(campaign) = &mut self.role {
-                    return election::on_vote(node, campaign, from, granted, Transition::Lead);
-                }
-            }
-            Rpc::AppendEntries { session, round, prev, entries, commit } => {
-                let reply = Reply { to: from, session, round };
-                replication::on_append(node, reply, &Append { prev, entries: &entries, commit });
-            }
-            Rpc::Heartbeat { session, round, commit } => {
-                let reply = Reply { to: from, session, round };
-                replication::on_heartbeat(node, reply, commit);
-            }
-            Rpc::InstallSnapshot { session, round, snapshot, offset, data, done } => {
-                let reply = Reply { to: from, session, round };
-                let part = compaction::Part { snapshot, offset, data, done };
-                compaction::on_install_snapshot(node, reply, part);
-            }
-            Rpc::AppendEntriesResponse { .. }
-            | Rpc::HeartbeatResponse { .. }
-            | Rpc::InstallSnapshotResponse { .. } => self.on_response(from, incarnation, &rpc),
-        }
-        Transition::Stay
-    }
-
-    /// The answers that only a leader of this term can have asked for.
-    fn on_response(&mut self, from: Member, incarnation: Incarnation, rpc: &Rpc) {
-        let node = &mut self.node;
-        let Role::Leader(leader) = &mut self.role else {
-            node.refuse_peer(from, rpc.kind(), Refused::Unasked);
-            return;
-        };
-        let stream = match *rpc {
-            Rpc::AppendEntriesResponse { session, round, .. }
-            | Rpc::HeartbeatResponse { session, round }
-            | Rpc::InstallSnapshotResponse { session, round, .. } => (session, round),
-            Rpc::RequestPreVote { .. }
-            | Rpc::RequestPreVoteResponse { .. }
-            | Rpc::RequestVote { .. }
-            | Rpc::RequestVoteResponse { .. }
-            | Rpc::AppendEntries { .. }
-            | Rpc::Heartbeat { .. }
-            | Rpc::InstallSnapshot { .. } => return,
-        };
-        if let Err(reason) = replication::admit_response(leader, from, incarnation, stream) {
-            node.refuse_peer(from, rpc.kind(), reason);
-            return;
-        }
-        let peer = leader.peer(from).expect("an admitted response comes from a peer");
-        match *rpc {
-            Rpc::AppendEntriesResponse { result, .. } => {
-                replication::on_append_response(node, peer, result);
-            }
-            Rpc::InstallSnapshotResponse { snapshot, staged, .. } => {
-                compaction::on_install_snapshot_response(peer, snapshot, staged);
-            }
-            Rpc::HeartbeatResponse { .. }
-            | Rpc::RequestPreVote { .. }
-            | Rpc::RequestPreVoteResponse { .. }
-            | Rpc::RequestVote { .. }
-            | Rpc::RequestVoteResponse { .. }
-            | Rpc::AppendEntries { .. }
-            | Rpc::Heartbeat { .. }
-            | Rpc::InstallSnapshot { .. } => replication::on_heartbeat_response(node, peer),
         }
     }
 

@@ -1,0 +1,184 @@
+//! Dispatch of peer messages: the term rule (§5.1), then one chapter's handler.
+
+use super::Raft;
+use crate::effect::{HaltReason, Refused, Violation};
+use crate::gate::Reply;
+use crate::message::{Envelope, Rpc};
+use crate::replication::Append;
+use crate::role::{Role, Transition};
+use crate::types::{Incarnation, Member};
+use crate::{admission, compaction, election, replication};
+
+impl Raft {
+    /// Takes a message: checked whole, then by the term rule, then by its chapter.
+    pub(super) fn on_peer(&mut self, envelope: Envelope) {
+        let (from, kind) = (envelope.from, envelope.rpc.kind());
+        if let Err(reason) = admission::check(&self.node, &envelope) {
+            self.node.refuse_peer(from, kind, reason);
+            return;
+        }
+        if envelope.epoch > self.node.hard_state().epoch {
+            let reason = HaltReason::LeftBehind { epoch: envelope.epoch };
+            self.become_next(Transition::Halt(reason));
+            return;
+        }
+        let term = self.node.term();
+        if envelope.term < term {
+            self.on_stale_term(&envelope, Refused::StaleTerm { mine: term, theirs: envelope.term });
+            return;
+        }
+        if envelope.term > term && !self.enter_later_term(&envelope) {
+            return;
+        }
+        if envelope.rpc.is_from_leader() && !self.hear_leader(&envelope) {
+            return;
+        }
+        let transition = self.on_rpc(envelope);
+        self.become_next(transition);
+    }
+
+    /// The term rule (§5.1): a later term is adopted, except from a candidate that challenges a
+    /// leader which is alive. `false`: the message is refused.
+    fn enter_later_term(&mut self, envelope: &Envelope) -> bool {
+        let is_candidate =
+            matches!(envelope.rpc, Rpc::RequestVote { .. } | Rpc::RequestPreVote { .. });
+        if is_candidate && let Some(reason) = election::stickiness(&self.node, &self.role) {
+            let kind = envelope.rpc.kind();
+            election::refuse_candidate(&mut self.node, envelope.from, kind, reason);
+            return false;
+        }
+        self.abandon_leadership();
+        self.node.enter_term(envelope.term);
+        let leader = envelope.rpc.is_from_leader().then_some(envelope.from);
+        self.become_follower(leader);
+        true
+    }
+
+    /// A message of an earlier term is refused; a candidate or leader is told the present one.
+    fn on_stale_term(&mut self, envelope: &Envelope, reason: Refused) {
+        let (node, from, kind) = (&mut self.node, envelope.from, envelope.rpc.kind());
+        match envelope.rpc {
+            Rpc::RequestPreVote { .. } | Rpc::RequestVote { .. } => {
+                election::refuse_candidate(node, from, kind, reason);
+            }
+            Rpc::AppendEntries { session, round, .. }
+            | Rpc::Heartbeat { session, round, .. }
+            | Rpc::InstallSnapshot { session, round, .. } => {
+                node.refuse_peer(from, kind, reason);
+                node.send(from, Rpc::HeartbeatResponse { session, round });
+            }
+            Rpc::RequestPreVoteResponse { .. }
+            | Rpc::RequestVoteResponse { .. }
+            | Rpc::AppendEntriesResponse { .. }
+            | Rpc::HeartbeatResponse { .. }
+            | Rpc::InstallSnapshotResponse { .. } => node.refuse_peer(from, kind, reason),
+        }
+    }
+
+    /// The leader of this term speaks: whoever campaigns gives up (§5.2). `false`: it cannot be
+    /// the leader, for another one is.
+    fn hear_leader(&mut self, envelope: &Envelope) -> bool {
+        let from = envelope.from;
+        let known = self.role.leader(self.node.member());
+        match (&mut self.role, known) {
+            (Role::Follower(follower), Some(leader)) if leader == from => {
+                election::on_leader_contact(&self.node, follower);
+                true
+            }
+            (_, Some(known)) => {
+                let (term, other) = (self.node.term(), from);
+                self.node.violation(Violation::TwoLeaders { term, known, other });
+                self.node.refuse_peer(from, envelope.rpc.kind(), Refused::Impossible);
+                false
+            }
+            (_, None) => {
+                self.become_follower(Some(from));
+                true
+            }
+        }
+    }
+
+    fn on_rpc(&mut self, envelope: Envelope) -> Transition {
+        let Envelope { from, incarnation, rpc, .. } = envelope;
+        let node = &mut self.node;
+        match rpc {
+            Rpc::RequestPreVote { last } => {
+                election::on_request_pre_vote(node, &self.role, from, last);
+            }
+            Rpc::RequestVote { last } => {
+                let leader = self.role.leader(node.member());
+                return election::on_request_vote(node, leader, from, last);
+            }
+            Rpc::RequestPreVoteResponse { granted } => {
+                if let Role::PreCandidate(campaign) = &mut self.role {
+                    let win = Transition::Campaign;
+                    return election::on_vote(node, campaign, from, granted, win);
+                }
+            }
+            Rpc::RequestVoteResponse { granted } => {
+                if let Role::Candidate(campaign) = &mut self.role {
+                    return election::on_vote(node, campaign, from, granted, Transition::Lead);
+                }
+            }
+            Rpc::AppendEntries { session, round, prev, entries, commit } => {
+                let reply = Reply { to: from, session, round };
+                replication::on_append(node, reply, &Append { prev, entries: &entries, commit });
+            }
+            Rpc::Heartbeat { session, round, commit } => {
+                let reply = Reply { to: from, session, round };
+                replication::on_heartbeat(node, reply, commit);
+            }
+            Rpc::InstallSnapshot { session, round, snapshot, offset, data, done } => {
+                let reply = Reply { to: from, session, round };
+                let part = compaction::Part { snapshot, offset, data, done };
+                compaction::on_install_snapshot(node, reply, part);
+            }
+            Rpc::AppendEntriesResponse { .. }
+            | Rpc::HeartbeatResponse { .. }
+            | Rpc::InstallSnapshotResponse { .. } => self.on_response(from, incarnation, &rpc),
+        }
+        Transition::Stay
+    }
+
+    /// The answers that only a leader of this term can have asked for.
+    fn on_response(&mut self, from: Member, incarnation: Incarnation, rpc: &Rpc) {
+        let node = &mut self.node;
+        let Role::Leader(leader) = &mut self.role else {
+            node.refuse_peer(from, rpc.kind(), Refused::Unasked);
+            return;
+        };
+        let stream = match *rpc {
+            Rpc::AppendEntriesResponse { session, round, .. }
+            | Rpc::HeartbeatResponse { session, round }
+            | Rpc::InstallSnapshotResponse { session, round, .. } => (session, round),
+            Rpc::RequestPreVote { .. }
+            | Rpc::RequestPreVoteResponse { .. }
+            | Rpc::RequestVote { .. }
+            | Rpc::RequestVoteResponse { .. }
+            | Rpc::AppendEntries { .. }
+            | Rpc::Heartbeat { .. }
+            | Rpc::InstallSnapshot { .. } => return,
+        };
+        if let Err(reason) = replication::admit_response(leader, from, incarnation, stream) {
+            node.refuse_peer(from, rpc.kind(), reason);
+            return;
+        }
+        let peer = leader.peer(from).expect("an admitted response comes from a peer");
+        match *rpc {
+            Rpc::AppendEntriesResponse { result, .. } => {
+                replication::on_append_response(node, peer, result);
+            }
+            Rpc::InstallSnapshotResponse { snapshot, staged, .. } => {
+                compaction::on_install_snapshot_response(peer, snapshot, staged);
+            }
+            Rpc::HeartbeatResponse { .. }
+            | Rpc::RequestPreVote { .. }
+            | Rpc::RequestPreVoteResponse { .. }
+            | Rpc::RequestVote { .. }
+            | Rpc::RequestVoteResponse { .. }
+            | Rpc::AppendEntries { .. }
+            | Rpc::Heartbeat { .. }
+            | Rpc::InstallSnapshot { .. } => replication::on_heartbeat_response(node, peer),
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The house rules that no compiler checks: floors, purity, file length, cited sections.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The floor of every module. A module imports only from strictly lower floors.
+const FLOORS: &[(&str, u32)] = &[
+    ("types", 0),
+    ("membership", 1),
+    ("config", 1),
+    ("rng", 1),
+    ("timers", 1),
+    ("digest", 1),
+    ("entry", 2),
+    ("quorum", 2),
+    ("durable", 3),
+    ("message", 4),
+    ("log", 4),
+    ("progress", 4),
+    ("effect", 5),
+    ("role", 6),
+    ("status", 6),
+    ("gate", 6),
+    ("node", 7),
+    ("admission", 8),
+    ("election", 8),
+    ("replication", 8),
+    ("commit", 8),
+    ("compaction", 8),
+    ("read", 8),
+    ("recovery", 8),
+    ("raft", 9),
+    ("lib", 10),
+    // Beside the tower: it sees what is below the rules, and nothing but the root sees it.
+    ("wire", 10),
+];
+
+/// Sections of the extended paper and the thesis that the sources must cite.
+const SECTIONS: &[&str] = &[
+    "§5.1",
+    "§5.2",
+    "§5.3",
+    "§5.4.1",
+    "§5.4.2",
+    "§6",
+    "§7",
+    "§8",
+    "thesis §4.1",
+    "thesis §4.2.3",
+    "thesis §6.2",
+    "thesis §6.4",
+    "thesis §9.6",
+    "thesis §10.2.1",
+];
+
+#[test]
+fn modules_import_only_from_lower_floors() {
+    let floors: BTreeMap<&str, u32> = FLOORS.iter().copied().collect();
+    let mut seen = BTreeSet::new();
+    for (path, text) in sources() {
+        let module = module_of(&path);
+        let floor = *floors
+            .get(module.as_str())
+            .unwrap_or_else(|| panic!("{module} has no floor: give it one in FLOORS"));
+        seen.insert(module.clone());
+        if module == "lib" {
+            continue;
+        }
+        for import in imports(&text) {
+            // What the root re-exports counts as a name of its own; modules must name each other.
+            let Some(other) = floors.get(import.as_str()) else {
+                panic!("{} imports crate::{import}, which is no module", path.display())
+            };
+            let is_own = import == module;
+            assert!(
+                is_own || *other < floor,
+                "{} (floor {floor}) imports crate::{import} (floor {other})",
+                path.display()
+            );
+        }
+    }
+    let known: BTreeSet<String> = floors.keys().map(|name| (*name).to_owned()).collect();
+    assert_eq!(seen, known, "FLOORS lists exactly the modules that exist");
+}
+
+#[test]
+fn files_stay_short_enough_to_find_ones_way() {
+    for (path, text) in sources() {
+        let lines = text.lines().count();
+        assert!(lines <= 500, "{} has {lines} lines", path.display());
+    }
+}
+
+#[test]
+fn every_file_opens_with_what_it_is() {
+    for (path, text) in sources() {
+        assert!(text.starts_with("//! "), "{} opens without //!", path.display());
+    }
+}
+
+#[test]
+fn the_sources_cite_the_sections_that_they_implement() {
+    let all: String = sources().into_iter().map(|(_, text)| text).collect();
+    for section in SECTIONS {
+        assert!(all.contains(section), "no source cites {section}");
+    }
+}
+
+#[test]
+fn the_core_depends_on_five_crates_and_none_of_ours() {
+    let tree = cargo_tree(&["-e", "normal", "--depth", "1", "--prefix", "none"]);
+    let direct: BTreeSet<&str> = tree.lines().skip(1).filter_map(first_word).collect();
+    let expected: BTreeSet<&str> =
+        ["bytes", "serde", "postcard", "rand_chacha", "xxhash-rust"].into();
+    assert_eq!(direct, expected);
+    let tests = cargo_tree(&["-e", "all", "--prefix", "none"]);
+    for ours in ["raft-replica", "raft-sim", "fuzz", "benches"] {
+        assert!(
+            tests.lines().filter_map(first_word).all(|name| name != ours),
+            "raft-core depends on {ours}, even if only for tests"
+        );
+    }
+}
+
+#[test]
+fn nothing_that_the_core_brings_along_can_do_io_or_tell_time() {
+    let tree = cargo_tree(&["-e", "normal", "--prefix", "none"]);
+    let banned = ["libc", "mio", "tokio", "socket2", "getrandom", "rand", "std-env", "log"];
+    for name in tree.lines().filter_map(first_word) {
+        assert!(!banned.contains(&name), "raft-core brings {name} along");
+    }
+}
+
+#[test]
+fn the_core_is_no_std_without_unsafe_and_without_host_modules() {
+    let lib = fs::read_to_string(source_dir().join("lib.rs")).expect("the sources are readable");
+    assert!(lib.contains("#![no_std]") && lib.contains("#![forbid(unsafe_code)]"));
+    for (path, text) in sources() {
+        let code: String =
+            text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        for banned in ["std::", "extern crate std", "core::arch", "println!"] {
+            let found = code.match_indices(banned).any(|(at, _)| !code[..at].ends_with("no_"));
+            assert!(!found, "{} mentions {banned}", path.display());
+        }
+    }
+}
+
+fn cargo_tree(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--package", "raft-core", "--charset", "ascii"])
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo runs, for it runs this test");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("cargo prints names")
+}
+
+fn first_word(line: &str) -> Option<&str> {
+    line.split_whitespace().next()
+}
+
+/// The first segment of every `crate::` path, groups in braces included.
+fn imports(text: &str) -> BTreeSet<String> {
+    let code: String = text
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join("\n");
+    let mut found = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        let is_suffix =
+            code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_');
+        let rest = &code[at + "crate::".len()..];
+        if is_suffix {
+            continue;
+        }
+        if let Some(group) = rest.strip_prefix('{') {
+            let group = &group[..group.find(';').unwrap_or(group.len())];
+            found.extend(group.trim_end_matches('}').split(',').filter_map(first_segment));
+        } else {
+            found.extend(first_segment(rest));
+        }
+    }
+    found
+}
+
+fn first_segment(path: &str) -> Option<String> {
+    let path = path.trim_start();
+    let end = path.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(path.len());
+    (end > 0).then(|| path[..end].to_owned())
+}
+
+fn module_of(path: &Path) -> String {
+    let relative = path.strip_prefix(source_dir()).expect("sources are below the source folder");
+    let first = relative.components().next().expect("a file has a name");
+    let name = first.as_os_str().to_string_lossy();
+    name.trim_end_matches(".rs").to_owned()
+}
+
+fn sources() -> Vec<(PathBuf, String)> {
+    let mut folders = vec![source_dir()];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("the sources are readable") {
+            let path = entry.expect("the sources are readable").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let text = fs::read_to_string(&path).expect("sources are text");
+                files.push((path, text));
+            }
+        }
+    }
+    files.sort();
+    assert!(files.len() > 20, "the sources are found");
+    files
+}
+
+fn source_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
