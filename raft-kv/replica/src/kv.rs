@@ -1,0 +1,265 @@
+//! The key-value machine: an ordered map with put, delete, compare-and-swap, get and prefix scan.
+//!
+//! Every value carries its *version*, the index of the log entry that wrote it. Versions of one key
+//! only rise, and no two writes share one, so a client can tell which write it sees. Responses name
+//! the version that they replaced instead of its value: they are kept for retries, and stay small.
+//!
+//! There is no expiry by time: time is no part of a deterministic machine.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt;
+use std::ops::Bound;
+
+use bytes::Bytes;
+use raft_core::Index;
+use serde::{Deserialize, Serialize};
+
+use crate::machine::StateMachine;
+
+/// The longest key, in bytes. Values are bounded by the size of a command alone.
+pub const KEY_BYTES_MAX: usize = 4096;
+
+/// The most entries in the answer to one scan.
+pub const SCAN_ENTRIES_MAX: u32 = 1024;
+
+/// The answer to one scan ends with the entry that takes its keys and values to this many bytes.
+pub const SCAN_BYTES_MAX: usize = 1 << 20;
+
+/// The format of a snapshot, its first byte.
+const SNAPSHOT_VERSION: u8 = 1;
+
+/// A change of the map.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum KvCommand {
+    /// Writes a value.
+    Put {
+        /// Where.
+        key: Bytes,
+        /// What.
+        value: Bytes,
+    },
+    /// Removes a key and its value.
+    Delete {
+        /// Which.
+        key: Bytes,
+    },
+    /// Writes or removes if the present value is the expected one.
+    CompareAndSwap {
+        /// Where.
+        key: Bytes,
+        /// The expected value; `None`: the key is absent.
+        expect: Option<Bytes>,
+        /// The value to write; `None`: remove the key.
+        new: Option<Bytes>,
+    },
+}
+
+impl KvCommand {
+    /// The key that it concerns.
+    #[must_use]
+    pub fn key(&self) -> &Bytes {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key } | Self::CompareAndSwap { key, .. } => key,
+        }
+    }
+}
+
+/// The answer to a [`KvCommand`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum KvResponse {
+    /// The change is made.
+    Changed {
+        /// The version that was there before; `None`: the key was absent.
+        previous: Option<Index>,
+    },
+    /// The present value is not the expected one: nothing is changed.
+    Differs {
+        /// The version that is there; `None`: the key is absent.
+        found: Option<Index>,
+    },
+    /// The key is longer than [`KEY_BYTES_MAX`]: nothing is changed.
+    KeyTooLong,
+}
+
+/// A question to the map.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum KvQuery {
+    /// The value of one key.
+    Get {
+        /// Which.
+        key: Bytes,
+    },
+    /// The entries whose keys begin with a prefix, in the order of their keys.
+    Scan {
+        /// The prefix; empty for all keys.
+        prefix: Bytes,
+        /// Begin behind this key: the last one of the page before.
+        after: Option<Bytes>,
+        /// The most entries; at most [`SCAN_ENTRIES_MAX`] are given.
+        limit: u32,
+    },
+}
+
+/// The answer to a [`KvQuery`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum KvAnswer {
+    /// To [`KvQuery::Get`]; `None`: the key is absent.
+    Value(Option<Versioned>),
+    /// To [`KvQuery::Scan`].
+    Page {
+        /// Keys with their values, in order.
+        entries: Vec<(Bytes, Versioned)>,
+        /// Whether further entries match behind the last one.
+        more: bool,
+    },
+}
+
+/// A value and where it was written.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Versioned {
+    /// The value.
+    pub value: Bytes,
+    /// The index of the log entry that wrote it.
+    pub version: Index,
+}
+
+/// The map.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Kv {
+    entries: BTreeMap<Bytes, Versioned>,
+}
+
+impl Kv {
+    /// An empty map.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The value of a key, as of the last applied command.
+    #[must_use]
+    pub fn get(&self, key: &[u8]) -> Option<&Versioned> {
+        self.entries.get(key)
+    }
+
+    /// All entries in the order of their keys.
+    pub fn iter(&self) -> impl Iterator<Item = (&Bytes, &Versioned)> {
+        self.entries.iter()
+    }
+
+    fn change(&mut self, version: Index, key: Bytes, value: Option<Bytes>) -> KvResponse {
+        let previous = match value {
+            Some(value) => self.entries.insert(key, Versioned { value, version }),
+            None => self.entries.remove(&key),
+        };
+        KvResponse::Changed { previous: previous.map(|previous| previous.version) }
+    }
+
+    fn scan(&self, prefix: &Bytes, after: Option<&Bytes>, limit: u32) -> KvAnswer {
+        let limit = limit.min(SCAN_ENTRIES_MAX) as usize;
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            Some(_) | None => Bound::Included(prefix),
+        };
+        let mut matching = self
+            .entries
+            .range::<Bytes, _>((from, Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .peekable();
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        while entries.len() < limit && bytes < SCAN_BYTES_MAX {
+            let Some((key, found)) = matching.next() else { break };
+            bytes += key.len() + found.value.len();
+            entries.push((key.clone(), found.clone()));
+        }
+        KvAnswer::Page { entries, more: matching.peek().is_some() }
+    }
+}
+
+impl StateMachine for Kv {
+    type Command = KvCommand;
+    type Response = KvResponse;
+    type Query = KvQuery;
+    type Answer = KvAnswer;
+    type Error = KvError;
+
+    fn apply(&mut self, index: Index, command: KvCommand) -> KvResponse {
+        if command.key().len() > KEY_BYTES_MAX {
+            return KvResponse::KeyTooLong;
+        }
+        match command {
+            KvCommand::Put { key, value } => self.change(index, key, Some(value)),
+            KvCommand::Delete { key } => self.change(index, key, None),
+            KvCommand::CompareAndSwap { key, expect, new } => {
+                let found = self.entries.get(&key);
+                if found.map(|found| &found.value) != expect.as_ref() {
+                    return KvResponse::Differs { found: found.map(|found| found.version) };
+                }
+                self.change(index, key, new)
+            }
+        }
+    }
+
+    fn query(&self, query: &KvQuery) -> KvAnswer {
+        match query {
+            KvQuery::Get { key } => KvAnswer::Value(self.entries.get(key).cloned()),
+            KvQuery::Scan { prefix, after, limit } => self.scan(prefix, after.as_ref(), *limit),
+        }
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        postcard::to_extend(&self.entries, vec![SNAPSHOT_VERSION])
+            .expect("byte strings and integers always serialize")
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), KvError> {
+        let (&version, rest) = snapshot.split_first().ok_or(KvError::Malformed)?;
+        if version != SNAPSHOT_VERSION {
+            return Err(KvError::UnknownVersion(version));
+        }
+        let (entries, rest): (Vec<(Bytes, Versioned)>, _) =
+            postcard::take_from_bytes(rest).map_err(|_| KvError::Malformed)?;
+        let ascending = entries.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        if !rest.is_empty() || !ascending {
+            return Err(KvError::Malformed);
+        }
+        self.entries = entries.into_iter().collect();
+        Ok(())
+    }
+}
+
+/// Why bytes are not a snapshot of a [`Kv`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum KvError {
+    /// They are of a version that is not known here.
+    UnknownVersion(u8),
+    /// They do not decode, or their keys do not rise.
+    Malformed,
+}
+
+impl fmt::Display for KvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownVersion(version) => {
+                write!(f, "the key-value snapshot has the unknown version {version}")
+            }
+            Self::Malformed => f.write_str("the key-value snapshot is malformed"),
+        }
+    }
+}
+
+impl Error for KvError {}

@@ -1,0 +1,52 @@
+//! The state machine that a group replicates (§2): what an embedder implements.
+//!
+//! A replica feeds committed commands to it, in the order of the log, the same on every member.
+//! Everything else a service needs from consensus (sessions, linearizable reads, snapshots) is done
+//! around it; a state machine sees no term, no leader and no client.
+
+use std::error::Error;
+use std::fmt::Debug;
+
+use raft_core::Index;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A deterministic machine: equal commands at equal indices give equal states and responses.
+///
+/// The contract, on which the agreement of the replicas rests:
+/// 1. `apply` depends on the machine's state and its arguments alone: no clock, no randomness, no
+///    iteration order of a hash map, no floating point, no configuration that may differ between
+///    members;
+/// 2. `apply` is total: a command that makes no sense is answered by a response that says so;
+/// 3. `query` changes nothing;
+/// 4. `restore` of `snapshot`'s bytes gives a machine that behaves as the original would;
+/// 5. commands and responses always serialize with `postcard` and come back equal.
+///
+/// A response is kept, for its client's next retry, until the client's next command: keep it small.
+pub trait StateMachine {
+    /// What changes the state; it goes through the log.
+    type Command: Clone + Debug + Eq + Serialize + DeserializeOwned;
+    /// What a command answers.
+    type Response: Clone + Debug + Eq + Serialize + DeserializeOwned;
+    /// What reads the state; it does not go through the log.
+    type Query: Clone + Debug + Eq + Serialize + DeserializeOwned;
+    /// What a query answers.
+    type Answer: Clone + Debug + Eq + Serialize + DeserializeOwned;
+    /// Why bytes are not a snapshot of this machine.
+    type Error: Error + Clone + Eq;
+
+    /// Executes the committed command that stands at `index` in the log. Indices rise, with gaps.
+    fn apply(&mut self, index: Index, command: Self::Command) -> Self::Response;
+
+    /// Answers from the present state.
+    fn query(&self, query: &Self::Query) -> Self::Answer;
+
+    /// The whole state as bytes; equal states give equal bytes.
+    fn snapshot(&self) -> Vec<u8>;
+
+    /// Replaces the state by one that [`StateMachine::snapshot`] wrote, here or on another member.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the bytes; the state is then unchanged.
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), Self::Error>;
+}
