@@ -1,0 +1,283 @@
+//! What committed entries change (§5.3): the machine, the sessions, and a digest of both.
+//!
+//! The applier takes entries in the order of the log and skips none. It is the replicated state as
+//! a whole: [`Image`] is its snapshot, equal bytes on every member that makes one at an index.
+
+use std::error::Error;
+use std::fmt;
+
+use bytes::Bytes;
+use raft_core::{Entry, EntryId, Index, Payload};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::machine::StateMachine;
+use crate::session::{Executed, LogCommand, SessionId, Sessions, Verdict};
+
+/// The format of an image, its first byte.
+const IMAGE_VERSION: u8 = 1;
+
+/// The length of the checksum at the end of an image, in bytes.
+const CHECKSUM_BYTES: usize = 8;
+
+/// What became of one entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Applied<M: StateMachine> {
+    /// An entry that no client sent: a leader's first one, or a membership.
+    Nothing,
+    /// A session is open.
+    Opened(SessionId),
+    /// A command was executed.
+    Response {
+        /// The answer.
+        response: M::Response,
+        /// The checksum of its encoded form.
+        checksum: u64,
+    },
+    /// A command was executed before.
+    Duplicate(Executed),
+    /// The serial is below the session's last one.
+    Stale,
+    /// The session is not open.
+    Expired,
+    /// The entry is no command of this version.
+    Malformed,
+}
+
+/// The replicated state, as of the last applied entry.
+///
+/// Invariant: `applied` names the last entry that has changed machine, sessions and digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Applier<M> {
+    machine: M,
+    sessions: Sessions,
+    applied: EntryId,
+    digest: u64,
+    /// Where responses are encoded; empty between entries.
+    scratch: Vec<u8>,
+}
+
+impl<M: StateMachine> Applier<M> {
+    /// An empty state after the entry `genesis`, with a machine that has applied nothing.
+    pub(crate) fn new(machine: M, genesis: EntryId) -> Self {
+        Self {
+            machine,
+            sessions: Sessions::new(),
+            applied: genesis,
+            digest: 0,
+            scratch: Vec::new(),
+        }
+    }
+
+    pub(crate) fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    pub(crate) fn applied(&self) -> Index {
+        self.applied.index
+    }
+
+    pub(crate) fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// Applies the entry after the last one.
+    pub(crate) fn apply(&mut self, entry: &Entry) -> Applied<M> {
+        assert!(entry.index() == self.applied.index.next(), "entries are applied without a gap");
+        let applied = match entry.payload() {
+            Payload::Noop | Payload::Membership(_) => Applied::Nothing,
+            Payload::Command(command) => self.execute(entry.index(), command),
+        };
+        self.applied = entry.id();
+        self.extend_digest(&applied);
+        applied
+    }
+
+    fn execute(&mut self, index: Index, command: &[u8]) -> Applied<M> {
+        let (session, serial, command) = match LogCommand::decode(command) {
+            Err(_) => return Applied::Malformed,
+            Ok(LogCommand::OpenSession { sessions_max }) => {
+                return Applied::Opened(self.sessions.open(index, sessions_max));
+            }
+            Ok(LogCommand::Apply { session, serial, command }) => (session, serial, command),
+        };
+        match self.sessions.admit(index, session, serial) {
+            Verdict::Duplicate(executed) => return Applied::Duplicate(executed),
+            Verdict::Stale => return Applied::Stale,
+            Verdict::Expired => return Applied::Expired,
+            Verdict::Fresh => {}
+        }
+        let response = self.machine.apply(index, command);
+        let encoded = self.encode(&response);
+        let checksum = xxh3_64(&encoded);
+        self.sessions.record(session, Executed { serial, index, response: encoded });
+        Applied::Response { response, checksum }
+    }
+
+    fn encode(&mut self, response: &M::Response) -> Bytes {
+        let buffer = std::mem::take(&mut self.scratch);
+        self.scratch = postcard::to_extend(response, buffer)
+            .expect("responses serialize by the contract of a state machine");
+        let encoded = Bytes::copy_from_slice(&self.scratch);
+        self.scratch.clear();
+        encoded
+    }
+
+    /// Covers the history (by its chain) and everything that was answered.
+    fn extend_digest(&mut self, applied: &Applied<M>) {
+        let (kind, detail) = match applied {
+            Applied::Nothing => (0, 0),
+            Applied::Opened(session) => (1, session.0),
+            Applied::Response { checksum, .. } => (2, *checksum),
+            Applied::Duplicate(executed) => (3, xxh3_64(&executed.response)),
+            Applied::Stale => (4, 0),
+            Applied::Expired => (5, 0),
+            Applied::Malformed => (6, 0),
+        };
+        let words = [self.digest, self.applied.index.0, self.applied.chain.0, kind, detail];
+        let mut bytes = [0; 5 * 8];
+        for (bytes, word) in bytes.chunks_exact_mut(8).zip(words) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        self.digest = xxh3_64(&bytes);
+    }
+
+    /// The bytes of a snapshot of the present state.
+    pub(crate) fn snapshot(&self) -> Bytes {
+        let machine = self.machine.snapshot();
+        let sessions = self.sessions.clone();
+        Image { applied: self.applied, digest: self.digest, sessions, machine: &machine }.encode()
+    }
+
+    /// Replaces the state by a snapshot through `last`; it is unchanged if that fails.
+    pub(crate) fn restore(
+        &mut self,
+        last: EntryId,
+        bytes: &[u8],
+    ) -> Result<(), RestoreError<M::Error>> {
+        let image = Image::decode(bytes).map_err(RestoreError::Image)?;
+        if image.applied != last {
+            return Err(RestoreError::OtherEntry { expected: last, found: image.applied });
+        }
+        self.machine.restore(image.machine).map_err(RestoreError::Machine)?;
+        self.sessions = image.sessions;
+        self.applied = image.applied;
+        self.digest = image.digest;
+        Ok(())
+    }
+}
+
+/// The replicated state as bytes: what a snapshot of a replica contains.
+///
+/// A version byte, these fields in `postcard`, the XXH3-64 of all before it in little-endian order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image<'a> {
+    /// The last entry that it contains.
+    pub applied: EntryId,
+    /// The digest of everything applied through that entry.
+    pub digest: u64,
+    /// The open sessions.
+    pub sessions: Sessions,
+    /// What [`StateMachine::snapshot`] gave.
+    pub machine: &'a [u8],
+}
+
+impl<'a> Image<'a> {
+    /// The bytes of the image.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut bytes = Vec::with_capacity(self.machine.len() + 64);
+        bytes.push(IMAGE_VERSION);
+        let mut bytes = postcard::to_extend(self, bytes)
+            .expect("integers, byte strings and maps of them always serialize");
+        let checksum = xxh3_64(&bytes);
+        bytes.extend_from_slice(&checksum.to_le_bytes());
+        bytes.into()
+    }
+
+    /// Reads back what [`Image::encode`] wrote; the machine's part stays where it is.
+    ///
+    /// # Errors
+    /// [`ImageError`] says what is wrong with the bytes.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, ImageError> {
+        let (covered, checksum) =
+            bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(ImageError::Malformed)?;
+        let (&version, rest) = covered.split_first().ok_or(ImageError::Malformed)?;
+        if version != IMAGE_VERSION {
+            return Err(ImageError::UnknownVersion(version));
+        }
+        if xxh3_64(covered) != u64::from_le_bytes(*checksum) {
+            return Err(ImageError::WrongChecksum);
+        }
+        let (image, rest): (Self, _) =
+            postcard::take_from_bytes(rest).map_err(|_| ImageError::Malformed)?;
+        if !rest.is_empty() || !image.sessions.is_valid(image.applied.index) {
+            return Err(ImageError::Malformed);
+        }
+        Ok(image)
+    }
+}
+
+/// Why bytes are not an [`Image`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ImageError {
+    /// They are of a version that is not known here.
+    UnknownVersion(u8),
+    /// They have changed since they were written.
+    WrongChecksum,
+    /// They do not decode, or the sessions in them cannot be.
+    Malformed,
+}
+
+impl fmt::Display for ImageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownVersion(version) => {
+                write!(f, "the snapshot has the unknown version {version}")
+            }
+            Self::WrongChecksum => f.write_str("the checksum of the snapshot is wrong"),
+            Self::Malformed => f.write_str("the snapshot is malformed"),
+        }
+    }
+}
+
+impl Error for ImageError {}
+
+/// Why a snapshot cannot replace the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RestoreError<E> {
+    /// The storage cannot read it.
+    Unreadable,
+    /// It is no image.
+    Image(ImageError),
+    /// It is an image as of another entry.
+    OtherEntry {
+        /// The entry that was asked for.
+        expected: EntryId,
+        /// The entry of the image.
+        found: EntryId,
+    },
+    /// The state machine refuses its part.
+    Machine(E),
+}
+
+impl<E: fmt::Display> fmt::Display for RestoreError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable => f.write_str("the snapshot cannot be read"),
+            Self::Image(error) => error.fmt(f),
+            Self::OtherEntry { expected, found } => {
+                write!(f, "the snapshot is as of {found}, not {expected}")
+            }
+            Self::Machine(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: Error> Error for RestoreError<E> {}
