@@ -77,8 +77,8 @@ impl<M: StateMachine> Applier<M> {
         &self.sessions
     }
 
-    pub(crate) fn applied(&self) -> Index {
-        self.applied.index
+    pub(crate) fn applied(&self) -> EntryId {
+        self.applied
     }
 
     pub(crate) fn digest(&self) -> u64 {

@@ -5,6 +5,9 @@ mod applier;
 pub mod disk;
 pub mod kv;
 pub mod machine;
+mod pending;
+pub mod replica;
+pub mod request;
 pub mod session;
 pub mod storage;
 

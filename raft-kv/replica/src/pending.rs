@@ -1,0 +1,139 @@
+//! Requests that wait for their reply, and what each of them waits for.
+//!
+//! A proposal waits for its outcome from the core, and once it is committed for its entry to be
+//! applied here. A read waits for its index from the core, and then for the state to reach it.
+
+use std::collections::BTreeMap;
+
+use raft_core::{Index, Ticket};
+
+use crate::machine::StateMachine;
+use crate::request::RequestId;
+use crate::session::SessionId;
+
+/// A proposal: what must be known of it to answer from the session once its entry is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Proposal {
+    pub(crate) id: RequestId,
+    pub(crate) asked: Asked,
+}
+
+/// What a proposal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// A session.
+    Session,
+    /// A command.
+    Command { session: SessionId, serial: u64 },
+}
+
+/// A read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Read<M: StateMachine> {
+    pub(crate) id: RequestId,
+    pub(crate) query: M::Query,
+}
+
+/// All requests without a reply.
+///
+/// Invariants:
+/// 1. a ticket or an index stands in one of the maps: a request waits for one thing;
+/// 2. there are at most `requests_max` requests.
+#[derive(Clone, Debug)]
+pub(crate) struct Pending<M: StateMachine> {
+    requests_max: usize,
+    last: Ticket,
+    proposals: BTreeMap<Ticket, Proposal>,
+    committed: BTreeMap<Index, Proposal>,
+    reads: BTreeMap<Ticket, Read<M>>,
+    confirmed: BTreeMap<(Index, Ticket), Read<M>>,
+}
+
+impl<M: StateMachine> Pending<M> {
+    pub(crate) fn new(requests_max: usize) -> Self {
+        Self {
+            requests_max,
+            last: Ticket(0),
+            proposals: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            confirmed: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.proposals.len() + self.committed.len() + self.reads.len() + self.confirmed.len()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.len() >= self.requests_max
+    }
+
+    /// Names a proposal for the core.
+    pub(crate) fn propose(&mut self, proposal: Proposal) -> Ticket {
+        let ticket = self.ticket();
+        self.proposals.insert(ticket, proposal);
+        ticket
+    }
+
+    /// Names a read for the core.
+    pub(crate) fn read(&mut self, read: Read<M>) -> Ticket {
+        let ticket = self.ticket();
+        self.reads.insert(ticket, read);
+        ticket
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.last = Ticket(self.last.0 + 1);
+        self.last
+    }
+
+    /// The proposal is committed and waits for its entry to be applied.
+    pub(crate) fn commit(&mut self, ticket: Ticket, index: Index) {
+        let proposal = self.proposals.remove(&ticket).expect("every ticket ends once");
+        let other = self.committed.insert(index, proposal);
+        assert!(other.is_none(), "an entry has one proposal");
+    }
+
+    /// The read is confirmed and waits for the state to reach its index.
+    pub(crate) fn confirm(&mut self, ticket: Ticket, index: Index) {
+        let read = self.reads.remove(&ticket).expect("every ticket ends once");
+        self.confirmed.insert((index, ticket), read);
+    }
+
+    /// The core has ended the request without a result.
+    pub(crate) fn end(&mut self, ticket: Ticket) -> RequestId {
+        if let Some(proposal) = self.proposals.remove(&ticket) {
+            return proposal.id;
+        }
+        self.reads.remove(&ticket).expect("every ticket ends once").id
+    }
+
+    /// The proposal whose entry stands at `index`.
+    pub(crate) fn take_applied(&mut self, index: Index) -> Option<Proposal> {
+        self.committed.remove(&index)
+    }
+
+    /// The next proposal whose entry was passed over: it lies at `applied` or below it.
+    pub(crate) fn take_passed(&mut self, applied: Index) -> Option<(Index, Proposal)> {
+        let first = self.committed.first_entry().filter(|first| *first.key() <= applied)?;
+        Some(first.remove_entry())
+    }
+
+    /// The next read whose index the state has reached.
+    pub(crate) fn take_readable(&mut self, applied: Index) -> Option<Read<M>> {
+        let first = self.confirmed.first_entry().filter(|first| first.key().0 <= applied)?;
+        Some(first.remove())
+    }
+
+    /// Everything that only an applied entry could have answered: committed proposals, then
+    /// confirmed reads.
+    pub(crate) fn abandon(&mut self) -> (Vec<RequestId>, Vec<RequestId>) {
+        let committed = std::mem::take(&mut self.committed);
+        let confirmed = std::mem::take(&mut self.confirmed);
+        (
+            committed.into_values().map(|proposal| proposal.id).collect(),
+            confirmed.into_values().map(|read| read.id).collect(),
+        )
+    }
+}

@@ -1,0 +1,474 @@
+//! A replica (Figure 1): the consensus module, the state machine and the sessions as one, sans IO.
+//!
+//! [`Replica`] takes [`Input`]s (a frame, a request, a completed piece of disk work) and gives
+//! [`Output`]s (a frame, a reply, a piece of disk work). It waits for nothing, owns no clock, no
+//! socket and no storage: a server and a simulator drive this one type, each in its own way.
+//!
+//! ```text
+//!   frame, request, done            frame, reply, work
+//!          |                               ^
+//!          v                               |
+//!     [ Replica: wire | Raft | sessions | machine ]
+//! ```
+//!
+//! The inputs of one call reach the core as one batch, so that commands which arrive together share
+//! messages and disk writes. What the core hands out is applied at once, within the call, except
+//! while a snapshot is being loaded: entries wait behind it.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use raft_core::wire::{self, Limits};
+use raft_core::{
+    Body, Config, Effect, Entries, Index, Message, Observation, Outcome, Raft, ReadMode,
+    RecoverError, RecoveredState, Rejection, SnapshotMeta, Status, Ticket, Time,
+};
+
+use crate::applier::{Applied, Applier, RestoreError};
+use crate::machine::StateMachine;
+use crate::pending::{Asked, Pending, Proposal, Read};
+use crate::request::{Failure, Input, Output, Reply, Request, RequestId};
+use crate::session::{Executed, LogCommand, SessionId, Sessions};
+use crate::storage::work::{Done, Work};
+
+/// What a host decides before a replica starts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ReplicaOptions {
+    /// The options of the core.
+    pub config: Config,
+    /// The most client sessions that stay open; zero counts as one. A leader writes it into the
+    /// log, so members may differ.
+    pub sessions_max: u32,
+    /// Make a snapshot once this many entries were applied since the last one.
+    pub snapshot_after_entries: u64,
+    /// Make a snapshot once entries of this many bytes were applied since the last one.
+    pub snapshot_after_bytes: u64,
+}
+
+impl ReplicaOptions {
+    /// The default options around those of the core.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            sessions_max: 4096,
+            snapshot_after_entries: 100_000,
+            snapshot_after_bytes: 64 << 20,
+        }
+    }
+}
+
+/// One member of a group, with its copy of the state machine.
+///
+/// Invariants:
+/// 1. entries wait in `backlog` only while a snapshot is `restoring`;
+/// 2. one snapshot is saved at a time;
+/// 3. between calls, the core has been told of everything that was applied.
+#[derive(Clone, Debug)]
+pub struct Replica<M: StateMachine> {
+    raft: Raft,
+    options: ReplicaOptions,
+    limits: Limits,
+    applier: Applier<M>,
+    pending: Pending<M>,
+    /// The snapshot that the state is to be replaced by, while the storage reads it.
+    restoring: Option<Arc<SnapshotMeta>>,
+    /// Entries that follow that snapshot. The core bounds their bytes: it waits for `Applied`.
+    backlog: VecDeque<Entries>,
+    saving: bool,
+    entries_since_snapshot: u64,
+    bytes_since_snapshot: u64,
+    halted: bool,
+    /// Three buffers, empty between calls.
+    bodies: Vec<Body>,
+    effects: Vec<Effect>,
+    replies: Vec<Output<M>>,
+}
+
+impl<M: StateMachine> Replica<M> {
+    /// Starts from what the storage found, with a machine that has applied nothing: its state comes
+    /// from the snapshot and the log.
+    ///
+    /// # Errors
+    /// [`RecoverError`] if the options or what was found make no sense.
+    pub fn start(
+        options: ReplicaOptions,
+        mut found: RecoveredState,
+        machine: M,
+        now: Time,
+        out: &mut Vec<Output<M>>,
+    ) -> Result<Self, RecoverError> {
+        found.applied = Index::ZERO;
+        let founded = found.snapshot.last;
+        let genesis = if founded.index == Index::ZERO { founded } else { Default::default() };
+        let (raft, mut effects) = Raft::recover(options.config.clone(), found, now)?;
+        let mut replica = Self {
+            raft,
+            limits: Limits::for_config(&options.config),
+            applier: Applier::new(machine, genesis),
+            pending: Pending::new(options.config.requests_max.saturating_mul(2)),
+            options,
+            restoring: None,
+            backlog: VecDeque::new(),
+            saving: false,
+            entries_since_snapshot: 0,
+            bytes_since_snapshot: 0,
+            halted: false,
+            bodies: Vec::new(),
+            effects: Vec::new(),
+            replies: Vec::new(),
+        };
+        for effect in effects.drain(..) {
+            replica.execute(effect, out);
+        }
+        replica.run(now, out);
+        Ok(replica)
+    }
+
+    /// Takes one input; a batch of one.
+    pub fn handle(&mut self, now: Time, input: Input<M>, out: &mut Vec<Output<M>>) {
+        self.handle_batch(now, [input], out);
+    }
+
+    /// Takes everything that has arrived, in order, and appends to `out` what is to be done.
+    ///
+    /// `now` is the host's monotonic clock, read after the last input arrived.
+    pub fn handle_batch(
+        &mut self,
+        now: Time,
+        inputs: impl IntoIterator<Item = Input<M>>,
+        out: &mut Vec<Output<M>>,
+    ) {
+        for input in inputs {
+            match input {
+                Input::Tick => self.bodies.push(Body::Tick),
+                Input::Frame(frame) => match wire::decode(frame, &self.limits) {
+                    Ok(envelope) => self.bodies.push(Body::Peer(envelope)),
+                    Err(error) => out.push(Output::BadFrame(error)),
+                },
+                Input::Unreachable(peer) => self.bodies.push(Body::PeerUnreachable { peer }),
+                Input::Request { id, request } => self.on_request(id, request, out),
+                Input::Done(done) => self.on_done(done, out),
+                Input::Campaign => self.bodies.push(Body::Campaign),
+            }
+        }
+        self.run(now, out);
+    }
+
+    /// When the next [`Input::Tick`] is due; `None`: nothing will happen until an input arrives.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.raft.next_deadline()
+    }
+
+    /// The state of the core.
+    #[must_use]
+    pub fn status(&self) -> Status<'_> {
+        self.raft.status()
+    }
+
+    /// The core.
+    #[must_use]
+    pub fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// The state machine, as of [`Replica::applied`]. Reading it here is not linearizable.
+    #[must_use]
+    pub fn machine(&self) -> &M {
+        self.applier.machine()
+    }
+
+    /// The client sessions, as of [`Replica::applied`].
+    #[must_use]
+    pub fn sessions(&self) -> &Sessions {
+        self.applier.sessions()
+    }
+
+    /// The last applied entry.
+    #[must_use]
+    pub fn applied(&self) -> Index {
+        self.applier.applied().index
+    }
+
+    /// A checksum of the history and of every response through [`Replica::applied`], equal on all
+    /// members at one index, however each of them came there.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.applier.digest()
+    }
+
+    /// How many requests have no reply yet.
+    #[must_use]
+    pub fn requests_open(&self) -> usize {
+        self.pending.len()
+    }
+
+    fn on_request(&mut self, id: RequestId, request: Request<M>, out: &mut Vec<Output<M>>) {
+        if self.pending.is_full() {
+            return out.push(failed(id, Failure::Busy));
+        }
+        match request {
+            Request::OpenSession => {
+                let sessions_max = self.options.sessions_max;
+                let command = LogCommand::<M::Command>::OpenSession { sessions_max }.encode();
+                self.propose(Proposal { id, asked: Asked::Session }, command);
+            }
+            Request::Command { session, serial, command } => {
+                let asked = Asked::Command { session, serial };
+                let command = LogCommand::Apply { session, serial, command }.encode();
+                self.propose(Proposal { id, asked }, command);
+            }
+            Request::Query { query } => {
+                let ticket = self.pending.read(Read { id, query });
+                self.bodies.push(Body::Read { ticket, mode: ReadMode::ReadIndex });
+            }
+        }
+    }
+
+    fn propose(&mut self, proposal: Proposal, command: Bytes) {
+        let ticket = self.pending.propose(proposal);
+        self.bodies.push(Body::Propose { ticket, command });
+    }
+
+    fn on_done(&mut self, done: Done, out: &mut Vec<Output<M>>) {
+        match done {
+            Done::Persisted { seq } => self.bodies.push(Body::Persisted { seq }),
+            Done::Failed => self.bodies.push(Body::PersistFailed),
+            Done::SnapshotSaved { snapshot } => {
+                self.saving = false;
+                self.bodies.push(Body::SnapshotTaken { snapshot });
+            }
+            Done::SnapshotLoaded { snapshot, data } => self.on_loaded(snapshot, data, out),
+            Done::ChunkRead { request, chunk } => {
+                self.bodies.push(Body::ChunkRead { request, chunk });
+            }
+            Done::ChunkStaged { snapshot, staged } => {
+                self.bodies.push(Body::ChunkStaged { snapshot, staged });
+            }
+        }
+    }
+
+    /// Replaces the state. A snapshot that a newer one has overtaken is ignored.
+    fn on_loaded(
+        &mut self,
+        snapshot: Arc<SnapshotMeta>,
+        data: Option<Bytes>,
+        out: &mut Vec<Output<M>>,
+    ) {
+        if self.restoring.as_ref() != Some(&snapshot) {
+            return;
+        }
+        self.restoring = None;
+        let restored = match data {
+            Some(data) => self.applier.restore(snapshot.last, &data),
+            None => Err(RestoreError::Unreadable),
+        };
+        match restored {
+            Ok(()) => {
+                self.entries_since_snapshot = 0;
+                self.bytes_since_snapshot = 0;
+                self.bodies.push(Body::Applied { through: snapshot.last.index });
+                out.push(Output::Restored { snapshot, digest: self.applier.digest() });
+            }
+            // The disk holds what nobody has written: the same as a failed write.
+            Err(error) => {
+                self.bodies.push(Body::PersistFailed);
+                self.halt();
+                out.push(Output::BadSnapshot { snapshot, error });
+            }
+        }
+    }
+
+    /// Applies, tells the core, does what it says, until nothing is left to tell it.
+    fn run(&mut self, now: Time, out: &mut Vec<Output<M>>) {
+        self.catch_up(out);
+        while !self.bodies.is_empty() {
+            let mut bodies = mem::take(&mut self.bodies);
+            let mut effects = mem::take(&mut self.effects);
+            let messages = bodies.drain(..).map(|body| Message { now, body });
+            self.raft.step_batch(messages, &mut effects);
+            self.bodies = bodies;
+            for effect in effects.drain(..) {
+                self.execute(effect, out);
+            }
+            self.effects = effects;
+            self.catch_up(out);
+        }
+        self.answer(out);
+        self.save_snapshot(out);
+    }
+
+    fn execute(&mut self, effect: Effect, out: &mut Vec<Output<M>>) {
+        match effect {
+            Effect::Persist(batch) => {
+                let commit = self.raft.status().commit;
+                out.push(Output::Work(Work::Persist { batch, commit }));
+            }
+            Effect::Send(envelope) => {
+                out.push(Output::Send { to: envelope.to, frame: wire::encode(&envelope) });
+            }
+            // Applied after the other effects: outcomes among them say who waits for the entries.
+            Effect::Apply { entries } => self.backlog.push_back(entries),
+            Effect::RestoreState { snapshot } => {
+                self.catch_up(out);
+                self.backlog.clear();
+                self.restoring = Some(snapshot.clone());
+                out.push(Output::Work(Work::LoadSnapshot { snapshot }));
+            }
+            Effect::Outcome { ticket, outcome } => self.on_outcome(ticket, outcome, out),
+            Effect::ReadReady { ticket, index } => self.pending.confirm(ticket, index),
+            Effect::ReadChunk(request) => out.push(Output::Work(Work::ReadChunk(request))),
+            Effect::StageChunk { snapshot, offset, data, done } => {
+                out.push(Output::Work(Work::StageChunk { snapshot, offset, data, done }));
+            }
+            Effect::Observe(observation) => {
+                if matches!(observation, Observation::Halted { .. }) {
+                    self.halt();
+                }
+                out.push(Output::Observe(observation));
+            }
+        }
+    }
+
+    fn on_outcome(&mut self, ticket: Ticket, outcome: Outcome, out: &mut Vec<Output<M>>) {
+        let failure = match outcome {
+            Outcome::Committed { index, .. } => return self.pending.commit(ticket, index),
+            Outcome::Refused(rejection) => refusal(rejection),
+            Outcome::Superseded => Failure::Superseded,
+            Outcome::Unknown => Failure::Unknown,
+        };
+        let id = self.pending.end(ticket);
+        out.push(failed(id, failure));
+    }
+
+    /// Nothing more will be applied: the core hands out nothing, and takes no `Applied`.
+    fn halt(&mut self) {
+        self.halted = true;
+        self.restoring = None;
+        self.backlog.clear();
+    }
+
+    /// Applies what has been handed out, unless it must wait for a snapshot.
+    fn catch_up(&mut self, out: &mut Vec<Output<M>>) {
+        if self.restoring.is_some() {
+            return;
+        }
+        while let Some(entries) = self.backlog.pop_front() {
+            self.apply(entries, out);
+        }
+    }
+
+    fn apply(&mut self, entries: Entries, out: &mut Vec<Output<M>>) {
+        let Some(last) = entries.last() else { return };
+        let through = last.index();
+        assert!(
+            entries.chain_before() == self.applier.applied().chain,
+            "entries continue the history that was applied"
+        );
+        for entry in entries.iter() {
+            let applied = self.applier.apply(entry);
+            if let Some(proposal) = self.pending.take_applied(entry.index()) {
+                let reply = reply_to(applied, entry.index());
+                self.replies.push(Output::Reply { id: proposal.id, reply });
+            }
+        }
+        self.entries_since_snapshot += entries.len() as u64;
+        self.bytes_since_snapshot += entries.bytes() as u64;
+        self.bodies.push(Body::Applied { through });
+        out.push(Output::Applied { entries, digest: self.applier.digest() });
+        out.append(&mut self.replies);
+    }
+
+    /// Answers what waited for the state to come as far as it has come now.
+    fn answer(&mut self, out: &mut Vec<Output<M>>) {
+        let applied = self.applied();
+        while let Some((index, proposal)) = self.pending.take_passed(applied) {
+            let reply = self.recall(proposal.asked, index);
+            out.push(Output::Reply { id: proposal.id, reply });
+        }
+        while let Some(Read { id, query }) = self.pending.take_readable(applied) {
+            let answer = self.applier.machine().query(&query);
+            out.push(Output::Reply { id, reply: Reply::Answer { answer, index: applied } });
+        }
+        if self.halted {
+            let (committed, confirmed) = self.pending.abandon();
+            out.extend(committed.into_iter().map(|id| failed(id, Failure::Unknown)));
+            out.extend(confirmed.into_iter().map(|id| failed(id, Failure::Halted)));
+        }
+    }
+
+    /// What a proposal brought whose entry was not applied here one by one, but came as part of a
+    /// snapshot: the sessions may know.
+    fn recall(&self, asked: Asked, index: Index) -> Reply<M> {
+        match asked {
+            Asked::Session => {
+                let session = SessionId::opened_at(index);
+                if self.sessions().is_open(session) {
+                    return Reply::SessionOpened { session };
+                }
+            }
+            Asked::Command { session, serial } => {
+                let last = self.sessions().last(session).filter(|last| last.serial == serial);
+                if let Some(last) = last {
+                    return repeat(last);
+                }
+            }
+        }
+        Reply::Failed(Failure::Unknown)
+    }
+
+    /// Makes a snapshot if enough was applied since the last one (§7).
+    fn save_snapshot(&mut self, out: &mut Vec<Output<M>>) {
+        let is_due = self.entries_since_snapshot >= self.options.snapshot_after_entries.max(1)
+            || self.bytes_since_snapshot >= self.options.snapshot_after_bytes.max(1);
+        if !is_due || self.saving || self.halted || self.restoring.is_some() {
+            return;
+        }
+        let Some(snapshot) = self.raft.snapshot_at(self.applied()) else { return };
+        self.saving = true;
+        self.entries_since_snapshot = 0;
+        self.bytes_since_snapshot = 0;
+        let data = self.applier.snapshot();
+        out.push(Output::Work(Work::SaveSnapshot { snapshot, data }));
+    }
+}
+
+fn failed<M: StateMachine>(id: RequestId, failure: Failure) -> Output<M> {
+    Output::Reply { id, reply: Reply::Failed(failure) }
+}
+
+fn refusal(rejection: Rejection) -> Failure {
+    match rejection {
+        Rejection::NotLeader { hint } => Failure::NotLeader { hint },
+        Rejection::TooLarge => Failure::TooLarge,
+        Rejection::Halted => Failure::Halted,
+        Rejection::Busy => Failure::Busy,
+        // A reason that a later core has: nothing may be promised to the client.
+        _ => Failure::Unknown,
+    }
+}
+
+fn reply_to<M: StateMachine>(applied: Applied<M>, index: Index) -> Reply<M> {
+    let failure = match applied {
+        Applied::Nothing => unreachable!("the entry of a proposal is a command"),
+        Applied::Opened(session) => return Reply::SessionOpened { session },
+        Applied::Response { response, .. } => return Reply::Response { response, index },
+        Applied::Duplicate(executed) => return repeat(&executed),
+        Applied::Stale => Failure::StaleSerial,
+        Applied::Expired => Failure::Expired,
+        Applied::Malformed => Failure::Malformed,
+    };
+    Reply::Failed(failure)
+}
+
+/// The response to a command that was executed before. One that another version has written may
+/// not decode here.
+fn repeat<M: StateMachine>(executed: &Executed) -> Reply<M> {
+    match postcard::from_bytes(&executed.response) {
+        Ok(response) => Reply::Response { response, index: executed.index },
+        Err(_) => Reply::Failed(Failure::Unknown),
+    }
+}

@@ -1,0 +1,193 @@
+//! What goes into a replica and what comes out: peers' frames, clients' requests, disk work.
+//!
+//! A host owes every [`Output::Work`] to its storage in the order in which it came, and every
+//! [`Output::Send`] to its network, where it may be lost. All else is information.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use raft_core::wire::WireError;
+use raft_core::{Entries, Index, Member, Observation, SnapshotMeta};
+use serde::{Deserialize, Serialize};
+
+use crate::applier::RestoreError;
+use crate::machine::StateMachine;
+use crate::session::SessionId;
+use crate::storage::work::{Done, Work};
+
+/// The host's name for a request. Every request is answered exactly once while the process lives;
+/// a host must not use one name for two requests that are open at the same time.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct RequestId(pub u64);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+/// One thing that happened to a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input<M: StateMachine> {
+    /// The deadline that [`crate::replica::Replica::next_deadline`] named has passed.
+    Tick,
+    /// A peer's frame arrived.
+    Frame(Bytes),
+    /// The transport lost its connection to a peer: what was in flight may be gone.
+    Unreachable(Member),
+    /// A client asks for something.
+    Request {
+        /// Named by the one [`Output::Reply`] that answers.
+        id: RequestId,
+        /// What it asks for.
+        request: Request<M>,
+    },
+    /// The storage has completed a piece of work.
+    Done(Done),
+    /// An operator asks this replica to campaign now.
+    Campaign,
+}
+
+/// What a client asks for. Any replica may be asked; only the leader does it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request<M: StateMachine> {
+    /// A new session, without which no command is executed.
+    OpenSession,
+    /// A change of the state machine, executed at most once for each session and serial.
+    Command {
+        /// The client's session.
+        session: SessionId,
+        /// Rises from command to command of the session; equal for the retries of one.
+        serial: u64,
+        /// The command.
+        command: M::Command,
+    },
+    /// A linearizable read: it sees every change that was answered before it was asked.
+    Query {
+        /// The question.
+        query: M::Query,
+    },
+}
+
+/// One thing that the host must do, or may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output<M: StateMachine> {
+    /// Send this frame; it may be lost.
+    Send {
+        /// The receiver.
+        to: Member,
+        /// One encoded message.
+        frame: Bytes,
+    },
+    /// The one answer to a request.
+    Reply {
+        /// The request.
+        id: RequestId,
+        /// The answer.
+        reply: Reply<M>,
+    },
+    /// Disk work, in order; its completion comes back as [`Input::Done`].
+    Work(Work),
+    /// These entries have been applied. Comes before the replies to the requests among them.
+    Applied {
+        /// The entries.
+        entries: Entries,
+        /// The digest after the last one.
+        digest: u64,
+    },
+    /// The state has been replaced by a snapshot's.
+    Restored {
+        /// What the snapshot covers.
+        snapshot: Arc<SnapshotMeta>,
+        /// The digest after it.
+        digest: u64,
+    },
+    /// The core has something to tell.
+    Observe(Observation),
+    /// A frame is no message. Nothing was done because of it.
+    BadFrame(WireError),
+    /// The state cannot be replaced by a snapshot that is durable here: the replica halts.
+    BadSnapshot {
+        /// What the snapshot covers.
+        snapshot: Arc<SnapshotMeta>,
+        /// Why.
+        error: RestoreError<M::Error>,
+    },
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply<M: StateMachine> {
+    /// A session is open.
+    SessionOpened {
+        /// Its name.
+        session: SessionId,
+    },
+    /// The command has been executed, now or at an earlier try.
+    Response {
+        /// What the state machine answered.
+        response: M::Response,
+        /// Where in the log it took effect.
+        index: Index,
+    },
+    /// The query has been answered.
+    Answer {
+        /// What the state machine answered.
+        answer: M::Answer,
+        /// The last entry that the answer takes into account.
+        index: Index,
+    },
+    /// Nothing of the kind.
+    Failed(Failure),
+}
+
+/// Why a request is not answered as the client would like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Failure {
+    /// This replica does not lead, or ceased to before it could be sure. A refused command was not
+    /// appended.
+    NotLeader {
+        /// The leader that it knows.
+        hint: Option<Member>,
+    },
+    /// A limit on requests or bytes is reached; nothing was done. Try again later.
+    Busy,
+    /// The command is larger than the configuration admits; nothing was done.
+    TooLarge,
+    /// The session is not open; the command was not executed now. Whether an earlier try was, the
+    /// session could have told.
+    Expired,
+    /// The session has executed a later serial. The command was not executed now.
+    StaleSerial,
+    /// The command may have been executed, or may yet be. A retry with the same session and serial
+    /// finds out.
+    Unknown,
+    /// The command was certainly not executed, at this try.
+    Superseded,
+    /// The replica has halted. A command that it had taken may yet be executed.
+    Halted,
+    /// The entry in the log is no command of this version; every replica passed over it.
+    Malformed,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLeader { hint: Some(leader) } => write!(f, "not the leader; {leader} may be"),
+            Self::NotLeader { hint: None } => f.write_str("not the leader, and none is known"),
+            Self::Busy => f.write_str("too many requests are open"),
+            Self::TooLarge => f.write_str("the command is too large"),
+            Self::Expired => f.write_str("the session is not open"),
+            Self::StaleSerial => f.write_str("the session has executed a later command"),
+            Self::Unknown => f.write_str("the outcome is not known"),
+            Self::Superseded => f.write_str("the command was not executed"),
+            Self::Halted => f.write_str("the replica has halted"),
+            Self::Malformed => f.write_str("the log entry is not a command of this version"),
+        }
+    }
+}
