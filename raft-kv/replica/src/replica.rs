@@ -165,7 +165,7 @@ impl<M: StateMachine> Replica<M> {
 
     /// The state of the core.
     #[must_use]
-    pub fn status(&self) -> Status<'_> {
+    pub fn status(&self) -> Status {
         self.raft.status()
     }
 
@@ -339,6 +339,7 @@ impl<M: StateMachine> Replica<M> {
             Outcome::Refused(rejection) => refusal(rejection),
             Outcome::Superseded => Failure::Superseded,
             Outcome::Unknown => Failure::Unknown,
+            Outcome::Halted => Failure::Halted,
         };
         let id = self.pending.end(ticket);
         out.push(failed(id, failure));

@@ -145,7 +145,8 @@ struct Model {
 impl Model {
     fn open(&mut self, index: u64, sessions_max: usize) {
         while self.last.len() >= sessions_max {
-            let oldest = *self.used.iter().min_by_key(|(_, used)| **used).unwrap().0;
+            let oldest = self.used.iter().min_by_key(|(_, used)| **used);
+            let oldest = *oldest.expect("a full table is not empty").0;
             self.last.remove(&oldest);
             self.used.remove(&oldest);
         }

@@ -18,23 +18,23 @@ use raft_replica::storage::work::{Done, Work};
 
 /// What a disk holds.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub(crate) struct Store {
     hard_state: HardState,
     commit: Index,
     snapshot: Arc<SnapshotMeta>,
     founded: bool,
     before: EntryId,
-    pub log: Vec<Entry>,
-    pub snapshots: BTreeMap<Index, Bytes>,
+    pub(crate) log: Vec<Entry>,
+    pub(crate) snapshots: BTreeMap<Index, Bytes>,
     staged: Vec<u8>,
     /// How many chunks were staged, and how many batches and entries written.
-    pub chunks: usize,
-    pub batches: usize,
-    pub entries: usize,
+    pub(crate) chunks: usize,
+    pub(crate) batches: usize,
+    pub(crate) entries: usize,
 }
 
 impl Store {
-    pub fn new(founders: &Membership) -> Self {
+    pub(crate) fn new(founders: &Membership) -> Self {
         let genesis = RecoveredState::genesis(founders.clone());
         Self {
             hard_state: genesis.hard_state,
@@ -51,7 +51,7 @@ impl Store {
         }
     }
 
-    pub fn found(&self) -> RecoveredState {
+    pub(crate) fn found(&self) -> RecoveredState {
         let slot =
             |entry: &Entry| Slot::Resident { id: entry.id(), payload: entry.payload().clone() };
         let last = self.log.last().map_or(self.before.index, Entry::index);
@@ -66,7 +66,7 @@ impl Store {
         }
     }
 
-    pub fn execute(&mut self, work: Work) -> Done {
+    pub(crate) fn execute(&mut self, work: Work) -> Done {
         match work {
             Work::Persist { batch, commit } => {
                 let seq = batch.seq;
@@ -85,7 +85,7 @@ impl Store {
             }
             Work::ReadChunk(request) => {
                 let chunk = self.snapshots.get(&request.snapshot.index).map(|data| {
-                    let from = usize::try_from(request.offset).unwrap();
+                    let from = offset(request.offset);
                     let to = data.len().min(from + request.bytes_max);
                     Chunk { data: data.slice(from..to), done: to == data.len() }
                 });
@@ -93,7 +93,7 @@ impl Store {
             }
             Work::StageChunk { snapshot, offset, data, .. } => {
                 self.chunks += 1;
-                self.staged.truncate(usize::try_from(offset).unwrap());
+                self.staged.truncate(self::offset(offset));
                 assert_eq!(self.staged.len() as u64, offset, "chunks are staged without a gap");
                 self.staged.extend_from_slice(&data);
                 Done::ChunkStaged { snapshot: snapshot.last, staged: self.staged.len() as u64 }
@@ -135,47 +135,55 @@ impl Store {
 
 /// One server: a replica, its disk, and completions that a test holds back.
 #[derive(Debug)]
-pub struct Server {
-    pub replica: Replica<Kv>,
-    pub store: Store,
-    pub hold_loads: bool,
-    pub hold_persists: bool,
+pub(crate) struct Server {
+    pub(crate) replica: Replica<Kv>,
+    pub(crate) store: Store,
+    pub(crate) hold_loads: bool,
+    pub(crate) hold_persists: bool,
     held: Vec<Done>,
-    pub outputs: Vec<Output<Kv>>,
+    pub(crate) outputs: Vec<Output<Kv>>,
 }
 
 /// Some servers and the frames between them.
 #[derive(Debug)]
-pub struct Cluster {
-    pub servers: Vec<Server>,
+pub(crate) struct Cluster {
+    pub(crate) servers: Vec<Server>,
     options: Vec<ReplicaOptions>,
     frames: VecDeque<(Member, Member, Bytes)>,
     /// Servers (from 0) that neither send nor receive.
-    pub cut: BTreeSet<usize>,
+    pub(crate) cut: BTreeSet<usize>,
     now: Time,
     requests: u64,
     open: BTreeSet<RequestId>,
     replies: BTreeMap<RequestId, Reply<Kv>>,
 }
 
-pub fn member(server: usize) -> Member {
+pub(crate) fn member(server: usize) -> Member {
     Member::new(server as u64 + 1, 77)
 }
 
-pub fn options(server: usize) -> ReplicaOptions {
+pub(crate) fn options(server: usize) -> ReplicaOptions {
     ReplicaOptions::new(Config::new(ClusterId(5), GroupId(6), member(server)))
 }
 
-pub fn founders(size: usize) -> Membership {
-    Membership::new((0..size).map(member).collect(), Vec::new()).unwrap()
+pub(crate) fn founders(size: usize) -> Membership {
+    Membership::new((0..size).map(member).collect(), Vec::new()).expect("the members differ")
+}
+
+fn place(member: Member) -> usize {
+    usize::try_from(member.id.0 - 1).expect("a cluster here is small")
+}
+
+fn offset(offset: u64) -> usize {
+    usize::try_from(offset).expect("a snapshot here is small")
 }
 
 impl Cluster {
-    pub fn new(size: usize) -> Self {
+    pub(crate) fn new(size: usize) -> Self {
         Self::with(size, |_| {})
     }
 
-    pub fn with(size: usize, tweak: impl Fn(&mut ReplicaOptions)) -> Self {
+    pub(crate) fn with(size: usize, tweak: impl Fn(&mut ReplicaOptions)) -> Self {
         let mut cluster = Self {
             servers: Vec::new(),
             options: (0..size).map(options).collect(),
@@ -208,7 +216,7 @@ impl Cluster {
     }
 
     /// Starts a server again from its disk.
-    pub fn restart(&mut self, server: usize, hold_loads: bool) {
+    pub(crate) fn restart(&mut self, server: usize, hold_loads: bool) {
         let store = self.servers[server].store.clone();
         let (fresh, outputs) = self.start(server, store, hold_loads);
         self.servers[server] = fresh;
@@ -217,11 +225,11 @@ impl Cluster {
     }
 
     /// Hands over one input, and what the disk completes because of it.
-    pub fn feed(&mut self, server: usize, input: Input<Kv>) {
+    pub(crate) fn feed(&mut self, server: usize, input: Input<Kv>) {
         self.feed_all(server, vec![input]);
     }
 
-    pub fn feed_all(&mut self, server: usize, inputs: Vec<Input<Kv>>) {
+    pub(crate) fn feed_all(&mut self, server: usize, inputs: Vec<Input<Kv>>) {
         let mut out = Vec::new();
         self.servers[server].replica.handle_batch(self.now, inputs, &mut out);
         self.process(server, out);
@@ -275,7 +283,7 @@ impl Cluster {
     }
 
     /// Completes what was held back.
-    pub fn release(&mut self, server: usize) {
+    pub(crate) fn release(&mut self, server: usize) {
         let held = &mut self.servers[server];
         (held.hold_loads, held.hold_persists) = (false, false);
         let inputs = std::mem::take(&mut held.held).into_iter().map(Input::Done).collect();
@@ -284,10 +292,9 @@ impl Cluster {
     }
 
     /// Delivers frames until there are none.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         for _ in 0..10_000 {
             let Some((from, to, frame)) = self.frames.pop_front() else { return };
-            let place = |member: Member| usize::try_from(member.id.0 - 1).unwrap();
             if !self.cut.contains(&place(from)) && !self.cut.contains(&place(to)) {
                 self.feed(place(to), Input::Frame(frame));
             }
@@ -296,7 +303,7 @@ impl Cluster {
     }
 
     /// Lets time pass, in steps of a heartbeat.
-    pub fn pass(&mut self, heartbeats: usize) {
+    pub(crate) fn pass(&mut self, heartbeats: usize) {
         for _ in 0..heartbeats {
             self.now = Time(self.now.0 + 100_000);
             for server in 0..self.servers.len() {
@@ -310,7 +317,7 @@ impl Cluster {
     }
 
     /// Makes a server the leader, once the others have lost theirs.
-    pub fn elect(&mut self, server: usize) {
+    pub(crate) fn elect(&mut self, server: usize) {
         for _ in 0..20 {
             self.feed(server, Input::Campaign);
             self.settle();
@@ -322,60 +329,60 @@ impl Cluster {
         panic!("the server does not win an election");
     }
 
-    pub fn ask(&mut self, server: usize, request: Request<Kv>) -> RequestId {
+    pub(crate) fn ask(&mut self, server: usize, request: Request<Kv>) -> RequestId {
         let (id, input) = self.request(request);
         self.feed(server, input);
         id
     }
 
     /// A request that is not handed over yet.
-    pub fn request(&mut self, request: Request<Kv>) -> (RequestId, Input<Kv>) {
+    pub(crate) fn request(&mut self, request: Request<Kv>) -> (RequestId, Input<Kv>) {
         self.requests += 1;
         let id = RequestId(self.requests);
         self.open.insert(id);
         (id, Input::Request { id, request })
     }
 
-    pub fn reply(&mut self, id: RequestId) -> Option<Reply<Kv>> {
+    pub(crate) fn reply(&mut self, id: RequestId) -> Option<Reply<Kv>> {
         self.replies.remove(&id)
     }
 
     /// Asks and delivers until the reply is there.
-    pub fn call(&mut self, server: usize, request: Request<Kv>) -> Reply<Kv> {
+    pub(crate) fn call(&mut self, server: usize, request: Request<Kv>) -> Reply<Kv> {
         let id = self.ask(server, request);
         self.settle();
         self.reply(id).expect("the request is answered")
     }
 
-    pub fn open_session(&mut self, server: usize) -> SessionId {
-        match self.call(server, Request::OpenSession) {
-            Reply::SessionOpened { session } => session,
-            other => panic!("no session: {other:?}"),
-        }
+    pub(crate) fn open_session(&mut self, server: usize) -> SessionId {
+        let reply = self.call(server, Request::OpenSession);
+        let Reply::SessionOpened { session } = reply else { panic!("no session: {reply:?}") };
+        session
     }
 
     /// The value and the version of a key, read linearizably.
-    pub fn get(&mut self, server: usize, key: &str) -> Option<(String, Index)> {
-        match self.call(server, get(key)) {
-            Reply::Answer { answer: KvAnswer::Value(found), .. } => found
-                .map(|found| (String::from_utf8_lossy(&found.value).into_owned(), found.version)),
-            other => panic!("no answer: {other:?}"),
-        }
+    pub(crate) fn get(&mut self, server: usize, key: &str) -> Option<(String, Index)> {
+        let reply = self.call(server, get(key));
+        let Reply::Answer { answer: KvAnswer::Value(found), .. } = reply else {
+            panic!("no answer: {reply:?}");
+        };
+        let found = found?;
+        Some((String::from_utf8_lossy(&found.value).into_owned(), found.version))
     }
 
     /// The applied index and the digest of every server.
-    pub fn states(&self) -> Vec<(Index, u64)> {
+    pub(crate) fn states(&self) -> Vec<(Index, u64)> {
         let state = |server: &Server| (server.replica.applied(), server.replica.digest());
         self.servers.iter().map(state).collect()
     }
 }
 
-pub fn put(session: SessionId, serial: u64, key: &str, value: &str) -> Request<Kv> {
+pub(crate) fn put(session: SessionId, serial: u64, key: &str, value: &str) -> Request<Kv> {
     let key = Bytes::copy_from_slice(key.as_bytes());
     let value = Bytes::copy_from_slice(value.as_bytes());
     Request::Command { session, serial, command: KvCommand::Put { key, value } }
 }
 
-pub fn get(key: &str) -> Request<Kv> {
+pub(crate) fn get(key: &str) -> Request<Kv> {
     Request::Query { query: KvQuery::Get { key: Bytes::copy_from_slice(key.as_bytes()) } }
 }

@@ -223,8 +223,8 @@ fn found(commands: &[&'static [u8]]) -> RecoveredState {
 /// Starts a sole member with that log, completes its disk work, lets it lead, and returns it.
 fn lead_with(commands: &[&'static [u8]]) -> Replica<Kv> {
     let mut out = Vec::new();
-    let mut replica =
-        Replica::start(options(0), found(commands), Kv::new(), Time(0), &mut out).unwrap();
+    let mut replica = Replica::start(options(0), found(commands), Kv::new(), Time(0), &mut out)
+        .expect("what is found makes sense");
     replica.handle(Time(1), Input::Campaign, &mut out);
     while !out.is_empty() {
         let inputs: Vec<Input<Kv>> = std::mem::take(&mut out)
@@ -233,7 +233,14 @@ fn lead_with(commands: &[&'static [u8]]) -> Replica<Kv> {
                 Output::Work(Work::Persist { batch, .. }) => {
                     Some(Input::Done(Done::Persisted { seq: batch.seq }))
                 }
-                _ => None,
+                Output::Work(_)
+                | Output::Send { .. }
+                | Output::Reply { .. }
+                | Output::Applied { .. }
+                | Output::Restored { .. }
+                | Output::Observe(_)
+                | Output::BadFrame(_)
+                | Output::BadSnapshot { .. } => None,
             })
             .collect();
         replica.handle_batch(Time(2), inputs, &mut out);
