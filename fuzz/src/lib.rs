@@ -8,11 +8,18 @@
 //! | target | bytes are | promise |
 //! |---|---|---|
 //! | [`wire`](fn@wire) | frames and durable records | refused or understood, never a panic; understood alike again |
+//! | [`step`](fn@step) | events in the life of three servers | Raft is safe, and live once faults end |
 
+mod cluster;
+mod disk;
+mod ghost;
+mod server;
+mod step;
 mod wire;
 
 use std::{env, fs, io};
 
+pub use step::step;
 pub use wire::wire;
 
 /// Runs a target's body on every file that the command line names.

@@ -23,6 +23,11 @@ fn wire_replays() {
     assert_eq!(kinds.len(), 10, "there is a seed for each kind of message: {kinds:?}");
 }
 
+#[test]
+fn step_replays() {
+    replay("step", fuzz::step);
+}
+
 fn replay(target: &str, body: fn(&[u8])) {
     let files = files(target);
     assert!(!files.is_empty(), "the corpus of {target} is there");

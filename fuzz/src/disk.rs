@@ -1,0 +1,131 @@
+//! A disk that keeps exactly what the contract of [`PersistBatch`] promises, and no more.
+
+use std::sync::Arc;
+
+use raft_core::{
+    Entry, EntryId, HardState, Index, Membership, PersistBatch, RecoveredState, Slot, SnapshotMeta,
+};
+
+/// What one node has made durable.
+#[derive(Clone, Debug)]
+pub(crate) struct Disk {
+    hard_state: HardState,
+    /// `None` until the genesis is installed.
+    snapshot: Option<Arc<SnapshotMeta>>,
+    /// The entry before the log's first one.
+    before: EntryId,
+    log: Vec<Entry>,
+}
+
+impl Disk {
+    /// A formatted disk on which nothing was ever written.
+    pub(crate) fn new() -> Self {
+        let hard_state = HardState::default();
+        Self { hard_state, snapshot: None, before: EntryId::default(), log: Vec::new() }
+    }
+
+    /// What a node finds; founders start from the same membership.
+    pub(crate) fn recovered(&self, founders: &Membership) -> RecoveredState {
+        let genesis = RecoveredState::genesis(founders.clone());
+        let hard_state = self.hard_state;
+        let Some(snapshot) = self.snapshot.clone() else {
+            return RecoveredState { hard_state, ..genesis };
+        };
+        let slot =
+            |entry: &Entry| Slot::Resident { id: entry.id(), payload: entry.payload().clone() };
+        RecoveredState {
+            hard_state,
+            commit: snapshot.last.index,
+            snapshot,
+            slots: self.log.iter().map(slot).collect(),
+            before: self.before,
+            applied: Index::ZERO,
+            founding: false,
+        }
+    }
+
+    pub(crate) fn hard_state(&self) -> &HardState {
+        &self.hard_state
+    }
+
+    pub(crate) fn snapshot(&self) -> Option<&Arc<SnapshotMeta>> {
+        self.snapshot.as_ref()
+    }
+
+    /// Whether the log, or the snapshot in its place, reaches this entry and agrees with it where
+    /// that can be told.
+    pub(crate) fn holds(&self, id: EntryId) -> bool {
+        match self.id_at(id.index) {
+            Some(mine) => mine == id,
+            None => id.index <= self.before.index,
+        }
+    }
+
+    /// The entry at this index, if its identity is still there.
+    pub(crate) fn id_at(&self, index: Index) -> Option<EntryId> {
+        let at_snapshot = self.snapshot.as_ref().map(|snapshot| snapshot.last);
+        [Some(self.before), at_snapshot]
+            .into_iter()
+            .flatten()
+            .chain(self.log.iter().map(Entry::id))
+            .find(|id| id.index == index)
+    }
+
+    pub(crate) fn last(&self) -> EntryId {
+        self.log.last().map_or(self.before, Entry::id)
+    }
+
+    /// Makes a beginning of a batch durable: `steps` of its fields and entries, in their order;
+    /// `usize::MAX` for the whole batch.
+    pub(crate) fn write_beginning(&mut self, batch: &PersistBatch, mut steps: usize) {
+        let mut is_next = |wanted: bool| {
+            let is_next = wanted && steps > 0;
+            steps -= usize::from(is_next);
+            is_next
+        };
+        if let Some(hard_state) = batch.hard_state.filter(|_| is_next(true)) {
+            self.hard_state = hard_state;
+        }
+        if let Some(snapshot) = batch.install.clone().filter(|_| is_next(true)) {
+            self.install(snapshot);
+        }
+        if let Some(from) = batch.truncate_from.filter(|_| is_next(true)) {
+            assert!(from > self.before.index, "what a snapshot covers is never truncated");
+            self.log.retain(|entry| entry.index() < from);
+        }
+        for entry in batch.append.iter() {
+            if is_next(true) {
+                assert_eq!(entry.index(), self.last().index.next(), "appends follow the log");
+                self.log.push(entry.clone());
+            }
+        }
+        if let Some(through) = batch.compact_to.filter(|_| is_next(true)) {
+            self.compact(through);
+        }
+    }
+
+    /// A snapshot that the host made by itself is durable; the log stays.
+    pub(crate) fn save(&mut self, snapshot: Arc<SnapshotMeta>) {
+        self.snapshot = Some(snapshot);
+    }
+
+    fn install(&mut self, snapshot: Arc<SnapshotMeta>) {
+        let last = snapshot.last;
+        if self.id_at(last.index) == Some(last) {
+            self.log.retain(|entry| entry.index() > last.index);
+        } else {
+            self.log.clear();
+        }
+        self.before = last;
+        self.snapshot = Some(snapshot);
+    }
+
+    fn compact(&mut self, through: Index) {
+        let covered = self.snapshot.as_ref().map_or(Index::ZERO, |snapshot| snapshot.last.index);
+        assert!(through <= covered, "only what a snapshot covers is compacted");
+        if let Some(id) = self.id_at(through).filter(|id| id.index > self.before.index) {
+            self.before = id;
+            self.log.retain(|entry| entry.index() > through);
+        }
+    }
+}
