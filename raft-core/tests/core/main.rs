@@ -2,5 +2,7 @@
 
 mod elections;
 mod first_light;
+mod properties;
+mod replication;
 mod stories;
 mod support;

@@ -253,9 +253,9 @@ impl Cluster {
     pub(crate) fn refusals(&self, id: u64) -> Vec<Refused> {
         let observations = self.server(id).observations.iter();
         observations
-            .filter_map(|observation| match observation {
-                Observation::Refused { reason, .. } => Some(*reason),
-                _ => None,
+            .filter_map(|observation| {
+                let Observation::Refused { reason, .. } = observation else { return None };
+                Some(*reason)
             })
             .collect()
     }
@@ -263,9 +263,9 @@ impl Cluster {
     pub(crate) fn violations(&self, id: u64) -> Vec<Violation> {
         let observations = self.server(id).observations.iter();
         observations
-            .filter_map(|observation| match observation {
-                Observation::Violation(violation) => Some(*violation),
-                _ => None,
+            .filter_map(|observation| {
+                let Observation::Violation(violation) = observation else { return None };
+                Some(*violation)
             })
             .collect()
     }

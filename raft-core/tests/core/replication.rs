@@ -1,0 +1,454 @@
+//! Log replication and the commit rule: §5.3, §5.4.2, thesis §10.2.1.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use raft_core::{
+    AppendResult, Body, Chain, Entries, EntryId, Envelope, Index, Member, Outcome, Payload,
+    Refused, Rejection, Round, Rpc, RpcKind, Session, Term, Ticket, Time, Violation,
+};
+
+use crate::support::{Cluster, member};
+
+fn genesis(cluster: &Cluster) -> EntryId {
+    cluster.server(1).disk.snapshot.last
+}
+
+/// Entries of these terms after `before`; commands name their index and term.
+fn entries(before: EntryId, terms: &[u64]) -> Entries {
+    let first = before.index.0 + 1;
+    Entries::after(
+        before,
+        terms.iter().enumerate().map(|(offset, term)| {
+            let command = format!("{}@{term}", first + offset as u64);
+            (Term(*term), Payload::Command(Bytes::from(command)))
+        }),
+    )
+}
+
+/// An append from n1, as the leader of `term`.
+fn append(
+    cluster: &Cluster,
+    to: u64,
+    term: u64,
+    prev: EntryId,
+    entries: Entries,
+    commit: u64,
+) -> Body {
+    let config = &cluster.server(1).config;
+    let status = cluster.status(1);
+    Body::Peer(Envelope {
+        cluster: config.cluster,
+        group: config.group,
+        from: member(1),
+        to: member(to),
+        epoch: status.epoch,
+        incarnation: status.incarnation,
+        term: Term(term),
+        rpc: Rpc::AppendEntries {
+            session: Session(1),
+            round: Round(0),
+            prev,
+            entries,
+            commit: Index(commit),
+        },
+    })
+}
+
+fn results(cluster: &mut Cluster) -> Vec<AppendResult> {
+    let sent = cluster.take(|_| true);
+    sent.into_iter()
+        .filter_map(|envelope| {
+            let Rpc::AppendEntriesResponse { result, .. } = envelope.rpc else { return None };
+            Some(result)
+        })
+        .collect()
+}
+
+/// §5.3: a follower that lacks the previous entry says where the logs may meet.
+#[test]
+fn a_gap_is_answered_with_the_end_of_the_log() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    let far = EntryId { index: Index(10), term: Term(1), chain: Chain(9) };
+    let message = append(&cluster, 2, 1, far, Entries::empty(), 0);
+    cluster.step(2, message);
+    let conflict =
+        AppendResult::Conflict { rejected: Index(10), hint: Index(0), hint_term: Term(0) };
+    assert_eq!(results(&mut cluster), [conflict]);
+}
+
+/// §5.3: a suffix of another term is replaced; what matches stays.
+#[test]
+fn a_conflicting_suffix_is_replaced() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    let start = genesis(&cluster);
+    let old = entries(start, &[1, 1, 1]);
+    let message = append(&cluster, 2, 1, start, old.clone(), 0);
+    cluster.step(2, message);
+    let new = entries(old[0].id(), &[2]);
+    let message = append(&cluster, 2, 2, old[0].id(), new, 0);
+    cluster.step(2, message);
+    assert_eq!(cluster.log_of(2), [(Term(1), Index(1)), (Term(2), Index(2))]);
+    let matched = |index| AppendResult::Matched { index: Index(index) };
+    assert_eq!(results(&mut cluster), [matched(3), matched(2)]);
+}
+
+/// An old or reordered append that matches never truncates what came after it.
+#[test]
+fn a_stale_append_does_not_truncate() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    let start = genesis(&cluster);
+    let all = entries(start, &[1, 1, 1, 1]);
+    let message = append(&cluster, 2, 1, start, all.clone(), 0);
+    cluster.step(2, message);
+    let message = append(&cluster, 2, 1, start, all.slice(Index(1), Index(3)), 0);
+    cluster.step(2, message);
+    assert_eq!(cluster.log_of(2).len(), 4);
+    let matched = |index| AppendResult::Matched { index: Index(index) };
+    assert_eq!(results(&mut cluster), [matched(4), matched(2)], "and claims only what it verified");
+}
+
+/// §5.3: the commit index of a follower is bounded by what this message has verified, not by the
+/// length of its log, whose end may be another leader's.
+#[test]
+fn a_follower_commits_only_what_the_message_verified() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    let start = genesis(&cluster);
+    let tail = entries(start, &[1, 1, 1]);
+    let message = append(&cluster, 2, 1, start, tail.clone(), 0);
+    cluster.step(2, message);
+    let message = append(&cluster, 2, 2, tail[0].id(), Entries::empty(), 3);
+    cluster.step(2, message);
+    assert_eq!(cluster.status(2).commit, Index(1));
+}
+
+/// An acknowledgement claims what is durable, grows with it, and a later append does not hold
+/// back the one before.
+#[test]
+fn an_acknowledgement_claims_only_what_is_durable() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    let start = genesis(&cluster);
+    let all = entries(start, &[1, 1]);
+    cluster.is_disk_immediate = false;
+    let message = append(&cluster, 2, 1, start, all.slice(Index(1), Index(2)), 0);
+    cluster.step(2, message);
+    let first = cluster.server(2).unsynced.last().expect("the append is to be written").seq;
+    let message = append(&cluster, 2, 1, all[0].id(), all.slice(Index(2), Index(3)), 0);
+    cluster.step(2, message);
+    assert!(results(&mut cluster).is_empty(), "nothing is durable yet");
+    // A duplicate adds nothing, and still may not be acknowledged before the disk has the entries.
+    let message = append(&cluster, 2, 1, start, all, 0);
+    cluster.step(2, message);
+    assert!(results(&mut cluster).is_empty());
+    cluster.step(2, Body::Persisted { seq: first });
+    assert_eq!(results(&mut cluster), [AppendResult::Matched { index: Index(1) }]);
+    cluster.sync(2);
+    assert_eq!(results(&mut cluster), [AppendResult::Matched { index: Index(2) }]);
+}
+
+/// ABA: the completion of a batch whose entries were truncated since says nothing about the
+/// entries that have taken their place.
+#[test]
+fn a_completion_of_truncated_entries_does_not_cover_their_successors() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    let start = genesis(&cluster);
+    cluster.is_disk_immediate = false;
+    let message = append(&cluster, 2, 1, start, entries(start, &[1, 1]), 0);
+    cluster.step(2, message);
+    let first = cluster.server(2).unsynced.last().expect("the append is to be written").seq;
+    let message = append(&cluster, 2, 2, start, entries(start, &[2, 2]), 0);
+    cluster.step(2, message);
+    cluster.step(2, Body::Persisted { seq: first });
+    assert!(results(&mut cluster).is_empty());
+    assert_eq!(cluster.status(2).durable, Index(0));
+    cluster.sync(2);
+    assert_eq!(results(&mut cluster), [AppendResult::Matched { index: Index(2) }]);
+}
+
+/// §5.4.2, Figure 8: an entry of an earlier term is not committed by counting.
+#[test]
+fn an_entry_of_an_earlier_term_is_committed_only_with_one_of_the_present_term() {
+    let mut cluster = Cluster::with(&[1, 2, 3], &[], |config| config.pre_vote = false);
+    cluster.elect(1);
+    cluster.propose(1, 1, "x");
+    cluster.network.clear();
+    cluster.crash(1);
+    cluster.now = Time(cluster.now.0 + 1_000);
+    cluster.step(1, Body::Campaign);
+    cluster.deliver_if(|sent| {
+        matches!(sent.rpc, Rpc::RequestVote { .. } | Rpc::RequestVoteResponse { .. })
+    });
+    cluster.tick(1, 100);
+    // The followers take the entry of term 1, but the no-op of term 2 is lost.
+    let cut = |envelope: &mut Envelope| {
+        if let Rpc::AppendEntries { entries, .. } = &mut envelope.rpc {
+            *entries = entries.slice(Index(0), Index(3));
+        }
+    };
+    for _ in 0..6 {
+        let mut sent = cluster.take(|_| true);
+        sent.iter_mut().for_each(cut);
+        for envelope in sent {
+            let to = envelope.to.id.0;
+            cluster.step(to, Body::Peer(envelope));
+        }
+        cluster.tick(1, 100);
+    }
+    assert_eq!(cluster.log_of(2), [(Term(1), Index(1)), (Term(1), Index(2))]);
+    // The restarted leader knows of no commit yet, although a quorum has both entries of term 1.
+    assert_eq!(cluster.status(1).commit, Index(0), "nothing is committed by counting old entries");
+    cluster.tick(1, 100);
+    cluster.deliver();
+    assert_eq!(cluster.status(1).commit, Index(3));
+}
+
+/// Figure 7: every divergent follower converges on the leader's log.
+#[test]
+fn the_followers_of_figure_7_converge() {
+    let leader: &[u64] = &[1, 1, 1, 4, 4, 5, 5, 6, 6, 6];
+    let followers: [&[u64]; 6] = [
+        &[1, 1, 1, 4, 4, 5, 5, 6, 6],
+        &[1, 1, 1, 4],
+        &[1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 6],
+        &[1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 7, 7],
+        &[1, 1, 1, 4, 4, 4, 4],
+        &[1, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3],
+    ];
+    for terms in followers {
+        let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+        let start = genesis(&cluster);
+        let full = entries(start, leader);
+        for (id, log) in [(1, full.clone()), (2, entries(start, terms)), (3, full)] {
+            let server = cluster.servers.get_mut(&id).expect("a node of the cluster");
+            server.disk.log = log.to_vec();
+            server.disk.hard_state.term = Term(7);
+            cluster.crash(id);
+        }
+        let mut probes = 0;
+        cluster.step(1, Body::Campaign);
+        cluster.deliver_if(|sent| {
+            probes += u64::from(matches!(
+                sent.rpc,
+                Rpc::AppendEntriesResponse { result: AppendResult::Conflict { .. }, .. }
+            ));
+            true
+        });
+        assert_eq!(cluster.log_of(2), cluster.log_of(1), "{terms:?}");
+        assert!(cluster.status(2).commit == Index(11), "{terms:?}");
+        assert!(probes <= 3, "{terms:?} took {probes} probes");
+    }
+}
+
+/// Equal index and term with another chain is a broken assumption, not a conflict to resolve.
+#[test]
+fn two_histories_with_one_identity_are_reported_and_not_merged() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    let start = genesis(&cluster);
+    let mine = Entries::after(start, [(Term(1), Payload::Command(Bytes::from_static(b"mine")))]);
+    let theirs = Entries::after(start, [(Term(1), Payload::Noop)]);
+    let message = append(&cluster, 2, 1, start, mine.clone(), 0);
+    cluster.step(2, message);
+    let message = append(&cluster, 2, 1, start, theirs.clone(), 1);
+    cluster.step(2, message);
+    let expected = Violation::ChainMismatch {
+        index: Index(1),
+        mine: mine[0].chain(),
+        theirs: theirs[0].chain(),
+    };
+    assert_eq!(cluster.violations(2), [expected]);
+    assert_eq!(results(&mut cluster)[1], AppendResult::Diverged { index: Index(1) });
+    assert_eq!(cluster.status(2).commit, Index(0));
+}
+
+/// What is committed here is never replaced, whoever asks.
+#[test]
+fn a_conflict_with_what_is_committed_is_a_violation() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    let start = genesis(&cluster);
+    let message = append(&cluster, 2, 1, start, entries(start, &[1]), 1);
+    cluster.step(2, message);
+    let message = append(&cluster, 2, 2, start, entries(start, &[2]), 0);
+    cluster.step(2, message);
+    let expected = Violation::CommittedConflict { index: Index(1), commit: Index(1) };
+    assert_eq!(cluster.violations(2), [expected]);
+    assert_eq!(cluster.log_of(2), [(Term(1), Index(1))]);
+}
+
+/// Entries whose chain does not start where the message says are refused whole.
+#[test]
+fn a_broken_chain_is_refused() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    let start = genesis(&cluster);
+    let elsewhere = EntryId { chain: Chain(1), ..start };
+    let message = append(&cluster, 2, 1, start, entries(elsewhere, &[1]), 0);
+    cluster.step(2, message);
+    assert_eq!(cluster.refusals(2), [Refused::BrokenChain]);
+    assert!(cluster.log_of(2).is_empty());
+}
+
+/// One leader, one stream: what an earlier stream or an earlier life answers does not count.
+#[test]
+fn answers_of_another_session_or_incarnation_do_not_count() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.elect(1);
+    cluster.propose(1, 1, "x");
+    let mut delayed = Vec::new();
+    cluster.deliver_if(|sent| {
+        if sent.to == member(1) {
+            delayed.push(sent.clone());
+        }
+        sent.to == member(2)
+    });
+    assert!(!delayed.is_empty());
+    cluster.crash(2);
+    cluster.tick(1, 100);
+    cluster.deliver_if(|sent| sent.from != member(3) && sent.to != member(3));
+    let commit = cluster.status(1).commit;
+    for envelope in delayed {
+        if envelope.to == member(1) {
+            cluster.step(1, Body::Peer(envelope));
+        }
+    }
+    assert_eq!(cluster.status(1).commit, commit);
+    assert!(
+        cluster.refusals(1).iter().any(|reason| matches!(reason, Refused::StaleIncarnation { .. }))
+    );
+}
+
+/// A peer cannot acknowledge what the leader does not have.
+#[test]
+fn a_match_beyond_the_log_is_refused() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.elect(1);
+    cluster.propose(1, 1, "x");
+    let mut answers = Vec::new();
+    cluster.deliver_if(|sent| {
+        if sent.to == member(1) {
+            answers.push(sent.clone());
+        }
+        sent.to != member(1)
+    });
+    let mut answer = answers.pop().expect("somebody has answered");
+    if let Rpc::AppendEntriesResponse { result, .. } = &mut answer.rpc {
+        *result = AppendResult::Matched { index: Index(99) };
+    }
+    cluster.step(1, Body::Peer(answer));
+    assert_eq!(cluster.status(1).commit, Index(1));
+    assert_eq!(cluster.refusals(1).last(), Some(&Refused::Impossible));
+}
+
+/// Thesis §10.2.1: proposals of one batch travel in one message, within the byte limit.
+#[test]
+fn a_batch_of_proposals_is_one_message_to_each_peer() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.elect(1);
+    cluster.network.clear();
+    let proposals =
+        (0..256).map(|ticket| (Ticket(ticket), Bytes::from_static(b"command"))).collect();
+    cluster.step(1, Body::ProposeBatch { proposals });
+    let mut sent: BTreeMap<Member, usize> = BTreeMap::new();
+    for envelope in &cluster.network {
+        let Rpc::AppendEntries { entries, .. } = &envelope.rpc else { continue };
+        assert_eq!(entries.len(), 256);
+        *sent.entry(envelope.to).or_default() += 1;
+    }
+    assert_eq!(sent.into_values().collect::<Vec<_>>(), [1, 1]);
+    cluster.deliver();
+    assert_eq!(cluster.server(1).outcomes.len(), 256);
+}
+
+/// Limits refuse, they do not drop; an empty quota always admits one proposal.
+#[test]
+fn limits_refuse_with_their_reason() {
+    let mut cluster = Cluster::with(&[1, 2, 3], &[], |config| {
+        config.uncommitted_bytes_max = 4;
+        config.command_bytes_max = 16;
+    });
+    cluster.elect(1);
+    cluster.propose(1, 1, "longer than the quota");
+    cluster.propose(1, 2, "within");
+    cluster.propose(1, 3, "y");
+    let refused = |reason| Some(&Outcome::Refused(reason)).copied();
+    let outcomes = cluster.server(1).outcomes.clone();
+    assert_eq!(outcomes.get(&Ticket(1)).copied(), refused(Rejection::TooLarge));
+    assert_eq!(outcomes.get(&Ticket(3)).copied(), refused(Rejection::Busy));
+    cluster.propose(2, 4, "x");
+    let hint = Some(member(1));
+    let outcome = cluster.server(2).outcomes[&Ticket(4)];
+    assert_eq!(outcome, Outcome::Refused(Rejection::NotLeader { hint }));
+    cluster.deliver();
+    let committed = cluster.server(1).outcomes[&Ticket(2)];
+    assert!(matches!(committed, Outcome::Committed { .. }));
+}
+
+/// A truncated proposal is not known to be lost until another entry is committed in its place.
+#[test]
+fn a_truncated_proposal_ends_when_its_index_is_committed() {
+    let mut cluster = Cluster::with(&[1, 2, 3], &[], |config| config.pre_vote = false);
+    cluster.elect(1);
+    cluster.propose(1, 1, "lost");
+    cluster.network.clear();
+    cluster.now = Time(cluster.now.0 + 1_000);
+    cluster.step(2, Body::Campaign);
+    // n1 hears of the new leader's no-op, which nobody else has yet.
+    cluster.deliver_if(|sent| {
+        let answers = sent.from == member(1) && sent.rpc.kind() == RpcKind::AppendEntriesResponse;
+        let reaches_n3 = sent.to == member(3) && sent.rpc.kind() == RpcKind::AppendEntries;
+        !(answers || reaches_n3)
+    });
+    assert_eq!(cluster.log_of(1).last(), Some(&(Term(2), Index(2))));
+    assert!(!cluster.server(1).outcomes.contains_key(&Ticket(1)));
+    cluster.tick(2, 100);
+    cluster.deliver();
+    assert_eq!(cluster.server(1).outcomes[&Ticket(1)], Outcome::Superseded);
+}
+
+/// A message lost at the end of the log is noticed with the next heartbeat.
+#[test]
+fn a_lost_append_is_sent_again_after_a_heartbeat() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.elect(1);
+    cluster.propose(1, 1, "x");
+    cluster.network.clear();
+    assert_eq!(cluster.status(1).commit, Index(1));
+    cluster.tick(1, 100);
+    cluster.deliver();
+    assert_eq!(cluster.status(1).commit, Index(2));
+    assert_eq!(cluster.status(3).commit, Index(2), "and the followers know it at once");
+}
+
+/// Back-pressure: no more than the limit is with the state machine, but always one entry.
+#[test]
+fn apply_waits_for_the_state_machine() {
+    use raft_core::{Effect, Message, Raft};
+    let founders = crate::support::membership(&[1], &[]);
+    let mut config = crate::support::config(1);
+    config.unapplied_bytes_max = 10;
+    let found = raft_core::RecoveredState::genesis(founders);
+    let (mut raft, first) = Raft::recover(config, found, Time(0)).expect("genesis is valid");
+    let mut handed: Vec<Index> = Vec::new();
+    let mut inbox: Vec<Effect> = first;
+    let mut feed = |raft: &mut Raft, body: Body, handed: &mut Vec<Index>| {
+        let mut effects = raft.step(Message { now: Time(0), body });
+        effects.append(&mut inbox);
+        while let Some(effect) = effects.pop() {
+            if let Effect::Persist(batch) = &effect {
+                let body = Body::Persisted { seq: batch.seq };
+                effects.extend(raft.step(Message { now: Time(0), body }));
+            }
+            if let Effect::Apply { entries } = effect {
+                handed.extend(entries.iter().map(raft_core::Entry::index));
+            }
+        }
+    };
+    feed(&mut raft, Body::Campaign, &mut handed);
+    for ticket in 0..5 {
+        let command = Bytes::from_static(b"eight by");
+        feed(&mut raft, Body::Propose { ticket: Ticket(ticket), command }, &mut handed);
+    }
+    handed.sort_unstable();
+    assert_eq!(raft.status().commit, Index(6));
+    assert_eq!(handed, [1, 2, 3].map(Index), "no-op and commands until the limit is passed");
+    feed(&mut raft, Body::Applied { through: Index(3) }, &mut handed);
+    assert_eq!(handed.len(), 5, "two more once there is room");
+}
