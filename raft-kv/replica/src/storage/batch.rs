@@ -1,0 +1,277 @@
+//! The records inside a segment: batches of entries, and apart from them one slot for each entry.
+//!
+//! ```text
+//! batch, on a page boundary     | header | entry header, payload | entry header, payload | ..
+//! slot, in the segment's table  index, term, chain, where and how long, which batch, checksum
+//! ```
+//! A slot says of an entry all but its payload, so that a damaged payload still has an identity.
+//! Every checksum is seeded with the position (epoch, batch, offset): bytes that the disk has put
+//! elsewhere, or kept from an earlier use, do not pass. A payload has no checksum of its own, the
+//! chain of its entry covers it.
+
+use bytes::Bytes;
+use raft_core::entry::chain_after;
+use raft_core::{Chain, EntryId, Index, Payload, Term};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use super::frame::Reader;
+use super::record::{decode_payload, encode_payload, put_u32, put_u64};
+
+/// Batches begin on a multiple of this, so that none shares a page with an acknowledged one.
+pub(super) const PAGE: u32 = 4096;
+/// A slot divides the sector: it never straddles two.
+pub(super) const SLOT_BYTES: u32 = 64;
+/// The header of a batch.
+pub(super) const BATCH_HEADER: u32 = 64;
+/// The header of an entry.
+pub(super) const ENTRY_HEADER: u32 = 40;
+
+const MAGIC: &[u8; 4] = b"RBAT";
+const VERSION: u16 = 1;
+
+/// Where a batch stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The epoch of the segment.
+    pub(super) epoch: u64,
+    /// The number of the batch in the segment, from 1.
+    pub(super) batch: u32,
+    /// Its offset in the file.
+    pub(super) offset: u32,
+}
+
+/// What a batch says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BatchHeader {
+    /// How many entries follow.
+    pub(super) entries: u16,
+    /// The length of the batch, header included.
+    pub(super) bytes: u32,
+    /// The index of its first entry.
+    pub(super) first: Index,
+    /// The chain before its first entry: it continues what stands before it.
+    pub(super) chain_before: Chain,
+    /// Known to be committed when it was written, and durable before it.
+    pub(super) commit: Index,
+    /// The generation of the hard state that was durable before it.
+    pub(super) generation: u64,
+}
+
+impl BatchHeader {
+    fn encode(&self, place: Place) -> [u8; BATCH_HEADER as usize] {
+        let mut bytes = Vec::with_capacity(BATCH_HEADER as usize);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&self.entries.to_le_bytes());
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        put_u64(&mut bytes, place.epoch);
+        put_u32(&mut bytes, place.batch);
+        put_u32(&mut bytes, self.bytes);
+        put_u64(&mut bytes, self.first.0);
+        put_u64(&mut bytes, self.chain_before.0);
+        put_u64(&mut bytes, self.commit.0);
+        put_u64(&mut bytes, self.generation);
+        let checksum = xxh3_64_with_seed(&bytes, u64::from(place.offset));
+        put_u64(&mut bytes, checksum);
+        bytes.try_into().expect("the fields fill the header")
+    }
+
+    /// The header of the batch at `place`, unless something else stands there.
+    pub(super) fn decode(bytes: &[u8], place: Place) -> Option<Self> {
+        let mut read = Reader(bytes);
+        let covered = bytes.get(..BATCH_HEADER as usize - 8)?;
+        let magic = read.take(4)?;
+        let (entries, version) = (read.u16()?, read.u16()?);
+        let (epoch, batch) = (read.u64()?, read.u32()?);
+        let header = Self {
+            entries,
+            bytes: read.u32()?,
+            first: Index(read.u64()?),
+            chain_before: Chain(read.u64()?),
+            commit: Index(read.u64()?),
+            generation: read.u64()?,
+        };
+        let here =
+            magic == MAGIC && version == VERSION && (epoch, batch) == (place.epoch, place.batch);
+        let whole = read.u64()? == xxh3_64_with_seed(covered, u64::from(place.offset));
+        (here && whole && header.entries > 0 && header.bytes >= BATCH_HEADER).then_some(header)
+    }
+}
+
+/// What is kept of an entry apart from its payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SlotRecord {
+    pub(super) id: EntryId,
+    /// The length of the payload.
+    pub(super) len: u32,
+    /// Where the entry's header stands in the file.
+    pub(super) offset: u32,
+    /// The batch that it came with, its place there, and how many came with it.
+    pub(super) batch: u32,
+    pub(super) position: u16,
+    pub(super) entries: u16,
+    /// The kind of the payload.
+    pub(super) kind: u8,
+}
+
+impl SlotRecord {
+    pub(super) fn encode(&self, epoch: u64, out: &mut Vec<u8>) {
+        let start = out.len();
+        put_u64(out, self.id.index.0);
+        put_u64(out, self.id.term.0);
+        put_u32(out, self.len);
+        put_u32(out, self.offset);
+        put_u32(out, self.batch);
+        out.extend_from_slice(&self.position.to_le_bytes());
+        out.extend_from_slice(&self.entries.to_le_bytes());
+        put_u32(out, u32::from(self.kind));
+        put_u32(out, 0);
+        put_u64(out, self.id.chain.0);
+        put_u64(out, epoch);
+        let checksum = xxh3_64(&out[start..]);
+        put_u64(out, checksum);
+    }
+
+    /// The slot of `index` in a segment of this epoch, unless something else stands there.
+    pub(super) fn decode(bytes: &[u8], epoch: u64, index: Index) -> Option<Self> {
+        let mut read = Reader(bytes);
+        let covered = bytes.get(..SLOT_BYTES as usize - 8)?;
+        let (found, term) = (Index(read.u64()?), Term(read.u64()?));
+        let (len, offset, batch) = (read.u32()?, read.u32()?, read.u32()?);
+        let (position, entries) = (read.u16()?, read.u16()?);
+        let (flags, _reserved) = (read.u32()?, read.u32()?);
+        let chain = Chain(read.u64()?);
+        let here = read.u64()? == epoch && found == index;
+        let whole = read.u64()? == xxh3_64(covered);
+        let kind = u8::try_from(flags).ok()?;
+        let id = EntryId { index, term, chain };
+        (here && whole).then_some(Self { id, len, offset, batch, position, entries, kind })
+    }
+}
+
+/// What one entry of a batch takes.
+pub(super) fn entry_bytes(payload: &Payload) -> u64 {
+    let payload = match payload {
+        Payload::Noop | Payload::Command(_) => payload.len(),
+        Payload::Membership(_) => encode_payload(payload).1.len(),
+    };
+    u64::from(ENTRY_HEADER) + payload as u64
+}
+
+/// A batch in the making. The buffers are kept from one batch to the next.
+#[derive(Debug, Default)]
+pub(super) struct BatchWriter {
+    /// The batch: header, then entries.
+    pub(super) data: Vec<u8>,
+    /// The table's part for its entries.
+    pub(super) table: Vec<u8>,
+    slots: Vec<SlotRecord>,
+}
+
+impl BatchWriter {
+    /// Starts a batch at `place`.
+    pub(super) fn begin(&mut self) {
+        self.data.clear();
+        self.data.resize(BATCH_HEADER as usize, 0);
+        self.table.clear();
+        self.slots.clear();
+    }
+
+    /// How many entries it has.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Adds an entry if the batch stays within `bytes_max`; says whether it did.
+    pub(super) fn push(
+        &mut self,
+        place: Place,
+        id: EntryId,
+        payload: &Payload,
+        bytes_max: u32,
+    ) -> bool {
+        let (kind, bytes) = encode_payload(payload);
+        let start = self.data.len();
+        let end = start + ENTRY_HEADER as usize + bytes.len();
+        if end > bytes_max as usize || self.slots.len() == usize::from(u16::MAX) {
+            return false;
+        }
+        let start = u32::try_from(start).expect("a batch fits in its segment");
+        let len = u32::try_from(bytes.len()).expect("a payload fits in its segment");
+        let offset = place.offset + start;
+        put_u64(&mut self.data, id.index.0);
+        put_u64(&mut self.data, id.term.0);
+        put_u64(&mut self.data, id.chain.0);
+        put_u32(&mut self.data, len);
+        put_u32(&mut self.data, u32::from(kind));
+        let checksum = xxh3_64_with_seed(&self.data[start as usize..], seed(place, offset));
+        put_u64(&mut self.data, checksum);
+        self.data.extend_from_slice(&bytes);
+        let position = u16::try_from(self.slots.len()).expect("bounded above");
+        let batch = place.batch;
+        self.slots.push(SlotRecord { id, len, offset, batch, position, entries: 0, kind });
+        true
+    }
+
+    /// Completes the header and the table.
+    pub(super) fn finish(&mut self, place: Place, before: EntryId, commit: Index, generation: u64) {
+        let entries = u16::try_from(self.slots.len()).expect("bounded by push");
+        let header = BatchHeader {
+            entries,
+            bytes: u32::try_from(self.data.len()).expect("a batch fits in its segment"),
+            first: before.index.next(),
+            chain_before: before.chain,
+            commit,
+            generation,
+        };
+        self.data[..BATCH_HEADER as usize].copy_from_slice(&header.encode(place));
+        for slot in &mut self.slots {
+            slot.entries = entries;
+            slot.encode(place.epoch, &mut self.table);
+        }
+    }
+}
+
+/// An entry read back from a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FoundEntry {
+    pub(super) slot: SlotRecord,
+    pub(super) payload: Payload,
+}
+
+/// The entry at `at` bytes into the batch at `place` that follows `before`, if it is there and
+/// intact: its header passes, and its payload gives the chain that the header names.
+pub(super) fn read_entry(
+    batch: &Bytes,
+    place: Place,
+    at: u32,
+    header: &BatchHeader,
+    before: EntryId,
+) -> Option<FoundEntry> {
+    let mut read = Reader(batch.get(at as usize..)?);
+    let covered = read.0.get(..ENTRY_HEADER as usize - 8)?;
+    let (index, term) = (Index(read.u64()?), Term(read.u64()?));
+    let chain = Chain(read.u64()?);
+    let (len, flags) = (read.u32()?, read.u32()?);
+    let offset = place.offset + at;
+    if read.u64()? != xxh3_64_with_seed(covered, seed(place, offset))
+        || index != before.index.next()
+    {
+        return None;
+    }
+    let payload_bytes = read.take(len as usize)?;
+    let kind = u8::try_from(flags).ok()?;
+    let payload = decode_payload(kind, batch.slice_ref(payload_bytes))?;
+    if chain_after(before.chain, term, index, &payload) != chain {
+        return None;
+    }
+    let position = u16::try_from(index.0 - header.first.0).ok()?;
+    let (entries, id) = (header.entries, EntryId { index, term, chain });
+    let slot = SlotRecord { id, len, offset, batch: place.batch, position, entries, kind };
+    Some(FoundEntry { slot, payload })
+}
+
+/// Ties a checksum to a position. The multiplier spreads the epoch over all bits.
+fn seed(place: Place, offset: u32) -> u64 {
+    let position = u64::from(place.batch) << 32 | u64::from(offset);
+    place.epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ position
+}

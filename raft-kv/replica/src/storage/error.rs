@@ -1,0 +1,128 @@
+//! Why storage refuses to work.
+//!
+//! One error type for the whole boundary. What a crash can leave behind is no error; what it cannot
+//! leave behind is damage, and damage is never repaired by guessing.
+
+use core::fmt;
+
+use raft_core::EntryId;
+
+use crate::disk::{Disk, DiskError};
+use crate::storage::Identity;
+
+/// Why storage could not be formatted, opened, written or synced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// A disk call failed. After a failed write or sync the storage refuses all further work.
+    Disk {
+        /// The file or directory, relative to the data directory.
+        file: String,
+        /// What the disk said.
+        error: DiskError,
+    },
+    /// The directory to be formatted holds something already.
+    NotEmpty {
+        /// A name that was found in it.
+        file: String,
+    },
+    /// A file without which the directory is no data directory. Absence is not emptiness: a node is
+    /// created by formatting a directory, never by starting on an empty one.
+    Missing {
+        /// The file.
+        file: String,
+    },
+    /// The directory belongs to somebody else.
+    OtherNode {
+        /// The file that says so.
+        file: String,
+        /// Whose it is.
+        found: Identity,
+        /// Whose it should be.
+        expected: Identity,
+    },
+    /// A record was written by a later version of this program.
+    NewerFormat {
+        /// The file.
+        file: String,
+        /// The version of the record.
+        found: u32,
+        /// The newest version that is understood here.
+        supported: u32,
+    },
+    /// Something that was once durable cannot be read any more. Nothing has been changed.
+    Damaged {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A snapshot is to be installed of which not all chunks are staged.
+    NotStaged {
+        /// The snapshot.
+        snapshot: EntryId,
+    },
+    /// The work does not follow what was written before it.
+    OutOfOrder {
+        /// The rule that it breaks.
+        what: &'static str,
+    },
+    /// An option is out of range.
+    Options {
+        /// The option and its range.
+        what: &'static str,
+    },
+    /// An earlier write or sync failed: what is on the disk is unknown until it is opened again.
+    Poisoned,
+}
+
+impl StorageError {
+    pub(super) fn damaged(file: &str, what: impl Into<String>) -> Self {
+        Self::Damaged { file: file.to_owned(), what: what.into() }
+    }
+}
+
+impl fmt::Display for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disk { file, error } => write!(f, "{file}: {error}"),
+            Self::NotEmpty { file } => write!(f, "the directory is not empty: it holds {file}"),
+            Self::Missing { file } => write!(f, "{file} is missing: not a data directory"),
+            Self::OtherNode { file, found, expected } => {
+                write!(f, "{file}: the directory belongs to {found}, not to {expected}")
+            }
+            Self::NewerFormat { file, found, supported } => {
+                write!(f, "{file}: format version {found}, but only {supported} is understood")
+            }
+            Self::Damaged { file, what } => write!(f, "{file} is damaged: {what}"),
+            Self::NotStaged { snapshot } => write!(f, "snapshot {snapshot} is not wholly staged"),
+            Self::OutOfOrder { what } => write!(f, "work out of order: {what}"),
+            Self::Options { what } => write!(f, "storage options: {what}"),
+            Self::Poisoned => f.write_str("an earlier write failed; open the storage again"),
+        }
+    }
+}
+
+impl core::error::Error for StorageError {}
+
+/// Names the file in the error of a disk call.
+pub(super) trait InFile<T> {
+    fn in_file(self, file: &str) -> Result<T, StorageError>;
+}
+
+impl<T> InFile<T> for Result<T, DiskError> {
+    fn in_file(self, file: &str) -> Result<T, StorageError> {
+        self.map_err(|error| StorageError::Disk { file: file.to_owned(), error })
+    }
+}
+
+/// Opens a file that was made durable before anything that led here: its absence is damage.
+pub(super) fn open_durable<D: Disk>(disk: &mut D, file: &str) -> Result<D::File, StorageError> {
+    disk.open(file).map_err(|error| {
+        if error == DiskError::NotFound {
+            StorageError::damaged(file, "it is missing")
+        } else {
+            StorageError::Disk { file: file.to_owned(), error }
+        }
+    })
+}

@@ -1,0 +1,88 @@
+//! How a record of storage is framed: `magic | version | length | body | checksum`.
+//!
+//! The checksum is XXH3-64 over all before it, so a record is there whole or not at all. Every body
+//! says where it belongs (its copy, its file's epoch), so that a record which the disk put in the
+//! wrong place does not pass for the one that belongs there. The frame itself never changes: a
+//! later version is recognised, and refused, by name.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The version of every framed record that this program writes, and the newest that it reads.
+pub(super) const VERSION: u32 = 1;
+
+/// What a frame adds to its body.
+pub(super) const OVERHEAD: usize = 8 + 4 + 4 + 8;
+
+/// Why bytes are not a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flaw {
+    /// Nothing was ever written here.
+    Zero,
+    /// Not this record, or not all of it.
+    Bad,
+    /// A whole record of this later version.
+    Newer(u32),
+}
+
+/// A framed record.
+pub(super) fn seal(magic: &[u8; 8], body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len()).expect("records are bounded far below 4 GiB");
+    let mut bytes = Vec::with_capacity(OVERHEAD + body.len());
+    bytes.extend_from_slice(magic);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&length.to_le_bytes());
+    bytes.extend_from_slice(body);
+    let checksum = xxh3_64(&bytes);
+    bytes.extend_from_slice(&checksum.to_le_bytes());
+    bytes
+}
+
+/// The body of the record at the beginning of `bytes`; what follows the record is not looked at.
+pub(super) fn unseal<'a>(magic: &[u8; 8], bytes: &'a [u8]) -> Result<Reader<'a>, Flaw> {
+    let mut head = Reader(bytes);
+    if head.take(8).ok_or(Flaw::Bad)? != magic {
+        let zero = bytes.iter().all(|byte| *byte == 0);
+        return Err(if zero { Flaw::Zero } else { Flaw::Bad });
+    }
+    let version = head.u32().ok_or(Flaw::Bad)?;
+    let length = head.u32().ok_or(Flaw::Bad)? as usize;
+    let body = head.take(length).ok_or(Flaw::Bad)?;
+    let checksum = head.u64().ok_or(Flaw::Bad)?;
+    if xxh3_64(&bytes[..16 + length]) != checksum {
+        return Err(Flaw::Bad);
+    }
+    if version != VERSION {
+        return Err(Flaw::Newer(version));
+    }
+    Ok(Reader(body))
+}
+
+/// Reads little-endian integers from the front of some bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(super) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (front, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(front)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (front, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*front)
+    }
+
+    pub(super) fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    pub(super) fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub(super) fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+}

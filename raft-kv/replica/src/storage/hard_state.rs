@@ -1,0 +1,141 @@
+//! The hard state, in two copies on two files.
+//!
+//! Generation g is written to both slots of pair `g mod 2`, one in each file, and both files are
+//! synced before anything depends on it:
+//! ```text
+//!         page 0      page 1
+//! hs.a    pair 0      pair 1
+//! hs.b    pair 0      pair 1
+//! ```
+//! A crash in the middle of generation g leaves pair g-1, and g was never promised. A copy that
+//! rots later has a twin. Two files that take turns with a single copy would not do: when the
+//! newest copy rots, the older vote would silently take its place, and the node could vote twice.
+
+use raft_core::{HardState, Index};
+
+use super::batch::PAGE;
+use super::error::{InFile, StorageError, open_durable};
+use super::frame::{Flaw, VERSION};
+use super::record::{HardRecord, decode_hard_record, encode_hard_record};
+use crate::disk::Disk;
+
+pub(super) const FILES: [&str; 2] = ["hs.a", "hs.b"];
+
+/// The two files, and what they say.
+#[derive(Debug)]
+pub(super) struct HardStateFiles<F> {
+    files: [F; 2],
+    record: HardRecord,
+}
+
+/// What the hard state says about the log, written along with it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LogMark {
+    /// The log is durable through here.
+    pub(super) log_through: Index,
+    /// Committed, and durable here.
+    pub(super) commit: Index,
+    /// The epoch of its newest durable segment.
+    pub(super) log_epoch: u64,
+}
+
+impl<F> HardStateFiles<F> {
+    /// Creates both files with the state of a node that has never run.
+    pub(super) fn format<D: Disk<File = F>>(disk: &mut D) -> Result<(), StorageError> {
+        let record = HardRecord {
+            generation: 1,
+            parent: 0,
+            state: HardState::default(),
+            log_through: Index::ZERO,
+            commit: Index::ZERO,
+            log_epoch: 0,
+        };
+        let mut files = Vec::with_capacity(2);
+        for name in FILES {
+            files.push(disk.create(name, 2 * u64::from(PAGE)).in_file(name)?);
+        }
+        let files = files.try_into().ok().expect("one file for each of two names");
+        Self { files, record }.put(disk)
+    }
+
+    /// Reads the newest generation.
+    ///
+    /// # Errors
+    /// A missing file, a slot of a later version, two copies that contradict each other, or no
+    /// copy at all. A generation of which only a part was written is none of these.
+    pub(super) fn open<D: Disk<File = F>>(disk: &mut D) -> Result<Self, StorageError> {
+        let mut found: Vec<HardRecord> = Vec::with_capacity(4);
+        let mut files = Vec::with_capacity(2);
+        let mut bytes = vec![0; 2 * PAGE as usize];
+        for (number, name) in (0u32..).zip(FILES) {
+            let file = open_durable(disk, name)?;
+            disk.read(&file, 0, &mut bytes).in_file(name)?;
+            for (pair, page) in (0u32..).zip(bytes.chunks_exact(PAGE as usize)) {
+                match decode_hard_record(page, 2 * number + pair) {
+                    Ok(record) if record.generation % 2 == u64::from(pair) => found.push(record),
+                    Ok(_) | Err(Flaw::Zero | Flaw::Bad) => {}
+                    Err(Flaw::Newer(version)) => return Err(newer(name, version)),
+                }
+            }
+            files.push(file);
+        }
+        let record = newest(&found)?;
+        let files = files.try_into().ok().expect("one file for each of two names");
+        Ok(Self { files, record })
+    }
+
+    pub(super) fn record(&self) -> &HardRecord {
+        &self.record
+    }
+
+    /// Writes the next generation, durable on return.
+    pub(super) fn write<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        state: HardState,
+        mark: LogMark,
+    ) -> Result<(), StorageError> {
+        let LogMark { log_through, commit, log_epoch } = mark;
+        let parent = self.record.digest();
+        let generation = self.record.generation + 1;
+        let commit = commit.max(self.record.commit);
+        self.record = HardRecord { generation, parent, state, log_through, commit, log_epoch };
+        self.put(disk)
+    }
+
+    fn put<D: Disk<File = F>>(&self, disk: &mut D) -> Result<(), StorageError> {
+        let pair = u32::from(self.record.generation % 2 == 1);
+        for (number, (name, file)) in (0u32..).zip(FILES.into_iter().zip(&self.files)) {
+            let bytes = encode_hard_record(&self.record, 2 * number + pair);
+            disk.write(file, u64::from(pair * PAGE), &bytes).in_file(name)?;
+        }
+        for (name, file) in FILES.into_iter().zip(&self.files) {
+            disk.sync(file).in_file(name)?;
+        }
+        Ok(())
+    }
+}
+
+fn newest(found: &[HardRecord]) -> Result<HardRecord, StorageError> {
+    let newest = found.iter().max_by_key(|record| record.generation);
+    let Some(newest) = newest else {
+        return Err(StorageError::damaged(FILES[0], "no copy of the hard state can be read"));
+    };
+    for other in found {
+        let agrees = match newest.generation - other.generation {
+            0 => other == newest,
+            1 => other.digest() == newest.parent,
+            // The slot of this pair was not written when it should have been. Its twin was, or
+            // the generation after it would not be there.
+            _ => true,
+        };
+        if !agrees {
+            return Err(StorageError::damaged(FILES[0], "copies of the hard state contradict"));
+        }
+    }
+    Ok(*newest)
+}
+
+fn newer(file: &str, found: u32) -> StorageError {
+    StorageError::NewerFormat { file: file.to_owned(), found, supported: VERSION }
+}

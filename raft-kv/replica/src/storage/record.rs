@@ -1,0 +1,262 @@
+//! The framed records: identity, hard state, segment header, snapshot manifest.
+//!
+//! All integers are little-endian and have a fixed width; only a membership, which has no fixed
+//! size, is postcard. None of these encodings may change without a new version number.
+
+use core::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use raft_core::{
+    Chain, ClusterId, EntryId, Epoch, GroupId, HardState, Incarnation, Index, Lineage, Member,
+    Membership, NodeId, Payload, SnapshotMeta, Term,
+};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::frame::{Flaw, Reader, seal, unseal};
+
+/// Whose data directory it is. Written once, by an explicit act, and never changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The group.
+    pub group: GroupId,
+    /// The server, with the lineage that was drawn when the directory was formatted.
+    pub member: Member,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cluster, group, member } = self;
+        write!(f, "{}/{} of {cluster} {group}", member.id, member.lineage)
+    }
+}
+
+const IDENTITY: &[u8; 8] = b"raft-id\0";
+
+pub(super) fn encode_identity(identity: &Identity, copy: u32) -> Vec<u8> {
+    let mut body = Vec::with_capacity(36);
+    put_u32(&mut body, copy);
+    put_u64(&mut body, identity.cluster.0);
+    put_u64(&mut body, identity.group.0);
+    put_u64(&mut body, identity.member.id.0);
+    put_u64(&mut body, identity.member.lineage.0);
+    seal(IDENTITY, &body)
+}
+
+pub(super) fn decode_identity(bytes: &[u8], copy: u32) -> Result<Identity, Flaw> {
+    let mut body = unseal(IDENTITY, bytes)?;
+    let mut read = || {
+        if body.u32()? != copy {
+            return None;
+        }
+        Some(Identity {
+            cluster: ClusterId(body.u64()?),
+            group: GroupId(body.u64()?),
+            member: Member::new(body.u64()?, body.u64()?),
+        })
+    };
+    read().ok_or(Flaw::Bad)
+}
+
+/// The hard state as it stands on the disk, with what it knows about the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HardRecord {
+    /// Counts the writes.
+    pub(super) generation: u64,
+    /// The digest of the generation before this one.
+    pub(super) parent: u64,
+    pub(super) state: HardState,
+    /// The log was durable through here when this was written: one that ends before has lost
+    /// something. A truncation lowers it first.
+    pub(super) log_through: Index,
+    /// Known to be committed, and durable here.
+    pub(super) commit: Index,
+    /// A segment of this epoch is durable: if none is found, it has been lost.
+    pub(super) log_epoch: u64,
+}
+
+const HARD_STATE: &[u8; 8] = b"raft-hs\0";
+
+impl HardRecord {
+    fn body(&self) -> Vec<u8> {
+        let Self { generation, parent, state, log_through, commit, log_epoch } = self;
+        let HardState { epoch, incarnation, term, vote } = state;
+        let (voted, id, lineage) = vote.map_or((0, 0, 0), |vote| (1, vote.id.0, vote.lineage.0));
+        let mut body = Vec::with_capacity(96);
+        for word in [*generation, *parent, epoch.0, incarnation.0, term.0, voted, id, lineage] {
+            put_u64(&mut body, word);
+        }
+        for word in [log_through.0, commit.0, *log_epoch] {
+            put_u64(&mut body, word);
+        }
+        body
+    }
+
+    /// What the next generation calls its parent.
+    pub(super) fn digest(&self) -> u64 {
+        xxh3_64(&self.body())
+    }
+}
+
+/// `slot` is 0 to 3: file `hs.a` has slots 0 and 1, `hs.b` has 2 and 3.
+pub(super) fn encode_hard_record(record: &HardRecord, slot: u32) -> Vec<u8> {
+    let mut body = record.body();
+    put_u32(&mut body, slot);
+    seal(HARD_STATE, &body)
+}
+
+pub(super) fn decode_hard_record(bytes: &[u8], slot: u32) -> Result<HardRecord, Flaw> {
+    let mut body = unseal(HARD_STATE, bytes)?;
+    let mut read = || {
+        let (generation, parent) = (body.u64()?, body.u64()?);
+        let epoch = Epoch(body.u64()?);
+        let incarnation = Incarnation(body.u64()?);
+        let term = Term(body.u64()?);
+        let (voted, id, lineage) = (body.u64()?, body.u64()?, body.u64()?);
+        let vote = (voted == 1).then_some(Member { id: NodeId(id), lineage: Lineage(lineage) });
+        let state = HardState { epoch, incarnation, term, vote };
+        let (log_through, commit) = (Index(body.u64()?), Index(body.u64()?));
+        let log_epoch = body.u64()?;
+        let here = body.u32()? == slot && voted <= 1;
+        here.then_some(HardRecord { generation, parent, state, log_through, commit, log_epoch })
+    };
+    read().ok_or(Flaw::Bad)
+}
+
+/// What a segment of the log says about itself, twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SegmentHead {
+    /// Grows with every truncation and every start: a segment of a higher epoch replaces, from its
+    /// first entry on, everything of a lower one.
+    pub(super) epoch: u64,
+    /// The entry before its first one.
+    pub(super) before: EntryId,
+    /// How many entries its table has room for.
+    pub(super) slots: u32,
+    /// Where its batches begin.
+    pub(super) data_offset: u32,
+    /// Where they must end: the length of the file.
+    pub(super) file_bytes: u32,
+}
+
+const SEGMENT: &[u8; 8] = b"raft-seg";
+
+pub(super) fn encode_segment_head(head: &SegmentHead, copy: u32) -> Vec<u8> {
+    let mut body = Vec::with_capacity(48);
+    put_u32(&mut body, copy);
+    put_u64(&mut body, head.epoch);
+    put_entry_id(&mut body, head.before);
+    for word in [head.slots, head.data_offset, head.file_bytes] {
+        put_u32(&mut body, word);
+    }
+    seal(SEGMENT, &body)
+}
+
+pub(super) fn decode_segment_head(bytes: &[u8], copy: u32) -> Result<SegmentHead, Flaw> {
+    let mut body = unseal(SEGMENT, bytes)?;
+    let mut read = || {
+        let here = body.u32()? == copy;
+        let epoch = body.u64()?;
+        let before = entry_id(&mut body)?;
+        let (slots, data_offset, file_bytes) = (body.u32()?, body.u32()?, body.u32()?);
+        here.then_some(SegmentHead { epoch, before, slots, data_offset, file_bytes })
+    };
+    read().ok_or(Flaw::Bad)
+}
+
+/// What a snapshot covers and how its bytes are checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Manifest {
+    pub(super) meta: Arc<SnapshotMeta>,
+    /// The length of the state machine's bytes.
+    pub(super) bytes: u64,
+    /// The length of every chunk but the last.
+    pub(super) chunk_bytes: u32,
+    /// XXH3-64 of each chunk.
+    pub(super) digests: Vec<u64>,
+}
+
+const MANIFEST: &[u8; 8] = b"raft-snp";
+
+pub(super) fn encode_manifest(manifest: &Manifest) -> Vec<u8> {
+    let mut body = Vec::new();
+    put_entry_id(&mut body, manifest.meta.last);
+    put_u64(&mut body, manifest.bytes);
+    put_u32(&mut body, manifest.chunk_bytes);
+    let membership = encode_membership(&manifest.meta.membership);
+    put_u32(&mut body, u32::try_from(membership.len()).expect("a membership is a few KiB"));
+    body.extend_from_slice(&membership);
+    for digest in &manifest.digests {
+        put_u64(&mut body, *digest);
+    }
+    seal(MANIFEST, &body)
+}
+
+pub(super) fn decode_manifest(bytes: &[u8]) -> Result<Manifest, Flaw> {
+    let mut body = unseal(MANIFEST, bytes)?;
+    let mut read = || {
+        let last = entry_id(&mut body)?;
+        let (bytes, chunk_bytes) = (body.u64()?, body.u32()?);
+        let length = body.u32()? as usize;
+        let membership = decode_membership(body.take(length)?)?;
+        let mut digests = Vec::with_capacity(body.0.len() / 8);
+        while !body.0.is_empty() {
+            digests.push(body.u64()?);
+        }
+        let fits =
+            chunk_bytes > 0 && bytes.div_ceil(u64::from(chunk_bytes)) == digests.len() as u64;
+        let meta = Arc::new(SnapshotMeta { last, membership });
+        fits.then_some(Manifest { meta, bytes, chunk_bytes, digests })
+    };
+    read().ok_or(Flaw::Bad)
+}
+
+/// The kind of a payload, and its bytes: a command's are the command.
+pub(super) fn encode_payload(payload: &Payload) -> (u8, Bytes) {
+    match payload {
+        Payload::Noop => (0, Bytes::new()),
+        Payload::Command(command) => (1, command.clone()),
+        Payload::Membership(membership) => (2, Bytes::from(encode_membership(membership))),
+    }
+}
+
+/// The payload, unless the bytes are none of this kind.
+pub(super) fn decode_payload(kind: u8, bytes: Bytes) -> Option<Payload> {
+    match kind {
+        0 => bytes.is_empty().then_some(Payload::Noop),
+        1 => Some(Payload::Command(bytes)),
+        2 => Some(Payload::Membership(Arc::new(decode_membership(&bytes)?))),
+        3..=u8::MAX => None,
+    }
+}
+
+/// A version byte, then postcard.
+fn encode_membership(membership: &Membership) -> Vec<u8> {
+    postcard::to_extend(membership, vec![1]).expect("a membership serialises into memory")
+}
+
+fn decode_membership(bytes: &[u8]) -> Option<Membership> {
+    let (&1, encoded) = bytes.split_first()? else { return None };
+    let (membership, rest) = postcard::take_from_bytes::<Membership>(encoded).ok()?;
+    (rest.is_empty() && membership.validate().is_ok()).then_some(membership)
+}
+
+pub(super) fn put_u32(bytes: &mut Vec<u8>, word: u32) {
+    bytes.extend_from_slice(&word.to_le_bytes());
+}
+
+pub(super) fn put_u64(bytes: &mut Vec<u8>, word: u64) {
+    bytes.extend_from_slice(&word.to_le_bytes());
+}
+
+fn put_entry_id(bytes: &mut Vec<u8>, id: EntryId) {
+    put_u64(bytes, id.index.0);
+    put_u64(bytes, id.term.0);
+    put_u64(bytes, id.chain.0);
+}
+
+fn entry_id(body: &mut Reader<'_>) -> Option<EntryId> {
+    Some(EntryId { index: Index(body.u64()?), term: Term(body.u64()?), chain: Chain(body.u64()?) })
+}

@@ -1,0 +1,187 @@
+//! Reads one segment back, and tells what a crash tore from what is damaged.
+//!
+//! Of each entry there are two things: the entry with its payload, in a batch, and its slot, in
+//! the table. Everything before the last batch of the log was synced before that batch was
+//! written, so only the last one can be torn:
+//!
+//! | entry | slot | before the last batch | in the last batch |
+//! |---|---|---|---|
+//! | ok | ok, the same | keep | keep |
+//! | ok | ok, another | damaged | damaged |
+//! | ok | not ok | keep, write the slot again | keep, write the slot again |
+//! | not ok | any | damaged | torn, unless there is evidence that it was durable |
+//!
+//! A good entry with a bad slot is ordinary: the sector of the slot is shared with its neighbours,
+//! and a crash may tear it for all of them. Evidence that the last batch was durable is a trace of a
+//! batch after it, or an index in the hard state. Without any, an acknowledged entry that rots
+//! before the next batch is written cannot be told from one that was torn; it is taken for torn.
+
+use bytes::Bytes;
+use raft_core::{EntryId, Index};
+
+use super::batch::{
+    BATCH_HEADER, BatchHeader, ENTRY_HEADER, FoundEntry, PAGE, Place, SLOT_BYTES, SlotRecord,
+    read_entry,
+};
+use super::error::{InFile, StorageError};
+use super::record::SegmentHead;
+use super::segment::{SegmentName, TABLE_OFFSET, open_head, round_up};
+use crate::disk::Disk;
+
+/// What a segment holds.
+#[derive(Debug)]
+pub(super) struct Scan<F> {
+    pub(super) name: SegmentName,
+    pub(super) head: SegmentHead,
+    pub(super) file: F,
+    /// The intact entries, consecutive from the first.
+    pub(super) entries: Vec<FoundEntry>,
+    /// The headers of the batches that they came in.
+    pub(super) batches: Vec<BatchHeader>,
+    /// A trace of a later batch than the last one found: what ends here was durable further on.
+    pub(super) cut: bool,
+    table: Vec<u8>,
+}
+
+impl<F> Scan<F> {
+    /// Reads the entries below `limit`; a later segment holds what was there from then on.
+    ///
+    /// # Errors
+    /// An unreadable head, a slot that contradicts its entry, or a disk error. Where the entries
+    /// end is for the caller to judge.
+    pub(super) fn read<D: Disk<File = F>>(
+        disk: &mut D,
+        name: SegmentName,
+        limit: Option<Index>,
+    ) -> Result<Self, StorageError> {
+        let (file, head) = open_head(disk, name)?;
+        let path = name.path();
+        let mut table = vec![0; head.slots as usize * SLOT_BYTES as usize];
+        disk.read(&file, u64::from(TABLE_OFFSET), &mut table).in_file(&path)?;
+        let (entries, batches) = (Vec::new(), Vec::new());
+        let mut scan = Self { name, head, file, entries, batches, cut: false, table };
+        let mut place = Place { epoch: head.epoch, batch: 1, offset: head.data_offset };
+        while limit.is_none_or(|limit| scan.last().index.next() < limit) {
+            let Some((header, bytes)) = scan.read_batch(disk, place)? else { break };
+            let whole = scan.take_entries(place, &header, &bytes, limit)?;
+            place.offset = round_up(place.offset + header.bytes);
+            if !whole {
+                // The next batch was written only after this one was durable.
+                place.batch += 1;
+                scan.cut = scan.read_batch_at(disk, place)?.is_some();
+                place.batch -= 1;
+                break;
+            }
+            place.batch += 1;
+        }
+        scan.cut |= scan.slots_after(place.batch);
+        Ok(scan)
+    }
+
+    /// The last intact entry, or the one before the segment.
+    pub(super) fn last(&self) -> EntryId {
+        self.entries.last().map_or(self.head.before, |entry| entry.slot.id)
+    }
+
+    /// The entries whose slot cannot be read.
+    pub(super) fn bad_slots(&self) -> impl Iterator<Item = &SlotRecord> {
+        let slots = self.entries.iter().map(|entry| &entry.slot);
+        slots.filter(|slot| self.slot(slot.id.index).is_none())
+    }
+
+    /// The first entry of the last batch of which anything is intact.
+    pub(super) fn tail(&self) -> Option<Index> {
+        let last = self.entries.last()?;
+        Some(Index(last.slot.id.index.0 - u64::from(last.slot.position)))
+    }
+
+    fn slot(&self, index: Index) -> Option<SlotRecord> {
+        let number = usize::try_from(index.0 - self.name.first.0).ok()?;
+        let start = number.checked_mul(SLOT_BYTES as usize)?;
+        let bytes = self.table.get(start..start + SLOT_BYTES as usize)?;
+        SlotRecord::decode(bytes, self.head.epoch, index)
+    }
+
+    /// Whether the table has a slot, past what was found, of a later batch than this.
+    fn slots_after(&self, batch: u32) -> bool {
+        let first = self.name.first.0 + self.entries.len() as u64;
+        let last = self.name.first.0 + u64::from(self.head.slots);
+        (first..last).any(|index| self.slot(Index(index)).is_some_and(|slot| slot.batch > batch))
+    }
+
+    /// The batch at `place`, if one is there that continues what was found.
+    fn read_batch<D: Disk<File = F>>(
+        &self,
+        disk: &mut D,
+        place: Place,
+    ) -> Result<Option<(BatchHeader, Bytes)>, StorageError> {
+        let Some((header, page)) = self.read_batch_at(disk, place)? else { return Ok(None) };
+        let last = self.last();
+        if (header.first, header.chain_before) != (last.index.next(), last.chain) {
+            let what = format!("batch {} does not follow the one before it", place.batch);
+            return Err(StorageError::damaged(&self.name.path(), what));
+        }
+        let mut bytes = page;
+        let read = bytes.len().min(header.bytes as usize);
+        bytes.resize(header.bytes as usize, 0);
+        if let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
+            let offset = u64::from(place.offset) + read as u64;
+            disk.read(&self.file, offset, rest).in_file(&self.name.path())?;
+        }
+        Ok(Some((header, Bytes::from(bytes))))
+    }
+
+    /// The header at `place` and the page that it begins, if it is a header at all.
+    fn read_batch_at<D: Disk<File = F>>(
+        &self,
+        disk: &mut D,
+        place: Place,
+    ) -> Result<Option<(BatchHeader, Vec<u8>)>, StorageError> {
+        if place.offset >= self.head.file_bytes {
+            return Ok(None);
+        }
+        let mut page = vec![0; PAGE as usize];
+        disk.read(&self.file, u64::from(place.offset), &mut page).in_file(&self.name.path())?;
+        let header = BatchHeader::decode(&page, place)
+            .filter(|header| header.bytes <= self.head.file_bytes - place.offset);
+        Ok(header.map(|header| (header, page)))
+    }
+
+    /// Takes the entries of a batch up to the first that is not intact; says whether all are.
+    fn take_entries(
+        &mut self,
+        place: Place,
+        header: &BatchHeader,
+        bytes: &Bytes,
+        limit: Option<Index>,
+    ) -> Result<bool, StorageError> {
+        let mut at = BATCH_HEADER;
+        for _ in 0..header.entries {
+            let last = self.last();
+            if limit.is_some_and(|limit| last.index.next() >= limit) {
+                break;
+            }
+            let found = read_entry(bytes, place, at, header, last);
+            let found = found.filter(|_| self.entries.len() < self.head.slots as usize);
+            let Some(entry) = found else {
+                self.note(header, last);
+                return Ok(false);
+            };
+            if self.slot(entry.slot.id.index).is_some_and(|slot| slot != entry.slot) {
+                let what = format!("the slot of {} contradicts it", entry.slot.id);
+                return Err(StorageError::damaged(&self.name.path(), what));
+            }
+            at += ENTRY_HEADER + entry.slot.len;
+            self.entries.push(entry);
+        }
+        self.batches.push(*header);
+        Ok(true)
+    }
+
+    /// Keeps the header of a torn batch of which some entries are intact.
+    fn note(&mut self, header: &BatchHeader, last: EntryId) {
+        if last.index >= header.first {
+            self.batches.push(*header);
+        }
+    }
+}
