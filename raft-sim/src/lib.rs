@@ -1,2 +1,4 @@
 //! Not yet.
 #![forbid(unsafe_code)]
+
+pub mod check;
