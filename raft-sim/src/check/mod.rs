@@ -8,50 +8,68 @@
 //! came, then [`Checker::commit_observed`], which closes the step. An answer to a client is
 //! judged when the step is closed.
 
+mod commit_immutable;
+mod commit_quorum;
+mod election_safety;
+mod ghost;
 mod history;
+mod leader_completeness;
+mod log;
+mod log_matching;
+mod monotonic_terms;
+mod promise_durability;
+mod recovery;
+mod state_machine_safety;
 mod violation;
 
 use raft_core::{
     Entries, Envelope, Index, Member, Membership, NodeId, PersistBatch, PersistSeq, RecoveredState,
-    SnapshotMeta, Term, Time,
+    Rpc, SnapshotMeta, Term, Time,
 };
 
+use ghost::Ghost;
 pub use history::{ClientId, Operation, OperationId, Outcome, Write};
 pub use violation::{Invariant, Violation};
 
 /// The simulator's own truth about a cluster, and the judge of every step.
 #[derive(Clone, Debug)]
 pub struct Checker {
-    founders: Membership,
-    members: Vec<Member>,
-    committed: Index,
-    sessions_max: usize,
+    ghost: Ghost,
 }
 
 impl Checker {
     /// A checker for these nodes, none of which has started, founded by `founders`.
     #[must_use]
     pub fn new(members: &[Member], founders: &Membership) -> Self {
-        Self {
-            founders: founders.clone(),
-            members: members.to_vec(),
-            committed: Index::ZERO,
-            sessions_max: usize::MAX,
-        }
-    }
-
-    /// The same, for replicas that keep at most so many client sessions.
-    #[must_use]
-    pub fn with_sessions_max(self, sessions_max: usize) -> Self {
-        Self { sessions_max, ..self }
+        Self { ghost: Ghost::new(members, founders) }
     }
 
     /// A node asks its storage to make a batch durable.
     ///
     /// # Errors
     /// LM, MT, CI.
+    ///
+    /// # Panics
+    /// Like every method here, if the node is not one of those that [`Self::new`] was given.
     pub fn persist_issued(&mut self, node: NodeId, batch: &PersistBatch) -> Result<(), Violation> {
-        let _ = (node, batch);
+        let ghost = &mut self.ghost;
+        let slot = ghost.slot(node);
+        if let Some(hard_state) = &batch.hard_state {
+            monotonic_terms::check(node, &ghost.nodes[slot].issued.hard_state, hard_state)?;
+            ghost.nodes[slot].issued.hard_state = *hard_state;
+        }
+        if let Some(snapshot) = &batch.install {
+            commit_immutable::installed(ghost, slot, snapshot)?;
+            ghost.nodes[slot].issued.log.install(snapshot);
+        }
+        if let Some(from) = batch.truncate_from {
+            commit_immutable::truncated(ghost, slot, from)?;
+            ghost.nodes[slot].issued.log.truncate(from);
+        }
+        log_matching::appended(ghost, slot, batch)?;
+        let node = &mut ghost.nodes[slot];
+        node.issued.log.append(&batch.append);
+        node.pending.push_back(batch.clone());
         Ok(())
     }
 
@@ -59,9 +77,15 @@ impl Checker {
     /// has confirmed.
     ///
     /// # Errors
-    /// MT, ES.
+    /// MT.
     pub fn persist_durable(&mut self, node: NodeId, seq: PersistSeq) -> Result<(), Violation> {
-        let _ = (node, seq);
+        let slot = self.ghost.slot(node);
+        while let Some(batch) = self.ghost.nodes[slot].next_pending(seq) {
+            if let Some(hard_state) = &batch.hard_state {
+                monotonic_terms::durable(&mut self.ghost, slot, hard_state)?;
+            }
+            self.ghost.nodes[slot].durable.log.apply(&batch);
+        }
         Ok(())
     }
 
@@ -70,7 +94,33 @@ impl Checker {
     /// # Errors
     /// ES, PS, LM, LC, CQ, CI.
     pub fn sent(&mut self, node: NodeId, envelope: &Envelope) -> Result<(), Violation> {
-        let _ = (node, envelope);
+        let ghost = &mut self.ghost;
+        let slot = ghost.slot(node);
+        log_matching::sent(ghost, slot, envelope)?;
+        match &envelope.rpc {
+            Rpc::RequestVote { .. } => {
+                election_safety::votes(ghost, slot, envelope.term, envelope.from)?;
+            }
+            Rpc::RequestVoteResponse { granted: true } => {
+                election_safety::votes(ghost, slot, envelope.term, envelope.to)?;
+            }
+            Rpc::AppendEntries { commit, .. } | Rpc::Heartbeat { commit, .. } => {
+                election_safety::leads(ghost, slot, envelope.term)?;
+                commit_quorum::claimed(ghost, slot, *commit)?;
+            }
+            Rpc::InstallSnapshot { snapshot, .. } => {
+                election_safety::leads(ghost, slot, envelope.term)?;
+                commit_immutable::is_committed(ghost, node, snapshot.last)?;
+            }
+            Rpc::RequestPreVote { .. }
+            | Rpc::RequestPreVoteResponse { .. }
+            | Rpc::RequestVoteResponse { granted: false }
+            | Rpc::AppendEntriesResponse { .. }
+            | Rpc::HeartbeatResponse { .. }
+            | Rpc::InstallSnapshotResponse { .. } => {}
+        }
+        promise_durability::sent(ghost, slot, envelope)?;
+        commit_quorum::acknowledged(ghost, slot, envelope);
         Ok(())
     }
 
@@ -79,8 +129,8 @@ impl Checker {
     /// # Errors
     /// ES, LC.
     pub fn became_leader(&mut self, node: NodeId, term: Term) -> Result<(), Violation> {
-        let _ = (node, term);
-        Ok(())
+        let slot = self.ghost.slot(node);
+        election_safety::leads(&mut self.ghost, slot, term)
     }
 
     /// Closes a step of a node, whose commit index is now `commit`.
@@ -88,41 +138,51 @@ impl Checker {
     /// # Errors
     /// CQ, CI for the commit index; EO, LIN for the answers of the step.
     pub fn commit_observed(&mut self, node: NodeId, commit: Index) -> Result<(), Violation> {
-        let _ = (node, commit);
-        Ok(())
+        let slot = self.ghost.slot(node);
+        commit_immutable::observed(&self.ghost, slot, commit)?;
+        commit_quorum::claimed(&mut self.ghost, slot, commit)
     }
 
     /// A node has applied these entries; `digest` covers all that it has applied.
     ///
     /// # Errors
-    /// CQ, CI, PS, SM, EO.
+    /// CQ, CI, PS, SM.
     pub fn applied(
         &mut self,
         node: NodeId,
         entries: &Entries,
         digest: u64,
     ) -> Result<(), Violation> {
-        let _ = (node, entries, digest);
-        Ok(())
+        let Some(last) = entries.last() else { return Ok(()) };
+        let slot = self.ghost.slot(node);
+        commit_quorum::claimed(&mut self.ghost, slot, last.index())?;
+        state_machine_safety::applied(&mut self.ghost, slot, entries, digest)?;
+        promise_durability::applied(&self.ghost, slot, last.id())
     }
 
     /// A node has replaced its state machine by a snapshot.
     ///
     /// # Errors
-    /// PS, SM.
+    /// CI, PS, SM.
     pub fn restored(
         &mut self,
         node: NodeId,
         snapshot: &SnapshotMeta,
         digest: u64,
     ) -> Result<(), Violation> {
-        let _ = (node, snapshot, digest);
-        Ok(())
+        let slot = self.ghost.slot(node);
+        commit_immutable::is_committed(&self.ghost, node, snapshot.last)?;
+        state_machine_safety::restored(&mut self.ghost, slot, snapshot, digest)?;
+        promise_durability::applied(&self.ghost, slot, snapshot.last)
     }
 
     /// A node's process has ended; what was not durable may be lost.
     pub fn crashed(&mut self, node: NodeId) {
-        let _ = node;
+        let slot = self.ghost.slot(node);
+        let node = &mut self.ghost.nodes[slot];
+        node.led = None;
+        node.commit = Index::ZERO;
+        node.applied = Index::ZERO;
     }
 
     /// A node starts again, from what its storage found. Also allowed for the first start.
@@ -130,8 +190,8 @@ impl Checker {
     /// # Errors
     /// MT, REC, CI.
     pub fn recovered(&mut self, node: NodeId, found: &RecoveredState) -> Result<(), Violation> {
-        let _ = (node, found);
-        Ok(())
+        let slot = self.ghost.slot(node);
+        recovery::check(&mut self.ghost, slot, found)
     }
 
     /// A client makes a request: once per request, not per attempt.
@@ -167,34 +227,31 @@ impl Checker {
     /// The highest index known to be committed.
     #[must_use]
     pub fn committed(&self) -> Index {
-        self.committed
+        self.ghost.committed.last_index()
     }
 
     /// The last entry on a node's disk.
     #[must_use]
     pub fn durable_last(&self, node: NodeId) -> Index {
-        let _ = node;
-        Index::ZERO
+        self.ghost.nodes[self.ghost.slot(node)].durable.log.last_index()
     }
 
     /// Whether everything committed is durable on a node.
     #[must_use]
     pub fn has_all_committed(&self, node: NodeId) -> bool {
-        let _ = node;
-        true
+        let node = &self.ghost.nodes[self.ghost.slot(node)];
+        node.durable.log.holds(self.ghost.committed.last())
     }
 
     /// The index through which a node's state machine has applied.
     #[must_use]
     pub fn applied_index(&self, node: NodeId) -> Index {
-        let _ = node;
-        Index::ZERO
+        self.ghost.nodes[self.ghost.slot(node)].applied
     }
 
     /// The leader of a term, if it had one.
     #[must_use]
     pub fn leader(&self, term: Term) -> Option<NodeId> {
-        let _ = term;
-        None
+        self.ghost.reigns.get(term).map(|reign| reign.leader)
     }
 }

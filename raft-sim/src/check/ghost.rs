@@ -1,0 +1,271 @@
+//! The ghost: facts about all nodes at once, which no node can know.
+//!
+//! Everything that is asked after every event is one indexed access. Nothing is forgotten during a
+//! run; its length bounds the memory.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use raft_core::{
+    Chain, EntryId, HardState, Index, Member, Membership, NodeId, PersistBatch, PersistSeq,
+    RecoveredState, Term,
+};
+
+use super::log::Log;
+
+/// All facts that the invariants compare.
+#[derive(Clone, Debug)]
+pub(super) struct Ghost {
+    pub(super) nodes: Vec<Node>,
+    pub(super) chains: Chains,
+    pub(super) committed: Committed,
+    pub(super) reigns: Reigns,
+    /// By index: the digest of the state machine of whoever was first to stop there.
+    pub(super) digests: Vec<Option<u64>>,
+}
+
+impl Ghost {
+    pub(super) fn new(members: &[Member], founders: &Membership) -> Self {
+        let genesis = RecoveredState::genesis(founders.clone()).before;
+        let start =
+            View { hard_state: HardState::default(), log: Log::new(genesis, founders.clone()) };
+        let nodes = members.iter().map(|&member| Node::new(member, &start)).collect();
+        Self {
+            nodes,
+            chains: Chains::default(),
+            committed: Committed::new(genesis),
+            reigns: Reigns::default(),
+            digests: Vec::new(),
+        }
+    }
+
+    /// The position of a node in all tables.
+    ///
+    /// # Panics
+    /// If the world names a node that it has not announced.
+    pub(super) fn slot(&self, id: NodeId) -> usize {
+        self.find(id).expect("the world names announced nodes only")
+    }
+
+    pub(super) fn find(&self, id: NodeId) -> Option<usize> {
+        self.nodes.iter().position(|node| node.member.id == id)
+    }
+
+    /// How far a majority of every half of `membership` has got, by `reached`.
+    pub(super) fn quorum_index(
+        &self,
+        membership: &Membership,
+        reached: impl Fn(usize) -> Index,
+    ) -> Index {
+        let half = |voters: &[Member]| {
+            let mut indices: Vec<Index> = voters
+                .iter()
+                .map(|voter| self.find(voter.id).map_or(Index::ZERO, &reached))
+                .collect();
+            indices.sort_unstable();
+            // Of n in rising order, the element at (n - 1) / 2 is reached by n / 2 + 1 of them.
+            indices.get(indices.len().saturating_sub(1) / 2).copied()
+        };
+        let incoming = half(membership.incoming()).unwrap_or(Index::ZERO);
+        half(membership.outgoing()).map_or(incoming, |outgoing| outgoing.min(incoming))
+    }
+}
+
+/// What is known about one node.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) member: Member,
+    /// What the node has asked for: its state as it knows it.
+    pub(super) issued: View,
+    /// What its disk would give back after a crash now, at least.
+    pub(super) durable: View,
+    /// What was asked for and is not known to be durable.
+    pub(super) pending: VecDeque<PersistBatch>,
+    /// Every vote that was ever durable, by term.
+    pub(super) votes: BTreeMap<Term, Member>,
+    /// The commit index that the node has shown in this life.
+    pub(super) commit: Index,
+    /// Through where its state machine has applied in this life.
+    pub(super) applied: Index,
+    /// The last term that it has led.
+    pub(super) led: Option<Term>,
+}
+
+impl Node {
+    fn new(member: Member, start: &View) -> Self {
+        Self {
+            member,
+            issued: start.clone(),
+            durable: start.clone(),
+            pending: VecDeque::new(),
+            votes: BTreeMap::new(),
+            commit: Index::ZERO,
+            applied: Index::ZERO,
+            led: None,
+        }
+    }
+
+    /// Takes the oldest pending batch, unless it is newer than `through`.
+    pub(super) fn next_pending(&mut self, through: PersistSeq) -> Option<PersistBatch> {
+        self.pending.front().filter(|batch| batch.seq <= through)?;
+        self.pending.pop_front()
+    }
+}
+
+/// Hard state and log: what a node's memory or its disk says.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    pub(super) hard_state: HardState,
+    pub(super) log: Log,
+}
+
+/// Every entry that ever was in a log: its chain, by index and term.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Chains {
+    /// The first term seen at each index from 1 on; nearly always the only one.
+    first: Vec<(Term, Chain)>,
+    others: BTreeMap<(Index, Term), Chain>,
+}
+
+impl Chains {
+    pub(super) fn get(&self, index: Index, term: Term) -> Option<Chain> {
+        let first = position(index).and_then(|position| self.first.get(position));
+        match first {
+            Some(&(known, chain)) if known == term => Some(chain),
+            Some(_) | None if self.others.is_empty() => None,
+            Some(_) | None => self.others.get(&(index, term)).copied(),
+        }
+    }
+
+    pub(super) fn insert(&mut self, id: EntryId) {
+        if position(id.index) == Some(self.first.len()) {
+            self.first.push((id.term, id.chain));
+        } else {
+            self.others.insert((id.index, id.term), id.chain);
+        }
+    }
+}
+
+/// The committed prefix, and in which term each entry of it was committed.
+#[derive(Clone, Debug)]
+pub(super) struct Committed {
+    genesis: EntryId,
+    /// The entries from index 1 on, each with the term of the leader that committed it.
+    entries: Vec<(Term, Chain, Term)>,
+}
+
+impl Committed {
+    fn new(genesis: EntryId) -> Self {
+        Self { genesis, entries: Vec::new() }
+    }
+
+    pub(super) fn last_index(&self) -> Index {
+        Index(self.entries.len() as u64)
+    }
+
+    pub(super) fn at(&self, index: Index) -> Option<EntryId> {
+        let Some(position) = position(index) else { return Some(self.genesis) };
+        let &(term, chain, _) = self.entries.get(position)?;
+        Some(EntryId { index, term, chain })
+    }
+
+    pub(super) fn last(&self) -> EntryId {
+        self.at(self.last_index()).expect("its last entry is one of its entries")
+    }
+
+    /// The last entry that was committed in a term before `term`.
+    pub(super) fn before_term(&self, term: Term) -> EntryId {
+        // Terms of commitment rise with the index, and a new leader is the newest nearly always.
+        let behind = self.entries.iter().rev().take_while(|&&(_, _, by)| by >= term).count();
+        let index = Index((self.entries.len() - behind) as u64);
+        self.at(index).expect("an index up to its last one is one of its entries")
+    }
+
+    pub(super) fn push(&mut self, id: EntryId, by: Term) {
+        assert!(id.index == self.last_index().next(), "the committed prefix has no gaps");
+        self.entries.push((id.term, id.chain, by));
+    }
+}
+
+/// The leadership of one term.
+#[derive(Clone, Debug)]
+pub(super) struct Reign {
+    pub(super) term: Term,
+    pub(super) leader: NodeId,
+    /// By node: through where it has told this leader that its disk holds the leader's log.
+    pub(super) acknowledged: Vec<Index>,
+}
+
+/// All leaderships, in the order of their terms.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reigns(Vec<Reign>);
+
+impl Reigns {
+    pub(super) fn get(&self, term: Term) -> Option<&Reign> {
+        self.position(term).ok().map(|position| &self.0[position])
+    }
+
+    pub(super) fn get_mut(&mut self, term: Term) -> Option<&mut Reign> {
+        self.position(term).ok().map(|position| &mut self.0[position])
+    }
+
+    pub(super) fn begin(&mut self, term: Term, leader: NodeId, nodes: usize) {
+        let Err(position) = self.position(term) else { return };
+        let acknowledged = vec![Index::ZERO; nodes];
+        self.0.insert(position, Reign { term, leader, acknowledged });
+    }
+
+    fn position(&self, term: Term) -> Result<usize, usize> {
+        match self.0.last() {
+            Some(last) if last.term == term => Ok(self.0.len() - 1),
+            Some(last) if last.term < term => Err(self.0.len()),
+            Some(_) | None => self.0.binary_search_by_key(&term, |reign| reign.term),
+        }
+    }
+}
+
+/// Where the entry at `index` stands in a table that begins with index 1.
+fn position(index: Index) -> Option<usize> {
+    usize::try_from(index.0.checked_sub(1)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quorum_is_a_majority_of_every_half() {
+        for voters in 1..=7u64 {
+            let members: Vec<Member> = (1..=voters).map(|id| Member::new(id, id)).collect();
+            let membership = Membership::new(members.clone(), vec![]).unwrap();
+            let ghost = Ghost::new(&members, &membership);
+            // Node k has reached index k: the index that exactly a majority has reached.
+            let reached = ghost.quorum_index(&membership, |slot| Index(slot as u64 + 1));
+            let holders = voters - reached.0 + 1;
+            assert_eq!(holders, voters / 2 + 1, "{voters} voters");
+        }
+    }
+
+    #[test]
+    fn reigns_are_found_whatever_order_they_began_in() {
+        let mut reigns = Reigns::default();
+        for term in [5, 2, 9, 3] {
+            reigns.begin(Term(term), NodeId(term), 1);
+        }
+        for term in 0..11 {
+            let found = reigns.get(Term(term)).map(|reign| reign.leader.0);
+            assert_eq!(found, [5, 2, 9, 3].contains(&term).then_some(term));
+        }
+    }
+
+    #[test]
+    fn what_was_committed_in_a_later_term_is_no_duty_of_an_earlier_leader() {
+        let mut committed = Committed::new(EntryId::default());
+        for (index, by) in [(1, 2), (2, 2), (3, 4)] {
+            let id = EntryId { index: Index(index), term: Term(2), chain: Chain(index) };
+            committed.push(id, Term(by));
+        }
+        assert_eq!(committed.before_term(Term(2)).index, Index(0));
+        assert_eq!(committed.before_term(Term(3)).index, Index(2));
+        assert_eq!(committed.before_term(Term(5)).index, Index(3));
+    }
+}

@@ -1,0 +1,37 @@
+//! MT: hard state never regresses, in memory, on disk or across a restart.
+
+use raft_core::{HardState, NodeId};
+
+use super::ghost::Ghost;
+use super::violation::{Invariant, Violation};
+
+/// The hard state `old` is replaced by `new`.
+pub(super) fn check(node: NodeId, old: &HardState, new: &HardState) -> Result<(), Violation> {
+    let predicted = if new.term < old.term {
+        format!("its term stays at {} or rises", old.term)
+    } else if new.term == old.term && old.vote.is_some() && new.vote != old.vote {
+        format!("[{old}] keeps its vote in {}", old.term)
+    } else if new.incarnation < old.incarnation {
+        format!("its incarnation stays at {} or rises", old.incarnation)
+    } else if new.epoch < old.epoch {
+        format!("its epoch stays at {} or rises", old.epoch)
+    } else {
+        return Ok(());
+    };
+    Err(Violation::new(Invariant::MonotonicTerms, predicted, format!("[{new}]")).on(node))
+}
+
+/// A node's disk now holds `hard_state`.
+pub(super) fn durable(
+    ghost: &mut Ghost,
+    slot: usize,
+    hard_state: &HardState,
+) -> Result<(), Violation> {
+    let node = &mut ghost.nodes[slot];
+    check(node.member.id, &node.durable.hard_state, hard_state)?;
+    node.durable.hard_state = *hard_state;
+    if let Some(vote) = hard_state.vote {
+        node.votes.insert(hard_state.term, vote);
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! PS: when a message leaves, what it promises is on its sender's disk.
+//!
+//! The table of what each message promises is the contract of the core's durability gate. It is
+//! checked against what the disk truly holds, not against what it has confirmed.
+
+use raft_core::{AppendResult, EntryId, Envelope, Index, Member, Rpc, Term};
+
+use super::ghost::{Ghost, Node};
+use super::log::Log;
+use super::violation::{Invariant, Violation};
+
+/// A node sends a message.
+pub(super) fn sent(ghost: &Ghost, slot: usize, envelope: &Envelope) -> Result<(), Violation> {
+    let node = &ghost.nodes[slot];
+    identity(node, envelope)?;
+    match &envelope.rpc {
+        Rpc::RequestVote { last } => {
+            vote(node, envelope.term, envelope.from)?;
+            log_through(node, *last, "a candidacy")
+        }
+        Rpc::RequestVoteResponse { granted: true } => vote(node, envelope.term, envelope.to),
+        Rpc::AppendEntriesResponse { result: AppendResult::Matched { index }, .. } => {
+            matched(ghost, node, envelope, *index)
+        }
+        // The identity above is all that these promise. A leader's messages run ahead of its own
+        // disk on purpose; its commit index is judged apart.
+        Rpc::RequestPreVote { .. }
+        | Rpc::RequestPreVoteResponse { .. }
+        | Rpc::RequestVoteResponse { granted: false }
+        | Rpc::AppendEntries { .. }
+        | Rpc::AppendEntriesResponse {
+            result: AppendResult::Conflict { .. } | AppendResult::Diverged { .. },
+            ..
+        }
+        | Rpc::Heartbeat { .. }
+        | Rpc::HeartbeatResponse { .. }
+        | Rpc::InstallSnapshot { .. }
+        | Rpc::InstallSnapshotResponse { .. } => Ok(()),
+    }
+}
+
+/// A node has applied entries through `last`.
+pub(super) fn applied(ghost: &Ghost, slot: usize, last: EntryId) -> Result<(), Violation> {
+    log_through(&ghost.nodes[slot], last, "applying")
+}
+
+/// Every message promises the term, the incarnation and the epoch under which it was made.
+fn identity(node: &Node, envelope: &Envelope) -> Result<(), Violation> {
+    let durable = &node.durable.hard_state;
+    if durable.term >= envelope.term
+        && durable.incarnation == envelope.incarnation
+        && durable.epoch >= envelope.epoch
+    {
+        return Ok(());
+    }
+    Err(broken(
+        node,
+        format!("a message under {} inc{} has them on disk", envelope.term, envelope.incarnation.0),
+        format!("its disk has [{durable}] when it sends {envelope}"),
+    ))
+}
+
+fn vote(node: &Node, term: Term, candidate: Member) -> Result<(), Violation> {
+    if node.votes.get(&term) == Some(&candidate) {
+        return Ok(());
+    }
+    Err(broken(
+        node,
+        format!("its vote for {candidate} in {term} is on disk before it is told to anybody"),
+        format!("its disk has [{}]", node.durable.hard_state),
+    ))
+}
+
+fn log_through(node: &Node, last: EntryId, what: &str) -> Result<(), Violation> {
+    if node.durable.log.holds(last) {
+        return Ok(());
+    }
+    Err(broken(
+        node,
+        format!("{what} promises that its log through {last} is on disk"),
+        format!("its disk has the log through {}", node.durable.log.last()),
+    )
+    .at(last.index))
+}
+
+fn matched(ghost: &Ghost, node: &Node, envelope: &Envelope, index: Index) -> Result<(), Violation> {
+    if node.durable.log.last_index() < index {
+        return Err(broken(
+            node,
+            format!("an acknowledgement through {index} promises that log on disk"),
+            format!("its disk has the log through {}", node.durable.log.last()),
+        )
+        .at(index));
+    }
+    // What the disk holds must be the log of the leader that is answered. A node's log is that of
+    // the term only as long as the node is in it.
+    let (term, durable) = (envelope.term, &node.durable.log);
+    if node.issued.hard_state.term == term && differ(durable, &node.issued.log, index) {
+        return Err(broken(
+            node,
+            format!("an acknowledgement through {index} promises {}", node.issued.log.show(index)),
+            format!("its disk has {}", durable.show(index)),
+        )
+        .at(index));
+    }
+    let leader = ghost.find(envelope.to.id).map(|slot| &ghost.nodes[slot]);
+    let leads = |leader: &&Node| leader.led == Some(term) && leader.issued.hard_state.term == term;
+    match leader.filter(leads) {
+        Some(leader) if differ(durable, &leader.issued.log, index) => Err(broken(
+            node,
+            format!(
+                "an acknowledgement through {index} promises the leader's {}",
+                leader.issued.log.show(index)
+            ),
+            format!("its disk has {}", durable.show(index)),
+        )
+        .at(index)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether both logs are known at `index` and are not the same there.
+fn differ(one: &Log, other: &Log, index: Index) -> bool {
+    index >= one.base().index.max(other.base().index) && one.at(index) != other.at(index)
+}
+
+fn broken(node: &Node, predicted: String, actual: String) -> Violation {
+    Violation::new(Invariant::PromiseDurability, predicted, actual).on(node.member.id)
+}
