@@ -1,7 +1,14 @@
-//! What clients see: their requests and the answers to them, in the checker's own words.
+//! What clients see: their requests, and how these end.
+//!
+//! The ghost knows in which order the log has put the writes, so a history needs no search: every
+//! completed request has a place in the log, and it is enough to keep the highest place of all
+//! that are complete. A request that begins now must come after it.
 
-use bytes::Bytes;
-use raft_core::Index;
+use std::collections::BTreeMap;
+
+use raft_core::{Index, Time};
+use raft_replica::kv::{KvAnswer, KvCommand, KvQuery, KvResponse};
+use raft_replica::session::SessionId;
 
 /// A simulated client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,63 +23,20 @@ pub struct OperationId(pub u64);
 pub enum Operation {
     /// A new session.
     OpenSession,
-    /// A change, under a session and with a serial number that makes it take effect once.
-    Write {
-        /// The session: the index of the entry that opened it.
-        session: Index,
-        /// The client's number for this write within the session.
+    /// A change, to take effect once.
+    Command {
+        /// The session.
+        session: SessionId,
+        /// The client's number for this change within the session.
         serial: u64,
         /// The change.
-        write: Write,
+        command: KvCommand,
     },
-    /// The value of a key.
-    Get {
-        /// The key.
-        key: Bytes,
+    /// A linearizable read.
+    Query {
+        /// The question.
+        query: KvQuery,
     },
-    /// The first keys with a prefix, in order, with their values.
-    Scan {
-        /// The prefix.
-        prefix: Bytes,
-        /// The most keys.
-        limit: usize,
-    },
-}
-
-/// A change to the key-value store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Write {
-    /// The key has this value from now on.
-    Put {
-        /// The key.
-        key: Bytes,
-        /// The value.
-        value: Bytes,
-    },
-    /// The key has no value from now on.
-    Delete {
-        /// The key.
-        key: Bytes,
-    },
-    /// The key's value becomes `new` if it is `expect`.
-    Cas {
-        /// The key.
-        key: Bytes,
-        /// The value that it must have; `None`: no value.
-        expect: Option<Bytes>,
-        /// The value that it then gets; `None`: no value.
-        new: Option<Bytes>,
-    },
-}
-
-impl Write {
-    /// The key that it changes.
-    #[must_use]
-    pub fn key(&self) -> &Bytes {
-        match self {
-            Self::Put { key, .. } | Self::Delete { key } | Self::Cas { key, .. } => key,
-        }
-    }
 }
 
 /// How a request ended for its client.
@@ -80,38 +44,63 @@ impl Write {
 pub enum Outcome {
     /// The session is open.
     Opened {
-        /// The session: the index of its entry.
-        session: Index,
+        /// Its name.
+        session: SessionId,
     },
-    /// The write took effect.
-    Written {
-        /// The index that the answer names.
+    /// The change took effect.
+    Response {
+        /// What the state machine answered.
+        response: KvResponse,
+        /// Where in the log it took effect.
         index: Index,
-        /// Whether the key was changed: false for a compare-and-swap that found another value.
-        changed: bool,
-        /// The value of the key before.
-        previous: Option<Bytes>,
     },
-    /// The value of a key.
-    Got {
-        /// The index through which the machine that answered had applied the log.
+    /// The read was answered.
+    Answer {
+        /// What the state machine answered.
+        answer: KvAnswer,
+        /// The last entry that the answer takes into account.
         index: Index,
-        /// The value.
-        value: Option<Bytes>,
     },
-    /// The keys of a scan with their values.
-    Scanned {
-        /// The index through which the machine that answered had applied the log.
-        index: Index,
-        /// Keys and values, in the order of the answer.
-        pairs: Vec<(Bytes, Bytes)>,
-    },
-    /// The session is not known: this attempt had no effect, an earlier one may have had.
+    /// The session is not open: the last attempt had no effect, an earlier one may have had.
     Expired,
-    /// The serial is older than the session's newest: this attempt had no effect.
+    /// The session has executed a later serial: the last attempt had no effect.
     Stale,
-    /// The request certainly never took effect and never will: no attempt at it is in any log.
+    /// The request never took effect and never will: no attempt at it is in any log.
     Failed,
     /// The client gave up without knowing.
     Unknown,
+}
+
+/// A request without an outcome.
+#[derive(Clone, Debug)]
+pub(super) struct Open {
+    pub(super) operation: Operation,
+    /// When it began.
+    pub(super) since: Time,
+    /// The highest place in the log of all that was complete when it began.
+    pub(super) floor: Index,
+}
+
+/// The requests of all clients.
+#[derive(Clone, Debug, Default)]
+pub(super) struct History {
+    open: BTreeMap<(ClientId, OperationId), Open>,
+    /// The highest place in the log of all that is complete.
+    floor: Index,
+}
+
+impl History {
+    pub(super) fn begin(&mut self, key: (ClientId, OperationId), operation: Operation, now: Time) {
+        let open = Open { operation, since: now, floor: self.floor };
+        assert!(self.open.insert(key, open).is_none(), "a request begins once");
+    }
+
+    pub(super) fn end(&mut self, key: (ClientId, OperationId)) -> Open {
+        self.open.remove(&key).expect("a request begins before it ends, and ends once")
+    }
+
+    /// A request is complete, with its place in the log.
+    pub(super) fn complete(&mut self, index: Index) {
+        self.floor = self.floor.max(index);
+    }
 }

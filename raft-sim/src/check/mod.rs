@@ -5,17 +5,19 @@
 //! it contains no rule of the product.
 //!
 //! The world reports every step of a node in this order: its outputs, in the order in which they
-//! came, then [`Checker::commit_observed`], which closes the step. An answer to a client is
-//! judged when the step is closed.
+//! came, then [`Checker::commit_observed`], which closes the step.
 
 mod commit_immutable;
 mod commit_quorum;
 mod election_safety;
+mod exactly_once;
 mod ghost;
 mod history;
 mod leader_completeness;
+mod linearizability;
 mod log;
 mod log_matching;
+mod machine;
 mod monotonic_terms;
 mod promise_durability;
 mod recovery;
@@ -27,21 +29,33 @@ use raft_core::{
     Rpc, SnapshotMeta, Term, Time,
 };
 
+use exactly_once::Told;
 use ghost::Ghost;
-pub use history::{ClientId, Operation, OperationId, Outcome, Write};
+use history::History;
+use machine::Machine;
+
+pub use history::{ClientId, Operation, OperationId, Outcome};
 pub use violation::{Invariant, Violation};
 
 /// The simulator's own truth about a cluster, and the judge of every step.
 #[derive(Clone, Debug)]
 pub struct Checker {
     ghost: Ghost,
+    machine: Machine,
+    history: History,
+    told: Told,
 }
 
 impl Checker {
     /// A checker for these nodes, none of which has started, founded by `founders`.
     #[must_use]
     pub fn new(members: &[Member], founders: &Membership) -> Self {
-        Self { ghost: Ghost::new(members, founders) }
+        Self {
+            ghost: Ghost::new(members, founders),
+            machine: Machine::default(),
+            history: History::default(),
+            told: Told::default(),
+        }
     }
 
     /// A node asks its storage to make a batch durable.
@@ -136,7 +150,7 @@ impl Checker {
     /// Closes a step of a node, whose commit index is now `commit`.
     ///
     /// # Errors
-    /// CQ, CI for the commit index; EO, LIN for the answers of the step.
+    /// CQ, CI.
     pub fn commit_observed(&mut self, node: NodeId, commit: Index) -> Result<(), Violation> {
         let slot = self.ghost.slot(node);
         commit_immutable::observed(&self.ghost, slot, commit)?;
@@ -146,7 +160,7 @@ impl Checker {
     /// A node has applied these entries; `digest` covers all that it has applied.
     ///
     /// # Errors
-    /// CQ, CI, PS, SM.
+    /// CQ, CI, PS, SM, EO.
     pub fn applied(
         &mut self,
         node: NodeId,
@@ -157,7 +171,8 @@ impl Checker {
         let slot = self.ghost.slot(node);
         commit_quorum::claimed(&mut self.ghost, slot, last.index())?;
         state_machine_safety::applied(&mut self.ghost, slot, entries, digest)?;
-        promise_durability::applied(&self.ghost, slot, last.id())
+        promise_durability::applied(&self.ghost, slot, last.id())?;
+        exactly_once::applied(&self.told, &mut self.machine, entries)
     }
 
     /// A node has replaced its state machine by a snapshot.
@@ -196,32 +211,30 @@ impl Checker {
 
     /// A client makes a request: once per request, not per attempt.
     ///
-    /// # Errors
-    /// EO, LIN for answers that were given before.
-    pub fn invoked(
-        &mut self,
-        client: ClientId,
-        id: OperationId,
-        operation: &Operation,
-        time: Time,
-    ) -> Result<(), Violation> {
-        let _ = (client, id, operation, time);
-        Ok(())
+    /// # Panics
+    /// If the client has a request of that number already.
+    pub fn invoked(&mut self, client: ClientId, id: OperationId, operation: &Operation, now: Time) {
+        self.history.begin((client, id), operation.clone(), now);
     }
 
     /// A request has ended for its client: at most once per request.
     ///
     /// # Errors
-    /// EO, LIN; most are found when the step is closed.
+    /// EO, LIN.
+    ///
+    /// # Panics
+    /// If the client has no open request of that number.
     pub fn replied(
         &mut self,
         client: ClientId,
         id: OperationId,
         outcome: &Outcome,
-        time: Time,
+        now: Time,
     ) -> Result<(), Violation> {
-        let _ = (client, id, outcome, time);
-        Ok(())
+        let asker = (client, id);
+        let open = self.history.end(asker);
+        exactly_once::ended(&mut self.told, &self.machine, asker, &open.operation, outcome)?;
+        linearizability::ended(&mut self.history, &self.machine, &open, outcome, now)
     }
 
     /// The highest index known to be committed.
