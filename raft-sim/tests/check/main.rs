@@ -1,0 +1,6 @@
+//! What the checker must notice, and what it must let pass.
+
+mod clients;
+mod elections;
+mod logs;
+mod story;
