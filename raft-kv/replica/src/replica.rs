@@ -313,7 +313,6 @@ impl<M: StateMachine> Replica<M> {
             // Applied after the other effects: outcomes among them say who waits for the entries.
             Effect::Apply { entries } => self.backlog.push_back(entries),
             Effect::RestoreState { snapshot } => {
-                self.catch_up(out);
                 self.backlog.clear();
                 self.restoring = Some(snapshot.clone());
                 out.push(Output::Work(Work::LoadSnapshot { snapshot }));

@@ -133,13 +133,21 @@ impl Store {
     }
 }
 
+/// Which completions a disk holds back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    Persists,
+    Saves,
+    Loads,
+}
+
 /// One server: a replica, its disk, and completions that a test holds back.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) replica: Replica<Kv>,
     pub(crate) store: Store,
-    pub(crate) hold_loads: bool,
-    pub(crate) hold_persists: bool,
+    /// Completions of this kind are held back until `release`.
+    pub(crate) hold: Option<Hold>,
     held: Vec<Done>,
     pub(crate) outputs: Vec<Output<Kv>>,
 }
@@ -197,7 +205,7 @@ impl Cluster {
         cluster.options.iter_mut().for_each(tweak);
         for server in 0..size {
             let store = Store::new(&founders(size));
-            let (fresh, outputs) = cluster.start(server, store, false);
+            let (fresh, outputs) = cluster.start(server, store, None);
             cluster.servers.push(fresh);
             cluster.process(server, outputs);
         }
@@ -205,20 +213,20 @@ impl Cluster {
         cluster
     }
 
-    fn start(&self, server: usize, store: Store, hold_loads: bool) -> (Server, Vec<Output<Kv>>) {
+    fn start(&self, server: usize, store: Store, hold: Option<Hold>) -> (Server, Vec<Output<Kv>>) {
         let mut out = Vec::new();
         let options = self.options[server].clone();
         let replica = Replica::start(options, store.found(), Kv::new(), self.now, &mut out)
             .expect("what the disk holds makes sense");
         let held = Vec::new();
         let outputs = Vec::new();
-        (Server { replica, store, hold_loads, hold_persists: false, held, outputs }, out)
+        (Server { replica, store, hold, held, outputs }, out)
     }
 
     /// Starts a server again from its disk.
-    pub(crate) fn restart(&mut self, server: usize, hold_loads: bool) {
+    pub(crate) fn restart(&mut self, server: usize, hold: Option<Hold>) {
         let store = self.servers[server].store.clone();
-        let (fresh, outputs) = self.start(server, store, hold_loads);
+        let (fresh, outputs) = self.start(server, store, hold);
         self.servers[server] = fresh;
         self.process(server, outputs);
         self.settle();
@@ -267,14 +275,13 @@ impl Cluster {
     fn work(&mut self, server: usize, work: Work) -> Option<Input<Kv>> {
         let server = &mut self.servers[server];
         let done = server.store.execute(work);
-        let is_held = match done {
-            Done::SnapshotLoaded { .. } => server.hold_loads,
-            Done::Persisted { .. } => server.hold_persists,
-            Done::Failed
-            | Done::SnapshotSaved { .. }
-            | Done::ChunkRead { .. }
-            | Done::ChunkStaged { .. } => false,
+        let kind = match done {
+            Done::Persisted { .. } => Some(Hold::Persists),
+            Done::SnapshotSaved { .. } => Some(Hold::Saves),
+            Done::SnapshotLoaded { .. } => Some(Hold::Loads),
+            Done::Failed | Done::ChunkRead { .. } | Done::ChunkStaged { .. } => None,
         };
+        let is_held = kind.is_some() && kind == server.hold;
         if is_held {
             server.held.push(done);
             return None;
@@ -285,7 +292,7 @@ impl Cluster {
     /// Completes what was held back.
     pub(crate) fn release(&mut self, server: usize) {
         let held = &mut self.servers[server];
-        (held.hold_loads, held.hold_persists) = (false, false);
+        held.hold = None;
         let inputs = std::mem::take(&mut held.held).into_iter().map(Input::Done).collect();
         self.feed_all(server, inputs);
         self.settle();

@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use raft_core::{Entries, EntryId, Index, Payload, RecoveredState, Slot, Term, Time};
-use raft_replica::kv::{Kv, KvAnswer, KvQuery, KvResponse};
+use raft_replica::kv::{Kv, KvAnswer, KvCommand, KvError, KvQuery, KvResponse};
+use raft_replica::machine::StateMachine;
 use raft_replica::replica::Replica;
 use raft_replica::request::{Failure, Input, Output, Reply, Request};
 use raft_replica::session::SessionId;
 use raft_replica::storage::work::{Done, Work};
 
-use crate::cluster::{Cluster, founders, get, member, options, put};
+use crate::cluster::{Cluster, Hold, founders, get, member, options, put};
 
 fn index_of(reply: &Reply<Kv>) -> Index {
     match reply {
@@ -135,7 +136,7 @@ fn nothing_is_answered_before_it_is_durable_on_a_quorum() {
     cluster.elect(0);
     let session = cluster.open_session(0);
     for server in [1, 2] {
-        cluster.servers[server].hold_persists = true;
+        cluster.servers[server].hold = Some(Hold::Persists);
     }
     let write = cluster.ask(0, put(session, 1, "a", "1"));
     cluster.settle();
@@ -149,7 +150,7 @@ fn a_failed_disk_ends_every_request() {
     let mut cluster = Cluster::new(3);
     cluster.elect(0);
     let session = cluster.open_session(0);
-    cluster.servers[0].hold_persists = true;
+    cluster.servers[0].hold = Some(Hold::Persists);
     let write = cluster.ask(0, put(session, 1, "a", "1"));
     let read = cluster.ask(0, get("a"));
     cluster.feed(0, Input::Done(Done::Failed));
@@ -221,13 +222,13 @@ fn found(commands: &[&'static [u8]]) -> RecoveredState {
 }
 
 /// Starts a sole member with that log, completes its disk work, lets it lead, and returns it.
-fn lead_with(commands: &[&'static [u8]]) -> Replica<Kv> {
+fn lead_with<M: StateMachine>(machine: M, commands: &[&'static [u8]]) -> Replica<M> {
     let mut out = Vec::new();
-    let mut replica = Replica::start(options(0), found(commands), Kv::new(), Time(0), &mut out)
+    let mut replica = Replica::start(options(0), found(commands), machine, Time(0), &mut out)
         .expect("what is found makes sense");
     replica.handle(Time(1), Input::Campaign, &mut out);
     while !out.is_empty() {
-        let inputs: Vec<Input<Kv>> = std::mem::take(&mut out)
+        let inputs: Vec<Input<M>> = std::mem::take(&mut out)
             .into_iter()
             .filter_map(|output| match output {
                 Output::Work(Work::Persist { batch, .. }) => {
@@ -248,16 +249,56 @@ fn lead_with(commands: &[&'static [u8]]) -> Replica<Kv> {
     replica
 }
 
+const OPEN: &[u8] = &[1, 0, 8];
+const PUT: &[u8] = &[1, 1, 2, 1, 0, 1, b'k', 1, b'v'];
+
 #[test]
 fn an_entry_that_is_no_command_is_passed_over_by_all_alike() {
-    let open: &[u8] = &[1, 0, 8];
-    let put: &[u8] = &[1, 1, 2, 1, 0, 1, b'k', 1, b'v'];
-    let (garbage, other): (&[u8], &[u8]) = (b"garbage", b"");
-    let replica = lead_with(&[garbage, open, put]);
+    let replica = lead_with(Kv::new(), &[b"garbage", OPEN, PUT]);
     assert_eq!(replica.applied(), Index(4));
     assert_eq!(replica.machine().get(b"k").map(|found| found.version), Some(Index(3)));
-    assert_eq!(lead_with(&[garbage, open, put]).digest(), replica.digest());
+    assert_eq!(lead_with(Kv::new(), &[b"garbage", OPEN, PUT]).digest(), replica.digest());
     // Equal states after different histories are told apart.
-    assert_eq!(lead_with(&[other, open, put]).machine(), replica.machine());
-    assert_ne!(lead_with(&[other, open, put]).digest(), replica.digest());
+    let other = lead_with(Kv::new(), &[b"", OPEN, PUT]);
+    assert_eq!(other.machine(), replica.machine());
+    assert_ne!(other.digest(), replica.digest());
+}
+
+/// Answers the opposite of what is true.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Liar(Kv);
+
+impl StateMachine for Liar {
+    type Command = KvCommand;
+    type Response = KvResponse;
+    type Query = KvQuery;
+    type Answer = KvAnswer;
+    type Error = KvError;
+
+    fn apply(&mut self, index: Index, command: KvCommand) -> KvResponse {
+        self.0.apply(index, command);
+        KvResponse::KeyTooLong
+    }
+
+    fn query(&self, query: &KvQuery) -> KvAnswer {
+        self.0.query(query)
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        self.0.snapshot()
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), KvError> {
+        self.0.restore(snapshot)
+    }
+}
+
+#[test]
+fn the_digest_tells_replicas_apart_that_answer_differently() {
+    let honest = lead_with(Kv::new(), &[b"", OPEN, PUT]);
+    // The response is what the session would answer to a retry: so it is
+    // part of the state, although the map is the same.
+    let liar = lead_with(Liar(Kv::new()), &[b"", OPEN, PUT]);
+    assert_eq!((liar.applied(), &liar.machine().0), (honest.applied(), honest.machine()));
+    assert_ne!(liar.digest(), honest.digest());
 }

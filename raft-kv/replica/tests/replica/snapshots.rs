@@ -1,14 +1,16 @@
 //! Snapshots (§7): taken by policy, sent in chunks, loaded at a start, refused when damaged.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use raft_core::{Index, RoleName};
-use raft_replica::kv::Kv;
-use raft_replica::request::{Failure, Output, Reply};
+use raft_replica::kv::{Kv, KvError};
+use raft_replica::request::{Failure, Input, Output, Reply, Request};
 use raft_replica::session::SessionId;
-use raft_replica::storage::work::Work;
+use raft_replica::storage::work::{Done, Work};
 use raft_replica::{ImageError, RestoreError};
 
-use crate::cluster::{Cluster, get, put};
+use crate::cluster::{Cluster, Hold, get, put};
 
 /// Three replicas that make a snapshot every 20 entries and send it in small pieces.
 fn cluster() -> Cluster {
@@ -75,13 +77,15 @@ fn a_follower_that_lags_behind_the_log_catches_up_by_chunks() {
     let mut cluster = cluster();
     cluster.elect(0);
     let session = cluster.open_session(0);
+    write(&mut cluster, 0, session, 1, 15);
     cluster.cut.insert(2);
-    let last = write(&mut cluster, 0, session, 1, 50);
+    let last = write(&mut cluster, 0, session, 16, 35);
     cluster.cut.clear();
     cluster.pass(30);
     assert!(cluster.servers[2].store.chunks > 3, "the snapshot came in pieces");
     let is_restored = |output: &Output<Kv>| matches!(output, Output::Restored { .. });
     assert_eq!(count(&cluster, 2, is_restored), 1);
+    assert_eq!(count(&cluster, 2, is_save), 0, "it counts from the snapshot that it received");
     let states = cluster.states();
     assert!(states.iter().all(|state| *state == states[0]), "{states:?}");
     // The snapshot brought the sessions along: a retry is recognised there.
@@ -100,7 +104,7 @@ fn a_restart_gives_the_same_state() {
     cluster.pass(2);
     let before = cluster.states();
     for server in 0..3 {
-        cluster.restart(server, false);
+        cluster.restart(server, None);
     }
     cluster.elect(1);
     cluster.pass(2);
@@ -117,7 +121,7 @@ fn entries_and_reads_wait_for_the_snapshot_before_them() {
     cluster.elect(0);
     let session = cluster.open_session(0);
     write(&mut cluster, 0, session, 1, 50);
-    cluster.restart(0, true);
+    cluster.restart(0, Some(Hold::Loads));
     cluster.elect(0);
     assert_eq!(cluster.servers[0].replica.applied(), Index::ZERO);
     let written = cluster.ask(0, put(session, 51, "k51", "late"));
@@ -139,37 +143,91 @@ fn a_response_that_came_as_part_of_a_snapshot_is_recalled() {
     let other = cluster.open_session(0);
     write(&mut cluster, 0, session, 1, 50);
     // A leader commits a command while it is still loading its state, and is cut off.
-    cluster.restart(0, true);
+    cluster.restart(0, Some(Hold::Loads));
     cluster.elect(0);
     let written = cluster.ask(0, put(other, 7, "a", "1"));
+    let opened = cluster.ask(0, Request::OpenSession);
     cluster.settle();
     cluster.pass(1);
     cluster.cut.insert(0);
     cluster.elect(1);
     write(&mut cluster, 1, session, 51, 50);
     let expected = cluster.call(1, put(other, 7, "a", "1"));
-    assert_eq!(cluster.reply(written), None);
+    assert_eq!((cluster.reply(written), cluster.reply(opened)), (None, None));
     // What it learns next is a snapshot with that command in it.
     cluster.cut.clear();
     cluster.pass(30);
     cluster.release(0);
     cluster.pass(30);
     assert_eq!(cluster.reply(written), Some(expected));
+    let Some(Reply::SessionOpened { session }) = cluster.reply(opened) else {
+        panic!("the session is open");
+    };
+    assert!(cluster.servers[1].replica.sessions().is_open(session));
 }
 
-fn restart_with(
-    damage: impl Fn(&mut Vec<u8>),
-) -> (Cluster, RestoreError<raft_replica::kv::KvError>) {
+/// A leader that is still loading its state, and a session.
+fn loading_leader(requests_max: usize) -> (Cluster, SessionId) {
+    let mut cluster = Cluster::with(3, |options| {
+        options.snapshot_after_entries = 20;
+        options.config.requests_max = requests_max;
+    });
+    cluster.elect(0);
+    let session = cluster.open_session(0);
+    write(&mut cluster, 0, session, 1, 50);
+    cluster.restart(0, Some(Hold::Loads));
+    cluster.elect(0);
+    (cluster, session)
+}
+
+#[test]
+fn requests_that_wait_for_the_state_end_when_the_disk_fails() {
+    let (mut cluster, session) = loading_leader(100);
+    let written = cluster.ask(0, put(session, 51, "a", "1"));
+    cluster.settle();
+    let read = cluster.ask(0, get("a"));
+    cluster.settle();
+    cluster.feed(0, Input::Done(Done::Failed));
+    assert_eq!(cluster.reply(written), Some(Reply::Failed(Failure::Unknown)));
+    assert_eq!(cluster.reply(read), Some(Reply::Failed(Failure::Halted)));
+    // The snapshot that comes too late is of no use.
+    cluster.release(0);
+    assert_eq!(cluster.servers[0].replica.applied(), Index::ZERO);
+}
+
+#[test]
+fn requests_that_wait_for_the_state_are_bounded() {
+    let (mut cluster, session) = loading_leader(2);
+    for serial in 51..55 {
+        let id = cluster.ask(0, put(session, serial, "a", "1"));
+        cluster.settle();
+        assert_eq!(cluster.reply(id), None);
+    }
+    let busy = Reply::Failed(Failure::Busy);
+    assert_eq!(cluster.call(0, put(session, 55, "a", "1")), busy);
+    assert_eq!(cluster.call(0, get("a")), busy);
+}
+
+#[test]
+fn one_snapshot_is_saved_at_a_time() {
+    let mut cluster = cluster();
+    cluster.elect(0);
+    cluster.servers[0].hold = Some(Hold::Saves);
+    let session = cluster.open_session(0);
+    write(&mut cluster, 0, session, 1, 50);
+    assert_eq!(count(&cluster, 0, is_save), 1);
+    cluster.release(0);
+    assert_eq!(count(&cluster, 0, is_save), 2, "the next one is overdue");
+}
+
+/// Restarts a server whose snapshots were changed, and returns what it says about them.
+fn restart_with(damage: impl Fn(&mut BTreeMap<Index, Bytes>)) -> (Cluster, RestoreError<KvError>) {
     let mut cluster = cluster();
     cluster.elect(0);
     let session = cluster.open_session(0);
     write(&mut cluster, 0, session, 1, 50);
-    let newest = cluster.servers[0].store.snapshots.values_mut().next_back();
-    let newest = newest.expect("a snapshot was made");
-    let mut bytes = newest.to_vec();
-    damage(&mut bytes);
-    *newest = Bytes::from(bytes);
-    cluster.restart(0, false);
+    damage(&mut cluster.servers[0].store.snapshots);
+    cluster.restart(0, None);
     let errors: Vec<_> = cluster.servers[0]
         .outputs
         .iter()
@@ -190,13 +248,32 @@ fn restart_with(
 
 #[test]
 fn a_damaged_snapshot_halts_the_replica_and_is_never_served() {
-    let (mut cluster, error) = restart_with(|bytes| bytes[40] ^= 1);
+    let (mut cluster, error) = restart_with(|snapshots| {
+        let newest = snapshots.values_mut().next_back().expect("a snapshot was made");
+        let mut bytes = newest.to_vec();
+        bytes[40] ^= 1;
+        *newest = bytes.into();
+    });
     assert_eq!(error, RestoreError::Image(ImageError::WrongChecksum));
     assert_eq!(cluster.servers[0].replica.status().role, RoleName::Halted);
     assert_eq!(cluster.call(0, get("k1")), Reply::Failed(Failure::Halted));
-    let (_, error) = restart_with(Vec::clear);
-    assert_eq!(error, RestoreError::Image(ImageError::Malformed));
     // The others go on without it.
     cluster.elect(1);
     assert!(cluster.get(1, "k1").is_some());
+}
+
+#[test]
+fn a_snapshot_of_another_entry_is_refused() {
+    let (_, error) = restart_with(|snapshots| {
+        let oldest = snapshots.values().next().expect("a snapshot was made").clone();
+        snapshots.values_mut().for_each(|snapshot| *snapshot = oldest.clone());
+    });
+    assert!(matches!(error, RestoreError::OtherEntry { .. }), "{error}");
+}
+
+#[test]
+fn a_snapshot_that_is_gone_halts_the_replica() {
+    let (cluster, error) = restart_with(BTreeMap::clear);
+    assert_eq!(error, RestoreError::Unreadable);
+    assert_eq!(cluster.servers[0].replica.status().role, RoleName::Halted);
 }
