@@ -22,7 +22,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use raft_core::wire::{self, Limits};
 use raft_core::{
-    Body, Config, Effect, Entries, Index, Message, Observation, Outcome, Raft, ReadMode,
+    Body, Config, Effect, Entries, EntryId, Index, Message, Observation, Outcome, Raft, ReadMode,
     RecoverError, RecoveredState, Rejection, SnapshotMeta, Status, Ticket, Time,
 };
 
@@ -102,7 +102,7 @@ impl<M: StateMachine> Replica<M> {
     ) -> Result<Self, RecoverError> {
         found.applied = Index::ZERO;
         let founded = found.snapshot.last;
-        let genesis = if founded.index == Index::ZERO { founded } else { Default::default() };
+        let genesis = if founded.index == Index::ZERO { founded } else { EntryId::default() };
         let (raft, mut effects) = Raft::recover(options.config.clone(), found, now)?;
         let mut replica = Self {
             raft,
