@@ -160,6 +160,7 @@ impl<D: Disk> Storage<D> {
         check(&hard_state, &log, end)?;
         let record = *hard_state.record();
         let commit = log.commit().max(record.commit);
+        snapshots.adopt(&mut disk)?;
         if !log.continues(end) && record.log_through > end.index {
             // The log goes; from here on it is not missed.
             let log_through = end.index;

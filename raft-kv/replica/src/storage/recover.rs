@@ -27,6 +27,8 @@ pub(super) struct FoundLog<F> {
     /// Segments that hold nothing any more.
     dead: Vec<SegmentName>,
     before: EntryId,
+    /// Whether a segment was being made.
+    scratch: bool,
     /// The highest epoch of any segment.
     pub(super) epoch: u64,
 }
@@ -40,13 +42,9 @@ impl<F> FoundLog<F> {
         disk: &mut D,
         snapshot: EntryId,
     ) -> Result<Self, StorageError> {
-        let mut names = Vec::new();
-        for name in disk.list(DIR).in_file(DIR)? {
-            names.extend(SegmentName::parse(&name));
-            if SCRATCH.strip_prefix("wal/") == Some(&name) {
-                disk.remove(SCRATCH).in_file(SCRATCH)?;
-            }
-        }
+        let listed = disk.list(DIR).in_file(DIR)?;
+        let mut names: Vec<_> = listed.iter().filter_map(|name| SegmentName::parse(name)).collect();
+        let scratch = listed.iter().any(|name| SCRATCH.strip_prefix("wal/") == Some(name));
         names.sort_unstable();
         let epoch = names.last().map_or(0, |name| name.epoch);
         let (mut scans, mut dead): (Vec<Scan<F>>, Vec<_>) = (Vec::new(), Vec::new());
@@ -75,7 +73,7 @@ impl<F> FoundLog<F> {
             let what = format!("the log begins after {before}, its snapshot ends at {snapshot}");
             return Err(StorageError::damaged(&scans[0].name.path(), what));
         }
-        Ok(Self { scans, dead, before, epoch })
+        Ok(Self { scans, dead, before, epoch, scratch })
     }
 
     /// The last intact entry.
@@ -125,6 +123,9 @@ impl<F> FoundLog<F> {
         snapshot: Option<&SnapshotMeta>,
     ) -> Result<(Log<F>, Vec<Slot>), StorageError> {
         let last = snapshot.map_or(EntryId::default(), |snapshot| snapshot.last);
+        if self.scratch {
+            disk.remove(SCRATCH).in_file(SCRATCH)?;
+        }
         let mut log = Log::empty(options, self.epoch, self.before);
         if self.scans.is_empty() {
             log.before = last;

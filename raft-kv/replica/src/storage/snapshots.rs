@@ -46,38 +46,39 @@ struct Stage<F> {
 }
 
 impl<F> Snapshots<F> {
-    /// Reads what is there and removes what no manifest names.
+    /// Reads the newest manifest.
     ///
     /// # Errors
-    /// The newest manifest cannot be read, or its data are missing: neither is left by a crash.
+    /// It cannot be read, or its data are missing: neither is left by a crash.
     pub(super) fn open<D: Disk<File = F>>(
         disk: &mut D,
         chunk_bytes: u32,
     ) -> Result<Self, StorageError> {
         let names = disk.list(DIR).in_file(DIR)?;
-        let mut ids: Vec<(Index, Term)> = names.iter().filter_map(|name| parse(name)).collect();
-        ids.sort_unstable();
-        let kept = ids.split_off(ids.len().saturating_sub(1));
+        let newest = names.iter().filter_map(|name| parse(name)).max();
         let mut manifests = Vec::with_capacity(KEPT + 1);
-        for (index, term) in kept {
+        if let Some((index, term)) = newest {
             manifests.push(read_manifest(disk, index, term)?);
         }
-        let mut removed = false;
-        for name in names {
-            let wanted = manifests.iter().any(|manifest: &Manifest| {
-                let stem = stem(manifest.meta.last);
-                name.strip_prefix(&stem).is_some_and(|end| end == ".manifest" || end == ".data")
-            });
-            if !wanted {
+        Ok(Self { chunk_bytes, manifests, stage: None })
+    }
+
+    /// Makes what was found durable, and removes all else.
+    pub(super) fn adopt<D: Disk<File = F>>(&self, disk: &mut D) -> Result<(), StorageError> {
+        let stem = self.manifests.last().map(|newest| stem(newest.meta.last));
+        for name in disk.list(DIR).in_file(DIR)? {
+            let end = stem.as_ref().and_then(|stem| name.strip_prefix(stem));
+            if !matches!(end, Some(".manifest" | ".data")) {
                 let path = format!("{DIR}/{name}");
                 disk.remove(&path).in_file(&path)?;
-                removed = true;
             }
         }
-        if removed {
-            disk.sync_dir(DIR).in_file(DIR)?;
+        // The manifest's name may be in a cache only, if a sync failed before the restart. The
+        // data had theirs, durably, before there was a manifest.
+        match self.manifests.last() {
+            Some(newest) => write_manifest(disk, newest),
+            None => Ok(()),
         }
-        Ok(Self { chunk_bytes, manifests, stage: None })
     }
 
     pub(super) fn newest(&self) -> Option<&Arc<SnapshotMeta>> {
@@ -167,21 +168,15 @@ impl<F> Snapshots<F> {
         let (bytes, chunk_bytes) = (digester.bytes, self.chunk_bytes);
         let digests = digester.finish();
         let manifest = Manifest { meta: Arc::clone(meta), bytes, chunk_bytes, digests };
-        let record = encode_manifest(&manifest);
-        let file = disk.create(SCRATCH, 0).in_file(SCRATCH)?;
-        disk.write(&file, 0, &record).in_file(SCRATCH)?;
-        disk.sync(&file).in_file(SCRATCH)?;
-        let path = manifest_path(meta.last);
-        disk.rename(SCRATCH, &path).in_file(&path)?;
-        disk.sync_dir(DIR).in_file(DIR)?;
+        write_manifest(disk, &manifest)?;
         let place = self.manifests.partition_point(|other| other.meta.last < meta.last);
         self.manifests.insert(place, manifest);
         while self.manifests.len() > KEPT {
-            let old = self.manifests.remove(0);
-            let path = manifest_path(old.meta.last);
+            let old = self.manifests.remove(0).meta.last;
+            let path = manifest_path(old);
             disk.remove(&path).in_file(&path)?;
-            if old.meta.last.index > Index::ZERO {
-                let path = data_path(old.meta.last);
+            if old.index > Index::ZERO {
+                let path = data_path(old);
                 disk.remove(&path).in_file(&path)?;
             }
         }
@@ -230,6 +225,16 @@ fn read_range<D: Disk>(disk: &mut D, manifest: &Manifest, start: u64, end: u64) 
     let intact = chunks.zip(digests).all(|(chunk, digest)| xxh3_64(chunk) == *digest);
     let range = usize::try_from(start - from).ok()?..usize::try_from(end - from).ok()?;
     intact.then(|| Bytes::from(bytes).slice(range))
+}
+
+/// Writes a manifest and names it, durably.
+fn write_manifest<D: Disk>(disk: &mut D, manifest: &Manifest) -> Result<(), StorageError> {
+    let file = disk.create(SCRATCH, 0).in_file(SCRATCH)?;
+    disk.write(&file, 0, &encode_manifest(manifest)).in_file(SCRATCH)?;
+    disk.sync(&file).in_file(SCRATCH)?;
+    let path = manifest_path(manifest.meta.last);
+    disk.rename(SCRATCH, &path).in_file(&path)?;
+    disk.sync_dir(DIR).in_file(DIR)
 }
 
 fn read_manifest<D: Disk>(
