@@ -71,6 +71,7 @@
 
 mod applier;
 pub mod disk;
+pub mod file_disk;
 pub mod kv;
 pub mod machine;
 mod pending;

@@ -11,11 +11,12 @@
 
 use bytes::Bytes;
 use raft_core::entry::chain_after;
+use raft_core::wire::{decode_payload, encode_payload};
 use raft_core::{Chain, EntryId, Index, Payload, Term};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::frame::Reader;
-use super::record::{decode_payload, encode_payload, put_u32, put_u64};
+use super::record::{put_u32, put_u64};
 
 /// Batches begin on a multiple of this, so that none shares a page with an acknowledged one.
 pub(super) const PAGE: u32 = 4096;
@@ -260,7 +261,7 @@ pub(super) fn read_entry(
     }
     let payload_bytes = read.take(len as usize)?;
     let kind = u8::try_from(flags).ok()?;
-    let payload = decode_payload(kind, batch.slice_ref(payload_bytes))?;
+    let payload = decode_payload(kind, batch.slice_ref(payload_bytes)).ok()?;
     if chain_after(before.chain, term, index, &payload) != chain {
         return None;
     }

@@ -1,15 +1,16 @@
 //! The framed records: identity, hard state, segment header, snapshot manifest.
 //!
-//! All integers are little-endian and have a fixed width; only a membership, which has no fixed
-//! size, is postcard. None of these encodings may change without a new version number.
+//! Integers are little-endian and have a fixed width; what the core names (hard state, membership)
+//! is in the core's durable encoding. None of these may change without a new version number.
 
 use core::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use raft_core::wire::{
+    decode_hard_state, decode_snapshot_meta, encode_hard_state, encode_snapshot_meta,
+};
 use raft_core::{
-    Chain, ClusterId, EntryId, Epoch, GroupId, HardState, Incarnation, Index, Lineage, Member,
-    Membership, NodeId, Payload, SnapshotMeta, Term,
+    Chain, ClusterId, EntryId, GroupId, HardState, Index, LIMIT, Member, SnapshotMeta, Term,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -82,15 +83,11 @@ const HARD_STATE: &[u8; 8] = b"raft-hs\0";
 impl HardRecord {
     fn body(&self) -> Vec<u8> {
         let Self { generation, parent, state, log_through, commit, log_epoch } = self;
-        let HardState { epoch, incarnation, term, vote } = state;
-        let (voted, id, lineage) = vote.map_or((0, 0, 0), |vote| (1, vote.id.0, vote.lineage.0));
         let mut body = Vec::with_capacity(96);
-        for word in [*generation, *parent, epoch.0, incarnation.0, term.0, voted, id, lineage] {
+        for word in [*generation, *parent, log_through.0, commit.0, *log_epoch] {
             put_u64(&mut body, word);
         }
-        for word in [log_through.0, commit.0, *log_epoch] {
-            put_u64(&mut body, word);
-        }
+        body.extend_from_slice(&encode_hard_state(state));
         body
     }
 
@@ -102,25 +99,28 @@ impl HardRecord {
 
 /// `slot` is 0 to 3: file `hs.a` has slots 0 and 1, `hs.b` has 2 and 3.
 pub(super) fn encode_hard_record(record: &HardRecord, slot: u32) -> Vec<u8> {
-    let mut body = record.body();
+    let mut body = Vec::with_capacity(100);
     put_u32(&mut body, slot);
+    body.extend_from_slice(&record.body());
     seal(HARD_STATE, &body)
 }
 
 pub(super) fn decode_hard_record(bytes: &[u8], slot: u32) -> Result<HardRecord, Flaw> {
     let mut body = unseal(HARD_STATE, bytes)?;
     let mut read = || {
+        let here = body.u32()? == slot;
         let (generation, parent) = (body.u64()?, body.u64()?);
-        let epoch = Epoch(body.u64()?);
-        let incarnation = Incarnation(body.u64()?);
-        let term = Term(body.u64()?);
-        let (voted, id, lineage) = (body.u64()?, body.u64()?, body.u64()?);
-        let vote = (voted == 1).then_some(Member { id: NodeId(id), lineage: Lineage(lineage) });
-        let state = HardState { epoch, incarnation, term, vote };
         let (log_through, commit) = (Index(body.u64()?), Index(body.u64()?));
         let log_epoch = body.u64()?;
-        let here = body.u32()? == slot && voted <= 1;
-        here.then_some(HardRecord { generation, parent, state, log_through, commit, log_epoch })
+        let state = decode_hard_state(body.0).ok()?;
+        (here && generation < LIMIT).then_some(HardRecord {
+            generation,
+            parent,
+            state,
+            log_through,
+            commit,
+            log_epoch,
+        })
     };
     read().ok_or(Flaw::Bad)
 }
@@ -161,7 +161,13 @@ pub(super) fn decode_segment_head(bytes: &[u8], copy: u32) -> Result<SegmentHead
         let epoch = body.u64()?;
         let before = entry_id(&mut body)?;
         let (slots, data_offset, file_bytes) = (body.u32()?, body.u32()?, body.u32()?);
-        here.then_some(SegmentHead { epoch, before, slots, data_offset, file_bytes })
+        (here && before.index.is_valid()).then_some(SegmentHead {
+            epoch,
+            before,
+            slots,
+            data_offset,
+            file_bytes,
+        })
     };
     read().ok_or(Flaw::Bad)
 }
@@ -181,13 +187,12 @@ pub(super) struct Manifest {
 const MANIFEST: &[u8; 8] = b"raft-snp";
 
 pub(super) fn encode_manifest(manifest: &Manifest) -> Vec<u8> {
-    let mut body = Vec::new();
-    put_entry_id(&mut body, manifest.meta.last);
+    let meta = encode_snapshot_meta(&manifest.meta);
+    let mut body = Vec::with_capacity(16 + meta.len() + 8 * manifest.digests.len());
     put_u64(&mut body, manifest.bytes);
     put_u32(&mut body, manifest.chunk_bytes);
-    let membership = encode_membership(&manifest.meta.membership);
-    put_u32(&mut body, u32::try_from(membership.len()).expect("a membership is a few KiB"));
-    body.extend_from_slice(&membership);
+    put_u32(&mut body, u32::try_from(meta.len()).expect("a membership is a few KiB"));
+    body.extend_from_slice(&meta);
     for digest in &manifest.digests {
         put_u64(&mut body, *digest);
     }
@@ -197,50 +202,18 @@ pub(super) fn encode_manifest(manifest: &Manifest) -> Vec<u8> {
 pub(super) fn decode_manifest(bytes: &[u8]) -> Result<Manifest, Flaw> {
     let mut body = unseal(MANIFEST, bytes)?;
     let mut read = || {
-        let last = entry_id(&mut body)?;
         let (bytes, chunk_bytes) = (body.u64()?, body.u32()?);
         let length = body.u32()? as usize;
-        let membership = decode_membership(body.take(length)?)?;
+        let meta = Arc::new(decode_snapshot_meta(body.take(length)?).ok()?);
         let mut digests = Vec::with_capacity(body.0.len() / 8);
         while !body.0.is_empty() {
             digests.push(body.u64()?);
         }
         let fits =
             chunk_bytes > 0 && bytes.div_ceil(u64::from(chunk_bytes)) == digests.len() as u64;
-        let meta = Arc::new(SnapshotMeta { last, membership });
         fits.then_some(Manifest { meta, bytes, chunk_bytes, digests })
     };
     read().ok_or(Flaw::Bad)
-}
-
-/// The kind of a payload, and its bytes: a command's are the command.
-pub(super) fn encode_payload(payload: &Payload) -> (u8, Bytes) {
-    match payload {
-        Payload::Noop => (0, Bytes::new()),
-        Payload::Command(command) => (1, command.clone()),
-        Payload::Membership(membership) => (2, Bytes::from(encode_membership(membership))),
-    }
-}
-
-/// The payload, unless the bytes are none of this kind.
-pub(super) fn decode_payload(kind: u8, bytes: Bytes) -> Option<Payload> {
-    match kind {
-        0 => bytes.is_empty().then_some(Payload::Noop),
-        1 => Some(Payload::Command(bytes)),
-        2 => Some(Payload::Membership(Arc::new(decode_membership(&bytes)?))),
-        3..=u8::MAX => None,
-    }
-}
-
-/// A version byte, then postcard.
-fn encode_membership(membership: &Membership) -> Vec<u8> {
-    postcard::to_extend(membership, vec![1]).expect("a membership serialises into memory")
-}
-
-fn decode_membership(bytes: &[u8]) -> Option<Membership> {
-    let (&1, encoded) = bytes.split_first()? else { return None };
-    let (membership, rest) = postcard::take_from_bytes::<Membership>(encoded).ok()?;
-    (rest.is_empty() && membership.validate().is_ok()).then_some(membership)
 }
 
 pub(super) fn put_u32(bytes: &mut Vec<u8>, word: u32) {

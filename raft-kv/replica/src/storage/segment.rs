@@ -8,7 +8,7 @@
 //! segment is there whole or not at all, and is never extended, so a sync of it is a sync of data.
 //! Slots and batches lie apart, so that one misplaced write does not take both of an entry.
 
-use raft_core::{EntryId, Index};
+use raft_core::{EntryId, Index, LIMIT};
 
 use super::batch::{BatchWriter, PAGE, Place, SLOT_BYTES};
 use super::error::{InFile, StorageError};
@@ -23,6 +23,9 @@ pub(super) const DIR: &str = "wal";
 pub(super) const SCRATCH: &str = "wal/new.tmp";
 /// Where the table begins.
 pub(super) const TABLE_OFFSET: u32 = 2 * PAGE;
+
+/// A segment stays below 2 GiB, so that every offset in it, and the page after it, is a u32.
+const FILE_BYTES_LIMIT: u32 = 1 << 31;
 
 /// What a segment must have room for.
 #[derive(Clone, Copy, Debug)]
@@ -47,8 +50,9 @@ impl SegmentName {
     pub(super) fn parse(name: &str) -> Option<Self> {
         let (first, epoch) = name.strip_prefix("seg-")?.strip_suffix(".wal")?.split_once('-')?;
         let parsed = Self { epoch: epoch.parse().ok()?, first: Index(first.parse().ok()?) };
-        // One file, one name: `seg-01-1.wal` is not ours.
-        (parsed.path().strip_prefix("wal/") == Some(name)).then_some(parsed)
+        // One file, one name: `seg-01-1.wal` is not ours. Numbers can be counted on from.
+        let ours = parsed.path().strip_prefix("wal/") == Some(name);
+        (ours && parsed.epoch < LIMIT && parsed.first.is_valid()).then_some(parsed)
     }
 }
 
@@ -158,10 +162,10 @@ pub(super) fn open_head<D: Disk>(
     };
     let table_end = u64::from(TABLE_OFFSET) + u64::from(head.slots) * u64::from(SLOT_BYTES);
     let named = (head.epoch, head.before.index.next()) == (name.epoch, name.first);
-    let fits = head.before.index.is_valid()
-        && length == u64::from(head.file_bytes)
+    let fits = length == u64::from(head.file_bytes)
         && table_end <= u64::from(head.data_offset)
         && head.data_offset <= head.file_bytes
+        && head.file_bytes < FILE_BYTES_LIMIT
         && [head.data_offset, head.file_bytes].iter().all(|offset| offset % PAGE == 0);
     if !(named && fits) {
         return Err(StorageError::damaged(&path, "its head describes another file"));
@@ -186,8 +190,7 @@ fn layout(
     let guard = u64::from(options.guard_bytes).next_multiple_of(page);
     let data = u64::from(options.segment_bytes).max(batch.bytes).next_multiple_of(page);
     let data_offset = u64::from(TABLE_OFFSET) + table + guard;
-    // Below 2 GiB, so that every offset, and the page after it, is a u32.
-    let file_bytes = Some(data_offset + data).filter(|bytes| *bytes < 1 << 31);
+    let file_bytes = Some(data_offset + data).filter(|bytes| *bytes < u64::from(FILE_BYTES_LIMIT));
     let offsets = file_bytes.map(|bytes| (u32::try_from(data_offset), u32::try_from(bytes)));
     let Some((Ok(data_offset), Ok(file_bytes))) = offsets else {
         return Err(StorageError::Options { what: "a segment must stay below 2 GiB" });
