@@ -199,17 +199,11 @@ impl BatchWriter {
         let start = u32::try_from(start).expect("a batch fits in its segment");
         let len = u32::try_from(bytes.len()).expect("a payload fits in its segment");
         let offset = place.offset + start;
-        put_u64(&mut self.data, id.index.0);
-        put_u64(&mut self.data, id.term.0);
-        put_u64(&mut self.data, id.chain.0);
-        put_u32(&mut self.data, len);
-        put_u32(&mut self.data, u32::from(kind));
-        let checksum = xxh3_64_with_seed(&self.data[start as usize..], seed(place, offset));
-        put_u64(&mut self.data, checksum);
-        self.data.extend_from_slice(&bytes);
         let position = u16::try_from(self.slots.len()).expect("bounded above");
         let batch = place.batch;
-        self.slots.push(SlotRecord { id, len, offset, batch, position, entries: 0, kind });
+        let slot = SlotRecord { id, len, offset, batch, position, entries: 0, kind };
+        encode_entry(&slot, place.epoch, &bytes, &mut self.data);
+        self.slots.push(slot);
         true
     }
 
@@ -230,6 +224,19 @@ impl BatchWriter {
             slot.encode(place.epoch, &mut self.table);
         }
     }
+}
+
+/// The entry that a slot describes: header and payload.
+pub(super) fn encode_entry(slot: &SlotRecord, epoch: u64, payload: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    put_u64(out, slot.id.index.0);
+    put_u64(out, slot.id.term.0);
+    put_u64(out, slot.id.chain.0);
+    put_u32(out, slot.len);
+    put_u32(out, u32::from(slot.kind));
+    let checksum = xxh3_64_with_seed(&out[start..], seed(epoch, slot.batch, slot.offset));
+    put_u64(out, checksum);
+    out.extend_from_slice(payload);
 }
 
 /// An entry read back from a batch.
@@ -254,7 +261,7 @@ pub(super) fn read_entry(
     let chain = Chain(read.u64()?);
     let (len, flags) = (read.u32()?, read.u32()?);
     let offset = place.offset + at;
-    if read.u64()? != xxh3_64_with_seed(covered, seed(place, offset))
+    if read.u64()? != xxh3_64_with_seed(covered, seed(place.epoch, place.batch, offset))
         || index != before.index.next()
     {
         return None;
@@ -272,7 +279,7 @@ pub(super) fn read_entry(
 }
 
 /// Ties a checksum to a position. The multiplier spreads the epoch over all bits.
-fn seed(place: Place, offset: u32) -> u64 {
-    let position = u64::from(place.batch) << 32 | u64::from(offset);
-    place.epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ position
+fn seed(epoch: u64, batch: u32, offset: u32) -> u64 {
+    let position = u64::from(batch) << 32 | u64::from(offset);
+    epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ position
 }

@@ -3,9 +3,9 @@
 //! Generation g is written to both slots of pair `g mod 2`, one in each file, and both files are
 //! synced before anything depends on it:
 //! ```text
-//!         page 0      page 1
-//! hs.a    pair 0      pair 1
-//! hs.b    pair 0      pair 1
+//!         page 0      page 1      pages 2 to 9
+//! hs.a    pair 0      pair 1      ring of memberships
+//! hs.b    pair 0      pair 1      the same
 //! ```
 //! A crash in the middle of generation g leaves pair g-1, and g was never promised. A copy that
 //! rots later has a twin. Two files that take turns with a single copy would not do: when the
@@ -17,6 +17,7 @@ use super::batch::PAGE;
 use super::error::{InFile, StorageError, open_durable};
 use super::frame::{Flaw, VERSION};
 use super::record::{HardRecord, decode_hard_record, encode_hard_record};
+use super::ring;
 use crate::disk::Disk;
 
 pub(super) const FILES: [&str; 2] = ["hs.a", "hs.b"];
@@ -52,7 +53,7 @@ impl<F> HardStateFiles<F> {
         };
         let mut files = Vec::with_capacity(2);
         for name in FILES {
-            files.push(disk.create(name, 2 * u64::from(PAGE)).in_file(name)?);
+            files.push(disk.create(name, u64::from(2 * PAGE + ring::BYTES)).in_file(name)?);
         }
         let files = files.try_into().ok().expect("one file for each of two names");
         Self { files, record }.put(disk)
@@ -82,6 +83,11 @@ impl<F> HardStateFiles<F> {
         let record = newest(&found)?;
         let files = files.try_into().ok().expect("one file for each of two names");
         Ok(Self { files, record })
+    }
+
+    /// The files, which the ring of memberships shares.
+    pub(super) fn files(&self) -> &[F; 2] {
+        &self.files
     }
 
     pub(super) fn record(&self) -> &HardRecord {

@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 
-use raft_core::{Chain, Entries, EntryId, Index, Term};
+use raft_core::{Chain, Entries, Entry, EntryId, Index, Payload, Term};
 
 use super::StorageOptions;
 use super::batch::{BATCH_HEADER, BatchWriter, entry_bytes};
@@ -36,6 +36,8 @@ pub(super) struct Log<F> {
     pub(super) sealed: VecDeque<SegmentName>,
     pub(super) active: Option<Segment<F>>,
     pub(super) pending: Vec<Entries>,
+    /// Those of `pending` that are memberships and not kept in the ring yet.
+    pub(super) memberships: Vec<Entry>,
     pub(super) end: EntryId,
     pub(super) writer: BatchWriter,
 }
@@ -51,6 +53,7 @@ impl<F> Log<F> {
             sealed: VecDeque::new(),
             active: None,
             pending: Vec::new(),
+            memberships: Vec::new(),
             end: before,
             writer: BatchWriter::default(),
         }
@@ -78,6 +81,8 @@ impl<F> Log<F> {
             return Err(StorageError::OutOfOrder { what: "an append follows the end of the log" });
         }
         self.end = last.id();
+        let membership = |entry: &&Entry| matches!(entry.payload(), Payload::Membership(_));
+        self.memberships.extend(entries.iter().filter(membership).cloned());
         self.pending.push(entries);
         Ok(())
     }

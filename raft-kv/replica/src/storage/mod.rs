@@ -27,6 +27,7 @@ mod log;
 mod options;
 mod record;
 mod recover;
+mod ring;
 mod scan;
 mod segment;
 mod snapshots;
@@ -156,7 +157,7 @@ impl<D: Disk> Storage<D> {
         let snapshots = Snapshots::open(&mut disk, options.chunk_bytes)?;
         let snapshot = snapshots.newest().cloned();
         let end = snapshot.as_ref().map_or(EntryId::default(), |snapshot| snapshot.last);
-        let log = FoundLog::read(&mut disk, end)?;
+        let log = FoundLog::read(&mut disk, end, hard_state.files())?;
         check(&hard_state, &log, end)?;
         let record = *hard_state.record();
         let commit = log.commit().max(record.commit);
@@ -281,6 +282,10 @@ impl<D: Disk> Storage<D> {
     }
 
     fn flush(&mut self) -> Result<(), StorageError> {
+        if !self.log.memberships.is_empty() {
+            ring::keep(&mut self.disk, self.hard_state.files(), &self.log.memberships)?;
+            self.log.memberships.clear();
+        }
         self.log.flush(&mut self.disk, self.commit, self.hard_state.record().generation)
     }
 

@@ -224,12 +224,12 @@ pub(super) fn put_u64(bytes: &mut Vec<u8>, word: u64) {
     bytes.extend_from_slice(&word.to_le_bytes());
 }
 
-fn put_entry_id(bytes: &mut Vec<u8>, id: EntryId) {
+pub(super) fn put_entry_id(bytes: &mut Vec<u8>, id: EntryId) {
     put_u64(bytes, id.index.0);
     put_u64(bytes, id.term.0);
     put_u64(bytes, id.chain.0);
 }
 
-fn entry_id(body: &mut Reader<'_>) -> Option<EntryId> {
+pub(super) fn entry_id(body: &mut Reader<'_>) -> Option<EntryId> {
     Some(EntryId { index: Index(body.u64()?), term: Term(body.u64()?), chain: Chain(body.u64()?) })
 }

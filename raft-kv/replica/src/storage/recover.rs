@@ -41,6 +41,7 @@ impl<F> FoundLog<F> {
     pub(super) fn read<D: Disk<File = F>>(
         disk: &mut D,
         snapshot: EntryId,
+        ring: &[F; 2],
     ) -> Result<Self, StorageError> {
         let listed = disk.list(DIR).in_file(DIR)?;
         let mut names: Vec<_> = listed.iter().filter_map(|name| SegmentName::parse(name)).collect();
@@ -50,14 +51,14 @@ impl<F> FoundLog<F> {
         let (mut scans, mut dead): (Vec<Scan<F>>, Vec<_>) = (Vec::new(), Vec::new());
         while let Some(name) = names.pop() {
             let Some(newer) = scans.last().map(|scan| scan.head.before) else {
-                scans.push(Scan::read(disk, name, None)?);
+                scans.push(Scan::read(disk, name, None, ring)?);
                 continue;
             };
             if name.first > newer.index {
                 dead.push(name);
                 continue;
             }
-            match older(disk, name, newer) {
+            match older(disk, name, newer, ring) {
                 Ok(scan) => scans.push(scan),
                 // What a snapshot covers may have been removed, in any order.
                 Err(StorageError::Damaged { .. }) if newer.index <= snapshot.index => {
@@ -137,7 +138,7 @@ impl<F> FoundLog<F> {
             log.before = last;
             log.end = last;
         }
-        self.repair_slots(disk)?;
+        self.repair(disk)?;
         let slots = self.take_up(disk, &mut log)?;
         for name in self.dead {
             remove(disk, name)?;
@@ -146,12 +147,17 @@ impl<F> FoundLog<F> {
         Ok((log, slots))
     }
 
-    /// Writes the slots again that cannot be read. Their entries are intact.
-    fn repair_slots<D: Disk<File = F>>(&self, disk: &mut D) -> Result<(), StorageError> {
+    /// Writes again what could not be read and is known nevertheless: the slots of intact entries,
+    /// and membership entries that were found in the ring.
+    fn repair<D: Disk<File = F>>(&self, disk: &mut D) -> Result<(), StorageError> {
         let mut record = Vec::new();
         for scan in &self.scans {
             let path = scan.name.path();
             let mut repaired = false;
+            for (offset, bytes) in scan.healed() {
+                disk.write(&scan.file, offset, &bytes).in_file(&path)?;
+                repaired = true;
+            }
             for slot in scan.bad_slots() {
                 record.clear();
                 slot.encode(scan.head.epoch, &mut record);
@@ -220,8 +226,9 @@ fn older<D: Disk>(
     disk: &mut D,
     name: SegmentName,
     newer: EntryId,
+    ring: &[D::File; 2],
 ) -> Result<Scan<D::File>, StorageError> {
-    let scan = Scan::read(disk, name, Some(newer.index.next()))?;
+    let scan = Scan::read(disk, name, Some(newer.index.next()), ring)?;
     if scan.last() == newer {
         return Ok(scan);
     }

@@ -11,22 +11,38 @@
 //! | ok | not ok | keep, write the slot again | keep, write the slot again |
 //! | not ok | any | damaged | torn, unless there is evidence that it was durable |
 //!
+//! A membership entry that is not intact is taken from the ring before it is given up.
+//!
 //! A good entry with a bad slot is ordinary: the sector of the slot is shared with its neighbours,
 //! and a crash may tear it for all of them. Evidence that the last batch was durable is a trace of a
 //! batch after it, or an index in the hard state. Without any, an acknowledged entry that rots
 //! before the next batch is written cannot be told from one that was torn; it is taken for torn.
 
 use bytes::Bytes;
+use raft_core::entry::chain_after;
+use raft_core::wire::encode_payload;
 use raft_core::{EntryId, Index};
 
 use super::batch::{
     BATCH_HEADER, BatchHeader, ENTRY_HEADER, FoundEntry, PAGE, Place, SLOT_BYTES, SlotRecord,
-    read_entry,
+    encode_entry, read_entry,
 };
 use super::error::{InFile, StorageError};
 use super::record::SegmentHead;
+use super::ring;
 use super::segment::{SegmentName, TABLE_OFFSET, open_head, round_up};
 use crate::disk::Disk;
+
+/// The kind of a membership in a slot, as the core's encoding numbers it.
+const PAYLOAD_MEMBERSHIP: u8 = 2;
+
+/// A batch as it was read, and what is taken of it.
+struct Batch<'a, F> {
+    header: BatchHeader,
+    bytes: Bytes,
+    limit: Option<Index>,
+    ring: &'a [F; 2],
+}
 
 /// What a segment holds.
 #[derive(Debug)]
@@ -41,6 +57,8 @@ pub(super) struct Scan<F> {
     /// A trace of a later batch than the last one found: what ends here was durable further on.
     pub(super) cut: bool,
     table: Vec<u8>,
+    /// Membership entries that were found in the ring instead.
+    healed: Vec<FoundEntry>,
 }
 
 impl<F> Scan<F> {
@@ -53,17 +71,18 @@ impl<F> Scan<F> {
         disk: &mut D,
         name: SegmentName,
         limit: Option<Index>,
+        ring: &[F; 2],
     ) -> Result<Self, StorageError> {
         let (file, head) = open_head(disk, name)?;
         let path = name.path();
         let mut table = vec![0; head.slots as usize * SLOT_BYTES as usize];
         disk.read(&file, u64::from(TABLE_OFFSET), &mut table).in_file(&path)?;
-        let (entries, batches) = (Vec::new(), Vec::new());
-        let mut scan = Self { name, head, file, entries, batches, cut: false, table };
+        let (entries, batches, healed) = (Vec::new(), Vec::new(), Vec::new());
+        let mut scan = Self { name, head, file, entries, batches, cut: false, table, healed };
         let mut place = Place { epoch: head.epoch, batch: 1, offset: head.data_offset };
         while limit.is_none_or(|limit| scan.last().index.next() < limit) {
             let Some((header, bytes)) = scan.read_batch(disk, place)? else { break };
-            let whole = scan.take_entries(place, &header, &bytes, limit)?;
+            let whole = scan.take_entries(disk, place, &Batch { header, bytes, limit, ring })?;
             place.offset = round_up(place.offset + header.bytes);
             if !whole {
                 // The next batch was written only after this one was durable.
@@ -87,6 +106,16 @@ impl<F> Scan<F> {
     pub(super) fn bad_slots(&self) -> impl Iterator<Item = &SlotRecord> {
         let slots = self.entries.iter().map(|entry| &entry.slot);
         slots.filter(|slot| self.slot(slot.id.index).is_none())
+    }
+
+    /// The entries to be written again, and where.
+    pub(super) fn healed(&self) -> impl Iterator<Item = (u64, Vec<u8>)> {
+        self.healed.iter().map(|found| {
+            let mut bytes = Vec::new();
+            let payload = encode_payload(&found.payload).1;
+            encode_entry(&found.slot, self.head.epoch, &payload, &mut bytes);
+            (u64::from(found.slot.offset), bytes)
+        })
     }
 
     /// The first entry of the last batch of which anything is intact.
@@ -148,21 +177,27 @@ impl<F> Scan<F> {
     }
 
     /// Takes the entries of a batch up to the first that is not intact; says whether all are.
-    fn take_entries(
+    fn take_entries<D: Disk<File = F>>(
         &mut self,
+        disk: &mut D,
         place: Place,
-        header: &BatchHeader,
-        bytes: &Bytes,
-        limit: Option<Index>,
+        batch: &Batch<'_, F>,
     ) -> Result<bool, StorageError> {
+        let Batch { header, bytes, limit, ring } = batch;
         let mut at = BATCH_HEADER;
         for _ in 0..header.entries {
             let last = self.last();
             if limit.is_some_and(|limit| last.index.next() >= limit) {
                 break;
             }
-            let found = read_entry(bytes, place, at, header, last);
-            let found = found.filter(|_| self.entries.len() < self.head.slots as usize);
+            if self.entries.len() == self.head.slots as usize {
+                return Ok(false);
+            }
+            let mut found = read_entry(bytes, place, at, header, last);
+            if found.is_none() {
+                found =
+                    self.heal(disk, Place { offset: place.offset + at, ..place }, last, ring)?;
+            }
             let Some(entry) = found else {
                 self.note(header, last);
                 return Ok(false);
@@ -176,6 +211,28 @@ impl<F> Scan<F> {
         }
         self.batches.push(*header);
         Ok(true)
+    }
+
+    /// The entry after `last`, if it is a membership whose slot is intact and which is in the ring.
+    fn heal<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        place: Place,
+        last: EntryId,
+        ring: &[F; 2],
+    ) -> Result<Option<FoundEntry>, StorageError> {
+        let slot = self.slot(last.index.next()).filter(|slot| {
+            let here = (slot.batch, slot.offset) == (place.batch, place.offset);
+            here && slot.kind == PAYLOAD_MEMBERSHIP
+        });
+        let Some(slot) = slot else { return Ok(None) };
+        let EntryId { index, term, chain } = slot.id;
+        let kept = ring::read(disk, ring)?.into_iter().find(|kept| {
+            kept.id == slot.id && chain_after(last.chain, term, index, &kept.payload) == chain
+        });
+        let found = kept.map(|kept| FoundEntry { slot, payload: kept.payload });
+        self.healed.extend(found.clone());
+        Ok(found)
     }
 
     /// Keeps the header of a torn batch of which some entries are intact.

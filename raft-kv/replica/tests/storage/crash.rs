@@ -213,6 +213,14 @@ fn the_hard_state_never_regresses() {
 }
 
 #[test]
+fn memberships_are_written_before_the_log() {
+    let mut script = Script::founding();
+    script.term(1, None).append(&[1]).membership(4).append(&[2]).sync().membership(5).sync();
+    script.membership(6).membership(7).append(&[600]).membership(8).sync();
+    check("memberships", &script, 8);
+}
+
+#[test]
 fn segments_roll() {
     let mut script = Script::founding();
     script.term(1, Some(1)).append(&[1; 6]).sync().append(&[2; 6]).append(&[3; 9]).sync();

@@ -173,6 +173,16 @@ impl Script {
         })
     }
 
+    /// Appends a membership with one more learner.
+    pub(crate) fn membership(&mut self, learner: u64) -> &mut Self {
+        let (last, term) = (self.now().last(), self.now().hard_state.term);
+        let learners = vec![Member::new(learner, 100 + learner)];
+        let membership = Membership::new(founders().incoming().to_vec(), learners).unwrap();
+        let payload = Payload::Membership(Arc::new(membership));
+        let entries = Entries::after(last, [(term, payload)]);
+        self.persist(|batch| batch.append = entries)
+    }
+
     /// Raises the term and votes, or not.
     pub(crate) fn term(&mut self, term: u64, vote: Option<u64>) -> &mut Self {
         let vote = vote.map(|id| Member::new(id, 100 + id));
