@@ -51,20 +51,20 @@ impl Service {
         self.commit(Payload::Command(command.encode()))
     }
 
-    fn invoke(&mut self, operation: Operation) -> OperationId {
+    fn invoke(&mut self, operation: &Operation) -> OperationId {
         self.operations += 1;
         let id = OperationId(self.operations);
-        self.story.checker.invoked(ClientId(1), id, &operation, Time(self.operations));
+        self.story.checker.invoked(ClientId(1), id, operation, Time(self.operations));
         id
     }
 
     fn ask(&mut self, serial: u64, command: &KvCommand) -> OperationId {
         let command = command.clone();
-        self.invoke(Operation::Command { session: SESSION, serial, command })
+        self.invoke(&Operation::Command { session: SESSION, serial, command })
     }
 
     fn query(&mut self, query: KvQuery) -> OperationId {
-        self.invoke(Operation::Query { query })
+        self.invoke(&Operation::Query { query })
     }
 
     fn get(&mut self) -> OperationId {
@@ -191,8 +191,8 @@ fn only_an_older_serial_is_stale() {
 fn a_session_belongs_to_one_client() {
     let mut service = Service::new();
     let (one, other) =
-        (service.invoke(Operation::OpenSession), service.invoke(Operation::OpenSession));
-    let third = service.invoke(Operation::OpenSession);
+        (service.invoke(&Operation::OpenSession), service.invoke(&Operation::OpenSession));
+    let third = service.invoke(&Operation::OpenSession);
     service.open(9).unwrap();
     let opened = |session| Outcome::Opened { session: SessionId(session) };
     service.reply(one, &opened(3)).unwrap();
