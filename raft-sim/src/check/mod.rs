@@ -1,11 +1,16 @@
-//! The checker: what must never happen, looked at the moment a promise is made.
+//! The checker: what must never happen, looked for at the moment at which a promise is made.
 //!
 //! It keeps a *ghost*: what each node has asked its disk for, what is really durable, what was
 //! committed by which quorum, what clients were told. The ghost records facts and compares them;
-//! it contains no rule of the product.
+//! it contains no rule of the product. Each invariant has a file, named after what it keeps:
+//! [`Invariant`] lists them.
 //!
 //! The world reports every step of a node in this order: its outputs, in the order in which they
-//! came, then [`Checker::commit_observed`], which closes the step.
+//! came, then [`Checker::commit_observed`], which closes the step. What a disk made durable is
+//! reported before the node hears of it, and only if it is true.
+//!
+//! Absent: liveness and determinism, which no single event can break. The world judges them, with
+//! the facts that the checker offers.
 
 mod commit_immutable;
 mod commit_quorum;

@@ -14,7 +14,7 @@ use raft_core::{
 };
 use raft_replica::kv::{Kv, KvCommand, KvQuery};
 use raft_replica::replica::{Replica, ReplicaOptions};
-use raft_replica::request::{Input, Output, Reply, Request, RequestId};
+use raft_replica::request::{Failure, Input, Output, Reply, Request, RequestId};
 use raft_replica::session::SessionId;
 use raft_replica::storage::work::{Done, Work};
 use raft_sim::check::{Checker, ClientId, Operation, OperationId, Outcome, Violation};
@@ -173,8 +173,11 @@ pub(crate) struct Group {
     frames: Vec<(usize, usize, Bytes)>,
     /// Two nodes that are cut off from the others, or one, if they are the same.
     cut: [usize; 2],
-    requests: BTreeMap<u64, Operation>,
-    last_request: u64,
+    /// Requests at replicas, by name: the operation that each is an attempt at.
+    attempts: BTreeMap<u64, u64>,
+    operations: BTreeMap<u64, Request<Kv>>,
+    last_attempt: u64,
+    last_operation: u64,
     session: Option<(SessionId, u64)>,
 }
 
@@ -186,6 +189,10 @@ impl Group {
             let mut config = Config::new(ClusterId(1), GroupId(1), member);
             config.seed = seed;
             config.snapshot_chunk_bytes = 64;
+            config.heartbeat_interval_us = config.election_timeout_us / 2;
+            config.append_entries_max = usize::try_from(1 + seed % 7).unwrap();
+            config.pre_vote = seed.is_multiple_of(2);
+            config.check_quorum = seed.is_multiple_of(3);
             let options =
                 ReplicaOptions { snapshot_after_entries: 24, ..ReplicaOptions::new(config) };
             let disk = Disk::new(&founders);
@@ -203,8 +210,10 @@ impl Group {
             servers,
             frames: Vec::new(),
             cut: [usize::MAX; 2],
-            requests: BTreeMap::new(),
-            last_request: 0,
+            attempts: BTreeMap::new(),
+            operations: BTreeMap::new(),
+            last_attempt: 0,
+            last_operation: 0,
             session: None,
         };
         for (at, outputs) in outputs.into_iter().enumerate() {
@@ -217,19 +226,20 @@ impl Group {
     pub(crate) fn step(&mut self) -> Result<(), Violation> {
         let at = usize::try_from(self.dice.below(self.servers.len() as u64)).unwrap();
         match self.dice.below(1000) {
-            0..=3 => self.crash(at),
-            4..=9 => {
+            0..=1 => self.crash(at),
+            2..=5 => {
                 self.cut = [at, self.cut[0]];
                 Ok(())
             }
-            10..=12 => {
+            6 => {
                 self.cut = [usize::MAX; 2];
                 Ok(())
             }
-            13..=99 => self.tick(),
-            100..=199 => self.request(at),
-            200..=499 => self.work(at),
-            500.. => self.deliver(),
+            7..=79 => self.tick(),
+            80..=119 => self.request(),
+            120..=129 => self.attempt(self.last_operation),
+            130..=349 => self.work(at),
+            350.. => self.deliver(),
         }
     }
 
@@ -271,10 +281,10 @@ impl Group {
         self.handle(at, Input::Done(done))
     }
 
-    fn request(&mut self, at: usize) -> Result<(), Violation> {
+    fn request(&mut self) -> Result<(), Violation> {
         let key = Bytes::copy_from_slice(&[b'a' + u8::try_from(self.dice.below(3)).unwrap()]);
-        self.last_request += 1;
-        let number = self.last_request;
+        self.last_operation += 1;
+        let number = self.last_operation;
         let (operation, request) = match self.session {
             None => (Operation::OpenSession, Request::OpenSession),
             Some(_) if self.dice.one_in(3) => {
@@ -290,8 +300,21 @@ impl Group {
             }
         };
         self.checker.invoked(ClientId(1), OperationId(number), &operation, self.now);
-        self.requests.insert(number, operation);
-        self.handle(at, Input::Request { id: RequestId(number), request })
+        self.operations.insert(number, request);
+        self.attempt(number)
+    }
+
+    /// One more attempt at an operation, most often at a node that believes that it leads.
+    fn attempt(&mut self, number: u64) -> Result<(), Violation> {
+        let Some(request) = self.operations.get(&number).cloned() else { return Ok(()) };
+        let start = self.dice.below(self.servers.len() as u64);
+        let start = usize::try_from(start).unwrap();
+        let around = (0..self.servers.len()).map(|step| (start + step) % self.servers.len());
+        let leads = |at: &usize| self.servers[*at].replica.status().role == RoleName::Leader;
+        let at = around.into_iter().find(leads).unwrap_or(start);
+        self.last_attempt += 1;
+        self.attempts.insert(self.last_attempt, number);
+        self.handle(at, Input::Request { id: RequestId(self.last_attempt), request })
     }
 
     /// The disk keeps all that it has executed, then any beginning of what it was asked for.
@@ -364,8 +387,8 @@ impl Group {
     }
 
     fn reply(&mut self, number: u64, reply: Reply<Kv>) -> Result<(), Violation> {
-        // A request may have been open at a node that has crashed since.
-        if self.requests.remove(&number).is_none() {
+        let number = self.attempts.remove(&number).expect("an attempt is answered once");
+        if !self.operations.contains_key(&number) {
             return Ok(());
         }
         let outcome = match reply {
@@ -381,8 +404,12 @@ impl Group {
                 self.counts.reads += 1;
                 Outcome::Answer { answer, index }
             }
-            Reply::Failed(_) => Outcome::Unknown,
+            Reply::Failed(Failure::Expired) => Outcome::Expired,
+            Reply::Failed(Failure::StaleSerial) => Outcome::Stale,
+            // Another attempt may be on its way, or come later.
+            Reply::Failed(_) => return Ok(()),
         };
+        self.operations.remove(&number);
         self.checker.replied(ClientId(1), OperationId(number), &outcome, self.now)
     }
 }
