@@ -66,8 +66,11 @@ pub struct Storage<D: Disk> {
     hard_state: HardStateFiles<D::File>,
     log: Log<D::File>,
     snapshots: Snapshots<D::File>,
-    /// The highest commit index that came with a batch.
+    /// Committed, by the log as it stands here: the commit index of an earlier step.
     commit: Index,
+    /// The commit index of the step whose batches are arriving. It may count entries of a batch
+    /// that has not come yet, where the log still has others.
+    commit_next: Index,
     /// The prefix that may go, at the next sync.
     compact_to: Index,
     /// The last batch accepted, unless a sync has already confirmed it.
@@ -175,10 +178,17 @@ impl<D: Disk> Storage<D> {
         let mark = LogMark { log_through: last, commit, log_epoch: log.epoch };
         hard_state.write(&mut disk, record.state, mark)?;
         let found = Found { identity, hard_state: record.state, snapshot, slots, before, commit };
-        let compact_to = Index::ZERO;
-        let (accepted, poisoned) = (None, false);
-        let storage =
-            Self { disk, hard_state, log, snapshots, commit, compact_to, accepted, poisoned };
+        let storage = Self {
+            disk,
+            hard_state,
+            log,
+            snapshots,
+            commit,
+            commit_next: commit,
+            compact_to: Index::ZERO,
+            accepted: None,
+            poisoned: false,
+        };
         Ok((storage, found))
     }
 
@@ -261,6 +271,9 @@ impl<D: Disk> Storage<D> {
 
     fn persist(&mut self, batch: PersistBatch, commit: Index) -> Result<(), StorageError> {
         let PersistBatch { seq, hard_state, install, truncate_from, append, compact_to } = batch;
+        if commit > self.commit_next {
+            self.commit = core::mem::replace(&mut self.commit_next, commit);
+        }
         if let Some(hard_state) = hard_state
             && hard_state != self.hard_state.record().state
         {
@@ -275,7 +288,6 @@ impl<D: Disk> Storage<D> {
             self.truncate(from)?;
         }
         self.log.append(append)?;
-        self.commit = self.commit.max(commit);
         self.compact_to = self.compact_to.max(compact_to.unwrap_or(Index::ZERO));
         self.accepted = Some(seq);
         Ok(())
@@ -314,7 +326,7 @@ impl<D: Disk> Storage<D> {
             return Ok(());
         }
         self.flush()?;
-        if from <= self.hard_state.record().commit {
+        if from <= self.commit {
             return Err(StorageError::OutOfOrder { what: "a truncation keeps what is committed" });
         }
         self.give_up(from.prev())?;

@@ -15,7 +15,8 @@ pub enum Work {
     Persist {
         /// The batch.
         batch: PersistBatch,
-        /// The commit index when it was issued: a hint that is stored along with it.
+        /// The commit index after the step that issued it, the same for all batches of a step: a
+        /// hint that is stored along with later ones.
         commit: Index,
     },
     /// Write a snapshot of the state machine, wholly durable, beside the ones that are there.

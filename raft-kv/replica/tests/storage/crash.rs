@@ -38,16 +38,18 @@ impl Rng {
 /// How a crash chooses. The first three are pure; the others mix, most of them with a bias, so
 /// that single survivors and single losses are common.
 fn fates(pattern: u64, rng: &mut Rng) -> impl FnMut() -> Fate {
+    use Fate::{Garbage, New, Old};
+    let choices: &[Fate] = match pattern {
+        0 => &[Old],
+        1 => &[New],
+        2 => &[Garbage],
+        3 => &[New, New, New, Old],
+        4 => &[Old, Old, Old, New],
+        5 => &[New, New, New, Garbage],
+        _ => &[Old, New, Garbage],
+    };
     let mut rng = Rng(rng.next());
-    move || match pattern {
-        0 => Fate::Old,
-        1 => Fate::New,
-        2 => Fate::Garbage,
-        3 => [Fate::New, Fate::New, Fate::New, Fate::Old][rng.below(4) as usize],
-        4 => [Fate::Old, Fate::Old, Fate::Old, Fate::New][rng.below(4) as usize],
-        5 => [Fate::New, Fate::New, Fate::New, Fate::Garbage][rng.below(4) as usize],
-        _ => [Fate::Old, Fate::New, Fate::Garbage][rng.below(3) as usize],
-    }
+    move || choices[usize::try_from(rng.below(choices.len() as u64)).unwrap()]
 }
 
 const PATTERNS: u64 = 10;
@@ -73,12 +75,18 @@ struct Seen {
     states: BTreeSet<String>,
 }
 
-/// Opens after a crash; what is found must be allowed.
-fn reopen(disk: &MemoryDisk, allowed: &[Durable], context: &str) -> Opened {
+/// Opens after a crash; what is found must be allowed, and what is called committed must be what
+/// the script has there in the `end`.
+fn reopen(disk: &MemoryDisk, allowed: &[Durable], end: &Durable, context: &str) -> Opened {
     let (storage, found) = open(disk).unwrap_or_else(|error| panic!("{context}: {error}"));
     let durable = Durable::found(&found);
     assert!(allowed.contains(&durable), "{context}: found {durable:#?}, allowed only {allowed:#?}");
-    assert!(found.commit <= durable.last().index.max(found.before.index), "{context}: commit");
+    assert!(found.commit <= durable.last().index, "{context}: commit");
+    for (id, _) in durable.log.iter().filter(|(id, _)| id.index <= found.commit) {
+        let snapshot = end.snapshot.unwrap_or_default().index;
+        let kept = id.index <= snapshot || end.log.iter().any(|(other, _)| other == id);
+        assert!(kept, "{context}: {id} is called committed");
+    }
     (storage, found)
 }
 
@@ -108,7 +116,7 @@ fn explore(name: &str, base: &MemoryDisk, script: &Script) -> Seen {
             let context = format!("{name}: call {call}, pattern {pattern}");
             let disk = crashed.fork();
             disk.crash(fates(pattern, &mut rng));
-            let state = crash_again(&disk, &allowed, &mut rng, &context);
+            let state = crash_again(&disk, &allowed, script.now(), &mut rng, &context);
             seen.crashes += 1;
             seen.losses += u64::from(Some(&state) != allowed.last());
             seen.states.insert(format!("{state:?}"));
@@ -118,16 +126,22 @@ fn explore(name: &str, base: &MemoryDisk, script: &Script) -> Seen {
 }
 
 /// Goes down during recovery, and during the work after it.
-fn crash_again(disk: &MemoryDisk, allowed: &[Durable], rng: &mut Rng, context: &str) -> Durable {
+fn crash_again(
+    disk: &MemoryDisk,
+    allowed: &[Durable],
+    end: &Durable,
+    rng: &mut Rng,
+    context: &str,
+) -> Durable {
     let probe = disk.fork();
-    reopen(&probe, allowed, context);
+    reopen(&probe, allowed, end, context);
     let calls = probe.calls();
     let middle = disk.fork();
     middle.crash_at(1 + rng.below(calls));
     open(&middle).expect_err("the machine goes down during recovery");
     middle.crash(fates(rng.below(PATTERNS), rng));
     let context = format!("{context}, again in recovery");
-    let (mut storage, found) = reopen(&middle, allowed, &context);
+    let (mut storage, found) = reopen(&middle, allowed, end, &context);
 
     let start = Durable::found(&found);
     let script = more_work(start.clone());
@@ -143,7 +157,7 @@ fn crash_again(disk: &MemoryDisk, allowed: &[Durable], rng: &mut Rng, context: &
         Err((step, _)) => script.allowed(step).to_vec(),
     };
     middle.crash(fates(rng.below(PATTERNS), rng));
-    reopen(&middle, &allowed, &format!("{context}, again in more work"));
+    reopen(&middle, &allowed, script.now(), &format!("{context}, again in more work"));
     start
 }
 
@@ -197,6 +211,17 @@ fn a_truncation_alone_is_durable() {
     script.term(1, None).append(&[10, 20, 30]).sync().term(1, None);
     script.persist(|batch| batch.truncate_from = Some(Index(2))).sync().append(&[7]).sync();
     check("truncation alone", &script, 5);
+}
+
+/// One step may issue several batches, all with the commit index that it ends with: by then the
+/// log that the first of them finds has been replaced.
+#[test]
+fn what_is_called_committed_stays() {
+    let mut script = Script::founding();
+    script.term(1, None).append(&[1, 2, 3, 4]).sync().commit(1).append(&[5]).sync().commit(4);
+    script.append(&[6]).term(2, None).append(&[7]).rewrite(3, &[8, 9]).sync();
+    script.commit(5).append(&[10]).sync().term(3, None).commit(6).append(&[11]).sync();
+    check("commit", &script, 12);
 }
 
 #[test]
@@ -322,7 +347,7 @@ fn what_is_found_after_a_failed_sync_is_durable() {
         failures += 1;
         assert_eq!(storage.sync(), Err(StorageError::Poisoned), "nothing is retried");
         let context = format!("call {call}");
-        let (_, found) = reopen(&disk, script.allowed(step), &context);
+        let (_, found) = reopen(&disk, script.allowed(step), script.now(), &context);
         kept += u64::from(Some(&Durable::found(&found)) == script.allowed(step).last());
         disk.crash(|| Fate::Old);
         let (_, again) = open(&disk).unwrap();

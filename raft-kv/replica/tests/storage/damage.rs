@@ -1,1 +1,241 @@
-//! Storage on real files.
+//! What no crash leaves behind: rotten and misplaced sectors, lost files, somebody else's files.
+//!
+//! One fault at a time, everywhere: either everything is found nevertheless, or the error names a
+//! file and nothing has been changed. A shorter log, an older vote, or a panic are never right.
+
+use raft_core::{Member, Payload};
+use raft_replica::storage::work::{Done, Work};
+use raft_replica::storage::{Found, Identity, Storage, StorageError, StorageOptions};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::memory_disk::MemoryDisk;
+use crate::model::{Durable, Script, identity};
+
+const TINY: StorageOptions =
+    StorageOptions { segment_slots: 16, segment_bytes: 8192, guard_bytes: 4096, chunk_bytes: 700 };
+const SECTOR: usize = 512;
+
+/// A node that has done everything once. Its last act is a hard state, which vouches for the log.
+fn lived_in() -> (MemoryDisk, Durable) {
+    let mut script = Script::founding();
+    script.term(1, Some(1)).append(&[1; 12]).sync().commit(10).snapshot(9, &[7; 2000]);
+    script.append(&[2; 9]).sync().append(&[700, 700, 700]).sync().membership(4).sync();
+    script.term(2, Some(3)).rewrite(24, &[5, 6]).append(&[600]).sync().membership(5).sync();
+    script.append(&[3, 4]).sync().term(3, Some(2)).sync();
+    let mut disk = MemoryDisk::default();
+    Storage::format(&mut disk, identity()).unwrap();
+    script.run(&mut open(&disk).unwrap().0).unwrap();
+    (disk, script.now().clone())
+}
+
+type Opened = (Storage<MemoryDisk>, Found);
+
+fn open(disk: &MemoryDisk) -> Result<Opened, StorageError> {
+    Storage::open(disk.clone(), TINY, Some(identity()))
+}
+
+fn contents(disk: &MemoryDisk) -> Vec<(String, Option<Vec<u8>>)> {
+    disk.files().into_iter().map(|file| (file.clone(), disk.bytes(&file))).collect()
+}
+
+/// Opens a disk with one fault: true if all is found, false if the fault is named.
+fn survives(disk: &MemoryDisk, expected: &Durable, context: &str) -> bool {
+    let before = contents(disk);
+    match open(disk) {
+        Ok((_, found)) => {
+            assert_eq!(Durable::found(&found), *expected, "{context}");
+            let again = open(disk).unwrap_or_else(|error| panic!("{context}, again: {error}"));
+            assert_eq!(Durable::found(&again.1), *expected, "{context}, again");
+            true
+        }
+        Err(StorageError::Damaged { file, what }) => {
+            assert!(!file.is_empty() && !what.is_empty(), "{context}");
+            assert!(contents(disk) == before, "{context}: changed before it was refused");
+            false
+        }
+        Err(error) => panic!("{context}: {error}"),
+    }
+}
+
+/// Which faults of a file must be survived: those of what is there twice, or not at all.
+fn redundant(file: &str, offset: usize, bytes: &[u8]) -> bool {
+    let table = 8192..8192 + 16 * 64;
+    match file.split('/').next().unwrap() {
+        "IDENTITY" | "hs.a" | "hs.b" => true,
+        "wal" => offset < 8192 || table.contains(&offset) || bytes.iter().all(|byte| *byte == 0),
+        _ => file.ends_with(".data"),
+    }
+}
+
+#[test]
+fn one_bad_sector_is_repaired_or_named() {
+    let (pristine, expected) = lived_in();
+    let (mut repaired, mut named) = (0, 0);
+    for file in pristine.files() {
+        let length = pristine.bytes(&file).unwrap().len();
+        for offset in (0..length).step_by(SECTOR) {
+            let old = pristine.bytes(&file).unwrap()[offset..length.min(offset + SECTOR)].to_vec();
+            let mut flipped = old.clone();
+            let bit = offset / SECTOR * 37 % (8 * old.len());
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            for new in [vec![0; old.len()], vec![0xa5; old.len()], flipped] {
+                let disk = pristine.fork();
+                disk.overwrite(&file, offset, &new);
+                let context = format!("{file} at {offset}, {:02x}", new[0]);
+                let survived = survives(&disk, &expected, &context);
+                assert!(survived || !redundant(&file, offset, &old), "{context}: there twice");
+                *if survived { &mut repaired } else { &mut named } += 1;
+            }
+        }
+    }
+    assert!(repaired > 500 && named > 20, "{repaired} repaired, {named} named");
+}
+
+#[test]
+fn one_misplaced_page_is_repaired_or_named() {
+    const PAGE: usize = 4096;
+    let (pristine, expected) = lived_in();
+    let pages: Vec<(String, usize)> = pristine
+        .files()
+        .into_iter()
+        .flat_map(|file| {
+            let pages = pristine.bytes(&file).unwrap().len() / PAGE;
+            (0..pages).map(move |page| (file.clone(), page * PAGE))
+        })
+        .collect();
+    let (mut repaired, mut named) = (0, 0);
+    for (from, from_offset) in &pages {
+        let page = pristine.bytes(from).unwrap()[*from_offset..from_offset + PAGE].to_vec();
+        for (to, to_offset) in &pages {
+            let disk = pristine.fork();
+            disk.overwrite(to, *to_offset, &page);
+            let context = format!("{from} at {from_offset} over {to} at {to_offset}");
+            let survived = survives(&disk, &expected, &context);
+            *if survived { &mut repaired } else { &mut named } += 1;
+        }
+    }
+    assert!(repaired > 200 && named > 50, "{repaired} repaired, {named} named");
+}
+
+#[test]
+fn one_lost_file_is_named() {
+    let (pristine, expected) = lived_in();
+    for file in pristine.files() {
+        let disk = pristine.fork();
+        disk.lose(&file);
+        let error = match open(&disk) {
+            Ok((_, found)) => {
+                // The older one is not missed; without the newer one, the log still reaches back.
+                assert!(file.ends_with(".manifest"), "{file} is missed");
+                let found = Durable::found(&found);
+                assert!(found.log.ends_with(&expected.log), "{file}");
+                assert_eq!(found.hard_state, expected.hard_state, "{file}");
+                continue;
+            }
+            Err(error) => error,
+        };
+        let missing = StorageError::Missing { file: file.clone() };
+        let damaged = matches!(&error, StorageError::Damaged { .. });
+        assert!(if file == "IDENTITY" { error == missing } else { damaged }, "{file}: {error}");
+    }
+}
+
+#[test]
+fn a_damaged_membership_entry_is_taken_from_the_ring() {
+    let (disk, expected) = lived_in();
+    let is_membership = |payload: &Payload| matches!(payload, Payload::Membership(_));
+    let entry = expected.log.iter().find(|(_, payload)| is_membership(payload)).unwrap();
+    let chain = entry.0.chain.0.to_le_bytes();
+    let mut damaged = 0;
+    for file in disk.files().into_iter().filter(|file| file.starts_with("wal/")) {
+        let bytes = disk.bytes(&file).unwrap();
+        // In the data: the header of the entry, with its chain after index and term.
+        let data = 8192 + 4096 + 4096;
+        for at in (data..bytes.len() - 8).filter(|at| bytes[*at..*at + 8] == chain) {
+            let header = bytes[at - 16..at - 8] == entry.0.index.0.to_le_bytes();
+            if header {
+                disk.overwrite(&file, at, &[0xa5; 24]);
+                damaged += 1;
+            }
+        }
+    }
+    assert_eq!(damaged, 1);
+    assert!(survives(&disk, &expected, "the membership"));
+    for ring in ["hs.a", "hs.b"] {
+        disk.overwrite(ring, 8192, &[0; 4 * 8192]);
+    }
+    assert!(survives(&disk, &expected, "the log has been healed"));
+}
+
+#[test]
+fn a_damaged_snapshot_is_never_served() {
+    let (disk, expected) = lived_in();
+    let data = disk.files().into_iter().find(|file| file.ends_with(".data")).unwrap();
+    disk.overwrite(&data, 1500, &[0xa5]);
+    let (mut storage, found) = open(&disk).unwrap();
+    assert_eq!(Durable::found(&found), expected);
+    let snapshot = found.snapshot.unwrap();
+    let done = storage.write(Work::LoadSnapshot { snapshot: snapshot.clone() }).unwrap();
+    assert_eq!(done, Some(Done::SnapshotLoaded { snapshot, data: None }));
+}
+
+/// The price of one sync for each batch: if nothing was written after it, an acknowledged batch
+/// that rots looks like one that was torn.
+#[test]
+fn the_last_batch_alone_may_be_taken_for_torn() {
+    let mut script = Script::founding();
+    script.term(1, None).append(&[10, 20]).sync().append(&[30, 40]).sync();
+    let mut disk = MemoryDisk::default();
+    Storage::format(&mut disk, identity()).unwrap();
+    script.run(&mut open(&disk).unwrap().0).unwrap();
+    let data = 8192 + 4096 + 4096;
+    for (offset, found) in [(data + 4096 + 64 + 40, Some(2)), (data + 4096, Some(2)), (data, None)]
+    {
+        let disk = disk.fork();
+        disk.overwrite("wal/seg-1-1.wal", offset, &[0xa5]);
+        let log = open(&disk).ok().map(|(_, found)| found.slots.len());
+        assert_eq!(log, found, "at {offset}");
+    }
+}
+
+#[test]
+fn a_directory_of_somebody_else_is_refused() {
+    let (disk, _) = lived_in();
+    let other = Identity { member: Member::new(2, 102), ..identity() };
+    let error = Storage::open(disk.clone(), TINY, Some(other)).unwrap_err();
+    let file = "IDENTITY".to_owned();
+    assert_eq!(error, StorageError::OtherNode { file, found: identity(), expected: other });
+    assert!(error.to_string().starts_with("IDENTITY: "), "{error}");
+    assert!(Storage::open(disk, TINY, None).is_ok());
+}
+
+#[test]
+fn a_later_format_is_refused() {
+    let records = [("IDENTITY", 0), ("hs.b", 4096), ("wal/", 4096), ("snap/9-1.manifest", 0)];
+    for (name, offset) in records {
+        let (disk, _) = lived_in();
+        let file = disk.files().into_iter().find(|file| file.starts_with(name)).unwrap();
+        let bytes = disk.bytes(&file).unwrap();
+        let length = u32::from_le_bytes(bytes[offset + 12..offset + 16].try_into().unwrap());
+        let mut record = bytes[offset..offset + 16 + length as usize].to_vec();
+        record[8] = 2;
+        let checksum = xxh3_64(&record).to_le_bytes();
+        record.extend_from_slice(&checksum);
+        disk.overwrite(&file, offset, &record);
+        let error = open(&disk).unwrap_err();
+        assert_eq!(error, StorageError::NewerFormat { file, found: 2, supported: 1 });
+    }
+}
+
+#[test]
+fn options_out_of_range_are_refused() {
+    let (disk, _) = lived_in();
+    for options in [
+        StorageOptions { segment_slots: 0, ..TINY },
+        StorageOptions { chunk_bytes: 0, ..TINY },
+        StorageOptions { segment_bytes: u32::MAX, ..TINY },
+    ] {
+        let error = Storage::open(disk.clone(), options, None).unwrap_err();
+        assert!(matches!(error, StorageError::Options { .. }), "{error}");
+    }
+}
