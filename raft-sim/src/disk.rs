@@ -1,0 +1,425 @@
+//! The simulated disk: a [`Disk`] that forgets what was not synced.
+//!
+//! A sector has 512 bytes and is the unit of tearing. Of every sector that was written since the
+//! last sync of its file, the disk keeps the bytes before each write; a power loss picks, for each
+//! such sector by itself, the durable bytes, those of any write since, or garbage. Names are cached
+//! in the same way: each unsynced creation, rename, removal or new directory has happened or not.
+//! A write copies the sectors that it touches and nothing else.
+//!
+//! Storage owns one handle, the simulated machine another: what is on the disk outlives the process
+//! that wrote it. A process that is killed without a power loss leaves the cache as it is.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use raft_replica::disk::{Disk, DiskError};
+
+use crate::power::{DirOp, PowerLoss};
+use crate::rng::{Draw, Stream};
+
+/// The unit of tearing, in bytes.
+pub const SECTOR_BYTES: usize = 512;
+
+/// A handle on one simulated disk.
+#[derive(Clone, Debug, Default)]
+pub struct SimDisk(Rc<RefCell<Platter>>);
+
+/// An open file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SimFile(usize);
+
+/// How a failing sync treats what was to be synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncFailure {
+    /// Some of the pages are dropped: reads show the old bytes again.
+    DropsPages,
+    /// The cache keeps showing the new bytes and calls them clean: no later sync writes them.
+    KeepsPages,
+}
+
+/// How a disk is broken on purpose; see [`crate::sabotage`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lie {
+    /// It is honest.
+    #[default]
+    None,
+    /// No sync makes anything durable.
+    AllSyncs,
+    /// A sync of a hard-state file makes nothing durable.
+    HardStateSyncs,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Platter {
+    pub(crate) inodes: Vec<Inode>,
+    pub(crate) names: BTreeMap<String, usize>,
+    pub(crate) durable_names: BTreeMap<String, usize>,
+    pub(crate) dirs: BTreeSet<String>,
+    pub(crate) durable_dirs: BTreeSet<String>,
+    pub(crate) pending: Vec<DirOp>,
+    /// The power fails when this many more operations that change something have begun.
+    armed: Option<u32>,
+    dead: bool,
+    fail_write: bool,
+    fail_sync: Option<(SyncFailure, Draw)>,
+    failed: bool,
+    lie: Lie,
+    operations: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Inode {
+    pub(crate) data: Vec<u8>,
+    /// How long the file is for certain after a power loss.
+    pub(crate) durable_len: usize,
+    /// The sectors written since the last sync, oldest first; a sector may occur again.
+    pub(crate) dirty: Vec<DirtySector>,
+    /// For each of `dirty`, the bytes before that write.
+    pub(crate) before: Vec<u8>,
+    hard_state: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DirtySector {
+    pub(crate) sector: usize,
+    /// A failed sync told the cache that it is clean: only a new write makes a sync write it.
+    pub(crate) forgotten: bool,
+}
+
+impl SimDisk {
+    /// An empty disk.
+    #[must_use]
+    pub fn new(lie: Lie) -> Self {
+        Self(Rc::new(RefCell::new(Platter { lie, ..Platter::default() })))
+    }
+
+    /// Cuts the power when `operations` more operations that change something have begun.
+    pub fn arm(&self, operations: u32) {
+        self.0.borrow_mut().armed = Some(operations);
+    }
+
+    /// Whether the power has failed inside a call.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.0.borrow().dead
+    }
+
+    /// The next write fails and writes nothing.
+    pub fn fail_next_write(&self) {
+        self.0.borrow_mut().fail_write = true;
+    }
+
+    /// The next sync fails; `draw` picks the pages that are lost.
+    pub fn fail_next_sync(&self, how: SyncFailure, draw: Draw) {
+        self.0.borrow_mut().fail_sync = Some((how, draw));
+    }
+
+    /// Whether an injected error has come out since this was last asked.
+    #[must_use]
+    pub fn take_failed(&self) -> bool {
+        std::mem::take(&mut self.0.borrow_mut().failed)
+    }
+
+    /// Withdraws all faults that have been armed and not yet come out.
+    pub fn disarm(&self) {
+        let mut platter = self.0.borrow_mut();
+        platter.armed = None;
+        platter.fail_write = false;
+        platter.fail_sync = None;
+    }
+
+    /// Whether a sync that returned success made things durable.
+    #[must_use]
+    pub fn syncs_truly(&self) -> bool {
+        self.0.borrow().lie != Lie::AllSyncs
+    }
+
+    /// How many calls the disk has served.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        self.0.borrow().operations
+    }
+
+    /// The power fails and comes back: decides what is left of everything that was not synced.
+    pub fn lose_power(&self, stream: &mut Stream) -> PowerLoss {
+        let mut platter = self.0.borrow_mut();
+        platter.dead = false;
+        platter.armed = None;
+        crate::power::lose(&mut platter, stream)
+    }
+
+    /// Everything in the files, for a test or a digest.
+    #[must_use]
+    pub fn contents(&self) -> Vec<(String, Vec<u8>)> {
+        let platter = self.0.borrow();
+        let named = platter.names.iter();
+        named.map(|(name, &inode)| (name.clone(), platter.inodes[inode].data.clone())).collect()
+    }
+}
+
+impl Platter {
+    /// Counts an operation. `Err` once the power has failed.
+    fn look(&mut self) -> Result<(), DiskError> {
+        self.operations += 1;
+        if self.dead { Err(DiskError::Failed("no power".to_owned())) } else { Ok(()) }
+    }
+
+    /// As [`Self::look`] for an operation that changes something; `Ok(true)` if the power fails
+    /// during it.
+    fn change(&mut self) -> Result<bool, DiskError> {
+        self.look()?;
+        let Some(left) = &mut self.armed else { return Ok(false) };
+        *left = left.saturating_sub(1);
+        self.dead = *left == 0;
+        Ok(self.dead)
+    }
+
+    fn inode(&self, path: &str) -> Result<usize, DiskError> {
+        self.names.get(path).copied().ok_or(DiskError::NotFound)
+    }
+
+    fn has_dir(&self, dir: &str) -> bool {
+        dir.is_empty() || self.dirs.contains(dir)
+    }
+
+    /// Frees the data of files that no name can reach any more, whatever a crash may do.
+    fn free(&mut self, inode: usize) {
+        let named = |names: &BTreeMap<String, usize>| names.values().any(|&named| named == inode);
+        let pending = self.pending.iter().any(|op| op.inode() == Some(inode));
+        if !pending && !named(&self.names) && !named(&self.durable_names) {
+            self.inodes[inode] = Inode::default();
+        }
+    }
+}
+
+impl Inode {
+    pub(crate) fn before(&self, position: usize) -> &[u8] {
+        &self.before[position * SECTOR_BYTES..(position + 1) * SECTOR_BYTES]
+    }
+
+    fn write(&mut self, offset: usize, data: &[u8]) {
+        let end = offset + data.len();
+        if self.data.len() < end {
+            self.data.resize(end, 0);
+        }
+        if data.is_empty() {
+            return;
+        }
+        for sector in offset / SECTOR_BYTES..=(end - 1) / SECTOR_BYTES {
+            self.remember(sector);
+        }
+        self.data[offset..end].copy_from_slice(data);
+    }
+
+    fn remember(&mut self, sector: usize) {
+        for dirty in self.dirty.iter_mut().filter(|dirty| dirty.forgotten) {
+            dirty.forgotten &= dirty.sector != sector;
+        }
+        self.dirty.push(DirtySector { sector, forgotten: false });
+        let start = sector * SECTOR_BYTES;
+        let end = self.data.len().min(start + SECTOR_BYTES);
+        self.before.extend_from_slice(&self.data[start..end]);
+        self.before.resize(self.dirty.len() * SECTOR_BYTES, 0);
+    }
+
+    /// Everything is durable but what an earlier failed sync made the cache forget.
+    pub(crate) fn flush(&mut self) {
+        self.durable_len = self.data.len();
+        if self.dirty.iter().all(|dirty| !dirty.forgotten) {
+            self.dirty.clear();
+            self.before.clear();
+            return;
+        }
+        let mut kept = Vec::new();
+        let forgotten: Vec<usize> =
+            (0..self.dirty.len()).filter(|&position| self.dirty[position].forgotten).collect();
+        for &position in &forgotten {
+            kept.extend_from_slice(self.before(position));
+        }
+        self.dirty.retain(|dirty| dirty.forgotten);
+        self.before = kept;
+    }
+
+    fn fail_sync(&mut self, how: SyncFailure, draw: &mut Draw) {
+        let pick = draw.word();
+        for position in (0..self.dirty.len()).rev() {
+            match how {
+                SyncFailure::KeepsPages => self.dirty[position].forgotten = true,
+                SyncFailure::DropsPages if pick >> (position % 64) & 1 == 1 => {
+                    self.restore(position);
+                }
+                SyncFailure::DropsPages => {}
+            }
+        }
+        if how == SyncFailure::DropsPages {
+            self.flush();
+        }
+    }
+
+    /// The sector shows what it did before the write at `position`.
+    fn restore(&mut self, position: usize) {
+        let start = self.dirty[position].sector * SECTOR_BYTES;
+        let end = self.data.len().min(start + SECTOR_BYTES);
+        let from = position * SECTOR_BYTES;
+        self.data[start..end].copy_from_slice(&self.before[from..from + (end - start)]);
+    }
+}
+
+impl Disk for SimDisk {
+    type File = SimFile;
+
+    fn open(&mut self, path: &str) -> Result<SimFile, DiskError> {
+        let mut platter = self.0.borrow_mut();
+        platter.look()?;
+        platter.inode(path).map(SimFile)
+    }
+
+    fn create(&mut self, path: &str, len: u64) -> Result<SimFile, DiskError> {
+        let mut platter = self.0.borrow_mut();
+        let dies = platter.change()?;
+        if !platter.has_dir(directory(path)) {
+            return Err(DiskError::NotFound);
+        }
+        if platter.names.contains_key(path) {
+            return Err(DiskError::Exists);
+        }
+        let inode = platter.inodes.len();
+        let hard_state = path.starts_with("hs.");
+        platter.inodes.push(Inode { data: vec![0; size(len)?], hard_state, ..Inode::default() });
+        platter.names.insert(path.to_owned(), inode);
+        platter.pending.push(DirOp::Link { path: path.to_owned(), inode });
+        unless_dead(dies, SimFile(inode))
+    }
+
+    fn len(&mut self, file: &SimFile) -> Result<u64, DiskError> {
+        let mut platter = self.0.borrow_mut();
+        platter.look()?;
+        Ok(platter.inodes[file.0].data.len() as u64)
+    }
+
+    fn read(&mut self, file: &SimFile, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        let mut platter = self.0.borrow_mut();
+        platter.look()?;
+        let start = size(offset)?;
+        let end = start.checked_add(buffer.len()).ok_or(DiskError::Short)?;
+        let data = platter.inodes[file.0].data.get(start..end).ok_or(DiskError::Short)?;
+        buffer.copy_from_slice(data);
+        Ok(())
+    }
+
+    fn write(&mut self, file: &SimFile, offset: u64, data: &[u8]) -> Result<(), DiskError> {
+        let mut platter = self.0.borrow_mut();
+        let dies = platter.change()?;
+        if std::mem::take(&mut platter.fail_write) {
+            platter.failed = true;
+            return Err(DiskError::Failed("injected write error".to_owned()));
+        }
+        platter.inodes[file.0].write(size(offset)?, data);
+        unless_dead(dies, ())
+    }
+
+    fn sync(&mut self, file: &SimFile) -> Result<(), DiskError> {
+        let mut platter = self.0.borrow_mut();
+        let dies = platter.change()?;
+        unless_dead(dies, ())?;
+        if let Some((how, mut draw)) = platter.fail_sync.take() {
+            platter.failed = true;
+            platter.inodes[file.0].fail_sync(how, &mut draw);
+            return Err(DiskError::Failed("injected sync error".to_owned()));
+        }
+        let lie = platter.lie;
+        let inode = &mut platter.inodes[file.0];
+        match lie {
+            Lie::None => inode.flush(),
+            Lie::AllSyncs => {}
+            Lie::HardStateSyncs if inode.hard_state => inode.durable_len = inode.data.len(),
+            Lie::HardStateSyncs => inode.flush(),
+        }
+        Ok(())
+    }
+
+    fn create_dir(&mut self, path: &str) -> Result<(), DiskError> {
+        let mut platter = self.0.borrow_mut();
+        let dies = platter.change()?;
+        if !platter.has_dir(directory(path)) {
+            return Err(DiskError::NotFound);
+        }
+        if platter.dirs.insert(path.to_owned()) {
+            platter.pending.push(DirOp::Directory { path: path.to_owned() });
+        }
+        unless_dead(dies, ())
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
+        let mut platter = self.0.borrow_mut();
+        let dies = platter.change()?;
+        let inode = platter.inode(from)?;
+        platter.names.remove(from);
+        platter.names.insert(to.to_owned(), inode);
+        platter.pending.push(DirOp::Rename { from: from.to_owned(), to: to.to_owned(), inode });
+        unless_dead(dies, ())
+    }
+
+    fn remove(&mut self, path: &str) -> Result<(), DiskError> {
+        let mut platter = self.0.borrow_mut();
+        let dies = platter.change()?;
+        let inode = platter.inode(path)?;
+        platter.names.remove(path);
+        platter.pending.push(DirOp::Unlink { path: path.to_owned(), inode });
+        unless_dead(dies, ())
+    }
+
+    fn list(&mut self, dir: &str) -> Result<Vec<String>, DiskError> {
+        let mut platter = self.0.borrow_mut();
+        platter.look()?;
+        if !platter.has_dir(dir) {
+            return Err(DiskError::NotFound);
+        }
+        let all = platter.names.keys().chain(&platter.dirs);
+        let mut names: Vec<String> = all
+            .filter(|path| directory(path) == dir)
+            .map(|path| path.rsplit('/').next().unwrap_or(path).to_owned())
+            .collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn sync_dir(&mut self, dir: &str) -> Result<(), DiskError> {
+        let mut platter = self.0.borrow_mut();
+        let dies = platter.change()?;
+        unless_dead(dies, ())?;
+        if platter.lie == Lie::AllSyncs {
+            return Ok(());
+        }
+        let pending = std::mem::take(&mut platter.pending);
+        let (now, later) = pending.into_iter().partition(|op| directory(op.path()) == dir);
+        platter.pending = later;
+        let now: Vec<DirOp> = now;
+        for op in &now {
+            let replaced = op.make_durable(&mut platter);
+            for inode in op.inode().into_iter().chain(replaced) {
+                platter.free(inode);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unless_dead<T>(dead: bool, value: T) -> Result<T, DiskError> {
+    if dead { Err(DiskError::Failed("the power failed".to_owned())) } else { Ok(value) }
+}
+
+fn size(bytes: u64) -> Result<usize, DiskError> {
+    /// Nothing that is simulated writes files this long: an offset beyond it is a mistake.
+    const FILE_BYTES_MAX: u64 = 1 << 30;
+    if bytes > FILE_BYTES_MAX {
+        return Err(DiskError::NoSpace);
+    }
+    usize::try_from(bytes).map_err(|_| DiskError::NoSpace)
+}
+
+/// The directory that a name is in.
+pub(crate) fn directory(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(dir, _)| dir)
+}

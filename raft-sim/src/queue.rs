@@ -1,0 +1,121 @@
+//! The event queue: what happens next, by (time, sequence).
+//!
+//! Ties are broken by the order in which events were scheduled, so the order is total. There are no
+//! ticks: a node has one deadline in the queue, and one that has been superseded is recognised by
+//! its generation when it comes up, instead of being searched for and removed.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+/// Something of type `E` that happens at a time.
+#[derive(Clone, Debug)]
+struct Scheduled<E> {
+    at: u64,
+    sequence: u64,
+    event: E,
+}
+
+/// Events in the order in which they will happen.
+#[derive(Clone, Debug)]
+pub struct Queue<E> {
+    heap: BinaryHeap<Scheduled<E>>,
+    sequence: u64,
+    now: u64,
+}
+
+impl<E> Queue<E> {
+    /// An empty queue at time zero.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { heap: BinaryHeap::with_capacity(256), sequence: 0, now: 0 }
+    }
+
+    /// The time of the last event that came up, in microseconds of true time.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Schedules `event` at a time, or now if that has passed.
+    pub fn at(&mut self, at: u64, event: E) {
+        self.sequence += 1;
+        self.heap.push(Scheduled { at: at.max(self.now), sequence: self.sequence, event });
+    }
+
+    /// Schedules `event` after a delay.
+    pub fn after(&mut self, delay_us: u64, event: E) {
+        self.at(self.now.saturating_add(delay_us), event);
+    }
+
+    /// Takes the next event and moves the time to it.
+    pub fn pop(&mut self) -> Option<E> {
+        let next = self.heap.pop()?;
+        self.now = next.at;
+        Some(next.event)
+    }
+
+    /// How many events are scheduled.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// Whether nothing is scheduled.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.heap.is_empty()
+    }
+}
+
+impl<E> Default for Queue<E> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<E> PartialEq for Scheduled<E> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl<E> Eq for Scheduled<E> {}
+
+impl<E> PartialOrd for Scheduled<E> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Reversed, because the heap gives the greatest first.
+impl<E> Ord for Scheduled<E> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.sequence).cmp(&(self.at, self.sequence))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_come_by_time_and_then_in_the_order_of_scheduling() {
+        let mut queue = Queue::new();
+        for (at, name) in [(20, 'd'), (10, 'a'), (20, 'e'), (10, 'b'), (15, 'c')] {
+            queue.at(at, name);
+        }
+        let order: String = std::iter::from_fn(|| queue.pop()).collect();
+        assert_eq!(order, "abcde");
+        assert_eq!(queue.now(), 20);
+    }
+
+    #[test]
+    fn the_past_is_now() {
+        let mut queue = Queue::new();
+        queue.at(10, 'a');
+        queue.pop();
+        queue.at(3, 'b');
+        queue.after(0, 'c');
+        assert_eq!((queue.pop(), queue.pop(), queue.now()), (Some('b'), Some('c'), 10));
+    }
+}
