@@ -78,6 +78,8 @@ pub(crate) struct Inode {
     /// For each of `dirty`, the bytes before that write.
     pub(crate) before: Vec<u8>,
     hard_state: bool,
+    /// Whether any of `dirty` is forgotten.
+    has_forgotten: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -213,8 +215,10 @@ impl Inode {
     }
 
     fn remember(&mut self, sector: usize) {
-        for dirty in self.dirty.iter_mut().filter(|dirty| dirty.forgotten) {
-            dirty.forgotten &= dirty.sector != sector;
+        if self.has_forgotten {
+            for dirty in &mut self.dirty {
+                dirty.forgotten &= dirty.sector != sector;
+            }
         }
         self.dirty.push(DirtySector { sector, forgotten: false });
         let start = sector * SECTOR_BYTES;
@@ -223,21 +227,26 @@ impl Inode {
         self.before.resize(self.dirty.len() * SECTOR_BYTES, 0);
     }
 
+    /// What the file shows is what the disk holds.
+    pub(crate) fn forget_writes(&mut self) {
+        self.dirty.clear();
+        self.before.clear();
+        self.has_forgotten = false;
+    }
+
     /// Everything is durable but what an earlier failed sync made the cache forget.
     pub(crate) fn flush(&mut self) {
         self.durable_len = self.data.len();
-        if self.dirty.iter().all(|dirty| !dirty.forgotten) {
-            self.dirty.clear();
-            self.before.clear();
+        if !self.has_forgotten {
+            self.forget_writes();
             return;
         }
         let mut kept = Vec::new();
-        let forgotten: Vec<usize> =
-            (0..self.dirty.len()).filter(|&position| self.dirty[position].forgotten).collect();
-        for &position in &forgotten {
+        for position in (0..self.dirty.len()).filter(|&at| self.dirty[at].forgotten) {
             kept.extend_from_slice(self.before(position));
         }
         self.dirty.retain(|dirty| dirty.forgotten);
+        self.has_forgotten = !self.dirty.is_empty();
         self.before = kept;
     }
 
@@ -252,8 +261,9 @@ impl Inode {
                 SyncFailure::DropsPages => {}
             }
         }
-        if how == SyncFailure::DropsPages {
-            self.flush();
+        match how {
+            SyncFailure::KeepsPages => self.has_forgotten = true,
+            SyncFailure::DropsPages => self.flush(),
         }
     }
 

@@ -193,8 +193,7 @@ fn lose_sectors(
         }
     }
     shorten(inode, profile, stream, loss);
-    inode.dirty.clear();
-    inode.before.clear();
+    inode.forget_writes();
     inode.durable_len = inode.data.len();
 }
 

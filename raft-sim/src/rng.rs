@@ -91,6 +91,12 @@ impl Stream {
 }
 
 impl Draw {
+    /// A draw with one word left: a part of another draw that decides one thing.
+    #[must_use]
+    pub fn of(word: u64) -> Self {
+        Self { words: [word; 8], used: 7 }
+    }
+
     /// The next word.
     ///
     /// # Panics

@@ -1,0 +1,369 @@
+//! Simulated clients: they ask, wait, retry, give up, and tell the checker what they saw.
+//!
+//! A client has no latency to its node, because delay hides anomalies: an answer is judged at the
+//! moment it is given. It keeps one session and has one request open at a time; all attempts at a
+//! request carry one serial. Some clients stay with a node until it does not answer, even if it was
+//! deposed; some follow hints; some pick a node at random each time. A few requests go to two nodes
+//! at once.
+
+use bytes::Bytes;
+use raft_core::Index;
+use raft_replica::{KvAnswer, KvCommand, KvQuery, KvResponse, Failure, Reply, Request, SessionId};
+
+use crate::check::{Operation, OperationId, Outcome, Write};
+use crate::event::NodeAt;
+use crate::options::{COMMAND_BYTES_MAX, ClientOptions};
+use crate::rng::{Draw, Purpose, Ratio, Stream};
+use crate::sabotage::Machine;
+
+/// After this many attempts a client gives up.
+const ATTEMPTS_MAX: u32 = 12;
+
+/// How a client chooses the node for its next attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Habit {
+    /// It follows hints, and stays where it was served.
+    Follows,
+    /// It stays with its node until that does not answer.
+    Stays,
+    /// Any node, each time.
+    Roams,
+}
+
+/// A client.
+#[derive(Debug)]
+pub struct Client {
+    id: u64,
+    stream: Stream,
+    options: ClientOptions,
+    nodes: usize,
+    habit: Habit,
+    node: NodeAt,
+    /// The next attempt goes to a node that a hint named.
+    is_directed: bool,
+    session: Option<Index>,
+    serial: u64,
+    operations: u64,
+    open: Option<Open>,
+    /// Timers of an older generation mean nothing.
+    pub generation: u32,
+    /// The last value that it saw, per key.
+    seen: Vec<Option<Bytes>>,
+}
+
+/// A request that waits for its answer.
+#[derive(Debug)]
+struct Open {
+    id: OperationId,
+    operation: Operation,
+    request: Request<Machine>,
+    attempts: u32,
+    /// Attempts that may still take effect.
+    uncertain: u32,
+}
+
+/// What a client does when it wakes up.
+#[derive(Debug)]
+pub enum Act {
+    /// It sends a request to one node, or to two.
+    Send {
+        /// If this is the first attempt: what the checker must know.
+        invoked: Option<(OperationId, Operation)>,
+        /// The names of the attempts and where they go.
+        attempts: Vec<(u64, NodeAt)>,
+        /// What is asked.
+        request: Request<Machine>,
+    },
+    /// It gives up and does something else after a pause.
+    GiveUp {
+        /// The request.
+        id: OperationId,
+        /// Whether it may have taken effect.
+        outcome: Outcome,
+    },
+}
+
+/// What a client makes of an answer.
+#[derive(Debug)]
+pub enum Heard {
+    /// Nothing: it was for a request that is over.
+    Late,
+    /// The request is over.
+    Over(OperationId, Outcome),
+    /// It will try again.
+    Again,
+}
+
+impl Client {
+    /// Client number `id` of the run of `seed`, among `nodes` nodes.
+    #[must_use]
+    pub fn new(id: u64, seed: u64, nodes: usize, options: ClientOptions) -> Self {
+        let mut stream = Stream::new(seed, Purpose::Client, id);
+        let mut draw = stream.draw();
+        let habit = match draw.below(4) {
+            0 => Habit::Stays,
+            1 => Habit::Roams,
+            2.. => Habit::Follows,
+        };
+        let keys = usize::try_from(options.keys).expect("there are few keys");
+        Self {
+            id,
+            stream,
+            options,
+            nodes,
+            habit,
+            node: draw.position(nodes),
+            is_directed: false,
+            session: None,
+            serial: 0,
+            operations: 0,
+            open: None,
+            generation: 0,
+            seen: vec![None; keys],
+        }
+    }
+
+    /// Which client an attempt belongs to.
+    #[must_use]
+    pub fn of_attempt(attempt: u64) -> usize {
+        usize::try_from(attempt >> 48).expect("there are few clients")
+    }
+
+    /// Whether no request is open.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.open.is_none()
+    }
+
+    /// How long it pauses before its next request, in microseconds.
+    pub fn think_us(&mut self) -> u64 {
+        self.stream.draw().exponential(self.options.think_us)
+    }
+
+    /// How long it pauses before it tries again, in microseconds.
+    pub fn backoff_us(&mut self) -> u64 {
+        let most = (self.options.timeout_us / 8).max(1);
+        self.stream.draw().range(1, most)
+    }
+
+    /// How long it waits for an answer, in microseconds.
+    #[must_use]
+    pub fn timeout_us(&self) -> u64 {
+        self.options.timeout_us
+    }
+
+    /// Its timer fired: it begins a request, or tries again, or gives up.
+    pub fn wake(&mut self) -> Act {
+        let mut draw = self.stream.draw();
+        let begins = self.open.is_none();
+        if begins {
+            self.begin();
+        } else if !std::mem::take(&mut self.is_directed) {
+            self.node = (self.node + 1 + draw.position(self.nodes.max(2) - 1)) % self.nodes;
+        }
+        let twice = draw.chance(self.options.twice);
+        if self.habit == Habit::Roams {
+            self.node = draw.position(self.nodes);
+        }
+        let other = (self.node + 1 + draw.position(self.nodes)) % self.nodes;
+        let open = self.open.as_mut().expect("a request is open by now");
+        if open.attempts >= ATTEMPTS_MAX {
+            return self.give_up();
+        }
+        let mut attempts = Vec::with_capacity(2);
+        for node in [Some(self.node), twice.then_some(other)].into_iter().flatten() {
+            open.attempts += 1;
+            open.uncertain += 1;
+            attempts.push((self.id << 48 | open.id.0 << 16 | u64::from(open.attempts), node));
+        }
+        let invoked = begins.then(|| (open.id, open.operation.clone()));
+        Act::Send { invoked, attempts, request: open.request.clone() }
+    }
+
+    /// The node did not take the request: it is down.
+    pub fn refused(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.uncertain -= 1;
+        }
+    }
+
+    fn give_up(&mut self) -> Act {
+        let open = self.open.take().expect("only an open request is given up");
+        if matches!(open.operation, Operation::Write { .. }) {
+            self.serial += 1;
+        }
+        let outcome = if open.uncertain == 0 { Outcome::Failed } else { Outcome::Unknown };
+        Act::GiveUp { id: open.id, outcome }
+    }
+
+    /// An answer has come.
+    pub fn hear(&mut self, attempt: u64, reply: Reply<Machine>) -> Heard {
+        let number = attempt >> 16 & 0xffff_ffff;
+        if self.open.as_ref().is_none_or(|open| open.id.0 != number) {
+            return Heard::Late;
+        }
+        let outcome = match reply {
+            Reply::SessionOpened { session } => {
+                self.session = Some(Index(session.0));
+                self.serial = 1;
+                Outcome::Opened { session: Index(session.0) }
+            }
+            Reply::Response { response, index } => written(response, index),
+            Reply::Answer { answer, index } => answered(answer, index),
+            Reply::Failed(failure) => match self.failed(failure) {
+                Some(outcome) => outcome,
+                None => return Heard::Again,
+            },
+        };
+        self.finish(outcome)
+    }
+
+    /// What a failed attempt means for the request; nothing yet if it can be tried again.
+    fn failed(&mut self, failure: Failure) -> Option<Outcome> {
+        let open = self.open.as_mut().expect("the caller has looked");
+        match failure {
+            Failure::NotLeader { hint } => {
+                open.uncertain -= 1;
+                if let (Some(hint), Habit::Follows) = (hint, self.habit) {
+                    self.node = usize::try_from(hint.id.0 - 1).expect("there are few nodes");
+                    self.is_directed = true;
+                }
+                None
+            }
+            Failure::Busy | Failure::Superseded => {
+                open.uncertain -= 1;
+                None
+            }
+            Failure::TooLarge => {
+                open.uncertain -= 1;
+                Some(if open.uncertain == 0 { Outcome::Failed } else { Outcome::Unknown })
+            }
+            Failure::Expired => {
+                self.session = None;
+                Some(Outcome::Expired)
+            }
+            Failure::StaleSerial => Some(Outcome::Stale),
+            Failure::Unknown | Failure::Halted => None,
+            // A failure that is not known here promises nothing.
+            _ => None,
+        }
+    }
+
+    fn finish(&mut self, outcome: Outcome) -> Heard {
+        let open = self.open.take().expect("an answered request is open");
+        match &open.operation {
+            Operation::Write { write, .. } => {
+                self.serial += 1;
+                self.remember(write, &outcome);
+            }
+            Operation::Get { key } => {
+                if let Outcome::Got { value, .. } = &outcome {
+                    let slot = slot(key, self.seen.len());
+                    self.seen[slot].clone_from(value);
+                }
+            }
+            Operation::OpenSession | Operation::Scan { .. } => {}
+        }
+        Heard::Over(open.id, outcome)
+    }
+
+    /// So that the next compare-and-swap of the key has a chance.
+    fn remember(&mut self, write: &Write, outcome: &Outcome) {
+        if !matches!(outcome, Outcome::Written { changed: true, .. }) {
+            return;
+        }
+        let slot = slot(write.key(), self.seen.len());
+        self.seen[slot] = match write {
+            Write::Put { value, .. } => Some(value.clone()),
+            Write::Delete { .. } => None,
+            Write::Cas { new, .. } => new.clone(),
+        };
+    }
+
+    fn begin(&mut self) {
+        self.operations += 1;
+        let id = OperationId(self.operations);
+        let mut draw = self.stream.draw();
+        let is_read = draw.chance(self.options.reads);
+        let (operation, request) = match self.session {
+            _ if is_read => self.read(&mut draw),
+            None => (Operation::OpenSession, Request::OpenSession),
+            Some(session) => self.write(session, &mut draw),
+        };
+        self.open = Some(Open { id, operation, request, attempts: 0, uncertain: 0 });
+    }
+
+    fn read(&self, draw: &mut Draw) -> (Operation, Request<Machine>) {
+        if draw.chance(Ratio::new(1, 8)) {
+            let prefix = Bytes::from_static(b"k");
+            let limit = 1 + u32::try_from(draw.below(8)).expect("below 8");
+            let query = KvQuery::Scan { prefix: prefix.clone(), after: None, limit };
+            return (Operation::Scan { prefix, limit: limit as usize }, Request::Query { query });
+        }
+        let key = key(draw.below(self.options.keys));
+        (Operation::Get { key: key.clone() }, Request::Query { query: KvQuery::Get { key } })
+    }
+
+    fn write(&self, session: Index, draw: &mut Draw) -> (Operation, Request<Machine>) {
+        let key = key(draw.below(self.options.keys));
+        let value = self.value(draw.chance(self.options.oversized));
+        let seen = self.seen[slot(&key, self.seen.len())].clone();
+        let (write, command) = match draw.below(8) {
+            0 => (Write::Delete { key: key.clone() }, KvCommand::Delete { key }),
+            1..=3 => {
+                let expect = seen.filter(|_| draw.chance(Ratio::new(7, 8)));
+                let new = (draw.below(8) > 0).then_some(value);
+                let write = Write::Cas {
+                    key: key.clone(),
+                    expect: expect.clone(),
+                    new: new.clone(),
+                };
+                (write, KvCommand::CompareAndSwap { key, expect, new })
+            }
+            4.. => (
+                Write::Put { key: key.clone(), value: value.clone() },
+                KvCommand::Put { key, value },
+            ),
+        };
+        let serial = self.serial;
+        let operation = Operation::Write { session, serial, write };
+        (operation, Request::Command { session: SessionId(session.0), serial, command })
+    }
+
+    /// No two requests write one value, so that a read tells which write it saw.
+    fn value(&self, oversized: bool) -> Bytes {
+        let padding = if oversized { COMMAND_BYTES_MAX } else { self.options.padding };
+        let mut value = Vec::with_capacity(16 + padding);
+        value.extend_from_slice(&self.id.to_be_bytes());
+        value.extend_from_slice(&self.operations.to_be_bytes());
+        value.resize(16 + padding, b'.');
+        Bytes::from(value)
+    }
+}
+
+fn key(number: u64) -> Bytes {
+    Bytes::copy_from_slice(&[b'k', u8::try_from(number).expect("there are few keys")])
+}
+
+fn slot(key: &Bytes, slots: usize) -> usize {
+    key.last().map_or(0, |&last| usize::from(last) % slots)
+}
+
+fn written(response: KvResponse, index: Index) -> Outcome {
+    let (changed, previous) = match response {
+        KvResponse::Changed { previous } => (true, previous),
+        KvResponse::Differs { found } => (false, found),
+        KvResponse::KeyTooLong => (false, None),
+    };
+    Outcome::Written { index, changed, previous }
+}
+
+fn answered(answer: KvAnswer, index: Index) -> Outcome {
+    match answer {
+        KvAnswer::Value(found) => Outcome::Got { index, value: found.map(|found| found.value) },
+        KvAnswer::Page { entries, .. } => {
+            let pairs = entries.into_iter().map(|(key, found)| (key, found.value)).collect();
+            Outcome::Scanned { index, pairs }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The classes of faults, and how often each was injected and took effect.
+//!
+//! An injection is an act: a partition was made, a frame was marked for loss. An effect is something
+//! that went otherwise because of it: a frame that a partition stopped, a sector that a power loss
+//! took back. A class that is injected without effects tests nothing, so both are counted.
+
+use std::fmt;
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// A class of faults.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Fault {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Fault {
+            /// All classes.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// Its name in options and reports.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+faults! {
+    /// A frame is lost. Effect: it does not arrive.
+    Loss = "loss",
+    /// A frame arrives twice. Effect: the second copy is delivered.
+    Duplication = "duplication",
+    /// Frames overtake each other. Effect: one arrives after a later one of its link.
+    Reorder = "reorder",
+    /// A frame is cut, or a bit of it flipped. Effect: the receiver refuses it.
+    Corruption = "corruption",
+    /// A link holds few frames. Effect: one is dropped because the link is full.
+    Overflow = "overflow",
+    /// Some links pass nothing: two halves, one direction, a bridge, a ring. Effect: a frame is
+    /// stopped.
+    Partition = "partition",
+    /// A link holds what is sent and releases it later. Effect: a frame is held.
+    Clog = "clog",
+    /// Connections break. Effect: frames in flight are lost and the sender is told.
+    Reset = "reset",
+    /// A process is killed; its disk cache survives. Effect: the process was running.
+    Crash = "crash",
+    /// A machine loses power. Effect: something that was not synced is not as it was.
+    PowerLoss = "power-loss",
+    /// A machine loses power in the midst of a piece of disk work. Effect: as for power loss.
+    TornWork = "torn-work",
+    /// All machines lose power at once. Effect: as for power loss.
+    Blackout = "blackout",
+    /// A process stands still while its clock goes on. Effect: something waited for it.
+    Pause = "pause",
+    /// Clocks run at different rates. Effect: a deadline came at another time.
+    Skew = "skew",
+    /// A clock jumps, forward or backward. Effect: the process was running.
+    Jump = "jump",
+    /// A disk stands still. Effect: a piece of disk work waited.
+    Stall = "stall",
+    /// A write or a sync fails. Effect: storage has seen the error.
+    DiskError = "disk-error",
+}
+
+/// A set of classes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FaultSet(u32);
+
+impl FaultSet {
+    /// Adds a class.
+    pub fn insert(&mut self, fault: Fault) {
+        self.0 |= 1 << fault as u32;
+    }
+
+    /// Removes a class.
+    pub fn remove(&mut self, fault: Fault) {
+        self.0 &= !(1 << fault as u32);
+    }
+
+    /// Whether a class is in it.
+    #[must_use]
+    pub fn contains(self, fault: Fault) -> bool {
+        self.0 >> fault as u32 & 1 == 1
+    }
+
+    /// Its classes in order.
+    pub fn iter(self) -> impl Iterator<Item = Fault> {
+        Fault::ALL.iter().copied().filter(move |&fault| self.contains(fault))
+    }
+}
+
+impl fmt::Display for FaultSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 {
+            return f.write_str("none");
+        }
+        for (position, fault) in self.iter().enumerate() {
+            let separator = if position == 0 { "" } else { " " };
+            write!(f, "{separator}{}", fault.name())?;
+        }
+        Ok(())
+    }
+}
+
+/// How often each class was injected and took effect.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    counts: [(u64, u64); Fault::ALL.len()],
+}
+
+impl Tally {
+    /// Counts an injection.
+    pub fn injected(&mut self, fault: Fault) {
+        self.counts[fault as usize].0 += 1;
+    }
+
+    /// Counts an effect.
+    pub fn effective(&mut self, fault: Fault) {
+        self.counts[fault as usize].1 += 1;
+    }
+
+    /// Counts an injection that is its own effect.
+    pub fn both(&mut self, fault: Fault) {
+        self.injected(fault);
+        self.effective(fault);
+    }
+
+    /// Injections and effects of a class.
+    #[must_use]
+    pub fn of(&self, fault: Fault) -> (u64, u64) {
+        self.counts[fault as usize]
+    }
+
+    /// The effects of all classes.
+    #[must_use]
+    pub fn effects(&self) -> u64 {
+        self.counts.iter().map(|(_, effective)| effective).sum()
+    }
+
+    /// Adds the counts of another run.
+    pub fn add(&mut self, other: &Self) {
+        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
+            mine.0 += theirs.0;
+            mine.1 += theirs.1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_and_tallies_name_their_classes() {
+        let mut set = FaultSet::default();
+        assert_eq!(set.to_string(), "none");
+        set.insert(Fault::DiskError);
+        set.insert(Fault::Loss);
+        set.insert(Fault::Clog);
+        set.remove(Fault::Clog);
+        assert_eq!(set.to_string(), "loss disk-error");
+
+        let mut tally = Tally::default();
+        tally.injected(Fault::Clog);
+        tally.both(Fault::Loss);
+        let mut sum = tally.clone();
+        sum.add(&tally);
+        assert_eq!((sum.of(Fault::Clog), sum.of(Fault::Loss)), ((2, 0), (2, 2)));
+        assert_eq!(sum.effects(), 2);
+    }
+}

@@ -1,0 +1,165 @@
+//! The second phase of a run: the faults end, and the cluster must live.
+//!
+//! Every fault is taken back and every node started, but for a minority of voters that may stay lost
+//! for good; the rest is the *core*. Within a bound, which is a multiple of the election timeout, a
+//! write and a read that began after the healing must be answered, then, with the clients silent,
+//! every node of the core must have applied the same log. A new leader per answer would also
+//! satisfy that, so the elections after the healing are bounded too.
+
+use raft_core::Index;
+
+use crate::check::{Operation, Outcome};
+use crate::event::NodeAt;
+use crate::failure::Failure;
+use crate::fault::Fault;
+use crate::rng::{Purpose, Ratio, Stream};
+use crate::world::World;
+
+/// How long the cluster has, in election timeouts.
+const TIMEOUTS_MAX: u64 = 200;
+
+/// How many elections it may take.
+const ELECTIONS_MAX: u64 = 20;
+
+/// What has come true since the faults ended.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Healed {
+    /// Until when all must have come true.
+    deadline: u64,
+    elections: u64,
+    /// Clients whose open request began after the healing.
+    fresh: Vec<bool>,
+    wrote: Option<Index>,
+    has_read: bool,
+}
+
+impl World {
+    /// Ends all faults.
+    pub(crate) fn heal(&mut self) -> Result<(), Failure> {
+        let options = &self.options;
+        let waits = options.election_timeout_us * TIMEOUTS_MAX + options.client.timeout_us * 40;
+        self.healed = Some(Healed {
+            deadline: self.queue.now() + waits,
+            fresh: vec![false; self.clients.len()],
+            ..Healed::default()
+        });
+        self.network.heal(&mut self.queue, &mut self.stats.tally);
+        self.partitions.iter_mut().for_each(Vec::clear);
+        self.choose_lost();
+        let now = self.queue.now();
+        for at in 0..self.nodes.len() {
+            let node = &mut self.nodes[at];
+            node.disk.disarm();
+            node.stalled_until = 0;
+            node.clock.set_skew(now, 0);
+            node.deadline.1 = u64::MAX;
+            if self.nodes[at].is_lost {
+                self.stop(at);
+            } else if self.nodes[at].seen.role.is_none() || self.is_halted(at) {
+                self.stop(at);
+                self.start(at)?;
+            } else {
+                self.nodes[at].paused = false;
+                self.drain_inbox(at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One run in four keeps a minority of the voters down for good.
+    fn choose_lost(&mut self) {
+        let mut draw = Stream::new(self.options.seed, Purpose::Nemesis, 1 << 40).draw();
+        let crashes = self.options.faults.contains(Fault::Crash);
+        if !crashes || !draw.chance(Ratio::new(1, 4)) {
+            return;
+        }
+        let voters = self.options.voters;
+        let first = draw.position(voters);
+        for lost in 0..draw.position((voters - 1) / 2 + 1) {
+            self.nodes[(first + lost) % voters].is_lost = true;
+        }
+    }
+
+    fn is_halted(&self, at: NodeAt) -> bool {
+        self.nodes[at].seen.role == Some(raft_core::RoleName::Halted)
+    }
+
+    /// Whether clients begin nothing new.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.healed.as_ref().is_some_and(|healed| healed.wrote.is_some() && healed.has_read)
+    }
+
+    pub(crate) fn note_invoked(&mut self, client: usize, _operation: &Operation) {
+        if let Some(healed) = &mut self.healed {
+            healed.fresh[client] = true;
+        }
+    }
+
+    /// A client has its answer.
+    pub(crate) fn note_outcome(&mut self, client: usize, outcome: &Outcome) {
+        let fresh = self.healed.as_mut().filter(|healed| healed.fresh[client]);
+        match outcome {
+            Outcome::Opened { session: index } | Outcome::Written { index, .. } => {
+                self.stats.writes += 1;
+                if let Some(healed) = fresh {
+                    healed.wrote = Some(*index);
+                }
+            }
+            Outcome::Got { .. } | Outcome::Scanned { .. } => {
+                self.stats.reads += 1;
+                if let Some(healed) = fresh {
+                    healed.has_read = true;
+                }
+            }
+            Outcome::Expired | Outcome::Stale | Outcome::Failed | Outcome::Unknown => {}
+        }
+    }
+
+    pub(crate) fn note_election(&mut self) {
+        if let Some(healed) = &mut self.healed {
+            healed.elections += 1;
+        }
+    }
+
+    /// Whether everything that must come true has.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.is_quiet() && self.stuck().is_none()
+    }
+
+    /// The first node of the core that is not up to date.
+    fn stuck(&self) -> Option<NodeAt> {
+        let committed = self.checker.committed().0;
+        self.nodes.iter().position(|node| {
+            let is_done = node.seen.applied == committed && node.seen.last == committed;
+            !node.is_lost && !is_done
+        })
+    }
+
+    /// Whether time and elections are within their bounds.
+    pub(crate) fn check_bounds(&self) -> Result<(), Failure> {
+        let healed = self.healed.as_ref().expect("bounds begin with the healing");
+        if healed.elections > ELECTIONS_MAX {
+            let what = format!("{} elections after the faults had ended", healed.elections);
+            return Err(Failure::Liveness(what));
+        }
+        if self.queue.now() <= healed.deadline {
+            return Ok(());
+        }
+        let missing = if self.leader().is_none() {
+            "no leader".to_owned()
+        } else if healed.wrote.is_none() {
+            "no write was acknowledged".to_owned()
+        } else if !healed.has_read {
+            "no read was answered".to_owned()
+        } else if let Some(at) = self.stuck() {
+            let node = &self.nodes[at];
+            format!(
+                "{} has applied {} of {} and its log ends at {}",
+                node.member, node.seen.applied, self.checker.committed(), node.seen.last
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Failure::Liveness(format!("{missing}, {TIMEOUTS_MAX} election timeouts after the faults had ended")))
+    }
+}

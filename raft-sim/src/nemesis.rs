@@ -1,0 +1,166 @@
+//! The nemesis: which faults strike, when, and how they are bundled.
+//!
+//! Each class that is on strikes by its own stream and at its own pace. One strike in four opens a
+//! burst: more of the same in quick succession (crash loops, partitions that flap). One in three is
+//! aimed at the leader, whoever that is by then.
+
+use crate::event::NodeAt;
+use crate::fault::Fault;
+use crate::network::Network;
+use crate::options::Options;
+use crate::rng::{Draw, Purpose, Ratio, Stream};
+
+/// The classes that strike by themselves. The others happen to single frames.
+const STRIKING: [Fault; 11] = [
+    Fault::Partition,
+    Fault::Clog,
+    Fault::Reset,
+    Fault::Crash,
+    Fault::PowerLoss,
+    Fault::TornWork,
+    Fault::Blackout,
+    Fault::Pause,
+    Fault::Jump,
+    Fault::Stall,
+    Fault::DiskError,
+];
+
+/// When what strikes.
+#[derive(Debug)]
+pub struct Nemesis {
+    classes: Vec<Class>,
+}
+
+#[derive(Debug)]
+struct Class {
+    fault: Fault,
+    stream: Stream,
+    mean_us: u64,
+    /// How many strikes of a burst are left.
+    burst: u64,
+}
+
+/// One strike.
+#[derive(Clone, Copy, Debug)]
+pub struct Strike {
+    /// What.
+    pub fault: Fault,
+    /// Where, unless at the leader.
+    pub at: Target,
+    /// How long it lasts, in microseconds.
+    pub lasts_us: u64,
+    /// When the next one of the class comes, in microseconds from now.
+    pub next_us: u64,
+    /// Randomness for whatever else there is to decide.
+    pub draw: Draw,
+}
+
+/// Where a strike goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// To the leader of the highest term, if there is one, else to this node.
+    Leader(NodeAt),
+    /// To this node.
+    Node(NodeAt),
+}
+
+impl Nemesis {
+    /// The nemesis of a run.
+    #[must_use]
+    pub fn new(options: &Options) -> Self {
+        let striking = STRIKING.iter().filter(|&&fault| options.faults.contains(fault));
+        let classes = striking.map(|&fault| {
+            let mut stream = Stream::new(options.seed, Purpose::Nemesis, fault as u64);
+            // Classes differ in pace, and what takes a whole cluster down comes less often.
+            let rare = if fault == Fault::Blackout { 4 } else { 1 };
+            let mean_us = rare * options.strike_us * stream.draw().range(1, 8) / 4;
+            Class { fault, stream, mean_us, burst: 0 }
+        });
+        Self { classes: classes.collect() }
+    }
+
+    /// When each class strikes first, in microseconds.
+    pub fn first(&mut self) -> Vec<u64> {
+        let classes = self.classes.iter_mut();
+        classes.map(|class| class.stream.draw().exponential(class.mean_us)).collect()
+    }
+
+    /// A class strikes.
+    pub fn strike(&mut self, class: usize, options: &Options) -> Strike {
+        let class = &mut self.classes[class];
+        let mut draw = class.stream.draw();
+        let node = draw.position(options.nodes());
+        let is_aimed = draw.chance(Ratio::new(1, 3));
+        let lasts_us = 1 + draw.exponential(options.fault_us);
+        let gap_us = 1 + draw.exponential(class.mean_us);
+        if class.burst > 0 {
+            class.burst -= 1;
+        } else if draw.chance(Ratio::new(1, 4)) {
+            class.burst = 1 + draw.below(8);
+        }
+        let (lasts_us, next_us) =
+            if class.burst > 0 { (1 + lasts_us / 4, 1 + gap_us / 16) } else { (lasts_us, gap_us) };
+        Strike {
+            fault: class.fault,
+            at: if is_aimed { Target::Leader(node) } else { Target::Node(node) },
+            lasts_us,
+            next_us,
+            draw: class.stream.draw(),
+        }
+    }
+
+    /// The name of a class.
+    #[must_use]
+    pub fn name(&self, class: usize) -> &'static str {
+        self.classes[class].fault.name()
+    }
+}
+
+/// The shape of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Two halves.
+    Halves,
+    /// Nothing leaves a node.
+    Mute,
+    /// Nothing reaches a node.
+    Deaf,
+    /// One node alone.
+    Alone,
+    /// Two halves and one node that reaches both.
+    Bridge,
+    /// Each node reaches those next to it in a ring, up to a majority.
+    Ring,
+    /// One directed link.
+    Link,
+}
+
+/// The links that a partition around `node` stops.
+#[must_use]
+pub fn partition(node: NodeAt, nodes: usize, network: &Network, draw: &mut Draw) -> (Shape, Vec<u32>) {
+    let shape = match draw.below(8) {
+        0 | 1 => Shape::Halves,
+        2 => Shape::Mute,
+        3 => Shape::Deaf,
+        4 => Shape::Alone,
+        5 => Shape::Bridge,
+        6 => Shape::Ring,
+        7.. => Shape::Link,
+    };
+    let sides = draw.word();
+    let side = |at: NodeAt| sides >> at & 1;
+    let other = (node + 1 + draw.position(nodes.max(2) - 1)) % nodes;
+    let reach = nodes / 4 + 1;
+    let stops = |from: NodeAt, to: NodeAt| match shape {
+        Shape::Halves => side(from) != side(to),
+        Shape::Mute => from == node,
+        Shape::Deaf => to == node,
+        Shape::Alone => from == node || to == node,
+        Shape::Bridge => from != node && to != node && side(from) != side(to),
+        Shape::Ring => (from + nodes - to) % nodes > reach && (to + nodes - from) % nodes > reach,
+        Shape::Link => from == node && to == other,
+    };
+    let pairs = (0..nodes).flat_map(|from| (0..nodes).map(move |to| (from, to)));
+    let stopped = pairs.filter(|&(from, to)| from != to && stops(from, to));
+    (shape, stopped.map(|(from, to)| network.link(from, to)).collect())
+}

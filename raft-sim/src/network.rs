@@ -1,0 +1,268 @@
+//! The simulated network: one directed link per pair of nodes.
+//!
+//! A link loses, duplicates, delays, reorders and corrupts frames by its own stream of randomness,
+//! one draw per frame, so that what happens on one link does not depend on another. Links are
+//! blocked by partitions (counted, since partitions overlap), clogged and released, and hold a
+//! bounded number of frames. The network knows bytes only; what is in a frame is none of its
+//! business.
+
+use bytes::Bytes;
+
+use crate::event::{Event, NodeAt};
+use crate::fault::{Fault, Tally};
+use crate::options::{DelayLaw, LinkOptions};
+use crate::queue::Queue;
+use crate::rng::{Draw, Purpose, Stream};
+
+/// All links.
+#[derive(Debug)]
+pub struct Network {
+    nodes: usize,
+    links: Vec<Link>,
+    options: LinkOptions,
+}
+
+#[derive(Debug)]
+struct Link {
+    stream: Stream,
+    /// How many partitions stop it.
+    blocked: u32,
+    clogged: bool,
+    /// What a clogged link holds.
+    held: Vec<Bytes>,
+    in_flight: u32,
+    /// Frames sent so far.
+    sent: u32,
+    /// The latest frame that has arrived.
+    arrived: u32,
+    /// No frame may arrive before this if the link keeps order.
+    last_at: u64,
+    /// How often the connection has broken.
+    connection: u32,
+    /// Slower than the others by this factor, in quarters.
+    bias_quarters: u64,
+}
+
+/// What became of a frame that was given to the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is on its way.
+    Sent,
+    /// A partition stopped it.
+    Blocked,
+    /// It was lost, or the link was full.
+    Dropped,
+}
+
+impl Network {
+    /// A network of `nodes` nodes for the run of `seed`.
+    #[must_use]
+    pub fn new(nodes: usize, seed: u64, options: LinkOptions) -> Self {
+        let links = (0..nodes * nodes).map(|link| {
+            let mut stream = Stream::new(seed, Purpose::Link, link as u64);
+            let bias_quarters = if options.reorder { stream.draw().range(2, 12) } else { 4 };
+            Link {
+                stream,
+                blocked: 0,
+                clogged: false,
+                held: Vec::new(),
+                in_flight: 0,
+                sent: 0,
+                arrived: 0,
+                last_at: 0,
+                connection: 0,
+                bias_quarters,
+            }
+        });
+        Self { nodes, links: links.collect(), options }
+    }
+
+    /// The link between two nodes.
+    #[must_use]
+    pub fn link(&self, from: NodeAt, to: NodeAt) -> u32 {
+        u32::try_from(from * self.nodes + to).expect("there are few nodes")
+    }
+
+    /// The nodes at the ends of a link.
+    #[must_use]
+    pub fn ends(&self, link: u32) -> (NodeAt, NodeAt) {
+        (link as usize / self.nodes, link as usize % self.nodes)
+    }
+
+    /// Sends a frame.
+    pub fn send(
+        &mut self,
+        link: u32,
+        frame: Bytes,
+        queue: &mut Queue<Event>,
+        tally: &mut Tally,
+    ) -> Fate {
+        let options = self.options;
+        let at = &mut self.links[link as usize];
+        let mut draw = at.stream.draw();
+        if at.blocked > 0 {
+            tally.effective(Fault::Partition);
+            return Fate::Blocked;
+        }
+        if draw.chance(options.loss) {
+            tally.both(Fault::Loss);
+            return Fate::Dropped;
+        }
+        if at.clogged {
+            if at.held.len() >= options.queue_max as usize {
+                tally.both(Fault::Overflow);
+                return Fate::Dropped;
+            }
+            tally.effective(Fault::Clog);
+            at.held.push(frame);
+            return Fate::Sent;
+        }
+        at.transmit(link, frame, &mut draw, options, queue, tally)
+    }
+
+    /// Puts a frame that nobody sent onto a link.
+    pub fn inject(&mut self, link: u32, frame: Bytes, queue: &mut Queue<Event>) {
+        let at = &mut self.links[link as usize];
+        at.sent += 1;
+        at.in_flight += 1;
+        let (sequence, connection) = (at.sent, at.connection);
+        let (copy, corrupt) = (false, false);
+        queue.after(1, Event::Frame { link, sequence, copy, corrupt, connection, frame });
+    }
+
+    /// Notes that a frame has arrived. Returns whether it counts: its connection still stands.
+    pub fn arrive(&mut self, link: u32, sequence: u32, connection: u32, tally: &mut Tally) -> bool {
+        let at = &mut self.links[link as usize];
+        at.in_flight -= 1;
+        if connection != at.connection {
+            tally.effective(Fault::Reset);
+            return false;
+        }
+        if sequence < at.arrived {
+            tally.both(Fault::Reorder);
+        }
+        at.arrived = at.arrived.max(sequence);
+        true
+    }
+
+    /// A partition stops the link.
+    pub fn block(&mut self, link: u32) {
+        self.links[link as usize].blocked += 1;
+    }
+
+    /// A partition that stopped the link has ended.
+    pub fn unblock(&mut self, link: u32) {
+        let at = &mut self.links[link as usize];
+        at.blocked = at.blocked.saturating_sub(1);
+    }
+
+    /// Whether a partition stops the link.
+    #[must_use]
+    pub fn is_blocked(&self, link: u32) -> bool {
+        self.links[link as usize].blocked > 0
+    }
+
+    /// The link holds what is sent from now on. Returns whether it did not already.
+    pub fn clog(&mut self, link: u32) -> bool {
+        !std::mem::replace(&mut self.links[link as usize].clogged, true)
+    }
+
+    /// What a clogged link holds is on its way now.
+    pub fn release(&mut self, link: u32, queue: &mut Queue<Event>, tally: &mut Tally) {
+        let options = self.options;
+        let at = &mut self.links[link as usize];
+        at.clogged = false;
+        for frame in std::mem::take(&mut at.held) {
+            let mut draw = at.stream.draw();
+            at.transmit(link, frame, &mut draw, options, queue, tally);
+        }
+    }
+
+    /// The connection breaks: what is in flight is lost. Returns whether anything was.
+    pub fn reset(&mut self, link: u32) -> bool {
+        let at = &mut self.links[link as usize];
+        at.connection += 1;
+        at.held.clear();
+        at.in_flight > 0
+    }
+
+    /// Ends all faults. What is in flight stays in flight.
+    pub fn heal(&mut self, queue: &mut Queue<Event>, tally: &mut Tally) {
+        self.options = LinkOptions { queue_max: u32::MAX, ..self.options.without_faults() };
+        for link in 0..self.links.len() {
+            self.links[link].blocked = 0;
+            self.links[link].bias_quarters = 4;
+            let link = u32::try_from(link).expect("there are few nodes");
+            self.release(link, queue, tally);
+        }
+    }
+}
+
+impl Link {
+    fn transmit(
+        &mut self,
+        link: u32,
+        mut frame: Bytes,
+        draw: &mut Draw,
+        options: LinkOptions,
+        queue: &mut Queue<Event>,
+        tally: &mut Tally,
+    ) -> Fate {
+        if self.in_flight >= options.queue_max {
+            tally.both(Fault::Overflow);
+            return Fate::Dropped;
+        }
+        let corrupt = draw.chance(options.corruption);
+        if corrupt {
+            tally.injected(Fault::Corruption);
+            frame = corrupted(&frame, draw.word());
+        }
+        let delay = delay_us(options.delay, draw.word(), self.bias_quarters);
+        let twice = draw.chance(options.duplication);
+        let again = delay_us(options.delay, draw.word(), self.bias_quarters) + delay;
+        self.sent += 1;
+        let (sequence, connection) = (self.sent, self.connection);
+        let event = |frame, copy| Event::Frame { link, sequence, copy, corrupt, connection, frame };
+        self.in_flight += 1;
+        let at = self.arrival(queue.now() + delay, options.reorder);
+        queue.at(at, event(frame.clone(), false));
+        if twice {
+            tally.injected(Fault::Duplication);
+            self.in_flight += 1;
+            let at = self.arrival(queue.now() + again, options.reorder);
+            queue.at(at, event(frame, true));
+        }
+        Fate::Sent
+    }
+
+    fn arrival(&mut self, at: u64, reorder: bool) -> u64 {
+        if reorder {
+            return at;
+        }
+        self.last_at = self.last_at.max(at);
+        self.last_at
+    }
+}
+
+/// How long a frame takes, in microseconds.
+fn delay_us(law: DelayLaw, word: u64, bias_quarters: u64) -> u64 {
+    let mut draw = Draw::of(word);
+    let delay = match law {
+        DelayLaw::Uniform { low_us, high_us } => draw.range(low_us, high_us),
+        DelayLaw::Exponential { low_us, mean_us } => low_us + draw.exponential(mean_us),
+        DelayLaw::HeavyTail { low_us } => draw.heavy_tail(low_us),
+    };
+    delay * bias_quarters / 4
+}
+
+/// The frame with one bit flipped, or cut short.
+fn corrupted(frame: &Bytes, word: u64) -> Bytes {
+    let mut draw = Draw::of(word);
+    let pick = draw.position(frame.len() * 9);
+    if pick >= frame.len() * 8 {
+        return frame.slice(..pick - frame.len() * 8);
+    }
+    let mut bytes = frame.to_vec();
+    bytes[pick / 8] ^= 1 << (pick % 8);
+    Bytes::from(bytes)
+}

@@ -1,0 +1,275 @@
+//! One simulated machine: a clock, a disk, and at most one process on them.
+//!
+//! The process is the product as it ships: a [`Replica`] and a [`Storage`]. What the host does around
+//! them is here: an inbox, a queue of disk work that is begun, synced and confirmed in separate
+//! events, so that a crash can fall between any two of them. Batches that wait together are synced
+//! together.
+
+use std::collections::VecDeque;
+use std::mem;
+
+use raft_core::{
+    ClusterId, Config, GroupId, Member, Membership, PersistSeq, RecoveredState, RoleName, Time,
+};
+use raft_replica::storage::work::{Done, Work};
+use raft_replica::storage::{Identity, Storage, StorageError, StorageOptions};
+use raft_replica::{Input, Output, Replica, ReplicaOptions};
+
+use crate::clock::Clock;
+use crate::disk::SimDisk;
+use crate::options::{COMMAND_BYTES_MAX, Options};
+use crate::rng::{Purpose, Stream};
+use crate::sabotage::{Machine, Sabotage};
+
+/// The most batches that are synced together.
+const GROUP_COMMIT_MAX: usize = 16;
+
+/// The cluster of all runs.
+const CLUSTER: ClusterId = ClusterId(0xc1);
+/// The group of all runs.
+const GROUP: GroupId = GroupId(1);
+
+/// A machine.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) member: Member,
+    pub(crate) clock: Clock,
+    pub(crate) disk: SimDisk,
+    pub(crate) latency: Stream,
+    pub(crate) process: Option<Process>,
+    /// Raised by every start and every end of a process.
+    pub(crate) life: u32,
+    /// The newest deadline in the queue: its generation, and when it comes up.
+    pub(crate) deadline: (u32, u64),
+    pub(crate) paused: bool,
+    /// The disk stands still until then.
+    pub(crate) stalled_until: u64,
+    /// What the last step left: shown in traces, and the columns of `-v`.
+    pub(crate) seen: Seen,
+    pub(crate) crashes: u64,
+    /// Stays down for good; such a node is no part of the core of the liveness phase.
+    pub(crate) is_lost: bool,
+}
+
+/// What a person sees of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) role: Option<RoleName>,
+    pub(crate) term: u64,
+    pub(crate) last: u64,
+    pub(crate) commit: u64,
+    pub(crate) applied: u64,
+}
+
+/// A running process.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) replica: Replica<Machine>,
+    storage: Storage<SimDisk>,
+    work: VecDeque<Work>,
+    phase: Phase,
+    pub(crate) inbox: Vec<Input<Machine>>,
+    pub(crate) is_woken: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The disk has nothing to do.
+    Idle,
+    /// The first piece of work is about to be done.
+    Working,
+    /// Batches are written through this one and are about to be synced.
+    Syncing(PersistSeq),
+}
+
+/// What the disk has done.
+#[derive(Debug, Default)]
+pub(crate) struct DiskStep {
+    /// What the replica is to be told.
+    pub(crate) done: Option<Done>,
+    /// The batches through this one are durable, if the disk is honest.
+    pub(crate) durable: Option<PersistSeq>,
+    /// How long the next step takes; `None`: the disk is idle.
+    pub(crate) next: Option<Latency>,
+}
+
+/// What kind of disk work is next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Latency {
+    Write,
+    Sync,
+}
+
+impl Node {
+    pub(crate) fn new(at: usize, options: &Options, sabotage: Sabotage) -> Self {
+        let entity = at as u64;
+        let lineage = Stream::new(options.seed, Purpose::Lineage, entity).draw().word();
+        Self {
+            member: Member::new(entity + 1, lineage),
+            clock: Clock::new(1_000_000 * (entity + 1), 0),
+            disk: SimDisk::new(sabotage.lie()),
+            latency: Stream::new(options.seed, Purpose::DiskLatency, entity),
+            process: None,
+            life: 0,
+            deadline: (0, u64::MAX),
+            paused: false,
+            stalled_until: 0,
+            seen: Seen::default(),
+            crashes: 0,
+            is_lost: false,
+        }
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        Identity { cluster: CLUSTER, group: GROUP, member: self.member }
+    }
+
+    /// The time that it reads.
+    pub(crate) fn now(&self, now: u64) -> Time {
+        self.clock.local(now)
+    }
+
+    /// How long the next disk work takes, in microseconds.
+    pub(crate) fn latency_us(&mut self, kind: Latency, disk_us: u64) -> u64 {
+        let mean = match kind {
+            Latency::Write => disk_us,
+            Latency::Sync => disk_us * 2,
+        };
+        1 + self.latency.draw().exponential(mean)
+    }
+
+    /// Opens the data directory: what a process that starts now would find.
+    pub(crate) fn open(
+        &self,
+        options: &Options,
+        founders: &Membership,
+    ) -> Result<(Storage<SimDisk>, RecoveredState), StorageError> {
+        let expected = Some(self.identity());
+        let (storage, found) = Storage::open(self.disk.clone(), storage_options(options), expected)?;
+        Ok((storage, found.into_state(founders)))
+    }
+
+    /// Starts a process on what was found.
+    pub(crate) fn start(
+        &mut self,
+        options: &Options,
+        machine: Machine,
+        (storage, found): (Storage<SimDisk>, RecoveredState),
+        now: u64,
+        out: &mut Vec<Output<Machine>>,
+    ) -> Result<(), raft_core::RecoverError> {
+        let config = config(options, self.member);
+        let local = self.now(now);
+        let replica = Replica::start(config, found, machine, local, out)?;
+        self.life += 1;
+        self.process = Some(Process {
+            replica,
+            storage,
+            work: VecDeque::new(),
+            phase: Phase::Idle,
+            inbox: Vec::new(),
+            is_woken: false,
+        });
+        Ok(())
+    }
+
+    /// Ends the process. Returns whether there was one.
+    pub(crate) fn stop(&mut self) -> bool {
+        self.life += 1;
+        self.paused = false;
+        self.deadline = (self.deadline.0 + 1, u64::MAX);
+        self.seen = Seen { role: None, ..self.seen };
+        self.process.take().is_some()
+    }
+}
+
+impl Process {
+    /// Queues disk work. Returns what kind the disk begins with if it was idle.
+    pub(crate) fn work(&mut self, work: Work) -> Option<Latency> {
+        self.work.push_back(work);
+        let was_idle = self.phase == Phase::Idle;
+        was_idle.then(|| {
+            self.phase = Phase::Working;
+            Latency::Write
+        })
+    }
+
+    /// Whether the disk has something to do.
+    pub(crate) fn is_working(&self) -> bool {
+        self.phase != Phase::Idle
+    }
+
+    /// Does the work that was begun.
+    pub(crate) fn disk(&mut self) -> Result<DiskStep, StorageError> {
+        match mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Idle => Ok(DiskStep::default()),
+            Phase::Working => self.write(),
+            Phase::Syncing(through) => {
+                let done = self.storage.sync()?;
+                Ok(DiskStep { done, durable: Some(through), next: self.begin() })
+            }
+        }
+    }
+
+    fn write(&mut self) -> Result<DiskStep, StorageError> {
+        let mut written = None;
+        for _ in 0..GROUP_COMMIT_MAX {
+            match self.work.front() {
+                Some(Work::Persist { batch, .. }) => written = Some(batch.seq),
+                Some(_) if written.is_none() => {
+                    let work = self.work.pop_front().expect("there is a first one");
+                    let done = self.storage.write(work)?;
+                    return Ok(DiskStep { done, durable: None, next: self.begin() });
+                }
+                Some(_) | None => break,
+            }
+            let work = self.work.pop_front().expect("there is a first one");
+            let done = self.storage.write(work)?;
+            assert!(done.is_none(), "a batch is not durable before it is synced");
+        }
+        let Some(through) = written else { return Ok(DiskStep::default()) };
+        self.phase = Phase::Syncing(through);
+        Ok(DiskStep { done: None, durable: None, next: Some(Latency::Sync) })
+    }
+
+    fn begin(&mut self) -> Option<Latency> {
+        if self.work.is_empty() {
+            return None;
+        }
+        self.phase = Phase::Working;
+        Some(Latency::Write)
+    }
+}
+
+fn storage_options(options: &Options) -> StorageOptions {
+    StorageOptions {
+        segment_slots: options.segment_slots,
+        segment_bytes: 64 << 10,
+        guard_bytes: 0,
+        chunk_bytes: 4096,
+    }
+}
+
+fn config(options: &Options, member: Member) -> ReplicaOptions {
+    let config = Config {
+        seed: options.seed,
+        election_timeout_us: options.election_timeout_us,
+        heartbeat_interval_us: options.heartbeat_interval_us,
+        pre_vote: options.pre_vote,
+        check_quorum: options.check_quorum,
+        command_bytes_max: COMMAND_BYTES_MAX,
+        append_bytes_max: 16 << 10,
+        append_entries_max: options.append_entries_max,
+        inflight_appends_max: options.inflight_appends_max,
+        uncommitted_bytes_max: options.uncommitted_bytes_max,
+        snapshot_chunk_bytes: options.snapshot_chunk_bytes,
+        kept_behind_snapshot: options.kept_behind_snapshot,
+        ..Config::new(CLUSTER, GROUP, member)
+    };
+    ReplicaOptions {
+        sessions_max: options.sessions_max,
+        snapshot_after_entries: options.snapshot_after_entries,
+        snapshot_after_bytes: 1 << 20,
+        ..ReplicaOptions::new(config)
+    }
+}

@@ -1,0 +1,389 @@
+//! What a run is made of: cluster, protocol options, network, disk, clients and fault classes.
+//!
+//! Everything is drawn from the seed, each option from a stream of its own, so that a new option
+//! does not change the others. Intensities are drawn with a uniform logarithm: mild and harsh runs
+//! are equally common.
+
+use std::fmt;
+
+use crate::fault::{Fault, FaultSet};
+use crate::rng::{Draw, Purpose, Ratio, Stream};
+
+/// How many events the chaos of a run has unless the command line says otherwise.
+pub const EVENTS_DEFAULT: u64 = 20_000;
+
+/// How long a frame is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DelayLaw {
+    /// Anything in a range.
+    Uniform {
+        /// The shortest, in microseconds.
+        low_us: u64,
+        /// The longest, in microseconds.
+        high_us: u64,
+    },
+    /// A fixed part and an exponential one.
+    Exponential {
+        /// The fixed part, in microseconds.
+        low_us: u64,
+        /// The mean of the other, in microseconds.
+        mean_us: u64,
+    },
+    /// Mostly short, sometimes up to a thousand times as long.
+    HeavyTail {
+        /// The shortest, in microseconds.
+        low_us: u64,
+    },
+}
+
+/// What all links have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkOptions {
+    /// How long frames take.
+    pub delay: DelayLaw,
+    /// Whether frames may overtake each other.
+    pub reorder: bool,
+    /// How often a frame is lost.
+    pub loss: Ratio,
+    /// How often a frame arrives twice.
+    pub duplication: Ratio,
+    /// How often a frame is changed.
+    pub corruption: Ratio,
+    /// The most frames on their way over one link.
+    pub queue_max: u32,
+}
+
+impl LinkOptions {
+    /// The same delays without any fault.
+    #[must_use]
+    pub fn without_faults(self) -> Self {
+        let delay = match self.delay {
+            DelayLaw::HeavyTail { low_us } => {
+                DelayLaw::Uniform { low_us, high_us: low_us.saturating_mul(2) }
+            }
+            law @ (DelayLaw::Uniform { .. } | DelayLaw::Exponential { .. }) => law,
+        };
+        Self {
+            delay,
+            reorder: false,
+            loss: Ratio::NEVER,
+            duplication: Ratio::NEVER,
+            corruption: Ratio::NEVER,
+            queue_max: u32::MAX,
+        }
+    }
+}
+
+/// The clients and what they ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientOptions {
+    /// How many there are.
+    pub clients: usize,
+    /// How many keys they share.
+    pub keys: u64,
+    /// The mean pause between two requests, in microseconds.
+    pub think_us: u64,
+    /// How long one waits for an answer before it tries again, in microseconds.
+    pub timeout_us: u64,
+    /// How often a request is a read.
+    pub reads: Ratio,
+    /// How often a request is sent to two nodes at once.
+    pub twice: Ratio,
+    /// How often a request is larger than what the nodes admit.
+    pub oversized: Ratio,
+    /// The bytes of a value beyond those that make it unique.
+    pub padding: usize,
+}
+
+/// The options of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The seed that everything is drawn from.
+    pub seed: u64,
+    /// How many events the chaos lasts.
+    pub events: u64,
+    /// Founding members that vote.
+    pub voters: usize,
+    /// Founding members that do not.
+    pub learners: usize,
+    /// The classes of faults that are on.
+    pub faults: FaultSet,
+    /// [`raft_core::Config::election_timeout_us`].
+    pub election_timeout_us: u64,
+    /// [`raft_core::Config::heartbeat_interval_us`].
+    pub heartbeat_interval_us: u64,
+    /// [`raft_core::Config::pre_vote`].
+    pub pre_vote: bool,
+    /// [`raft_core::Config::check_quorum`].
+    pub check_quorum: bool,
+    /// [`raft_core::Config::append_entries_max`].
+    pub append_entries_max: usize,
+    /// [`raft_core::Config::inflight_appends_max`].
+    pub inflight_appends_max: usize,
+    /// [`raft_core::Config::uncommitted_bytes_max`].
+    pub uncommitted_bytes_max: usize,
+    /// [`raft_core::Config::snapshot_chunk_bytes`].
+    pub snapshot_chunk_bytes: usize,
+    /// [`raft_core::Config::kept_behind_snapshot`].
+    pub kept_behind_snapshot: u64,
+    /// A snapshot is taken after this many entries.
+    pub snapshot_after_entries: u64,
+    /// The most client sessions that stay open.
+    pub sessions_max: u32,
+    /// Entries in one segment of the log on disk.
+    pub segment_slots: u32,
+    /// How long a node leaves its inbox unread, in microseconds: what arrives meanwhile is handled
+    /// as one batch.
+    pub inbox_us: u64,
+    /// The mean time that a disk takes to write, in microseconds; a sync takes twice as long.
+    pub disk_us: u64,
+    /// The network.
+    pub link: LinkOptions,
+    /// The clients.
+    pub client: ClientOptions,
+    /// The mean time between two strikes of one class of the nemesis, in microseconds.
+    pub strike_us: u64,
+    /// How long faults last, in the mean, in microseconds.
+    pub fault_us: u64,
+    /// The largest skew of a clock, in parts per million.
+    pub skew_ppm: u64,
+}
+
+/// The largest command that the nodes admit, in bytes.
+pub const COMMAND_BYTES_MAX: usize = 4096;
+
+impl Options {
+    /// Draws the options of the run of `seed`.
+    #[must_use]
+    pub fn draw(seed: u64, events: u64) -> Self {
+        let mut pick = Pick { seed, option: 0 };
+        let voters = match pick.next().below(16) {
+            0 => 1,
+            1 => 2,
+            2..=7 => 3,
+            8 => 4,
+            9..=12 => 5,
+            13 => 6,
+            14.. => 7,
+        };
+        let learners = pick.next().below(8).saturating_sub(5);
+        let faults = draw_faults(&mut pick);
+        let election_timeout_us = pick.next().log_uniform(20_000, 600_000);
+        let heartbeat_interval_us = election_timeout_us / pick.next().range(3, 10);
+        let skew_ppm = pick.next().log_uniform(100, 400_000);
+        let mut sizes = || {
+            (
+                pick.next().log_uniform(1, 128),
+                pick.next().log_uniform(1, 64),
+                pick.next().log_uniform(256, 1 << 20),
+                pick.next().log_uniform(64, 8192),
+                pick.next().below(40),
+                pick.next().log_uniform(8, 1024),
+                pick.next().log_uniform(2, 64),
+                pick.next().log_uniform(16, 256),
+            )
+        };
+        let (entries, inflight, uncommitted, chunk, kept, after, sessions, slots) = sizes();
+        Self {
+            seed,
+            events,
+            voters,
+            learners: to_usize(learners),
+            faults,
+            election_timeout_us,
+            heartbeat_interval_us,
+            pre_vote: pick.next().chance(Ratio::new(3, 4)),
+            check_quorum: pick.next().chance(Ratio::new(3, 4)),
+            append_entries_max: to_usize(entries),
+            inflight_appends_max: to_usize(inflight),
+            uncommitted_bytes_max: to_usize(uncommitted),
+            snapshot_chunk_bytes: to_usize(chunk),
+            kept_behind_snapshot: kept.saturating_sub(20),
+            snapshot_after_entries: after,
+            sessions_max: u32::try_from(sessions).expect("at most 64"),
+            segment_slots: u32::try_from(slots).expect("at most 256"),
+            inbox_us: pick.next().below(4) * pick.next().below(200),
+            disk_us: pick.next().log_uniform(5, election_timeout_us / 64),
+            link: draw_link(&mut pick, faults, election_timeout_us),
+            client: draw_clients(&mut pick, election_timeout_us),
+            strike_us: pick.next().log_uniform(election_timeout_us, election_timeout_us * 32),
+            fault_us: pick.next().log_uniform(election_timeout_us / 8, election_timeout_us * 8),
+            skew_ppm: if faults.contains(Fault::Skew) { skew_ppm } else { 0 },
+        }
+    }
+
+    /// How many nodes there are.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.voters + self.learners
+    }
+}
+
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { link, client, .. } = self;
+        writeln!(f, "seed       {:#x}, {} events", self.seed, self.events)?;
+        writeln!(f, "cluster    {} voters, {} learners", self.voters, self.learners)?;
+        writeln!(
+            f,
+            "protocol   election timeout {}us, heartbeat {}us, pre-vote {}, check-quorum {}",
+            self.election_timeout_us,
+            self.heartbeat_interval_us,
+            on(self.pre_vote),
+            on(self.check_quorum)
+        )?;
+        writeln!(
+            f,
+            "limits     {} entries/append, {} in flight, {} bytes uncommitted, inbox {}us",
+            self.append_entries_max,
+            self.inflight_appends_max,
+            self.uncommitted_bytes_max,
+            self.inbox_us
+        )?;
+        writeln!(
+            f,
+            "snapshots  every {} entries, {} kept, chunks of {} bytes, {} sessions",
+            self.snapshot_after_entries,
+            self.kept_behind_snapshot,
+            self.snapshot_chunk_bytes,
+            self.sessions_max
+        )?;
+        writeln!(f, "disk       {}us a write, {} slots/segment", self.disk_us, self.segment_slots)?;
+        writeln!(f, "network    {}", link)?;
+        writeln!(
+            f,
+            "clients    {}, {} keys, think {}us, timeout {}us, {}/{} reads, {} bytes padding",
+            client.clients,
+            client.keys,
+            client.think_us,
+            client.timeout_us,
+            client.reads.num,
+            client.reads.den,
+            client.padding
+        )?;
+        writeln!(
+            f,
+            "nemesis    every {}us for {}us, skew {}ppm",
+            self.strike_us, self.fault_us, self.skew_ppm
+        )?;
+        write!(f, "faults     {}", self.faults)
+    }
+}
+
+impl fmt::Display for LinkOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.delay {
+            DelayLaw::Uniform { low_us, high_us } => write!(f, "uniform {low_us}..{high_us}us")?,
+            DelayLaw::Exponential { low_us, mean_us } => {
+                write!(f, "exponential {low_us}+{mean_us}us")?;
+            }
+            DelayLaw::HeavyTail { low_us } => write!(f, "heavy tail {low_us}us")?,
+        }
+        let order = if self.reorder { "any order" } else { "in order" };
+        write!(f, ", {order}, loss {}/{}", self.loss.num, self.loss.den)?;
+        write!(f, ", duplication {}/{}", self.duplication.num, self.duplication.den)?;
+        write!(f, ", corruption {}/{}", self.corruption.num, self.corruption.den)?;
+        match self.queue_max {
+            u32::MAX => Ok(()),
+            max => write!(f, ", at most {max} frames"),
+        }
+    }
+}
+
+/// Gives each option a draw of its own.
+struct Pick {
+    seed: u64,
+    option: u64,
+}
+
+impl Pick {
+    fn next(&mut self) -> Draw {
+        self.option += 1;
+        Stream::new(self.seed, Purpose::Options, self.option).draw()
+    }
+}
+
+/// Each class with one half; one run in sixteen without any.
+fn draw_faults(pick: &mut Pick) -> FaultSet {
+    let mut faults = FaultSet::default();
+    let calm = pick.next().chance(Ratio::new(1, 16));
+    for &fault in Fault::ALL {
+        if pick.next().chance(Ratio::new(1, 2)) && !calm {
+            faults.insert(fault);
+        }
+    }
+    faults
+}
+
+fn draw_link(pick: &mut Pick, faults: FaultSet, election_timeout_us: u64) -> LinkOptions {
+    let low_us = pick.next().log_uniform(20, election_timeout_us / 100);
+    let delay = match pick.next().below(3) {
+        0 => DelayLaw::Uniform { low_us, high_us: low_us * pick.next().range(1, 5) },
+        1 => DelayLaw::Exponential { low_us, mean_us: low_us * pick.next().range(1, 5) },
+        2.. => DelayLaw::HeavyTail { low_us: low_us.div_ceil(4) },
+    };
+    let queue_max = to_u32(pick.next().log_uniform(1, 16));
+    let mut ratio = |fault, most: u64| {
+        let den = pick.next().log_uniform(most, most * 128);
+        if faults.contains(fault) { Ratio::new(1, to_u32(den)) } else { Ratio::NEVER }
+    };
+    LinkOptions {
+        delay,
+        reorder: faults.contains(Fault::Reorder),
+        loss: ratio(Fault::Loss, 4),
+        duplication: ratio(Fault::Duplication, 2),
+        corruption: ratio(Fault::Corruption, 8),
+        queue_max: if faults.contains(Fault::Overflow) { queue_max } else { u32::MAX },
+    }
+}
+
+fn draw_clients(pick: &mut Pick, election_timeout_us: u64) -> ClientOptions {
+    ClientOptions {
+        clients: to_usize(pick.next().range(1, 8)),
+        keys: pick.next().log_uniform(1, 64),
+        think_us: pick.next().log_uniform(election_timeout_us / 64, election_timeout_us),
+        timeout_us: pick.next().log_uniform(election_timeout_us / 2, election_timeout_us * 4),
+        reads: Ratio::new(to_u32(pick.next().below(7)), 8),
+        twice: Ratio::new(to_u32(pick.next().below(3)), 8),
+        oversized: Ratio::new(to_u32(pick.next().below(2)), 64),
+        padding: to_usize(pick.next().log_uniform(1, 600)),
+    }
+}
+
+fn on(flag: bool) -> &'static str {
+    if flag { "on" } else { "off" }
+}
+
+fn to_u32(value: u64) -> u32 {
+    u32::try_from(value).expect("options are small")
+}
+
+fn to_usize(value: u64) -> usize {
+    usize::try_from(value).expect("options are small")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_follow_from_the_seed_and_stay_in_bounds() {
+        let mut calm = 0;
+        for seed in 0..300 {
+            let options = Options::draw(seed, EVENTS_DEFAULT);
+            assert_eq!(options, Options::draw(seed, EVENTS_DEFAULT));
+            assert!((1..=9).contains(&options.nodes()), "{options}");
+            assert!(options.heartbeat_interval_us * 2 <= options.election_timeout_us);
+            assert_eq!(options.faults.contains(Fault::Loss), !options.link.loss.is_never());
+            calm += u32::from(options.faults == FaultSet::default());
+        }
+        assert!((5..40).contains(&calm), "some runs have no faults: {calm}");
+    }
+
+    #[test]
+    fn the_options_of_a_run_are_shown() {
+        let shown = Options::draw(7, EVENTS_DEFAULT).to_string();
+        assert!(shown.starts_with("seed       0x7, 20000 events\ncluster    "), "{shown}");
+        assert_eq!(shown.lines().count(), 10);
+    }
+}

@@ -1,0 +1,137 @@
+//! Ways to break the stack on purpose, to prove that the checker notices.
+//!
+//! A simulator that has never seen a violation proves nothing. Each of these breaks one assumption
+//! at a seam of the world (the disk, the network, the state machine, a snapshot's bytes) while the
+//! product runs unchanged; `tests/sabotage.rs` shows which invariant catches each. No run that is
+//! started from the command line has any of them.
+
+use bytes::Bytes;
+use raft_core::wire::{self, Limits};
+use raft_core::{AppendResult, Envelope, Index, Rpc};
+use raft_replica::session::Sessions;
+use raft_replica::{Image, Kv, KvAnswer, KvCommand, KvError, KvQuery, KvResponse, StateMachine};
+
+use crate::disk::Lie;
+
+/// A way to break the stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Nothing is broken.
+    #[default]
+    None,
+    /// Syncs succeed and do nothing: storage confirms what is not durable.
+    SyncDoesNothing,
+    /// Hard-state files forget their last writes at a power loss, although they were synced.
+    VoteLost,
+    /// After a restart the log continues as it did before its suffix was last replaced.
+    SuffixResurrected,
+    /// The network claims a longer match in the name of a follower.
+    AcknowledgementForged,
+    /// The network turns a refused vote into a granted one.
+    VoteForged,
+    /// The network confirms a read round in the name of a node that cannot be reached.
+    RoundForged,
+    /// The state machine of one node skips a command now and then.
+    CommandSkipped,
+    /// A snapshot contains no sessions.
+    SessionsForgotten,
+}
+
+impl Sabotage {
+    /// How it breaks the disks.
+    #[must_use]
+    pub fn lie(self) -> Lie {
+        match self {
+            Self::SyncDoesNothing => Lie::AllSyncs,
+            Self::VoteLost => Lie::HardStateSyncs,
+            Self::None
+            | Self::SuffixResurrected
+            | Self::AcknowledgementForged
+            | Self::VoteForged
+            | Self::RoundForged
+            | Self::CommandSkipped
+            | Self::SessionsForgotten => Lie::None,
+        }
+    }
+
+    /// What the network delivers instead of a message, if it is one to forge.
+    #[must_use]
+    pub fn forge(self, envelope: &Envelope) -> Option<Bytes> {
+        let mut forged = envelope.clone();
+        match (self, &mut forged.rpc) {
+            (
+                Self::AcknowledgementForged,
+                Rpc::AppendEntriesResponse { result: AppendResult::Matched { index }, .. },
+            ) => index.0 += 1,
+            (Self::VoteForged, Rpc::RequestVoteResponse { granted }) if !*granted => {
+                *granted = true;
+            }
+            _ => return None,
+        }
+        Some(wire::encode(&forged))
+    }
+
+    /// The answer that the network gives in the name of a node that it did not reach.
+    #[must_use]
+    pub fn forge_answer(self, frame: &Bytes, incarnation: raft_core::Incarnation) -> Option<Bytes> {
+        if self != Self::RoundForged {
+            return None;
+        }
+        let asked = wire::decode(frame.clone(), &Limits::default()).ok()?;
+        let Rpc::Heartbeat { session, round, .. } = asked.rpc else { return None };
+        let rpc = Rpc::HeartbeatResponse { session, round };
+        Some(wire::encode(&Envelope { from: asked.to, to: asked.from, incarnation, rpc, ..asked }))
+    }
+
+    /// The bytes of a snapshot as they are written.
+    #[must_use]
+    pub fn snapshot(self, data: Bytes) -> Bytes {
+        if self != Self::SessionsForgotten {
+            return data;
+        }
+        let image = Image::decode(&data).expect("a replica's own snapshot is an image");
+        Image { sessions: Sessions::new(), ..image }.encode()
+    }
+}
+
+/// The state machine of a simulated replica: the key-value machine, which may skip commands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    kv: Kv,
+    skips: bool,
+}
+
+impl Machine {
+    /// An empty machine. One that `skips` does not execute the commands at every 16th index.
+    #[must_use]
+    pub fn new(skips: bool) -> Self {
+        Self { kv: Kv::new(), skips }
+    }
+}
+
+impl StateMachine for Machine {
+    type Command = KvCommand;
+    type Response = KvResponse;
+    type Query = KvQuery;
+    type Answer = KvAnswer;
+    type Error = KvError;
+
+    fn apply(&mut self, index: Index, command: KvCommand) -> KvResponse {
+        if self.skips && index.0.is_multiple_of(16) {
+            return KvResponse::Changed { previous: None };
+        }
+        self.kv.apply(index, command)
+    }
+
+    fn query(&self, query: &KvQuery) -> KvAnswer {
+        self.kv.query(query)
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        self.kv.snapshot()
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), KvError> {
+        self.kv.restore(snapshot)
+    }
+}

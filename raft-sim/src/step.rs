@@ -1,0 +1,211 @@
+//! One step of a node: inputs in, outputs to the checker, the network, the disk and the clients.
+
+use bytes::Bytes;
+use raft_core::wire;
+use raft_core::{Observation, RoleName, Time};
+use raft_replica::storage::work::Work;
+use raft_replica::{Input, Output, Reply, RequestId};
+
+use crate::client::{Client, Heard};
+use crate::event::{Event, NodeAt};
+use crate::failure::Failure;
+use crate::fault::Fault;
+use crate::network::Fate;
+use crate::node::Seen;
+use crate::sabotage::{Machine, Sabotage};
+use crate::world::{World, client_id};
+
+impl World {
+    /// Gives a node an input: at once, or when it next looks at its inbox.
+    pub(crate) fn deliver(&mut self, at: NodeAt, input: Input<Machine>) -> Result<(), Failure> {
+        let now = self.queue.now();
+        let node = &mut self.nodes[at];
+        let local = node.now(now);
+        let Some(process) = &mut node.process else { return Ok(()) };
+        if node.paused || self.options.inbox_us > 0 {
+            process.inbox.push(input);
+            if node.paused {
+                self.stats.tally.effective(Fault::Pause);
+            } else if !std::mem::replace(&mut process.is_woken, true) {
+                let delay_us = self.schedule.draw().below(self.options.inbox_us + 1);
+                self.queue.after(delay_us, Event::Inbox { node: at, life: node.life });
+            }
+            return Ok(());
+        }
+        process.replica.handle(local, input, &mut self.outputs);
+        self.after_step(at)
+    }
+
+    /// A node looks at its inbox.
+    pub(crate) fn drain_inbox(&mut self, at: NodeAt) -> Result<(), Failure> {
+        let now = self.queue.now();
+        let node = &mut self.nodes[at];
+        let local = node.now(now);
+        let Some(process) = &mut node.process else { return Ok(()) };
+        process.is_woken = false;
+        process.replica.handle_batch(local, process.inbox.drain(..), &mut self.outputs);
+        self.after_step(at)
+    }
+
+    /// Executes what a step has put out, and closes it.
+    pub(crate) fn after_step(&mut self, at: NodeAt) -> Result<(), Failure> {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        let result = outputs.drain(..).try_for_each(|output| self.execute(at, output));
+        self.outputs = outputs;
+        result?;
+        let now = self.queue.now();
+        let node = &mut self.nodes[at];
+        let Some(process) = &node.process else { return Ok(()) };
+        let status = process.replica.status();
+        node.seen = Seen {
+            role: Some(status.role),
+            term: status.term.0,
+            last: status.last.index.0,
+            commit: status.commit.0,
+            applied: status.applied.0,
+        };
+        let commit = status.commit;
+        self.checker.commit_observed(node.member.id, commit)?;
+        self.schedule_deadline(at, now);
+        Ok(())
+    }
+
+    /// Puts the node's deadline into the queue, unless one that comes no later is there: that one
+    /// looks again when it comes up.
+    pub(crate) fn schedule_deadline(&mut self, at: NodeAt, now: u64) {
+        let node = &mut self.nodes[at];
+        let Some(process) = &node.process else { return };
+        let Some(due) = process.replica.next_deadline() else { return };
+        let when = node.clock.when(due, now);
+        if when < node.deadline.1 {
+            // A tick that leaves a deadline in the past must not stop time.
+            let when = when.max(now + 1);
+            node.deadline = (node.deadline.0 + 1, when);
+            let generation = node.deadline.0;
+            self.queue.at(when, Event::Deadline { node: at, generation });
+        }
+    }
+
+    fn execute(&mut self, at: NodeAt, output: Output<Machine>) -> Result<(), Failure> {
+        let id = self.nodes[at].member.id;
+        match output {
+            Output::Send { to, frame } => {
+                let to = usize::try_from(to.id.0 - 1).expect("there are few nodes");
+                self.send(at, to, frame)
+            }
+            Output::Reply { id, reply } => self.reply(id, reply),
+            Output::Work(work) => self.work(at, work),
+            Output::Applied { entries, digest } => {
+                self.digest.word(digest);
+                Ok(self.checker.applied(id, &entries, digest)?)
+            }
+            Output::Restored { snapshot, digest } => {
+                self.digest.word(digest);
+                self.stats.restored += 1;
+                Ok(self.checker.restored(id, &snapshot, digest)?)
+            }
+            Output::Observe(observation) => self.observe(at, &observation),
+            Output::BadFrame(_) => Ok(()),
+            Output::BadSnapshot { snapshot, error } => {
+                let what = format!("a bad {snapshot}: {error}");
+                Err(Failure::Reported { node: id, what })
+            }
+        }
+    }
+
+    fn send(&mut self, from: NodeAt, to: NodeAt, frame: Bytes) -> Result<(), Failure> {
+        self.stats.frames += 1;
+        self.digest.bytes(&frame);
+        let id = self.nodes[from].member.id;
+        let envelope = match wire::decode(frame.clone(), &self.limits) {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                let what = format!("sends a frame that is none: {error}");
+                return Err(Failure::Reported { node: id, what });
+            }
+        };
+        self.checker.sent(id, &envelope)?;
+        let link = self.network.link(from, to);
+        let frame = match self.sabotage {
+            Sabotage::None => frame,
+            sabotage => sabotage.forge(&envelope).unwrap_or(frame),
+        };
+        let copy = (self.sabotage == Sabotage::RoundForged).then(|| frame.clone());
+        let fate = self.network.send(link, frame, &mut self.queue, &mut self.stats.tally);
+        if let (Some(copy), Fate::Blocked) = (copy, fate) {
+            self.forge_answer(from, to, &copy);
+        }
+        Ok(())
+    }
+
+    /// In the name of a node that a partition hides.
+    fn forge_answer(&mut self, from: NodeAt, to: NodeAt, frame: &Bytes) {
+        let Some(process) = &self.nodes[to].process else { return };
+        let incarnation = process.replica.raft().hard_state().incarnation;
+        if let Some(answer) = self.sabotage.forge_answer(frame, incarnation) {
+            let link = self.network.link(to, from);
+            self.network.inject(link, answer, &mut self.queue);
+        }
+    }
+
+    fn work(&mut self, at: NodeAt, work: Work) -> Result<(), Failure> {
+        let id = self.nodes[at].member.id;
+        let work = match work {
+            Work::Persist { batch, commit } => {
+                self.digest.word(batch.seq.n);
+                self.checker.persist_issued(id, &batch)?;
+                Work::Persist { batch, commit }
+            }
+            Work::SaveSnapshot { snapshot, data } => {
+                self.digest.word(snapshot.last.index.0);
+                Work::SaveSnapshot { snapshot, data: self.sabotage.snapshot(data) }
+            }
+            other @ (Work::LoadSnapshot { .. } | Work::ReadChunk(_) | Work::StageChunk { .. }) => {
+                other
+            }
+        };
+        let process = self.nodes[at].process.as_mut().expect("a process asks for work");
+        if let Some(kind) = process.work(work) {
+            self.begin_disk(at, kind);
+        }
+        Ok(())
+    }
+
+    fn reply(&mut self, id: RequestId, reply: Reply<Machine>) -> Result<(), Failure> {
+        self.digest.word(id.0);
+        let client = Client::of_attempt(id.0);
+        match self.clients[client].hear(id.0, reply) {
+            Heard::Late => {}
+            Heard::Again => {
+                let delay_us = self.clients[client].backoff_us();
+                self.set_client_timer(client, delay_us);
+            }
+            Heard::Over(operation, outcome) => {
+                let delay_us = self.clients[client].think_us();
+                self.set_client_timer(client, delay_us);
+                self.note_outcome(client, &outcome);
+                let now = Time(self.queue.now());
+                self.checker.replied(client_id(client), operation, &outcome, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn observe(&mut self, at: NodeAt, observation: &Observation) -> Result<(), Failure> {
+        let id = self.nodes[at].member.id;
+        match observation {
+            Observation::RoleChanged { role: RoleName::Leader, term } => {
+                self.stats.elections += 1;
+                self.note_election();
+                self.checker.became_leader(id, *term)?;
+            }
+            // With a broken stack, it is the checker that must notice.
+            Observation::Violation(violation) if self.sabotage == Sabotage::None => {
+                let what = format!("{violation:?}");
+                return Err(Failure::Reported { node: id, what });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

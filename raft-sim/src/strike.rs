@@ -1,0 +1,259 @@
+//! Faults as acts on the world: strikes of the nemesis, crashes and starts.
+
+use raft_replica::storage::StorageError;
+
+use crate::event::{Event, NodeAt};
+use crate::failure::Failure;
+use crate::fault::Fault;
+use crate::nemesis::{self, Strike, Target};
+use crate::node::Node;
+use crate::disk::SyncFailure;
+use crate::rng::{Purpose, Ratio, Stream};
+use crate::sabotage::{Machine, Sabotage};
+use crate::world::World;
+
+/// A jump of a clock is at most so many times as long as other faults last.
+const JUMP_FACTOR: u64 = 2;
+
+impl World {
+    /// A class of the nemesis strikes.
+    pub(crate) fn on_strike(&mut self, class: usize) -> Result<(), Failure> {
+        if self.healed.is_some() {
+            return Ok(());
+        }
+        let strike = self.nemesis.strike(class, &self.options);
+        self.queue.after(strike.next_us, Event::Strike { class });
+        let at = match strike.at {
+            Target::Leader(otherwise) => self.leader().unwrap_or(otherwise),
+            Target::Node(at) => at,
+        };
+        self.digest.word(strike.fault as u64);
+        match strike.fault {
+            Fault::Partition => self.partition(at, strike),
+            Fault::Clog | Fault::Reset => self.disturb_links(at, strike),
+            Fault::Crash => self.kill(at, strike.lasts_us),
+            Fault::PowerLoss => self.cut_power(at, strike.lasts_us, Fault::PowerLoss),
+            Fault::Blackout => self.blackout(strike),
+            Fault::TornWork => self.tear(at, strike),
+            Fault::Pause => self.pause(at, strike.lasts_us),
+            Fault::Jump => self.jump(at, strike),
+            Fault::Stall => self.stall(at, strike.lasts_us),
+            Fault::DiskError => self.fail_disk(at, strike),
+            Fault::Loss
+            | Fault::Duplication
+            | Fault::Reorder
+            | Fault::Corruption
+            | Fault::Overflow
+            | Fault::Skew => unreachable!("these do not strike by themselves"),
+        }
+        Ok(())
+    }
+
+    /// The running leader of the highest term.
+    pub(crate) fn leader(&self) -> Option<NodeAt> {
+        let leads = |node: &Node| node.seen.role == Some(raft_core::RoleName::Leader);
+        let leaders = self.nodes.iter().enumerate().filter(|(_, node)| leads(node));
+        leaders.max_by_key(|(_, node)| node.seen.term).map(|(at, _)| at)
+    }
+
+    fn partition(&mut self, at: NodeAt, mut strike: Strike) {
+        let nodes = self.nodes.len();
+        let (_, links) = nemesis::partition(at, nodes, &self.network, &mut strike.draw);
+        if links.is_empty() {
+            return;
+        }
+        self.stats.tally.injected(Fault::Partition);
+        for &link in &links {
+            self.network.block(link);
+        }
+        let partition = self.partitions.len();
+        self.partitions.push(links);
+        self.queue.after(strike.lasts_us, Event::Mend { partition });
+    }
+
+    /// Clogs or resets the links of one node, in one direction or both.
+    fn disturb_links(&mut self, at: NodeAt, mut strike: Strike) {
+        let (outward, inward) = match strike.draw.below(3) {
+            0 => (true, false),
+            1 => (false, true),
+            2.. => (true, true),
+        };
+        let picked = strike.draw.word();
+        for other in (0..self.nodes.len()).filter(|&other| other != at && picked >> other & 1 == 1) {
+            let there = outward.then(|| self.network.link(at, other));
+            let back = inward.then(|| self.network.link(other, at));
+            for link in [there, back].into_iter().flatten() {
+                self.disturb(link, strike);
+            }
+        }
+    }
+
+    fn disturb(&mut self, link: u32, strike: Strike) {
+        if strike.fault == Fault::Clog {
+            if self.network.clog(link) {
+                self.stats.tally.injected(Fault::Clog);
+                self.queue.after(strike.lasts_us, Event::Release { link });
+            }
+            return;
+        }
+        self.stats.tally.injected(Fault::Reset);
+        self.network.reset(link);
+        let (from, _) = self.network.ends(link);
+        let life = self.nodes[from].life;
+        self.queue.after(1, Event::Unreachable { link, life });
+    }
+
+    fn kill(&mut self, at: NodeAt, down_us: u64) {
+        self.stats.tally.injected(Fault::Crash);
+        if self.stop(at) {
+            self.stats.tally.effective(Fault::Crash);
+            self.restart_after(at, down_us);
+        }
+    }
+
+    fn cut_power(&mut self, at: NodeAt, down_us: u64, fault: Fault) {
+        self.stats.tally.injected(fault);
+        if self.stop(at) {
+            self.restart_after(at, down_us);
+        }
+        self.lose_power(at, fault);
+    }
+
+    fn blackout(&mut self, strike: Strike) {
+        let mut delays = Stream::new(self.options.seed, Purpose::Nemesis, 1 << 32 | self.queue.now());
+        for at in 0..self.nodes.len() {
+            let down_us = 1 + delays.draw().exponential(strike.lasts_us);
+            self.cut_power(at, down_us, Fault::Blackout);
+        }
+    }
+
+    fn tear(&mut self, at: NodeAt, mut strike: Strike) {
+        if self.nodes[at].process.is_some() {
+            self.stats.tally.injected(Fault::TornWork);
+            let operations = strike.draw.log_uniform(1, 24);
+            self.nodes[at].disk.arm(u32::try_from(operations).expect("at most 24"));
+        }
+    }
+
+    fn pause(&mut self, at: NodeAt, lasts_us: u64) {
+        let node = &mut self.nodes[at];
+        if node.process.is_none() || node.paused {
+            return;
+        }
+        self.stats.tally.injected(Fault::Pause);
+        node.paused = true;
+        self.queue.after(lasts_us, Event::Resume { node: at, life: node.life });
+    }
+
+    fn jump(&mut self, at: NodeAt, mut strike: Strike) {
+        let now = self.queue.now();
+        self.stats.tally.injected(Fault::Jump);
+        let most = i64::try_from(strike.lasts_us * JUMP_FACTOR).unwrap_or(i64::MAX);
+        let is_back = strike.draw.chance(Ratio::new(1, 3));
+        let node = &mut self.nodes[at];
+        node.clock.jump(now, if is_back { -most } else { most });
+        if node.process.is_some() {
+            self.stats.tally.effective(Fault::Jump);
+            // What was scheduled by the old reading comes too late after a jump forward.
+            node.deadline.1 = u64::MAX;
+            self.schedule_deadline(at, now);
+        }
+    }
+
+    fn stall(&mut self, at: NodeAt, lasts_us: u64) {
+        self.stats.tally.injected(Fault::Stall);
+        let until = self.queue.now() + lasts_us;
+        let node = &mut self.nodes[at];
+        node.stalled_until = node.stalled_until.max(until);
+    }
+
+    fn fail_disk(&mut self, at: NodeAt, mut strike: Strike) {
+        let node = &self.nodes[at];
+        if node.process.is_none() {
+            return;
+        }
+        self.stats.tally.injected(Fault::DiskError);
+        match strike.draw.below(3) {
+            0 => node.disk.fail_next_write(),
+            1 => node.disk.fail_next_sync(SyncFailure::DropsPages, strike.draw),
+            2.. => node.disk.fail_next_sync(SyncFailure::KeepsPages, strike.draw),
+        }
+    }
+
+    /// Ends a node's process. Returns whether there was one.
+    pub(crate) fn stop(&mut self, at: NodeAt) -> bool {
+        let node = &mut self.nodes[at];
+        let id = node.member.id;
+        let was_running = node.stop();
+        if was_running {
+            node.crashes += 1;
+            self.stats.crashes += 1;
+            self.checker.crashed(id);
+        }
+        was_running
+    }
+
+    /// A node's disk forgets what was not synced.
+    pub(crate) fn lose_power(&mut self, at: NodeAt, fault: Fault) {
+        let node = &mut self.nodes[at];
+        // Each loss has randomness of its own, so that one more write does not change the next.
+        let entity = (at as u64) << 32 | node.crashes;
+        let mut stream = Stream::new(self.options.seed, Purpose::DiskCrash, entity);
+        let loss = node.disk.lose_power(&mut stream);
+        if loss.is_effective() {
+            self.stats.tally.effective(fault);
+        }
+        self.digest.word(loss.old << 32 | loss.new << 16 | loss.garbage);
+    }
+
+    pub(crate) fn restart_after(&mut self, at: NodeAt, delay_us: u64) {
+        let life = self.nodes[at].life;
+        self.queue.after(delay_us, Event::Start { node: at, life });
+    }
+
+    pub(crate) fn on_start(&mut self, at: NodeAt, life: u32) -> Result<(), Failure> {
+        if self.nodes[at].life != life || self.nodes[at].is_lost {
+            return Ok(());
+        }
+        // A process that halted is killed first.
+        self.stop(at);
+        self.start(at)
+    }
+
+    /// Starts a process on what its disk holds.
+    pub(crate) fn start(&mut self, at: NodeAt) -> Result<(), Failure> {
+        let now = self.queue.now();
+        let node = &mut self.nodes[at];
+        let id = node.member.id;
+        let (storage, mut found) = match node.open(&self.options, &self.founders) {
+            Ok(opened) => opened,
+            Err(error) => return self.on_open_error(at, error),
+        };
+        if self.sabotage == Sabotage::SuffixResurrected {
+            self.resurrect(at, &mut found);
+        }
+        self.checker.recovered(id, &found)?;
+        let skips = self.sabotage == Sabotage::CommandSkipped && at == 0;
+        let node = &mut self.nodes[at];
+        let machine = Machine::new(skips);
+        node.start(&self.options, machine, (storage, found), now, &mut self.outputs)
+            .map_err(|error| Failure::Recover { node: id, error })?;
+        self.stats.starts += 1;
+        self.after_step(at)
+    }
+
+    /// A start fails only because the disk does: then it is tried again.
+    fn on_open_error(&mut self, at: NodeAt, error: StorageError) -> Result<(), Failure> {
+        let node = &mut self.nodes[at];
+        if node.disk.is_dead() {
+            node.crashes += 1;
+            self.lose_power(at, Fault::TornWork);
+        } else if node.disk.take_failed() {
+            self.stats.tally.effective(Fault::DiskError);
+        } else {
+            return Err(Failure::Storage { node: node.member.id, error });
+        }
+        self.restart_after(at, 1 + self.options.fault_us / 4);
+        Ok(())
+    }
+}

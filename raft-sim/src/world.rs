@@ -1,0 +1,401 @@
+//! The world: nodes, network, clients, the nemesis and the checker, driven by one queue of events.
+//!
+//! A run has two phases. In *chaos* the nemesis strikes for a number of events and only safety is
+//! demanded. Then the world *heals*, and within a bound of time the cluster must lead, write, read
+//! and agree ([`crate::liveness`]). The checker looks at every output at the moment it is made.
+
+use bytes::Bytes;
+use raft_core::wire::Limits;
+use raft_core::{Member, Membership, Time};
+use raft_replica::storage::{Storage, StorageError};
+use raft_replica::{Input, Output, RequestId};
+
+use crate::check::Checker;
+use crate::client::{Act, Client};
+use crate::digest::Digest;
+use crate::event::{Event, NodeAt};
+use crate::failure::Failure;
+use crate::fault::{Fault, Tally};
+use crate::liveness::Healed;
+use crate::nemesis::Nemesis;
+use crate::network::Network;
+use crate::node::{Latency, Node};
+use crate::options::Options;
+use crate::queue::Queue;
+use crate::rng::{Purpose, Stream};
+use crate::sabotage::{Machine, Sabotage};
+use crate::trace::Trace;
+
+/// What a run has counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Events that have come up.
+    pub events: u64,
+    /// How often a node became leader.
+    pub elections: u64,
+    /// How often a process ended.
+    pub crashes: u64,
+    /// How often a process started.
+    pub starts: u64,
+    /// Writes that were acknowledged.
+    pub writes: u64,
+    /// Reads that were answered.
+    pub reads: u64,
+    /// Frames that were given to the network.
+    pub frames: u64,
+    /// Batches of disk work that became durable.
+    pub syncs: u64,
+    /// Snapshots that replaced a state.
+    pub restored: u64,
+    /// Injections and effects of all classes of faults.
+    pub tally: Tally,
+}
+
+/// A cluster with everything around it.
+#[derive(Debug)]
+pub struct World {
+    pub(crate) options: Options,
+    pub(crate) sabotage: Sabotage,
+    pub(crate) queue: Queue<Event>,
+    pub(crate) network: Network,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) founders: Membership,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) checker: Checker,
+    pub(crate) nemesis: Nemesis,
+    /// The links that each partition stops; empty once it has ended.
+    pub(crate) partitions: Vec<Vec<u32>>,
+    pub(crate) healed: Option<Healed>,
+    pub(crate) digest: Digest,
+    pub(crate) stats: Stats,
+    pub(crate) trace: Trace,
+    pub(crate) limits: Limits,
+    pub(crate) schedule: Stream,
+    /// A buffer, empty between steps.
+    pub(crate) outputs: Vec<Output<Machine>>,
+}
+
+impl World {
+    /// A world for these options; nothing has happened yet.
+    ///
+    /// # Panics
+    /// If the options describe no cluster, which options that were drawn never do.
+    #[must_use]
+    pub fn new(options: Options, sabotage: Sabotage, trace: Trace) -> Self {
+        let nodes: Vec<Node> =
+            (0..options.nodes()).map(|at| Node::new(at, &options, sabotage)).collect();
+        let members: Vec<Member> = nodes.iter().map(|node| node.member).collect();
+        let (voters, learners) = members.split_at(options.voters);
+        let founders = Membership::new(voters.to_vec(), learners.to_vec())
+            .expect("drawn options describe a cluster");
+        let sessions_max = usize::try_from(options.sessions_max).expect("sessions are few");
+        let clients = (0..options.client.clients as u64)
+            .map(|id| Client::new(id, options.seed, nodes.len(), options.client));
+        Self {
+            queue: Queue::new(),
+            network: Network::new(nodes.len(), options.seed, options.link),
+            clients: clients.collect(),
+            checker: Checker::new(&members, &founders).with_sessions_max(sessions_max),
+            nemesis: Nemesis::new(&options),
+            partitions: Vec::new(),
+            healed: None,
+            digest: Digest::new(options.seed),
+            stats: Stats::default(),
+            trace,
+            limits: Limits::default(),
+            schedule: Stream::new(options.seed, Purpose::Schedule, 0),
+            outputs: Vec::new(),
+            nodes,
+            founders,
+            options,
+            sabotage,
+        }
+    }
+
+    /// Runs chaos, heals, and waits for the cluster to live.
+    ///
+    /// # Errors
+    /// The first [`Failure`]; the world stays as it was then.
+    pub fn run(&mut self) -> Result<(), Failure> {
+        self.found()?;
+        while self.stats.events < self.options.events {
+            self.next()?;
+        }
+        self.heal()?;
+        while !self.is_alive() {
+            self.next()?;
+            self.check_bounds()?;
+        }
+        Ok(())
+    }
+
+    /// What has been counted.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// The digest of everything that has happened.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.digest.value()
+    }
+
+    /// How far entries are known to be committed.
+    #[must_use]
+    pub fn committed(&self) -> u64 {
+        self.checker.committed().0
+    }
+
+    /// The true time, in microseconds.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.queue.now()
+    }
+
+    /// The lines that a failure shows.
+    #[must_use]
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// Formats all disks, starts all nodes, and schedules clients and nemesis.
+    fn found(&mut self) -> Result<(), Failure> {
+        for at in 0..self.nodes.len() {
+            let identity = self.nodes[at].identity();
+            let mut disk = self.nodes[at].disk.clone();
+            Storage::format(&mut disk, identity)
+                .map_err(|error| Failure::Storage { node: self.nodes[at].member.id, error })?;
+            self.skew(at);
+            self.start(at)?;
+        }
+        for client in 0..self.clients.len() {
+            let delay_us = self.clients[client].think_us();
+            self.queue.after(delay_us, Event::Client { client, generation: 0 });
+        }
+        for (class, at) in self.nemesis.first().into_iter().enumerate() {
+            self.queue.at(at, Event::Strike { class });
+        }
+        Ok(())
+    }
+
+    fn skew(&mut self, at: NodeAt) {
+        let most = self.options.skew_ppm;
+        if most == 0 {
+            return;
+        }
+        let ppm = self.schedule.draw().below(2 * most + 1);
+        let ppm = i64::try_from(ppm).expect("small") - i64::try_from(most).expect("small");
+        self.nodes[at].clock.set_skew(0, ppm);
+        self.stats.tally.injected(Fault::Skew);
+    }
+
+    /// Takes the next event.
+    pub(crate) fn next(&mut self) -> Result<(), Failure> {
+        let Some(event) = self.queue.pop() else {
+            return Err(Failure::Liveness("nothing will ever happen again".to_owned()));
+        };
+        self.stats.events += 1;
+        self.digest.word(self.queue.now());
+        let what = self.trace.is_on().then(|| self.describe(&event));
+        let before = self.trace.is_on().then(|| self.columns());
+        let result = self.dispatch(event);
+        if let (Some(what), Some(before)) = (what, before) {
+            let columns = self.columns();
+            if columns != before || what.starts_with('!') || result.is_err() {
+                self.trace.line(self.stats.events, self.queue.now(), &what, &columns);
+            }
+        }
+        result
+    }
+
+    fn dispatch(&mut self, event: Event) -> Result<(), Failure> {
+        match event {
+            Event::Frame { link, sequence, copy, corrupt, connection, frame } => {
+                if !self.network.arrive(link, sequence, connection, &mut self.stats.tally) {
+                    return Ok(());
+                }
+                self.arrive(link, copy, corrupt, frame)
+            }
+            Event::Deadline { node, generation } => self.on_deadline(node, generation),
+            Event::Inbox { node, life } => self.on_inbox(node, life),
+            Event::Disk { node, life } => self.on_disk(node, life),
+            Event::Start { node, life } => self.on_start(node, life),
+            Event::Resume { node, life } => self.on_resume(node, life),
+            Event::Client { client, generation } => self.on_client(client, generation),
+            Event::Strike { class } => self.on_strike(class),
+            Event::Mend { partition } => {
+                for link in std::mem::take(&mut self.partitions[partition]) {
+                    self.network.unblock(link);
+                }
+                Ok(())
+            }
+            Event::Release { link } => {
+                self.network.release(link, &mut self.queue, &mut self.stats.tally);
+                Ok(())
+            }
+            Event::Unreachable { link, life } => {
+                let (from, to) = self.network.ends(link);
+                let peer = self.nodes[to].member;
+                if self.nodes[from].life != life {
+                    return Ok(());
+                }
+                self.deliver(from, Input::Unreachable(peer))
+            }
+        }
+    }
+
+    fn arrive(
+        &mut self,
+        link: u32,
+        copy: bool,
+        corrupt: bool,
+        frame: Bytes,
+    ) -> Result<(), Failure> {
+        let (from, to) = self.network.ends(link);
+        if self.nodes[to].process.is_none() {
+            // A host that is up refuses connections to a process that is not: its peer notices.
+            let life = self.nodes[from].life;
+            self.queue.after(1, Event::Unreachable { link, life });
+            return Ok(());
+        }
+        if copy {
+            self.stats.tally.effective(Fault::Duplication);
+        }
+        if corrupt {
+            self.stats.tally.effective(Fault::Corruption);
+        }
+        self.deliver(to, Input::Frame(frame))
+    }
+
+    fn on_deadline(&mut self, at: NodeAt, generation: u32) -> Result<(), Failure> {
+        let now = self.queue.now();
+        let node = &mut self.nodes[at];
+        let Some(process) = node.process.as_ref().filter(|_| node.deadline.0 == generation) else {
+            return Ok(());
+        };
+        node.deadline.1 = u64::MAX;
+        let is_due = process.replica.next_deadline().is_some_and(|due| due <= node.now(now));
+        if !is_due {
+            // It has moved on since: come back when it is due.
+            self.schedule_deadline(at, now);
+            return Ok(());
+        }
+        if node.clock.skew_ppm() != 0 {
+            self.stats.tally.effective(Fault::Skew);
+        }
+        self.deliver(at, Input::Tick)
+    }
+
+    fn on_inbox(&mut self, at: NodeAt, life: u32) -> Result<(), Failure> {
+        if self.nodes[at].life != life || self.nodes[at].paused {
+            return Ok(());
+        }
+        self.drain_inbox(at)
+    }
+
+    fn on_resume(&mut self, at: NodeAt, life: u32) -> Result<(), Failure> {
+        if self.nodes[at].life != life || !self.nodes[at].paused {
+            return Ok(());
+        }
+        self.nodes[at].paused = false;
+        self.drain_inbox(at)
+    }
+
+    fn on_disk(&mut self, at: NodeAt, life: u32) -> Result<(), Failure> {
+        let now = self.queue.now();
+        let node = &mut self.nodes[at];
+        if node.life != life {
+            return Ok(());
+        }
+        if now < node.stalled_until {
+            self.stats.tally.effective(Fault::Stall);
+            self.queue.at(node.stalled_until, Event::Disk { node: at, life });
+            return Ok(());
+        }
+        let process = node.process.as_mut().expect("a life has a process while it lasts");
+        match process.disk() {
+            Ok(step) => {
+                if let Some(seq) = step.durable.filter(|_| node.disk.syncs_truly()) {
+                    self.stats.syncs += 1;
+                    self.checker.persist_durable(node.member.id, seq)?;
+                }
+                if let Some(kind) = step.next {
+                    self.begin_disk(at, kind);
+                }
+                step.done.map_or(Ok(()), |done| self.deliver(at, Input::Done(done)))
+            }
+            Err(error) => self.on_storage_error(at, error),
+        }
+    }
+
+    pub(crate) fn begin_disk(&mut self, at: NodeAt, kind: Latency) {
+        let node = &mut self.nodes[at];
+        let delay_us = node.latency_us(kind, self.options.disk_us);
+        let life = node.life;
+        self.queue.after(delay_us, Event::Disk { node: at, life });
+    }
+
+    fn on_storage_error(&mut self, at: NodeAt, error: StorageError) -> Result<(), Failure> {
+        let node = &self.nodes[at];
+        if node.disk.is_dead() {
+            self.stop(at);
+            self.lose_power(at, Fault::TornWork);
+            self.restart_after(at, 1 + self.options.fault_us / 4);
+            return Ok(());
+        }
+        if !node.disk.take_failed() {
+            return Err(Failure::Storage { node: node.member.id, error });
+        }
+        self.stats.tally.effective(Fault::DiskError);
+        // The process says no more; somebody starts it again after a while.
+        self.restart_after(at, 1 + self.options.fault_us);
+        self.deliver(at, Input::Done(raft_replica::storage::work::Done::Failed))
+    }
+
+    fn on_client(&mut self, client: usize, generation: u32) -> Result<(), Failure> {
+        let one = &mut self.clients[client];
+        if one.generation != generation || (one.is_idle() && self.is_quiet()) {
+            return Ok(());
+        }
+        match one.wake() {
+            Act::GiveUp { id, outcome } => {
+                let delay_us = one.think_us();
+                self.set_client_timer(client, delay_us);
+                let now = Time(self.queue.now());
+                self.checker.replied(client_id(client), id, &outcome, now)?;
+            }
+            Act::Send { invoked, attempts, request } => {
+                let timeout_us = one.timeout_us();
+                self.set_client_timer(client, timeout_us);
+                if let Some((id, operation)) = invoked {
+                    let now = Time(self.queue.now());
+                    self.checker.invoked(client_id(client), id, &operation, now)?;
+                    self.note_invoked(client, &operation);
+                }
+                for (attempt, at) in attempts {
+                    let id = RequestId(attempt);
+                    if self.nodes[at].process.is_some() {
+                        self.deliver(at, Input::Request { id, request: request.clone() })?;
+                    } else {
+                        self.clients[client].refused();
+                        let delay_us = self.clients[client].backoff_us();
+                        self.set_client_timer(client, delay_us);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_client_timer(&mut self, client: usize, delay_us: u64) {
+        let one = &mut self.clients[client];
+        one.generation += 1;
+        self.queue.after(delay_us, Event::Client { client, generation: one.generation });
+    }
+}
+
+/// How the checker calls a client.
+pub(crate) fn client_id(client: usize) -> crate::check::ClientId {
+    crate::check::ClientId(client as u64)
+}
