@@ -7,10 +7,11 @@
 //! at once.
 
 use bytes::Bytes;
-use raft_core::Index;
-use raft_replica::{KvAnswer, KvCommand, KvQuery, KvResponse, Failure, Reply, Request, SessionId};
+use raft_replica::kv::{KvAnswer, KvCommand, KvQuery, KvResponse};
+use raft_replica::request::{Failure, Reply, Request};
+use raft_replica::session::SessionId;
 
-use crate::check::{Operation, OperationId, Outcome, Write};
+use crate::check::{Operation, OperationId, Outcome};
 use crate::event::NodeAt;
 use crate::options::{COMMAND_BYTES_MAX, ClientOptions};
 use crate::rng::{Draw, Purpose, Ratio, Stream};
@@ -41,7 +42,7 @@ pub struct Client {
     node: NodeAt,
     /// The next attempt goes to a node that a hint named.
     is_directed: bool,
-    session: Option<Index>,
+    session: Option<SessionId>,
     serial: u64,
     operations: u64,
     open: Option<Open>,
@@ -56,7 +57,6 @@ pub struct Client {
 struct Open {
     id: OperationId,
     operation: Operation,
-    request: Request<Machine>,
     attempts: u32,
     /// Attempts that may still take effect.
     uncertain: u32,
@@ -177,7 +177,7 @@ impl Client {
             attempts.push((self.id << 48 | open.id.0 << 16 | u64::from(open.attempts), node));
         }
         let invoked = begins.then(|| (open.id, open.operation.clone()));
-        Act::Send { invoked, attempts, request: open.request.clone() }
+        Act::Send { invoked, attempts, request: request(&open.operation) }
     }
 
     /// The node did not take the request: it is down.
@@ -189,7 +189,7 @@ impl Client {
 
     fn give_up(&mut self) -> Act {
         let open = self.open.take().expect("only an open request is given up");
-        if matches!(open.operation, Operation::Write { .. }) {
+        if matches!(open.operation, Operation::Command { .. }) {
             self.serial += 1;
         }
         let outcome = if open.uncertain == 0 { Outcome::Failed } else { Outcome::Unknown };
@@ -204,12 +204,12 @@ impl Client {
         }
         let outcome = match reply {
             Reply::SessionOpened { session } => {
-                self.session = Some(Index(session.0));
+                self.session = Some(session);
                 self.serial = 1;
-                Outcome::Opened { session: Index(session.0) }
+                Outcome::Opened { session }
             }
-            Reply::Response { response, index } => written(response, index),
-            Reply::Answer { answer, index } => answered(answer, index),
+            Reply::Response { response, index } => Outcome::Response { response, index },
+            Reply::Answer { answer, index } => Outcome::Answer { answer, index },
             Reply::Failed(failure) => match self.failed(failure) {
                 Some(outcome) => outcome,
                 None => return Heard::Again,
@@ -252,32 +252,36 @@ impl Client {
     fn finish(&mut self, outcome: Outcome) -> Heard {
         let open = self.open.take().expect("an answered request is open");
         match &open.operation {
-            Operation::Write { write, .. } => {
+            Operation::Command { command, .. } => {
                 self.serial += 1;
-                self.remember(write, &outcome);
-            }
-            Operation::Get { key } => {
-                if let Outcome::Got { value, .. } = &outcome {
-                    let slot = slot(key, self.seen.len());
-                    self.seen[slot].clone_from(value);
+                if let Outcome::Response { response: KvResponse::Changed { .. }, .. } = &outcome {
+                    self.remember(command);
                 }
             }
-            Operation::OpenSession | Operation::Scan { .. } => {}
+            Operation::Query { query: KvQuery::Get { key } } => {
+                if let Outcome::Answer { answer: KvAnswer::Value(found), .. } = &outcome {
+                    let value = found.as_ref().map(|found| found.value.clone());
+                    let slot = self.slot(key);
+                    self.seen[slot] = value;
+                }
+            }
+            Operation::OpenSession | Operation::Query { query: KvQuery::Scan { .. } } => {}
         }
         Heard::Over(open.id, outcome)
     }
 
     /// So that the next compare-and-swap of the key has a chance.
-    fn remember(&mut self, write: &Write, outcome: &Outcome) {
-        if !matches!(outcome, Outcome::Written { changed: true, .. }) {
-            return;
-        }
-        let slot = slot(write.key(), self.seen.len());
-        self.seen[slot] = match write {
-            Write::Put { value, .. } => Some(value.clone()),
-            Write::Delete { .. } => None,
-            Write::Cas { new, .. } => new.clone(),
+    fn remember(&mut self, command: &KvCommand) {
+        let slot = self.slot(command.key());
+        self.seen[slot] = match command {
+            KvCommand::Put { value, .. } => Some(value.clone()),
+            KvCommand::Delete { .. } => None,
+            KvCommand::CompareAndSwap { new, .. } => new.clone(),
         };
+    }
+
+    fn slot(&self, key: &Bytes) -> usize {
+        key.last().map_or(0, |&last| usize::from(last) % self.seen.len())
     }
 
     fn begin(&mut self) {
@@ -285,49 +289,38 @@ impl Client {
         let id = OperationId(self.operations);
         let mut draw = self.stream.draw();
         let is_read = draw.chance(self.options.reads);
-        let (operation, request) = match self.session {
-            _ if is_read => self.read(&mut draw),
-            None => (Operation::OpenSession, Request::OpenSession),
-            Some(session) => self.write(session, &mut draw),
+        let operation = match self.session {
+            _ if is_read => Operation::Query { query: self.query(&mut draw) },
+            None => Operation::OpenSession,
+            Some(session) => {
+                let serial = self.serial;
+                Operation::Command { session, serial, command: self.command(&mut draw) }
+            }
         };
-        self.open = Some(Open { id, operation, request, attempts: 0, uncertain: 0 });
+        self.open = Some(Open { id, operation, attempts: 0, uncertain: 0 });
     }
 
-    fn read(&self, draw: &mut Draw) -> (Operation, Request<Machine>) {
+    fn query(&self, draw: &mut Draw) -> KvQuery {
         if draw.chance(Ratio::new(1, 8)) {
-            let prefix = Bytes::from_static(b"k");
             let limit = 1 + u32::try_from(draw.below(8)).expect("below 8");
-            let query = KvQuery::Scan { prefix: prefix.clone(), after: None, limit };
-            return (Operation::Scan { prefix, limit: limit as usize }, Request::Query { query });
+            return KvQuery::Scan { prefix: Bytes::from_static(b"k"), after: None, limit };
         }
-        let key = key(draw.below(self.options.keys));
-        (Operation::Get { key: key.clone() }, Request::Query { query: KvQuery::Get { key } })
+        KvQuery::Get { key: key(draw.below(self.options.keys)) }
     }
 
-    fn write(&self, session: Index, draw: &mut Draw) -> (Operation, Request<Machine>) {
+    fn command(&self, draw: &mut Draw) -> KvCommand {
         let key = key(draw.below(self.options.keys));
         let value = self.value(draw.chance(self.options.oversized));
-        let seen = self.seen[slot(&key, self.seen.len())].clone();
-        let (write, command) = match draw.below(8) {
-            0 => (Write::Delete { key: key.clone() }, KvCommand::Delete { key }),
+        match draw.below(8) {
+            0 => KvCommand::Delete { key },
             1..=3 => {
+                let seen = self.seen[self.slot(&key)].clone();
                 let expect = seen.filter(|_| draw.chance(Ratio::new(7, 8)));
                 let new = (draw.below(8) > 0).then_some(value);
-                let write = Write::Cas {
-                    key: key.clone(),
-                    expect: expect.clone(),
-                    new: new.clone(),
-                };
-                (write, KvCommand::CompareAndSwap { key, expect, new })
+                KvCommand::CompareAndSwap { key, expect, new }
             }
-            4.. => (
-                Write::Put { key: key.clone(), value: value.clone() },
-                KvCommand::Put { key, value },
-            ),
-        };
-        let serial = self.serial;
-        let operation = Operation::Write { session, serial, write };
-        (operation, Request::Command { session: SessionId(session.0), serial, command })
+            4.. => KvCommand::Put { key, value },
+        }
     }
 
     /// No two requests write one value, so that a read tells which write it saw.
@@ -345,25 +338,13 @@ fn key(number: u64) -> Bytes {
     Bytes::copy_from_slice(&[b'k', u8::try_from(number).expect("there are few keys")])
 }
 
-fn slot(key: &Bytes, slots: usize) -> usize {
-    key.last().map_or(0, |&last| usize::from(last) % slots)
-}
-
-fn written(response: KvResponse, index: Index) -> Outcome {
-    let (changed, previous) = match response {
-        KvResponse::Changed { previous } => (true, previous),
-        KvResponse::Differs { found } => (false, found),
-        KvResponse::KeyTooLong => (false, None),
-    };
-    Outcome::Written { index, changed, previous }
-}
-
-fn answered(answer: KvAnswer, index: Index) -> Outcome {
-    match answer {
-        KvAnswer::Value(found) => Outcome::Got { index, value: found.map(|found| found.value) },
-        KvAnswer::Page { entries, .. } => {
-            let pairs = entries.into_iter().map(|(key, found)| (key, found.value)).collect();
-            Outcome::Scanned { index, pairs }
+fn request(operation: &Operation) -> Request<Machine> {
+    match operation {
+        Operation::OpenSession => Request::OpenSession,
+        Operation::Command { session, serial, command } => {
+            let (session, serial, command) = (*session, *serial, command.clone());
+            Request::Command { session, serial, command }
         }
+        Operation::Query { query } => Request::Query { query: query.clone() },
     }
 }

@@ -268,7 +268,7 @@ impl Inode {
     }
 
     /// The sector shows what it did before the write at `position`.
-    fn restore(&mut self, position: usize) {
+    pub(crate) fn restore(&mut self, position: usize) {
         let start = self.dirty[position].sector * SECTOR_BYTES;
         let end = self.data.len().min(start + SECTOR_BYTES);
         let from = position * SECTOR_BYTES;

@@ -1,4 +1,37 @@
-//! Not yet.
+//! A simulator of whole clusters: consensus, storage, network, disks, clocks and clients in one
+//! process, from one seed, with a checker that looks at every promise when it is made.
+//!
+//! Read in this order: [`world`] (the loop and its two phases), `step` (what a node's outputs go
+//! through), [`disk`] and [`network`] (what is simulated), [`nemesis`] (what strikes), [`check`]
+//! (what must never happen), [`liveness`] (what must happen in the end).
+//!
+//! Deliberately absent: sockets, clocks, tokio, and any second copy of what the product does. The
+//! nodes are `raft_replica::Replica` and `raft_replica::storage::Storage`, byte for byte as they
+//! ship.
 #![forbid(unsafe_code)]
 
 pub mod check;
+pub mod cli;
+pub mod client;
+pub mod clock;
+pub mod digest;
+pub mod disk;
+pub mod event;
+pub mod failure;
+pub mod fault;
+mod liveness;
+pub mod nemesis;
+pub mod network;
+mod node;
+pub mod options;
+pub mod power;
+pub mod queue;
+pub mod report;
+pub mod rng;
+pub mod run;
+pub mod sabotage;
+mod step;
+mod strike;
+pub mod swarm;
+pub mod trace;
+pub mod world;

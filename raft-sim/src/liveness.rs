@@ -6,9 +6,7 @@
 //! every node of the core must have applied the same log. A new leader per answer would also
 //! satisfy that, so the elections after the healing are bounded too.
 
-use raft_core::Index;
-
-use crate::check::{Operation, Outcome};
+use crate::check::Outcome;
 use crate::event::NodeAt;
 use crate::failure::Failure;
 use crate::fault::Fault;
@@ -29,7 +27,7 @@ pub(crate) struct Healed {
     elections: u64,
     /// Clients whose open request began after the healing.
     fresh: Vec<bool>,
-    wrote: Option<Index>,
+    has_written: bool,
     has_read: bool,
 }
 
@@ -86,10 +84,10 @@ impl World {
 
     /// Whether clients begin nothing new.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.healed.as_ref().is_some_and(|healed| healed.wrote.is_some() && healed.has_read)
+        self.healed.as_ref().is_some_and(|healed| healed.has_written && healed.has_read)
     }
 
-    pub(crate) fn note_invoked(&mut self, client: usize, _operation: &Operation) {
+    pub(crate) fn note_invoked(&mut self, client: usize) {
         if let Some(healed) = &mut self.healed {
             healed.fresh[client] = true;
         }
@@ -99,13 +97,13 @@ impl World {
     pub(crate) fn note_outcome(&mut self, client: usize, outcome: &Outcome) {
         let fresh = self.healed.as_mut().filter(|healed| healed.fresh[client]);
         match outcome {
-            Outcome::Opened { session: index } | Outcome::Written { index, .. } => {
+            Outcome::Opened { .. } | Outcome::Response { .. } => {
                 self.stats.writes += 1;
                 if let Some(healed) = fresh {
-                    healed.wrote = Some(*index);
+                    healed.has_written = true;
                 }
             }
-            Outcome::Got { .. } | Outcome::Scanned { .. } => {
+            Outcome::Answer { .. } => {
                 self.stats.reads += 1;
                 if let Some(healed) = fresh {
                     healed.has_read = true;
@@ -147,7 +145,7 @@ impl World {
         }
         let missing = if self.leader().is_none() {
             "no leader".to_owned()
-        } else if healed.wrote.is_none() {
+        } else if !healed.has_written {
             "no write was acknowledged".to_owned()
         } else if !healed.has_read {
             "no read was answered".to_owned()
@@ -155,11 +153,16 @@ impl World {
             let node = &self.nodes[at];
             format!(
                 "{} has applied {} of {} and its log ends at {}",
-                node.member, node.seen.applied, self.checker.committed(), node.seen.last
+                node.member,
+                node.seen.applied,
+                self.checker.committed(),
+                node.seen.last
             )
         } else {
             return Ok(());
         };
-        Err(Failure::Liveness(format!("{missing}, {TIMEOUTS_MAX} election timeouts after the faults had ended")))
+        Err(Failure::Liveness(format!(
+            "{missing}, {TIMEOUTS_MAX} election timeouts after the faults had ended"
+        )))
     }
 }

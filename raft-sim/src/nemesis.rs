@@ -137,7 +137,12 @@ pub enum Shape {
 
 /// The links that a partition around `node` stops.
 #[must_use]
-pub fn partition(node: NodeAt, nodes: usize, network: &Network, draw: &mut Draw) -> (Shape, Vec<u32>) {
+pub fn partition(
+    node: NodeAt,
+    nodes: usize,
+    network: &Network,
+    draw: &mut Draw,
+) -> (Shape, Vec<u32>) {
     let shape = match draw.below(8) {
         0 | 1 => Shape::Halves,
         2 => Shape::Mute,

@@ -9,17 +9,19 @@ use std::collections::VecDeque;
 use std::mem;
 
 use raft_core::{
-    ClusterId, Config, GroupId, Member, Membership, PersistSeq, RecoveredState, RoleName, Time,
+    ClusterId, Config, GroupId, Incarnation, Member, Membership, PersistSeq, RecoveredState,
+    RoleName, Time,
 };
+use raft_replica::replica::{Replica, ReplicaOptions};
+use raft_replica::request::{Input, Output};
 use raft_replica::storage::work::{Done, Work};
 use raft_replica::storage::{Identity, Storage, StorageError, StorageOptions};
-use raft_replica::{Input, Output, Replica, ReplicaOptions};
 
 use crate::clock::Clock;
 use crate::disk::SimDisk;
 use crate::options::{COMMAND_BYTES_MAX, Options};
 use crate::rng::{Purpose, Stream};
-use crate::sabotage::{Machine, Sabotage};
+use crate::sabotage::{Graveyard, Machine, Sabotage};
 
 /// The most batches that are synced together.
 const GROUP_COMMIT_MAX: usize = 16;
@@ -47,6 +49,10 @@ pub(crate) struct Node {
     /// What the last step left: shown in traces, and the columns of `-v`.
     pub(crate) seen: Seen,
     pub(crate) crashes: u64,
+    /// The incarnation under which it last spoke.
+    pub(crate) incarnation: Incarnation,
+    /// What [`Sabotage::SuffixResurrected`] needs to know.
+    pub(crate) graveyard: Graveyard,
     /// Stays down for good; such a node is no part of the core of the liveness phase.
     pub(crate) is_lost: bool,
 }
@@ -116,6 +122,8 @@ impl Node {
             stalled_until: 0,
             seen: Seen::default(),
             crashes: 0,
+            incarnation: Incarnation::ZERO,
+            graveyard: Graveyard::default(),
             is_lost: false,
         }
     }
@@ -145,7 +153,8 @@ impl Node {
         founders: &Membership,
     ) -> Result<(Storage<SimDisk>, RecoveredState), StorageError> {
         let expected = Some(self.identity());
-        let (storage, found) = Storage::open(self.disk.clone(), storage_options(options), expected)?;
+        let (storage, found) =
+            Storage::open(self.disk.clone(), storage_options(options), expected)?;
         Ok((storage, found.into_state(founders)))
     }
 

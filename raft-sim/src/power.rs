@@ -164,9 +164,11 @@ fn lose_sectors(
 ) {
     let cut = stream.draw().position(inode.dirty.len() + 1);
     // The writes by sector, each sector's oldest first.
-    let mut order: Vec<usize> = (0..inode.dirty.len()).collect();
-    order.sort_by_key(|&position| inode.dirty[position].sector);
-    for writes in order.chunk_by(|&a, &b| inode.dirty[a].sector == inode.dirty[b].sector) {
+    let sectors: Vec<usize> = inode.dirty.iter().map(|dirty| dirty.sector).collect();
+    let mut order: Vec<usize> = (0..sectors.len()).collect();
+    order.sort_by_key(|&position| sectors[position]);
+    for writes in order.chunk_by(|&a, &b| sectors[a] == sectors[b]) {
+        let sector = sectors[writes[0]];
         let mut draw = stream.draw();
         // How many of the sector's writes have reached the disk.
         let kept = match profile {
@@ -179,17 +181,14 @@ fn lose_sectors(
         let Some(&lost) = writes.get(kept) else {
             loss.new += 1;
             if is_garbage {
-                scramble(inode, writes[0], &mut draw, loss);
+                scramble(inode, sector, &mut draw, loss);
             }
             continue;
         };
         loss.old += 1;
-        let start = inode.dirty[lost].sector * SECTOR_BYTES;
-        let end = inode.data.len().min(start + SECTOR_BYTES);
-        let old = inode.before[lost * SECTOR_BYTES..][..end - start].to_vec();
-        inode.data[start..end].copy_from_slice(&old);
+        inode.restore(lost);
         if is_garbage {
-            scramble(inode, lost, &mut draw, loss);
+            scramble(inode, sector, &mut draw, loss);
         }
     }
     shorten(inode, profile, stream, loss);
@@ -197,10 +196,10 @@ fn lose_sectors(
     inode.durable_len = inode.data.len();
 }
 
-/// The sector of a write holds neither the old nor the new bytes, from some byte on.
-fn scramble(inode: &mut Inode, position: usize, draw: &mut Draw, loss: &mut PowerLoss) {
+/// The sector holds neither the old nor the new bytes, from some byte on.
+fn scramble(inode: &mut Inode, sector: usize, draw: &mut Draw, loss: &mut PowerLoss) {
     loss.garbage += 1;
-    let start = inode.dirty[position].sector * SECTOR_BYTES;
+    let start = sector * SECTOR_BYTES;
     let end = inode.data.len().min(start + SECTOR_BYTES);
     let from = start + draw.position(end - start);
     let key = draw.word() | 1;

@@ -7,9 +7,14 @@
 
 use bytes::Bytes;
 use raft_core::wire::{self, Limits};
-use raft_core::{AppendResult, Envelope, Index, Rpc};
+use raft_core::{
+    AppendResult, EntryId, Envelope, Incarnation, Index, Payload, PersistBatch, RecoveredState,
+    Rpc, Slot,
+};
+use raft_replica::Image;
+use raft_replica::kv::{Kv, KvAnswer, KvCommand, KvError, KvQuery, KvResponse};
+use raft_replica::machine::StateMachine;
 use raft_replica::session::Sessions;
-use raft_replica::{Image, Kv, KvAnswer, KvCommand, KvError, KvQuery, KvResponse, StateMachine};
 
 use crate::disk::Lie;
 
@@ -73,7 +78,7 @@ impl Sabotage {
 
     /// The answer that the network gives in the name of a node that it did not reach.
     #[must_use]
-    pub fn forge_answer(self, frame: &Bytes, incarnation: raft_core::Incarnation) -> Option<Bytes> {
+    pub fn forge_answer(self, frame: &Bytes, incarnation: Incarnation) -> Option<Bytes> {
         if self != Self::RoundForged {
             return None;
         }
@@ -133,5 +138,36 @@ impl StateMachine for Machine {
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), KvError> {
         self.kv.restore(snapshot)
+    }
+}
+
+/// The suffixes that a log has lost: what [`Sabotage::SuffixResurrected`] brings back.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Graveyard {
+    log: Vec<(EntryId, Payload)>,
+    lost: Vec<(EntryId, Payload)>,
+}
+
+impl Graveyard {
+    /// A node asks for a batch to be written.
+    pub(crate) fn persist(&mut self, batch: &PersistBatch) {
+        if let Some(index) = batch.truncate_from {
+            let kept = self.log.partition_point(|(id, _)| id.index < index);
+            self.lost = self.log.split_off(kept);
+        }
+        let appended = batch.append.iter();
+        self.log.extend(appended.map(|entry| (entry.id(), entry.payload().clone())));
+    }
+
+    /// The log that was found continues as it did before it was last cut.
+    pub(crate) fn resurrect(&mut self, found: &mut RecoveredState) {
+        let Some((first, _)) = self.lost.first() else { return };
+        let Some(kept) = first.index.0.checked_sub(found.before.index.0 + 1) else { return };
+        let Ok(kept) = usize::try_from(kept) else { return };
+        if kept <= found.slots.len() {
+            let lost = self.lost.drain(..);
+            found.slots.truncate(kept);
+            found.slots.extend(lost.map(|(id, payload)| Slot::Resident { id, payload }));
+        }
     }
 }

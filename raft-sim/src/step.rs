@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use raft_core::wire;
 use raft_core::{Observation, RoleName, Time};
+use raft_replica::request::{Input, Output, Reply, RequestId};
 use raft_replica::storage::work::Work;
-use raft_replica::{Input, Output, Reply, RequestId};
 
 use crate::client::{Client, Heard};
 use crate::event::{Event, NodeAt};
@@ -124,6 +124,7 @@ impl World {
                 return Err(Failure::Reported { node: id, what });
             }
         };
+        self.nodes[from].incarnation = envelope.incarnation;
         self.checker.sent(id, &envelope)?;
         let link = self.network.link(from, to);
         let frame = match self.sabotage {
@@ -140,8 +141,7 @@ impl World {
 
     /// In the name of a node that a partition hides.
     fn forge_answer(&mut self, from: NodeAt, to: NodeAt, frame: &Bytes) {
-        let Some(process) = &self.nodes[to].process else { return };
-        let incarnation = process.replica.raft().hard_state().incarnation;
+        let incarnation = self.nodes[to].incarnation;
         if let Some(answer) = self.sabotage.forge_answer(frame, incarnation) {
             let link = self.network.link(to, from);
             self.network.inject(link, answer, &mut self.queue);
@@ -154,6 +154,9 @@ impl World {
             Work::Persist { batch, commit } => {
                 self.digest.word(batch.seq.n);
                 self.checker.persist_issued(id, &batch)?;
+                if self.sabotage == Sabotage::SuffixResurrected {
+                    self.nodes[at].graveyard.persist(&batch);
+                }
                 Work::Persist { batch, commit }
             }
             Work::SaveSnapshot { snapshot, data } => {

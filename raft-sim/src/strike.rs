@@ -2,12 +2,12 @@
 
 use raft_replica::storage::StorageError;
 
+use crate::disk::SyncFailure;
 use crate::event::{Event, NodeAt};
 use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::nemesis::{self, Strike, Target};
 use crate::node::Node;
-use crate::disk::SyncFailure;
 use crate::rng::{Purpose, Ratio, Stream};
 use crate::sabotage::{Machine, Sabotage};
 use crate::world::World;
@@ -79,7 +79,8 @@ impl World {
             2.. => (true, true),
         };
         let picked = strike.draw.word();
-        for other in (0..self.nodes.len()).filter(|&other| other != at && picked >> other & 1 == 1) {
+        for other in (0..self.nodes.len()).filter(|&other| other != at && picked >> other & 1 == 1)
+        {
             let there = outward.then(|| self.network.link(at, other));
             let back = inward.then(|| self.network.link(other, at));
             for link in [there, back].into_iter().flatten() {
@@ -120,7 +121,8 @@ impl World {
     }
 
     fn blackout(&mut self, strike: Strike) {
-        let mut delays = Stream::new(self.options.seed, Purpose::Nemesis, 1 << 32 | self.queue.now());
+        let mut delays =
+            Stream::new(self.options.seed, Purpose::Nemesis, 1 << 32 | self.queue.now());
         for at in 0..self.nodes.len() {
             let down_us = 1 + delays.draw().exponential(strike.lasts_us);
             self.cut_power(at, down_us, Fault::Blackout);
@@ -230,7 +232,7 @@ impl World {
             Err(error) => return self.on_open_error(at, error),
         };
         if self.sabotage == Sabotage::SuffixResurrected {
-            self.resurrect(at, &mut found);
+            self.nodes[at].graveyard.resurrect(&mut found);
         }
         self.checker.recovered(id, &found)?;
         let skips = self.sabotage == Sabotage::CommandSkipped && at == 0;

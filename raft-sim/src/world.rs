@@ -7,8 +7,8 @@
 use bytes::Bytes;
 use raft_core::wire::Limits;
 use raft_core::{Member, Membership, Time};
+use raft_replica::request::{Input, Output, RequestId};
 use raft_replica::storage::{Storage, StorageError};
-use raft_replica::{Input, Output, RequestId};
 
 use crate::check::Checker;
 use crate::client::{Act, Client};
@@ -88,14 +88,13 @@ impl World {
         let (voters, learners) = members.split_at(options.voters);
         let founders = Membership::new(voters.to_vec(), learners.to_vec())
             .expect("drawn options describe a cluster");
-        let sessions_max = usize::try_from(options.sessions_max).expect("sessions are few");
         let clients = (0..options.client.clients as u64)
             .map(|id| Client::new(id, options.seed, nodes.len(), options.client));
         Self {
             queue: Queue::new(),
             network: Network::new(nodes.len(), options.seed, options.link),
             clients: clients.collect(),
-            checker: Checker::new(&members, &founders).with_sessions_max(sessions_max),
+            checker: Checker::new(&members, &founders),
             nemesis: Nemesis::new(&options),
             partitions: Vec::new(),
             healed: None,
@@ -354,8 +353,9 @@ impl World {
     }
 
     fn on_client(&mut self, client: usize, generation: u32) -> Result<(), Failure> {
+        let is_quiet = self.is_quiet();
         let one = &mut self.clients[client];
-        if one.generation != generation || (one.is_idle() && self.is_quiet()) {
+        if one.generation != generation || (one.is_idle() && is_quiet) {
             return Ok(());
         }
         match one.wake() {
@@ -370,8 +370,8 @@ impl World {
                 self.set_client_timer(client, timeout_us);
                 if let Some((id, operation)) = invoked {
                     let now = Time(self.queue.now());
-                    self.checker.invoked(client_id(client), id, &operation, now)?;
-                    self.note_invoked(client, &operation);
+                    self.checker.invoked(client_id(client), id, &operation, now);
+                    self.note_invoked(client);
                 }
                 for (attempt, at) in attempts {
                     let id = RequestId(attempt);

@@ -1,0 +1,109 @@
+//! One seed: run it, and say what came of it.
+//!
+//! A failing run is repeated with a trace, since nothing is formatted before it is known that
+//! somebody will look. If the repetition goes otherwise, that is a failure of its own.
+
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe};
+
+use crate::failure::Failure;
+use crate::fault::Fault;
+use crate::options::Options;
+use crate::report::Report;
+use crate::sabotage::Sabotage;
+use crate::trace::Trace;
+use crate::world::World;
+
+/// How a seed is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct How {
+    /// How many events the chaos lasts.
+    pub events: u64,
+    /// Run twice and compare.
+    pub twice: bool,
+    /// Keep a line for each transition.
+    pub verbose: bool,
+    /// What is broken on purpose.
+    pub sabotage: Sabotage,
+}
+
+impl How {
+    /// Once, silently, with nothing broken.
+    #[must_use]
+    pub fn once(events: u64) -> Self {
+        Self { events, twice: false, verbose: false, sabotage: Sabotage::None }
+    }
+}
+
+/// Runs a seed.
+#[must_use]
+pub fn seed(seed: u64, how: How) -> Report {
+    let options = Options::draw(seed, how.events);
+    let trace = if how.verbose { Trace::all() } else { Trace::off() };
+    let first = attempt(&options, how.sabotage, trace);
+    if !how.twice && first.failure.is_none() {
+        return first;
+    }
+    let trace = if first.failure.is_some() { Trace::last() } else { Trace::off() };
+    let second = attempt(&options, how.sabotage, trace);
+    if (first.digest, &first.failure) != (second.digest, &second.failure) {
+        let (first, second) = (first.digest, second.digest);
+        let failure = Failure::Determinism { first, second };
+        return Report { failure: Some(failure), ..attempt(&options, how.sabotage, Trace::last()) };
+    }
+    if how.verbose { first } else { second }
+}
+
+thread_local! {
+    /// Whether this thread is inside a run, whose panics are reported as its failure.
+    static RUNNING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps panics inside a run from being printed where they happen: they are part of its report.
+pub fn catch_panics() {
+    let default = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if !RUNNING.with(Cell::get) {
+            default(info);
+        }
+    }));
+}
+
+fn attempt(options: &Options, sabotage: Sabotage, trace: Trace) -> Report {
+    RUNNING.with(|running| running.set(true));
+    let mut world = None;
+    // A world that has panicked is only looked at: its counters, digest and trace.
+    let result = panic::catch_unwind(AssertUnwindSafe(|| {
+        world.insert(World::new(options.clone(), sabotage, trace)).run()
+    }));
+    RUNNING.with(|running| running.set(false));
+    let failure = match result {
+        Ok(Ok(())) => None,
+        Ok(Err(failure)) => Some(failure),
+        Err(payload) => Some(Failure::Panic(message(payload.as_ref()))),
+    };
+    let world = world.expect("a world for drawn options can be made");
+    Report {
+        options: options.clone(),
+        failure,
+        is_vacuous: is_vacuous(options, &world),
+        committed: world.committed(),
+        now_us: world.now(),
+        digest: world.digest(),
+        stats: world.stats().clone(),
+        lines: world.trace().lines().map(str::to_owned).collect(),
+    }
+}
+
+/// Whether the run proves little: no crash, no election, or a class of faults without an effect.
+fn is_vacuous(options: &Options, world: &World) -> bool {
+    let stats = world.stats();
+    let silent = |fault: Fault| stats.tally.of(fault).1 == 0;
+    stats.crashes == 0 || stats.elections == 0 || options.faults.iter().any(silent)
+}
+
+fn message(payload: &(dyn std::any::Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_owned())
+}
