@@ -142,8 +142,9 @@ impl Client {
 
     /// How long it pauses before it tries again, in microseconds.
     pub fn backoff_us(&mut self) -> u64 {
-        let most = (self.options.timeout_us / 8).max(1);
-        self.stream.draw().range(1, most)
+        let attempts = self.open.as_ref().map_or(1, |open| u64::from(open.attempts));
+        let most = (self.options.timeout_us / 16).max(1) * attempts;
+        self.stream.draw().range(most / 4 + 1, most + 1)
     }
 
     /// How long it waits for an answer, in microseconds.

@@ -203,10 +203,6 @@ impl Process {
         })
     }
 
-    /// Whether the disk has something to do.
-    pub(crate) fn is_working(&self) -> bool {
-        self.phase != Phase::Idle
-    }
 
     /// Does the work that was begun.
     pub(crate) fn disk(&mut self) -> Result<DiskStep, StorageError> {

@@ -202,12 +202,12 @@ impl Options {
             snapshot_after_entries: after,
             sessions_max: u32::try_from(sessions).expect("at most 64"),
             segment_slots: u32::try_from(slots).expect("at most 256"),
-            inbox_us: pick.next().below(4) * pick.next().below(200),
+            inbox_us: pick.next().below(2) * pick.next().log_uniform(1, 500),
             disk_us: pick.next().log_uniform(5, election_timeout_us / 64),
             link: draw_link(&mut pick, faults, election_timeout_us),
             client: draw_clients(&mut pick, election_timeout_us),
-            strike_us: pick.next().log_uniform(election_timeout_us, election_timeout_us * 32),
-            fault_us: pick.next().log_uniform(election_timeout_us / 8, election_timeout_us * 8),
+            strike_us: pick.next().log_uniform(election_timeout_us * 2, election_timeout_us * 64),
+            fault_us: pick.next().log_uniform(election_timeout_us / 8, election_timeout_us * 4),
             skew_ppm: if faults.contains(Fault::Skew) { skew_ppm } else { 0 },
         }
     }
@@ -341,9 +341,9 @@ fn draw_clients(pick: &mut Pick, election_timeout_us: u64) -> ClientOptions {
     ClientOptions {
         clients: to_usize(pick.next().range(1, 8)),
         keys: pick.next().log_uniform(1, 64),
-        think_us: pick.next().log_uniform(election_timeout_us / 64, election_timeout_us),
+        think_us: pick.next().log_uniform(election_timeout_us / 128, election_timeout_us / 4),
         timeout_us: pick.next().log_uniform(election_timeout_us / 2, election_timeout_us * 4),
-        reads: Ratio::new(to_u32(pick.next().below(7)), 8),
+        reads: Ratio::new(to_u32(1 + pick.next().below(6)), 8),
         twice: Ratio::new(to_u32(pick.next().below(3)), 8),
         oversized: Ratio::new(to_u32(pick.next().below(2)), 64),
         padding: to_usize(pick.next().log_uniform(1, 600)),

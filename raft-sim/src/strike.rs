@@ -213,8 +213,8 @@ impl World {
         self.queue.after(delay_us, Event::Start { node: at, life });
     }
 
-    pub(crate) fn on_start(&mut self, at: NodeAt, life: u32) -> Result<(), Failure> {
-        if self.nodes[at].life != life || self.nodes[at].is_lost {
+    pub(crate) fn on_start(&mut self, at: NodeAt) -> Result<(), Failure> {
+        if self.nodes[at].is_lost {
             return Ok(());
         }
         // A process that halted is killed first.

@@ -191,8 +191,13 @@ impl World {
 
     /// Takes the next event.
     pub(crate) fn next(&mut self) -> Result<(), Failure> {
-        let Some(event) = self.queue.pop() else {
-            return Err(Failure::Liveness("nothing will ever happen again".to_owned()));
+        let event = loop {
+            let Some(event) = self.queue.pop() else {
+                return Err(Failure::Liveness("nothing will ever happen again".to_owned()));
+            };
+            if !self.is_stale(&event) {
+                break event;
+            }
         };
         self.stats.events += 1;
         self.digest.word(self.queue.now());
@@ -208,6 +213,22 @@ impl World {
         result
     }
 
+    /// Whether an event means nothing any more.
+    fn is_stale(&self, event: &Event) -> bool {
+        let is_other_life = |node: NodeAt, life: u32| self.nodes[node].life != life;
+        match event {
+            Event::Frame { .. } | Event::Strike { .. } | Event::Mend { .. } => false,
+            Event::Release { .. } => false,
+            Event::Deadline { node, generation } => self.nodes[*node].deadline.0 != *generation,
+            Event::Inbox { node, life } | Event::Resume { node, life } => {
+                is_other_life(*node, *life)
+            }
+            Event::Disk { node, life } | Event::Start { node, life } => is_other_life(*node, *life),
+            Event::Client { client, generation } => self.clients[*client].generation != *generation,
+            Event::Unreachable { link, life } => is_other_life(self.network.ends(*link).0, *life),
+        }
+    }
+
     fn dispatch(&mut self, event: Event) -> Result<(), Failure> {
         match event {
             Event::Frame { link, sequence, copy, corrupt, connection, frame } => {
@@ -216,12 +237,12 @@ impl World {
                 }
                 self.arrive(link, copy, corrupt, frame)
             }
-            Event::Deadline { node, generation } => self.on_deadline(node, generation),
-            Event::Inbox { node, life } => self.on_inbox(node, life),
-            Event::Disk { node, life } => self.on_disk(node, life),
-            Event::Start { node, life } => self.on_start(node, life),
-            Event::Resume { node, life } => self.on_resume(node, life),
-            Event::Client { client, generation } => self.on_client(client, generation),
+            Event::Deadline { node, .. } => self.on_deadline(node),
+            Event::Inbox { node, .. } => self.on_inbox(node),
+            Event::Disk { node, .. } => self.on_disk(node),
+            Event::Start { node, .. } => self.on_start(node),
+            Event::Resume { node, .. } => self.on_resume(node),
+            Event::Client { client, .. } => self.on_client(client),
             Event::Strike { class } => self.on_strike(class),
             Event::Mend { partition } => {
                 for link in std::mem::take(&mut self.partitions[partition]) {
@@ -233,12 +254,9 @@ impl World {
                 self.network.release(link, &mut self.queue, &mut self.stats.tally);
                 Ok(())
             }
-            Event::Unreachable { link, life } => {
+            Event::Unreachable { link, .. } => {
                 let (from, to) = self.network.ends(link);
                 let peer = self.nodes[to].member;
-                if self.nodes[from].life != life {
-                    return Ok(());
-                }
                 self.deliver(from, Input::Unreachable(peer))
             }
         }
@@ -267,12 +285,10 @@ impl World {
         self.deliver(to, Input::Frame(frame))
     }
 
-    fn on_deadline(&mut self, at: NodeAt, generation: u32) -> Result<(), Failure> {
+    fn on_deadline(&mut self, at: NodeAt) -> Result<(), Failure> {
         let now = self.queue.now();
         let node = &mut self.nodes[at];
-        let Some(process) = node.process.as_ref().filter(|_| node.deadline.0 == generation) else {
-            return Ok(());
-        };
+        let Some(process) = &node.process else { return Ok(()) };
         node.deadline.1 = u64::MAX;
         let is_due = process.replica.next_deadline().is_some_and(|due| due <= node.now(now));
         if !is_due {
@@ -286,27 +302,22 @@ impl World {
         self.deliver(at, Input::Tick)
     }
 
-    fn on_inbox(&mut self, at: NodeAt, life: u32) -> Result<(), Failure> {
-        if self.nodes[at].life != life || self.nodes[at].paused {
-            return Ok(());
-        }
-        self.drain_inbox(at)
+    fn on_inbox(&mut self, at: NodeAt) -> Result<(), Failure> {
+        if self.nodes[at].paused { Ok(()) } else { self.drain_inbox(at) }
     }
 
-    fn on_resume(&mut self, at: NodeAt, life: u32) -> Result<(), Failure> {
-        if self.nodes[at].life != life || !self.nodes[at].paused {
+    fn on_resume(&mut self, at: NodeAt) -> Result<(), Failure> {
+        if !self.nodes[at].paused {
             return Ok(());
         }
         self.nodes[at].paused = false;
         self.drain_inbox(at)
     }
 
-    fn on_disk(&mut self, at: NodeAt, life: u32) -> Result<(), Failure> {
+    fn on_disk(&mut self, at: NodeAt) -> Result<(), Failure> {
         let now = self.queue.now();
         let node = &mut self.nodes[at];
-        if node.life != life {
-            return Ok(());
-        }
+        let life = node.life;
         if now < node.stalled_until {
             self.stats.tally.effective(Fault::Stall);
             self.queue.at(node.stalled_until, Event::Disk { node: at, life });
@@ -352,10 +363,10 @@ impl World {
         self.deliver(at, Input::Done(raft_replica::storage::work::Done::Failed))
     }
 
-    fn on_client(&mut self, client: usize, generation: u32) -> Result<(), Failure> {
+    fn on_client(&mut self, client: usize) -> Result<(), Failure> {
         let is_quiet = self.is_quiet();
         let one = &mut self.clients[client];
-        if one.generation != generation || (one.is_idle() && is_quiet) {
+        if one.is_idle() && is_quiet {
             return Ok(());
         }
         match one.wake() {
