@@ -182,13 +182,16 @@ impl Node {
         Ok(())
     }
 
-    /// Ends the process. Returns whether there was one.
+    /// Ends the process. Returns whether there was one: a node that is down waits for its start.
     pub(crate) fn stop(&mut self) -> bool {
+        if self.process.take().is_none() {
+            return false;
+        }
         self.life += 1;
         self.paused = false;
         self.deadline = (self.deadline.0 + 1, u64::MAX);
         self.seen = Seen { role: None, ..self.seen };
-        self.process.take().is_some()
+        true
     }
 }
 

@@ -105,9 +105,8 @@ impl World {
     }
 
     fn kill(&mut self, at: NodeAt, down_us: u64) {
-        self.stats.tally.injected(Fault::Crash);
         if self.stop(at) {
-            self.stats.tally.effective(Fault::Crash);
+            self.stats.tally.both(Fault::Crash);
             self.restart_after(at, down_us);
         }
     }
