@@ -48,6 +48,7 @@ impl World {
         for at in 0..self.nodes.len() {
             let node = &mut self.nodes[at];
             node.disk.disarm();
+            node.doom = None;
             node.stalled_until = 0;
             node.clock.set_skew(now, 0);
             node.deadline.1 = u64::MAX;

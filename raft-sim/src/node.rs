@@ -19,6 +19,7 @@ use raft_replica::storage::{Identity, Storage, StorageError, StorageOptions};
 
 use crate::clock::Clock;
 use crate::disk::SimDisk;
+use crate::nemesis::Strike;
 use crate::options::{COMMAND_BYTES_MAX, Options};
 use crate::rng::{Purpose, Stream};
 use crate::sabotage::{Graveyard, Machine, Sabotage};
@@ -53,6 +54,8 @@ pub(crate) struct Node {
     pub(crate) incarnation: Incarnation,
     /// What [`Sabotage::SuffixResurrected`] needs to know.
     pub(crate) graveyard: Graveyard,
+    /// Power is cut as soon as something is written and not synced: the strike that waits for it.
+    pub(crate) doom: Option<Strike>,
     /// Stays down for good; such a node is no part of the core of the liveness phase.
     pub(crate) is_lost: bool,
 }
@@ -124,6 +127,7 @@ impl Node {
             crashes: 0,
             incarnation: Incarnation::ZERO,
             graveyard: Graveyard::default(),
+            doom: None,
             is_lost: false,
         }
     }
@@ -205,7 +209,6 @@ impl Process {
             Latency::Write
         })
     }
-
 
     /// Does the work that was begun.
     pub(crate) fn disk(&mut self) -> Result<DiskStep, StorageError> {

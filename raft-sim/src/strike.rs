@@ -32,8 +32,7 @@ impl World {
             Fault::Partition => self.partition(at, strike),
             Fault::Clog | Fault::Reset => self.disturb_links(at, strike),
             Fault::Crash => self.kill(at, strike.lasts_us),
-            Fault::PowerLoss => self.cut_power(at, strike.lasts_us, Fault::PowerLoss),
-            Fault::Blackout => self.blackout(strike),
+            Fault::PowerLoss | Fault::Blackout => self.threaten_power(at, strike),
             Fault::TornWork => self.tear(at, strike),
             Fault::Pause => self.pause(at, strike.lasts_us),
             Fault::Jump => self.jump(at, strike),
@@ -108,6 +107,24 @@ impl World {
         if self.stop(at) {
             self.stats.tally.both(Fault::Crash);
             self.restart_after(at, down_us);
+        }
+    }
+
+    /// Cuts the power now, or when it hurts: while something is written and not yet synced.
+    fn threaten_power(&mut self, at: NodeAt, mut strike: Strike) {
+        if self.nodes[at].process.is_some() && strike.draw.chance(Ratio::new(3, 4)) {
+            self.nodes[at].doom = Some(strike);
+        } else {
+            self.strike_power(at, strike);
+        }
+    }
+
+    /// The power fails, at one node or at all.
+    pub(crate) fn strike_power(&mut self, at: NodeAt, strike: Strike) {
+        if strike.fault == Fault::Blackout {
+            self.blackout(strike);
+        } else {
+            self.cut_power(at, strike.lasts_us, Fault::PowerLoss);
         }
     }
 

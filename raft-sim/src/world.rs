@@ -333,6 +333,12 @@ impl World {
                 if let Some(kind) = step.next {
                     self.begin_disk(at, kind);
                 }
+                if step.next == Some(Latency::Sync)
+                    && let Some(strike) = self.nodes[at].doom.take()
+                {
+                    self.strike_power(at, strike);
+                    return Ok(());
+                }
                 step.done.map_or(Ok(()), |done| self.deliver(at, Input::Done(done)))
             }
             Err(error) => self.on_storage_error(at, error),

@@ -1,0 +1,75 @@
+//! Proof that the simulator can fail: each way of breaking the stack is caught, and by which
+//! invariant. The bound on the seeds is part of the claim.
+
+use raft_sim::failure::Failure;
+use raft_sim::report::Report;
+use raft_sim::run::{self, How};
+use raft_sim::sabotage::Sabotage;
+
+const EVENTS: u64 = 20_000;
+
+/// Runs seeds until one fails.
+fn first_failure(sabotage: Sabotage, seeds: u64) -> Report {
+    let how = How { sabotage, ..How::once(EVENTS) };
+    (0..seeds)
+        .map(|seed| run::seed(seed, how))
+        .find(|report| report.failure.is_some())
+        .unwrap_or_else(|| panic!("{sabotage:?} survives {seeds} seeds"))
+}
+
+fn assert_caught(sabotage: Sabotage, seeds: u64, by: &[&str]) {
+    let report = first_failure(sabotage, seeds);
+    let failure = report.failure.as_ref().expect("it has failed");
+    assert!(by.contains(&failure.id()), "{sabotage:?} is caught by {by:?}, not by\n{report}");
+    assert!(matches!(failure, Failure::Violation(_)), "by the checker: {failure}");
+    assert_eq!(report.exit_code(), 2);
+    assert!(!report.lines.is_empty(), "a failure shows the lines before it");
+}
+
+#[test]
+fn a_disk_that_confirms_what_it_has_not_synced() {
+    assert_caught(Sabotage::SyncDoesNothing, 1, &["PS"]);
+}
+
+#[test]
+fn a_disk_that_loses_the_vote() {
+    assert_caught(Sabotage::VoteLost, 50, &["MT"]);
+}
+
+#[test]
+fn a_disk_that_resurrects_a_truncated_suffix() {
+    assert_caught(Sabotage::SuffixResurrected, 200, &["REC"]);
+}
+
+#[test]
+fn a_network_that_forges_an_acknowledgement() {
+    assert_caught(Sabotage::AcknowledgementForged, 50, &["CQ"]);
+}
+
+#[test]
+fn a_network_that_forges_a_vote() {
+    assert_caught(Sabotage::VoteForged, 50, &["ES"]);
+}
+
+#[test]
+fn a_network_that_forges_the_answer_to_a_read_round() {
+    assert_caught(Sabotage::RoundForged, 200, &["LIN"]);
+}
+
+#[test]
+fn a_state_machine_that_skips_a_command() {
+    assert_caught(Sabotage::CommandSkipped, 10, &["SM"]);
+}
+
+#[test]
+fn a_snapshot_that_forgets_the_sessions() {
+    assert_caught(Sabotage::SessionsForgotten, 100, &["EO", "SM"]);
+}
+
+#[test]
+fn an_unbroken_stack_passes_the_same_seeds() {
+    for seed in 0..20 {
+        let report = run::seed(seed, How::once(EVENTS));
+        assert_eq!(report.failure, None, "{report}");
+    }
+}
