@@ -14,7 +14,7 @@ use crate::durable::{HardState, PersistBatch, SnapshotMeta};
 use crate::effect::Effect;
 use crate::entry::Entries;
 use crate::membership::MEMBERS_MAX;
-use crate::message::{AppendResult, Envelope, Rpc};
+use crate::message::{AppendResult, Envelope, Rpc, RpcKind};
 use crate::types::{Incarnation, Index, Member, PersistSeq, Round, Session};
 
 /// Messages that may wait at once. More than all members times all kinds; what strangers provoke
@@ -241,6 +241,14 @@ impl Gate {
         if verified <= self.durable_index && self.is_hard_state_durable() {
             self.release_ack_at_once(reply, verified, envelope, effects);
         }
+    }
+
+    /// Forgets requests for votes that still wait: the candidacy is over, and the log that they
+    /// advertise may be replaced by the winner's.
+    pub(crate) fn withdraw_candidacy(&mut self) {
+        self.waiting.retain(|envelope| {
+            !matches!(envelope.rpc.kind(), RpcKind::RequestVote | RpcKind::RequestPreVote)
+        });
     }
 
     /// Forgets everything that waits: the node has halted.

@@ -320,6 +320,7 @@ impl Raft {
     }
 
     fn become_follower(&mut self, leader: Option<Member>) {
+        self.node.gate.withdraw_candidacy();
         let follower = election::follower(&self.node, leader);
         self.set_role(Role::Follower(follower));
     }

@@ -2,7 +2,7 @@
 
 use raft_core::{
     Body, Effect, EntryId, Envelope, HaltReason, Index, Message, Observation, Outcome, Refused,
-    Rejection, RoleName, Rpc, Term, Ticket, Time,
+    Rejection, RoleName, Round, Rpc, RpcKind, Session, Term, Ticket, Time,
 };
 
 use crate::support::{Cluster, member};
@@ -156,6 +156,23 @@ fn a_candidate_follows_the_leader_of_its_term_and_keeps_its_vote() {
     assert_eq!(cluster.status(1).role, RoleName::Leader);
     assert_eq!(cluster.status(2).role, RoleName::Follower);
     assert_eq!(cluster.status(2).vote, Some(member(2)), "a vote changes only with the term");
+}
+
+/// A request for votes that still waits for the disk when the winner of the term is heard must not
+/// leave any more: it advertises a log that the winner may already have replaced.
+#[test]
+fn a_lost_candidacy_withdraws_the_requests_that_wait() {
+    let mut cluster = Cluster::with(&[1, 2, 3], &[], |config| config.pre_vote = false);
+    cluster.is_disk_immediate = false;
+    cluster.sync_all();
+    cluster.step(1, Body::Campaign);
+    let heartbeat = Rpc::Heartbeat { session: Session(1), round: Round(0), commit: Index(0) };
+    let message = from_peer(&cluster, 2, 1, 1, heartbeat);
+    cluster.step(1, message);
+    assert_eq!(cluster.status(1).role, RoleName::Follower);
+    cluster.sync(1);
+    let kinds: Vec<RpcKind> = cluster.network.iter().map(|sent| sent.rpc.kind()).collect();
+    assert_eq!(kinds, [RpcKind::HeartbeatResponse]);
 }
 
 /// Thesis §4.2.3: a node that hears its leader ignores candidates, their term included.
