@@ -18,6 +18,23 @@ pub(crate) const SERVERS: usize = 3;
 /// Frames on their way; older ones are lost.
 const FRAMES_MAX: usize = 64;
 
+/// What has happened in a cluster, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Life {
+    /// Proposals that were acknowledged as committed.
+    pub commits: u64,
+    /// Proposals that were acknowledged as lost, or of which nothing is known.
+    pub losses: u64,
+    /// Reads that were served.
+    pub reads: u64,
+    /// Snapshots that came from a leader and were restored.
+    pub restores: u64,
+    /// Servers that started again.
+    pub crashes: u64,
+    /// Different leaders.
+    pub leaders: u64,
+}
+
 /// A cluster whose every promise is checked at every step.
 #[derive(Clone, Debug)]
 pub(crate) struct Cluster {
@@ -29,7 +46,7 @@ pub(crate) struct Cluster {
     now: Time,
     ghost: Ghost,
     tickets: u64,
-    commits: u64,
+    pub(crate) life: Life,
     /// The end of the longest log that there ever was.
     highest: Index,
 }
@@ -48,7 +65,7 @@ impl Cluster {
             now: Time(0),
             ghost: Ghost::default(),
             tickets: 0,
-            commits: 0,
+            life: Life::default(),
             highest: Index::ZERO,
         };
         for (at, member) in members.into_iter().enumerate() {
@@ -106,6 +123,7 @@ impl Cluster {
 
     /// The power fails and comes back.
     pub(crate) fn crash(&mut self, at: usize, whole: usize, steps: usize) {
+        self.life.crashes += 1;
         let config = self.config_of(self.servers[at].member());
         let effects = self.servers[at].crash(whole, steps, config, &self.founders, self.now);
         self.execute(at, effects);
@@ -184,9 +202,10 @@ impl Cluster {
             }
         }
         self.settle(None);
-        let (before, highest) = (self.commits, self.highest);
-        let is_done =
-            |cluster: &Self| cluster.commits > before && cluster.ghost.last_committed() >= highest;
+        let (before, highest) = (self.life.commits, self.highest);
+        let is_done = |cluster: &Self| {
+            cluster.life.commits > before && cluster.ghost.last_committed() >= highest
+        };
         for _ in 0..100 + highest.0 {
             if is_done(self) {
                 break;
@@ -246,7 +265,8 @@ impl Cluster {
         let status = self.servers[at].raft.status();
         self.highest = self.highest.max(status.last.index);
         if status.role == RoleName::Leader {
-            self.ghost.leads(status.term, status.member);
+            let is_new = self.ghost.leads(status.term, status.member);
+            self.life.leaders += u64::from(is_new);
         }
         self.execute(at, effects);
     }
@@ -257,7 +277,7 @@ impl Cluster {
             match effect {
                 Effect::Persist(batch) => server.unsynced.push_back(batch),
                 Effect::Send(envelope) => {
-                    check_claims(&envelope, &server.disk);
+                    check_claims(&envelope, &server.disk, server.raft.status().role);
                     if self.network.len() == FRAMES_MAX {
                         self.network.pop_front();
                     }
@@ -271,6 +291,7 @@ impl Cluster {
                 Effect::RestoreState { snapshot } => {
                     let durable = server.disk.snapshot().map(|durable| durable.last);
                     assert_eq!(durable, Some(snapshot.last), "what is restored is durable");
+                    self.life.restores += 1;
                     server.handed_out = snapshot.last.index;
                     server.jobs.push_back(Job::Apply(snapshot.last.index));
                     self.commits(snapshot.last);
@@ -278,11 +299,16 @@ impl Cluster {
                 Effect::Outcome { ticket, outcome } => {
                     let floor = server.open.remove(&ticket);
                     assert!(floor.is_some(), "{ticket} ends once");
-                    if let Outcome::Committed { term, index } = outcome {
-                        self.acknowledged(term, index);
+                    match outcome {
+                        Outcome::Committed { term, index } => self.acknowledged(term, index),
+                        Outcome::Superseded | Outcome::Unknown | Outcome::Halted => {
+                            self.life.losses += 1;
+                        }
+                        Outcome::Refused(_) => {}
                     }
                 }
                 Effect::ReadReady { ticket, index } => {
+                    self.life.reads += 1;
                     let floor = server.open.remove(&ticket).expect("a read ends once");
                     assert!(index >= floor, "a read at {index} misses {floor}");
                 }
@@ -311,7 +337,7 @@ impl Cluster {
     fn acknowledged(&mut self, term: Term, index: Index) {
         let ids = self.servers.iter().filter_map(|server| server.disk.id_at(index));
         let id = ids.into_iter().find(|id| id.term == term);
-        self.commits += 1;
+        self.life.commits += 1;
         self.commits(id.expect("an acknowledged entry is on some disk"));
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use raft_core::{EntryId, Envelope, Index, Member, Rpc, Term};
+use raft_core::{AppendResult, EntryId, Envelope, Index, Member, RoleName, Rpc, Term};
 
 use crate::disk::Disk;
 
@@ -14,10 +14,12 @@ pub(crate) struct Ghost {
 }
 
 impl Ghost {
-    /// A node leads. Election Safety (§5.2): at most one leader in a term.
-    pub(crate) fn leads(&mut self, term: Term, member: Member) {
+    /// A node leads. Election Safety (§5.2): at most one leader in a term. Whether this is news.
+    pub(crate) fn leads(&mut self, term: Term, member: Member) -> bool {
+        let known = self.leaders.len();
         let leader = *self.leaders.entry(term).or_insert(member);
         assert_eq!(leader, member, "{term} has two leaders");
+        self.leaders.len() > known
     }
 
     /// An entry was applied or acknowledged somewhere. State Machine Safety (§5.4.3): no other
@@ -40,7 +42,10 @@ impl Ghost {
 }
 
 /// What a message claims is durable on its sender (the table of the durability gate).
-pub(crate) fn check_claims(envelope: &Envelope, disk: &Disk) {
+///
+/// A request for votes may leave after its sender has heard of the term's leader and followed it.
+/// It advertises a log that is gone and wins nothing, because that leader has its majority.
+pub(crate) fn check_claims(envelope: &Envelope, disk: &Disk, role: RoleName) {
     let hard_state = disk.hard_state();
     assert!(hard_state.term >= envelope.term, "the term is durable: {envelope}");
     assert!(hard_state.incarnation >= envelope.incarnation, "the incarnation is: {envelope}");
@@ -49,14 +54,15 @@ pub(crate) fn check_claims(envelope: &Envelope, disk: &Disk) {
         Rpc::RequestVote { last } => {
             let vote = hard_state.vote;
             assert!(!is_present || vote == Some(envelope.from), "its own vote: {envelope}");
-            assert!(disk.holds(*last), "the log that it advertises: {envelope}");
+            let is_overtaken = role != RoleName::Candidate;
+            assert!(is_overtaken || disk.holds(*last), "the log that it advertises: {envelope}");
         }
         Rpc::RequestVoteResponse { granted: true } => {
             let vote = hard_state.vote;
             assert!(!is_present || vote == Some(envelope.to), "the vote given: {envelope}");
         }
         Rpc::AppendEntriesResponse { result, .. } => {
-            if let raft_core::AppendResult::Matched { index } = result {
+            if let AppendResult::Matched { index } = result {
                 assert!(*index <= disk.last().index, "the entries acknowledged: {envelope}");
             }
         }

@@ -1,6 +1,6 @@
 //! Arbitrary bytes as the life of a cluster.
 
-use crate::cluster::{Cluster, SERVERS};
+use crate::cluster::{Cluster, Life, SERVERS};
 
 /// A longer life is cut: what goes wrong late can go wrong early.
 const STEPS_MAX: usize = 600;
@@ -16,12 +16,21 @@ const STEPS_MAX: usize = 600;
 /// # Panics
 /// If a promise is broken.
 pub fn step(data: &[u8]) {
-    let Some((&options, events)) = data.split_first() else { return };
+    live(data);
+}
+
+/// The same, and what has happened: so that a test can tell that a corpus is worth its name.
+///
+/// # Panics
+/// If a promise is broken.
+pub fn live(data: &[u8]) -> Life {
+    let Some((&options, events)) = data.split_first() else { return Life::default() };
     let mut cluster = Cluster::new(options);
     for event in events.chunks_exact(2).take(STEPS_MAX) {
         happen(&mut cluster, event[0], usize::from(event[1]));
     }
     cluster.heal();
+    cluster.life
 }
 
 fn happen(cluster: &mut Cluster, what: u8, choice: usize) {

@@ -1,12 +1,13 @@
 //! The committed corpora keep every promise of their targets.
 //!
-//! Files named `seed_..` are valid inputs that were made by hand; the others were found by an
-//! engine, because they reach something that no other file reaches.
+//! Files named `seed_..` are valid inputs that were made by hand, `long_..` are eventful random
+//! lives; the others were found by an engine, because each reaches something that no other does.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use fuzz::Life;
 use raft_core::wire;
 
 #[test]
@@ -26,6 +27,30 @@ fn wire_replays() {
 #[test]
 fn step_replays() {
     replay("step", fuzz::step);
+}
+
+/// A corpus in which nobody leads would replay well too.
+#[test]
+fn the_corpus_of_step_reaches_what_matters() {
+    let lives: Vec<Life> = files("step").iter().map(|(_, data)| fuzz::live(data)).collect();
+    let reaching = |what: fn(&Life) -> bool| lives.iter().filter(|life| what(life)).count();
+    assert_eq!(reaching(|life| life.commits > 0), lives.len(), "every life ends with a commit");
+    assert!(reaching(|life| life.commits > 5) > 5);
+    assert!(reaching(|life| life.losses > 0) > 5);
+    assert!(reaching(|life| life.reads > 0) > 5);
+    assert!(reaching(|life| life.restores > life.crashes) > 0, "a leader's snapshot is restored");
+    assert!(reaching(|life| life.crashes > 2) > 5);
+    assert!(reaching(|life| life.leaders > 3) > 5);
+}
+
+#[test]
+fn hostile_replays() {
+    replay("hostile", fuzz::hostile);
+}
+
+#[test]
+fn recover_replays() {
+    replay("recover", fuzz::recover);
 }
 
 fn replay(target: &str, body: fn(&[u8])) {

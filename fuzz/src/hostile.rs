@@ -1,0 +1,266 @@
+//! Arbitrary bytes as everything that a node can be told, true or not.
+
+use std::sync::Arc;
+
+use raft_core::{
+    AppendResult, Body, Chunk, ChunkRequest, ClusterId, Config, Effect, EntryId, Envelope, Epoch,
+    GroupId, Incarnation, Index, LIMIT, Member, Membership, Message, PersistBatch, PersistSeq,
+    Raft, ReadMode, RecoverError, Round, Rpc, Session, SnapshotMeta, Term, Ticket, Time,
+};
+
+use crate::disk::Disk;
+use crate::ghost::check_claims;
+use crate::script::Script;
+
+/// Messages in one input.
+const STEPS_MAX: usize = 300;
+
+/// A node that is told anything by peers and host stays up, claims nothing that its disk does not
+/// hold, and writes a disk from which it can start again.
+///
+/// What peers may not do is not checked: a liar can break the safety of a group, not a node.
+///
+/// # Panics
+/// If a promise is broken.
+pub fn hostile(data: &[u8]) {
+    let mut script = Script::new(data);
+    let mut target = Target::new(script.byte());
+    for _ in 0..STEPS_MAX {
+        if script.is_over() {
+            break;
+        }
+        let body = target.body(&mut script);
+        target.step(body);
+    }
+    target.restart();
+}
+
+struct Target {
+    config: Config,
+    founders: Membership,
+    raft: Raft,
+    disk: Disk,
+    unsynced: Vec<PersistBatch>,
+    handed_out: Index,
+    now: Time,
+    tickets: u64,
+}
+
+impl Target {
+    fn new(options: u8) -> Self {
+        let voters = vec![Member::new(1, 7), Member::new(2, 14), Member::new(3, 21)];
+        let config = Config {
+            pre_vote: options & 1 == 0,
+            check_quorum: options & 2 == 0,
+            append_entries_max: 3,
+            requests_max: 6,
+            uncommitted_bytes_max: 40,
+            unapplied_bytes_max: 10,
+            ..Config::new(ClusterId(1), GroupId(1), voters[0])
+        };
+        let founders = Membership::new(voters, Vec::new()).expect("three voters");
+        let disk = Disk::new();
+        let (raft, effects) = Raft::recover(config.clone(), disk.recovered(&founders), Time(0))
+            .expect("a new disk is accepted");
+        let (unsynced, handed_out, now) = (Vec::new(), Index::ZERO, Time(0));
+        let mut target =
+            Self { config, founders, raft, disk, unsynced, handed_out, now, tickets: 0 };
+        target.execute(effects);
+        target
+    }
+
+    fn step(&mut self, body: Body) {
+        if let Body::SnapshotTaken { snapshot } = &body {
+            self.save_if_true(snapshot);
+        }
+        let effects = self.raft.step(Message { now: self.now, body });
+        self.execute(effects);
+    }
+
+    fn execute(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Persist(batch) => self.unsynced.push(batch),
+                Effect::Send(envelope) => {
+                    check_claims(&envelope, &self.disk, self.raft.status().role);
+                }
+                Effect::Apply { entries } => {
+                    let last = entries.last().expect("something is handed out").index();
+                    assert!(last > self.handed_out, "entries are handed out once");
+                    self.handed_out = last;
+                }
+                Effect::RestoreState { snapshot } => self.handed_out = snapshot.last.index,
+                Effect::Outcome { .. }
+                | Effect::ReadReady { .. }
+                | Effect::ReadChunk(_)
+                | Effect::StageChunk { .. }
+                | Effect::Observe(_) => {}
+            }
+        }
+    }
+
+    /// A host that tells of a snapshot which it never asked about has nothing on its disk.
+    fn save_if_true(&mut self, snapshot: &Arc<SnapshotMeta>) {
+        let newest = self.disk.snapshot().map_or(Index::ZERO, |newest| newest.last.index);
+        let described = self.raft.snapshot_at(snapshot.last.index);
+        if described.as_ref() == Some(snapshot) && snapshot.last.index > newest {
+            self.disk.save(Arc::clone(snapshot));
+        }
+    }
+
+    fn restart(mut self) {
+        for batch in self.unsynced.drain(..) {
+            self.disk.write_beginning(&batch, usize::MAX);
+        }
+        let found = self.disk.recovered(&self.founders);
+        let again = Raft::recover(self.config, found, self.now);
+        // Whoever can speak for a peer can use up the terms; a node says so when it starts again.
+        let are_terms_used_up = self.disk.hard_state().term >= Term(LIMIT - 2);
+        let refused = again
+            .err()
+            .filter(|error| !(are_terms_used_up && matches!(error, RecoverError::OutOfBounds)));
+        assert_eq!(refused, None, "its own disk is accepted");
+    }
+
+    fn body(&mut self, script: &mut Script<'_>) -> Body {
+        match script.below(24) {
+            0..=11 => Body::Peer(self.envelope(script)),
+            12 => self.due(),
+            13 => {
+                self.now = Time(self.now.0 + (1 << (script.below(40))));
+                Body::Tick
+            }
+            14 => self.sync(),
+            15 => self.claim_synced(script),
+            16 => Body::Applied { through: self.handed_out },
+            17 => Body::Applied { through: Index(script.number()) },
+            18 => Body::Propose { ticket: self.ticket(), command: script.command() },
+            19 => Body::Read { ticket: self.ticket(), mode: ReadMode::ReadIndex },
+            20 => Body::SnapshotTaken { snapshot: self.snapshot(script) },
+            21 => self.chunk_read(script),
+            22 => Body::ChunkStaged { snapshot: self.entry_id(script), staged: script.number() },
+            _ => match script.below(4) {
+                0 => Body::Campaign,
+                1 => Body::PeerUnreachable { peer: script.member() },
+                2 => Body::PersistFailed,
+                _ => self.due(),
+            },
+        }
+    }
+
+    fn due(&mut self) -> Body {
+        self.now = self.raft.next_deadline().map_or(self.now, |deadline| self.now.max(deadline));
+        Body::Tick
+    }
+
+    fn sync(&mut self) -> Body {
+        let mut seq = PersistSeq::default();
+        for batch in self.unsynced.drain(..) {
+            self.disk.write_beginning(&batch, usize::MAX);
+            seq = batch.seq;
+        }
+        Body::Persisted { seq }
+    }
+
+    /// A completion for any batch. One that was issued is synced first: what a disk says that it
+    /// has, it has.
+    fn claim_synced(&mut self, script: &mut Script<'_>) -> Body {
+        let seq = PersistSeq { incarnation: Incarnation(script.number()), n: script.number() };
+        if self.unsynced.iter().any(|batch| batch.seq == seq) {
+            self.sync()
+        } else {
+            Body::Persisted { seq }
+        }
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
+    }
+
+    fn chunk_read(&self, script: &mut Script<'_>) -> Body {
+        let request = ChunkRequest {
+            to: script.member(),
+            session: Session(script.number()),
+            snapshot: self.entry_id(script),
+            offset: script.number(),
+            bytes_max: script.below(256),
+        };
+        let chunk = Chunk { data: script.command(), done: script.flag() };
+        Body::ChunkRead { request, chunk: script.flag().then_some(chunk) }
+    }
+
+    /// An entry that the node has, or any other.
+    fn entry_id(&self, script: &mut Script<'_>) -> EntryId {
+        let any = script.entry_id();
+        let known = self.raft.entry_id(any.index);
+        known.filter(|_| script.flag()).unwrap_or(any)
+    }
+
+    fn snapshot(&self, script: &mut Script<'_>) -> Arc<SnapshotMeta> {
+        let last = self.entry_id(script);
+        let described = self.raft.snapshot_at(last.index);
+        let membership = if script.flag() { script.membership() } else { self.founders.clone() };
+        described
+            .filter(|_| script.flag())
+            .unwrap_or_else(|| Arc::new(SnapshotMeta { last, membership }))
+    }
+
+    /// Mostly addressed well, so that it comes past the door.
+    fn envelope(&self, script: &mut Script<'_>) -> Envelope {
+        let well = |script: &mut Script<'_>| script.below(16) != 0;
+        let me = self.config.member();
+        let term = self.raft.status().term;
+        Envelope {
+            cluster: ClusterId(u64::from(well(script))),
+            group: GroupId(1),
+            from: script.member(),
+            to: if well(script) { me } else { script.member() },
+            epoch: Epoch(if well(script) { 0 } else { script.number() }),
+            incarnation: Incarnation(if well(script) { 1 } else { script.number() }),
+            term: if script.flag() { term } else { Term(script.number()) },
+            rpc: self.rpc(script),
+        }
+    }
+
+    fn rpc(&self, script: &mut Script<'_>) -> Rpc {
+        let (session, round) = (Session(script.number()), Round(script.number()));
+        match script.below(12) {
+            0 => Rpc::RequestPreVote { last: self.entry_id(script) },
+            1 => Rpc::RequestPreVoteResponse { granted: script.flag() },
+            2 => Rpc::RequestVote { last: self.entry_id(script) },
+            3 => Rpc::RequestVoteResponse { granted: script.flag() },
+            4..=6 => {
+                let prev = self.entry_id(script);
+                let from = if script.below(8) == 0 { script.entry_id() } else { prev };
+                let (entries, commit) = (script.entries(from), Index(script.number()));
+                Rpc::AppendEntries { session, round, prev, entries, commit }
+            }
+            7 => Rpc::AppendEntriesResponse { session, round, result: append_result(script) },
+            8 => Rpc::Heartbeat { session, round, commit: Index(script.number()) },
+            9 => Rpc::HeartbeatResponse { session, round },
+            10 => {
+                let (snapshot, offset) = (self.snapshot(script), script.number());
+                let (data, done) = (script.command(), script.flag());
+                Rpc::InstallSnapshot { session, round, snapshot, offset, data, done }
+            }
+            _ => {
+                let (snapshot, staged) = (self.entry_id(script), script.number());
+                Rpc::InstallSnapshotResponse { session, round, snapshot, staged }
+            }
+        }
+    }
+}
+
+fn append_result(script: &mut Script<'_>) -> AppendResult {
+    let index = Index(script.number());
+    match script.below(4) {
+        0 => AppendResult::Diverged { index },
+        1 => AppendResult::Conflict {
+            rejected: index,
+            hint: Index(script.number()),
+            hint_term: Term(script.number()),
+        },
+        _ => AppendResult::Matched { index },
+    }
+}

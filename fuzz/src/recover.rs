@@ -1,0 +1,89 @@
+//! Arbitrary bytes as what a node finds on its disk.
+
+use raft_core::{
+    Body, ClusterId, Config, Effect, Entry, EntryId, Epoch, GroupId, HardState, Incarnation, Index,
+    Member, Message, Raft, RecoveredState, Slot, Term, Time,
+};
+
+use crate::script::Script;
+
+/// A node refuses what it finds, or starts from it and lives; never a panic.
+///
+/// # Panics
+/// If it does panic, or starts from what it should have refused.
+pub fn recover(data: &[u8]) {
+    let mut script = Script::new(data);
+    let me = Member::new(1, 7);
+    let config = Config::new(ClusterId(1), GroupId(1), me);
+    let found = found(&mut script);
+    let last = found.slots.last().map_or(found.before, slot_id);
+    let Ok((mut raft, effects)) = Raft::recover(config, found.clone(), Time(0)) else { return };
+    let status = raft.status();
+    assert!(status.incarnation > found.hard_state.incarnation, "every start is counted");
+    assert_eq!((status.term, status.vote), (found.hard_state.term, found.hard_state.vote));
+    assert_eq!(status.last, last, "nothing is invented or dropped");
+    let mut unsynced = batches(&effects);
+    for _ in 0..6 {
+        let body = match unsynced.pop() {
+            Some(seq) => Body::Persisted { seq },
+            None => Body::Tick,
+        };
+        let now = raft.next_deadline().unwrap_or_default();
+        unsynced.extend(batches(&raft.step(Message { now, body })));
+    }
+}
+
+fn found(script: &mut Script<'_>) -> RecoveredState {
+    let hard_state = HardState {
+        epoch: Epoch(script.number()),
+        incarnation: Incarnation(script.number()),
+        term: Term(script.number()),
+        vote: script.flag().then(|| script.member()),
+    };
+    let before = script.entry_id();
+    let entries = script.entries(before);
+    let mut slots: Vec<Slot> = entries.iter().map(slot).collect();
+    if script.below(8) == 0 {
+        slots.push(Slot::Resident { id: script.entry_id(), payload: script.payload() });
+    }
+    let mut snapshot = script.snapshot();
+    let ids: Vec<EntryId> = [before].into_iter().chain(slots.iter().map(slot_id)).collect();
+    if script.below(8) != 0 {
+        let last = ids[script.below(ids.len())];
+        snapshot = raft_core::SnapshotMeta { last, ..(*snapshot).clone() }.into();
+    }
+    RecoveredState {
+        hard_state,
+        snapshot,
+        slots,
+        before,
+        commit: Index(script.number()),
+        applied: Index(script.number()),
+        founding: script.below(8) == 0,
+    }
+}
+
+fn batches(effects: &[Effect]) -> Vec<raft_core::PersistSeq> {
+    let batch = |effect: &Effect| match effect {
+        Effect::Persist(batch) => Some(batch.seq),
+        Effect::Send(_)
+        | Effect::Apply { .. }
+        | Effect::RestoreState { .. }
+        | Effect::Outcome { .. }
+        | Effect::ReadReady { .. }
+        | Effect::ReadChunk(_)
+        | Effect::StageChunk { .. }
+        | Effect::Observe(_) => None,
+    };
+    effects.iter().filter_map(batch).collect()
+}
+
+fn slot(entry: &Entry) -> Slot {
+    Slot::Resident { id: entry.id(), payload: entry.payload().clone() }
+}
+
+fn slot_id(slot: &Slot) -> EntryId {
+    match slot {
+        Slot::Resident { id, .. } => *id,
+    }
+}
