@@ -50,8 +50,8 @@ fn quick() -> Criterion {
 }
 
 criterion_group! {
-    name = core;
+    name = commit;
     config = quick();
     targets = one_at_a_time, many_outstanding, over_the_wire
 }
-criterion_main!(core);
+criterion_main!(commit);
