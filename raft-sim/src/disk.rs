@@ -101,6 +101,11 @@ impl SimDisk {
         self.0.borrow_mut().armed = Some(operations);
     }
 
+    /// As [`Self::arm`], but leaves the disk alone if the power is already going to fail.
+    pub fn arm_unless_armed(&self, operations: u32) {
+        self.0.borrow_mut().armed.get_or_insert(operations);
+    }
+
     /// Whether the power has failed inside a call.
     #[must_use]
     pub fn is_dead(&self) -> bool {

@@ -51,6 +51,8 @@ pub struct Strike {
     pub lasts_us: u64,
     /// When the next one of the class comes, in microseconds from now.
     pub next_us: u64,
+    /// If it cuts the power in the midst of disk work: after how many operations.
+    pub operations: u32,
     /// Randomness for whatever else there is to decide.
     pub draw: Draw,
 }
@@ -100,7 +102,9 @@ impl Nemesis {
         }
         let (lasts_us, next_us) =
             if class.burst > 0 { (1 + lasts_us / 4, 1 + gap_us / 16) } else { (lasts_us, gap_us) };
+        let operations = class.stream.draw().log_uniform(1, 24);
         Strike {
+            operations: u32::try_from(operations).expect("at most 24"),
             fault: class.fault,
             at: if is_aimed { Target::Leader(node) } else { Target::Node(node) },
             lasts_us,

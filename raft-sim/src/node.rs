@@ -54,7 +54,7 @@ pub(crate) struct Node {
     pub(crate) incarnation: Incarnation,
     /// What [`Sabotage::SuffixResurrected`] needs to know.
     pub(crate) graveyard: Graveyard,
-    /// Power is cut as soon as something is written and not synced: the strike that waits for it.
+    /// The strike that cuts the power in the midst of the next sync.
     pub(crate) doom: Option<Strike>,
     /// Stays down for good; such a node is no part of the core of the liveness phase.
     pub(crate) is_lost: bool,
@@ -87,7 +87,7 @@ enum Phase {
     Idle,
     /// The first piece of work is about to be done.
     Working,
-    /// Batches are written through this one and are about to be synced.
+    /// Batches are accepted through this one and are about to be written and synced.
     Syncing(PersistSeq),
 }
 
@@ -200,6 +200,11 @@ impl Node {
 }
 
 impl Process {
+    /// Whether the disk is about to write and sync batches.
+    pub(crate) fn is_syncing(&self) -> bool {
+        matches!(self.phase, Phase::Syncing(_))
+    }
+
     /// Queues disk work. Returns what kind the disk begins with if it was idle.
     pub(crate) fn work(&mut self, work: Work) -> Option<Latency> {
         self.work.push_back(work);

@@ -110,7 +110,7 @@ impl World {
         }
     }
 
-    /// Cuts the power now, or when it hurts: while something is written and not yet synced.
+    /// Cuts the power now, or when it hurts: in the midst of the next sync.
     fn threaten_power(&mut self, at: NodeAt, mut strike: Strike) {
         if self.nodes[at].process.is_some() && strike.draw.chance(Ratio::new(3, 4)) {
             self.nodes[at].doom = Some(strike);
@@ -119,8 +119,20 @@ impl World {
         }
     }
 
+    /// The power has failed in the midst of disk work.
+    pub(crate) fn on_power_failure(&mut self, at: NodeAt) {
+        if let Some(strike) = self.nodes[at].doom.take() {
+            self.strike_power(at, strike);
+            return;
+        }
+        if self.stop(at) {
+            self.restart_after(at, 1 + self.options.fault_us / 4);
+        }
+        self.lose_power(at, Fault::TornWork);
+    }
+
     /// The power fails, at one node or at all.
-    pub(crate) fn strike_power(&mut self, at: NodeAt, strike: Strike) {
+    fn strike_power(&mut self, at: NodeAt, strike: Strike) {
         if strike.fault == Fault::Blackout {
             self.blackout(strike);
         } else {
@@ -145,11 +157,10 @@ impl World {
         }
     }
 
-    fn tear(&mut self, at: NodeAt, mut strike: Strike) {
+    fn tear(&mut self, at: NodeAt, strike: Strike) {
         if self.nodes[at].process.is_some() {
             self.stats.tally.injected(Fault::TornWork);
-            let operations = strike.draw.log_uniform(1, 24);
-            self.nodes[at].disk.arm(u32::try_from(operations).expect("at most 24"));
+            self.nodes[at].disk.arm(strike.operations);
         }
     }
 

@@ -324,6 +324,9 @@ impl World {
             return Ok(());
         }
         let process = node.process.as_mut().expect("a life has a process while it lasts");
+        if let Some(strike) = node.doom.as_mut().filter(|_| process.is_syncing()) {
+            node.disk.arm_unless_armed(strike.operations);
+        }
         match process.disk() {
             Ok(step) => {
                 if let Some(seq) = step.durable.filter(|_| node.disk.syncs_truly()) {
@@ -332,12 +335,6 @@ impl World {
                 }
                 if let Some(kind) = step.next {
                     self.begin_disk(at, kind);
-                }
-                if step.next == Some(Latency::Sync)
-                    && let Some(strike) = self.nodes[at].doom.take()
-                {
-                    self.strike_power(at, strike);
-                    return Ok(());
                 }
                 step.done.map_or(Ok(()), |done| self.deliver(at, Input::Done(done)))
             }
@@ -355,9 +352,7 @@ impl World {
     fn on_storage_error(&mut self, at: NodeAt, error: StorageError) -> Result<(), Failure> {
         let node = &self.nodes[at];
         if node.disk.is_dead() {
-            self.stop(at);
-            self.lose_power(at, Fault::TornWork);
-            self.restart_after(at, 1 + self.options.fault_us / 4);
+            self.on_power_failure(at);
             return Ok(());
         }
         if !node.disk.take_failed() {

@@ -1,0 +1,197 @@
+//! The simulated disk keeps what a disk promises, and no more.
+
+use raft_replica::disk::{Disk, DiskError};
+use raft_sim::disk::{Lie, SECTOR_BYTES, SimDisk, SyncFailure};
+use raft_sim::power::PowerLoss;
+use raft_sim::rng::{Purpose, Stream};
+
+const OLD: u8 = 1;
+const NEW: u8 = 2;
+const SECTORS: usize = 8;
+
+fn stream(entity: u64) -> Stream {
+    Stream::new(7, Purpose::DiskCrash, entity)
+}
+
+/// A disk with a durable file of old sectors.
+fn disk(lie: Lie) -> (SimDisk, raft_sim::disk::SimFile) {
+    let mut disk = SimDisk::new(lie);
+    let file = disk.create("hs.a", 0).unwrap();
+    disk.write(&file, 0, &[OLD; SECTORS * SECTOR_BYTES]).unwrap();
+    disk.sync(&file).unwrap();
+    disk.sync_dir("").unwrap();
+    (disk, file)
+}
+
+fn read(disk: &mut SimDisk, file: &raft_sim::disk::SimFile) -> Vec<u8> {
+    let mut bytes = vec![0; usize::try_from(disk.len(file).unwrap()).unwrap()];
+    disk.read(file, 0, &mut bytes).unwrap();
+    bytes
+}
+
+/// What became of each sector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Sector {
+    Old,
+    New,
+    Garbage,
+}
+
+fn sectors(bytes: &[u8]) -> Vec<Sector> {
+    let judge = |sector: &[u8]| match sector {
+        all if all.iter().all(|&byte| byte == OLD) => Sector::Old,
+        all if all.iter().all(|&byte| byte == NEW) => Sector::New,
+        _ => Sector::Garbage,
+    };
+    bytes.chunks(SECTOR_BYTES).map(judge).collect()
+}
+
+#[test]
+fn what_was_synced_survives_every_power_loss() {
+    let (mut disk, file) = disk(Lie::None);
+    for entity in 0..50 {
+        assert_eq!(disk.lose_power(&mut stream(entity)), PowerLoss::default());
+        assert_eq!(sectors(&read(&mut disk, &file)), [Sector::Old; SECTORS]);
+    }
+}
+
+#[test]
+fn an_unsynced_sector_is_old_new_or_garbage_each_by_itself() {
+    let mut seen = std::collections::BTreeSet::new();
+    for entity in 0..400 {
+        let (mut disk, file) = disk(Lie::None);
+        disk.write(&file, 0, &[NEW; 4 * SECTOR_BYTES]).unwrap();
+        let loss = disk.lose_power(&mut stream(entity));
+        let after = sectors(&read(&mut disk, &file));
+        assert_eq!(after[4..], [Sector::Old; 4], "what was not written does not change");
+        assert_eq!(loss.old + loss.new, 4);
+        let is_new = after == [[Sector::New; 4], [Sector::Old; 4]].concat();
+        assert_eq!(loss.is_effective(), !is_new, "{loss:?} {after:?}");
+        seen.insert(after[..4].to_vec());
+    }
+    let has = |sectors: [Sector; 4]| seen.contains(&sectors.to_vec());
+    assert!(has([Sector::Old; 4]) && has([Sector::New; 4]), "nothing and everything");
+    assert!(has([Sector::New, Sector::Old, Sector::New, Sector::Old]), "any subset");
+    assert!(seen.iter().any(|sectors| sectors.contains(&Sector::Garbage)));
+    assert!(seen.len() > 30, "{} outcomes", seen.len());
+}
+
+#[test]
+fn a_sector_written_twice_may_be_left_as_it_was_in_between() {
+    let mut between = 0;
+    for entity in 0..100 {
+        let (mut disk, file) = disk(Lie::None);
+        disk.write(&file, 0, &[NEW; SECTOR_BYTES]).unwrap();
+        disk.write(&file, 0, &[3; SECTOR_BYTES]).unwrap();
+        let _ = disk.lose_power(&mut stream(entity));
+        between += usize::from(sectors(&read(&mut disk, &file))[0] == Sector::New);
+    }
+    assert!(between > 5, "{between}");
+}
+
+#[test]
+fn names_that_were_not_synced_may_be_gone_or_old() {
+    let mut outcomes = std::collections::BTreeSet::new();
+    for entity in 0..200 {
+        let (mut disk, _) = disk(Lie::None);
+        disk.rename("hs.a", "hs.b").unwrap();
+        let file = disk.create("new", 100).unwrap();
+        disk.sync(&file).unwrap();
+        let _ = disk.lose_power(&mut stream(entity));
+        outcomes.insert(disk.list("").unwrap());
+    }
+    let has = |names: &[&str]| outcomes.iter().any(|outcome| outcome == names);
+    assert!(has(&["hs.a"]) && has(&["hs.b"]) && has(&["hs.a", "new"]) && has(&["hs.b", "new"]));
+    assert_eq!(outcomes.len(), 4, "{outcomes:?}");
+}
+
+#[test]
+fn synced_names_stay_and_a_lost_directory_takes_its_files_along() {
+    let (mut disk, _) = disk(Lie::None);
+    disk.create_dir("wal").unwrap();
+    disk.sync_dir("").unwrap();
+    disk.create_dir("snap").unwrap();
+    disk.create("snap/1", 10).unwrap();
+    disk.sync_dir("snap").unwrap();
+    disk.remove("hs.a").unwrap();
+    disk.sync_dir("").unwrap();
+    for entity in 0..50 {
+        let _ = disk.lose_power(&mut stream(entity));
+        assert_eq!(disk.list("").unwrap(), ["snap", "wal"]);
+    }
+    assert_eq!(disk.list("snap").unwrap(), ["1"]);
+    assert_eq!(disk.open("hs.a"), Err(DiskError::NotFound));
+    assert_eq!(disk.list("other"), Err(DiskError::NotFound));
+}
+
+#[test]
+fn an_armed_disk_dies_in_the_midst_of_an_operation() {
+    for operations in 1..=3 {
+        let (mut disk, file) = disk(Lie::None);
+        disk.arm(operations);
+        let results = [
+            disk.write(&file, 0, &[NEW; SECTOR_BYTES]),
+            disk.write(&file, 512, &[NEW; SECTOR_BYTES]),
+            disk.sync(&file),
+        ];
+        let done = results.iter().take_while(|result| result.is_ok()).count();
+        assert_eq!(done + 1, operations as usize);
+        assert!(disk.is_dead());
+        assert!(disk.open("hs.a").is_err(), "a dead disk serves nothing");
+        let _ = disk.lose_power(&mut stream(3));
+        assert!(!disk.is_dead() && disk.open("hs.a").is_ok());
+    }
+}
+
+#[test]
+fn a_failed_sync_drops_pages_or_hides_that_they_are_lost() {
+    let (mut dropping, file) = disk(Lie::None);
+    dropping.write(&file, 0, &[NEW; SECTORS * SECTOR_BYTES]).unwrap();
+    dropping.fail_next_sync(SyncFailure::DropsPages, stream(1).draw());
+    assert!(dropping.sync(&file).is_err() && dropping.take_failed() && !dropping.take_failed());
+    let shown = sectors(&read(&mut dropping, &file));
+    assert!(shown.contains(&Sector::Old) && shown.contains(&Sector::New), "{shown:?}");
+
+    let (mut keeping, file) = disk(Lie::None);
+    keeping.write(&file, 0, &[NEW; SECTORS * SECTOR_BYTES]).unwrap();
+    keeping.fail_next_sync(SyncFailure::KeepsPages, stream(1).draw());
+    assert!(keeping.sync(&file).is_err());
+    keeping.sync(&file).unwrap();
+    assert_eq!(sectors(&read(&mut keeping, &file)), [Sector::New; SECTORS]);
+    keeping.write(&file, 0, &[NEW; SECTOR_BYTES]).unwrap();
+    keeping.sync(&file).unwrap();
+    let loss = (0..20).map(|entity| keeping.lose_power(&mut stream(entity)).old).max();
+    assert!(loss > Some(0), "the sync that succeeded did not write what the cache called clean");
+    assert_eq!(sectors(&read(&mut keeping, &file))[0], Sector::New, "what was rewritten is there");
+}
+
+#[test]
+fn a_lying_disk_lies() {
+    let (mut all, file) = disk(Lie::AllSyncs);
+    assert!(!all.syncs_truly());
+    let lost = (0..20).map(|entity| all.lose_power(&mut stream(entity))).any(|loss| loss.names > 0);
+    assert!(lost && all.list("").unwrap().is_empty());
+    assert!(all.read(&file, 0, &mut [0]).is_err());
+
+    let (mut vote, file) = disk(Lie::HardStateSyncs);
+    assert!(vote.syncs_truly());
+    let _ = vote.lose_power(&mut stream(9));
+    vote.write(&file, 0, &[NEW; SECTOR_BYTES]).unwrap();
+    vote.sync(&file).unwrap();
+    let old = (0..20).map(|entity| vote.lose_power(&mut stream(entity)).old).max();
+    assert!(old > Some(0));
+}
+
+#[test]
+fn calls_that_make_no_sense_are_refused() {
+    let (mut disk, file) = disk(Lie::None);
+    assert_eq!(disk.create("hs.a", 0).unwrap_err(), DiskError::Exists);
+    assert_eq!(disk.create("no/such", 0).unwrap_err(), DiskError::NotFound);
+    assert_eq!(disk.rename("none", "other"), Err(DiskError::NotFound));
+    assert_eq!(disk.remove("none"), Err(DiskError::NotFound));
+    assert_eq!(disk.read(&file, u64::MAX, &mut [0]), Err(DiskError::NoSpace));
+    assert_eq!(disk.read(&file, 4090, &mut [0; 7]), Err(DiskError::Short));
+    disk.fail_next_write();
+    assert!(disk.write(&file, 0, &[NEW]).is_err());
+    assert_eq!(sectors(&read(&mut disk, &file)), [Sector::Old; SECTORS], "nothing was written");
+}
