@@ -121,10 +121,7 @@ fn swarm(many: &Many, out: &mut impl Write) -> u8 {
 
 /// The exit code, unless what it is about could not be told.
 fn finish(written: io::Result<()>, exit_code: u8) -> u8 {
-    match written {
-        Ok(()) => exit_code,
-        Err(_) => EXIT_OUTPUT,
-    }
+    written.map_or(EXIT_OUTPUT, |()| exit_code)
 }
 
 /// Reads a seed.

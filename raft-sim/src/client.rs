@@ -67,12 +67,10 @@ struct Open {
 pub enum Act {
     /// It sends a request to one node, or to two.
     Send {
-        /// If this is the first attempt: what the checker must know.
-        invoked: Option<(OperationId, Operation)>,
+        /// Whether these are the first attempts at it.
+        begins: bool,
         /// The names of the attempts and where they go.
-        attempts: Vec<(u64, NodeAt)>,
-        /// What is asked.
-        request: Request<Machine>,
+        attempts: [Option<(u64, NodeAt)>; 2],
     },
     /// It gives up and does something else after a pause.
     GiveUp {
@@ -171,14 +169,20 @@ impl Client {
         if open.attempts >= ATTEMPTS_MAX {
             return self.give_up();
         }
-        let mut attempts = Vec::with_capacity(2);
-        for node in [Some(self.node), twice.then_some(other)].into_iter().flatten() {
+        let client = self.id;
+        let attempts = [Some(self.node), twice.then_some(other)].map(|node| {
+            let node = node?;
             open.attempts += 1;
             open.uncertain += 1;
-            attempts.push((self.id << 48 | open.id.0 << 16 | u64::from(open.attempts), node));
-        }
-        let invoked = begins.then(|| (open.id, open.operation.clone()));
-        Act::Send { invoked, attempts, request: request(&open.operation) }
+            Some((client << 48 | open.id.0 << 16 | u64::from(open.attempts), node))
+        });
+        Act::Send { begins, attempts }
+    }
+
+    /// The request that is open.
+    #[must_use]
+    pub fn operation(&self) -> Option<(OperationId, &Operation)> {
+        self.open.as_ref().map(|open| (open.id, &open.operation))
     }
 
     /// The node did not take the request: it is down.
@@ -244,9 +248,8 @@ impl Client {
                 Some(Outcome::Expired)
             }
             Failure::StaleSerial => Some(Outcome::Stale),
-            Failure::Unknown | Failure::Halted => None,
-            // A failure that is not known here promises nothing.
-            _ => None,
+            // These promise nothing, and neither does a failure that is not known here.
+            Failure::Unknown | Failure::Halted | Failure::Malformed | _ => None,
         }
     }
 
@@ -339,7 +342,8 @@ fn key(number: u64) -> Bytes {
     Bytes::copy_from_slice(&[b'k', u8::try_from(number).expect("there are few keys")])
 }
 
-fn request(operation: &Operation) -> Request<Machine> {
+/// An operation as a replica is asked for it.
+pub(crate) fn request(operation: &Operation) -> Request<Machine> {
     match operation {
         Operation::OpenSession => Request::OpenSession,
         Operation::Command { session, serial, command } => {

@@ -3,7 +3,7 @@
 //!
 //! Read in this order: [`world`] (the loop and its two phases), `step` (what a node's outputs go
 //! through), [`disk`] and [`network`] (what is simulated), [`nemesis`] (what strikes), [`check`]
-//! (what must never happen), [`liveness`] (what must happen in the end).
+//! (what must never happen), `liveness` (what must happen in the end).
 //!
 //! Deliberately absent: sockets, clocks, tokio, and any second copy of what the product does. The
 //! nodes are `raft_replica::Replica` and `raft_replica::storage::Storage`, byte for byte as they

@@ -202,9 +202,9 @@ fn scramble(inode: &mut Inode, sector: usize, draw: &mut Draw, loss: &mut PowerL
     let start = sector * SECTOR_BYTES;
     let end = inode.data.len().min(start + SECTOR_BYTES);
     let from = start + draw.position(end - start);
-    let key = draw.word() | 1;
-    for (offset, byte) in inode.data[from..end].iter_mut().enumerate() {
-        *byte ^= key.rotate_left(offset as u32 % 64).to_le_bytes()[offset % 8];
+    let key = draw.word() | 0x0101_0101_0101_0101;
+    for (byte, key) in inode.data[from..end].iter_mut().zip(key.to_le_bytes().into_iter().cycle()) {
+        *byte ^= key;
     }
 }
 

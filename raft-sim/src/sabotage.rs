@@ -27,6 +27,8 @@ pub enum Sabotage {
     /// Syncs succeed and do nothing: storage confirms what is not durable.
     SyncDoesNothing,
     /// Hard-state files forget their last writes at a power loss, although they were synced.
+    HardStateLost,
+    /// After a restart the hard state names no vote.
     VoteLost,
     /// After a restart the log continues as it did before its suffix was last replaced.
     SuffixResurrected,
@@ -48,8 +50,9 @@ impl Sabotage {
     pub fn lie(self) -> Lie {
         match self {
             Self::SyncDoesNothing => Lie::AllSyncs,
-            Self::VoteLost => Lie::HardStateSyncs,
+            Self::HardStateLost => Lie::HardStateSyncs,
             Self::None
+            | Self::VoteLost
             | Self::SuffixResurrected
             | Self::AcknowledgementForged
             | Self::VoteForged
@@ -62,18 +65,27 @@ impl Sabotage {
     /// What the network delivers instead of a message, if it is one to forge.
     #[must_use]
     pub fn forge(self, envelope: &Envelope) -> Option<Bytes> {
-        let mut forged = envelope.clone();
-        match (self, &mut forged.rpc) {
+        if !matches!(self, Self::AcknowledgementForged | Self::VoteForged) {
+            return None;
+        }
+        let rpc = match (self, envelope.rpc.clone()) {
             (
                 Self::AcknowledgementForged,
-                Rpc::AppendEntriesResponse { result: AppendResult::Matched { index }, .. },
-            ) => index.0 += 1,
-            (Self::VoteForged, Rpc::RequestVoteResponse { granted }) if !*granted => {
-                *granted = true;
+                Rpc::AppendEntriesResponse {
+                    session,
+                    round,
+                    result: AppendResult::Matched { index },
+                },
+            ) => {
+                let result = AppendResult::Matched { index: index.next() };
+                Rpc::AppendEntriesResponse { session, round, result }
+            }
+            (Self::VoteForged, Rpc::RequestVoteResponse { granted: false }) => {
+                Rpc::RequestVoteResponse { granted: true }
             }
             _ => return None,
-        }
-        Some(wire::encode(&forged))
+        };
+        Some(wire::encode(&Envelope { rpc, ..envelope.clone() }))
     }
 
     /// The answer that the network gives in the name of a node that it did not reach.

@@ -127,10 +127,7 @@ impl World {
         self.nodes[from].incarnation = envelope.incarnation;
         self.checker.sent(id, &envelope)?;
         let link = self.network.link(from, to);
-        let frame = match self.sabotage {
-            Sabotage::None => frame,
-            sabotage => sabotage.forge(&envelope).unwrap_or(frame),
-        };
+        let frame = self.sabotage.forge(&envelope).unwrap_or(frame);
         let copy = (self.sabotage == Sabotage::RoundForged).then(|| frame.clone());
         let fate = self.network.send(link, frame, &mut self.queue, &mut self.stats.tally);
         if let (Some(copy), Fate::Blocked) = (copy, fate) {
@@ -196,18 +193,15 @@ impl World {
 
     fn observe(&mut self, at: NodeAt, observation: &Observation) -> Result<(), Failure> {
         let id = self.nodes[at].member.id;
-        match observation {
-            Observation::RoleChanged { role: RoleName::Leader, term } => {
-                self.stats.elections += 1;
-                self.note_election();
-                self.checker.became_leader(id, *term)?;
-            }
-            // With a broken stack, it is the checker that must notice.
-            Observation::Violation(violation) if self.sabotage == Sabotage::None => {
-                let what = format!("{violation:?}");
-                return Err(Failure::Reported { node: id, what });
-            }
-            _ => {}
+        if let Observation::RoleChanged { role: RoleName::Leader, term } = observation {
+            self.stats.elections += 1;
+            self.note_election();
+            self.checker.became_leader(id, *term)?;
+        }
+        // With a broken stack, it is the checker that must notice.
+        if let (Observation::Violation(violation), Sabotage::None) = (observation, self.sabotage) {
+            let what = format!("{violation:?}");
+            return Err(Failure::Reported { node: id, what });
         }
         Ok(())
     }

@@ -261,6 +261,9 @@ impl World {
         if self.sabotage == Sabotage::SuffixResurrected {
             self.nodes[at].graveyard.resurrect(&mut found);
         }
+        if self.sabotage == Sabotage::VoteLost {
+            found.hard_state.vote = None;
+        }
         self.checker.recovered(id, &found)?;
         let skips = self.sabotage == Sabotage::CommandSkipped && at == 0;
         let node = &mut self.nodes[at];

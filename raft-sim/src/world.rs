@@ -2,7 +2,7 @@
 //!
 //! A run has two phases. In *chaos* the nemesis strikes for a number of events and only safety is
 //! demanded. Then the world *heals*, and within a bound of time the cluster must lead, write, read
-//! and agree ([`crate::liveness`]). The checker looks at every output at the moment it is made.
+//! and agree (see `liveness`). The checker looks at every output at the moment it is made.
 
 use bytes::Bytes;
 use raft_core::wire::Limits;
@@ -11,7 +11,7 @@ use raft_replica::request::{Input, Output, RequestId};
 use raft_replica::storage::{Storage, StorageError};
 
 use crate::check::Checker;
-use crate::client::{Act, Client};
+use crate::client::{Act, Client, request};
 use crate::digest::Digest;
 use crate::event::{Event, NodeAt};
 use crate::failure::Failure;
@@ -377,26 +377,35 @@ impl World {
                 let now = Time(self.queue.now());
                 self.checker.replied(client_id(client), id, &outcome, now)?;
             }
-            Act::Send { invoked, attempts, request } => {
+            Act::Send { begins, attempts } => {
                 let timeout_us = one.timeout_us();
                 self.set_client_timer(client, timeout_us);
-                if let Some((id, operation)) = invoked {
+                if begins {
                     let now = Time(self.queue.now());
-                    self.checker.invoked(client_id(client), id, &operation, now);
+                    let (id, operation) =
+                        self.clients[client].operation().expect("it has just begun");
+                    self.checker.invoked(client_id(client), id, operation, now);
                     self.note_invoked(client);
                 }
-                for (attempt, at) in attempts {
-                    let id = RequestId(attempt);
-                    if self.nodes[at].process.is_some() {
-                        self.deliver(at, Input::Request { id, request: request.clone() })?;
-                    } else {
-                        self.clients[client].refused();
-                        let delay_us = self.clients[client].backoff_us();
-                        self.set_client_timer(client, delay_us);
-                    }
+                for (attempt, at) in attempts.into_iter().flatten() {
+                    self.ask(client, at, RequestId(attempt))?;
                 }
             }
         }
+        Ok(())
+    }
+
+    /// A client asks a node for what it has open, unless an earlier attempt was answered by now.
+    fn ask(&mut self, client: usize, at: NodeAt, id: RequestId) -> Result<(), Failure> {
+        let one = &mut self.clients[client];
+        let Some((_, operation)) = one.operation() else { return Ok(()) };
+        let request = request(operation);
+        if self.nodes[at].process.is_some() {
+            return self.deliver(at, Input::Request { id, request });
+        }
+        one.refused();
+        let delay_us = one.backoff_us();
+        self.set_client_timer(client, delay_us);
         Ok(())
     }
 

@@ -1,4 +1,5 @@
 //! The simulated disk keeps what a disk promises, and no more.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use raft_replica::disk::{Disk, DiskError};
 use raft_sim::disk::{Lie, SECTOR_BYTES, SimDisk, SyncFailure};
@@ -69,7 +70,7 @@ fn an_unsynced_sector_is_old_new_or_garbage_each_by_itself() {
         assert_eq!(loss.is_effective(), !is_new, "{loss:?} {after:?}");
         seen.insert(after[..4].to_vec());
     }
-    let has = |sectors: [Sector; 4]| seen.contains(&sectors.to_vec());
+    let has = |sectors: [Sector; 4]| seen.contains(sectors.as_slice());
     assert!(has([Sector::Old; 4]) && has([Sector::New; 4]), "nothing and everything");
     assert!(has([Sector::New, Sector::Old, Sector::New, Sector::Old]), "any subset");
     assert!(seen.iter().any(|sectors| sectors.contains(&Sector::Garbage)));
