@@ -1,9 +1,11 @@
 //! The commit rule (§5.3, §5.4.2), what becomes of proposals, and what the host may apply.
 
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::cmp::Ordering;
 
 use crate::effect::{Effect, Outcome, Refused};
-use crate::node::Node;
+use crate::node::{Node, PendingTicket};
 use crate::quorum::committed;
 use crate::role::Leader;
 use crate::types::Index;
@@ -38,37 +40,45 @@ pub(crate) fn advance(node: &mut Node, leader: &mut Leader) {
     leader.uncommitted_bytes = leader.uncommitted_bytes.saturating_sub(bytes);
 }
 
-/// Ends the tickets whose index is committed now.
+/// Ends the tickets whose fate is decided.
 ///
 /// A truncated proposal is not known to be lost: another leader may still commit it (Figure 8).
-/// Only a different committed entry at its index proves that it is superseded.
+/// Two facts prove that it is superseded: another entry is committed at its index, or an entry of
+/// a later term is committed before it. Every later leader has that entry, and terms never fall
+/// along a log, so nothing of the earlier term can follow it. Without the second fact a ticket
+/// could wait for as long as nobody writes, and tickets that wait count against the limit on
+/// requests.
 pub(crate) fn end_tickets(node: &mut Node) {
     let commit = node.commit();
-    let decided = node.tickets.partition_point(|pending| pending.index <= commit);
-    if decided == 0 {
+    let commit_term = node.log().term(commit).unwrap_or_default();
+    let is_open = |open: &PendingTicket| open.index > commit && open.term >= commit_term;
+    if node.tickets.iter().all(is_open) {
         return;
     }
-    let mut tickets = core::mem::take(&mut node.tickets);
-    for pending in tickets.drain(..decided) {
+    let tickets = core::mem::take(&mut node.tickets);
+    let (open, decided): (Vec<_>, Vec<_>) = tickets.into_iter().partition(is_open);
+    node.tickets = open;
+    for pending in decided {
         let outcome = match node.log().term(pending.index) {
+            _ if pending.index > commit => Outcome::Superseded,
             Some(term) if term == pending.term => Outcome::Committed { term, index: pending.index },
             Some(_) => Outcome::Superseded,
             None => Outcome::Unknown,
         };
         node.end(pending.ticket, outcome);
     }
-    node.tickets = tickets;
 }
 
 /// Hands committed entries that are durable here to the host, within the byte limit; one entry is
 /// always admitted.
 pub(crate) fn hand_out(node: &mut Node) {
     let durable = node.gate.durable_index();
-    if let Some(snapshot) = &node.restore {
-        if durable < snapshot.last.index {
+    if let Some(restore) = &node.restore {
+        // The entries that it covers may be durable long before the snapshot itself is.
+        if restore.installed_by.is_some_and(|seq| !node.gate.is_durable(seq)) {
             return;
         }
-        let snapshot = snapshot.clone();
+        let snapshot = Arc::clone(&restore.snapshot);
         node.restore = None;
         node.handed_out = snapshot.last.index;
         node.unapplied_bytes = 0;

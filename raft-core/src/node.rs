@@ -38,7 +38,7 @@ pub(crate) struct Node {
     /// Payload bytes between the two.
     pub(crate) unapplied_bytes: usize,
     /// A snapshot that the state machine must take over once it is durable.
-    pub(crate) restore: Option<Arc<SnapshotMeta>>,
+    pub(crate) restore: Option<Restore>,
     /// A snapshot that is being received.
     pub(crate) incoming: Option<Incoming>,
     /// Proposals that were appended and have no outcome yet, by index.
@@ -58,6 +58,14 @@ pub(crate) struct PendingTicket {
     pub(crate) ticket: Ticket,
     pub(crate) index: Index,
     pub(crate) term: Term,
+}
+
+/// A snapshot that the host must restore once it is durable.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Restore {
+    pub(crate) snapshot: Arc<SnapshotMeta>,
+    /// The batch that makes it durable; `None` if it was found on the disk.
+    pub(crate) installed_by: Option<PersistSeq>,
 }
 
 /// A snapshot that arrives in chunks.
@@ -94,7 +102,8 @@ impl Node {
             hard_state: parts.hard_state,
             log: parts.log,
             memberships: parts.memberships,
-            restore: must_restore.then(|| Arc::clone(&parts.snapshot)),
+            restore: must_restore
+                .then(|| Restore { snapshot: Arc::clone(&parts.snapshot), installed_by: None }),
             snapshot: parts.snapshot,
             commit: parts.commit,
             handed_out: parts.applied,
@@ -214,8 +223,9 @@ impl Node {
         };
         self.memberships.insert(0, (last.index, Arc::new(snapshot.membership.clone())));
         self.gate.stage_install(Arc::clone(snapshot), shared, &mut self.effects);
+        let installed_by = Some(self.gate.staged_seq());
         self.snapshot = Arc::clone(snapshot);
-        self.restore = Some(Arc::clone(snapshot));
+        self.restore = Some(Restore { snapshot: Arc::clone(snapshot), installed_by });
         self.commit = last.index;
         let membership = Membership::clone(self.membership());
         self.observe(Observation::MembershipChanged { membership });
