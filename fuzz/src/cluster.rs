@@ -267,7 +267,7 @@ impl Cluster {
             match effect {
                 Effect::Persist(batch) => server.unsynced.push_back(batch),
                 Effect::Send(envelope) => {
-                    check_claims(&envelope, &server.disk, server.raft.status().role);
+                    check_claims(&envelope, &server.disk);
                     if self.network.len() == FRAMES_MAX {
                         self.network.pop_front();
                     }

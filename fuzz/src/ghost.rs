@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use raft_core::{AppendResult, EntryId, Envelope, Index, Member, RoleName, Rpc, Term};
+use raft_core::{AppendResult, EntryId, Envelope, Index, Member, Rpc, Term};
 
 use crate::disk::Disk;
 
@@ -42,10 +42,7 @@ impl Ghost {
 }
 
 /// What a message claims is durable on its sender (the table of the durability gate).
-///
-/// A request for votes may leave after its sender has heard of the term's leader and followed it.
-/// It advertises a log that is gone and wins nothing, because that leader has its majority.
-pub(crate) fn check_claims(envelope: &Envelope, disk: &Disk, role: RoleName) {
+pub(crate) fn check_claims(envelope: &Envelope, disk: &Disk) {
     let hard_state = disk.hard_state();
     assert!(hard_state.term >= envelope.term, "the term is durable: {envelope}");
     assert!(hard_state.incarnation >= envelope.incarnation, "the incarnation is: {envelope}");
@@ -54,8 +51,7 @@ pub(crate) fn check_claims(envelope: &Envelope, disk: &Disk, role: RoleName) {
         Rpc::RequestVote { last } => {
             let vote = hard_state.vote;
             assert!(!is_present || vote == Some(envelope.from), "its own vote: {envelope}");
-            let is_overtaken = role != RoleName::Candidate;
-            assert!(is_overtaken || disk.holds(*last), "the log that it advertises: {envelope}");
+            assert!(disk.holds(*last), "the log that it advertises: {envelope}");
         }
         Rpc::RequestVoteResponse { granted: true } => {
             let vote = hard_state.vote;

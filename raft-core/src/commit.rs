@@ -1,11 +1,10 @@
 //! The commit rule (§5.3, §5.4.2), what becomes of proposals, and what the host may apply.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::cmp::Ordering;
 
 use crate::effect::{Effect, Outcome, Refused};
-use crate::node::{Node, PendingTicket};
+use crate::node::Node;
 use crate::quorum::committed;
 use crate::role::Leader;
 use crate::types::Index;
@@ -50,23 +49,24 @@ pub(crate) fn advance(node: &mut Node, leader: &mut Leader) {
 /// requests.
 pub(crate) fn end_tickets(node: &mut Node) {
     let commit = node.commit();
-    let commit_term = node.log().term(commit).unwrap_or_default();
-    let is_open = |open: &PendingTicket| open.index > commit && open.term >= commit_term;
-    if node.tickets.iter().all(is_open) {
-        return;
-    }
-    let tickets = core::mem::take(&mut node.tickets);
-    let (open, decided): (Vec<_>, Vec<_>) = tickets.into_iter().partition(is_open);
-    node.tickets = open;
-    for pending in decided {
+    let decided = node.tickets.partition_point(|pending| pending.index <= commit);
+    let mut tickets = core::mem::take(&mut node.tickets);
+    for pending in tickets.drain(..decided) {
         let outcome = match node.log().term(pending.index) {
-            _ if pending.index > commit => Outcome::Superseded,
             Some(term) if term == pending.term => Outcome::Committed { term, index: pending.index },
             Some(_) => Outcome::Superseded,
             None => Outcome::Unknown,
         };
         node.end(pending.ticket, outcome);
     }
+    let commit_term = node.log().term(commit).unwrap_or_default();
+    if commit_term > node.tickets_term {
+        node.tickets_term = commit_term;
+        for pending in tickets.extract_if(.., |pending| pending.term < commit_term) {
+            node.end(pending.ticket, Outcome::Superseded);
+        }
+    }
+    node.tickets = tickets;
 }
 
 /// Hands committed entries that are durable here to the host, within the byte limit; one entry is

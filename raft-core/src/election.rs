@@ -33,12 +33,16 @@ pub(crate) fn on_leader_contact(node: &Node, follower: &mut Follower) {
 
 /// The election timer has fired (§5.2), or an operator wants an election.
 pub(crate) fn on_election_timeout(node: &mut Node, role: &mut Role) -> Transition {
-    if node.is_voter() {
+    // At the end of all terms nobody can campaign: better no leader than a term led twice.
+    if node.is_voter() && node.term().next().is_valid() {
         return if node.config.pre_vote { Transition::PreCampaign } else { Transition::Campaign };
     }
     // A learner, or a node outside of its group, waits to be added.
-    if let Role::Follower(follower) = role {
-        follower.election = node.election_timer();
+    let timer = node.election_timer();
+    match role {
+        Role::Follower(follower) => follower.election = timer,
+        Role::PreCandidate(campaign) | Role::Candidate(campaign) => campaign.election = timer,
+        Role::Leader(_) | Role::Halted => {}
     }
     Transition::Stay
 }

@@ -43,6 +43,8 @@ pub(crate) struct Node {
     pub(crate) incoming: Option<Incoming>,
     /// Proposals that were appended and have no outcome yet, by index.
     pub(crate) tickets: Vec<PendingTicket>,
+    /// The term of the newest committed entry that open tickets were compared with.
+    pub(crate) tickets_term: Term,
     /// Elections tried in this term: the key of the next jitter.
     attempt: u64,
     /// The jitter drawn for that attempt.
@@ -111,6 +113,7 @@ impl Node {
             unapplied_bytes: 0,
             incoming: None,
             tickets: Vec::new(),
+            tickets_term: Term::ZERO,
             attempt: 0,
             jitter: Span(0),
             gate,

@@ -71,8 +71,8 @@ fn check_numbers(found: &RecoveredState) -> Result<(), RecoverError> {
         found.commit.0,
         found.applied.0,
     ];
-    // One below the limit: the incarnation and the term must still be able to rise.
-    if numbers.iter().any(|number| *number >= LIMIT - 1) {
+    // The incarnation rises at every start; a term at its end only keeps the node from campaigning.
+    if numbers.iter().any(|number| *number >= LIMIT) || !incarnation.next().is_valid() {
         return Err(RecoverError::OutOfBounds);
     }
     Ok(())
