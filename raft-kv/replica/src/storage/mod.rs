@@ -393,7 +393,7 @@ fn check<F>(
         let what = format!("it was durable through {}, and ends at {reach}", record.log_through);
         return Err(StorageError::damaged(segment::DIR, what));
     }
-    if log.generation() > record.generation || log.term() > record.state.term {
+    if log.generation() > record.generation {
         let what = "the log was written under a later hard state than the one that is found";
         return Err(StorageError::damaged(hard_state::FILES[0], what));
     }

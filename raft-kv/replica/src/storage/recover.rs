@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 
-use raft_core::{EntryId, Index, Slot, SnapshotMeta, Term};
+use raft_core::{EntryId, Index, Slot, SnapshotMeta};
 
 use super::StorageOptions;
 use super::batch::{BATCH_HEADER, FoundEntry, SLOT_BYTES, entry_bytes};
@@ -80,11 +80,6 @@ impl<F> FoundLog<F> {
     /// The last intact entry.
     pub(super) fn last(&self) -> EntryId {
         self.scans.last().map_or(self.before, Scan::last)
-    }
-
-    /// The highest term that the log mentions.
-    pub(super) fn term(&self) -> Term {
-        self.last().term
     }
 
     /// The highest generation of the hard state that was durable before some batch.

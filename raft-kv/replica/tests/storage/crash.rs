@@ -282,8 +282,8 @@ fn an_installed_snapshot_ahead_of_the_log_replaces_it() {
     let mut script = Script::founding();
     script.term(1, None).append(&[1; 10]).sync();
     script.receive(elsewhere(30, 1), &[6; 1500], 400).append(&[2; 2]).sync();
-    script.term(2, None).receive(elsewhere(40, 2), &[5; 10], 400).sync().append(&[3]).sync();
-    check("install ahead", &script, 6);
+    script.append(&[4; 2]).receive(elsewhere(40, 1), &[5; 10], 400).sync().append(&[3]).sync();
+    check("install ahead", &script, 10);
 }
 
 #[test]
@@ -299,8 +299,10 @@ fn an_installed_snapshot_of_this_history_keeps_what_follows() {
     let mut script = Script::founding();
     script.term(1, None).append(&[1; 20]).sync();
     let last = script.now().log[12].0;
+    script.receive(last, &[6; 1500], 1400).append(&[2; 2]).sync().append(&[3; 4]);
+    let last = script.now().log[9].0;
     script.receive(last, &[6; 1500], 1400).append(&[2; 2]).sync();
-    check("install inside", &script, 3);
+    check("install inside", &script, 12);
 }
 
 #[test]

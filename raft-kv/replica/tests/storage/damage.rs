@@ -3,12 +3,12 @@
 //! One fault at a time, everywhere: either everything is found nevertheless, or the error names a
 //! file and nothing has been changed. A shorter log, an older vote, or a panic are never right.
 
-use raft_core::{Member, Payload};
+use raft_core::{Index, Member, Payload};
 use raft_replica::storage::work::{Done, Work};
 use raft_replica::storage::{Found, Identity, Storage, StorageError, StorageOptions};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::memory_disk::MemoryDisk;
+use crate::memory_disk::{Fate, MemoryDisk};
 use crate::model::{Durable, Script, identity};
 
 const TINY: StorageOptions =
@@ -22,10 +22,7 @@ fn lived_in() -> (MemoryDisk, Durable) {
     script.append(&[2; 9]).sync().append(&[700, 700, 700]).sync().membership(4).sync();
     script.term(2, Some(3)).rewrite(24, &[5, 6]).append(&[600]).sync().membership(5).sync();
     script.append(&[3, 4]).sync().term(3, Some(2)).sync();
-    let mut disk = MemoryDisk::default();
-    Storage::format(&mut disk, identity()).unwrap();
-    script.run(&mut open(&disk).unwrap().0).unwrap();
-    (disk, script.now().clone())
+    (after(&script), script.now().clone())
 }
 
 type Opened = (Storage<MemoryDisk>, Found);
@@ -150,8 +147,7 @@ fn a_damaged_membership_entry_is_taken_from_the_ring() {
     for file in disk.files().into_iter().filter(|file| file.starts_with("wal/")) {
         let bytes = disk.bytes(&file).unwrap();
         // In the data: the header of the entry, with its chain after index and term.
-        let data = 8192 + 4096 + 4096;
-        for at in (data..bytes.len() - 8).filter(|at| bytes[*at..*at + 8] == chain) {
+        for at in (FIRST_BATCH..bytes.len() - 8).filter(|at| bytes[*at..*at + 8] == chain) {
             let header = bytes[at - 16..at - 8] == entry.0.index.0.to_le_bytes();
             if header {
                 disk.overwrite(&file, at, &[0xa5; 24]);
@@ -161,8 +157,8 @@ fn a_damaged_membership_entry_is_taken_from_the_ring() {
     }
     assert_eq!(damaged, 1);
     assert!(survives(&disk, &expected, "the membership"));
-    for ring in ["hs.a", "hs.b"] {
-        disk.overwrite(ring, 8192, &[0; 4 * 8192]);
+    for file in ["hs.a", "hs.b"] {
+        disk.overwrite(file, 8192, &[0; 4 * 8192]);
     }
     assert!(survives(&disk, &expected, "the log has been healed"));
 }
@@ -179,16 +175,95 @@ fn a_damaged_snapshot_is_never_served() {
     assert_eq!(done, Some(Done::SnapshotLoaded { snapshot, data: None }));
 }
 
+/// What is in the ring is durable before the log has the entry, so it outlives a power cut and a
+/// bad sector together, even in the last batch.
+#[test]
+fn the_ring_is_durable_before_the_log() {
+    let mut script = Script::founding();
+    script.term(1, None).append(&[10]).sync().membership(4).sync();
+    let disk = after(&script);
+    disk.crash(|| Fate::Old);
+    let batch = FIRST_BATCH + 4096;
+    disk.overwrite("wal/seg-1-1.wal", batch + 64, &[0xa5]);
+    assert!(survives(&disk, script.now(), "the membership"));
+}
+
+/// A disk on which a new node has done this.
+fn after(script: &Script) -> MemoryDisk {
+    let mut disk = MemoryDisk::default();
+    Storage::format(&mut disk, identity()).unwrap();
+    script.run(&mut open(&disk).unwrap().0).unwrap();
+    disk
+}
+
+/// Where batches begin in a segment: behind its head, its table and the gap.
+const FIRST_BATCH: usize = 8192 + 4096 + 4096;
+
+#[test]
+fn a_slot_that_contradicts_its_entry_is_named() {
+    let mut script = Script::founding();
+    script.term(1, None).append(&[10, 20]).sync();
+    let disk = after(&script);
+    let file = "wal/seg-1-1.wal";
+    let mut slot = disk.bytes(file).unwrap()[8192..8192 + 56].to_vec();
+    slot[8] += 1;
+    let checksum = xxh3_64(&slot).to_le_bytes();
+    slot.extend_from_slice(&checksum);
+    disk.overwrite(file, 8192, &slot);
+    assert!(!survives(&disk, script.now(), "the slot"));
+}
+
+/// Two faults are more than anyone can repair, but they are not to be believed.
+#[test]
+fn an_older_vote_is_not_believed_when_the_log_knows_of_a_later_one() {
+    let mut script = Script::founding();
+    script.term(1, Some(1)).term(2, Some(2)).append(&[10, 20]).sync();
+    let disk = after(&script);
+    // Generation 5: formatted, opened, founded, and two terms.
+    for file in ["hs.a", "hs.b"] {
+        disk.overwrite(file, 4096, &[0; 512]);
+    }
+    assert!(!survives(&disk, script.now(), "the second vote is lost"));
+}
+
+/// A file from a backup: whole, but of another past.
+#[test]
+fn copies_of_the_hard_state_with_different_pasts_are_named() {
+    let mut script = Script::founding();
+    script.term(1, Some(1)).term(2, Some(2)).term(3, None).sync();
+    let mut other = Script::founding();
+    other.term(1, Some(1)).term(2, Some(3)).sync();
+    let (disk, other) = (after(&script), after(&other));
+    disk.overwrite("hs.a", 0, &other.bytes("hs.a").unwrap());
+    assert!(!survives(&disk, script.now(), "another vote in term 2"));
+}
+
+#[test]
+fn a_truncation_that_lost_its_segment_is_named() {
+    let mut script = Script::founding();
+    script.term(1, None).append(&[10, 20, 30]).sync();
+    script.persist(|batch| batch.truncate_from = Some(Index(2))).term(2, None).sync();
+    let disk = after(&script);
+    disk.lose("wal/seg-2-2.wal");
+    assert!(!survives(&disk, script.now(), "the fence"));
+}
+
+#[test]
+fn a_prefix_that_no_snapshot_covers_stays() {
+    let mut script = Script::founding();
+    script.term(1, None).append(&[1; 40]).sync();
+    script.persist(|batch| batch.compact_to = Some(Index(35))).sync();
+    let disk = after(&script);
+    assert!(survives(&disk, script.now(), "compacted too far"));
+}
+
 /// The price of one sync for each batch: if nothing was written after it, an acknowledged batch
 /// that rots looks like one that was torn.
 #[test]
 fn the_last_batch_alone_may_be_taken_for_torn() {
     let mut script = Script::founding();
     script.term(1, None).append(&[10, 20]).sync().append(&[30, 40]).sync();
-    let mut disk = MemoryDisk::default();
-    Storage::format(&mut disk, identity()).unwrap();
-    script.run(&mut open(&disk).unwrap().0).unwrap();
-    let data = 8192 + 4096 + 4096;
+    let (disk, data) = (after(&script), FIRST_BATCH);
     for (offset, found) in [(data + 4096 + 64 + 40, Some(2)), (data + 4096, Some(2)), (data, None)]
     {
         let disk = disk.fork();
