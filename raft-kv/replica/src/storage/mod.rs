@@ -23,6 +23,7 @@ mod batch;
 mod error;
 mod frame;
 mod hard_state;
+mod identity;
 mod log;
 mod options;
 mod record;
@@ -41,23 +42,18 @@ use raft_core::{
 };
 
 pub use error::StorageError;
+pub use identity::Identity;
 pub use options::StorageOptions;
-pub use record::Identity;
 
-use batch::PAGE;
 use error::InFile;
-use frame::{Flaw, VERSION};
 use hard_state::{HardStateFiles, LogMark};
+use identity::IdentityFile;
 use log::Log;
-use record::{decode_identity, encode_identity};
 use recover::FoundLog;
 use snapshots::Snapshots;
 use work::{Done, Work};
 
-use crate::disk::{Disk, DiskError};
-
-const IDENTITY: &str = "IDENTITY";
-const IDENTITY_SCRATCH: &str = "IDENTITY.tmp";
+use crate::disk::Disk;
 
 /// The durable state of one node.
 #[derive(Debug)]
@@ -133,15 +129,7 @@ impl<D: Disk> Storage<D> {
         HardStateFiles::format(disk)?;
         disk.sync_dir("").in_file("")?;
         // Its name is what makes the directory a data directory, so it comes last.
-        let length = 2 * u64::from(PAGE);
-        let file = disk.create(IDENTITY_SCRATCH, length).in_file(IDENTITY_SCRATCH)?;
-        for copy in 0..2 {
-            let record = encode_identity(&identity, copy);
-            disk.write(&file, u64::from(copy * PAGE), &record).in_file(IDENTITY_SCRATCH)?;
-        }
-        disk.sync(&file).in_file(IDENTITY_SCRATCH)?;
-        disk.rename(IDENTITY_SCRATCH, IDENTITY).in_file(IDENTITY)?;
-        disk.sync_dir("").in_file("")
+        identity::create(disk, &identity)
     }
 
     /// Opens a data directory, of `expect` if it is given, and makes durable what it found.
@@ -155,7 +143,7 @@ impl<D: Disk> Storage<D> {
         expect: Option<Identity>,
     ) -> Result<(Self, Found), StorageError> {
         options.validate()?;
-        let identity = read_identity(&mut disk, expect)?;
+        let (identity_file, identity) = IdentityFile::open(&mut disk, expect)?;
         let mut hard_state = HardStateFiles::open(&mut disk)?;
         let snapshots = Snapshots::open(&mut disk, options.chunk_bytes)?;
         let snapshot = snapshots.newest().cloned();
@@ -164,6 +152,7 @@ impl<D: Disk> Storage<D> {
         check(&hard_state, &log, end)?;
         let record = *hard_state.record();
         let commit = log.commit().max(record.commit);
+        identity_file.repair(&mut disk, &identity)?;
         snapshots.adopt(&mut disk)?;
         if !log.continues(end) && record.log_through > end.index {
             // The log goes; from here on it is not missed.
@@ -341,43 +330,6 @@ impl<D: Disk> Storage<D> {
             return Ok(());
         }
         self.write_hard_state(record.state, through)
-    }
-}
-
-fn read_identity<D: Disk>(
-    disk: &mut D,
-    expect: Option<Identity>,
-) -> Result<Identity, StorageError> {
-    let file = disk.open(IDENTITY).map_err(|error| {
-        let file = IDENTITY.to_owned();
-        if error == DiskError::NotFound {
-            StorageError::Missing { file }
-        } else {
-            StorageError::Disk { file, error }
-        }
-    })?;
-    let mut pages = vec![0; 2 * PAGE as usize];
-    disk.read(&file, 0, &mut pages).in_file(IDENTITY)?;
-    let mut found = None;
-    for (copy, page) in (0..).zip(pages.chunks_exact(PAGE as usize)) {
-        match decode_identity(page, copy) {
-            Ok(identity) if found.is_none_or(|other| other == identity) => found = Some(identity),
-            Ok(_) => return Err(StorageError::damaged(IDENTITY, "its copies contradict")),
-            Err(Flaw::Zero | Flaw::Bad) => {}
-            Err(Flaw::Newer(found)) => {
-                let file = IDENTITY.to_owned();
-                return Err(StorageError::NewerFormat { file, found, supported: VERSION });
-            }
-        }
-    }
-    let Some(found) = found else {
-        return Err(StorageError::damaged(IDENTITY, "no copy of it can be read"));
-    };
-    match expect {
-        Some(expected) if expected != found => {
-            Err(StorageError::OtherNode { file: IDENTITY.to_owned(), found, expected })
-        }
-        Some(_) | None => Ok(found),
     }
 }
 

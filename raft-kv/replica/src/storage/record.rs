@@ -1,65 +1,17 @@
-//! The framed records: identity, hard state, segment header, snapshot manifest.
+//! The framed records that need more than one field: hard state, segment head, manifest.
 //!
 //! Integers are little-endian and have a fixed width; what the core names (hard state, membership)
 //! is in the core's durable encoding. None of these may change without a new version number.
 
-use core::fmt;
 use std::sync::Arc;
 
 use raft_core::wire::{
     decode_hard_state, decode_snapshot_meta, encode_hard_state, encode_snapshot_meta,
 };
-use raft_core::{
-    Chain, ClusterId, EntryId, GroupId, HardState, Index, LIMIT, Member, SnapshotMeta, Term,
-};
+use raft_core::{Chain, EntryId, HardState, Index, LIMIT, SnapshotMeta, Term};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::frame::{Flaw, Reader, seal, unseal};
-
-/// Whose data directory it is. Written once, by an explicit act, and never changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Identity {
-    /// The cluster.
-    pub cluster: ClusterId,
-    /// The group.
-    pub group: GroupId,
-    /// The server, with the lineage that was drawn when the directory was formatted.
-    pub member: Member,
-}
-
-impl fmt::Display for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cluster, group, member } = self;
-        write!(f, "{}/{} of {cluster} {group}", member.id, member.lineage)
-    }
-}
-
-const IDENTITY: &[u8; 8] = b"raft-id\0";
-
-pub(super) fn encode_identity(identity: &Identity, copy: u32) -> Vec<u8> {
-    let mut body = Vec::with_capacity(36);
-    put_u32(&mut body, copy);
-    put_u64(&mut body, identity.cluster.0);
-    put_u64(&mut body, identity.group.0);
-    put_u64(&mut body, identity.member.id.0);
-    put_u64(&mut body, identity.member.lineage.0);
-    seal(IDENTITY, &body)
-}
-
-pub(super) fn decode_identity(bytes: &[u8], copy: u32) -> Result<Identity, Flaw> {
-    let mut body = unseal(IDENTITY, bytes)?;
-    let mut read = || {
-        if body.u32()? != copy {
-            return None;
-        }
-        Some(Identity {
-            cluster: ClusterId(body.u64()?),
-            group: GroupId(body.u64()?),
-            member: Member::new(body.u64()?, body.u64()?),
-        })
-    };
-    read().ok_or(Flaw::Bad)
-}
 
 /// The hard state as it stands on the disk, with what it knows about the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,11 +12,11 @@ use std::collections::VecDeque;
 use raft_core::{EntryId, Index, Slot, SnapshotMeta};
 
 use super::StorageOptions;
-use super::batch::{BATCH_HEADER, FoundEntry, SLOT_BYTES, entry_bytes};
+use super::batch::{BATCH_HEADER, BatchHeader, FoundEntry, entry_bytes};
 use super::error::{InFile, StorageError};
 use super::log::{Log, remove};
 use super::scan::Scan;
-use super::segment::{BatchSize, DIR, SCRATCH, Segment, SegmentName, TABLE_OFFSET};
+use super::segment::{BatchSize, DIR, SCRATCH, Segment, SegmentName};
 use crate::disk::Disk;
 
 /// The log as it was found; nothing has been changed yet.
@@ -92,7 +92,7 @@ impl<F> FoundLog<F> {
         self.batches(|batch| batch.commit).unwrap_or(Index::ZERO)
     }
 
-    fn batches<T: Ord>(&self, of: impl Fn(&super::batch::BatchHeader) -> T) -> Option<T> {
+    fn batches<T: Ord>(&self, of: impl Fn(&BatchHeader) -> T) -> Option<T> {
         self.scans.iter().flat_map(|scan| &scan.batches).map(of).max()
     }
 
@@ -142,26 +142,15 @@ impl<F> FoundLog<F> {
         Ok((log, slots))
     }
 
-    /// Writes again what could not be read and is known nevertheless: the slots of intact entries,
-    /// and membership entries that were found in the ring.
+    /// Writes again what could not be read and is known nevertheless.
     fn repair<D: Disk<File = F>>(&self, disk: &mut D) -> Result<(), StorageError> {
-        let mut record = Vec::new();
         for scan in &self.scans {
             let path = scan.name.path();
-            let mut repaired = false;
-            for (offset, bytes) in scan.healed() {
-                disk.write(&scan.file, offset, &bytes).in_file(&path)?;
-                repaired = true;
+            let repairs = scan.repairs();
+            for (offset, bytes) in &repairs {
+                disk.write(&scan.file, *offset, bytes).in_file(&path)?;
             }
-            for slot in scan.bad_slots() {
-                record.clear();
-                slot.encode(scan.head.epoch, &mut record);
-                let number = slot.id.index.0 - scan.name.first.0;
-                let offset = u64::from(TABLE_OFFSET) + number * u64::from(SLOT_BYTES);
-                disk.write(&scan.file, offset, &record).in_file(&path)?;
-                repaired = true;
-            }
-            if repaired {
+            if !repairs.is_empty() {
                 disk.sync(&scan.file).in_file(&path)?;
             }
         }

@@ -28,7 +28,7 @@ use super::batch::{
     encode_entry, read_entry,
 };
 use super::error::{InFile, StorageError};
-use super::record::SegmentHead;
+use super::record::{SegmentHead, encode_segment_head};
 use super::ring;
 use super::segment::{SegmentName, TABLE_OFFSET, open_head, round_up};
 use crate::disk::Disk;
@@ -57,6 +57,8 @@ pub(super) struct Scan<F> {
     /// A trace of a later batch than the last one found: what ends here was durable further on.
     pub(super) cut: bool,
     table: Vec<u8>,
+    /// The copy of its head that cannot be read.
+    bad_head: Option<u32>,
     /// Membership entries that were found in the ring instead.
     healed: Vec<FoundEntry>,
 }
@@ -73,12 +75,13 @@ impl<F> Scan<F> {
         limit: Option<Index>,
         ring: &[F; 2],
     ) -> Result<Self, StorageError> {
-        let (file, head) = open_head(disk, name)?;
+        let (file, head, bad_head) = open_head(disk, name)?;
         let path = name.path();
         let mut table = vec![0; head.slots as usize * SLOT_BYTES as usize];
         disk.read(&file, u64::from(TABLE_OFFSET), &mut table).in_file(&path)?;
         let (entries, batches, healed) = (Vec::new(), Vec::new(), Vec::new());
-        let mut scan = Self { name, head, file, entries, batches, cut: false, table, healed };
+        let cut = false;
+        let mut scan = Self { name, head, file, entries, batches, cut, table, bad_head, healed };
         let mut place = Place { epoch: head.epoch, batch: 1, offset: head.data_offset };
         while limit.is_none_or(|limit| scan.last().index.next() < limit) {
             let Some((header, bytes)) = scan.read_batch(disk, place)? else { break };
@@ -102,20 +105,29 @@ impl<F> Scan<F> {
         self.entries.last().map_or(self.head.before, |entry| entry.slot.id)
     }
 
-    /// The entries whose slot cannot be read.
-    pub(super) fn bad_slots(&self) -> impl Iterator<Item = &SlotRecord> {
-        let slots = self.entries.iter().map(|entry| &entry.slot);
-        slots.filter(|slot| self.slot(slot.id.index).is_none())
-    }
-
-    /// The entries to be written again, and where.
-    pub(super) fn healed(&self) -> impl Iterator<Item = (u64, Vec<u8>)> {
-        self.healed.iter().map(|found| {
+    /// What could not be read and is known nevertheless, and where it belongs: a copy of the head,
+    /// the slots of intact entries, entries that were found in the ring.
+    pub(super) fn repairs(&self) -> Vec<(u64, Vec<u8>)> {
+        let mut repairs = Vec::new();
+        if let Some(copy) = self.bad_head {
+            repairs.push((u64::from(copy * PAGE), encode_segment_head(&self.head, copy)));
+        }
+        for found in &self.healed {
             let mut bytes = Vec::new();
             let payload = encode_payload(&found.payload).1;
             encode_entry(&found.slot, self.head.epoch, &payload, &mut bytes);
-            (u64::from(found.slot.offset), bytes)
-        })
+            repairs.push((u64::from(found.slot.offset), bytes));
+        }
+        for FoundEntry { slot, .. } in &self.entries {
+            if self.slot(slot.id.index).is_none() {
+                let mut bytes = Vec::new();
+                slot.encode(self.head.epoch, &mut bytes);
+                let number = slot.id.index.0 - self.name.first.0;
+                let offset = u64::from(TABLE_OFFSET) + number * u64::from(SLOT_BYTES);
+                repairs.push((offset, bytes));
+            }
+        }
+        repairs
     }
 
     /// The first entry of the last batch of which anything is intact.

@@ -129,7 +129,7 @@ impl<F> Segment<F> {
     }
 }
 
-/// Opens a segment and reads what it says about itself.
+/// Opens a segment and reads what it says about itself, and which copy of that cannot be read.
 ///
 /// # Errors
 /// Both copies are unreadable, or the file is another one than its name or its head says: a
@@ -137,7 +137,7 @@ impl<F> Segment<F> {
 pub(super) fn open_head<D: Disk>(
     disk: &mut D,
     name: SegmentName,
-) -> Result<(D::File, SegmentHead), StorageError> {
+) -> Result<(D::File, SegmentHead, Option<u32>), StorageError> {
     let path = name.path();
     let file = disk.open(&path).in_file(&path)?;
     let length = disk.len(&file).in_file(&path)?;
@@ -146,12 +146,12 @@ pub(super) fn open_head<D: Disk>(
         return Err(StorageError::damaged(&path, "shorter than its head"));
     }
     disk.read(&file, 0, &mut pages).in_file(&path)?;
-    let mut head = None;
+    let (mut head, mut bad) = (None, None);
     for (copy, page) in (0..).zip(pages.chunks_exact(PAGE as usize)) {
         match decode_segment_head(page, copy) {
             Ok(found) if head.is_none_or(|other| other == found) => head = Some(found),
             Ok(_) => return Err(StorageError::damaged(&path, "the copies of its head contradict")),
-            Err(Flaw::Zero | Flaw::Bad) => {}
+            Err(Flaw::Zero | Flaw::Bad) => bad = Some(copy),
             Err(Flaw::Newer(found)) => {
                 return Err(StorageError::NewerFormat { file: path, found, supported: VERSION });
             }
@@ -170,7 +170,7 @@ pub(super) fn open_head<D: Disk>(
     if !(named && fits) {
         return Err(StorageError::damaged(&path, "its head describes another file"));
     }
-    Ok((file, head))
+    Ok((file, head, bad))
 }
 
 /// The next page boundary.

@@ -199,6 +199,19 @@ fn after(script: &Script) -> MemoryDisk {
 /// Where batches begin in a segment: behind its head, its table and the gap.
 const FIRST_BATCH: usize = 8192 + 4096 + 4096;
 
+/// What is repaired is there twice again: the next fault may take the other copy.
+#[test]
+fn each_copy_may_go_if_there_was_a_start_in_between() {
+    let (disk, expected) = lived_in();
+    let sealed = disk.files().into_iter().find(|file| file.starts_with("wal/")).unwrap();
+    for file in ["IDENTITY", "hs.a", &sealed] {
+        for offset in [0, 4096, 0, 4096] {
+            disk.overwrite(file, offset, &[0; 512]);
+            assert!(survives(&disk, &expected, file));
+        }
+    }
+}
+
 #[test]
 fn a_slot_that_contradicts_its_entry_is_named() {
     let mut script = Script::founding();

@@ -7,4 +7,5 @@ mod files;
 mod golden;
 mod memory_disk;
 mod model;
+mod random;
 mod roundtrip;

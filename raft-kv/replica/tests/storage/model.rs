@@ -257,6 +257,11 @@ impl Script {
         &self.states[certain..self.reached[number]]
     }
 
+    /// What may be found after a crash behind the last step.
+    pub(crate) fn unconfirmed(&self) -> &[Durable] {
+        &self.states[self.confirmed..]
+    }
+
     /// The highest commit index that any batch mentions.
     pub(crate) fn committed(&self) -> Index {
         self.commit

@@ -1,0 +1,136 @@
+//! Whose data directory it is: one file with two copies of one record.
+
+use core::fmt;
+
+use raft_core::{ClusterId, GroupId, Member};
+
+use super::batch::PAGE;
+use super::error::{InFile, StorageError};
+use super::frame::{Flaw, VERSION, seal, unseal};
+use super::record::{put_u32, put_u64};
+use crate::disk::{Disk, DiskError};
+
+const FILE: &str = "IDENTITY";
+const SCRATCH: &str = "IDENTITY.tmp";
+
+/// Whose data directory it is. Written once, by an explicit act, and never changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The group.
+    pub group: GroupId,
+    /// The server, with the lineage that was drawn when the directory was formatted.
+    pub member: Member,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cluster, group, member } = self;
+        write!(f, "{}/{} of {cluster} {group}", member.id, member.lineage)
+    }
+}
+
+const MAGIC: &[u8; 8] = b"raft-id\0";
+
+/// Makes the file, durable on return.
+pub(super) fn create<D: Disk>(disk: &mut D, identity: &Identity) -> Result<(), StorageError> {
+    let file = disk.create(SCRATCH, 2 * u64::from(PAGE)).in_file(SCRATCH)?;
+    for copy in 0..2 {
+        let record = encode(identity, copy);
+        disk.write(&file, u64::from(copy * PAGE), &record).in_file(SCRATCH)?;
+    }
+    disk.sync(&file).in_file(SCRATCH)?;
+    disk.rename(SCRATCH, FILE).in_file(FILE)?;
+    disk.sync_dir("").in_file("")
+}
+
+/// The file as it was found.
+#[derive(Debug)]
+pub(super) struct IdentityFile<F> {
+    file: F,
+    /// The copy that cannot be read.
+    bad: Option<u32>,
+}
+
+impl<F> IdentityFile<F> {
+    /// Reads whose directory it is.
+    ///
+    /// # Errors
+    /// There is no such file, none of its copies can be read, or it is not of `expect`.
+    pub(super) fn open<D: Disk<File = F>>(
+        disk: &mut D,
+        expect: Option<Identity>,
+    ) -> Result<(Self, Identity), StorageError> {
+        let name = || FILE.to_owned();
+        let file = disk.open(FILE).map_err(|error| {
+            if error == DiskError::NotFound {
+                StorageError::Missing { file: name() }
+            } else {
+                StorageError::Disk { file: name(), error }
+            }
+        })?;
+        let mut pages = vec![0; 2 * PAGE as usize];
+        disk.read(&file, 0, &mut pages).in_file(FILE)?;
+        let (mut found, mut bad) = (None, None);
+        for (copy, page) in (0..).zip(pages.chunks_exact(PAGE as usize)) {
+            match decode(page, copy) {
+                Ok(identity) if found.is_none_or(|other| other == identity) => {
+                    found = Some(identity);
+                }
+                Ok(_) => return Err(StorageError::damaged(FILE, "its copies contradict")),
+                Err(Flaw::Zero | Flaw::Bad) => bad = Some(copy),
+                Err(Flaw::Newer(found)) => {
+                    let (file, supported) = (name(), VERSION);
+                    return Err(StorageError::NewerFormat { file, found, supported });
+                }
+            }
+        }
+        let Some(found) = found else {
+            return Err(StorageError::damaged(FILE, "no copy of it can be read"));
+        };
+        match expect {
+            Some(expected) if expected != found => {
+                Err(StorageError::OtherNode { file: name(), found, expected })
+            }
+            Some(_) | None => Ok((Self { file, bad }, found)),
+        }
+    }
+
+    /// Writes the copy again that cannot be read.
+    pub(super) fn repair<D: Disk<File = F>>(
+        &self,
+        disk: &mut D,
+        identity: &Identity,
+    ) -> Result<(), StorageError> {
+        let Some(copy) = self.bad else { return Ok(()) };
+        let record = encode(identity, copy);
+        disk.write(&self.file, u64::from(copy * PAGE), &record).in_file(FILE)?;
+        disk.sync(&self.file).in_file(FILE)
+    }
+}
+
+fn encode(identity: &Identity, copy: u32) -> Vec<u8> {
+    let mut body = Vec::with_capacity(36);
+    put_u32(&mut body, copy);
+    put_u64(&mut body, identity.cluster.0);
+    put_u64(&mut body, identity.group.0);
+    put_u64(&mut body, identity.member.id.0);
+    put_u64(&mut body, identity.member.lineage.0);
+    seal(MAGIC, &body)
+}
+
+fn decode(bytes: &[u8], copy: u32) -> Result<Identity, Flaw> {
+    let mut body = unseal(MAGIC, bytes)?;
+    let mut read = || {
+        if body.u32()? != copy {
+            return None;
+        }
+        Some(Identity {
+            cluster: ClusterId(body.u64()?),
+            group: GroupId(body.u64()?),
+            member: Member::new(body.u64()?, body.u64()?),
+        })
+    };
+    read().ok_or(Flaw::Bad)
+}
