@@ -197,7 +197,7 @@ impl Script {
 
     /// From the next batch on, entries through here are known to be committed.
     pub(crate) fn commit(&mut self, index: u64) -> &mut Self {
-        self.commit = Index(index);
+        self.commit = self.commit.max(Index(index));
         self
     }
 
