@@ -135,13 +135,17 @@ impl SlotRecord {
     /// The slot of `index` in a segment of this epoch, unless something else stands there.
     pub(super) fn decode(bytes: &[u8], epoch: u64, index: Index) -> Option<Self> {
         let mut read = Reader(bytes);
+        // Most slots that are looked at are empty.
+        if Index(read.u64()?) != index {
+            return None;
+        }
         let covered = bytes.get(..SLOT_BYTES as usize - 8)?;
-        let (found, term) = (Index(read.u64()?), Term(read.u64()?));
+        let term = Term(read.u64()?);
         let (len, offset, batch) = (read.u32()?, read.u32()?, read.u32()?);
         let (position, entries) = (read.u16()?, read.u16()?);
         let (flags, _reserved) = (read.u32()?, read.u32()?);
         let chain = Chain(read.u64()?);
-        let here = read.u64()? == epoch && found == index;
+        let here = read.u64()? == epoch;
         let whole = read.u64()? == xxh3_64(covered);
         let kind = u8::try_from(flags).ok()?;
         let id = EntryId { index, term, chain };

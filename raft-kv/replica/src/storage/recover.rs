@@ -72,7 +72,7 @@ impl<F> FoundLog<F> {
         let before = scans.first().map_or(snapshot, |scan| scan.head.before);
         if before.index > snapshot.index {
             let what = format!("the log begins after {before}, its snapshot ends at {snapshot}");
-            return Err(StorageError::damaged(&scans[0].name.path(), what));
+            return Err(StorageError::damaged(&scans[0].path, what));
         }
         Ok(Self { scans, dead, before, epoch, scratch })
     }
@@ -100,7 +100,7 @@ impl<F> FoundLog<F> {
     pub(super) fn cut(&self) -> Option<StorageError> {
         let newest = self.scans.last().filter(|scan| scan.cut)?;
         let what = format!("what follows {} was durable", newest.last());
-        Some(StorageError::damaged(&newest.name.path(), what))
+        Some(StorageError::damaged(&newest.path, what))
     }
 
     /// Whether the log goes on where the snapshot ends. If it does not, a crash came between the
@@ -145,13 +145,13 @@ impl<F> FoundLog<F> {
     /// Writes again what could not be read and is known nevertheless.
     fn repair<D: Disk<File = F>>(&self, disk: &mut D) -> Result<(), StorageError> {
         for scan in &self.scans {
-            let path = scan.name.path();
+            let path = &scan.path;
             let repairs = scan.repairs();
             for (offset, bytes) in &repairs {
-                disk.write(&scan.file, *offset, bytes).in_file(&path)?;
+                disk.write(&scan.file, *offset, bytes).in_file(path)?;
             }
             if !repairs.is_empty() {
-                disk.sync(&scan.file).in_file(&path)?;
+                disk.sync(&scan.file).in_file(path)?;
             }
         }
         Ok(())
@@ -217,5 +217,5 @@ fn older<D: Disk>(
         return Ok(scan);
     }
     let what = format!("it ends at {}, the next segment begins after {newer}", scan.last());
-    Err(StorageError::damaged(&name.path(), what))
+    Err(StorageError::damaged(&scan.path, what))
 }

@@ -33,6 +33,9 @@ use super::ring;
 use super::segment::{SegmentName, TABLE_OFFSET, open_head, round_up};
 use crate::disk::Disk;
 
+/// How much of a batch is read before its length is known: a sector, often all of it.
+const FIRST_READ: usize = 512;
+
 /// The kind of a membership in a slot, as the core's encoding numbers it.
 const PAYLOAD_MEMBERSHIP: u8 = 2;
 
@@ -48,13 +51,15 @@ struct Batch<'a, F> {
 #[derive(Debug)]
 pub(super) struct Scan<F> {
     pub(super) name: SegmentName,
+    pub(super) path: String,
     pub(super) head: SegmentHead,
     pub(super) file: F,
     /// The intact entries, consecutive from the first.
     pub(super) entries: Vec<FoundEntry>,
     /// The headers of the batches that they came in.
     pub(super) batches: Vec<BatchHeader>,
-    /// A trace of a later batch than the last one found: what ends here was durable further on.
+    /// In the newest segment, a trace of a later batch than the last one found: what ends here was
+    /// durable further on.
     pub(super) cut: bool,
     table: Vec<u8>,
     /// The copy of its head that cannot be read.
@@ -81,7 +86,8 @@ impl<F> Scan<F> {
         disk.read(&file, u64::from(TABLE_OFFSET), &mut table).in_file(&path)?;
         let (entries, batches, healed) = (Vec::new(), Vec::new(), Vec::new());
         let cut = false;
-        let mut scan = Self { name, head, file, entries, batches, cut, table, bad_head, healed };
+        let mut scan =
+            Self { name, path, head, file, entries, batches, cut, table, bad_head, healed };
         let mut place = Place { epoch: head.epoch, batch: 1, offset: head.data_offset };
         while limit.is_none_or(|limit| scan.last().index.next() < limit) {
             let Some((header, bytes)) = scan.read_batch(disk, place)? else { break };
@@ -96,7 +102,7 @@ impl<F> Scan<F> {
             }
             place.batch += 1;
         }
-        scan.cut |= scan.slots_after(place.batch);
+        scan.cut |= limit.is_none() && scan.slots_after(place.batch);
         Ok(scan)
     }
 
@@ -156,23 +162,22 @@ impl<F> Scan<F> {
         disk: &mut D,
         place: Place,
     ) -> Result<Option<(BatchHeader, Bytes)>, StorageError> {
-        let Some((header, page)) = self.read_batch_at(disk, place)? else { return Ok(None) };
+        let Some((header, mut bytes)) = self.read_batch_at(disk, place)? else { return Ok(None) };
         let last = self.last();
         if (header.first, header.chain_before) != (last.index.next(), last.chain) {
             let what = format!("batch {} does not follow the one before it", place.batch);
-            return Err(StorageError::damaged(&self.name.path(), what));
+            return Err(StorageError::damaged(&self.path, what));
         }
-        let mut bytes = page;
         let read = bytes.len().min(header.bytes as usize);
         bytes.resize(header.bytes as usize, 0);
         if let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
             let offset = u64::from(place.offset) + read as u64;
-            disk.read(&self.file, offset, rest).in_file(&self.name.path())?;
+            disk.read(&self.file, offset, rest).in_file(&self.path)?;
         }
         Ok(Some((header, Bytes::from(bytes))))
     }
 
-    /// The header at `place` and the page that it begins, if it is a header at all.
+    /// The header at `place` and what follows it in its sector, if it is a header at all.
     fn read_batch_at<D: Disk<File = F>>(
         &self,
         disk: &mut D,
@@ -181,11 +186,11 @@ impl<F> Scan<F> {
         if place.offset >= self.head.file_bytes {
             return Ok(None);
         }
-        let mut page = vec![0; PAGE as usize];
-        disk.read(&self.file, u64::from(place.offset), &mut page).in_file(&self.name.path())?;
-        let header = BatchHeader::decode(&page, place)
+        let mut bytes = vec![0; FIRST_READ];
+        disk.read(&self.file, u64::from(place.offset), &mut bytes).in_file(&self.path)?;
+        let header = BatchHeader::decode(&bytes, place)
             .filter(|header| header.bytes <= self.head.file_bytes - place.offset);
-        Ok(header.map(|header| (header, page)))
+        Ok(header.map(|header| (header, bytes)))
     }
 
     /// Takes the entries of a batch up to the first that is not intact; says whether all are.
@@ -207,8 +212,8 @@ impl<F> Scan<F> {
             }
             let mut found = read_entry(bytes, place, at, header, last);
             if found.is_none() {
-                found =
-                    self.heal(disk, Place { offset: place.offset + at, ..place }, last, ring)?;
+                let here = Place { offset: place.offset + at, ..place };
+                found = self.heal(disk, here, last, ring)?;
             }
             let Some(entry) = found else {
                 self.note(header, last);
@@ -216,7 +221,7 @@ impl<F> Scan<F> {
             };
             if self.slot(entry.slot.id.index).is_some_and(|slot| slot != entry.slot) {
                 let what = format!("the slot of {} contradicts it", entry.slot.id);
-                return Err(StorageError::damaged(&self.name.path(), what));
+                return Err(StorageError::damaged(&self.path, what));
             }
             at += ENTRY_HEADER + entry.slot.len;
             self.entries.push(entry);
