@@ -14,8 +14,8 @@
 //! A membership entry that is not intact is taken from the ring before it is given up.
 //!
 //! A good entry with a bad slot is ordinary: the sector of the slot is shared with its neighbours,
-//! and a crash may tear it for all of them. Evidence that the last batch was durable is a trace of a
-//! batch after it, or an index in the hard state. Without any, an acknowledged entry that rots
+//! and a crash may tear it for all of them. Evidence that the last batch was durable is a trace of
+//! a batch after it, or an index in the hard state. Without any, an acknowledged entry that rots
 //! before the next batch is written cannot be told from one that was torn; it is taken for torn.
 
 use bytes::Bytes;
