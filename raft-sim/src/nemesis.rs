@@ -1,7 +1,8 @@
 //! The nemesis: which faults strike, when, and how they are bundled.
 //!
-//! Each class that is on strikes by its own stream and at its own pace. One strike in four opens a
-//! burst: more of the same in quick succession (crash loops, partitions that flap). One in three is
+//! Each class that is on strikes by its own stream and at its own pace, which is counted in events:
+//! a cluster that lies still is left alone, and one that works hard is hit hard. One strike in four opens a
+//! burst: more of the same in quick succession (crash loops, partitions that flap). Two in five are
 //! aimed at the leader, whoever that is by then.
 
 use crate::event::NodeAt;
@@ -29,13 +30,18 @@ const STRIKING: [Fault; 11] = [
 #[derive(Debug)]
 pub struct Nemesis {
     classes: Vec<Class>,
+    /// The event before which the first class strikes.
+    soonest: u64,
 }
 
 #[derive(Debug)]
 struct Class {
     fault: Fault,
     stream: Stream,
-    mean_us: u64,
+    /// How many events pass between two strikes, in the mean.
+    gap: u64,
+    /// The event before which it strikes next.
+    next: u64,
     /// How many strikes of a burst are left.
     burst: u64,
 }
@@ -49,8 +55,6 @@ pub struct Strike {
     pub at: Target,
     /// How long it lasts, in microseconds.
     pub lasts_us: u64,
-    /// When the next one of the class comes, in microseconds from now.
-    pub next_us: u64,
     /// If it cuts the power in the midst of disk work: after how many operations.
     pub operations: u32,
     /// Randomness for whatever else there is to decide.
@@ -75,42 +79,49 @@ impl Nemesis {
             let mut stream = Stream::new(options.seed, Purpose::Nemesis, fault as u64);
             // Classes differ in pace, and what takes a whole cluster down comes less often.
             let rare = if fault == Fault::Blackout { 4 } else { 1 };
-            let mean_us = rare * options.strike_us * stream.draw().range(1, 8) / 4;
-            Class { fault, stream, mean_us, burst: 0 }
+            let gap = rare * options.strike_events * stream.draw().range(2, 8) / 4;
+            let next = stream.draw().exponential(gap);
+            Class { fault, stream, gap, next, burst: 0 }
         });
-        Self { classes: classes.collect() }
+        let classes: Vec<Class> = classes.collect();
+        Self { soonest: soonest(&classes), classes }
     }
 
-    /// When each class strikes first, in microseconds.
-    pub fn first(&mut self) -> Vec<u64> {
-        let classes = self.classes.iter_mut();
-        classes.map(|class| class.stream.draw().exponential(class.mean_us)).collect()
+    /// The class that strikes before this event, if one does.
+    #[must_use]
+    pub fn due(&self, event: u64) -> Option<usize> {
+        if event < self.soonest {
+            return None;
+        }
+        self.classes.iter().position(|class| class.next <= event)
     }
 
-    /// A class strikes.
-    pub fn strike(&mut self, class: usize, options: &Options) -> Strike {
+    /// A class strikes before this event.
+    pub fn strike(&mut self, class: usize, event: u64, options: &Options) -> Strike {
         let class = &mut self.classes[class];
         let mut draw = class.stream.draw();
         let node = draw.position(options.nodes());
-        let is_aimed = draw.chance(Ratio::new(1, 3));
+        let is_aimed = draw.chance(Ratio::new(2, 5));
         let lasts_us = 1 + draw.exponential(options.fault_us);
-        let gap_us = 1 + draw.exponential(class.mean_us);
+        let gap = 1 + draw.exponential(class.gap);
         if class.burst > 0 {
             class.burst -= 1;
         } else if draw.chance(Ratio::new(1, 4)) {
             class.burst = 1 + draw.below(8);
         }
-        let (lasts_us, next_us) =
-            if class.burst > 0 { (1 + lasts_us / 4, 1 + gap_us / 16) } else { (lasts_us, gap_us) };
+        let (lasts_us, gap) =
+            if class.burst > 0 { (1 + lasts_us / 4, 1 + gap / 16) } else { (lasts_us, gap) };
+        class.next = event + gap;
         let operations = class.stream.draw().log_uniform(1, 24);
-        Strike {
+        let strike = Strike {
             operations: u32::try_from(operations).expect("at most 24"),
             fault: class.fault,
             at: if is_aimed { Target::Leader(node) } else { Target::Node(node) },
             lasts_us,
-            next_us,
             draw: class.stream.draw(),
-        }
+        };
+        self.soonest = soonest(&self.classes);
+        strike
     }
 
     /// The name of a class.
@@ -118,6 +129,10 @@ impl Nemesis {
     pub fn name(&self, class: usize) -> &'static str {
         self.classes[class].fault.name()
     }
+}
+
+fn soonest(classes: &[Class]) -> u64 {
+    classes.iter().map(|class| class.next).min().unwrap_or(u64::MAX)
 }
 
 /// The shape of a partition.

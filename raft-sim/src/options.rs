@@ -141,8 +141,8 @@ pub struct Options {
     pub link: LinkOptions,
     /// The clients.
     pub client: ClientOptions,
-    /// The mean time between two strikes of one class of the nemesis, in microseconds.
-    pub strike_us: u64,
+    /// The mean number of events between two strikes of one class of the nemesis.
+    pub strike_events: u64,
     /// How long faults last, in the mean, in microseconds.
     pub fault_us: u64,
     /// The largest skew of a clock, in parts per million.
@@ -167,7 +167,10 @@ impl Options {
             14.. => 7,
         };
         let learners = pick.next().below(8).saturating_sub(5);
-        let faults = draw_faults(&mut pick);
+        let mut faults = draw_faults(&mut pick);
+        if voters + to_usize(learners) == 1 {
+            NETWORK_FAULTS.iter().for_each(|&fault| faults.remove(fault));
+        }
         let election_timeout_us = pick.next().log_uniform(20_000, 600_000);
         let heartbeat_interval_us = election_timeout_us / pick.next().range(3, 10);
         let skew_ppm = pick.next().log_uniform(100, 400_000);
@@ -206,7 +209,7 @@ impl Options {
             disk_us: pick.next().log_uniform(5, election_timeout_us / 64),
             link: draw_link(&mut pick, faults, election_timeout_us),
             client: draw_clients(&mut pick, election_timeout_us),
-            strike_us: pick.next().log_uniform(election_timeout_us * 2, election_timeout_us * 64),
+            strike_events: pick.next().log_uniform(64, 2048),
             fault_us: pick.next().log_uniform(election_timeout_us / 8, election_timeout_us * 4),
             skew_ppm: if faults.contains(Fault::Skew) { skew_ppm } else { 0 },
         }
@@ -263,8 +266,8 @@ impl fmt::Display for Options {
         )?;
         writeln!(
             f,
-            "nemesis    every {}us for {}us, skew {}ppm",
-            self.strike_us, self.fault_us, self.skew_ppm
+            "nemesis    every {} events for {}us, skew {}ppm",
+            self.strike_events, self.fault_us, self.skew_ppm
         )?;
         write!(f, "faults     {}", self.faults)
     }
@@ -303,6 +306,18 @@ impl Pick {
     }
 }
 
+/// What cannot happen to a node that has no peers.
+const NETWORK_FAULTS: [Fault; 8] = [
+    Fault::Loss,
+    Fault::Duplication,
+    Fault::Reorder,
+    Fault::Corruption,
+    Fault::Overflow,
+    Fault::Partition,
+    Fault::Clog,
+    Fault::Reset,
+];
+
 /// Each class with one half; one run in sixteen without any.
 fn draw_faults(pick: &mut Pick) -> FaultSet {
     let mut faults = FaultSet::default();
@@ -318,11 +333,11 @@ fn draw_faults(pick: &mut Pick) -> FaultSet {
 fn draw_link(pick: &mut Pick, faults: FaultSet, election_timeout_us: u64) -> LinkOptions {
     let low_us = pick.next().log_uniform(20, election_timeout_us / 100);
     let delay = match pick.next().below(3) {
-        0 => DelayLaw::Uniform { low_us, high_us: low_us * pick.next().range(1, 5) },
+        0 => DelayLaw::Uniform { low_us, high_us: low_us * pick.next().range(2, 6) },
         1 => DelayLaw::Exponential { low_us, mean_us: low_us * pick.next().range(1, 5) },
         2.. => DelayLaw::HeavyTail { low_us: low_us.div_ceil(4) },
     };
-    let queue_max = to_u32(pick.next().log_uniform(1, 16));
+    let queue_max = to_u32(pick.next().log_uniform(1, 8));
     let mut ratio = |fault, most: u64| {
         let den = pick.next().log_uniform(most, most * 128);
         if faults.contains(fault) { Ratio::new(1, to_u32(den)) } else { Ratio::NEVER }

@@ -18,11 +18,7 @@ const JUMP_FACTOR: u64 = 2;
 impl World {
     /// A class of the nemesis strikes.
     pub(crate) fn on_strike(&mut self, class: usize) -> Result<(), Failure> {
-        if self.healed.is_some() {
-            return Ok(());
-        }
-        let strike = self.nemesis.strike(class, &self.options);
-        self.queue.after(strike.next_us, Event::Strike { class });
+        let strike = self.nemesis.strike(class, self.stats.events, &self.options);
         let at = match strike.at {
             Target::Leader(otherwise) => self.leader().unwrap_or(otherwise),
             Target::Node(at) => at,

@@ -172,9 +172,6 @@ impl World {
             let delay_us = self.clients[client].think_us();
             self.queue.after(delay_us, Event::Client { client, generation: 0 });
         }
-        for (class, at) in self.nemesis.first().into_iter().enumerate() {
-            self.queue.at(at, Event::Strike { class });
-        }
         Ok(())
     }
 
@@ -191,14 +188,7 @@ impl World {
 
     /// Takes the next event.
     pub(crate) fn next(&mut self) -> Result<(), Failure> {
-        let event = loop {
-            let Some(event) = self.queue.pop() else {
-                return Err(Failure::Liveness("nothing will ever happen again".to_owned()));
-            };
-            if !self.is_stale(&event) {
-                break event;
-            }
-        };
+        let event = self.next_event()?;
         self.stats.events += 1;
         self.digest.word(self.queue.now());
         let what = self.trace.is_on().then(|| self.describe(&event));
@@ -211,6 +201,20 @@ impl World {
             }
         }
         result
+    }
+
+    /// The nemesis comes first, then the queue.
+    fn next_event(&mut self) -> Result<Event, Failure> {
+        let struck = self.nemesis.due(self.stats.events).filter(|_| self.healed.is_none());
+        if let Some(class) = struck {
+            return Ok(Event::Strike { class });
+        }
+        while let Some(event) = self.queue.pop() {
+            if !self.is_stale(&event) {
+                return Ok(event);
+            }
+        }
+        Err(Failure::Liveness("nothing will ever happen again".to_owned()))
     }
 
     /// Whether an event means nothing any more.
