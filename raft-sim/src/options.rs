@@ -181,7 +181,7 @@ impl Options {
                 pick.next().log_uniform(256, 1 << 20),
                 pick.next().log_uniform(64, 8192),
                 pick.next().below(40),
-                pick.next().log_uniform(8, 1024),
+                pick.next().log_uniform(8, 256),
                 pick.next().log_uniform(2, 64),
                 pick.next().log_uniform(16, 256),
             )

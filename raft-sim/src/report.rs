@@ -70,7 +70,7 @@ impl fmt::Display for Report {
         writeln!(f, "events     {} in {s}.{ms:03}s of simulated time", stats.events)?;
         writeln!(
             f,
-            "cluster    {} elections, {} committed, {} crashes, {} starts, {} snapshots installed",
+            "cluster    {} elections, {} committed, {} crashes, {} starts, {} snapshots restored",
             stats.elections, self.committed, stats.crashes, stats.starts, stats.restored
         )?;
         writeln!(
@@ -140,6 +140,14 @@ pub struct Summary {
     pub elections: u64,
     /// Their committed entries.
     pub committed: u64,
+    /// Their crashes.
+    pub crashes: u64,
+    /// Snapshots that replaced a state, at a start or from a peer.
+    pub restored: u64,
+    /// Their acknowledged writes.
+    pub writes: u64,
+    /// Their answered reads.
+    pub reads: u64,
     /// Their faults.
     pub tally: crate::fault::Tally,
     /// The worst exit code.
@@ -155,6 +163,10 @@ impl Summary {
         self.events += report.stats.events;
         self.elections += report.stats.elections;
         self.committed += report.committed;
+        self.crashes += report.stats.crashes;
+        self.restored += report.stats.restored;
+        self.writes += report.stats.writes;
+        self.reads += report.stats.reads;
         self.tally.add(&report.stats.tally);
         self.exit_code = worse(self.exit_code, report.exit_code());
     }
@@ -172,8 +184,13 @@ impl fmt::Display for Summary {
         )?;
         writeln!(
             f,
-            "events     {}, {} elections, {} committed",
-            self.events, self.elections, self.committed
+            "events     {}, {} elections, {} crashes, {} snapshots restored",
+            self.events, self.elections, self.crashes, self.restored
+        )?;
+        writeln!(
+            f,
+            "work       {} committed, {} writes, {} reads",
+            self.committed, self.writes, self.reads
         )?;
         write!(f, "faults     injected/effective:")?;
         for &fault in Fault::ALL {
