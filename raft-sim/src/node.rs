@@ -87,6 +87,8 @@ enum Phase {
     Idle,
     /// The first piece of work is about to be done.
     Working,
+    /// A disk call has failed: nothing more is done until the node starts again.
+    Failed,
     /// Batches are accepted through this one and are about to be written and synced.
     Syncing(PersistSeq),
 }
@@ -207,6 +209,9 @@ impl Process {
 
     /// Queues disk work. Returns what kind the disk begins with if it was idle.
     pub(crate) fn work(&mut self, work: Work) -> Option<Latency> {
+        if self.phase == Phase::Failed {
+            return None;
+        }
         self.work.push_back(work);
         let was_idle = self.phase == Phase::Idle;
         was_idle.then(|| {
@@ -217,8 +222,16 @@ impl Process {
 
     /// Does the work that was begun.
     pub(crate) fn disk(&mut self) -> Result<DiskStep, StorageError> {
+        let step = self.disk_step();
+        if step.is_err() {
+            self.phase = Phase::Failed;
+        }
+        step
+    }
+
+    fn disk_step(&mut self) -> Result<DiskStep, StorageError> {
         match mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Idle => Ok(DiskStep::default()),
+            Phase::Idle | Phase::Failed => unreachable!("the disk was asked for nothing"),
             Phase::Working => self.write(),
             Phase::Syncing(through) => {
                 let done = self.storage.sync()?;
