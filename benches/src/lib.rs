@@ -12,7 +12,9 @@
 //! ```
 //!
 //! All three drive a [`Group`]: the replicas of one group in one thread, whose disks confirm at
-//! once. Deliberately absent: real disks, sockets and threads, whose cost would hide the core's.
+//! once. One more bench, `simulate`, times whole simulated runs.
+//!
+//! Deliberately absent: real disks, sockets and threads, whose cost would hide the core's.
 
 mod group;
 
