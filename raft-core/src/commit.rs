@@ -48,6 +48,9 @@ pub(crate) fn advance(node: &mut Node, leader: &mut Leader) {
 /// could wait for as long as nobody writes, and tickets that wait count against the limit on
 /// requests.
 pub(crate) fn end_tickets(node: &mut Node) {
+    if node.tickets.is_empty() {
+        return; // Followers, nearly always: they are spared the search in the log.
+    }
     let commit = node.commit();
     let decided = node.tickets.partition_point(|pending| pending.index <= commit);
     let mut tickets = core::mem::take(&mut node.tickets);

@@ -255,6 +255,11 @@ impl Node {
 
     /// Keeps a ticket until its index is committed; sorted by index.
     pub(crate) fn insert_ticket(&mut self, pending: PendingTicket) {
+        // Nearly always it is the newest.
+        if self.tickets.last().is_none_or(|last| last.index <= pending.index) {
+            self.tickets.push(pending);
+            return;
+        }
         let position = self.tickets.partition_point(|other| other.index <= pending.index);
         self.tickets.insert(position, pending);
     }

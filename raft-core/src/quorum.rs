@@ -1,7 +1,7 @@
 //! Majorities, of one half or of both (§6). Everything that counts votes, matches or
 //! acknowledgements counts here.
 
-use crate::membership::Membership;
+use crate::membership::{MEMBERS_MAX, Membership};
 use crate::types::{Index, Member};
 
 /// The smallest number of members that any two such sets of `voters` share one of.
@@ -57,14 +57,15 @@ pub fn vote_result(membership: &Membership, vote: impl Fn(Member) -> Option<bool
     }
 }
 
-/// The largest value that a majority of the half has reached. Halves are small (at most
-/// [`crate::membership::MEMBERS_MAX`]), so counting for each member beats sorting into a buffer.
+/// The largest value that a majority of the half has reached. Each member is asked once; halves
+/// are small (at most [`MEMBERS_MAX`]), so counting for each value beats sorting.
 fn committed_by(half: &[Member], matched: &impl Fn(Member) -> Index) -> Index {
-    half.iter()
-        .map(|member| matched(*member))
-        .filter(|value| {
-            half.iter().filter(|other| matched(**other) >= *value).count() >= majority(half.len())
-        })
-        .max()
-        .unwrap_or(Index::ZERO)
+    let mut values = [Index::ZERO; MEMBERS_MAX];
+    let values = &mut values[..half.len()];
+    for (value, member) in values.iter_mut().zip(half) {
+        *value = matched(*member);
+    }
+    let reached = |value: &Index| values.iter().filter(|other| *other >= value).count();
+    let agreed = values.iter().filter(|value| reached(value) >= majority(half.len()));
+    agreed.max().copied().unwrap_or(Index::ZERO)
 }

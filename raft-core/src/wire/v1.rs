@@ -226,6 +226,9 @@ fn take_append_entries(reader: &mut Reader<'_>, limits: &Limits) -> Result<Rpc, 
         return Err(WireError::Malformed);
     }
     bounded([prev.index.0 + count as u64])?;
+    if count == 0 && claimed == prev.chain {
+        return Ok(Rpc::AppendEntries { session, round, prev, entries: Entries::empty(), commit });
+    }
     let mut items = Vec::with_capacity(count);
     for _ in 0..count {
         let V1Entry { term, kind, payload } = reader.take()?;
