@@ -2,8 +2,8 @@
 //!
 //! A client has no latency to its node, because delay hides anomalies: an answer is judged at the
 //! moment it is given. It keeps one session and has one request open at a time; all attempts at a
-//! request carry one serial. Some clients stay with a node until it does not answer, even if it was
-//! deposed; some follow hints; some pick a node at random each time. A few requests go to two nodes
+//! request carry one serial. Some clients stay with a node, even if it was
+//! deposed and does not answer; some follow hints; some pick a node at random each time. A few requests go to two nodes
 //! at once.
 
 use bytes::Bytes;
@@ -25,7 +25,7 @@ const ATTEMPTS_MAX: u32 = 12;
 enum Habit {
     /// It follows hints, and stays where it was served.
     Follows,
-    /// It stays with its node until that does not answer.
+    /// It stays with its node, even if that does not answer a few times.
     Stays,
     /// Any node, each time.
     Roams,
@@ -157,7 +157,7 @@ impl Client {
         let begins = self.open.is_none();
         if begins {
             self.begin();
-        } else if !std::mem::take(&mut self.is_directed) {
+        } else if !std::mem::take(&mut self.is_directed) && !self.insists() {
             self.node = (self.node + 1 + draw.position(self.nodes.max(2) - 1)) % self.nodes;
         }
         let twice = draw.chance(self.options.twice);
@@ -183,6 +183,12 @@ impl Client {
     #[must_use]
     pub fn operation(&self) -> Option<(OperationId, &Operation)> {
         self.open.as_ref().map(|open| (open.id, &open.operation))
+    }
+
+    /// Whether it tries the same node again: it may have been deposed, and answer all the same.
+    fn insists(&self) -> bool {
+        let attempts = self.open.as_ref().map_or(0, |open| open.attempts);
+        self.habit == Habit::Stays && !attempts.is_multiple_of(4)
     }
 
     /// The node did not take the request: it is down.

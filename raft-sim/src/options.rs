@@ -210,7 +210,7 @@ impl Options {
             link: draw_link(&mut pick, faults, election_timeout_us),
             client: draw_clients(&mut pick, election_timeout_us),
             strike_events: pick.next().log_uniform(64, 2048),
-            fault_us: pick.next().log_uniform(election_timeout_us / 8, election_timeout_us * 4),
+            fault_us: pick.next().log_uniform(election_timeout_us / 4, election_timeout_us * 8),
             skew_ppm: if faults.contains(Fault::Skew) { skew_ppm } else { 0 },
         }
     }
