@@ -22,7 +22,7 @@ use crate::network::Network;
 use crate::node::{Latency, Node};
 use crate::options::Options;
 use crate::queue::Queue;
-use crate::rng::{Purpose, Stream};
+use crate::rng::{Purpose, Ratio, Stream};
 use crate::sabotage::{Machine, Sabotage};
 use crate::trace::Trace;
 
@@ -315,6 +315,13 @@ impl World {
             return Ok(());
         }
         self.nodes[at].paused = false;
+        // Each connection keeps its order, but which one is read first is anybody's guess: a
+        // deposed leader may see its clients before it sees its successor.
+        if self.schedule.draw().chance(Ratio::new(1, 2))
+            && let Some(process) = &mut self.nodes[at].process
+        {
+            process.inbox.sort_by_key(|input| !matches!(input, Input::Request { .. }));
+        }
         self.drain_inbox(at)
     }
 
