@@ -17,6 +17,7 @@ use raft_replica::machine::StateMachine;
 use raft_replica::session::Sessions;
 
 use crate::disk::Lie;
+use crate::event::NodeAt;
 
 /// A way to break the stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub enum Sabotage {
     CommandSkipped,
     /// A snapshot contains no sessions.
     SessionsForgotten,
+    /// The state machine of one node panics.
+    MachinePanics,
 }
 
 impl Sabotage {
@@ -58,7 +61,8 @@ impl Sabotage {
             | Self::VoteForged
             | Self::RoundForged
             | Self::CommandSkipped
-            | Self::SessionsForgotten => Lie::None,
+            | Self::SessionsForgotten
+            | Self::MachinePanics => Lie::None,
         }
     }
 
@@ -115,14 +119,28 @@ impl Sabotage {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
     kv: Kv,
-    skips: bool,
+    flaw: Option<Flaw>,
+}
+
+/// What is wrong with a machine, at every 16th index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flaw {
+    Skips,
+    Panics,
 }
 
 impl Machine {
-    /// An empty machine. One that `skips` does not execute the commands at every 16th index.
+    /// The empty machine of the node at this position: the first one has the flaw, if there is any.
     #[must_use]
-    pub fn new(skips: bool) -> Self {
-        Self { kv: Kv::new(), skips }
+    pub fn new(sabotage: Sabotage, node: NodeAt) -> Self {
+        let flaw = if sabotage == Sabotage::CommandSkipped {
+            Some(Flaw::Skips)
+        } else if sabotage == Sabotage::MachinePanics {
+            Some(Flaw::Panics)
+        } else {
+            None
+        };
+        Self { kv: Kv::new(), flaw: flaw.filter(|_| node == 0) }
     }
 }
 
@@ -134,10 +152,11 @@ impl StateMachine for Machine {
     type Error = KvError;
 
     fn apply(&mut self, index: Index, command: KvCommand) -> KvResponse {
-        if self.skips && index.0.is_multiple_of(16) {
-            return KvResponse::Changed { previous: None };
+        match self.flaw.filter(|_| index.0.is_multiple_of(16)) {
+            None => self.kv.apply(index, command),
+            Some(Flaw::Skips) => KvResponse::Changed { previous: None },
+            Some(Flaw::Panics) => panic!("sabotaged at {index}"),
         }
-        self.kv.apply(index, command)
     }
 
     fn query(&self, query: &KvQuery) -> KvAnswer {

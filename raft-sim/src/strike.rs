@@ -261,9 +261,8 @@ impl World {
             found.hard_state.vote = None;
         }
         self.checker.recovered(id, &found)?;
-        let skips = self.sabotage == Sabotage::CommandSkipped && at == 0;
+        let machine = Machine::new(self.sabotage, at);
         let node = &mut self.nodes[at];
-        let machine = Machine::new(skips);
         node.start(&self.options, machine, (storage, found), now, &mut self.outputs)
             .map_err(|error| Failure::Recover { node: id, error })?;
         self.stats.starts += 1;

@@ -71,6 +71,16 @@ fn a_snapshot_that_forgets_the_sessions() {
 }
 
 #[test]
+fn a_panic_is_caught_and_told() {
+    run::catch_panics();
+    let report = first_failure(Sabotage::MachinePanics, 10);
+    let failure = report.failure.as_ref().expect("it has failed");
+    assert_eq!((failure.id(), report.exit_code()), ("PANIC", 101), "{report}");
+    assert!(failure.to_string().contains("sabotaged at i"), "{failure}");
+    assert!(report.to_string().contains("at event "), "{report}");
+}
+
+#[test]
 fn an_unbroken_stack_passes_the_same_seeds() {
     for seed in 0..20 {
         let report = run::seed(seed, How::once(EVENTS));
