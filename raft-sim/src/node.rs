@@ -273,7 +273,7 @@ impl Process {
 fn storage_options(options: &Options) -> StorageOptions {
     StorageOptions {
         segment_slots: options.segment_slots,
-        segment_bytes: 64 << 10,
+        segment_bytes: 32 << 10,
         guard_bytes: 0,
         chunk_bytes: 4096,
     }
