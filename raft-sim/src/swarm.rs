@@ -32,20 +32,30 @@ pub struct Speed {
     pub events: u64,
     /// Effects of all faults.
     pub effects: u64,
-    /// The time that all threads together have worked, in microseconds.
+    /// The processor time of all threads together, in microseconds.
     pub busy_us: u64,
 }
 
 impl fmt::Display for Speed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let busy_us = u128::from(self.busy_us.max(1));
-        let rate = |count: u64| u128::from(count) * 1_000_000 / busy_us;
         write!(
             f,
             "{} events and {} effective faults per CPU-second",
-            rate(self.events),
-            rate(self.effects)
+            self.rate(self.events),
+            self.rate(self.effects)
         )
+    }
+}
+
+impl Speed {
+    fn rate(&self, count: u64) -> u128 {
+        u128::from(count) * 1_000_000 / u128::from(self.busy_us.max(1))
+    }
+
+    fn progress(&self, failed: u64) -> String {
+        let Self { events, effects, .. } = self;
+        let rate = self.rate(*events);
+        format!("{events} events ({rate}/s of CPU), {effects} effective faults, {failed} failed")
     }
 }
 
@@ -76,7 +86,7 @@ impl Swarm {
                         bar.suspend(|| failed(&report));
                     }
                 }
-                bar.set_message(format!("{speed}, {} failed", summary.failed));
+                bar.set_message(speed.progress(summary.failed));
                 bar.inc(1);
             }
         });
@@ -98,11 +108,28 @@ impl Swarm {
     }
 }
 
-#[expect(clippy::disallowed_types, reason = "the speed of a swarm decides nothing")]
+/// Does some work and says how much processor time this thread has spent on it.
 fn timed<T>(work: impl FnOnce() -> T) -> (T, u64) {
-    let start = std::time::Instant::now();
+    let start = processor_time_us();
     let result = work();
-    (result, u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX))
+    (result, processor_time_us().saturating_sub(start))
+}
+
+#[cfg(unix)]
+fn processor_time_us() -> u64 {
+    use rustix::time::{ClockId, clock_gettime};
+    let spent = clock_gettime(ClockId::ThreadCPUTime);
+    let micros = i128::from(spent.tv_sec) * 1_000_000 + i128::from(spent.tv_nsec) / 1_000;
+    u64::try_from(micros).unwrap_or_default()
+}
+
+/// Without a clock for it, the time on the wall stands in for processor time.
+#[cfg(not(unix))]
+#[expect(clippy::disallowed_types, reason = "the speed of a swarm decides nothing")]
+fn processor_time_us() -> u64 {
+    use std::time::SystemTime;
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn progress(seeds: u64) -> ProgressBar {
