@@ -4,18 +4,13 @@
 //! numbers below [`LIMIT`], so nothing computed from them can overflow, and entries that follow
 //! each other and their `prev`.
 
+use crate::config::{MESSAGE_BYTES_MAX, MESSAGE_ENTRIES_MAX};
 use crate::durable::SnapshotMeta;
 use crate::effect::Refused;
 use crate::entry::{Entries, Payload};
 use crate::message::{AppendResult, Envelope, Rpc};
 use crate::node::Node;
 use crate::types::{EntryId, Index, LIMIT, Round, Session, Term};
-
-/// The most entries in one message, whatever a peer's configuration says.
-pub const MESSAGE_ENTRIES_MAX: usize = 1 << 16;
-
-/// The most payload bytes in one message, whatever a peer's configuration says.
-pub const MESSAGE_BYTES_MAX: usize = 1 << 30;
 
 /// Whether the message can be for this node and from a correct peer.
 pub(crate) fn check(node: &Node, envelope: &Envelope) -> Result<(), Refused> {

@@ -9,6 +9,12 @@ use crate::quorum::committed;
 use crate::role::Leader;
 use crate::types::Index;
 
+/// The most entries with the host at once, whatever they weigh: empty ones weigh nothing.
+const UNAPPLIED_ENTRIES_MAX: u64 = 1 << 16;
+
+/// The most entries in one `Apply`.
+const APPLY_ENTRIES_MAX: usize = 1 << 12;
+
 /// Advances a leader's commit index to what a quorum holds durably, itself included.
 ///
 /// Only an entry of its own term is committed by counting (§5.4.2, Figure 8); what precedes that
@@ -78,7 +84,7 @@ pub(crate) fn hand_out(node: &mut Node) {
     let durable = node.gate.durable_index();
     if let Some(restore) = &node.restore {
         // The entries that it covers may be durable long before the snapshot itself is.
-        if restore.installed_by.is_some_and(|seq| !node.gate.is_durable(seq)) {
+        if !node.is_installed(restore) {
             return;
         }
         let snapshot = Arc::clone(&restore.snapshot);
@@ -91,7 +97,7 @@ pub(crate) fn hand_out(node: &mut Node) {
     let limit = node.config.unapplied_bytes_max;
     while node.handed_out < through && has_room(node) {
         let room = limit.saturating_sub(node.unapplied_bytes);
-        let entries = node.log().read(node.handed_out, through, room, usize::MAX);
+        let entries = node.log().read(node.handed_out, through, room, APPLY_ENTRIES_MAX);
         let Some(last) = entries.last().map(|entry| entry.index()) else {
             unreachable!("entries between the last one handed out and the commit index exist");
         };
@@ -124,5 +130,8 @@ pub(crate) fn on_applied(node: &mut Node, through: Index) {
 }
 
 fn has_room(node: &Node) -> bool {
+    if node.handed_out.0 - node.applied.0 >= UNAPPLIED_ENTRIES_MAX {
+        return false;
+    }
     node.applied == node.handed_out || node.unapplied_bytes < node.config.unapplied_bytes_max
 }

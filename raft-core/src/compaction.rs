@@ -103,56 +103,61 @@ pub(crate) fn on_install_snapshot_response(peer: &mut Progress, id: EntryId, now
 /// The leader of the term sends a chunk.
 pub(crate) fn on_install_snapshot(node: &mut Node, reply: Reply, part: Part) {
     let last = part.snapshot.last;
+    if diverges(node, reply, last) {
+        return;
+    }
+    if node.log().id(last.index) == Some(last) {
+        // Everything that it covers is here already, and committed, or there would be no snapshot.
+        node.commit_to(last.index);
+    }
     if last.index <= node.commit() {
-        on_snapshot_of_the_past(node, reply, last);
+        // What is committed here is in the leader's log, so the acknowledgement claims that.
+        node.acknowledge(reply, node.commit());
+        return;
+    }
+    // One chunk at a time is with the host, and none while an installation needs the staged bytes:
+    // so nothing that the host does late can meet the wrong transfer. The leader asks again.
+    if node.incoming.as_ref().is_some_and(|incoming| incoming.staging.is_some())
+        || node.restore.as_ref().is_some_and(|restore| !node.is_installed(restore))
+    {
         return;
     }
     let term = node.term();
-    let same = |incoming: &Incoming| incoming.snapshot.last == last;
-    if !node.incoming.as_ref().is_some_and(same) {
-        node.incoming = Some(Incoming {
-            snapshot: Arc::clone(&part.snapshot),
-            staged: 0,
-            staging: None,
-            from: reply.to,
-            session: reply.session,
-            round: reply.round,
-            term,
-        });
-    }
-    let incoming = node.incoming.as_mut().expect("the snapshot that arrives was just recorded");
-    incoming.from = reply.to;
-    incoming.session = reply.session;
-    incoming.round =
-        if incoming.term == term { incoming.round.max(reply.round) } else { reply.round };
-    incoming.term = term;
-    if incoming.staging.is_some() {
-        return;
-    }
-    if part.offset != incoming.staged {
-        let staged = incoming.staged;
-        answer(node, reply, last, staged);
-        return;
-    }
-    incoming.staging = Some((part.offset + part.data.len() as u64, part.done));
+    let Reply { to: from, session, round } = reply;
+    // Another node's snapshot of the same state may be other bytes: a transfer has one sender.
+    let staged = match &node.incoming {
+        Some(incoming) if incoming.snapshot.last == last && incoming.from == from => {
+            incoming.staged
+        }
+        Some(_) | None => 0,
+    };
     let Part { snapshot, offset, data, done } = part;
-    node.effects.push(Effect::StageChunk { snapshot, offset, data, done });
+    let is_next = offset == staged;
+    let staging = is_next.then(|| (offset + data.len() as u64, done));
+    let kept = Arc::clone(&snapshot);
+    node.incoming = Some(Incoming { snapshot: kept, staged, staging, from, session, round, term });
+    if is_next {
+        node.effects.push(Effect::StageChunk { snapshot, offset, data, done });
+    } else {
+        answer(node, reply, last, staged);
+    }
 }
 
-/// The host has staged a chunk; after the last one the snapshot is installed.
+/// The host has staged a chunk, or says how far it got; after the last one the snapshot is
+/// installed.
 pub(crate) fn on_chunk_staged(node: &mut Node, leader: Option<Member>, id: EntryId, staged: u64) {
     let term = node.term();
     let Some(incoming) = &mut node.incoming else { return };
     let Some((end, is_last)) = incoming.staging else { return };
-    // A completion that an abandoned transfer left behind ends elsewhere.
-    if incoming.snapshot.last != id || staged != end {
+    if incoming.snapshot.last != id {
         return;
     }
     incoming.staging = None;
-    incoming.staged = staged;
+    incoming.staged = staged.min(end);
     let reply = Reply { to: incoming.from, session: incoming.session, round: incoming.round };
     let is_current = incoming.term == term && leader == Some(incoming.from);
-    if !is_last {
+    if !is_last || staged < end {
+        let staged = incoming.staged;
         if is_current {
             answer(node, reply, id, staged);
         }
@@ -160,7 +165,7 @@ pub(crate) fn on_chunk_staged(node: &mut Node, leader: Option<Member>, id: Entry
     }
     let snapshot = Arc::clone(&incoming.snapshot);
     node.incoming = None;
-    if id.index <= node.commit() {
+    if id.index <= node.commit() || diverges(node, reply, id) {
         return;
     }
     node.install(&snapshot);
@@ -169,18 +174,20 @@ pub(crate) fn on_chunk_staged(node: &mut Node, leader: Option<Member>, id: Entry
     }
 }
 
-/// A snapshot at or below the commit index is not needed (§7): what is committed here is in the
-/// leader's log, so the acknowledgement claims that.
-fn on_snapshot_of_the_past(node: &mut Node, reply: Reply, last: EntryId) {
-    if let Some(mine) = node.log().id(last.index).filter(|mine| mine.chain != last.chain) {
-        let (index, mine, theirs) = (last.index, mine.chain, last.chain);
-        node.violation(Violation::ChainMismatch { index, mine, theirs });
-        let result = AppendResult::Diverged { index };
-        let Reply { to, session, round } = reply;
-        node.send(to, Rpc::AppendEntriesResponse { session, round, result });
-        return;
+/// Whether the log has another history at the snapshot's last entry although index and term are
+/// equal, or although the entry here is committed: then nothing is installed or acknowledged.
+fn diverges(node: &mut Node, reply: Reply, last: EntryId) -> bool {
+    let Some(mine) = node.log().id(last.index) else { return false };
+    let must_be_equal = mine.term == last.term || last.index <= node.commit();
+    if mine.chain == last.chain || !must_be_equal {
+        return false;
     }
-    node.acknowledge(reply, node.commit());
+    let (index, mine, theirs) = (last.index, mine.chain, last.chain);
+    node.violation(Violation::ChainMismatch { index, mine, theirs });
+    let Reply { to, session, round } = reply;
+    let result = AppendResult::Diverged { index };
+    node.send(to, Rpc::AppendEntriesResponse { session, round, result });
+    true
 }
 
 fn answer(node: &mut Node, reply: Reply, snapshot: EntryId, staged: u64) {

@@ -4,6 +4,12 @@ use core::fmt;
 
 use crate::types::{ClusterId, GroupId, Lineage, Member, NodeId, Span};
 
+/// The most entries in one message: what every peer accepts, whatever its configuration says.
+pub const MESSAGE_ENTRIES_MAX: usize = 1 << 16;
+
+/// The most payload bytes in one message: what every peer accepts.
+pub const MESSAGE_BYTES_MAX: usize = 1 << 30;
+
 /// What a host decides before a node starts.
 ///
 /// Times are in microseconds. The defaults suit a local network; only the identity must be given.
@@ -26,8 +32,9 @@ pub struct Config {
     pub heartbeat_interval_us: u64,
     /// Ask whether an election could be won before raising the term (thesis §9.6).
     pub pre_vote: bool,
-    /// A leader that has not heard from a quorum for an election timeout steps down (thesis §6.2),
-    /// and followers that hear a leader ignore candidates (thesis §4.2.3).
+    /// A leader looks once in an election timeout whether a quorum has answered since the last look,
+    /// and steps down if not (thesis §6.2): at the latest two timeouts after it lost them. And
+    /// followers that hear a leader ignore candidates (thesis §4.2.3).
     pub check_quorum: bool,
     /// The largest command, in bytes. A larger proposal is refused.
     pub command_bytes_max: usize,
@@ -122,7 +129,12 @@ impl Config {
         if limits.contains(&0) {
             return Err(ConfigError::ZeroLimit);
         }
-        if limits.iter().any(|&limit| limit > 1 << 31) {
+        let in_a_message =
+            [self.command_bytes_max, self.append_bytes_max, self.snapshot_chunk_bytes];
+        let is_too_large = limits.iter().any(|&limit| limit > 1 << 31)
+            || in_a_message.iter().any(|&limit| limit > MESSAGE_BYTES_MAX)
+            || self.append_entries_max > MESSAGE_ENTRIES_MAX;
+        if is_too_large {
             return Err(ConfigError::LimitTooLarge);
         }
         Ok(())
@@ -141,7 +153,7 @@ pub enum ConfigError {
     ElectionTimeoutTooLong,
     /// A limit is zero: nothing would ever be admitted.
     ZeroLimit,
-    /// A limit is above 2^31.
+    /// A limit is above 2^31, or allows a message that no peer accepts.
     LimitTooLarge,
 }
 
@@ -154,7 +166,7 @@ impl fmt::Display for ConfigError {
             }
             Self::ElectionTimeoutTooLong => "the election timeout is twelve days or more",
             Self::ZeroLimit => "a limit is zero",
-            Self::LimitTooLarge => "a limit is above 2^31",
+            Self::LimitTooLarge => "a limit is too large",
         })
     }
 }

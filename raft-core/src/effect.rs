@@ -56,8 +56,10 @@ pub enum Effect {
     },
     /// Read a part of a durable snapshot; answer `ChunkRead`.
     ReadChunk(ChunkRequest),
-    /// Keep a part of a snapshot that a leader sends; answer `ChunkStaged`. A chunk at offset 0
-    /// discards whatever was staged before. Staged bytes need not be durable before `install`.
+    /// Keep a part of a snapshot that a leader sends; answer `ChunkStaged` with how much is staged
+    /// then, also if the chunk could not be kept. A chunk at offset 0 discards whatever was staged
+    /// before. One chunk at a time is asked for, and none before an `install` that needs the staged
+    /// bytes is durable. Staged bytes need not be durable before `install`.
     StageChunk {
         /// What the snapshot covers.
         snapshot: Arc<SnapshotMeta>,
@@ -165,7 +167,10 @@ pub enum RoleName {
     Halted,
 }
 
-/// Why an input was refused. Nothing has changed because of it.
+/// Why an input was refused: what it asked for was not done.
+///
+/// A message that is malformed, misdirected or of another epoch changes nothing at all. One that is
+/// refused by a rule may still have shown that a later term exists or that a peer is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Refused {

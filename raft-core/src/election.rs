@@ -165,13 +165,15 @@ pub(crate) fn on_vote(
     node: &mut Node,
     campaign: &mut Campaign,
     from: Member,
+    kind: RpcKind,
     granted: bool,
-    win: Transition,
 ) -> Transition {
     if !node.membership().is_voter(from) {
-        node.refuse_peer(from, RpcKind::RequestVoteResponse, Refused::Unasked);
+        node.refuse_peer(from, kind, Refused::Unasked);
         return Transition::Stay;
     }
+    let is_pre_vote = kind == RpcKind::RequestPreVoteResponse;
+    let win = if is_pre_vote { Transition::Campaign } else { Transition::Lead };
     record(campaign, from, granted);
     decide(node, campaign, win)
 }

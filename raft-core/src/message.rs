@@ -84,7 +84,8 @@ pub enum Body {
     ChunkStaged {
         /// The snapshot.
         snapshot: EntryId,
-        /// How many of its bytes are staged now, from its beginning.
+        /// How many of its bytes are staged now, from its beginning. Less than the chunk's end if
+        /// it could not be kept; it is sent again then.
         staged: u64,
     },
 }

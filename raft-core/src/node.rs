@@ -270,8 +270,17 @@ impl Node {
         self.commit = self.commit.max(index);
     }
 
-    /// A fresh election timer: at least the election timeout, less than twice of it (§5.2).
+    /// Whether a snapshot that the host must restore is durable.
+    pub(crate) fn is_installed(&self, restore: &Restore) -> bool {
+        restore.installed_by.is_none_or(|seq| self.gate.is_durable(seq))
+    }
+
+    /// A fresh election timer: at least the election timeout, less than twice of it (§5.2). Who does
+    /// not vote has none.
     pub(crate) fn election_timer(&self) -> Timer {
+        if !self.is_voter() {
+            return Timer::default();
+        }
         Timer::armed(Span(self.config.election_timeout_us + self.jitter.0))
     }
 

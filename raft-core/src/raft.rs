@@ -38,9 +38,10 @@ pub struct Raft {
 }
 
 impl Raft {
-    /// Starts a node from what its disk holds. The effects are the first batch, which makes the
-    /// new incarnation durable before the node speaks, and a `RestoreState` if the host's state
-    /// machine lies behind the snapshot.
+    /// Starts a node from what its disk holds. The effects are executed like those of a step: the
+    /// first batch, which makes the new incarnation durable before the node speaks; a
+    /// `RestoreState` if the host's state machine lies behind the snapshot; an `Apply` of what is
+    /// known to be committed after it.
     ///
     /// # Errors
     /// [`RecoverError`] says what does not fit together; nothing has been written then.
@@ -74,11 +75,18 @@ impl Raft {
         effects: &mut Vec<Effect>,
     ) {
         core::mem::swap(&mut self.node.effects, effects);
+        let start = self.node.effects.len();
         for message in messages {
             self.pass(message.now);
             self.dispatch(message.body);
         }
         self.settle();
+        if let Role::Halted = self.role {
+            // Not even what was about to leave when the disk turned out to have failed.
+            let tail = self.node.effects.split_off(start);
+            let silent = tail.into_iter().filter(|effect| !matches!(effect, Effect::Send(_)));
+            self.node.effects.extend(silent);
+        }
         core::mem::swap(&mut self.node.effects, effects);
     }
 
@@ -292,7 +300,7 @@ impl Raft {
             next = match next {
                 Transition::Stay => return,
                 Transition::Follow(leader) => {
-                    self.abandon_leadership();
+                    self.abandon_leadership(leader);
                     self.become_follower(leader);
                     Transition::Stay
                 }
@@ -339,13 +347,13 @@ impl Raft {
     }
 
     /// A leader that ceases to lead refuses what it had accepted but not appended, and its reads.
-    fn abandon_leadership(&mut self) {
+    fn abandon_leadership(&mut self, hint: Option<Member>) {
         let Role::Leader(leader) = &mut self.role else { return };
         let proposals = leader.proposals.drain(..).map(|(ticket, _)| ticket);
         let mut tickets: Vec<Ticket> = proposals.collect();
         tickets.append(&mut read::abandoned(leader));
         for ticket in tickets {
-            self.node.reject(ticket, Rejection::NotLeader { hint: None });
+            self.node.reject(ticket, Rejection::NotLeader { hint });
         }
     }
 

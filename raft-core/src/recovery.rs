@@ -8,7 +8,7 @@ use core::fmt;
 
 use crate::config::{Config, ConfigError};
 use crate::durable::{HardState, RecoveredState, Slot};
-use crate::entry::{Entries, Payload};
+use crate::entry::{Entries, Payload, genesis_chain};
 use crate::log::Log;
 use crate::membership::{Membership, MembershipError};
 use crate::node::{Node, Parts};
@@ -19,6 +19,11 @@ pub(crate) fn restart(config: Config, found: RecoveredState) -> Result<Node, Rec
     config.validate().map_err(RecoverError::Config)?;
     found.snapshot.membership.validate().map_err(RecoverError::Membership)?;
     check_numbers(&found)?;
+    let snapshot = &*found.snapshot;
+    if found.founding && (snapshot.last != genesis(&snapshot.membership) || !found.slots.is_empty())
+    {
+        return Err(RecoverError::NotGenesis);
+    }
     let last = found.slots.last().map_or(found.before, slot_id);
     let snapshot = found.snapshot.last;
     if !(found.before.index <= snapshot.index && snapshot.index <= last.index) {
@@ -59,6 +64,10 @@ pub(crate) fn restart(config: Config, found: RecoveredState) -> Result<Node, Rec
     Ok(node)
 }
 
+fn genesis(founders: &Membership) -> EntryId {
+    EntryId { chain: genesis_chain(founders), ..EntryId::default() }
+}
+
 fn check_numbers(found: &RecoveredState) -> Result<(), RecoverError> {
     let HardState { epoch, incarnation, term, .. } = found.hard_state;
     let slots = found.slots.len() as u64;
@@ -86,6 +95,11 @@ fn read_slots(before: EntryId, slots: &[Slot]) -> Result<Entries, RecoverError> 
             Slot::Resident { id, payload } => (id.term, payload.clone()),
         })
         .collect();
+    for (_, payload) in &items {
+        if let Payload::Membership(membership) = payload {
+            membership.validate().map_err(RecoverError::Membership)?;
+        }
+    }
     let mut term = before.term;
     for (position, slot) in slots.iter().enumerate() {
         let id = slot_id(slot);
@@ -135,8 +149,10 @@ fn slot_id(slot: &Slot) -> EntryId {
 pub enum RecoverError {
     /// The configuration does not make sense.
     Config(ConfigError),
-    /// The snapshot's membership is not one.
+    /// A recovered membership is not one.
     Membership(MembershipError),
+    /// A founder's snapshot is not genesis, or has a log after it.
+    NotGenesis,
     /// A number is at or above [`crate::LIMIT`].
     OutOfBounds,
     /// A slot does not follow the one before it.
@@ -178,7 +194,8 @@ impl fmt::Display for RecoverError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(error) => write!(f, "bad configuration: {error}"),
-            Self::Membership(error) => write!(f, "bad membership in the snapshot: {error}"),
+            Self::Membership(error) => write!(f, "bad membership: {error}"),
+            Self::NotGenesis => f.write_str("a founder starts from something other than genesis"),
             Self::OutOfBounds => f.write_str("a recovered number is out of bounds"),
             Self::NotConsecutive { index } => write!(f, "the log is not consecutive at {index}"),
             Self::BrokenChain { index } => write!(f, "the chain of the log is broken at {index}"),

@@ -15,7 +15,7 @@ use crate::gate::Reply;
 use crate::log::{Meeting, TwoEntries};
 use crate::message::{AppendResult, Rpc, RpcKind};
 use crate::node::{Node, PendingTicket};
-use crate::progress::{ChunkState, Progress, ProgressState};
+use crate::progress::{Progress, ProgressState};
 use crate::role::Leader;
 use crate::timers::Timer;
 use crate::types::{EntryId, Incarnation, Index, Member, Round, Session, Ticket};
@@ -115,6 +115,9 @@ pub(crate) fn admit_response(
     let next_session = leader.session.next();
     let peer = leader.peer(from).ok_or(Refused::Unasked)?;
     let known = peer.incarnation;
+    if round > opened {
+        return Err(Refused::Impossible);
+    }
     if incarnation < known {
         return Err(Refused::StaleIncarnation { known, theirs: incarnation });
     }
@@ -130,25 +133,20 @@ pub(crate) fn admit_response(
     if session != mine {
         return Err(Refused::StaleSession { mine, theirs: session });
     }
-    if round > opened {
-        return Err(Refused::Impossible);
-    }
     peer.round = peer.round.max(round);
     Ok(())
 }
 
-/// The transport lost a peer: what was on its way may be gone.
+/// The transport lost a peer: what was on its way may be gone. Nothing is sent before a heartbeat is
+/// answered, or a transport that refuses at once would make a storm of it.
 pub(crate) fn on_unreachable(leader: &mut Leader, peer: Member) {
     let Some(peer) = leader.peer(peer) else { return };
-    match &mut peer.state {
-        ProgressState::Replicate { .. } => peer.probe_from(peer.match_index.next()),
-        ProgressState::Snapshot { chunk, .. } => {
-            if let ChunkState::Sent { .. } = chunk {
-                *chunk = ChunkState::Wanted;
-            }
+    match &peer.state {
+        ProgressState::Replicate { .. } => {
+            peer.probe_from(peer.match_index.next());
+            peer.state = ProgressState::Probe { is_paused: true };
         }
-        ProgressState::Probe { is_paused } => *is_paused = false,
-        ProgressState::Diverged => {}
+        ProgressState::Probe { .. } | ProgressState::Snapshot { .. } | ProgressState::Diverged => {}
     }
 }
 

@@ -47,9 +47,9 @@ impl Raft {
             election::refuse_candidate(&mut self.node, envelope.from, kind, reason);
             return false;
         }
-        self.abandon_leadership();
-        self.node.enter_term(envelope.term);
         let leader = envelope.rpc.is_from_leader().then_some(envelope.from);
+        self.abandon_leadership(leader);
+        self.node.enter_term(envelope.term);
         self.become_follower(leader);
         true
     }
@@ -100,6 +100,7 @@ impl Raft {
 
     fn on_rpc(&mut self, envelope: Envelope) -> Transition {
         let Envelope { from, incarnation, rpc, .. } = envelope;
+        let kind = rpc.kind();
         let node = &mut self.node;
         match rpc {
             Rpc::RequestPreVote { last } => {
@@ -110,15 +111,18 @@ impl Raft {
                 return election::on_request_vote(node, leader, from, last);
             }
             Rpc::RequestPreVoteResponse { granted } => {
-                if let Role::PreCandidate(campaign) = &mut self.role {
-                    let win = Transition::Campaign;
-                    return election::on_vote(node, campaign, from, granted, win);
-                }
+                let Role::PreCandidate(campaign) = &mut self.role else {
+                    node.refuse_peer(from, kind, Refused::Unasked);
+                    return Transition::Stay;
+                };
+                return election::on_vote(node, campaign, from, kind, granted);
             }
             Rpc::RequestVoteResponse { granted } => {
-                if let Role::Candidate(campaign) = &mut self.role {
-                    return election::on_vote(node, campaign, from, granted, Transition::Lead);
-                }
+                let Role::Candidate(campaign) = &mut self.role else {
+                    node.refuse_peer(from, kind, Refused::Unasked);
+                    return Transition::Stay;
+                };
+                return election::on_vote(node, campaign, from, kind, granted);
             }
             Rpc::AppendEntries { session, round, prev, entries, commit } => {
                 let reply = Reply { to: from, session, round };

@@ -2,6 +2,7 @@
 
 mod elections;
 mod first_light;
+mod misuse;
 mod properties;
 mod replication;
 mod stories;

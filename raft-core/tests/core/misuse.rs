@@ -1,0 +1,265 @@
+//! What a careless host or a strange peer does must not hurt: each test was once a trap.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use raft_core::{
+    AppendResult, Body, Chain, Config, ConfigError, Effect, Entries, EntryId, Envelope, Index,
+    Message, Observation, Payload, Raft, RecoverError, RecoveredState, Round, Rpc, Session,
+    SnapshotMeta, Term, Ticket, Time, Violation,
+};
+
+use crate::support::{Cluster, config, member, membership};
+
+/// A transport that refuses at once must not turn into a storm: no time passes here.
+#[test]
+fn an_unreachable_peer_is_not_asked_again_before_a_heartbeat_is_answered() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.elect(1);
+    cluster.network.clear();
+    for _ in 0..100 {
+        cluster.step(1, Body::PeerUnreachable { peer: member(3) });
+    }
+    assert!(cluster.network.is_empty());
+    cluster.propose(1, 1, "x");
+    assert!(cluster.take(|sent| sent.to == member(3)).is_empty(), "it waits for a sign of life");
+    cluster.tick(1, 100);
+    cluster.deliver();
+    assert_eq!(cluster.status(3).last.index, Index(2));
+}
+
+/// A host that cannot keep a chunk says how far it got; the transfer goes on from there.
+#[test]
+fn a_chunk_that_could_not_be_staged_is_sent_again() {
+    let mut follower = start(2);
+    let snapshot = snapshot(50, 9);
+    let chunk = || install(&snapshot, 0, b"abcd", false);
+    assert!(staged_offset(&step(&mut follower, chunk())).is_some());
+    let failed = Body::ChunkStaged { snapshot: snapshot.last, staged: 0 };
+    let answer = step(&mut follower, failed);
+    assert!(answer.iter().any(|effect| matches!(
+        effect,
+        Effect::Send(Envelope { rpc: Rpc::InstallSnapshotResponse { staged: 0, .. }, .. })
+    )));
+    assert_eq!(staged_offset(&step(&mut follower, chunk())), Some(0));
+}
+
+/// While an installation needs the staged bytes, no other transfer may touch them.
+#[test]
+fn a_new_transfer_waits_for_the_installation_of_the_last_one() {
+    let mut follower = start(2);
+    let (first, second) = (snapshot(50, 9), snapshot(60, 10));
+    step(&mut follower, install(&first, 0, b"abcd", true));
+    let mut effects = Vec::new();
+    let staged = Body::ChunkStaged { snapshot: first.last, staged: 4 };
+    follower.step_batch([Message { now: Time(0), body: staged }], &mut effects);
+    let installs =
+        |effect: &Effect| matches!(effect, Effect::Persist(batch) if batch.install.is_some());
+    assert!(effects.iter().any(installs));
+    let early = follower.step(Message { now: Time(0), body: install(&second, 0, b"efgh", true) });
+    assert_eq!(staged_offset(&early), None);
+    sync(&mut follower, effects);
+    assert_eq!(staged_offset(&step(&mut follower, install(&second, 0, b"efgh", true))), Some(0));
+}
+
+/// A transfer has one sender: another node's bytes for the same state may be cut differently.
+#[test]
+fn a_transfer_does_not_go_on_with_another_senders_bytes() {
+    let mut follower = start(2);
+    let snapshot = snapshot(50, 9);
+    step(&mut follower, install(&snapshot, 0, b"abcd", false));
+    step(&mut follower, Body::ChunkStaged { snapshot: snapshot.last, staged: 4 });
+    let Body::Peer(mut other) = install(&snapshot, 4, b"efgh", true) else {
+        unreachable!("the helper builds peer messages")
+    };
+    other.from = member(3);
+    other.term = Term(2);
+    let effects = step(&mut follower, Body::Peer(other));
+    assert_eq!(staged_offset(&effects), None);
+    assert!(effects.iter().any(|effect| matches!(
+        effect,
+        Effect::Send(Envelope { rpc: Rpc::InstallSnapshotResponse { staged: 0, .. }, .. })
+    )));
+}
+
+/// A snapshot of another history with the same last index and term replaces nothing.
+#[test]
+fn a_divergent_snapshot_is_a_violation() {
+    let mut follower = start(2);
+    let base = follower.status().last;
+    let mine = Entries::after(base, [(Term(1), Payload::Noop), (Term(1), Payload::Noop)]);
+    let last = mine[1].id();
+    let append = Rpc::AppendEntries {
+        session: Session(1),
+        round: Round(0),
+        prev: base,
+        entries: mine,
+        commit: Index(0),
+    };
+    step(&mut follower, from_leader(append));
+    let theirs = Chain(last.chain.0 ^ 1);
+    let snapshot = Arc::new(SnapshotMeta {
+        last: EntryId { chain: theirs, ..last },
+        ..(*snapshot(2, 0)).clone()
+    });
+    let effects = step(&mut follower, install(&snapshot, 0, b"abcd", true));
+    let expected = Violation::ChainMismatch { index: Index(2), mine: last.chain, theirs };
+    assert!(effects.contains(&Effect::Observe(Observation::Violation(expected))));
+    assert_eq!(staged_offset(&effects), None);
+    assert!(effects.iter().any(|effect| matches!(
+        effect,
+        Effect::Send(Envelope {
+            rpc: Rpc::AppendEntriesResponse { result: AppendResult::Diverged { .. }, .. },
+            ..
+        })
+    )));
+}
+
+/// A follower whose log already has the snapshot's last entry needs no transfer.
+#[test]
+fn a_snapshot_that_the_log_covers_is_acknowledged_at_once() {
+    let mut follower = start(2);
+    let base = follower.status().last;
+    let entries = Entries::after(base, [(Term(1), Payload::Noop)]);
+    let last = entries[0].id();
+    let (session, round, commit) = (Session(1), Round(0), Index(0));
+    let append = Rpc::AppendEntries { session, round, prev: base, entries, commit };
+    step(&mut follower, from_leader(append));
+    let snapshot = Arc::new(SnapshotMeta { last, ..(*snapshot(1, 0)).clone() });
+    let effects = step(&mut follower, install(&snapshot, 0, b"abcd", true));
+    assert_eq!(staged_offset(&effects), None);
+    assert_eq!(follower.status().commit, Index(1));
+}
+
+/// A configuration that would send what every peer refuses is refused itself.
+#[test]
+fn a_configuration_beyond_what_peers_accept_is_refused() {
+    let refused = |adjust: fn(&mut Config)| {
+        let mut config = config(1);
+        adjust(&mut config);
+        config.validate()
+    };
+    let too_large = Err(ConfigError::LimitTooLarge);
+    assert_eq!(refused(|config| config.append_entries_max = (1 << 16) + 1), too_large);
+    assert_eq!(refused(|config| config.append_bytes_max = (1 << 30) + 1), too_large);
+    assert_eq!(refused(|config| config.command_bytes_max = (1 << 30) + 1), too_large);
+    assert_eq!(refused(|config| config.snapshot_chunk_bytes = (1 << 30) + 1), too_large);
+    assert_eq!(
+        refused(|config| config.election_timeout_us = 100),
+        Err(ConfigError::ElectionTimeoutTooShort)
+    );
+    assert_eq!(refused(|config| config.requests_max = 0), Err(ConfigError::ZeroLimit));
+    assert_eq!(refused(|_| {}), Ok(()));
+}
+
+/// Only genesis can be founded.
+#[test]
+fn a_founder_starts_from_genesis_alone() {
+    let mut found = RecoveredState::genesis(membership(&[1], &[]));
+    found.snapshot = Arc::new(SnapshotMeta {
+        last: EntryId { index: Index(9), term: Term(1), chain: Chain(3) },
+        membership: found.snapshot.membership.clone(),
+    });
+    found.before = found.snapshot.last;
+    found.hard_state.term = Term(1);
+    found.applied = Index(9);
+    let refused = Raft::recover(config(1), found, Time(0)).err();
+    assert_eq!(refused, Some(RecoverError::NotGenesis));
+}
+
+/// A node that halts in the middle of a batch does not send what the batch had produced before.
+#[test]
+fn a_batch_in_which_the_disk_fails_sends_nothing() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.elect(1);
+    let command = Bytes::from_static(b"x");
+    let bodies = [
+        Body::Read { ticket: Ticket(1), mode: raft_core::ReadMode::ReadIndex },
+        Body::Tick,
+        Body::PersistFailed,
+        Body::Propose { ticket: Ticket(2), command },
+    ];
+    let raft = &mut cluster.servers.get_mut(&1).expect("n1 is there").raft;
+    let mut effects = Vec::new();
+    let now = Time(100);
+    raft.step_batch(bodies.map(|body| Message { now, body }), &mut effects);
+    assert!(effects.iter().all(|effect| !matches!(effect, Effect::Send(_) | Effect::Persist(_))));
+    let outcomes = effects.iter().filter(|effect| matches!(effect, Effect::Outcome { .. }));
+    assert_eq!(outcomes.count(), 2);
+}
+
+/// Whoever does not vote has no election timer: nothing will happen until an input arrives.
+#[test]
+fn a_learner_waits_without_a_deadline() {
+    let cluster = Cluster::new(&[1, 2, 3], &[4]);
+    assert_eq!(cluster.server(4).raft.next_deadline(), None);
+    assert!(cluster.server(1).raft.next_deadline().is_some());
+}
+
+fn start(id: u64) -> Raft {
+    let found = RecoveredState::genesis(membership(&[1, 2, 3], &[]));
+    let (mut raft, effects) = Raft::recover(config(id), found, Time(0)).expect("genesis is valid");
+    sync(&mut raft, effects);
+    raft
+}
+
+/// Makes everything durable at once, and returns all effects.
+fn sync(raft: &mut Raft, effects: Vec<Effect>) -> Vec<Effect> {
+    let mut all = Vec::new();
+    let mut queue = effects;
+    while !queue.is_empty() {
+        let mut next = Vec::new();
+        for effect in queue {
+            if let Effect::Persist(batch) = &effect {
+                let body = Body::Persisted { seq: batch.seq };
+                next.extend(raft.step(Message { now: Time(0), body }));
+            }
+            all.push(effect);
+        }
+        queue = next;
+    }
+    all
+}
+
+fn step(raft: &mut Raft, body: Body) -> Vec<Effect> {
+    let effects = raft.step(Message { now: Time(0), body });
+    sync(raft, effects)
+}
+
+fn snapshot(index: u64, chain: u64) -> Arc<SnapshotMeta> {
+    let last = EntryId { index: Index(index), term: Term(1), chain: Chain(chain) };
+    Arc::new(SnapshotMeta { last, membership: membership(&[1, 2, 3], &[]) })
+}
+
+/// A message from n1, the leader of term 1, to n2.
+fn from_leader(rpc: Rpc) -> Body {
+    let receiver = config(2);
+    Body::Peer(Envelope {
+        cluster: receiver.cluster,
+        group: receiver.group,
+        from: member(1),
+        to: member(2),
+        epoch: raft_core::Epoch(0),
+        incarnation: raft_core::Incarnation(1),
+        term: Term(1),
+        rpc,
+    })
+}
+
+fn install(snapshot: &Arc<SnapshotMeta>, offset: u64, data: &'static [u8], done: bool) -> Body {
+    from_leader(Rpc::InstallSnapshot {
+        session: Session(1),
+        round: Round(0),
+        snapshot: Arc::clone(snapshot),
+        offset,
+        data: Bytes::from_static(data),
+        done,
+    })
+}
+
+fn staged_offset(effects: &[Effect]) -> Option<u64> {
+    effects.iter().find_map(|effect| {
+        let Effect::StageChunk { offset, .. } = effect else { return None };
+        Some(*offset)
+    })
+}
