@@ -4,6 +4,7 @@ mod elections;
 mod first_light;
 mod misuse;
 mod properties;
+mod reads;
 mod replication;
 mod stories;
 mod support;

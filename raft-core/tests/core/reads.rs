@@ -1,0 +1,138 @@
+//! Linearizable reads without log entries: ReadIndex (thesis §6.4).
+
+use raft_core::{
+    AppendResult, Body, Envelope, Index, Outcome, ReadMode, Refused, Rejection, Rpc, RpcKind,
+    Session, Ticket,
+};
+
+use crate::support::{Cluster, member};
+
+fn read(cluster: &mut Cluster, id: u64, ticket: u64) {
+    cluster.step(id, Body::Read { ticket: Ticket(ticket), mode: ReadMode::ReadIndex });
+}
+
+/// The answers to the leader, kept back instead of delivered.
+fn answers(cluster: &mut Cluster) -> Vec<Envelope> {
+    let mut kept = Vec::new();
+    cluster.deliver_if(|sent| {
+        if sent.to == member(1) {
+            kept.push(sent.clone());
+        }
+        sent.to != member(1)
+    });
+    kept
+}
+
+/// An acknowledgement of a message that was sent before the read proves nothing about it.
+#[test]
+fn an_acknowledgement_of_an_earlier_round_does_not_confirm_a_later_read() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.elect(1);
+    read(&mut cluster, 1, 1);
+    let early = answers(&mut cluster);
+    read(&mut cluster, 1, 2);
+    cluster.network.clear();
+    for answer in early {
+        cluster.step(1, Body::Peer(answer));
+    }
+    let reads = &cluster.server(1).reads;
+    assert!(reads.contains_key(&Ticket(1)), "the first round is confirmed");
+    assert!(!reads.contains_key(&Ticket(2)), "the second one is not");
+}
+
+/// A heartbeat that was acknowledged before the read began does not count either.
+#[test]
+fn a_heartbeat_before_the_read_does_not_confirm_it() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.elect(1);
+    cluster.tick(1, 100);
+    let early = answers(&mut cluster);
+    assert!(early.iter().any(|sent| sent.rpc.kind() == RpcKind::HeartbeatResponse));
+    read(&mut cluster, 1, 1);
+    cluster.network.clear();
+    for answer in early {
+        cluster.step(1, Body::Peer(answer));
+    }
+    assert!(cluster.server(1).reads.is_empty());
+}
+
+/// §8: a new leader does not know yet what is committed; its reads wait for its own first commit.
+#[test]
+fn a_new_leader_serves_no_read_before_its_first_commit() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.step(1, Body::Campaign);
+    let is_vote = |sent: &Envelope| {
+        !matches!(sent.rpc.kind(), RpcKind::AppendEntries | RpcKind::AppendEntriesResponse)
+    };
+    cluster.deliver_if(is_vote);
+    read(&mut cluster, 1, 1);
+    cluster.deliver_if(is_vote);
+    assert!(cluster.server(1).reads.is_empty());
+    cluster.tick(1, 100);
+    cluster.deliver();
+    assert_eq!(cluster.server(1).reads[&Ticket(1)], Index(1));
+}
+
+/// Only voters confirm; a sole voter confirms by itself.
+#[test]
+fn learners_confirm_nothing_and_a_sole_voter_needs_nobody() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[4, 5]);
+    cluster.elect(1);
+    read(&mut cluster, 1, 1);
+    cluster.deliver_if(|sent| {
+        [1, 4, 5].contains(&sent.from.id.0) && [1, 4, 5].contains(&sent.to.id.0)
+    });
+    assert!(cluster.server(1).reads.is_empty());
+    let mut alone = Cluster::new(&[1], &[2]);
+    alone.elect(1);
+    read(&mut alone, 1, 1);
+    assert_eq!(alone.server(1).reads[&Ticket(1)], Index(1));
+}
+
+/// All reads of one step share one round; a follower refuses with the leader's name.
+#[test]
+fn a_follower_names_the_leader_and_limits_are_told() {
+    let mut cluster = Cluster::with(&[1, 2, 3], &[], |config| config.requests_max = 2);
+    cluster.elect(1);
+    read(&mut cluster, 2, 1);
+    let refused = Outcome::Refused(Rejection::NotLeader { hint: Some(member(1)) });
+    assert_eq!(cluster.server(2).outcomes[&Ticket(1)], refused);
+    for ticket in 1..=3 {
+        read(&mut cluster, 1, ticket);
+    }
+    assert_eq!(cluster.server(1).outcomes[&Ticket(3)], Outcome::Refused(Rejection::Busy));
+}
+
+/// An answer of another stream of appends counts neither for the commit index nor for a read.
+#[test]
+fn an_answer_of_another_session_counts_for_nothing() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.elect(1);
+    cluster.propose(1, 1, "x");
+    read(&mut cluster, 1, 2);
+    let kept = answers(&mut cluster);
+    let mut matched = 0;
+    for mut answer in kept {
+        match &mut answer.rpc {
+            Rpc::AppendEntriesResponse { session, result, .. } => {
+                *session = Session(session.0 + 7);
+                matched += u64::from(matches!(result, AppendResult::Matched { .. }));
+            }
+            Rpc::HeartbeatResponse { session, .. } => *session = Session(session.0 + 7),
+            Rpc::RequestPreVote { .. }
+            | Rpc::RequestPreVoteResponse { .. }
+            | Rpc::RequestVote { .. }
+            | Rpc::RequestVoteResponse { .. }
+            | Rpc::AppendEntries { .. }
+            | Rpc::Heartbeat { .. }
+            | Rpc::InstallSnapshot { .. }
+            | Rpc::InstallSnapshotResponse { .. } => {}
+        }
+        cluster.step(1, Body::Peer(answer));
+    }
+    assert!(matched >= 2, "both followers have acknowledged the entry, in another stream");
+    assert_eq!(cluster.status(1).commit, Index(1));
+    assert!(cluster.server(1).reads.is_empty());
+    let is_stale = |reason: &Refused| matches!(reason, Refused::StaleSession { .. });
+    assert!(cluster.refusals(1).iter().any(is_stale));
+}
