@@ -106,7 +106,7 @@
 //! membership is fixed by the genesis; its joint form is in every format and every quorum already),
 //! leadership transfer, lease reads and reads forwarded by followers, step-down and forget-leader,
 //! election priority, windows in bytes, the bound on a read's validity that comes with leases, cold entries loaded on demand, damaged entries and their
-//! repair, recovery from a lost quorum, recorded batches. Absent on purpose, for good: storage,
+//! repair, a full disk as an input of its own, recovery from a lost quorum, recorded batches. Absent on purpose, for good: storage,
 //! transport, clocks, threads, configuration files, logging.
 //!
 //! # Where it differs from the paper
