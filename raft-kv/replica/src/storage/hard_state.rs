@@ -10,6 +10,12 @@
 //! A crash in the middle of generation g leaves pair g-1, and g was never promised. A copy that
 //! rots later has a twin. Two files that take turns with a single copy would not do: when the
 //! newest copy rots, the older vote would silently take its place, and the node could vote twice.
+//!
+//! All of it rests on one rule: nothing of g+1 is written before both copies of g are durable. While
+//! the node runs, the two syncs see to it. At a start, what is read proves nothing: after a failed
+//! sync the page cache may go on showing a generation that the disk never got, and g+1 would then
+//! be written over g-1, the newest that the disk has. So a start first settles what it has read
+//! ([`HardStateFiles::settle`]).
 
 use raft_core::{HardState, Index};
 
@@ -94,6 +100,30 @@ impl<F> HardStateFiles<F> {
         &self.record
     }
 
+    /// Makes the generation that was read durable where it stands, before the next one is written.
+    ///
+    /// One file after the other: a power cut tears one copy at most. If the disk has the other, it
+    /// is found next time. If the disk has neither, because a sync failed, then this generation was
+    /// never promised, and the one before it, which was, is not touched.
+    pub(super) fn settle<D: Disk<File = F>>(&self, disk: &mut D) -> Result<(), StorageError> {
+        // A copy that cannot be read goes first: the only good one is not put at risk.
+        let order = if self.shows(disk, 0)? { [1, 0] } else { [0, 1] };
+        for number in order {
+            self.put_copy(disk, number)?;
+            self.sync_copy(disk, number)?;
+        }
+        Ok(())
+    }
+
+    /// Whether this file shows the present generation.
+    fn shows<D: Disk<File = F>>(&self, disk: &mut D, number: u32) -> Result<bool, StorageError> {
+        let (name, file) = self.file(number);
+        let copy = self.encode_copy(number);
+        let mut found = vec![0; copy.len()];
+        disk.read(file, self.offset(), &mut found).in_file(name)?;
+        Ok(found == copy)
+    }
+
     /// Writes the next generation, durable on return.
     pub(super) fn write<D: Disk<File = F>>(
         &mut self,
@@ -110,15 +140,35 @@ impl<F> HardStateFiles<F> {
     }
 
     fn put<D: Disk<File = F>>(&self, disk: &mut D) -> Result<(), StorageError> {
-        let pair = u32::from(self.record.generation % 2 == 1);
-        for (number, (name, file)) in (0u32..).zip(FILES.into_iter().zip(&self.files)) {
-            let bytes = encode_hard_record(&self.record, 2 * number + pair);
-            disk.write(file, u64::from(pair * PAGE), &bytes).in_file(name)?;
-        }
-        for (name, file) in FILES.into_iter().zip(&self.files) {
-            disk.sync(file).in_file(name)?;
-        }
-        Ok(())
+        (0..2).try_for_each(|number| self.put_copy(disk, number))?;
+        (0..2).try_for_each(|number| self.sync_copy(disk, number))
+    }
+
+    fn put_copy<D: Disk<File = F>>(&self, disk: &mut D, number: u32) -> Result<(), StorageError> {
+        let (name, file) = self.file(number);
+        disk.write(file, self.offset(), &self.encode_copy(number)).in_file(name)
+    }
+
+    fn sync_copy<D: Disk<File = F>>(&self, disk: &mut D, number: u32) -> Result<(), StorageError> {
+        let (name, file) = self.file(number);
+        disk.sync(file).in_file(name)
+    }
+
+    fn encode_copy(&self, number: u32) -> Vec<u8> {
+        encode_hard_record(&self.record, 2 * number + self.pair())
+    }
+
+    fn file(&self, number: u32) -> (&'static str, &F) {
+        (FILES[number as usize], &self.files[number as usize])
+    }
+
+    /// The pair of the present generation, and where it stands in each file.
+    fn pair(&self) -> u32 {
+        u32::from(self.record.generation % 2 == 1)
+    }
+
+    fn offset(&self) -> u64 {
+        u64::from(self.pair() * PAGE)
     }
 }
 

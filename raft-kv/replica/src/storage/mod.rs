@@ -153,6 +153,7 @@ impl<D: Disk> Storage<D> {
         let record = *hard_state.record();
         let commit = log.commit().max(record.commit);
         identity_file.repair(&mut disk, &identity)?;
+        hard_state.settle(&mut disk)?;
         snapshots.adopt(&mut disk)?;
         if !log.continues(end) && record.log_through > end.index {
             // The log goes; from here on it is not missed.
@@ -163,7 +164,7 @@ impl<D: Disk> Storage<D> {
         let (log, slots) = log.adopt(&mut disk, options, snapshot.as_deref())?;
         let last = log.durable().index;
         let (before, commit) = (log.before, commit.min(last));
-        // Written again, because what was read may be in the page cache only.
+        // From here on, all that was found is missed if it goes.
         let mark = LogMark { log_through: last, commit, log_epoch: log.epoch };
         hard_state.write(&mut disk, record.state, mark)?;
         let found = Found { identity, hard_state: record.state, snapshot, slots, before, commit };

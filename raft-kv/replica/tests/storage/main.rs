@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod files;
 mod golden;
+mod hard_state;
 mod memory_disk;
 mod model;
 mod random;

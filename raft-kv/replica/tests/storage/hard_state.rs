@@ -1,0 +1,150 @@
+//! A sync of the hard state fails, the process starts again, and the power goes in that start.
+//!
+//! After a failed sync the cache shows a generation that the disk may not have. Whatever the start
+//! writes next may be torn, and must not cost the generation before, which was promised: a vote
+//! that is forgotten is a vote that can be given twice.
+
+use raft_core::Term;
+use raft_replica::storage::Found;
+
+use crate::crash::{formatted, open};
+use crate::memory_disk::{Fate, MemoryDisk};
+use crate::model::Script;
+
+/// Confirmed by a sync before anything fails.
+const PROMISED: u64 = 4;
+
+/// The calls of one write of the hard state: both files are written, then both are synced.
+const CALLS: u64 = 4;
+
+/// Unsynced sectors of the hard state that a power cut decides about: two pairs in two files.
+const SECTORS: u32 = 4;
+
+/// A node that has promised one term, and failed in one call while it wrote the next.
+fn failed_in(call: u64) -> MemoryDisk {
+    let disk = formatted();
+    let mut storage = open(&disk).unwrap().0;
+    let mut script = Script::founding();
+    for term in 1..=PROMISED {
+        script.term(term, Some(1));
+    }
+    script.sync().run(&mut storage).unwrap();
+    let mut next = Script::new(script.now().clone());
+    disk.fail_at(call);
+    assert!(next.term(PROMISED + 1, Some(2)).run(&mut storage).is_err(), "call {call}");
+    disk
+}
+
+/// The number spells the fates of the sectors of the hard state, whose files are the first of the
+/// disk. All else that is unsynced is lost.
+fn fates(mut number: u32) -> impl FnMut() -> Fate {
+    move || {
+        let fate = [Fate::Old, Fate::New, Fate::Garbage][(number % 3) as usize];
+        number /= 3;
+        fate
+    }
+}
+
+/// What is found must be what was promised, or the attempt after it; a start that went through
+/// promises what it found.
+fn promised(disk: &MemoryDisk, least: Term, context: &str) -> Term {
+    let (_, Found { hard_state, .. }) =
+        open(disk).unwrap_or_else(|error| panic!("{context}: {error}"));
+    assert!(hard_state.term >= least, "{context}: {least} was promised, found {hard_state}");
+    hard_state.term
+}
+
+/// Every failed call, every call of the start in which the power goes, every choice of what is left.
+#[test]
+fn a_power_cut_in_the_start_after_a_failed_sync_keeps_the_promise() {
+    let mut newer = 0;
+    for failed in 1..=CALLS {
+        let disk = failed_in(failed);
+        for cut in 1.. {
+            let start = disk.fork();
+            start.crash_at(cut);
+            let through = open(&start).is_ok();
+            for number in 0..3_u32.pow(SECTORS) {
+                let left = start.fork();
+                left.crash(fates(number));
+                let context = format!("failed in {failed}, cut in {cut}, fates {number}");
+                let term = promised(&left, Term(PROMISED), &context);
+                newer += u64::from(term > Term(PROMISED));
+            }
+            if through {
+                break;
+            }
+        }
+    }
+    assert!(newer > 1000, "only {newer} have found the attempt");
+}
+
+/// The start fails too, and the next one is cut off.
+#[test]
+fn the_promise_outlives_two_failures_and_a_power_cut() {
+    let mut failures = 0;
+    for first in 1..=CALLS {
+        let disk = failed_in(first);
+        for second in 1.. {
+            let failed = disk.fork();
+            failed.fail_at(second);
+            if open(&failed).is_ok() {
+                break;
+            }
+            failures += 1;
+            for cut in (1..).step_by(2) {
+                let start = failed.fork();
+                start.crash_at(cut);
+                let through = open(&start).is_ok();
+                for number in [0, 2, 8, 26, 80, 54, 60, 20] {
+                    let left = start.fork();
+                    left.crash(fates(number));
+                    let context = format!("failed in {first}, {second}, cut in {cut}, {number}");
+                    promised(&left, Term(PROMISED), &context);
+                }
+                if through {
+                    break;
+                }
+            }
+        }
+    }
+    assert!(failures > 100, "only {failures} failures");
+}
+
+/// What a start has found is promised by it, although the sync of it had failed.
+#[test]
+fn what_a_start_has_found_is_promised() {
+    for failed in 1..=CALLS {
+        let disk = failed_in(failed);
+        let term = promised(&disk, Term(PROMISED), "at first");
+        disk.crash(|| Fate::Old);
+        assert_eq!(promised(&disk, term, "later"), term, "failed in {failed}");
+    }
+}
+
+/// With one copy rotten, the start must not put the other one at risk: the good one is written only
+/// when its twin is whole again.
+#[test]
+fn a_rotten_copy_is_restored_before_its_twin_is_touched() {
+    let pristine = formatted();
+    let mut script = Script::founding();
+    script.term(1, Some(1)).term(PROMISED, Some(1)).sync();
+    script.run(&mut open(&pristine).unwrap().0).unwrap();
+    for (file, page) in [("hs.a", 0), ("hs.a", 4096), ("hs.b", 0), ("hs.b", 4096)] {
+        let disk = pristine.fork();
+        disk.overwrite(file, page, &[0xa5; 512]);
+        for cut in 1.. {
+            let start = disk.fork();
+            start.crash_at(cut);
+            let through = open(&start).is_ok();
+            for number in 0..3_u32.pow(SECTORS) {
+                let left = start.fork();
+                left.crash(fates(number));
+                promised(&left, Term(PROMISED), &format!("{file} at {page}, cut in {cut}"));
+            }
+            if through {
+                break;
+            }
+        }
+    }
+}
