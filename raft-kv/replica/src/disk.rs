@@ -91,6 +91,11 @@ pub enum DiskError {
     Short,
     /// The disk is full.
     NoSpace,
+    /// Somebody else works on the data directory.
+    InUse {
+        /// Its path.
+        directory: String,
+    },
     /// The disk, or the machine under it, has failed.
     Failed(String),
 }
@@ -102,6 +107,9 @@ impl fmt::Display for DiskError {
             Self::Exists => f.write_str("exists already"),
             Self::Short => f.write_str("the file is too short"),
             Self::NoSpace => f.write_str("no space left"),
+            Self::InUse { directory } => {
+                write!(f, "{directory} is in use: another process has opened it")
+            }
             Self::Failed(reason) => write!(f, "input/output error: {reason}"),
         }
     }

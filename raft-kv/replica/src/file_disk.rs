@@ -4,28 +4,46 @@
 //! directory. A new file is filled with zeros, not only given a length: its blocks exist before
 //! the first write into it, so no later sync has to wait for the file system to find some, and a
 //! full disk shows when the file is made. Nothing here retries.
+//!
+//! The directory itself is locked for as long as the disk exists: two processes with one identity
+//! would vote twice and write over each other's log. The lock is of the kind that the system lets go
+//! when the process ends, however it ends, so no stale one is ever in the way, and there is no lock
+//! file that a restored backup could bring along.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Error, ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::disk::{Disk, DiskError};
 
-/// A directory of the machine's file system.
+/// A directory of the machine's file system, which nobody else has as long as this exists.
 #[derive(Debug)]
 pub struct FileDisk {
     root: PathBuf,
+    /// Holds the lock; locks are the directory's, whatever name led to it.
+    _lock: File,
 }
 
 impl FileDisk {
-    /// The directory at `root`, which exists.
+    /// The directory at `root`, which exists, for this disk alone.
     ///
     /// # Errors
-    /// [`DiskError::NotFound`] if it does not, or whatever the system reports.
+    /// [`DiskError::NotFound`] if it does not exist, [`DiskError::InUse`] if another process, or
+    /// another disk of this one, has it, or whatever the system reports.
     pub fn new(root: impl AsRef<Path>) -> Result<Self, DiskError> {
         let root = root.as_ref().canonicalize().map_err(disk_error)?;
-        if root.is_dir() { Ok(Self { root }) } else { Err(DiskError::NotFound) }
+        if !root.is_dir() {
+            return Err(DiskError::NotFound);
+        }
+        let lock = File::open(&root).map_err(disk_error)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { root, _lock: lock }),
+            Err(TryLockError::WouldBlock) => {
+                Err(DiskError::InUse { directory: root.display().to_string() })
+            }
+            Err(TryLockError::Error(error)) => Err(disk_error(error)),
+        }
     }
 
     fn path(&self, path: &str) -> PathBuf {

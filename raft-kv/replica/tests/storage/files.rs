@@ -73,6 +73,7 @@ fn production_sizes_work() {
     let options = StorageOptions::default();
     let (mut storage, _) = Storage::open(directory.disk(), options, None).unwrap();
     script.run(&mut storage).unwrap();
+    drop(storage);
     let (_, found) = Storage::open(directory.disk(), options, None).unwrap();
     assert_eq!(Durable::found(&found), *script.now());
 }
@@ -99,4 +100,21 @@ fn the_calls_say_what_went_wrong() {
     let not_empty = StorageError::NotEmpty { file: "dir".to_owned() };
     assert_eq!(Storage::format(&mut disk, identity()), Err(not_empty));
     assert_eq!(FileDisk::new(directory.0.join("none")).unwrap_err(), DiskError::NotFound);
+}
+
+#[test]
+fn a_directory_has_one_owner() {
+    let directory = Directory::new("lock");
+    Storage::format(&mut directory.disk(), identity()).unwrap();
+    let (storage, _) = Storage::open(directory.disk(), StorageOptions::small(), None).unwrap();
+    for other_name in [directory.0.clone(), directory.0.join("wal/..")] {
+        let error = FileDisk::new(other_name).unwrap_err();
+        let path = directory.0.canonicalize().unwrap().display().to_string();
+        assert_eq!(error, DiskError::InUse { directory: path.clone() });
+        assert_eq!(error.to_string(), format!("{path} is in use: another process has opened it"));
+    }
+    let disk = storage.into_disk();
+    assert!(FileDisk::new(&directory.0).is_err(), "the disk outlives the storage");
+    drop(disk);
+    directory.disk();
 }

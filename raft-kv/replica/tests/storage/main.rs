@@ -3,9 +3,9 @@
 
 mod crash;
 mod damage;
+mod failed_sync;
 mod files;
 mod golden;
-mod hard_state;
 mod memory_disk;
 mod model;
 mod random;

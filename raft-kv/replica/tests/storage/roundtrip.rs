@@ -80,6 +80,19 @@ fn batches_share_a_sync_and_hard_states_pay_for_themselves() {
     assert_eq!(vouched, (4 + 4 + 10, 2 + 2 + 3), "the hard state stops vouching first");
 }
 
+/// The hard state that was read, one file after the other; the manifest and its name; the segment of
+/// a new epoch, its name, and the names that went; the next hard state.
+#[test]
+fn a_start_costs_a_few_syncs() {
+    let (disk, storage, _) = founded();
+    drop(storage);
+    for _ in 0..3 {
+        let before = disk.syncs();
+        drop(Storage::open(disk.clone(), StorageOptions::small(), None).unwrap());
+        assert_eq!(disk.syncs() - before, 2 + 2 + 3 + 2);
+    }
+}
+
 #[test]
 fn chunks_are_read_and_staged_as_they_are_asked_for() {
     let (_, mut storage, mut script) = founded();

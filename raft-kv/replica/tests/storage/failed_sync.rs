@@ -1,15 +1,16 @@
-//! A sync of the hard state fails, the process starts again, and the power goes in that start.
+//! A sync fails, the process starts again, and the power goes in that start.
 //!
-//! After a failed sync the cache shows a generation that the disk may not have. Whatever the start
-//! writes next may be torn, and must not cost the generation before, which was promised: a vote
-//! that is forgotten is a vote that can be given twice.
+//! After a failed sync the cache shows what the disk may not have. Whatever the start writes or
+//! removes next may be torn or lost, and must not cost what was promised before. A vote that is
+//! forgotten is a vote that can be given twice.
 
 use raft_core::Term;
 use raft_replica::storage::Found;
 
-use crate::crash::{formatted, open};
+use crate::crash::fates as pattern;
+use crate::crash::{Rng, formatted, open, reopen};
 use crate::memory_disk::{Fate, MemoryDisk};
-use crate::model::Script;
+use crate::model::{Script, entries};
 
 /// Confirmed by a sync before anything fails.
 const PROMISED: u64 = 4;
@@ -147,4 +148,40 @@ fn a_rotten_copy_is_restored_before_its_twin_is_touched() {
             }
         }
     }
+}
+
+/// Any call fails, not only one for the hard state: nothing is older than what was confirmed, and
+/// nothing is called damaged.
+#[test]
+fn a_power_cut_in_the_start_after_any_failure_costs_nothing() {
+    let mut script = Script::founding();
+    script.term(1, Some(1)).append(&[1; 6]).sync().append(&[2; 6]).sync().commit(9);
+    script.term(2, None).rewrite(11, &[900, 2]).membership(4).sync().snapshot(5, &[1; 900]);
+    script.append(&[3; 5]).sync().snapshot(9, &[2; 90]).append(&[3; 5]).sync();
+    let last = entries(script.now().last(), Term(2), &[7, 7, 7])[2].id();
+    script.receive(last, &[6; 1500], 400).append(&[2; 2]).sync();
+    let mut rng = Rng(11);
+    let mut starts = 0;
+    for call in 1.. {
+        let disk = formatted();
+        let mut storage = open(&disk).unwrap().0;
+        disk.fail_at(call);
+        let Err((step, _)) = script.run(&mut storage) else { break };
+        for cut in 1.. {
+            let start = disk.fork();
+            start.crash_at(cut);
+            let through = open(&start).is_ok();
+            for number in [0, 2, 3, 4, 6] {
+                let left = start.fork();
+                left.crash(pattern(number, &mut rng));
+                let context = format!("failed in {call}, cut in {cut}, pattern {number}");
+                reopen(&left, script.allowed(step), script.now(), &context);
+                starts += 1;
+            }
+            if through {
+                break;
+            }
+        }
+    }
+    assert!(starts > 10_000, "only {starts} starts");
 }
