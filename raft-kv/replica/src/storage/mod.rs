@@ -149,7 +149,7 @@ impl<D: Disk> Storage<D> {
         let snapshot = snapshots.newest().cloned();
         let end = snapshot.as_ref().map_or(EntryId::default(), |snapshot| snapshot.last);
         let log = FoundLog::read(&mut disk, end, hard_state.files())?;
-        check(&hard_state, &log, end)?;
+        check(&hard_state, &log, snapshot.as_deref())?;
         let record = *hard_state.record();
         let commit = log.commit().max(record.commit);
         identity_file.repair(&mut disk, &identity)?;
@@ -338,10 +338,15 @@ impl<D: Disk> Storage<D> {
 fn check<F>(
     hard_state: &HardStateFiles<F>,
     log: &FoundLog<F>,
-    snapshot: EntryId,
+    snapshot: Option<&SnapshotMeta>,
 ) -> Result<(), StorageError> {
     let record = hard_state.record();
-    let reach = log.last().index.max(snapshot.index);
+    if snapshot.is_none() && !log.is_absent() {
+        // Genesis is installed, as a snapshot, before the first entry is written.
+        return Err(StorageError::damaged(snapshots::DIR, "the log has no snapshot to begin from"));
+    }
+    let end = snapshot.map_or(Index::ZERO, |snapshot| snapshot.last.index);
+    let reach = log.last().index.max(end);
     if record.log_through.max(record.commit) > reach || log.epoch < record.log_epoch {
         let what = format!("it was durable through {}, and ends at {reach}", record.log_through);
         return Err(StorageError::damaged(segment::DIR, what));

@@ -82,6 +82,11 @@ impl<F> FoundLog<F> {
         self.scans.last().map_or(self.before, Scan::last)
     }
 
+    /// Whether there is no segment at all.
+    pub(super) fn is_absent(&self) -> bool {
+        self.scans.is_empty()
+    }
+
     /// The highest generation of the hard state that was durable before some batch.
     pub(super) fn generation(&self) -> u64 {
         self.batches(|batch| batch.generation).unwrap_or(0)

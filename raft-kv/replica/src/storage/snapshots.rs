@@ -65,20 +65,25 @@ impl<F> Snapshots<F> {
 
     /// Makes what was found durable, and removes all else.
     pub(super) fn adopt<D: Disk<File = F>>(&self, disk: &mut D) -> Result<(), StorageError> {
+        let names = disk.list(DIR).in_file(DIR)?;
+        if names.iter().any(|name| SCRATCH.strip_prefix("snap/") == Some(name)) {
+            disk.remove(SCRATCH).in_file(SCRATCH)?;
+        }
+        // The manifest's name may be in a cache only, if a sync failed before the restart; then the
+        // older snapshot is all that the disk has, and must not go first. The data had their name,
+        // durably, before there was a manifest.
+        if let Some(newest) = self.manifests.last() {
+            write_manifest(disk, newest)?;
+        }
         let stem = self.manifests.last().map(|newest| stem(newest.meta.last));
-        for name in disk.list(DIR).in_file(DIR)? {
+        for name in names {
+            let path = format!("{DIR}/{name}");
             let end = stem.as_ref().and_then(|stem| name.strip_prefix(stem));
-            if !matches!(end, Some(".manifest" | ".data")) {
-                let path = format!("{DIR}/{name}");
+            if path != SCRATCH && !matches!(end, Some(".manifest" | ".data")) {
                 disk.remove(&path).in_file(&path)?;
             }
         }
-        // The manifest's name may be in a cache only, if a sync failed before the restart. The
-        // data had theirs, durably, before there was a manifest.
-        match self.manifests.last() {
-            Some(newest) => write_manifest(disk, newest),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     pub(super) fn newest(&self) -> Option<&Arc<SnapshotMeta>> {

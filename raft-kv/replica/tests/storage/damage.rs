@@ -137,6 +137,16 @@ fn one_lost_file_is_named() {
     }
 }
 
+/// Without genesis the directory would look like that of a node that has never run.
+#[test]
+fn a_log_without_a_snapshot_is_named() {
+    let mut script = Script::founding();
+    script.term(1, Some(1)).append(&[1, 2]).sync();
+    let disk = after(&script);
+    disk.lose("snap/0-0.manifest");
+    assert!(!survives(&disk, script.now(), "genesis"));
+}
+
 #[test]
 fn a_damaged_membership_entry_is_taken_from_the_ring() {
     let (disk, expected) = lived_in();
