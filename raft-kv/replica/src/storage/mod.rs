@@ -14,7 +14,8 @@
 //! after it, so what a crash leaves is always a beginning of the persist stream.
 //!
 //! What a crash can leave, [`Storage::open`] repairs. What it cannot leave is damage: an error that
-//! names the file, before anything has been changed. What is deliberately absent: healing of
+//! names the file, before anything has been changed. (One limit: rot in the batch that was written
+//! last may pass for a crash; `scan.rs` says exactly when.) What is deliberately absent: healing of
 //! damaged entries from peers, and any retry. After a failed write or sync, what is on the disk is
 //! unknown (the kernel may have dropped the pages and call them clean), so nothing is accepted
 //! until the storage is opened again.

@@ -14,9 +14,28 @@
 //! A membership entry that is not intact is taken from the ring before it is given up.
 //!
 //! A good entry with a bad slot is ordinary: the sector of the slot is shared with its neighbours,
-//! and a crash may tear it for all of them. Evidence that the last batch was durable is a trace of
-//! a batch after it, or an index in the hard state. Without any, an acknowledged entry that rots
-//! before the next batch is written cannot be told from one that was torn; it is taken for torn.
+//! and a crash may tear it for all of them.
+//!
+//! # The last batch: what is known, and what is not
+//! A batch and its slots are written together and share one sync, in any order. So a power cut may
+//! keep every slot of a batch that was never acknowledged and tear its entries, and an acknowledged
+//! batch whose entries rot looks the same. It is damaged, and the storage refuses to open, if
+//! anything says that it was durable:
+//! * an intact slot of a later batch, or an intact header of the batch after it: either was written
+//!   after the sync;
+//! * a segment that goes on after it, even an empty one;
+//! * the hard state: `log_through` and `commit` count only what is durable. Both are written with
+//!   every change of term or vote, before every truncation, and by every start, so whatever a start
+//!   has found is never taken for torn afterwards.
+//!
+//! Without any of these it is taken for torn and cut off. That is a limit, and a known one: of the
+//! single batch that was acknowledged last, since the last start and the last hard state, an entry
+//! that rots before anything else is written is given up silently on this node, intact slot or not.
+//! To refuse instead would turn ordinary power cuts into nodes that do not start, as long as there
+//! is no repair from peers; to sync the entries before the slots would double the syncs of every
+//! commit. The rest of its quorum still has the entry, but this node may now help to elect a leader
+//! that does not: the promise that committed entries stay is kept against crashes, failed syncs and
+//! rot in all else, and not against rot in this batch.
 
 use bytes::Bytes;
 use raft_core::entry::chain_after;
@@ -56,7 +75,7 @@ pub(super) struct Scan<F> {
     pub(super) file: F,
     /// The intact entries, consecutive from the first.
     pub(super) entries: Vec<FoundEntry>,
-    /// The headers of the batches that they came in.
+    /// The headers of the batches, the torn one included.
     pub(super) batches: Vec<BatchHeader>,
     /// In the newest segment, a trace of a later batch than the last one found: what ends here was
     /// durable further on.
@@ -201,6 +220,8 @@ impl<F> Scan<F> {
         batch: &Batch<'_, F>,
     ) -> Result<bool, StorageError> {
         let Batch { header, bytes, limit, ring } = batch;
+        // A header is evidence of what was durable before it, even if no entry behind it is intact.
+        self.batches.push(*header);
         let mut at = BATCH_HEADER;
         for _ in 0..header.entries {
             let last = self.last();
@@ -215,10 +236,7 @@ impl<F> Scan<F> {
                 let here = Place { offset: place.offset + at, ..place };
                 found = self.heal(disk, here, last, ring)?;
             }
-            let Some(entry) = found else {
-                self.note(header, last);
-                return Ok(false);
-            };
+            let Some(entry) = found else { return Ok(false) };
             if self.slot(entry.slot.id.index).is_some_and(|slot| slot != entry.slot) {
                 let what = format!("the slot of {} contradicts it", entry.slot.id);
                 return Err(StorageError::damaged(&self.path, what));
@@ -226,7 +244,6 @@ impl<F> Scan<F> {
             at += ENTRY_HEADER + entry.slot.len;
             self.entries.push(entry);
         }
-        self.batches.push(*header);
         Ok(true)
     }
 
@@ -250,12 +267,5 @@ impl<F> Scan<F> {
         let found = kept.map(|kept| FoundEntry { slot, payload: kept.payload });
         self.healed.extend(found.clone());
         Ok(found)
-    }
-
-    /// Keeps the header of a torn batch of which some entries are intact.
-    fn note(&mut self, header: &BatchHeader, last: EntryId) {
-        if last.index >= header.first {
-            self.batches.push(*header);
-        }
     }
 }

@@ -296,6 +296,62 @@ fn the_last_batch_alone_may_be_taken_for_torn() {
     }
 }
 
+/// A rotten entry at the end of the log, its slot intact, and each thing that says that it was
+/// durable, alone: what a power cut would leave without it is damage with it.
+#[test]
+fn evidence_keeps_the_last_batch_from_being_taken_for_torn() {
+    let file = "wal/seg-1-1.wal";
+    let mut script = Script::founding();
+    script.term(1, None).append(&[10, 20]).sync();
+    let torn = |disk: &MemoryDisk| {
+        disk.overwrite(file, FIRST_BATCH + 64 + 40, &[0xa5]);
+        open(disk).map(|(_, found)| found.slots.len())
+    };
+    assert_eq!(torn(&after(&script)), Ok(0), "nothing says so");
+    let named = |what: &str, result: Result<usize, StorageError>| {
+        assert!(matches!(result, Err(StorageError::Damaged { .. })), "{what}: {result:?}");
+    };
+
+    let mut later = script.clone();
+    later.append(&[30]).sync();
+    let (header, slot) = (after(&later), after(&later));
+    header.overwrite(file, 8192 + 2 * 64, &[0; 64]);
+    named("the header of a later batch", torn(&header));
+    slot.overwrite(file, FIRST_BATCH + 4096, &[0; 4096]);
+    named("a slot of a later batch", torn(&slot));
+
+    let mut full = script.clone();
+    full.append(&[7000]).sync();
+    let rolled = after(&full);
+    assert!(rolled.files().contains(&"wal/seg-3-1.wal".to_owned()), "{:?}", rolled.files());
+    rolled.overwrite("wal/seg-3-1.wal", FIRST_BATCH, &[0; 4096]);
+    named("a segment after it, with nothing in it", torn(&rolled));
+
+    let mut voted = script.clone();
+    voted.term(2, Some(2)).sync();
+    named("a later hard state", torn(&after(&voted)));
+
+    let started = after(&script);
+    drop(open(&started).unwrap());
+    let newest = started.files().into_iter().find(|file| file.starts_with("wal/")).unwrap();
+    started.overwrite(&newest, FIRST_BATCH + 64 + 40, &[0xa5]);
+    named("a start", open(&started).map(|(_, found)| found.slots.len()));
+}
+
+/// The header of a torn batch is read although none of its entries is intact: it names the
+/// generation of the hard state that was durable before it.
+#[test]
+fn the_header_of_a_torn_batch_is_evidence() {
+    let mut script = Script::founding();
+    script.term(1, Some(1)).term(2, Some(2)).append(&[10]).sync();
+    let disk = after(&script);
+    disk.overwrite("wal/seg-1-1.wal", FIRST_BATCH + 64 + 40, &[0xa5]);
+    for file in ["hs.a", "hs.b"] {
+        disk.overwrite(file, 4096, &[0; 512]);
+    }
+    assert!(!survives(&disk, script.now(), "the second vote is lost"));
+}
+
 #[test]
 fn a_directory_of_somebody_else_is_refused() {
     let (disk, _) = lived_in();
