@@ -38,7 +38,8 @@ enum Command {
 
 #[derive(Clone, Debug, Args)]
 struct One {
-    /// The seed: decimal, hexadecimal with 0x, or a 40-digit commit hash.
+    /// The seed: decimal, hexadecimal with 0x, or a commit hash, which is what 40 hexadecimal
+    /// digits without 0x are taken for.
     #[arg(long, value_parser = parse_seed)]
     seed: u64,
     /// How many events the faults last.
@@ -133,11 +134,13 @@ pub fn parse_seed(text: &str) -> Result<u64, String> {
     if is_hash {
         return Ok(xxh3_64(text.to_ascii_lowercase().as_bytes()));
     }
-    let number = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        Some(digits) => u64::from_str_radix(digits, 16),
-        None => text.parse(),
+    let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => (digits, 16),
+        None => (text, 10),
     };
-    number.map_err(|_| {
+    // The standard library also takes a sign, which no seed has.
+    let is_number = digits.chars().all(|digit| digit.is_digit(radix));
+    is_number.then(|| u64::from_str_radix(digits, radix).ok()).flatten().ok_or_else(|| {
         "a seed is a number of 64 bits, decimal or with 0x, or a commit hash of 40 digits"
             .to_owned()
     })
@@ -159,7 +162,7 @@ mod tests {
         assert_eq!(parse_seed("0xFF"), Ok(255));
         let hash = "9C8D17F0123456789abcdef0123456789abcdef0";
         assert_eq!(parse_seed(hash), parse_seed(&hash.to_ascii_lowercase()));
-        for bad in ["", "-1", "0x", "seven", "18446744073709551616", "9c8d17f"] {
+        for bad in ["", "-1", "+7", "0x", "0x+7", " 7", "seven", "18446744073709551616", "9c8d17f"] {
             assert!(parse_seed(bad).is_err(), "{bad}");
         }
     }
