@@ -4,9 +4,11 @@
 //! standard error. A mistake in the arguments is one line on standard error and exit code 64, since
 //! 2 means that an invariant is broken.
 
+use std::cell::RefCell;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::ops::Range;
+use std::rc::Rc;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use xxhash_rust::xxh3::xxh3_64;
@@ -14,6 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::options::{EVENTS_DEFAULT, Options};
 use crate::run::{self, How};
 use crate::swarm::Swarm;
+use crate::trace::Trace;
 
 /// The arguments make no sense.
 pub const EXIT_USAGE: u8 = 64;
@@ -90,12 +93,17 @@ pub fn main(arguments: impl IntoIterator<Item = String>) -> u8 {
 
 fn single(one: &One, out: &mut impl Write) -> u8 {
     let written = writeln!(out, "{}\n", Options::draw(one.seed, one.events));
-    let how = How { twice: true, verbose: one.verbose, ..How::once(one.events) };
-    let report = run::seed(one.seed, how);
-    let mut lines = if one.verbose { report.lines.iter() } else { [].iter() };
-    let written = written
-        .and_then(|()| lines.try_for_each(|line| writeln!(out, "{line}")))
-        .and_then(|()| writeln!(out, "{report}"));
+    let broken = Rc::new(RefCell::new(written));
+    let shown = Rc::clone(&broken);
+    let trace = Trace::shown(move |line| {
+        let mut written = shown.borrow_mut();
+        if written.is_ok() {
+            *written = writeln!(io::stdout(), "{line}");
+        }
+    });
+    let how = How { twice: true, ..How::once(one.events) };
+    let report = run::traced(one.seed, how, if one.verbose { trace } else { Trace::off() });
+    let written = broken.replace(Ok(())).and_then(|()| writeln!(out, "{report}"));
     finish(written, report.exit_code())
 }
 
@@ -162,7 +170,8 @@ mod tests {
         assert_eq!(parse_seed("0xFF"), Ok(255));
         let hash = "9C8D17F0123456789abcdef0123456789abcdef0";
         assert_eq!(parse_seed(hash), parse_seed(&hash.to_ascii_lowercase()));
-        for bad in ["", "-1", "+7", "0x", "0x+7", " 7", "seven", "18446744073709551616", "9c8d17f"] {
+        for bad in ["", "-1", "+7", "0x", "0x+7", " 7", "seven", "18446744073709551616", "9c8d17f"]
+        {
             assert!(parse_seed(bad).is_err(), "{bad}");
         }
     }

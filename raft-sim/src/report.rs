@@ -11,9 +11,6 @@ use crate::fault::Fault;
 use crate::options::{EVENTS_DEFAULT, Options};
 use crate::world::Stats;
 
-/// How many lines a failure shows.
-const LINES_MAX: usize = 20;
-
 /// What came of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -31,7 +28,9 @@ pub struct Report {
     pub digest: u64,
     /// What was counted.
     pub stats: Stats,
-    /// The lines that were kept.
+    /// Whether it was run again and compared.
+    pub is_repeated: bool,
+    /// The lines before a failure.
     pub lines: Vec<String>,
 }
 
@@ -98,7 +97,7 @@ impl fmt::Display for Report {
 impl Report {
     fn tell(&self, failure: &Failure, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n{}: {}", failure.id(), failure.meaning())?;
-        for line in self.lines.iter().skip(self.lines.len().saturating_sub(LINES_MAX)) {
+        for line in &self.lines {
             writeln!(f, "  {line}")?;
         }
         match failure {

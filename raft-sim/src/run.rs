@@ -21,8 +21,6 @@ pub struct How {
     pub events: u64,
     /// Run twice and compare.
     pub twice: bool,
-    /// Keep a line for each transition.
-    pub verbose: bool,
     /// What is broken on purpose.
     pub sabotage: Sabotage,
 }
@@ -31,27 +29,39 @@ impl How {
     /// Once, silently, with nothing broken.
     #[must_use]
     pub fn once(events: u64) -> Self {
-        Self { events, twice: false, verbose: false, sabotage: Sabotage::None }
+        Self { events, twice: false, sabotage: Sabotage::None }
     }
 }
 
 /// Runs a seed.
 #[must_use]
 pub fn seed(seed: u64, how: How) -> Report {
+    traced(seed, how, Trace::off())
+}
+
+/// Runs a seed; the lines of its first run go to `trace`.
+#[must_use]
+pub fn traced(seed: u64, how: How, trace: Trace) -> Report {
     let options = Options::draw(seed, how.events);
-    let trace = if how.verbose { Trace::all() } else { Trace::off() };
     let first = attempt(&options, how.sabotage, trace);
     if !how.twice && first.failure.is_none() {
         return first;
     }
     let trace = if first.failure.is_some() { Trace::last() } else { Trace::off() };
     let second = attempt(&options, how.sabotage, trace);
-    if (first.digest, &first.failure) != (second.digest, &second.failure) {
-        let (first, second) = (first.digest, second.digest);
-        let failure = Failure::Determinism { first, second };
-        return Report { failure: Some(failure), ..attempt(&options, how.sabotage, Trace::last()) };
+    match difference(&first, &second) {
+        None => Report { is_repeated: true, ..second },
+        Some(failure) => {
+            let third = attempt(&options, how.sabotage, Trace::last());
+            Report { failure: Some(failure), is_repeated: true, ..third }
+        }
     }
-    if how.verbose { first } else { second }
+}
+
+/// What is wrong if two runs of one seed went otherwise.
+fn difference(first: &Report, second: &Report) -> Option<Failure> {
+    let is_same = (first.digest, &first.failure) == (second.digest, &second.failure);
+    (!is_same).then_some(Failure::Determinism { first: first.digest, second: second.digest })
 }
 
 thread_local! {
@@ -91,7 +101,8 @@ fn attempt(options: &Options, sabotage: Sabotage, trace: Trace) -> Report {
         now_us: world.now(),
         digest: world.digest(),
         stats: world.stats().clone(),
-        lines: world.trace().lines().map(str::to_owned).collect(),
+        is_repeated: false,
+        lines: world.trace().lines(),
     }
 }
 
@@ -106,4 +117,33 @@ fn message(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without a message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_digest_or_another_end_is_a_failure_of_determinism() {
+        let how = How::once(200);
+        let (one, two) = (seed(1, how), seed(1, how));
+        assert_eq!(difference(&one, &two), None);
+
+        let digest = two.digest + 1;
+        let failure = difference(&one, &Report { digest, ..two.clone() }).unwrap();
+        assert_eq!(failure, Failure::Determinism { first: one.digest, second: digest });
+        assert_eq!(failure.exit_code(), 4);
+
+        let failed = Report { failure: Some(Failure::Panic("once".to_owned())), ..two };
+        assert_eq!(difference(&one, &failed).unwrap().exit_code(), 4);
+    }
+
+    #[test]
+    fn a_run_is_repeated_when_that_is_asked_for() {
+        let how = How::once(200);
+        assert!(!seed(1, how).is_repeated);
+        let twice = seed(1, How { twice: true, ..how });
+        assert!(twice.is_repeated);
+        assert_eq!(Report { is_repeated: false, ..twice }, seed(1, how));
+    }
 }

@@ -17,10 +17,26 @@ use crate::world::World;
 const LAST_LINES: usize = 20;
 
 /// Where lines go.
-#[derive(Clone, Debug, Default)]
-pub struct Trace {
-    kept: Option<VecDeque<String>>,
-    all: bool,
+#[derive(Debug, Default)]
+pub struct Trace(Lines);
+
+#[derive(Default)]
+enum Lines {
+    #[default]
+    Off,
+    /// The last ones, oldest first.
+    Last(VecDeque<String>),
+    Shown(Box<dyn FnMut(&str)>),
+}
+
+impl fmt::Debug for Lines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("Off"),
+            Self::Last(kept) => f.debug_tuple("Last").field(kept).finish(),
+            Self::Shown(_) => f.write_str("Shown"),
+        }
+    }
 }
 
 impl Trace {
@@ -30,47 +46,57 @@ impl Trace {
         Self::default()
     }
 
-    /// The last ones are kept.
+    /// The last ones are kept, as many as a failure shows.
     #[must_use]
     pub fn last() -> Self {
-        Self { kept: Some(VecDeque::new()), all: false }
+        Self(Lines::Last(VecDeque::new()))
     }
 
-    /// All are kept.
+    /// Each goes to `show` as soon as it is known, so that a run that hangs shows where it is.
     #[must_use]
-    pub fn all() -> Self {
-        Self { kept: Some(VecDeque::new()), all: true }
+    pub fn shown(show: impl FnMut(&str) + 'static) -> Self {
+        Self(Lines::Shown(Box::new(show)))
     }
 
     /// Whether anybody will see them.
     #[must_use]
     pub fn is_on(&self) -> bool {
-        self.kept.is_some()
+        match self.0 {
+            Lines::Off => false,
+            Lines::Last(_) | Lines::Shown(_) => true,
+        }
     }
 
     /// The kept lines, oldest first.
-    pub fn lines(&self) -> impl Iterator<Item = &str> {
-        self.kept.iter().flatten().map(String::as_str)
-    }
-
-    /// The last kept lines, oldest first.
-    pub fn tail(&self) -> impl Iterator<Item = &str> {
-        let kept = self.kept.as_ref().map_or(0, VecDeque::len);
-        self.lines().skip(kept.saturating_sub(LAST_LINES))
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        match &self.0 {
+            Lines::Last(kept) => kept.iter().cloned().collect(),
+            Lines::Off | Lines::Shown(_) => Vec::new(),
+        }
     }
 
     pub(crate) fn line(&mut self, event: u64, now: u64, what: &str, columns: &[Seen]) {
-        let Some(kept) = &mut self.kept else { return };
-        if kept.len() == LAST_LINES && !self.all {
-            kept.pop_front();
+        match &mut self.0 {
+            Lines::Off => {}
+            Lines::Last(kept) => {
+                if kept.len() == LAST_LINES {
+                    kept.pop_front();
+                }
+                kept.push_back(format_line(event, now, what, columns));
+            }
+            Lines::Shown(show) => show(&format_line(event, now, what, columns)),
         }
-        let (ms, us) = (now / 1000, now % 1000);
-        let mut line = format!("{event:>7} {ms:>8}.{us:03} {what:<60.60}");
-        for (at, seen) in columns.iter().enumerate() {
-            line.push_str(&format!(" | n{} {seen}", at + 1));
-        }
-        kept.push_back(line);
     }
+}
+
+fn format_line(event: u64, now: u64, what: &str, columns: &[Seen]) -> String {
+    let (ms, us) = (now / 1000, now % 1000);
+    let mut line = format!("{event:>7} {ms:>8}.{us:03} {what:<60.60}");
+    for (at, seen) in columns.iter().enumerate() {
+        line.push_str(&format!(" | n{} {seen}", at + 1));
+    }
+    line
 }
 
 /// A column: role, term, commit and last index.
