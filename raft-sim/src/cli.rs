@@ -1,31 +1,53 @@
 //! The command line: `raft-sim --seed N`, and `raft-sim swarm`.
 //!
 //! What a run says goes to standard output and is the same every time; progress and rates go to
-//! standard error. A mistake in the arguments is one line on standard error and exit code 64, since
-//! 2 means that an invariant is broken.
+//! standard error, and whether those can be written changes nothing. A mistake in the arguments is
+//! one line on standard error and exit code 64, since 2 means that an invariant is broken.
 
 use std::cell::RefCell;
+use std::ffi::OsString;
+use std::fmt;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::ops::Range;
+use std::process;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::options::{EVENTS_DEFAULT, Options};
+use crate::report::worse;
 use crate::run::{self, How};
 use crate::swarm::Swarm;
 use crate::trace::Trace;
 
 /// The arguments make no sense.
 pub const EXIT_USAGE: u8 = 64;
-/// Standard output cannot be written.
-const EXIT_OUTPUT: u8 = 74;
+/// Standard output cannot be written, and nothing worse is to be told.
+pub const EXIT_OUTPUT: u8 = 74;
+/// Somebody has pressed Ctrl-C, and nothing worse is to be told.
+pub const EXIT_INTERRUPTED: u8 = 130;
+
+const AFTER_HELP: &str = "\
+Exit codes (if several apply, a failure of the cluster comes first):
+    0  passed
+    2  safety: an invariant is violated
+    3  liveness: the healed cluster does not get going again
+    4  determinism: two runs of one seed differ
+   64  the arguments make no sense
+   74  standard output cannot be written
+  101  the product has panicked
+  130  interrupted by Ctrl-C
+
+A seed is bound to one version of the program: another version may make another run of it.";
 
 /// Simulates whole clusters from a seed and checks every promise that they make.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "raft-sim", version, args_conflicts_with_subcommands = true)]
+#[command(after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -43,20 +65,20 @@ enum Command {
 struct One {
     /// The seed: decimal, hexadecimal with 0x, or a commit hash, which is what 40 hexadecimal
     /// digits without 0x are taken for.
-    #[arg(long, value_parser = parse_seed)]
+    #[arg(long, value_name = "N", value_parser = parse_seed)]
     seed: u64,
     /// How many events the faults last.
     #[arg(long, default_value_t = EVENTS_DEFAULT)]
     events: u64,
-    /// Print a line for each transition.
+    /// Print a line for each transition, as it happens.
     #[arg(short, long)]
     verbose: bool,
 }
 
 #[derive(Clone, Debug, Args)]
 struct Many {
-    /// The seeds, as FIRST..END.
-    #[arg(long, value_parser = parse_range)]
+    /// The seeds, from FIRST to just before END. Each that 16 divides is run twice, to compare.
+    #[arg(long, value_name = "FIRST..END", value_parser = parse_range)]
     seeds: Range<u64>,
     /// How many threads [default: one per processor].
     #[arg(long)]
@@ -67,70 +89,151 @@ struct Many {
 }
 
 /// Runs the program with these arguments (the first is its name) and returns its exit code.
-pub fn main(arguments: impl IntoIterator<Item = String>) -> u8 {
-    let (mut out, mut err) = (io::stdout().lock(), io::stderr());
-    let cli = Cli::command().try_get_matches_from(arguments);
-    let cli = match cli.and_then(|matches| Cli::from_arg_matches(&matches)) {
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let mut output = Output::default();
+    let cli = match parse(arguments) {
         Ok(cli) => cli,
-        Err(error) if !error.use_stderr() => {
-            return finish(write!(out, "{error}"), 0);
+        Err(Refusal::Asked(text)) => {
+            output.line(text.trim_end());
+            return output.finish(0);
         }
-        Err(error) => {
-            let text = error.to_string();
-            let line = text.lines().next().unwrap_or("the arguments make no sense");
-            return finish(writeln!(err, "{line} (see --help)"), EXIT_USAGE);
+        Err(Refusal::Mistake(line)) => {
+            tell(format_args!("error: {line} (see --help)"));
+            return EXIT_USAGE;
         }
     };
     run::catch_panics();
     match (cli.command, cli.one) {
-        (Some(Command::Swarm(many)), _) => swarm(&many, &mut out),
-        (None, Some(one)) => single(&one, &mut out),
+        (Some(Command::Swarm(many)), _) => swarm(&many, output),
+        (None, Some(one)) => single(&one, output),
         (None, None) => {
-            finish(writeln!(err, "error: a seed is needed: --seed N (see --help)"), EXIT_USAGE)
+            tell(format_args!("error: {} (see --help)", missing(&[])));
+            EXIT_USAGE
         }
     }
 }
 
-fn single(one: &One, out: &mut impl Write) -> u8 {
-    let written = writeln!(out, "{}\n", Options::draw(one.seed, one.events));
-    let broken = Rc::new(RefCell::new(written));
-    let shown = Rc::clone(&broken);
-    let trace = Trace::shown(move |line| {
-        let mut written = shown.borrow_mut();
-        if written.is_ok() {
-            *written = writeln!(io::stdout(), "{line}");
-        }
-    });
-    let how = How { twice: true, ..How::once(one.events) };
-    let report = run::traced(one.seed, how, if one.verbose { trace } else { Trace::off() });
-    let written = broken.replace(Ok(())).and_then(|()| writeln!(out, "{report}"));
-    finish(written, report.exit_code())
+/// Why there is nothing to run.
+enum Refusal {
+    /// Help or the version was asked for: a text for standard output.
+    Asked(String),
+    /// One line says what is wrong.
+    Mistake(String),
 }
 
-fn swarm(many: &Many, out: &mut impl Write) -> u8 {
+fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Refusal> {
+    let text = |argument: OsString| {
+        argument.into_string().map_err(|argument| {
+            Refusal::Mistake(format!("the argument {argument:?} is not valid Unicode"))
+        })
+    };
+    let arguments: Vec<String> = arguments.into_iter().map(text).collect::<Result<_, _>>()?;
+    let matches = Cli::command().try_get_matches_from(arguments);
+    matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
+        if !error.use_stderr() {
+            return Refusal::Asked(error.to_string());
+        }
+        Refusal::Mistake(match (error.kind(), error.get(ContextKind::InvalidArg)) {
+            (ErrorKind::MissingRequiredArgument, Some(ContextValue::Strings(names))) => {
+                missing(names)
+            }
+            _ => {
+                let text = error.to_string();
+                let line = text.lines().next().unwrap_or("the arguments make no sense");
+                line.trim_start_matches("error: ").to_owned()
+            }
+        })
+    })
+}
+
+/// What is missing, and a command to start from.
+fn missing(names: &[String]) -> String {
+    if names.iter().any(|name| name.starts_with("--seeds")) {
+        "missing --seeds FIRST..END, as in: raft-sim swarm --seeds 0..1000".to_owned()
+    } else {
+        "missing --seed N, as in: raft-sim --seed 7".to_owned()
+    }
+}
+
+fn single(one: &One, output: Output) -> u8 {
+    on_interrupt(|| {
+        tell("interrupted: the run has no verdict");
+        process::exit(EXIT_INTERRUPTED.into());
+    });
+    let output = Rc::new(RefCell::new(output));
+    output.borrow_mut().line(format_args!("{}\n", Options::draw(one.seed, one.events)));
+    let trace = if one.verbose {
+        let output = Rc::clone(&output);
+        Trace::shown(move |line| output.borrow_mut().line(line))
+    } else {
+        Trace::off()
+    };
+    let report = run::traced(one.seed, How { twice: true, ..How::once(one.events) }, trace);
+    output.borrow_mut().line(&report);
+    output.take().finish(report.exit_code())
+}
+
+fn swarm(many: &Many, mut output: Output) -> u8 {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    on_interrupt(|| {
+        if STOP.swap(true, Ordering::Relaxed) {
+            process::exit(EXIT_INTERRUPTED.into());
+        }
+        tell("interrupted: the runs under way are the last (once more: end at once)");
+    });
     let jobs = many.jobs.or_else(|| std::thread::available_parallelism().ok());
     let swarm = Swarm {
         seeds: many.seeds.clone(),
         jobs: jobs.map_or(1, NonZeroUsize::get),
         how: How::once(many.events),
     };
-    let mut written = Ok(());
-    let (summary, speed) = swarm.run(|report| {
-        let line = report.failure.as_ref().map(|failure| format!("{}: {failure}", failure.id()));
-        let result = writeln!(out, "{}\n  {}", line.unwrap_or_default(), report.reproduce());
-        if written.is_ok() {
-            written = result;
+    let (summary, speed) = swarm.run(&STOP, |report| {
+        if let Some(failure) = &report.failure {
+            let (seed, id) = (report.options.seed, failure.id());
+            output.line(format_args!("seed {seed:#x}: {id}: {failure}\n  {}", report.reproduce()));
         }
     });
-    let written = written
-        .and_then(|()| writeln!(out, "{summary}"))
-        .and_then(|()| writeln!(io::stderr(), "speed      {speed}"));
-    finish(written, summary.exit_code)
+    output.line(&summary);
+    tell(format_args!("speed      {speed}"));
+    let is_partial = summary.seeds < summary.asked;
+    output.finish(worse(summary.exit_code, if is_partial { EXIT_INTERRUPTED } else { 0 }))
 }
 
-/// The exit code, unless what it is about could not be told.
-fn finish(written: io::Result<()>, exit_code: u8) -> u8 {
-    written.map_or(EXIT_OUTPUT, |()| exit_code)
+/// Without a handler, which is no reason not to run, an interrupt just ends the process.
+fn on_interrupt(handler: impl FnMut() + Send + 'static) {
+    drop(ctrlc::set_handler(handler));
+}
+
+/// A line for the person who waits. It says nothing that matters if nobody can read it.
+fn tell(line: impl fmt::Display) {
+    drop(writeln!(io::stderr(), "{line}"));
+}
+
+/// Standard output, and the first thing that went wrong with it.
+#[derive(Debug, Default)]
+struct Output {
+    broken: Option<io::Error>,
+}
+
+impl Output {
+    fn line(&mut self, line: impl fmt::Display) {
+        if self.broken.is_none() {
+            self.broken = writeln!(io::stdout(), "{line}").err();
+        }
+    }
+
+    /// The exit code, given that of the runs.
+    fn finish(self, exit_code: u8) -> u8 {
+        match self.broken {
+            None => exit_code,
+            // Whoever closes a pipe has seen enough.
+            Some(error) if error.kind() == io::ErrorKind::BrokenPipe => exit_code,
+            Some(error) => {
+                tell(format_args!("error: cannot write to standard output: {error}"));
+                worse(exit_code, EXIT_OUTPUT)
+            }
+        }
+    }
 }
 
 /// Reads a seed.

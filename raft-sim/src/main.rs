@@ -4,5 +4,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ExitCode::from(raft_sim::cli::main(std::env::args()))
+    ExitCode::from(raft_sim::cli::main(std::env::args_os()))
 }

@@ -9,6 +9,7 @@ use std::fmt;
 use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::options::{EVENTS_DEFAULT, Options};
+use crate::swarm::REPEATED_EVERY;
 use crate::world::Stats;
 
 /// What came of a run.
@@ -51,13 +52,14 @@ impl Report {
         }
     }
 
-    /// The command that repeats the run.
+    /// The command that repeats the run, and the version that a seed is bound to.
     #[must_use]
     pub fn reproduce(&self) -> String {
         let Options { seed, events, .. } = self.options;
         let events =
             if events == EVENTS_DEFAULT { String::new() } else { format!(" --events {events}") };
-        format!("cargo run -p raft-sim -- --seed {seed:#x}{events} -v")
+        let version = env!("CARGO_PKG_VERSION");
+        format!("cargo run -p raft-sim -- --seed {seed:#x}{events} -v # raft-sim {version}")
     }
 }
 
@@ -127,12 +129,16 @@ impl Report {
 /// The sum of many runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// How many seeds have run.
+    /// How many seeds were to be run.
+    pub asked: u64,
+    /// How many seeds have run: fewer than were asked for if the swarm was interrupted.
     pub seeds: u64,
     /// How many of them failed.
     pub failed: u64,
-    /// How many of them proved little.
+    /// How many of them passed, but proved little.
     pub vacuous: u64,
+    /// How many of them were run twice, to compare.
+    pub repeated: u64,
     /// Their events.
     pub events: u64,
     /// Their elections.
@@ -159,6 +165,7 @@ impl Summary {
         self.seeds += 1;
         self.failed += u64::from(report.failure.is_some());
         self.vacuous += u64::from(report.failure.is_none() && report.is_vacuous);
+        self.repeated += u64::from(report.is_repeated);
         self.events += report.stats.events;
         self.elections += report.stats.elections;
         self.committed += report.committed;
@@ -171,16 +178,34 @@ impl Summary {
     }
 }
 
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Summary {
+    /// How many runs count as evidence: they passed, and not for want of trouble.
+    #[must_use]
+    pub fn evidence(&self) -> u64 {
+        self.seeds - self.failed - self.vacuous
+    }
+
+    fn tell_seeds(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { asked, seeds, failed, vacuous, repeated, .. } = self;
+        if seeds < asked {
+            writeln!(f, "partial    interrupted after {seeds} of {asked} seeds")?;
+        }
+        let passed = seeds - failed;
+        writeln!(f, "seeds      {seeds}: {failed} failed, {passed} passed, {vacuous} vacuous")?;
+        match self.evidence() {
+            0 => writeln!(f, "evidence   none: no run passed that was not vacuous")?,
+            count => writeln!(f, "evidence   {count} runs passed and were not vacuous")?,
+        }
         writeln!(
             f,
-            "seeds      {}: {} failed, {} passed, {} of them vacuous",
-            self.seeds,
-            self.failed,
-            self.seeds - self.failed,
-            self.vacuous
-        )?;
+            "repeated   {repeated} (seeds divisible by {REPEATED_EVERY}, and failures), to compare digests"
+        )
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.tell_seeds(f)?;
         writeln!(
             f,
             "events     {}, {} elections, {} crashes, {} snapshots restored",
@@ -200,15 +225,18 @@ impl fmt::Display for Summary {
     }
 }
 
-/// The exit code that matters more: a panic, then safety, determinism and liveness.
+/// The exit code that matters more: a panic, then safety, determinism and liveness; then that the
+/// output is incomplete (74), or the swarm (130).
 #[must_use]
 pub fn worse(one: u8, other: u8) -> u8 {
     let rank = |code: u8| match code {
         0 => 0,
-        3 => 1,
-        4 => 2,
-        2 => 3,
-        _ => 4,
+        130 => 1,
+        74 => 2,
+        3 => 3,
+        4 => 4,
+        2 => 5,
+        _ => 6,
     };
     if rank(other) > rank(one) { other } else { one }
 }
@@ -220,8 +248,28 @@ mod tests {
     #[test]
     fn the_worst_exit_code_of_a_swarm_wins() {
         assert_eq!([0, 3, 0, 2, 4].into_iter().fold(0, worse), 2);
+        assert_eq!([130, 74, 0].into_iter().fold(0, worse), 74);
+        for verdict in [2, 3, 4, 101] {
+            assert_eq!(worse(verdict, 74), verdict);
+            assert_eq!(worse(130, verdict), verdict);
+        }
         assert_eq!(worse(2, 101), 101);
         assert_eq!(worse(101, 2), 101);
         assert_eq!(worse(0, 0), 0);
+    }
+
+    #[test]
+    fn a_summary_counts_the_evidence_and_says_when_there_is_none() {
+        let mut summary =
+            Summary { asked: 5, seeds: 5, failed: 1, vacuous: 2, ..Summary::default() };
+        let shown = summary.to_string();
+        assert!(shown.starts_with("seeds      5: 1 failed, 4 passed, 2 vacuous\n"), "{shown}");
+        assert!(shown.contains("\nevidence   2 runs passed"), "{shown}");
+
+        summary.vacuous = 4;
+        assert!(summary.to_string().contains("\nevidence   none: "), "{summary}");
+        summary.asked = 9;
+        let partial = "partial    interrupted after 5 of 9 seeds\n";
+        assert!(summary.to_string().starts_with(partial), "{summary}");
     }
 }

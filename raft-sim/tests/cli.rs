@@ -2,9 +2,12 @@
 
 use std::process::{Command, Output};
 
+fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_raft-sim"))
+}
+
 fn raft_sim(arguments: &[&str]) -> Output {
-    let program = env!("CARGO_BIN_EXE_raft-sim");
-    Command::new(program).args(arguments).output().expect("the program starts")
+    program().args(arguments).output().expect("the program starts")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -43,31 +46,44 @@ fn a_commit_hash_is_a_seed() {
 
 #[test]
 fn mistakes_are_one_line_on_standard_error_and_code_64() {
-    let mistakes: [&[&str]; 8] = [
-        &[],
-        &["--seed"],
-        &["--seed", "seven"],
-        &["--seed", "1", "--events", "-1"],
-        &["--sneed", "1"],
-        &["swarm"],
-        &["swarm", "--seeds", "5..5"],
-        &["swarm", "--seeds", "0..1", "--jobs", "0"],
+    let mistakes: [(&[&str], &str); 12] = [
+        (&[], "missing --seed N, as in: raft-sim --seed 7"),
+        (&["-v"], "missing --seed N, as in: raft-sim --seed 7"),
+        (&["--seed"], "a value is required for '--seed <N>'"),
+        (&["--seed", "seven"], "'seven' for '--seed <N>': a seed is a number"),
+        (&["--seed", "+7"], "'+7' for '--seed <N>': a seed is a number"),
+        (&["--seed", "1", "--events", "-1"], "'-1'"),
+        (&["--sneed", "1"], "unexpected argument '--sneed'"),
+        (&["--seed", "1", "swarm"], "'swarm' cannot be used with '--seed <N>'"),
+        (&["swarm"], "missing --seeds FIRST..END, as in: raft-sim swarm --seeds 0..1000"),
+        (&["swarm", "--jobs", "2"], "missing --seeds FIRST..END"),
+        (&["swarm", "--seeds", "5..5"], "the range of seeds is empty"),
+        (&["swarm", "--seeds", "0..1", "--jobs", "0"], "'0' for '--jobs <JOBS>'"),
     ];
-    for arguments in mistakes {
-        let output = raft_sim(arguments);
-        let told = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {told}");
-        assert_eq!(told.lines().count(), 1, "{arguments:?}: {told}");
-        assert!(told.starts_with("error: "), "{arguments:?}: {told}");
-        assert!(output.stdout.is_empty(), "{arguments:?}");
+    for (arguments, part) in mistakes {
+        is_refused(&raft_sim(arguments), part);
     }
+}
+
+fn is_refused(output: &Output, part: &str) {
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(told.starts_with("error: "), "{told}");
+    assert!(told.ends_with(" (see --help)\n"), "{told}");
+    assert!(told.contains(part), "{part:?} is missing: {told}");
+    assert!(output.stdout.is_empty());
 }
 
 #[test]
 fn help_is_no_mistake() {
     let output = raft_sim(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
-    assert!(text(&output.stdout).contains("swarm"));
+    let shown = text(&output.stdout);
+    for part in ["swarm", " 74  standard output", "130  interrupted", "one version", "commit hash"]
+    {
+        assert!(shown.contains(part), "{part:?} is missing:\n{shown}");
+    }
 }
 
 #[test]
@@ -76,6 +92,110 @@ fn a_swarm_prints_the_same_whatever_the_number_of_threads() {
     let (one, three) = (swarm("1"), swarm("3"));
     assert_eq!(one.status.code(), Some(0));
     assert_eq!(text(&one.stdout), text(&three.stdout));
-    assert!(text(&one.stdout).starts_with("seeds      6: 0 failed, 6 passed"));
-    assert!(text(&one.stderr).contains("events and"), "the speed goes to standard error");
+    let shown = text(&one.stdout);
+    assert!(shown.starts_with("seeds      6: 0 failed, 6 passed, "), "{shown}");
+    for part in ["\nevidence   ", "\nrepeated   1 (seeds divisible by 16, "] {
+        assert!(shown.contains(part), "{part:?} is missing:\n{shown}");
+    }
+    let told = text(&one.stderr);
+    assert_eq!(told.matches("progress   ").count(), 6, "a line for each twentieth: {told}");
+    assert!(told.contains("\nprogress   6/6 seeds, "), "{told}");
+    assert!(told.contains("\nspeed      "), "{told}");
+}
+
+#[test]
+fn a_swarm_that_proves_nothing_says_so() {
+    let output = raft_sim(&["swarm", "--seeds", "1..3", "--events", "1"]);
+    let shown = text(&output.stdout);
+    assert!(shown.contains("\nevidence   none: "), "{shown}");
+}
+
+/// What only a Unix has: arguments of bytes, a full device, interrupts.
+#[cfg(unix)]
+mod unix {
+    use std::ffi::OsStr;
+    use std::fs::File;
+    use std::io::{BufRead, BufReader, Read};
+    use std::os::unix::ffi::OsStrExt;
+    use std::process::{Child, Stdio};
+
+    use rustix::process::{Pid, Signal, kill_process};
+
+    use super::*;
+
+    #[test]
+    fn an_argument_that_is_no_text_is_a_mistake() {
+        let bad = OsStr::from_bytes(b"7\xff");
+        let output = program().arg("--seed").arg(bad).output().expect("the program starts");
+        is_refused(&output, "is not valid Unicode");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_told_in_one_line_and_code_74() {
+        let full = || File::create("/dev/full").expect("there is a full device");
+        for arguments in [&["--seed", "7", "--events", "200"][..], &["--help"]] {
+            let output = program().args(arguments).stdout(full()).output().expect("it starts");
+            let told = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(74), "{told}");
+            assert!(told.starts_with("error: cannot write to standard output: "), "{told}");
+            assert_eq!(told.lines().count(), 1, "{told}");
+        }
+        let swarm = ["swarm", "--seeds", "1..3", "--events", "200"];
+        let output = program().args(swarm).stderr(full()).output().expect("it starts");
+        assert_eq!(output.status.code(), Some(0), "standard error is for those who wait");
+        assert!(text(&output.stdout).starts_with("seeds      2: 0 failed"));
+    }
+
+    #[test]
+    fn a_reader_that_has_seen_enough_changes_nothing() {
+        let mut child = start(&["--seed", "7", "--events", "2000", "-v"]);
+        let mut first = String::new();
+        let mut reader = BufReader::with_capacity(64, child.stdout.take().expect("a pipe"));
+        reader.read_line(&mut first).expect("a line comes");
+        drop(reader);
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(0));
+        assert!(first.starts_with("seed       0x7"), "{first}");
+        assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+    }
+
+    #[test]
+    fn an_interrupted_swarm_sums_up_what_it_has_seen() {
+        let mut child = start(&["swarm", "--seeds", "1..2001", "--events", "200", "--jobs", "2"]);
+        let mut told = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut line = String::new();
+        told.read_line(&mut line).expect("a line comes");
+        assert!(line.starts_with("progress   100/2000 seeds, "), "{line}");
+        interrupt(&child);
+        told.read_to_string(&mut line).expect("more lines come");
+        let output = child.wait_with_output().expect("it ends");
+        let shown = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(130), "{shown}");
+        assert!(shown.starts_with("partial    interrupted after "), "{shown}");
+        assert!(shown.contains(": 0 failed, "), "{shown}");
+        assert!(line.contains("\ninterrupted: the runs under way are the last"), "{line}");
+    }
+
+    #[test]
+    fn an_interrupted_run_has_no_verdict() {
+        let mut child = start(&["--seed", "7", "--events", "1000000000"]);
+        let mut shown = BufReader::new(child.stdout.take().expect("a pipe"));
+        shown.read_line(&mut String::new()).expect("the options come first");
+        interrupt(&child);
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(130));
+        assert_eq!(text(&output.stderr), "interrupted: the run has no verdict\n");
+    }
+
+    fn start(arguments: &[&str]) -> Child {
+        let pipes = |command: &mut Command| {
+            command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+        };
+        pipes(&mut program()).expect("the program starts")
+    }
+
+    fn interrupt(child: &Child) {
+        kill_process(Pid::from_child(child), Signal::INT).expect("the program still runs");
+    }
 }
