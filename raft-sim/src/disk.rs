@@ -87,6 +87,8 @@ pub(crate) struct DirtySector {
     pub(crate) sector: usize,
     /// A failed sync told the cache that it is clean: only a new write makes a sync write it.
     pub(crate) forgotten: bool,
+    /// Written by an earlier process.
+    left_over: bool,
 }
 
 impl SimDisk {
@@ -136,10 +138,31 @@ impl SimDisk {
         platter.fail_sync = None;
     }
 
-    /// Whether a sync that returned success made things durable.
+    /// A process has taken the disk and made durable what it found: it answers for its own writes
+    /// from now on, and no longer for what an earlier one has left unsynced.
+    pub fn taken(&self) {
+        let mut platter = self.0.borrow_mut();
+        for dirty in platter.inodes.iter_mut().flat_map(|inode| &mut inode.dirty) {
+            dirty.left_over = true;
+        }
+    }
+
+    /// The first file with bytes, or the first name, that a power loss could take back now, among
+    /// those under which a process that starts would look; a removal takes nothing back. Says
+    /// nothing of a file for which `is_scratch` holds, of bytes that were there when a process
+    /// last took the disk, nor of what the disk lies about.
     #[must_use]
-    pub fn syncs_truly(&self) -> bool {
-        self.0.borrow().lie != Lie::AllSyncs
+    pub fn unsynced(&self, is_scratch: impl Fn(&str) -> bool) -> Option<String> {
+        let platter = self.0.borrow();
+        let name = platter.pending.iter().find_map(|op| op.adds().filter(|path| !is_scratch(path)));
+        if let Some(path) = name {
+            return Some(format!("the name {path}"));
+        }
+        let lies = |inode: &Inode| inode.hard_state && platter.lie == Lie::HardStateSyncs;
+        let is_unsynced = |inode: &Inode| inode.is_unsynced() && !lies(inode);
+        let mut named = platter.names.iter();
+        let file = named.find(|&(path, &at)| is_unsynced(&platter.inodes[at]) && !is_scratch(path));
+        file.map(|(path, _)| format!("bytes of {path}"))
     }
 
     /// How many calls the disk has served.
@@ -201,6 +224,10 @@ impl Platter {
 }
 
 impl Inode {
+    fn is_unsynced(&self) -> bool {
+        self.dirty.iter().any(|dirty| !dirty.left_over) || self.durable_len < self.data.len()
+    }
+
     pub(crate) fn before(&self, position: usize) -> &[u8] {
         &self.before[position * SECTOR_BYTES..(position + 1) * SECTOR_BYTES]
     }
@@ -225,7 +252,7 @@ impl Inode {
                 dirty.forgotten &= dirty.sector != sector;
             }
         }
-        self.dirty.push(DirtySector { sector, forgotten: false });
+        self.dirty.push(DirtySector { sector, forgotten: false, left_over: false });
         let start = sector * SECTOR_BYTES;
         let end = self.data.len().min(start + SECTOR_BYTES);
         self.before.extend_from_slice(&self.data[start..end]);

@@ -4,7 +4,8 @@
 //! for good; the rest is the *core*. Within a bound, which is a multiple of the election timeout, a
 //! write and a read that began after the healing must be answered, then, with the clients silent,
 //! every node of the core must have applied the same log. A new leader per answer would also
-//! satisfy that, so the elections after the healing are bounded too.
+//! satisfy that, so the elections after the healing are bounded too, and so are the events: a storm
+//! of messages must end with a verdict.
 
 use crate::check::Outcome;
 use crate::event::NodeAt;
@@ -16,6 +17,12 @@ use crate::world::World;
 /// How long the cluster has, in election timeouts.
 const TIMEOUTS_MAX: u64 = 200;
 
+/// And how many client timeouts: a request that was open when the faults ended may be given up first.
+const CLIENT_TIMEOUTS_MAX: u64 = 40;
+
+/// How many events it may take. A storm or a live-lock ends here: its time hardly moves on.
+const EVENTS_MAX: u64 = 200_000;
+
 /// How many elections it may take.
 const ELECTIONS_MAX: u64 = 20;
 
@@ -24,6 +31,8 @@ const ELECTIONS_MAX: u64 = 20;
 pub(crate) struct Healed {
     /// Until when all must have come true.
     deadline: u64,
+    /// The event by which all must have come true.
+    last_event: u64,
     elections: u64,
     /// Clients whose open request began after the healing.
     fresh: Vec<bool>,
@@ -35,9 +44,11 @@ impl World {
     /// Ends all faults.
     pub(crate) fn heal(&mut self) -> Result<(), Failure> {
         let options = &self.options;
-        let waits = options.election_timeout_us * TIMEOUTS_MAX + options.client.timeout_us * 40;
+        let waits = options.election_timeout_us * TIMEOUTS_MAX
+            + options.client.timeout_us * CLIENT_TIMEOUTS_MAX;
         self.healed = Some(Healed {
             deadline: self.queue.now() + waits,
+            last_event: self.stats.events + EVENTS_MAX,
             fresh: vec![false; self.clients.len()],
             ..Healed::default()
         });
@@ -138,12 +149,19 @@ impl World {
     pub(crate) fn check_bounds(&self) -> Result<(), Failure> {
         let healed = self.healed.as_ref().expect("bounds begin with the healing");
         if healed.elections > ELECTIONS_MAX {
-            let what = format!("{} elections after the faults had ended", healed.elections);
+            let what = format!(
+                "{} elections after the faults had ended, at most {ELECTIONS_MAX} are due",
+                healed.elections
+            );
             return Err(Failure::Liveness(what));
         }
-        if self.queue.now() <= healed.deadline {
+        let bound = if self.queue.now() > healed.deadline {
+            format!("{TIMEOUTS_MAX} election timeouts and {CLIENT_TIMEOUTS_MAX} client timeouts")
+        } else if self.stats.events > healed.last_event {
+            format!("{EVENTS_MAX} events")
+        } else {
             return Ok(());
-        }
+        };
         let missing = if self.leader().is_none() {
             "no leader".to_owned()
         } else if !healed.has_written {
@@ -162,8 +180,6 @@ impl World {
         } else {
             return Ok(());
         };
-        Err(Failure::Liveness(format!(
-            "{missing}, {TIMEOUTS_MAX} election timeouts after the faults had ended"
-        )))
+        Err(Failure::Liveness(format!("{missing}, {bound} after the faults had ended")))
     }
 }

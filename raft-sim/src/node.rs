@@ -274,7 +274,7 @@ fn storage_options(options: &Options) -> StorageOptions {
     StorageOptions {
         segment_slots: options.segment_slots,
         segment_bytes: 32 << 10,
-        guard_bytes: 0,
+        guard_bytes: options.guard_bytes,
         chunk_bytes: 4096,
     }
 }

@@ -132,6 +132,8 @@ pub struct Options {
     pub sessions_max: u32,
     /// Entries in one segment of the log on disk.
     pub segment_slots: u32,
+    /// Empty bytes between the table and the data of a segment.
+    pub guard_bytes: u32,
     /// How long a node leaves its inbox unread, in microseconds: what arrives meanwhile is handled
     /// as one batch.
     pub inbox_us: u64,
@@ -212,6 +214,7 @@ impl Options {
             strike_events: pick.next().log_uniform(64, 2048),
             fault_us: pick.next().log_uniform(election_timeout_us / 4, election_timeout_us * 8),
             skew_ppm: if faults.contains(Fault::Skew) { skew_ppm } else { 0 },
+            guard_bytes: 4096 * to_u32(pick.next().below(2)),
         }
     }
 
@@ -251,7 +254,11 @@ impl fmt::Display for Options {
             self.snapshot_chunk_bytes,
             self.sessions_max
         )?;
-        writeln!(f, "disk       {}us a write, {} slots/segment", self.disk_us, self.segment_slots)?;
+        writeln!(
+            f,
+            "disk       {}us a write, {} slots/segment, guard of {} bytes",
+            self.disk_us, self.segment_slots, self.guard_bytes
+        )?;
         writeln!(f, "network    {}", link)?;
         writeln!(
             f,

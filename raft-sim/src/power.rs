@@ -67,6 +67,16 @@ impl DirOp {
         }
     }
 
+    /// The path that it makes or changes, unless it takes one away.
+    pub(crate) fn adds(&self) -> Option<&str> {
+        match self {
+            Self::Link { path, .. } | Self::Rename { to: path, .. } | Self::Directory { path } => {
+                Some(path)
+            }
+            Self::Unlink { .. } => None,
+        }
+    }
+
     /// The file that it is about.
     pub(crate) fn inode(&self) -> Option<usize> {
         match self {

@@ -265,6 +265,7 @@ impl World {
         let node = &mut self.nodes[at];
         node.start(&self.options, machine, (storage, found), now, &mut self.outputs)
             .map_err(|error| Failure::Recover { node: id, error })?;
+        node.disk.taken();
         self.stats.starts += 1;
         self.after_step(at)
     }

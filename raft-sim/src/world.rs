@@ -8,6 +8,7 @@ use bytes::Bytes;
 use raft_core::wire::Limits;
 use raft_core::{Member, Membership, Time};
 use raft_replica::request::{Input, Output, RequestId};
+use raft_replica::storage::work::Done;
 use raft_replica::storage::{Storage, StorageError};
 
 use crate::check::Checker;
@@ -340,7 +341,11 @@ impl World {
         }
         match process.disk() {
             Ok(step) => {
-                if let Some(seq) = step.durable.filter(|_| node.disk.syncs_truly()) {
+                let saved = matches!(step.done, Some(Done::SnapshotSaved { .. }));
+                if step.durable.is_some() || saved {
+                    self.checker.confirmed(node.member.id, node.disk.unsynced(is_scratch))?;
+                }
+                if let Some(seq) = step.durable {
                     self.stats.syncs += 1;
                     self.checker.persist_durable(node.member.id, seq)?;
                 }
@@ -372,7 +377,7 @@ impl World {
         self.stats.tally.effective(Fault::DiskError);
         // The process says no more; somebody starts it again after a while.
         self.restart_after(at, 1 + self.options.fault_us);
-        self.deliver(at, Input::Done(raft_replica::storage::work::Done::Failed))
+        self.deliver(at, Input::Done(Done::Failed))
     }
 
     fn on_client(&mut self, client: usize) -> Result<(), Failure> {
@@ -425,6 +430,11 @@ impl World {
         one.generation += 1;
         self.queue.after(delay_us, Event::Client { client, generation: one.generation });
     }
+}
+
+/// What is being made promises nothing before it has its final name.
+fn is_scratch(path: &str) -> bool {
+    path == "snap/stage.data" || path.ends_with(".tmp")
 }
 
 /// How the checker calls a client.

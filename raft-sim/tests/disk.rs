@@ -167,15 +167,42 @@ fn a_failed_sync_drops_pages_or_hides_that_they_are_lost() {
 }
 
 #[test]
+fn what_a_power_loss_could_take_back_is_named() {
+    let (mut disk, file) = disk(Lie::None);
+    let unsynced = |disk: &SimDisk| disk.unsynced(|path| path == "scratch");
+    assert_eq!(unsynced(&disk), None);
+    disk.write(&file, 0, &[NEW]).unwrap();
+    assert_eq!(unsynced(&disk).as_deref(), Some("bytes of hs.a"));
+    disk.sync(&file).unwrap();
+    disk.create("scratch", 1).unwrap();
+    assert_eq!(unsynced(&disk), None, "a scratch file promises nothing");
+    disk.rename("scratch", "new").unwrap();
+    assert_eq!(unsynced(&disk).as_deref(), Some("the name new"));
+    disk.sync_dir("").unwrap();
+    assert_eq!(unsynced(&disk).as_deref(), Some("bytes of new"));
+    let new = disk.open("new").unwrap();
+    disk.sync(&new).unwrap();
+    disk.remove("new").unwrap();
+    assert_eq!(unsynced(&disk), None, "a removal takes nothing back");
+    disk.write(&file, 0, &[NEW]).unwrap();
+    disk.fail_next_sync(SyncFailure::KeepsPages, stream(1).draw());
+    assert!(disk.sync(&file).is_err());
+    disk.sync(&file).unwrap();
+    assert_eq!(unsynced(&disk).as_deref(), Some("bytes of hs.a"), "a retry writes nothing");
+    disk.taken();
+    assert_eq!(unsynced(&disk), None, "the next process does not answer for that");
+}
+
+#[test]
 fn a_lying_disk_lies() {
     let (mut all, file) = disk(Lie::AllSyncs);
-    assert!(!all.syncs_truly());
+    assert_eq!(all.unsynced(|_| false).as_deref(), Some("the name hs.a"));
     let lost = (0..20).map(|entity| all.lose_power(&mut stream(entity))).any(|loss| loss.names > 0);
     assert!(lost && all.list("").unwrap().is_empty());
     assert!(all.read(&file, 0, &mut [0]).is_err());
 
     let (mut vote, file) = disk(Lie::HardStateSyncs);
-    assert!(vote.syncs_truly());
+    assert_eq!(vote.unsynced(|_| false), None, "nobody is told of this lie");
     let _ = vote.lose_power(&mut stream(9));
     vote.write(&file, 0, &[NEW; SECTOR_BYTES]).unwrap();
     vote.sync(&file).unwrap();

@@ -92,6 +92,15 @@ impl Checker {
         Ok(())
     }
 
+    /// A storage says that what it was given is durable; `unsynced` names something that it wrote
+    /// and that its disk could still lose.
+    ///
+    /// # Errors
+    /// PS.
+    pub fn confirmed(&self, node: NodeId, unsynced: Option<String>) -> Result<(), Violation> {
+        unsynced.map_or(Ok(()), |what| Err(promise_durability::unsynced(node, &what)))
+    }
+
     /// All of a node's batches through `seq` are durable: what the disk really holds, not what it
     /// has confirmed.
     ///

@@ -3,7 +3,7 @@
 //! The table of what each message promises is the contract of the core's durability gate. It is
 //! checked against what the disk truly holds, not against what it has confirmed.
 
-use raft_core::{AppendResult, EntryId, Envelope, Index, Member, Rpc, Term};
+use raft_core::{AppendResult, EntryId, Envelope, Index, Member, NodeId, Rpc, Term};
 
 use super::ghost::{Ghost, Node};
 use super::log::Log;
@@ -37,6 +37,13 @@ pub(super) fn sent(ghost: &Ghost, slot: usize, envelope: &Envelope) -> Result<()
         | Rpc::InstallSnapshot { .. }
         | Rpc::InstallSnapshotResponse { .. } => Ok(()),
     }
+}
+
+/// A storage has confirmed what its disk could still lose: the promise that all others rest on.
+pub(super) fn unsynced(node: NodeId, what: &str) -> Violation {
+    let predicted = "a storage confirms what is on its disk, wherever the power fails next";
+    let actual = format!("it confirms while {what} could still be lost");
+    Violation::new(Invariant::PromiseDurability, predicted.to_owned(), actual).on(node)
 }
 
 /// A node has applied entries through `last`.

@@ -1,0 +1,26 @@
+//! Seeds that once failed. A later change of the simulator may lead them elsewhere; they are cheap,
+//! and they must pass wherever they lead.
+
+use raft_sim::run::{self, How};
+
+/// Seed, events, and what it found.
+const ONCE_FAILED: &[(u64, u64, &str)] = &[
+    (
+        0xa15c,
+        20_000,
+        "the first chunk of a new transfer discarding what an installation still needed",
+    ),
+    (
+        0xf5,
+        20_000,
+        "a request for votes that left after the candidacy was over, with a log that was gone",
+    ),
+];
+
+#[test]
+fn seeds_that_once_failed_pass() {
+    for &(seed, events, found) in ONCE_FAILED {
+        let report = run::seed(seed, How::once(events));
+        assert_eq!(report.failure, None, "it once found {found}\n{report}");
+    }
+}
