@@ -15,6 +15,8 @@ pub struct Clock {
     anchor_true: u64,
     anchor_local: u64,
     skew_ppm: i64,
+    /// What it would show at true time zero if it had only ever jumped.
+    steady: i128,
 }
 
 impl Clock {
@@ -25,7 +27,7 @@ impl Clock {
     #[must_use]
     pub fn new(local: u64, skew_ppm: i64) -> Self {
         assert!(i128::from(skew_ppm) > -MILLION, "a clock moves forward");
-        Self { anchor_true: 0, anchor_local: local, skew_ppm }
+        Self { anchor_true: 0, anchor_local: local, skew_ppm, steady: i128::from(local) }
     }
 
     /// What it shows at a true time.
@@ -46,10 +48,14 @@ impl Clock {
         self.anchor_true.saturating_add(elapsed).max(now)
     }
 
-    /// Moves what it shows, from `now` on, by `by_us`; it never shows less than zero.
-    pub fn jump(&mut self, now: u64, by_us: i64) {
-        self.anchor_local = self.local(now).0.saturating_add_signed(by_us);
+    /// Moves what it shows, from `now` on, by `by_us`; it never shows less than zero. Returns
+    /// whether it shows another time.
+    pub fn jump(&mut self, now: u64, by_us: i64) -> bool {
+        let before = self.local(now).0;
+        self.anchor_local = before.saturating_add_signed(by_us);
         self.anchor_true = now;
+        self.steady += i128::from(self.anchor_local) - i128::from(before);
+        self.local(now).0 != before
     }
 
     /// Changes the rate from `now` on.
@@ -58,10 +64,10 @@ impl Clock {
         self.skew_ppm = skew_ppm;
     }
 
-    /// How many microseconds it gains in a second.
+    /// Whether it shows another time than it would without any skew.
     #[must_use]
-    pub fn skew_ppm(&self) -> i64 {
-        self.skew_ppm
+    pub fn is_off(&self, now: u64) -> bool {
+        i128::from(self.local(now).0) != self.steady + i128::from(now)
     }
 }
 
@@ -84,11 +90,12 @@ mod tests {
     #[test]
     fn jumps_and_rates_change_what_follows_only() {
         let mut clock = Clock::new(0, 0);
-        clock.jump(1_000, 5_000);
+        assert!(clock.jump(1_000, 5_000) && !clock.is_off(1_000));
         assert_eq!(clock.local(1_000), Time(6_000));
         clock.set_skew(2_000, 1_000_000);
+        assert!(!clock.is_off(2_000) && clock.is_off(2_010));
         assert_eq!((clock.local(2_000), clock.local(2_010)), (Time(7_000), Time(7_020)));
-        clock.jump(2_010, -10_000);
+        assert!(clock.jump(2_010, -10_000) && !clock.jump(2_010, -1));
         assert_eq!(clock.local(2_010), Time(0));
         assert_eq!(clock.when(Time(0), 2_500), 2_500, "what has passed is now");
     }

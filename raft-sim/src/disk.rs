@@ -15,6 +15,7 @@ use std::rc::Rc;
 
 use raft_replica::disk::{Disk, DiskError};
 
+use crate::fault::Fault;
 use crate::power::{DirOp, PowerLoss};
 use crate::rng::{Draw, Stream};
 
@@ -36,6 +37,15 @@ pub enum SyncFailure {
     DropsPages,
     /// The cache keeps showing the new bytes and calls them clean: no later sync writes them.
     KeepsPages,
+}
+
+/// An injected error that has come out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// Of which class it is.
+    pub fault: Fault,
+    /// Whether the disk differs by more than the error: pages are gone, or called clean.
+    pub took_hold: bool,
 }
 
 /// How a disk is broken on purpose; see [`crate::sabotage`].
@@ -63,7 +73,7 @@ pub(crate) struct Platter {
     dead: bool,
     fail_write: bool,
     fail_sync: Option<(SyncFailure, Draw)>,
-    failed: bool,
+    failed: Option<Failed>,
     lie: Lie,
     operations: u64,
 }
@@ -124,9 +134,9 @@ impl SimDisk {
         self.0.borrow_mut().fail_sync = Some((how, draw));
     }
 
-    /// Whether an injected error has come out since this was last asked.
+    /// The injected error that has come out since this was last asked.
     #[must_use]
-    pub fn take_failed(&self) -> bool {
+    pub fn take_failed(&self) -> Option<Failed> {
         std::mem::take(&mut self.0.borrow_mut().failed)
     }
 
@@ -282,13 +292,18 @@ impl Inode {
         self.before = kept;
     }
 
-    fn fail_sync(&mut self, how: SyncFailure, draw: &mut Draw) {
+    /// Returns whether it did anything to the pages.
+    fn fail_sync(&mut self, how: SyncFailure, draw: &mut Draw) -> bool {
         let pick = draw.word();
+        let mut took_hold = false;
         for position in (0..self.dirty.len()).rev() {
             match how {
-                SyncFailure::KeepsPages => self.dirty[position].forgotten = true,
+                SyncFailure::KeepsPages => {
+                    self.dirty[position].forgotten = true;
+                    took_hold = true;
+                }
                 SyncFailure::DropsPages if pick >> (position % 64) & 1 == 1 => {
-                    self.restore(position);
+                    took_hold |= self.restore(position);
                 }
                 SyncFailure::DropsPages => {}
             }
@@ -297,14 +312,18 @@ impl Inode {
             SyncFailure::KeepsPages => self.has_forgotten = true,
             SyncFailure::DropsPages => self.flush(),
         }
+        took_hold
     }
 
-    /// The sector shows what it did before the write at `position`.
-    pub(crate) fn restore(&mut self, position: usize) {
+    /// The sector shows what it did before the write at `position`. Returns whether that differs.
+    pub(crate) fn restore(&mut self, position: usize) -> bool {
         let start = self.dirty[position].sector * SECTOR_BYTES;
         let end = self.data.len().min(start + SECTOR_BYTES);
         let from = position * SECTOR_BYTES;
-        self.data[start..end].copy_from_slice(&self.before[from..from + (end - start)]);
+        let before = &self.before[from..from + (end - start)];
+        let differs = self.data[start..end] != *before;
+        self.data[start..end].copy_from_slice(before);
+        differs
     }
 }
 
@@ -354,7 +373,7 @@ impl Disk for SimDisk {
         let mut platter = self.0.borrow_mut();
         let dies = platter.change()?;
         if std::mem::take(&mut platter.fail_write) {
-            platter.failed = true;
+            platter.failed = Some(Failed { fault: Fault::WriteError, took_hold: true });
             return Err(DiskError::Failed("injected write error".to_owned()));
         }
         platter.inodes[file.0].write(size(offset)?, data);
@@ -366,8 +385,12 @@ impl Disk for SimDisk {
         let dies = platter.change()?;
         unless_dead(dies, ())?;
         if let Some((how, mut draw)) = platter.fail_sync.take() {
-            platter.failed = true;
-            platter.inodes[file.0].fail_sync(how, &mut draw);
+            let took_hold = platter.inodes[file.0].fail_sync(how, &mut draw);
+            let fault = match how {
+                SyncFailure::DropsPages => Fault::SyncDrops,
+                SyncFailure::KeepsPages => Fault::SyncKeeps,
+            };
+            platter.failed = Some(Failed { fault, took_hold });
             return Err(DiskError::Failed("injected sync error".to_owned()));
         }
         let lie = platter.lie;

@@ -19,8 +19,6 @@ pub enum Event {
         sequence: u32,
         /// Whether it is the second copy of one.
         copy: bool,
-        /// Whether the network has changed its bytes.
-        corrupt: bool,
         /// The breaks of the link's connection before it was sent; it is lost if there was one
         /// since.
         connection: u32,

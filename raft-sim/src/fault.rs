@@ -38,7 +38,8 @@ faults! {
     Reorder = "reorder",
     /// A frame is cut, or a bit of it flipped. Effect: the receiver refuses it.
     Corruption = "corruption",
-    /// A link holds few frames. Effect: one is dropped because the link is full.
+    /// A link holds few frames, and for a while its end takes none. Effect: one is dropped because
+    /// the link is full.
     Overflow = "overflow",
     /// Some links pass nothing: two halves, one direction, a bridge, a ring. Effect: a frame is
     /// stopped.
@@ -57,14 +58,18 @@ faults! {
     Blackout = "blackout",
     /// A process stands still while its clock goes on. Effect: something waited for it.
     Pause = "pause",
-    /// Clocks run at different rates. Effect: a deadline came at another time.
+    /// Clocks run at different rates. Effect: a deadline was due by a reading that is off.
     Skew = "skew",
-    /// A clock jumps, forward or backward. Effect: the process was running.
+    /// A clock jumps, forward or backward. Effect: a running process reads another time.
     Jump = "jump",
     /// A disk stands still. Effect: a piece of disk work waited.
     Stall = "stall",
-    /// A write or a sync fails. Effect: storage has seen the error.
-    DiskError = "disk-error",
+    /// A write fails and writes nothing. Effect: storage has seen the error.
+    WriteError = "write-error",
+    /// A sync fails and drops pages. Effect: reads show old bytes again.
+    SyncDrops = "sync-drops",
+    /// A sync fails and calls clean what it did not write. Effect: no later sync writes it.
+    SyncKeeps = "sync-keeps",
 }
 
 /// A set of classes.
@@ -159,11 +164,11 @@ mod tests {
     fn sets_and_tallies_name_their_classes() {
         let mut set = FaultSet::default();
         assert_eq!(set.to_string(), "none");
-        set.insert(Fault::DiskError);
+        set.insert(Fault::SyncDrops);
         set.insert(Fault::Loss);
         set.insert(Fault::Clog);
         set.remove(Fault::Clog);
-        assert_eq!(set.to_string(), "loss disk-error");
+        assert_eq!(set.to_string(), "loss sync-drops");
 
         let mut tally = Tally::default();
         tally.injected(Fault::Clog);

@@ -12,9 +12,10 @@ use crate::options::Options;
 use crate::rng::{Draw, Purpose, Ratio, Stream};
 
 /// The classes that strike by themselves. The others happen to single frames.
-const STRIKING: [Fault; 11] = [
+const STRIKING: [Fault; 14] = [
     Fault::Partition,
     Fault::Clog,
+    Fault::Overflow,
     Fault::Reset,
     Fault::Crash,
     Fault::PowerLoss,
@@ -23,7 +24,9 @@ const STRIKING: [Fault; 11] = [
     Fault::Pause,
     Fault::Jump,
     Fault::Stall,
-    Fault::DiskError,
+    Fault::WriteError,
+    Fault::SyncDrops,
+    Fault::SyncKeeps,
 ];
 
 /// When what strikes.
@@ -77,9 +80,9 @@ impl Nemesis {
         let striking = STRIKING.iter().filter(|&&fault| options.faults.contains(fault));
         let classes = striking.map(|&fault| {
             let mut stream = Stream::new(options.seed, Purpose::Nemesis, fault as u64);
-            // Classes differ in pace, and what takes a whole cluster down comes less often.
-            let rare = if fault == Fault::Blackout { 4 } else { 1 };
-            let gap = rare * options.strike_events * stream.draw().range(2, 8) / 4;
+            let gap = rarity(fault) * options.strike_events * stream.draw().range(2, 8) / 4;
+            // Often enough that a class which is on has an effect.
+            let gap = gap.min(options.events / 8);
             let next = stream.draw().exponential(gap);
             Class { fault, stream, gap, next, burst: 0 }
         });
@@ -128,6 +131,29 @@ impl Nemesis {
     #[must_use]
     pub fn name(&self, class: usize) -> &'static str {
         self.classes[class].fault.name()
+    }
+}
+
+/// What takes a whole cluster down comes less often, and so does what comes in three variants.
+fn rarity(fault: Fault) -> u64 {
+    match fault {
+        Fault::Blackout => 4,
+        Fault::WriteError | Fault::SyncDrops | Fault::SyncKeeps => 3,
+        Fault::Overflow => 2,
+        Fault::Partition
+        | Fault::Clog
+        | Fault::Reset
+        | Fault::Crash
+        | Fault::PowerLoss
+        | Fault::TornWork
+        | Fault::Pause
+        | Fault::Jump
+        | Fault::Stall
+        | Fault::Loss
+        | Fault::Duplication
+        | Fault::Reorder
+        | Fault::Corruption
+        | Fault::Skew => 1,
     }
 }
 

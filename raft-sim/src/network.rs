@@ -12,7 +12,10 @@ use crate::event::{Event, NodeAt};
 use crate::fault::{Fault, Tally};
 use crate::options::{DelayLaw, LinkOptions};
 use crate::queue::Queue;
-use crate::rng::{Draw, Purpose, Stream};
+use crate::rng::{Draw, Purpose, Ratio, Stream};
+
+/// How many frames of a link that does not keep order come much later than the others.
+const STRAGGLERS: Ratio = Ratio::new(1, 32);
 
 /// All links.
 #[derive(Debug)]
@@ -39,6 +42,10 @@ struct Link {
     last_at: u64,
     /// How often the connection has broken.
     connection: u32,
+    /// The connection breaks as soon as the next frame is on its way.
+    breaks_next: bool,
+    /// Frames that were stopped, by their positions, and by what.
+    stopped: Vec<(u32, Fault)>,
     /// Slower than the others by this factor, in quarters.
     bias_quarters: u64,
 }
@@ -71,6 +78,8 @@ impl Network {
                 arrived: 0,
                 last_at: 0,
                 connection: 0,
+                breaks_next: false,
+                stopped: Vec::new(),
                 bias_quarters,
             }
         });
@@ -101,16 +110,18 @@ impl Network {
         let at = &mut self.links[link as usize];
         let mut draw = at.stream.draw();
         if at.blocked > 0 {
-            tally.effective(Fault::Partition);
+            at.stop(Fault::Partition);
             return Fate::Blocked;
         }
         if draw.chance(options.loss) {
-            tally.both(Fault::Loss);
+            tally.injected(Fault::Loss);
+            at.stop(Fault::Loss);
             return Fate::Dropped;
         }
         if at.clogged {
             if at.held.len() >= options.queue_max as usize {
-                tally.both(Fault::Overflow);
+                tally.injected(Fault::Overflow);
+                at.stop(Fault::Overflow);
                 return Fate::Dropped;
             }
             tally.effective(Fault::Clog);
@@ -126,8 +137,7 @@ impl Network {
         at.sent += 1;
         at.in_flight += 1;
         let (sequence, connection) = (at.sent, at.connection);
-        let (copy, corrupt) = (false, false);
-        queue.after(1, Event::Frame { link, sequence, copy, corrupt, connection, frame });
+        queue.after(1, Event::Frame { link, sequence, copy: false, connection, frame });
     }
 
     /// Notes that a frame has arrived. Returns whether it counts: its connection still stands.
@@ -142,6 +152,10 @@ impl Network {
             tally.both(Fault::Reorder);
         }
         at.arrived = at.arrived.max(sequence);
+        // It was not stopped after all.
+        if let Ok(position) = at.stopped.binary_search_by_key(&sequence, |&(stopped, _)| stopped) {
+            at.stopped.remove(position);
+        }
         true
     }
 
@@ -186,12 +200,27 @@ impl Network {
         at.in_flight > 0
     }
 
+    /// The connection breaks again as soon as it carries a frame.
+    pub fn reset_next(&mut self, link: u32) {
+        self.links[link as usize].breaks_next = true;
+    }
+
+    /// Counts the frames that were stopped and have not arrived: the effects of loss, overflow and
+    /// partitions.
+    pub fn settle(&mut self, tally: &mut Tally) {
+        for (_, fault) in self.links.iter_mut().flat_map(|link| link.stopped.drain(..)) {
+            tally.effective(fault);
+        }
+    }
+
     /// Ends all faults. What is in flight stays in flight.
     pub fn heal(&mut self, queue: &mut Queue<Event>, tally: &mut Tally) {
+        self.settle(tally);
         self.options = LinkOptions { queue_max: u32::MAX, ..self.options.without_faults() };
         for link in 0..self.links.len() {
             self.links[link].blocked = 0;
             self.links[link].bias_quarters = 4;
+            self.links[link].breaks_next = false;
             let link = u32::try_from(link).expect("there are few nodes");
             self.release(link, queue, tally);
         }
@@ -199,6 +228,12 @@ impl Network {
 }
 
 impl Link {
+    /// A frame is stopped. It has a position all the same, so that its arrival would be noticed.
+    fn stop(&mut self, fault: Fault) {
+        self.sent += 1;
+        self.stopped.push((self.sent, fault));
+    }
+
     fn transmit(
         &mut self,
         link: u32,
@@ -209,20 +244,23 @@ impl Link {
         tally: &mut Tally,
     ) -> Fate {
         if self.in_flight >= options.queue_max {
-            tally.both(Fault::Overflow);
+            tally.injected(Fault::Overflow);
+            self.stop(Fault::Overflow);
             return Fate::Dropped;
         }
-        let corrupt = draw.chance(options.corruption);
-        if corrupt {
+        if draw.chance(options.corruption) {
             tally.injected(Fault::Corruption);
             frame = corrupted(&frame, draw.word());
         }
-        let delay = delay_us(options.delay, draw.word(), self.bias_quarters);
+        let mut delay = delay_us(options.delay, draw.word(), self.bias_quarters);
         let twice = draw.chance(options.duplication);
         let again = delay_us(options.delay, draw.word(), self.bias_quarters) + delay;
+        if options.reorder && draw.chance(STRAGGLERS) {
+            delay += draw.below(options.late_us + 1);
+        }
         self.sent += 1;
         let (sequence, connection) = (self.sent, self.connection);
-        let event = |frame, copy| Event::Frame { link, sequence, copy, corrupt, connection, frame };
+        let event = |frame, copy| Event::Frame { link, sequence, copy, connection, frame };
         self.in_flight += 1;
         let at = self.arrival(queue.now() + delay, options.reorder);
         queue.at(at, event(frame.clone(), false));
@@ -231,6 +269,10 @@ impl Link {
             self.in_flight += 1;
             let at = self.arrival(queue.now() + again, options.reorder);
             queue.at(at, event(frame, true));
+        }
+        if std::mem::take(&mut self.breaks_next) {
+            tally.injected(Fault::Reset);
+            self.connection += 1;
         }
         Fate::Sent
     }

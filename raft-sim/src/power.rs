@@ -195,8 +195,7 @@ fn lose_sectors(
             }
             continue;
         };
-        loss.old += 1;
-        inode.restore(lost);
+        loss.old += u64::from(inode.restore(lost));
         if is_garbage {
             scramble(inode, sector, &mut draw, loss);
         }

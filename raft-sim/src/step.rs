@@ -1,8 +1,10 @@
 //! One step of a node: inputs in, outputs to the checker, the network, the disk and the clients.
 
+use std::fmt;
+
 use bytes::Bytes;
 use raft_core::wire;
-use raft_core::{Observation, RoleName, Time};
+use raft_core::{NodeId, Observation, RoleName, Time};
 use raft_replica::request::{Input, Output, Reply, RequestId};
 use raft_replica::storage::work::Work;
 
@@ -108,12 +110,25 @@ impl World {
                 Ok(self.checker.restored(id, &snapshot, digest)?)
             }
             Output::Observe(observation) => self.observe(at, &observation),
-            Output::BadFrame(_) => Ok(()),
+            Output::BadFrame(error) => self.bad_frame(id, &error),
             Output::BadSnapshot { snapshot, error } => {
                 let what = format!("a bad {snapshot}: {error}");
                 Err(Failure::Reported { node: id, what })
             }
         }
+    }
+
+    /// A node refuses a frame. No frame is bad unless the network has changed it.
+    fn bad_frame(&mut self, node: NodeId, error: &impl fmt::Display) -> Result<(), Failure> {
+        let tally = &mut self.stats.tally;
+        let (injected, refused) = tally.of(Fault::Corruption);
+        // Each changed frame arrives once, or twice if it was duplicated.
+        if refused >= 2 * injected {
+            let what = format!("refuses a frame that is as it was sent: {error}");
+            return Err(Failure::Reported { node, what });
+        }
+        tally.effective(Fault::Corruption);
+        Ok(())
     }
 
     fn send(&mut self, from: NodeAt, to: NodeAt, frame: Bytes) -> Result<(), Failure> {

@@ -26,20 +26,17 @@ impl World {
         self.digest.word(strike.fault as u64);
         match strike.fault {
             Fault::Partition => self.partition(at, strike),
-            Fault::Clog | Fault::Reset => self.disturb_links(at, strike),
+            Fault::Clog | Fault::Overflow | Fault::Reset => self.disturb_links(at, strike),
             Fault::Crash => self.kill(at, strike.lasts_us),
             Fault::PowerLoss | Fault::Blackout => self.threaten_power(at, strike),
             Fault::TornWork => self.tear(at, strike),
             Fault::Pause => self.pause(at, strike.lasts_us),
             Fault::Jump => self.jump(at, strike),
             Fault::Stall => self.stall(at, strike.lasts_us),
-            Fault::DiskError => self.fail_disk(at, strike),
-            Fault::Loss
-            | Fault::Duplication
-            | Fault::Reorder
-            | Fault::Corruption
-            | Fault::Overflow
-            | Fault::Skew => unreachable!("these do not strike by themselves"),
+            Fault::WriteError | Fault::SyncDrops | Fault::SyncKeeps => self.fail_disk(at, strike),
+            Fault::Loss | Fault::Duplication | Fault::Reorder | Fault::Corruption | Fault::Skew => {
+                unreachable!("these do not strike by themselves")
+            }
         }
         Ok(())
     }
@@ -84,16 +81,19 @@ impl World {
         }
     }
 
-    fn disturb(&mut self, link: u32, strike: Strike) {
-        if strike.fault == Fault::Clog {
+    fn disturb(&mut self, link: u32, mut strike: Strike) {
+        if strike.fault != Fault::Reset {
             if self.network.clog(link) {
-                self.stats.tally.injected(Fault::Clog);
+                self.stats.tally.injected(strike.fault);
                 self.queue.after(strike.lasts_us, Event::Release { link });
             }
             return;
         }
         self.stats.tally.injected(Fault::Reset);
         self.network.reset(link);
+        if strike.draw.chance(Ratio::new(1, 2)) {
+            self.network.reset_next(link);
+        }
         let (from, _) = self.network.ends(link);
         let life = self.nodes[from].life;
         self.queue.after(1, Event::Unreachable { link, life });
@@ -176,8 +176,8 @@ impl World {
         let most = i64::try_from(strike.lasts_us * JUMP_FACTOR).unwrap_or(i64::MAX);
         let is_back = strike.draw.chance(Ratio::new(1, 3));
         let node = &mut self.nodes[at];
-        node.clock.jump(now, if is_back { -most } else { most });
-        if node.process.is_some() {
+        let differs = node.clock.jump(now, if is_back { -most } else { most });
+        if node.process.is_some() && differs {
             self.stats.tally.effective(Fault::Jump);
             // What was scheduled by the old reading comes too late after a jump forward.
             node.deadline.1 = u64::MAX;
@@ -192,16 +192,18 @@ impl World {
         node.stalled_until = node.stalled_until.max(until);
     }
 
-    fn fail_disk(&mut self, at: NodeAt, mut strike: Strike) {
+    fn fail_disk(&mut self, at: NodeAt, strike: Strike) {
         let node = &self.nodes[at];
         if node.process.is_none() {
             return;
         }
-        self.stats.tally.injected(Fault::DiskError);
-        match strike.draw.below(3) {
-            0 => node.disk.fail_next_write(),
-            1 => node.disk.fail_next_sync(SyncFailure::DropsPages, strike.draw),
-            2.. => node.disk.fail_next_sync(SyncFailure::KeepsPages, strike.draw),
+        self.stats.tally.injected(strike.fault);
+        if strike.fault == Fault::WriteError {
+            node.disk.fail_next_write();
+        } else if strike.fault == Fault::SyncDrops {
+            node.disk.fail_next_sync(SyncFailure::DropsPages, strike.draw);
+        } else {
+            node.disk.fail_next_sync(SyncFailure::KeepsPages, strike.draw);
         }
     }
 
@@ -276,8 +278,8 @@ impl World {
         if node.disk.is_dead() {
             node.crashes += 1;
             self.lose_power(at, Fault::TornWork);
-        } else if node.disk.take_failed() {
-            self.stats.tally.effective(Fault::DiskError);
+        } else if let Some(failed) = node.disk.take_failed() {
+            self.note_failed(failed);
         } else {
             return Err(Failure::Storage { node: node.member.id, error });
         }

@@ -14,6 +14,7 @@ use raft_replica::storage::{Storage, StorageError};
 use crate::check::Checker;
 use crate::client::{Act, Client, request};
 use crate::digest::Digest;
+use crate::disk::Failed;
 use crate::event::{Event, NodeAt};
 use crate::failure::Failure;
 use crate::fault::{Fault, Tally};
@@ -236,11 +237,11 @@ impl World {
 
     fn dispatch(&mut self, event: Event) -> Result<(), Failure> {
         match event {
-            Event::Frame { link, sequence, copy, corrupt, connection, frame } => {
+            Event::Frame { link, sequence, copy, connection, frame } => {
                 if !self.network.arrive(link, sequence, connection, &mut self.stats.tally) {
                     return Ok(());
                 }
-                self.arrive(link, copy, corrupt, frame)
+                self.arrive(link, copy, frame)
             }
             Event::Deadline { node, .. } => self.on_deadline(node),
             Event::Inbox { node, .. } => self.on_inbox(node),
@@ -267,13 +268,7 @@ impl World {
         }
     }
 
-    fn arrive(
-        &mut self,
-        link: u32,
-        copy: bool,
-        corrupt: bool,
-        frame: Bytes,
-    ) -> Result<(), Failure> {
+    fn arrive(&mut self, link: u32, copy: bool, frame: Bytes) -> Result<(), Failure> {
         let (from, to) = self.network.ends(link);
         if self.nodes[to].process.is_none() {
             // A host that is up refuses connections to a process that is not: its peer notices.
@@ -283,9 +278,6 @@ impl World {
         }
         if copy {
             self.stats.tally.effective(Fault::Duplication);
-        }
-        if corrupt {
-            self.stats.tally.effective(Fault::Corruption);
         }
         self.deliver(to, Input::Frame(frame))
     }
@@ -301,7 +293,7 @@ impl World {
             self.schedule_deadline(at, now);
             return Ok(());
         }
-        if node.clock.skew_ppm() != 0 {
+        if node.clock.is_off(now) {
             self.stats.tally.effective(Fault::Skew);
         }
         self.deliver(at, Input::Tick)
@@ -371,13 +363,19 @@ impl World {
             self.on_power_failure(at);
             return Ok(());
         }
-        if !node.disk.take_failed() {
+        let Some(failed) = node.disk.take_failed() else {
             return Err(Failure::Storage { node: node.member.id, error });
-        }
-        self.stats.tally.effective(Fault::DiskError);
+        };
+        self.note_failed(failed);
         // The process says no more; somebody starts it again after a while.
         self.restart_after(at, 1 + self.options.fault_us);
         self.deliver(at, Input::Done(Done::Failed))
+    }
+
+    pub(crate) fn note_failed(&mut self, failed: Failed) {
+        if failed.took_hold {
+            self.stats.tally.effective(failed.fault);
+        }
     }
 
     fn on_client(&mut self, client: usize) -> Result<(), Failure> {

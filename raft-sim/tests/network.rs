@@ -11,6 +11,7 @@ use raft_sim::rng::Ratio;
 const CALM: LinkOptions = LinkOptions {
     delay: DelayLaw::Uniform { low_us: 100, high_us: 900 },
     reorder: false,
+    late_us: 2_000,
     loss: Ratio::NEVER,
     duplication: Ratio::NEVER,
     corruption: Ratio::NEVER,
@@ -49,7 +50,8 @@ impl Wire {
         arrived
     }
 
-    fn effects(&self, fault: Fault) -> u64 {
+    fn effects(&mut self, fault: Fault) -> u64 {
+        self.network.settle(&mut self.tally);
         self.tally.of(fault).1
     }
 }
