@@ -82,6 +82,13 @@ pub enum Event {
         /// The link.
         link: u32,
     },
+    /// A node that flaps is cut off, or comes back.
+    Flap {
+        /// The node.
+        node: NodeAt,
+        /// Whether it is cut off.
+        cut: bool,
+    },
     /// A sender learns that its connection broke.
     Unreachable {
         /// The link.

@@ -1,17 +1,20 @@
 //! The second phase of a run: the faults end, and the cluster must live.
 //!
-//! Every fault is taken back and every node started, but for a minority of voters that may stay lost
-//! for good; the rest is the *core*. Within a bound, which is a multiple of the election timeout, a
+//! Every fault is taken back and every node started, but for a minority of voters that may stay
+//! stopped, mute, deaf or flapping for good; the rest is the *core*. Such a minority must not keep
+//! the core from its work, by heartbeats that nobody answers or by campaigns that nobody can win,
+//! as far as the options of the protocol promise that. Within a bound, which is a multiple of the election timeout, a
 //! write and a read that began after the healing must be answered, then, with the clients silent,
 //! every node of the core must have applied the same log. A new leader per answer would also
 //! satisfy that, so the elections after the healing are bounded too, and so are the events: a storm
 //! of messages must end with a verdict.
 
 use crate::check::Outcome;
-use crate::event::NodeAt;
+use crate::event::{Event, NodeAt};
 use crate::failure::Failure;
 use crate::fault::Fault;
-use crate::rng::{Purpose, Ratio, Stream};
+use crate::node::Outside;
+use crate::rng::{Draw, Purpose, Ratio, Stream};
 use crate::world::World;
 
 /// How long the cluster has, in election timeouts.
@@ -54,7 +57,7 @@ impl World {
         });
         self.network.heal(&mut self.queue, &mut self.stats.tally);
         self.partitions.iter_mut().for_each(Vec::clear);
-        self.choose_lost();
+        self.choose_outside();
         let now = self.queue.now();
         for at in 0..self.nodes.len() {
             let node = &mut self.nodes[at];
@@ -63,7 +66,7 @@ impl World {
             node.stalled_until = 0;
             node.clock.set_skew(now, 0);
             node.deadline.1 = u64::MAX;
-            if self.nodes[at].is_lost {
+            if self.nodes[at].outside == Some(Outside::Stopped) {
                 self.stop(at);
             } else if self.nodes[at].seen.role.is_none() || self.is_halted(at) {
                 self.stop(at);
@@ -76,18 +79,70 @@ impl World {
         Ok(())
     }
 
-    /// One run in four keeps a minority of the voters down for good.
-    fn choose_lost(&mut self) {
+    /// One run in two keeps a minority of the voters outside the core, all in the same way.
+    fn choose_outside(&mut self) {
         let mut draw = Stream::new(self.options.seed, Purpose::Nemesis, 1 << 40).draw();
-        let crashes = self.options.faults.contains(Fault::Crash);
-        if !crashes || !draw.chance(Ratio::new(1, 4)) {
-            return;
-        }
         let voters = self.options.voters;
-        let first = draw.position(voters);
-        for lost in 0..draw.position((voters - 1) / 2 + 1) {
-            self.nodes[(first + lost) % voters].is_lost = true;
+        let most = (voters - 1) / 2;
+        let lasts = draw.chance(Ratio::new(1, 2)).then(|| self.draw_outside(&mut draw));
+        let Some(outside) = lasts.flatten().filter(|_| most > 0) else { return };
+        let leader = self.leader().filter(|&at| at < voters && draw.chance(Ratio::new(1, 2)));
+        let first = leader.unwrap_or_else(|| draw.position(voters));
+        for lost in 0..1 + draw.position(most) {
+            let at = (first + lost) % voters;
+            self.nodes[at].outside = Some(outside);
+            self.network_outside(at, outside);
         }
+    }
+
+    /// A fault outside the core that the core must bear: whether it must is up to the options.
+    fn draw_outside(&self, draw: &mut Draw) -> Option<Outside> {
+        let options = &self.options;
+        let links = options.faults.contains(Fault::Partition);
+        match draw.below(4) {
+            0 => Some(Outside::Stopped),
+            1 => links.then_some(Outside::Mute),
+            // Only a leader that looks for its quorum gives up, and only followers that stick to
+            // their leader ignore a candidate that hears nobody.
+            2 => (links && options.check_quorum).then_some(Outside::Deaf),
+            // Who comes back with a higher term deposes the leader, unless it asks first.
+            3.. => {
+                let is_calm = options.check_quorum && options.pre_vote;
+                (links && is_calm).then_some(Outside::Flapping)
+            }
+        }
+    }
+
+    fn network_outside(&mut self, at: NodeAt, outside: Outside) {
+        let (outward, inward) = match outside {
+            Outside::Stopped => (false, false),
+            Outside::Mute => (true, false),
+            Outside::Deaf => (false, true),
+            Outside::Flapping => return self.flap(at, true),
+        };
+        for other in (0..self.nodes.len()).filter(|&other| other != at) {
+            if outward {
+                self.network.block(self.network.link(at, other));
+            }
+            if inward {
+                self.network.block(self.network.link(other, at));
+            }
+        }
+    }
+
+    /// A node outside the core is cut off or comes back, and the other way round after a while.
+    pub(crate) fn flap(&mut self, at: NodeAt, cut: bool) {
+        for other in (0..self.nodes.len()).filter(|&other| other != at) {
+            for link in [self.network.link(at, other), self.network.link(other, at)] {
+                if cut {
+                    self.network.block(link);
+                } else {
+                    self.network.unblock(link);
+                }
+            }
+        }
+        let delay_us = self.schedule.draw().range(1, self.options.election_timeout_us * 4);
+        self.queue.after(delay_us, Event::Flap { node: at, cut: !cut });
     }
 
     fn is_halted(&self, at: NodeAt) -> bool {
@@ -141,7 +196,7 @@ impl World {
         let committed = self.checker.committed().0;
         self.nodes.iter().position(|node| {
             let is_done = node.seen.applied == committed && node.seen.last == committed;
-            !node.is_lost && !is_done
+            node.outside.is_none() && !is_done
         })
     }
 
@@ -162,8 +217,9 @@ impl World {
         } else {
             return Ok(());
         };
-        let missing = if self.leader().is_none() {
-            "no leader".to_owned()
+        let leader = self.leader().filter(|&at| self.nodes[at].outside.is_none());
+        let missing = if leader.is_none() {
+            "no leader in the core".to_owned()
         } else if !healed.has_written {
             "no write was acknowledged".to_owned()
         } else if !healed.has_read {

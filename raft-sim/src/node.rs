@@ -56,8 +56,21 @@ pub(crate) struct Node {
     pub(crate) graveyard: Graveyard,
     /// The strike that cuts the power in the midst of the next sync.
     pub(crate) doom: Option<Strike>,
-    /// Stays down for good; such a node is no part of the core of the liveness phase.
-    pub(crate) is_lost: bool,
+    /// Why it is no part of the core of the liveness phase, if it is not.
+    pub(crate) outside: Option<Outside>,
+}
+
+/// A fault that lasts for good, outside the core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outside {
+    /// It is down.
+    Stopped,
+    /// Nothing that it sends arrives.
+    Mute,
+    /// Nothing that is sent to it arrives.
+    Deaf,
+    /// It is cut off and comes back, again and again.
+    Flapping,
 }
 
 /// What a person sees of a node.
@@ -130,7 +143,7 @@ impl Node {
             incarnation: Incarnation::ZERO,
             graveyard: Graveyard::default(),
             doom: None,
-            is_lost: false,
+            outside: None,
         }
     }
 

@@ -7,7 +7,7 @@ use crate::event::{Event, NodeAt};
 use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::nemesis::{self, Strike, Target};
-use crate::node::Node;
+use crate::node::{Node, Outside};
 use crate::rng::{Purpose, Ratio, Stream};
 use crate::sabotage::{Machine, Sabotage};
 use crate::world::World;
@@ -239,7 +239,7 @@ impl World {
     }
 
     pub(crate) fn on_start(&mut self, at: NodeAt) -> Result<(), Failure> {
-        if self.nodes[at].is_lost {
+        if self.nodes[at].outside == Some(Outside::Stopped) {
             return Ok(());
         }
         // A process that halted is killed first.

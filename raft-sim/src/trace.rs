@@ -135,6 +135,10 @@ impl World {
             Event::Client { client, .. } => format!("client {client}"),
             Event::Strike { class } => format!("! {}", self.nemesis.name(*class)),
             Event::Mend { .. } => "! a partition ends".to_owned(),
+            Event::Flap { node, cut } => {
+                let what = if *cut { "is cut off" } else { "comes back" };
+                format!("! {} {what}", name(*node))
+            }
             Event::Release { link } => {
                 let (from, to) = self.network.ends(*link);
                 format!("! {}->{} is released", name(from), name(to))

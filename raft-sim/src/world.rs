@@ -224,7 +224,7 @@ impl World {
         let is_other_life = |node: NodeAt, life: u32| self.nodes[node].life != life;
         match event {
             Event::Frame { .. } | Event::Strike { .. } | Event::Mend { .. } => false,
-            Event::Release { .. } => false,
+            Event::Release { .. } | Event::Flap { .. } => false,
             Event::Deadline { node, generation } => self.nodes[*node].deadline.0 != *generation,
             Event::Inbox { node, life } | Event::Resume { node, life } => {
                 is_other_life(*node, *life)
@@ -258,6 +258,10 @@ impl World {
             }
             Event::Release { link } => {
                 self.network.release(link, &mut self.queue, &mut self.stats.tally);
+                Ok(())
+            }
+            Event::Flap { node, cut } => {
+                self.flap(node, cut);
                 Ok(())
             }
             Event::Unreachable { link, .. } => {
