@@ -29,6 +29,13 @@ const EVENTS_MAX: u64 = 200_000;
 /// How many elections it may take.
 const ELECTIONS_MAX: u64 = 20;
 
+/// How long the core is watched after it has done all that, in election timeouts, if nodes outside
+/// go on campaigning.
+const WATCH_TIMEOUTS: u64 = 20;
+
+/// How many elections a core that works may have meanwhile.
+const WATCH_ELECTIONS_MAX: u64 = 2;
+
 /// What has come true since the faults ended.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Healed {
@@ -41,6 +48,8 @@ pub(crate) struct Healed {
     fresh: Vec<bool>,
     has_written: bool,
     has_read: bool,
+    /// Until when the core is watched, and the elections before that.
+    watch: Option<(u64, u64)>,
 }
 
 impl World {
@@ -187,8 +196,28 @@ impl World {
     }
 
     /// Whether everything that must come true has.
-    pub(crate) fn is_alive(&self) -> bool {
+    fn is_alive(&self) -> bool {
         self.is_quiet() && self.stuck().is_none()
+    }
+
+    /// Whether nothing more is to be seen. Nodes that are cut off, but go on campaigning, must not
+    /// depose the leader of a core that works: for that the core is watched a while longer.
+    pub(crate) fn is_over(&mut self) -> bool {
+        let campaigns = |outside| matches!(outside, Outside::Deaf | Outside::Flapping);
+        let is_watched = self.nodes.iter().any(|node| node.outside.is_some_and(campaigns));
+        let now = self.queue.now();
+        let span = self.options.election_timeout_us * WATCH_TIMEOUTS;
+        let is_alive = self.is_alive();
+        let Some(healed) = &mut self.healed else { return false };
+        match healed.watch {
+            Some((until, _)) => now > until,
+            None if is_alive && is_watched => {
+                healed.watch = Some((now + span, healed.elections));
+                healed.deadline += span;
+                false
+            }
+            None => is_alive,
+        }
     }
 
     /// The first node of the core that is not up to date.
@@ -209,6 +238,15 @@ impl World {
                 healed.elections
             );
             return Err(Failure::Liveness(what));
+        }
+        if let Some((_, before)) = healed.watch {
+            let since = healed.elections - before;
+            return if since > WATCH_ELECTIONS_MAX {
+                let what = "elections in a core that works, because of nodes outside that campaign";
+                Err(Failure::Liveness(format!("{since} {what}")))
+            } else {
+                Ok(())
+            };
         }
         let bound = if self.queue.now() > healed.deadline {
             format!("{TIMEOUTS_MAX} election timeouts and {CLIENT_TIMEOUTS_MAX} client timeouts")

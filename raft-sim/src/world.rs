@@ -123,7 +123,7 @@ impl World {
             self.next()?;
         }
         self.heal()?;
-        while !self.is_alive() {
+        while !self.is_over() {
             self.next()?;
             self.check_bounds()?;
         }
