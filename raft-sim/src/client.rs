@@ -40,6 +40,9 @@ pub struct Client {
     nodes: usize,
     habit: Habit,
     node: NodeAt,
+    /// A node that it cannot leave for now, or that it cannot reach: what it shares the side of a
+    /// partition with, or does not.
+    bound: Option<Bound>,
     /// The next attempt goes to a node that a hint named.
     is_directed: bool,
     session: Option<SessionId>,
@@ -50,6 +53,15 @@ pub struct Client {
     pub generation: u32,
     /// The last value that it saw, per key.
     seen: Vec<Option<Bytes>>,
+}
+
+/// Where a client stands while a node is alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// It reaches this node only, and only reads.
+    To(NodeAt),
+    /// It reaches all others only.
+    Without(NodeAt),
 }
 
 /// A request that waits for its answer.
@@ -111,6 +123,7 @@ impl Client {
             nodes,
             habit,
             node: draw.position(nodes),
+            bound: None,
             is_directed: false,
             session: None,
             serial: 0,
@@ -165,6 +178,8 @@ impl Client {
             self.node = draw.position(self.nodes);
         }
         let other = (self.node + 1 + draw.position(self.nodes)) % self.nodes;
+        let other = self.reachable(other);
+        self.node = self.reachable(self.node);
         let open = self.open.as_mut().expect("a request is open by now");
         if open.attempts >= ATTEMPTS_MAX {
             return self.give_up();
@@ -183,6 +198,20 @@ impl Client {
     #[must_use]
     pub fn operation(&self) -> Option<(OperationId, &Operation)> {
         self.open.as_ref().map(|open| (open.id, &open.operation))
+    }
+
+    /// From now on it reaches only some nodes; `None`: all again.
+    pub fn bind(&mut self, bound: Option<Bound>) {
+        self.bound = bound;
+    }
+
+    fn reachable(&self, node: NodeAt) -> NodeAt {
+        match self.bound {
+            None => node,
+            Some(Bound::To(only)) => only,
+            Some(Bound::Without(gone)) if node == gone => (gone + 1) % self.nodes,
+            Some(Bound::Without(_)) => node,
+        }
     }
 
     /// Whether it tries the same node again: it may have been deposed, and answer all the same.
@@ -298,7 +327,7 @@ impl Client {
         self.operations += 1;
         let id = OperationId(self.operations);
         let mut draw = self.stream.draw();
-        let is_read = draw.chance(self.options.reads);
+        let is_read = draw.chance(self.options.reads) || matches!(self.bound, Some(Bound::To(_)));
         let operation = match self.session {
             _ if is_read => Operation::Query { query: self.query(&mut draw) },
             None => Operation::OpenSession,

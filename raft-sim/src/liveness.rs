@@ -65,6 +65,8 @@ impl World {
             ..Healed::default()
         });
         self.network.heal(&mut self.queue, &mut self.stats.tally);
+        self.bound_until = 0;
+        self.clients.iter_mut().for_each(|client| client.bind(None));
         self.partitions.iter_mut().for_each(Vec::clear);
         self.choose_outside();
         let now = self.queue.now();

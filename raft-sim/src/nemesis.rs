@@ -60,6 +60,8 @@ pub struct Strike {
     pub lasts_us: u64,
     /// If it cuts the power in the midst of disk work: after how many operations.
     pub operations: u32,
+    /// Randomness for what becomes of the clients of a leader that is struck.
+    pub clients: u64,
     /// Randomness for whatever else there is to decide.
     pub draw: Draw,
 }
@@ -121,6 +123,7 @@ impl Nemesis {
             fault: class.fault,
             at: if is_aimed { Target::Leader(node) } else { Target::Node(node) },
             lasts_us,
+            clients: class.stream.draw().word(),
             draw: class.stream.draw(),
         };
         self.soonest = soonest(&self.classes);

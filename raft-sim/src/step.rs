@@ -49,6 +49,19 @@ impl World {
         self.after_step(at)
     }
 
+    /// A node looks at its inbox, and takes each input as a step of its own.
+    pub(crate) fn drain_inbox_singly(&mut self, at: NodeAt) -> Result<(), Failure> {
+        let local = self.nodes[at].now(self.queue.now());
+        let Some(process) = &mut self.nodes[at].process else { return Ok(()) };
+        process.is_woken = false;
+        for input in std::mem::take(&mut process.inbox) {
+            let Some(process) = &mut self.nodes[at].process else { return Ok(()) };
+            process.replica.handle(local, input, &mut self.outputs);
+            self.after_step(at)?;
+        }
+        Ok(())
+    }
+
     /// Executes what a step has put out, and closes it.
     pub(crate) fn after_step(&mut self, at: NodeAt) -> Result<(), Failure> {
         let mut outputs = std::mem::take(&mut self.outputs);

@@ -2,6 +2,7 @@
 
 use raft_replica::storage::StorageError;
 
+use crate::client::Bound;
 use crate::disk::SyncFailure;
 use crate::event::{Event, NodeAt};
 use crate::failure::Failure;
@@ -30,7 +31,10 @@ impl World {
             Fault::Crash => self.kill(at, strike.lasts_us),
             Fault::PowerLoss | Fault::Blackout => self.threaten_power(at, strike),
             Fault::TornWork => self.tear(at, strike),
-            Fault::Pause => self.pause(at, strike.lasts_us),
+            Fault::Pause => {
+                self.bind_clients(at, strike);
+                self.pause(at, strike.lasts_us);
+            }
             Fault::Jump => self.jump(at, strike),
             Fault::Stall => self.stall(at, strike.lasts_us),
             Fault::WriteError | Fault::SyncDrops | Fault::SyncKeeps => self.fail_disk(at, strike),
@@ -48,12 +52,36 @@ impl World {
         leaders.max_by_key(|(_, node)| node.seen.term).map(|(at, _)| at)
     }
 
+    /// Some clients share the fate of a leader that is about to be alone, and go on reading there;
+    /// the others find its successor. What they write then, nobody may miss.
+    fn bind_clients(&mut self, at: NodeAt, strike: Strike) {
+        let is_bound = self.queue.now() < self.bound_until;
+        let aimed = matches!(strike.at, Target::Leader(_)) && self.leader() == Some(at);
+        if is_bound || !aimed || self.nodes.len() < 2 || strike.clients & 1 == 0 {
+            return;
+        }
+        self.bound_until = self.queue.now() + strike.lasts_us;
+        let sides = strike.clients >> 8;
+        for (client, one) in self.clients.iter_mut().enumerate() {
+            let stays = sides.wrapping_add(client as u64).is_multiple_of(3);
+            one.bind(Some(if stays { Bound::To(at) } else { Bound::Without(at) }));
+        }
+    }
+
+    pub(crate) fn unbind_clients_if_due(&mut self) {
+        if self.bound_until > 0 && self.queue.now() >= self.bound_until {
+            self.bound_until = 0;
+            self.clients.iter_mut().for_each(|client| client.bind(None));
+        }
+    }
+
     fn partition(&mut self, at: NodeAt, mut strike: Strike) {
         let nodes = self.nodes.len();
         let (_, links) = nemesis::partition(at, nodes, &self.network, &mut strike.draw);
         if links.is_empty() {
             return;
         }
+        self.bind_clients(at, strike);
         self.stats.tally.injected(Fault::Partition);
         for &link in &links {
             self.network.block(link);
@@ -70,7 +98,13 @@ impl World {
             1 => (false, true),
             2.. => (true, true),
         };
-        let picked = strike.draw.word();
+        let mut picked = strike.draw.word();
+        if strike.draw.chance(Ratio::new(1, 4)) {
+            picked = u64::MAX;
+        }
+        if strike.fault == Fault::Clog {
+            self.bind_clients(at, strike);
+        }
         for other in (0..self.nodes.len()).filter(|&other| other != at && picked >> other & 1 == 1)
         {
             let there = outward.then(|| self.network.link(at, other));

@@ -67,6 +67,8 @@ pub struct World {
     pub(crate) nemesis: Nemesis,
     /// The links that each partition stops; empty once it has ended.
     pub(crate) partitions: Vec<Vec<u32>>,
+    /// Until when clients are bound to their sides of a node that is alone; 0 if they are not.
+    pub(crate) bound_until: u64,
     pub(crate) healed: Option<Healed>,
     pub(crate) digest: Digest,
     pub(crate) stats: Stats,
@@ -99,6 +101,7 @@ impl World {
             checker: Checker::new(&members, &founders),
             nemesis: Nemesis::new(&options),
             partitions: Vec::new(),
+            bound_until: 0,
             healed: None,
             digest: Digest::new(options.seed),
             stats: Stats::default(),
@@ -313,13 +316,19 @@ impl World {
         }
         self.nodes[at].paused = false;
         // Each connection keeps its order, but which one is read first is anybody's guess: a
-        // deposed leader may see its clients before it sees its successor.
-        if self.schedule.draw().chance(Ratio::new(1, 2))
+        // deposed leader may see its clients before it sees its successor. And what has waited may
+        // be taken all at once or one by one.
+        let mut draw = self.schedule.draw();
+        if draw.chance(Ratio::new(1, 2))
             && let Some(process) = &mut self.nodes[at].process
         {
             process.inbox.sort_by_key(|input| !matches!(input, Input::Request { .. }));
         }
-        self.drain_inbox(at)
+        if draw.chance(Ratio::new(1, 2)) {
+            self.drain_inbox_singly(at)
+        } else {
+            self.drain_inbox(at)
+        }
     }
 
     fn on_disk(&mut self, at: NodeAt) -> Result<(), Failure> {
@@ -384,6 +393,7 @@ impl World {
 
     fn on_client(&mut self, client: usize) -> Result<(), Failure> {
         let is_quiet = self.is_quiet();
+        self.unbind_clients_if_due();
         let one = &mut self.clients[client];
         if one.is_idle() && is_quiet {
             return Ok(());
