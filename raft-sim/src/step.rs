@@ -1,6 +1,6 @@
 //! One step of a node: inputs in, outputs to the checker, the network, the disk and the clients.
 
-use std::fmt;
+use std::{fmt, mem};
 
 use bytes::Bytes;
 use raft_core::wire;
@@ -28,7 +28,7 @@ impl World {
             process.inbox.push(input);
             if node.paused {
                 self.stats.tally.effective(Fault::Pause);
-            } else if !std::mem::replace(&mut process.is_woken, true) {
+            } else if !mem::replace(&mut process.is_woken, true) {
                 let delay_us = self.schedule.draw().below(self.options.inbox_us + 1);
                 self.queue.after(delay_us, Event::Inbox { node: at, life: node.life });
             }
@@ -49,22 +49,21 @@ impl World {
         self.after_step(at)
     }
 
-    /// A node looks at its inbox, and takes each input as a step of its own.
-    pub(crate) fn drain_inbox_singly(&mut self, at: NodeAt) -> Result<(), Failure> {
+    /// A node looks at what its clients have asked, and only after that at the rest of its inbox.
+    pub(crate) fn drain_requests(&mut self, at: NodeAt) -> Result<(), Failure> {
         let local = self.nodes[at].now(self.queue.now());
         let Some(process) = &mut self.nodes[at].process else { return Ok(()) };
-        process.is_woken = false;
-        for input in std::mem::take(&mut process.inbox) {
-            let Some(process) = &mut self.nodes[at].process else { return Ok(()) };
-            process.replica.handle(local, input, &mut self.outputs);
-            self.after_step(at)?;
-        }
-        Ok(())
+        let is_request = |input: &Input<Machine>| matches!(input, Input::Request { .. });
+        let (requests, rest) = mem::take(&mut process.inbox).into_iter().partition(is_request);
+        process.inbox = rest;
+        let requests: Vec<Input<Machine>> = requests;
+        process.replica.handle_batch(local, requests, &mut self.outputs);
+        self.after_step(at)
     }
 
     /// Executes what a step has put out, and closes it.
     pub(crate) fn after_step(&mut self, at: NodeAt) -> Result<(), Failure> {
-        let mut outputs = std::mem::take(&mut self.outputs);
+        let mut outputs = mem::take(&mut self.outputs);
         let result = outputs.drain(..).try_for_each(|output| self.execute(at, output));
         self.outputs = outputs;
         result?;

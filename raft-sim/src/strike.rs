@@ -32,8 +32,8 @@ impl World {
             Fault::PowerLoss | Fault::Blackout => self.threaten_power(at, strike),
             Fault::TornWork => self.tear(at, strike),
             Fault::Pause => {
-                self.bind_clients(at, strike);
-                self.pause(at, strike.lasts_us);
+                let lasts_us = self.bind_clients(at, strike);
+                self.pause(at, lasts_us);
             }
             Fault::Jump => self.jump(at, strike),
             Fault::Stall => self.stall(at, strike.lasts_us),
@@ -53,19 +53,23 @@ impl World {
     }
 
     /// Some clients share the fate of a leader that is about to be alone, and go on reading there;
-    /// the others find its successor. What they write then, nobody may miss.
-    fn bind_clients(&mut self, at: NodeAt, strike: Strike) {
+    /// the others find its successor. What they write then, nobody may miss. Returns how long the
+    /// strike lasts: some of these last long enough for an election.
+    fn bind_clients(&mut self, at: NodeAt, strike: Strike) -> u64 {
         let is_bound = self.queue.now() < self.bound_until;
         let aimed = matches!(strike.at, Target::Leader(_)) && self.leader() == Some(at);
         if is_bound || !aimed || self.nodes.len() < 2 || strike.clients & 1 == 0 {
-            return;
+            return strike.lasts_us;
         }
-        self.bound_until = self.queue.now() + strike.lasts_us;
+        let election_us = self.options.election_timeout_us * (strike.clients >> 1 & 3);
+        let lasts_us = strike.lasts_us + election_us;
+        self.bound_until = self.queue.now() + lasts_us;
         let sides = strike.clients >> 8;
         for (client, one) in self.clients.iter_mut().enumerate() {
             let stays = sides.wrapping_add(client as u64).is_multiple_of(3);
             one.bind(Some(if stays { Bound::To(at) } else { Bound::Without(at) }));
         }
+        lasts_us
     }
 
     pub(crate) fn unbind_clients_if_due(&mut self) {
@@ -81,7 +85,7 @@ impl World {
         if links.is_empty() {
             return;
         }
-        self.bind_clients(at, strike);
+        strike.lasts_us = self.bind_clients(at, strike);
         self.stats.tally.injected(Fault::Partition);
         for &link in &links {
             self.network.block(link);
@@ -103,7 +107,7 @@ impl World {
             picked = u64::MAX;
         }
         if strike.fault == Fault::Clog {
-            self.bind_clients(at, strike);
+            strike.lasts_us = self.bind_clients(at, strike);
         }
         for other in (0..self.nodes.len()).filter(|&other| other != at && picked >> other & 1 == 1)
         {

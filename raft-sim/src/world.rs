@@ -316,19 +316,11 @@ impl World {
         }
         self.nodes[at].paused = false;
         // Each connection keeps its order, but which one is read first is anybody's guess: a
-        // deposed leader may see its clients before it sees its successor. And what has waited may
-        // be taken all at once or one by one.
-        let mut draw = self.schedule.draw();
-        if draw.chance(Ratio::new(1, 2))
-            && let Some(process) = &mut self.nodes[at].process
-        {
-            process.inbox.sort_by_key(|input| !matches!(input, Input::Request { .. }));
+        // deposed leader may see its clients before it sees its successor.
+        if self.schedule.draw().chance(Ratio::new(1, 2)) {
+            self.drain_requests(at)?;
         }
-        if draw.chance(Ratio::new(1, 2)) {
-            self.drain_inbox_singly(at)
-        } else {
-            self.drain_inbox(at)
-        }
+        self.drain_inbox(at)
     }
 
     fn on_disk(&mut self, at: NodeAt) -> Result<(), Failure> {
