@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::process;
@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::options::{EVENTS_DEFAULT, Options};
@@ -30,6 +31,9 @@ pub const EXIT_USAGE: u8 = 64;
 pub const EXIT_OUTPUT: u8 = 74;
 /// Somebody has pressed Ctrl-C, and nothing worse is to be told.
 pub const EXIT_INTERRUPTED: u8 = 130;
+
+/// From how many events on a single run shows its progress.
+const LONG_EVENTS: u64 = 200_001;
 
 const AFTER_HELP: &str = "\
 Exit codes (if several apply, a failure of the cluster comes first):
@@ -168,7 +172,20 @@ fn single(one: &One, output: Output) -> u8 {
     } else {
         Trace::off()
     };
-    let report = run::traced(one.seed, How { twice: true, ..How::once(one.events) }, trace);
+    let how = How { twice: true, ..How::once(one.events) };
+    let report = match bar(one) {
+        None => run::traced(one.seed, how, trace),
+        Some(bar) => {
+            let events = one.events;
+            let (one_run, again) = (bar.clone(), bar.clone());
+            let trace = trace.with_progress(move |at| one_run.set_position(at.min(events)));
+            let report = run::traced_twice(one.seed, how, trace, |trace| {
+                trace.with_progress(move |at| again.set_position(events + at.min(events)))
+            });
+            bar.finish_and_clear();
+            report
+        }
+    };
     output.borrow_mut().line(&report);
     output.take().finish(report.exit_code())
 }
@@ -197,6 +214,17 @@ fn swarm(many: &Many, mut output: Output) -> u8 {
     tell(format_args!("speed      {speed}"));
     let is_partial = summary.seeds < summary.asked;
     output.finish(worse(summary.exit_code, if is_partial { EXIT_INTERRUPTED } else { 0 }))
+}
+
+/// Progress through both runs, if they are long and somebody waits at a terminal for them; not among
+/// the lines of `-v`, which show how far a run is.
+fn bar(one: &One) -> Option<ProgressBar> {
+    if one.events < LONG_EVENTS || one.verbose || !io::stderr().is_terminal() {
+        return None;
+    }
+    let template = "{bar:30} {pos}/{len} events (of two runs), {elapsed}, {per_sec}";
+    let style = ProgressStyle::with_template(template).expect("the template is right");
+    Some(ProgressBar::new(one.events.saturating_mul(2)).with_style(style))
 }
 
 /// Without a handler, which is no reason not to run, an interrupt just ends the process.

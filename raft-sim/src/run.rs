@@ -39,16 +39,27 @@ pub fn seed(seed: u64, how: How) -> Report {
     traced(seed, how, Trace::off())
 }
 
-/// Runs a seed; the lines of its first run go to `trace`.
+/// Runs a seed, the first time with this trace.
 #[must_use]
 pub fn traced(seed: u64, how: How, trace: Trace) -> Report {
+    traced_twice(seed, how, trace, |trace| trace)
+}
+
+/// Runs a seed, the first time with `trace`, the second time with what `again` makes of its trace.
+#[must_use]
+pub fn traced_twice(
+    seed: u64,
+    how: How,
+    trace: Trace,
+    again: impl FnOnce(Trace) -> Trace,
+) -> Report {
     let options = Options::draw(seed, how.events);
     let first = attempt(&options, how.sabotage, trace);
     if !how.twice && first.failure.is_none() {
         return first;
     }
     let trace = if first.failure.is_some() { Trace::last() } else { Trace::off() };
-    let second = attempt(&options, how.sabotage, trace);
+    let second = attempt(&options, how.sabotage, again(trace));
     match difference(&first, &second) {
         None => Report { is_repeated: true, ..second },
         Some(failure) => {

@@ -16,9 +16,25 @@ use crate::world::World;
 /// How many lines a failure shows.
 const LAST_LINES: usize = 20;
 
-/// Where lines go.
+/// After how many events progress is told.
+const PROGRESS_EVENTS: u64 = 4_096;
+
+/// Where lines go, and how far a run has got.
 #[derive(Debug, Default)]
-pub struct Trace(Lines);
+pub struct Trace {
+    lines: Lines,
+    progress: Progress,
+}
+
+/// Who waits for a run, if anybody does.
+#[derive(Default)]
+struct Progress(Option<Box<dyn FnMut(u64)>>);
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Told" } else { "Untold" })
+    }
+}
 
 #[derive(Default)]
 enum Lines {
@@ -49,19 +65,33 @@ impl Trace {
     /// The last ones are kept, as many as a failure shows.
     #[must_use]
     pub fn last() -> Self {
-        Self(Lines::Last(VecDeque::new()))
+        Self { lines: Lines::Last(VecDeque::new()), ..Self::default() }
     }
 
     /// Each goes to `show` as soon as it is known, so that a run that hangs shows where it is.
     #[must_use]
     pub fn shown(show: impl FnMut(&str) + 'static) -> Self {
-        Self(Lines::Shown(Box::new(show)))
+        Self { lines: Lines::Shown(Box::new(show)), ..Self::default() }
+    }
+
+    /// Now and then, `tell` is given the number of events that have come up.
+    #[must_use]
+    pub fn with_progress(self, tell: impl FnMut(u64) + 'static) -> Self {
+        Self { progress: Progress(Some(Box::new(tell))), ..self }
+    }
+
+    pub(crate) fn passed(&mut self, events: u64) {
+        if let Some(tell) = &mut self.progress.0
+            && events.is_multiple_of(PROGRESS_EVENTS)
+        {
+            tell(events);
+        }
     }
 
     /// Whether anybody will see them.
     #[must_use]
     pub fn is_on(&self) -> bool {
-        match self.0 {
+        match self.lines {
             Lines::Off => false,
             Lines::Last(_) | Lines::Shown(_) => true,
         }
@@ -70,14 +100,14 @@ impl Trace {
     /// The kept lines, oldest first.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        match &self.0 {
+        match &self.lines {
             Lines::Last(kept) => kept.iter().cloned().collect(),
             Lines::Off | Lines::Shown(_) => Vec::new(),
         }
     }
 
     pub(crate) fn line(&mut self, event: u64, now: u64, what: &str, columns: &[Seen]) {
-        match &mut self.0 {
+        match &mut self.lines {
             Lines::Off => {}
             Lines::Last(kept) => {
                 if kept.len() == LAST_LINES {

@@ -195,6 +195,7 @@ impl World {
     pub(crate) fn next(&mut self) -> Result<(), Failure> {
         let event = self.next_event()?;
         self.stats.events += 1;
+        self.trace.passed(self.stats.events);
         self.digest.word(self.queue.now());
         let what = self.trace.is_on().then(|| self.describe(&event));
         let before = self.trace.is_on().then(|| self.columns());
