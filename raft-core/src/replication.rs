@@ -109,32 +109,32 @@ pub(crate) fn admit_response(
     leader: &mut Leader,
     from: Member,
     incarnation: Incarnation,
-    (session, round): (Session, Round),
-) -> Result<(), Refused> {
-    let opened = leader.round;
-    let next_session = leader.session.next();
-    let peer = leader.peer(from).ok_or(Refused::Unasked)?;
-    let known = peer.incarnation;
-    if round > opened {
+    session: Session,
+    round: Round,
+) -> Result<&mut Progress, Refused> {
+    if round > leader.round {
         return Err(Refused::Impossible);
     }
+    let position = leader.position(from).ok_or(Refused::Unasked)?;
+    let known = leader.peers[position].incarnation;
     if incarnation < known {
         return Err(Refused::StaleIncarnation { known, theirs: incarnation });
     }
-    peer.is_active = true;
+    leader.peers[position].is_active = true;
     if incarnation > known && known > Incarnation::ZERO {
         // Only a new incarnation lowers the match: the disk may have lost what it acknowledged.
-        peer.restart(incarnation, next_session);
-        leader.session = next_session;
-        return Err(Refused::StaleSession { mine: next_session, theirs: session });
+        let mine = leader.next_session();
+        leader.peers[position].restart(incarnation, mine);
+        return Err(Refused::StaleSession { mine, theirs: session });
     }
+    let peer = &mut leader.peers[position];
     peer.incarnation = incarnation;
     let mine = peer.session;
     if session != mine {
         return Err(Refused::StaleSession { mine, theirs: session });
     }
     peer.round = peer.round.max(round);
-    Ok(())
+    Ok(peer)
 }
 
 /// The transport lost a peer: what was on its way may be gone. Nothing is sent before a heartbeat is

@@ -128,16 +128,20 @@ impl Role {
 }
 
 impl Leader {
+    /// Where a peer stands among the others.
+    pub(crate) fn position(&self, member: Member) -> Option<usize> {
+        self.peers.binary_search_by_key(&member, |peer| peer.member).ok()
+    }
+
     /// The progress of a peer.
     pub(crate) fn peer(&mut self, member: Member) -> Option<&mut Progress> {
-        let position = self.peers.binary_search_by_key(&member, |peer| peer.member).ok()?;
+        let position = self.position(member)?;
         self.peers.get_mut(position)
     }
 
     /// The progress of a peer, to look at.
     pub(crate) fn peer_ref(&self, member: Member) -> Option<&Progress> {
-        let position = self.peers.binary_search_by_key(&member, |peer| peer.member).ok()?;
-        self.peers.get(position)
+        self.peers.get(self.position(member)?)
     }
 
     /// A session that no earlier stream of this term had.

@@ -3,10 +3,12 @@
 use super::Raft;
 use crate::effect::{HaltReason, Refused, Violation};
 use crate::gate::Reply;
-use crate::message::{Envelope, Rpc};
+use crate::message::{Envelope, Rpc, RpcKind};
+use crate::node::Node;
+use crate::progress::Progress;
 use crate::replication::Append;
 use crate::role::{Role, Transition};
-use crate::types::{Incarnation, Member};
+use crate::types::{Incarnation, Member, Round, Session};
 use crate::{admission, compaction, election, replication};
 
 impl Raft {
@@ -137,52 +139,45 @@ impl Raft {
                 let part = compaction::Part { snapshot, offset, data, done };
                 compaction::on_install_snapshot(node, reply, part);
             }
-            Rpc::AppendEntriesResponse { .. }
-            | Rpc::HeartbeatResponse { .. }
-            | Rpc::InstallSnapshotResponse { .. } => self.on_response(from, incarnation, &rpc),
+            Rpc::AppendEntriesResponse { session, round, result } => {
+                if let Some((node, peer)) = self.admit(from, incarnation, kind, session, round) {
+                    replication::on_append_response(node, peer, result);
+                }
+            }
+            Rpc::HeartbeatResponse { session, round } => {
+                if let Some((node, peer)) = self.admit(from, incarnation, kind, session, round) {
+                    replication::on_heartbeat_response(node, peer);
+                }
+            }
+            Rpc::InstallSnapshotResponse { session, round, snapshot, staged } => {
+                if let Some((_, peer)) = self.admit(from, incarnation, kind, session, round) {
+                    compaction::on_install_snapshot_response(peer, snapshot, staged);
+                }
+            }
         }
         Transition::Stay
     }
 
-    /// The answers that only a leader of this term can have asked for.
-    fn on_response(&mut self, from: Member, incarnation: Incarnation, rpc: &Rpc) {
+    /// An answer that only the leader of this term can have asked for, in the present stream.
+    fn admit(
+        &mut self,
+        from: Member,
+        incarnation: Incarnation,
+        kind: RpcKind,
+        session: Session,
+        round: Round,
+    ) -> Option<(&mut Node, &mut Progress)> {
         let node = &mut self.node;
         let Role::Leader(leader) = &mut self.role else {
-            node.refuse_peer(from, rpc.kind(), Refused::Unasked);
-            return;
+            node.refuse_peer(from, kind, Refused::Unasked);
+            return None;
         };
-        let stream = match *rpc {
-            Rpc::AppendEntriesResponse { session, round, .. }
-            | Rpc::HeartbeatResponse { session, round }
-            | Rpc::InstallSnapshotResponse { session, round, .. } => (session, round),
-            Rpc::RequestPreVote { .. }
-            | Rpc::RequestPreVoteResponse { .. }
-            | Rpc::RequestVote { .. }
-            | Rpc::RequestVoteResponse { .. }
-            | Rpc::AppendEntries { .. }
-            | Rpc::Heartbeat { .. }
-            | Rpc::InstallSnapshot { .. } => return,
-        };
-        if let Err(reason) = replication::admit_response(leader, from, incarnation, stream) {
-            node.refuse_peer(from, rpc.kind(), reason);
-            return;
-        }
-        let peer = leader.peer(from).expect("an admitted response comes from a peer");
-        match *rpc {
-            Rpc::AppendEntriesResponse { result, .. } => {
-                replication::on_append_response(node, peer, result);
+        match replication::admit_response(leader, from, incarnation, session, round) {
+            Ok(peer) => Some((node, peer)),
+            Err(reason) => {
+                node.refuse_peer(from, kind, reason);
+                None
             }
-            Rpc::InstallSnapshotResponse { snapshot, staged, .. } => {
-                compaction::on_install_snapshot_response(peer, snapshot, staged);
-            }
-            Rpc::HeartbeatResponse { .. }
-            | Rpc::RequestPreVote { .. }
-            | Rpc::RequestPreVoteResponse { .. }
-            | Rpc::RequestVote { .. }
-            | Rpc::RequestVoteResponse { .. }
-            | Rpc::AppendEntries { .. }
-            | Rpc::Heartbeat { .. }
-            | Rpc::InstallSnapshot { .. } => replication::on_heartbeat_response(node, peer),
         }
     }
 }
