@@ -15,6 +15,8 @@ const ONCE_FAILED: &[(u64, u64, &str)] = &[
         20_000,
         "a request for votes that left after the candidacy was over, with a log that was gone",
     ),
+    (0x133, 20_000, "the commit index of a halted node, taken for a promise"),
+    (0x1ac, 20_000, "the same, with a leader whose disk fails as well"),
 ];
 
 #[test]
