@@ -33,7 +33,7 @@ const ELECTIONS_MAX: u64 = 20;
 /// go on campaigning.
 const WATCH_TIMEOUTS: u64 = 20;
 
-/// How many elections a core that works may have meanwhile.
+/// How many elections may take the lead from a node of the core meanwhile.
 const WATCH_ELECTIONS_MAX: u64 = 2;
 
 /// What has come true since the faults ended.
@@ -44,11 +44,15 @@ pub(crate) struct Healed {
     /// The event by which all must have come true.
     last_event: u64,
     elections: u64,
+    /// Elections by which a node of the core lost the lead, and whether one has it now. Who takes
+    /// the lead from a node outside, which comes and goes, does what must be done.
+    deposed: u64,
+    is_led_by_core: bool,
     /// Clients whose open request began after the healing.
     fresh: Vec<bool>,
     has_written: bool,
     has_read: bool,
-    /// Until when the core is watched, and the elections before that.
+    /// Until when the core is watched, and how often it had lost the lead before that.
     watch: Option<(u64, u64)>,
 }
 
@@ -191,9 +195,11 @@ impl World {
         }
     }
 
-    pub(crate) fn note_election(&mut self) {
+    pub(crate) fn note_election(&mut self, winner: NodeAt) {
         if let Some(healed) = &mut self.healed {
             healed.elections += 1;
+            healed.deposed += u64::from(healed.is_led_by_core);
+            healed.is_led_by_core = self.nodes[winner].outside.is_none();
         }
     }
 
@@ -214,7 +220,7 @@ impl World {
         match healed.watch {
             Some((until, _)) => now > until,
             None if is_alive && is_watched => {
-                healed.watch = Some((now + span, healed.elections));
+                healed.watch = Some((now + span, healed.deposed));
                 healed.deadline += span;
                 false
             }
@@ -242,7 +248,7 @@ impl World {
             return Err(Failure::Liveness(what));
         }
         if let Some((_, before)) = healed.watch {
-            let since = healed.elections - before;
+            let since = healed.deposed - before;
             return if since > WATCH_ELECTIONS_MAX {
                 let what = "elections in a core that works, because of nodes outside that campaign";
                 Err(Failure::Liveness(format!("{since} {what}")))

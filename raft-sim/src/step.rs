@@ -225,7 +225,7 @@ impl World {
         let id = self.nodes[at].member.id;
         if let Observation::RoleChanged { role: RoleName::Leader, term } = observation {
             self.stats.elections += 1;
-            self.note_election();
+            self.note_election(at);
             self.checker.became_leader(id, *term)?;
         }
         // With a broken stack, it is the checker that must notice.

@@ -16,6 +16,7 @@ const ONCE_FAILED: &[(u64, u64, &str)] = &[
         "a request for votes that left after the candidacy was over, with a log that was gone",
     ),
     (0x133, 20_000, "the commit index of a halted node, taken for a promise"),
+    (0x4154, 20_000, "elections that a leader outside the core made necessary, held against it"),
     (0x1ac, 20_000, "the same, with a leader whose disk fails as well"),
 ];
 
