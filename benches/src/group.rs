@@ -208,6 +208,7 @@ impl Group {
                 Effect::Apply { entries } => self.servers[position].apply(&entries),
                 Effect::RestoreState { .. }
                 | Effect::ReadReady { .. }
+                | Effect::Load(_)
                 | Effect::ReadChunk(_)
                 | Effect::StageChunk { .. } => {
                     unreachable!("nobody reads, and nobody lags behind a snapshot")

@@ -294,14 +294,15 @@ impl Cluster {
                         Outcome::Superseded | Outcome::Unknown | Outcome::Halted => {
                             self.life.losses += 1;
                         }
-                        Outcome::Refused(_) => {}
+                        Outcome::Refused(_) | Outcome::Transferred { .. } => {}
                     }
                 }
-                Effect::ReadReady { ticket, index } => {
+                Effect::ReadReady { ticket, index, valid_until: _ } => {
                     self.life.reads += 1;
                     let floor = server.open.remove(&ticket).expect("a read ends once");
                     assert!(index >= floor, "a read at {index} misses {floor}");
                 }
+                Effect::Load(request) => panic!("nothing is cold here: {request:?}"),
                 Effect::ReadChunk(request) => server.jobs.push_back(Job::Read(request)),
                 Effect::StageChunk { snapshot, offset, data, done: _ } => {
                     let snapshot = snapshot.last;

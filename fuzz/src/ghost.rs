@@ -48,7 +48,7 @@ pub(crate) fn check_claims(envelope: &Envelope, disk: &Disk) {
     assert!(hard_state.incarnation >= envelope.incarnation, "the incarnation is: {envelope}");
     let is_present = hard_state.term == envelope.term;
     match &envelope.rpc {
-        Rpc::RequestVote { last } => {
+        Rpc::RequestVote { last, is_forced: _ } => {
             let vote = hard_state.vote;
             assert!(!is_present || vote == Some(envelope.from), "its own vote: {envelope}");
             assert!(disk.holds(*last), "the log that it advertises: {envelope}");
@@ -66,9 +66,13 @@ pub(crate) fn check_claims(envelope: &Envelope, disk: &Disk) {
         | Rpc::RequestPreVote { .. }
         | Rpc::RequestPreVoteResponse { .. }
         | Rpc::AppendEntries { .. }
+        | Rpc::Commit { .. }
         | Rpc::Heartbeat { .. }
         | Rpc::HeartbeatResponse { .. }
         | Rpc::InstallSnapshot { .. }
-        | Rpc::InstallSnapshotResponse { .. } => {}
+        | Rpc::InstallSnapshotResponse { .. }
+        | Rpc::TimeoutNow
+        | Rpc::ReadIndex { .. }
+        | Rpc::ReadIndexResponse { .. } => {}
     }
 }

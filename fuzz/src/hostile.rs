@@ -5,7 +5,7 @@ use std::sync::Arc;
 use raft_core::{
     AppendResult, Body, Chunk, ChunkRequest, ClusterId, Config, Effect, EntryId, Envelope, Epoch,
     GroupId, Incarnation, Index, Member, Membership, Message, PersistBatch, PersistSeq, Raft,
-    ReadMode, Round, Rpc, Session, SnapshotMeta, Term, Ticket, Time,
+    ReadId, ReadMode, Round, Rpc, Session, SnapshotMeta, Span, Term, Ticket, Time,
 };
 
 use crate::disk::Disk;
@@ -92,6 +92,7 @@ impl Target {
                 Effect::RestoreState { snapshot } => self.handed_out = snapshot.last.index,
                 Effect::Outcome { .. }
                 | Effect::ReadReady { .. }
+                | Effect::Load(_)
                 | Effect::ReadChunk(_)
                 | Effect::StageChunk { .. }
                 | Effect::Observe(_) => {}
@@ -220,10 +221,13 @@ impl Target {
 
     fn rpc(&self, script: &mut Script<'_>) -> Rpc {
         let (session, round) = (Session(script.number()), Round(script.number()));
-        match script.below(12) {
-            0 => Rpc::RequestPreVote { last: self.entry_id(script) },
-            1 => Rpc::RequestPreVoteResponse { granted: script.flag() },
-            2 => Rpc::RequestVote { last: self.entry_id(script) },
+        match script.below(16) {
+            0 => Rpc::RequestPreVote { last: self.entry_id(script), attempt: script.number() },
+            1 => {
+                let (attempt, granted) = (script.number(), script.flag());
+                Rpc::RequestPreVoteResponse { attempt, granted }
+            }
+            2 => Rpc::RequestVote { last: self.entry_id(script), is_forced: script.flag() },
             3 => Rpc::RequestVoteResponse { granted: script.flag() },
             4..=6 => {
                 let prev = self.entry_id(script);
@@ -232,12 +236,22 @@ impl Target {
                 Rpc::AppendEntries { session, round, prev, entries, commit }
             }
             7 => Rpc::AppendEntriesResponse { session, round, result: append_result(script) },
-            8 => Rpc::Heartbeat { session, round, commit: Index(script.number()) },
+            8 => {
+                let (commit, lease) = (Index(script.number()), Span(script.number()));
+                Rpc::Heartbeat { session, round, commit, lease }
+            }
             9 => Rpc::HeartbeatResponse { session, round },
             10 => {
                 let (snapshot, offset) = (self.snapshot(script), script.number());
                 let (data, done) = (script.command(), script.flag());
                 Rpc::InstallSnapshot { session, round, snapshot, offset, data, done }
+            }
+            11 => Rpc::Commit { session, commit: Index(script.number()) },
+            12 => Rpc::TimeoutNow,
+            13 => Rpc::ReadIndex { id: read_id(script) },
+            14 => {
+                let (id, index) = (read_id(script), Index(script.number()));
+                Rpc::ReadIndexResponse { id, index }
             }
             _ => {
                 let (snapshot, staged) = (self.entry_id(script), script.number());
@@ -247,10 +261,15 @@ impl Target {
     }
 }
 
+fn read_id(script: &mut Script<'_>) -> ReadId {
+    ReadId { incarnation: Incarnation(script.number()), n: script.number() }
+}
+
 fn append_result(script: &mut Script<'_>) -> AppendResult {
     let index = Index(script.number());
-    match script.below(4) {
+    match script.below(5) {
         0 => AppendResult::Diverged { index },
+        4 => AppendResult::Blank,
         1 => AppendResult::Conflict {
             rejected: index,
             hint: Index(script.number()),

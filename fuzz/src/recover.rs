@@ -2,7 +2,7 @@
 
 use raft_core::{
     Body, ClusterId, Config, Effect, Entry, EntryId, Epoch, GroupId, HardState, Incarnation, Index,
-    Member, Message, Raft, RecoveredState, Slot, Term, Time,
+    Member, Message, Raft, RecoveredState, Slot, Span, Term, Time,
 };
 
 use crate::script::Script;
@@ -16,7 +16,7 @@ pub fn recover(data: &[u8]) {
     let me = Member::new(1, 7);
     let config = Config::new(ClusterId(1), GroupId(1), me);
     let found = found(&mut script);
-    let last = found.slots.last().map_or(found.before, slot_id);
+    let last = found.slots.last().map_or(found.before, Slot::id);
     let Ok((mut raft, effects)) = Raft::recover(config, found.clone(), Time(0)) else { return };
     let status = raft.status();
     assert!(status.incarnation > found.hard_state.incarnation, "every start is counted");
@@ -39,6 +39,7 @@ fn found(script: &mut Script<'_>) -> RecoveredState {
         incarnation: Incarnation(script.number()),
         term: Term(script.number()),
         vote: script.flag().then(|| script.member()),
+        promise: Span(script.number()),
     };
     let before = script.entry_id();
     let entries = script.entries(before);
@@ -47,7 +48,7 @@ fn found(script: &mut Script<'_>) -> RecoveredState {
         slots.push(Slot::Resident { id: script.entry_id(), payload: script.payload() });
     }
     let mut snapshot = script.snapshot();
-    let ids: Vec<EntryId> = [before].into_iter().chain(slots.iter().map(slot_id)).collect();
+    let ids: Vec<EntryId> = [before].into_iter().chain(slots.iter().map(Slot::id)).collect();
     if script.below(8) != 0 {
         let last = ids[script.below(ids.len())];
         snapshot = raft_core::SnapshotMeta { last, ..(*snapshot).clone() }.into();
@@ -71,6 +72,7 @@ fn batches(effects: &[Effect]) -> Vec<raft_core::PersistSeq> {
         | Effect::RestoreState { .. }
         | Effect::Outcome { .. }
         | Effect::ReadReady { .. }
+        | Effect::Load(_)
         | Effect::ReadChunk(_)
         | Effect::StageChunk { .. }
         | Effect::Observe(_) => None,
@@ -80,10 +82,4 @@ fn batches(effects: &[Effect]) -> Vec<raft_core::PersistSeq> {
 
 fn slot(entry: &Entry) -> Slot {
     Slot::Resident { id: entry.id(), payload: entry.payload().clone() }
-}
-
-fn slot_id(slot: &Slot) -> EntryId {
-    match slot {
-        Slot::Resident { id, .. } => *id,
-    }
 }

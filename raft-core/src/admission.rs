@@ -4,13 +4,13 @@
 //! numbers below [`LIMIT`], so nothing computed from them can overflow, and entries that follow
 //! each other and their `prev`.
 
-use crate::config::{MESSAGE_BYTES_MAX, MESSAGE_ENTRIES_MAX};
+use crate::config::{ELECTION_TIMEOUT_LIMIT, MESSAGE_BYTES_MAX, MESSAGE_ENTRIES_MAX};
 use crate::durable::SnapshotMeta;
 use crate::effect::Refused;
 use crate::entry::{Entries, Payload};
 use crate::message::{AppendResult, Envelope, Rpc};
 use crate::node::Node;
-use crate::types::{EntryId, Index, LIMIT, Round, Session, Term};
+use crate::types::{EntryId, Index, LIMIT, ReadId, Round, Session, Span, Term};
 
 /// Whether the message can be for this node and from a correct peer.
 pub(crate) fn check(node: &Node, envelope: &Envelope) -> Result<(), Refused> {
@@ -37,8 +37,13 @@ pub(crate) fn check(node: &Node, envelope: &Envelope) -> Result<(), Refused> {
 
 fn check_rpc(term: Term, rpc: &Rpc) -> Result<(), Refused> {
     match rpc {
-        Rpc::RequestPreVote { last } | Rpc::RequestVote { last } => check_id(term, *last),
-        Rpc::RequestPreVoteResponse { .. } | Rpc::RequestVoteResponse { .. } => Ok(()),
+        Rpc::RequestPreVote { last, attempt } => {
+            check_number(*attempt)?;
+            check_id(term, *last)
+        }
+        Rpc::RequestPreVoteResponse { attempt, .. } => check_number(*attempt),
+        Rpc::RequestVote { last, .. } => check_id(term, *last),
+        Rpc::RequestVoteResponse { .. } | Rpc::TimeoutNow => Ok(()),
         Rpc::AppendEntries { session, round, prev, entries, commit } => {
             check_stream(*session, *round)?;
             check_index(*commit)?;
@@ -54,13 +59,20 @@ fn check_rpc(term: Term, rpc: &Rpc) -> Result<(), Refused> {
                 AppendResult::Conflict { rejected, hint, hint_term } => {
                     check_index(rejected)?;
                     check_index(hint)?;
-                    if hint_term.is_valid() { Ok(()) } else { Err(Refused::OutOfBounds) }
+                    check_number(hint_term.0)
                 }
+                AppendResult::Blank => Ok(()),
             }
         }
-        Rpc::Heartbeat { session, round, commit } => {
-            check_stream(*session, *round)?;
+        Rpc::Commit { session, commit } => {
+            check_stream(*session, Round::ZERO)?;
             check_index(*commit)
+        }
+        Rpc::Heartbeat { session, round, commit, lease } => {
+            check_stream(*session, *round)?;
+            check_index(*commit)?;
+            // No correct leader asks for more than the longest election timeout.
+            if *lease < Span(ELECTION_TIMEOUT_LIMIT) { Ok(()) } else { Err(Refused::OutOfBounds) }
         }
         Rpc::HeartbeatResponse { session, round } => check_stream(*session, *round),
         Rpc::InstallSnapshot { session, round, snapshot, offset, data, .. } => {
@@ -72,6 +84,11 @@ fn check_rpc(term: Term, rpc: &Rpc) -> Result<(), Refused> {
             check_stream(*session, *round)?;
             check_id(term, *snapshot)?;
             check_bytes(*staged, 0)
+        }
+        Rpc::ReadIndex { id } => check_read(*id),
+        Rpc::ReadIndexResponse { id, index } => {
+            check_read(*id)?;
+            check_index(*index)
         }
     }
 }
@@ -116,6 +133,15 @@ fn check_id(term: Term, id: EntryId) -> Result<(), Refused> {
 
 fn check_index(index: Index) -> Result<(), Refused> {
     if index.is_valid() { Ok(()) } else { Err(Refused::OutOfBounds) }
+}
+
+fn check_number(number: u64) -> Result<(), Refused> {
+    if number < LIMIT { Ok(()) } else { Err(Refused::OutOfBounds) }
+}
+
+fn check_read(id: ReadId) -> Result<(), Refused> {
+    check_number(id.incarnation.0)?;
+    check_number(id.n)
 }
 
 fn check_stream(session: Session, round: Round) -> Result<(), Refused> {

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use core::cmp::Ordering;
 
 use crate::effect::{Effect, Outcome, Refused};
+use crate::entry::Payload;
 use crate::node::Node;
 use crate::quorum::committed;
 use crate::role::Leader;
@@ -40,7 +41,10 @@ pub(crate) fn advance(node: &mut Node, leader: &mut Leader) {
         .log()
         .iter_after(own_term)
         .take_while(|entry| entry.index() <= index)
-        .map(|entry| entry.payload().len())
+        .map(|entry| match entry.payload() {
+            Payload::Command(command) => command.len(),
+            Payload::Noop | Payload::Membership(_) => 0,
+        })
         .sum();
     leader.uncommitted_bytes = leader.uncommitted_bytes.saturating_sub(bytes);
 }

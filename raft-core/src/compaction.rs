@@ -45,7 +45,19 @@ pub(crate) fn want_chunks(node: &mut Node, leader: &mut Leader) {
     let bytes_max = node.config.snapshot_chunk_bytes;
     for peer in &mut leader.peers {
         let ProgressState::Snapshot { snapshot, staged, chunk } = &mut peer.state else { continue };
-        if *chunk == ChunkState::Wanted {
+        if *chunk != ChunkState::Wanted {
+            continue;
+        }
+        if snapshot.last.index == Index::ZERO {
+            // The genesis is a membership alone: there is nothing to read.
+            *chunk = ChunkState::Sent { heartbeats: 0 };
+            let (session, snapshot) = (peer.session, Arc::clone(snapshot));
+            let round = leader.round;
+            peer.round_sent = round;
+            let (offset, data, done) = (0, Bytes::new(), true);
+            let rpc = Rpc::InstallSnapshot { session, round, snapshot, offset, data, done };
+            node.send(peer.member, rpc);
+        } else {
             *chunk = ChunkState::Reading;
             node.effects.push(Effect::ReadChunk(ChunkRequest {
                 to: peer.member,
@@ -103,6 +115,11 @@ pub(crate) fn on_install_snapshot_response(peer: &mut Progress, id: EntryId, now
 /// The leader of the term sends a chunk.
 pub(crate) fn on_install_snapshot(node: &mut Node, reply: Reply, part: Part) {
     let last = part.snapshot.last;
+    if last.index == Index::ZERO && node.is_blank() {
+        node.install(&part.snapshot);
+        node.acknowledge(reply, last.index);
+        return;
+    }
     if diverges(node, reply, last) {
         return;
     }

@@ -10,6 +10,12 @@ pub const MESSAGE_ENTRIES_MAX: usize = 1 << 16;
 /// The most payload bytes in one message: what every peer accepts.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 30;
 
+/// Election timeouts, and with them leases, are below this many microseconds (twelve days).
+pub const ELECTION_TIMEOUT_LIMIT: u64 = 1 << 40;
+
+/// The highest election priority.
+pub const PRIORITY_MAX: u8 = 7;
+
 /// What a host decides before a node starts.
 ///
 /// Times are in microseconds. The defaults suit a local network; only the identity must be given.
@@ -36,6 +42,18 @@ pub struct Config {
     /// and steps down if not (thesis §6.2): at the latest two timeouts after it lost them. And
     /// followers that hear a leader ignore candidates (thesis §4.2.3).
     pub check_quorum: bool,
+    /// How soon this node campaigns when there is no leader: 0 to [`PRIORITY_MAX`], the default.
+    /// Each step below the highest makes it wait half an election timeout longer. Nobody is
+    /// excluded: where only nodes of low priority are left, one of them leads.
+    pub priority: u8,
+    /// For how long followers are asked not to elect another leader, so that the leader may answer
+    /// reads without asking (thesis §6.4.1). At most the election timeout; 0: no leases.
+    pub lease_us: u64,
+    /// By how many percent the fastest clock of the group may outrun the slowest. Followers keep
+    /// a promise that much longer. At most 100.
+    pub clock_drift_percent: u8,
+    /// A learner may become a voter if it lacks at most this many of the committed entries.
+    pub promotion_lag_entries_max: u64,
     /// The largest command, in bytes. A larger proposal is refused.
     pub command_bytes_max: usize,
     /// The most payload bytes in one AppendEntries; one entry is always admitted.
@@ -44,12 +62,18 @@ pub struct Config {
     pub append_entries_max: usize,
     /// The most AppendEntries on the way to one peer (thesis §10.2.1).
     pub inflight_appends_max: usize,
+    /// The most payload bytes in AppendEntries on the way to one peer; one message is always
+    /// admitted.
+    pub inflight_bytes_max: usize,
     /// The most payload bytes that a leader holds uncommitted; an empty quota always admits one
     /// proposal.
     pub uncommitted_bytes_max: usize,
     /// The most payload bytes handed out by `Apply` and not yet confirmed; one entry is always
     /// admitted.
     pub unapplied_bytes_max: usize,
+    /// The most payload bytes of the log that stay in memory once they are applied and durable.
+    /// What is colder is asked for with `Load`.
+    pub resident_bytes_max: usize,
     /// The most requests (proposals and reads, each) that wait for an outcome.
     pub requests_max: usize,
     /// The size of one snapshot chunk, in bytes.
@@ -72,12 +96,18 @@ impl Config {
             heartbeat_interval_us: 100_000,
             pre_vote: true,
             check_quorum: true,
+            priority: PRIORITY_MAX,
+            lease_us: 0,
+            clock_drift_percent: 10,
+            promotion_lag_entries_max: 256,
             command_bytes_max: 1 << 20,
             append_bytes_max: 256 << 10,
             append_entries_max: 1024,
             inflight_appends_max: 64,
+            inflight_bytes_max: 8 << 20,
             uncommitted_bytes_max: 16 << 20,
             unapplied_bytes_max: 4 << 20,
+            resident_bytes_max: 16 << 20,
             requests_max: 4096,
             snapshot_chunk_bytes: 64 << 10,
             kept_behind_snapshot: 0,
@@ -102,6 +132,27 @@ impl Config {
         Span(self.heartbeat_interval_us)
     }
 
+    /// The lease that a leader asks for.
+    #[must_use]
+    pub fn lease(&self) -> Span {
+        Span(self.lease_us)
+    }
+
+    /// What a promise of `lease` costs who gives it, by a clock that may be the fastest while the
+    /// asker's is the slowest.
+    #[must_use]
+    pub fn promise(&self, lease: Span) -> Span {
+        let drift = lease.0.div_ceil(100).saturating_mul(u64::from(self.clock_drift_percent));
+        Span(lease.0.saturating_add(drift))
+    }
+
+    /// How much longer than others this node waits before it campaigns.
+    #[must_use]
+    pub fn priority_delay(&self) -> Span {
+        let steps = u64::from(PRIORITY_MAX.saturating_sub(self.priority));
+        Span(self.election_timeout_us / 2 * steps)
+    }
+
     /// Checks that the options make sense together.
     ///
     /// # Errors
@@ -113,16 +164,27 @@ impl Config {
         if self.election_timeout_us / 2 < self.heartbeat_interval_us {
             return Err(ConfigError::ElectionTimeoutTooShort);
         }
-        if self.election_timeout_us >= 1 << 40 {
+        if self.election_timeout_us >= ELECTION_TIMEOUT_LIMIT {
             return Err(ConfigError::ElectionTimeoutTooLong);
+        }
+        if self.lease_us > self.election_timeout_us {
+            return Err(ConfigError::LeaseTooLong);
+        }
+        if self.clock_drift_percent > 100 {
+            return Err(ConfigError::DriftTooLarge);
+        }
+        if self.priority > PRIORITY_MAX {
+            return Err(ConfigError::PriorityTooHigh);
         }
         let limits = [
             self.command_bytes_max,
             self.append_bytes_max,
             self.append_entries_max,
             self.inflight_appends_max,
+            self.inflight_bytes_max,
             self.uncommitted_bytes_max,
             self.unapplied_bytes_max,
+            self.resident_bytes_max,
             self.requests_max,
             self.snapshot_chunk_bytes,
         ];
@@ -151,6 +213,12 @@ pub enum ConfigError {
     ElectionTimeoutTooShort,
     /// The election timeout is 2^40 microseconds (twelve days) or more.
     ElectionTimeoutTooLong,
+    /// The lease is longer than the election timeout.
+    LeaseTooLong,
+    /// The clock drift is above 100 percent.
+    DriftTooLarge,
+    /// The priority is above [`PRIORITY_MAX`].
+    PriorityTooHigh,
     /// A limit is zero: nothing would ever be admitted.
     ZeroLimit,
     /// A limit is above 2^31, or allows a message that no peer accepts.
@@ -165,6 +233,9 @@ impl fmt::Display for ConfigError {
                 "the election timeout is less than two heartbeat intervals"
             }
             Self::ElectionTimeoutTooLong => "the election timeout is twelve days or more",
+            Self::LeaseTooLong => "the lease is longer than the election timeout",
+            Self::DriftTooLarge => "the clock drift is above 100 percent",
+            Self::PriorityTooHigh => "the priority is above 7",
             Self::ZeroLimit => "a limit is zero",
             Self::LimitTooLarge => "a limit is too large",
         })

@@ -6,7 +6,7 @@ use core::fmt;
 
 use crate::entry::{Entries, Payload, genesis_chain};
 use crate::membership::Membership;
-use crate::types::{EntryId, Epoch, Incarnation, Index, Member, PersistSeq, Term};
+use crate::types::{EntryId, Epoch, Incarnation, Index, Member, PersistSeq, Span, Term};
 
 /// The persistent state of Figure 2 that is not the log, and what guards its identity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -20,15 +20,19 @@ pub struct HardState {
     /// The candidate that received its vote in that term (`votedFor`). Changes only from `None`,
     /// and back only when the term increases.
     pub vote: Option<Member>,
+    /// The longest promise to elect no other leader that the node has ever given (thesis §6.4.1).
+    /// It only grows. A start waits it out, for what was promised just before may still be relied
+    /// upon.
+    pub promise: Span,
 }
 
 impl fmt::Display for HardState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} inc{}", self.term, self.incarnation.0)?;
-        match self.vote {
-            Some(vote) => write!(f, " vote={vote}"),
-            None => Ok(()),
+        if let Some(vote) = self.vote {
+            write!(f, " vote={vote}")?;
         }
+        if self.promise.0 == 0 { Ok(()) } else { write!(f, " promise={}us", self.promise.0) }
     }
 }
 
@@ -51,7 +55,7 @@ impl fmt::Display for SnapshotMeta {
 
 /// One position of the log as a disk gives it back.
 ///
-/// In this version every slot is resident; cold and damaged ones come with repair.
+/// In this version a slot is resident or cold; damaged ones come with repair.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Slot {
     /// The entry is there. `recover` computes its chain again and compares.
@@ -61,6 +65,24 @@ pub enum Slot {
         /// The payload.
         payload: Payload,
     },
+    /// The entry is there, and its payload is asked for with `Load` when it is needed. Never a
+    /// membership: those are always resident.
+    Cold {
+        /// The identity stored apart from the payload.
+        id: EntryId,
+        /// The bytes of the payload.
+        bytes: usize,
+    },
+}
+
+impl Slot {
+    /// The identity of the entry.
+    #[must_use]
+    pub fn id(&self) -> EntryId {
+        match self {
+            Self::Resident { id, .. } | Self::Cold { id, .. } => *id,
+        }
+    }
 }
 
 /// All that a node starts from.

@@ -12,10 +12,11 @@ use bytes::Bytes;
 
 use crate::durable::{PersistBatch, SnapshotMeta};
 use crate::entry::Entries;
-use crate::membership::Membership;
-use crate::message::{ChunkRequest, Envelope, RpcKind};
+use crate::membership::{Membership, MembershipError};
+use crate::message::{ChunkRequest, Envelope, LoadRequest, RpcKind};
 use crate::types::{
     Chain, EntryId, Epoch, Incarnation, Index, Member, PersistSeq, Session, Span, Term, Ticket,
+    Time,
 };
 
 /// One thing that the host must do.
@@ -53,7 +54,12 @@ pub enum Effect {
         ticket: Ticket,
         /// The read index (thesis §6.4).
         index: Index,
+        /// For a read by lease: the host must look at its clock again, after it has read the state
+        /// and before it answers, and ask anew if this moment has come. `None`: no such limit.
+        valid_until: Option<Time>,
     },
+    /// Read entries that the core does not keep in memory; answer `Loaded`.
+    Load(LoadRequest),
     /// Read a part of a durable snapshot; answer `ChunkRead`.
     ReadChunk(ChunkRequest),
     /// Keep a part of a snapshot that a leader sends; answer `ChunkStaged` with how much is staged
@@ -84,6 +90,12 @@ pub enum Outcome {
         /// The index of its entry.
         index: Index,
     },
+    /// A later term has begun: the leadership that was to be handed over is over. Nearly always
+    /// the chosen successor leads that term.
+    Transferred {
+        /// The later term.
+        term: Term,
+    },
     /// The request was not accepted: nothing was appended.
     Refused(Rejection),
     /// Certainly not committed: another entry is, at its index.
@@ -107,6 +119,37 @@ pub enum Rejection {
     Busy,
     /// The command is larger than `command_bytes_max`.
     TooLarge,
+    /// The leader hands over; ask its successor.
+    Transferring,
+    /// The transfer did not come about: an election timeout has passed, another transfer has
+    /// replaced it, or the chosen successor is no voter any more.
+    TransferAborted,
+    /// The node is not in the membership, or not in the place that the request needs.
+    UnknownMember,
+    /// No entry of the leader's own term is committed yet; a change now could meet one that it
+    /// does not know of (Ongaro 2015). Try again later.
+    NoOwnCommit,
+    /// Another change is not complete. Try again later.
+    MembershipPending,
+    /// The membership in force is not the one that was expected.
+    MembershipDiffers,
+    /// The change would make a membership that is none.
+    InvalidMembership(MembershipError),
+    /// The change changes nothing.
+    NoChange,
+    /// The membership is not joint: there is nothing to leave.
+    NotJoint,
+    /// Epochs or terms are at their end: nothing can follow.
+    Exhausted,
+    /// The learner lacks too much of the log to vote, or has not answered lately.
+    NotCaughtUp {
+        /// The learner.
+        member: Member,
+        /// What it has.
+        matched: Index,
+        /// What it must have.
+        needed: Index,
+    },
     /// The node has halted.
     Halted,
 }
@@ -142,6 +185,11 @@ pub enum Observation {
         kind: Option<RpcKind>,
         /// Why.
         reason: Refused,
+    },
+    /// This node led, and the membership without it is committed: it has handed over.
+    Retired {
+        /// Whom it asked to lead.
+        successor: Option<Member>,
     },
     /// The protocol's assumptions are broken: somebody must look.
     Violation(Violation),
@@ -223,6 +271,11 @@ pub enum Refused {
         /// For how long it will be.
         left: Span,
     },
+    /// This node has promised to elect no other leader, itself included (thesis §6.4.1).
+    Promised {
+        /// For how long still.
+        left: Span,
+    },
     /// A candidate's log is not as up to date as the one here (§5.4.1).
     LogBehind {
         /// The last entry here.
@@ -240,6 +293,15 @@ pub enum Refused {
         /// Who has it.
         candidate: Member,
     },
+    /// The answer belongs to an earlier attempt to win an election.
+    StaleAttempt {
+        /// The present attempt.
+        mine: u64,
+        /// The echoed one.
+        theirs: u64,
+    },
+    /// The sender is not in the membership in force.
+    NotAMember,
     /// The answer does not belong to anything that was asked here, in this role.
     Unasked,
     /// It claims what cannot be: a match beyond the leader's log, a commit beyond the sender's
@@ -260,8 +322,14 @@ pub enum Refused {
         /// Its last entry.
         snapshot: EntryId,
     },
+    /// `Loaded` answers nothing that was asked, or has entries other than those of the log.
+    UnknownLoad,
     /// The node has no members, or is no voter: it cannot campaign.
     NotAVoter,
+    /// Only a leader can step down.
+    NotLeader,
+    /// Only a follower can forget its leader.
+    NotFollower,
     /// The node has halted.
     Halted,
 }
@@ -337,7 +405,13 @@ impl fmt::Display for Effect {
             Self::Apply { entries } => write!(f, "apply {entries}"),
             Self::RestoreState { snapshot } => write!(f, "restore {snapshot}"),
             Self::Outcome { ticket, outcome } => write!(f, "outcome {ticket} {outcome:?}"),
-            Self::ReadReady { ticket, index } => write!(f, "read {ticket} ready at {index}"),
+            Self::ReadReady { ticket, index, valid_until } => {
+                write!(f, "read {ticket} ready at {index}")?;
+                valid_until.map_or(Ok(()), |until| write!(f, " until {until}"))
+            }
+            Self::Load(request) => {
+                write!(f, "load {}..={} for {:?}", request.after, request.through, request.purpose)
+            }
             Self::ReadChunk(request) => {
                 write!(f, "read chunk {}+{}", request.snapshot, request.offset)
             }

@@ -1,5 +1,5 @@
 //! Leader election: §5.2, §5.4.1; pre-vote, thesis §9.6; check-quorum, thesis §6.2; sticky
-//! leaders, thesis §4.2.3.
+//! leaders, thesis §4.2.3; promises to a leader that reads by lease, thesis §6.4.1.
 //!
 //! Deliberately absent: how messages wait for the vote to be durable (the gate sees to it), and
 //! the candidate's own vote at the moment it is staged: it counts once it is durable, so that even
@@ -12,7 +12,7 @@ use crate::effect::Refused;
 use crate::message::{Rpc, RpcKind};
 use crate::node::Node;
 use crate::quorum::{VoteResult, is_quorum, vote_result};
-use crate::role::{Campaign, Follower, Leader, Role, Transition};
+use crate::role::{Campaign, Cause, Follower, Leader, Role, Transition};
 use crate::timers::Timer;
 use crate::types::{EntryId, Member, Span};
 
@@ -31,14 +31,40 @@ pub(crate) fn on_leader_contact(node: &Node, follower: &mut Follower) {
     follower.contact = Timer::armed(node.config.election_timeout());
 }
 
+/// A follower that has become a voter has an election timer at once, though its leader may never
+/// speak again; one that votes no more has none.
+pub(crate) fn reconcile_timer(node: &Node, follower: &mut Follower) {
+    if node.is_voter() != follower.election.left().is_some() {
+        follower.election = node.election_timer();
+    }
+}
+
+/// Whether this node may campaign, by an operator's wish or its leader's.
+///
+/// At the end of all terms nobody can: better no leader than a term led twice.
+pub(crate) fn may_campaign(node: &Node) -> Result<(), Refused> {
+    if !node.is_voter() {
+        return Err(Refused::NotAVoter);
+    }
+    if node.term().next().is_valid() { Ok(()) } else { Err(Refused::OutOfBounds) }
+}
+
 /// The election timer has fired (§5.2), or an operator wants an election.
 pub(crate) fn on_election_timeout(node: &mut Node, role: &mut Role) -> Transition {
-    // At the end of all terms nobody can campaign: better no leader than a term led twice.
-    if node.is_voter() && node.term().next().is_valid() {
-        return if node.config.pre_vote { Transition::PreCampaign } else { Transition::Campaign };
+    let promised = node.promised();
+    if may_campaign(node).is_ok() && promised.is_none() {
+        return if node.config.pre_vote {
+            Transition::PreCampaign
+        } else {
+            Transition::Campaign(Cause::Timeout)
+        };
     }
-    // A learner, or a node outside of its group, waits to be added.
-    let timer = node.election_timer();
+    // A learner, or a node outside of its group, waits to be added; a promise includes the own
+    // candidacy.
+    let mut timer = node.election_timer();
+    if let Some(left) = promised {
+        timer.extend(left);
+    }
     match role {
         Role::Follower(follower) => follower.election = timer,
         Role::PreCandidate(campaign) | Role::Candidate(campaign) => campaign.election = timer,
@@ -56,9 +82,9 @@ pub(crate) fn pre_campaign(node: &mut Node) -> (Campaign, Transition) {
         own_vote: None,
         election: node.election_timer(),
     };
-    let last = node.log().last();
-    ask_voters(node, &Rpc::RequestPreVote { last });
-    let transition = decide(node, &campaign, Transition::Campaign);
+    let (last, attempt) = (node.log().last(), node.attempt());
+    ask_voters(node, &Rpc::RequestPreVote { last, attempt });
+    let transition = decide(node, &campaign, Transition::Campaign(Cause::Timeout));
     (campaign, transition)
 }
 
@@ -66,14 +92,15 @@ pub(crate) fn pre_campaign(node: &mut Node) -> (Campaign, Transition) {
 ///
 /// The requests wait in the gate until the own vote is durable, and with it, since the stream is
 /// ordered, the log suffix that they advertise.
-pub(crate) fn campaign(node: &mut Node) -> Campaign {
+pub(crate) fn campaign(node: &mut Node, cause: Cause) -> Campaign {
     let next = node.term().next();
     node.enter_term(next);
     node.begin_attempt();
     node.vote_for(node.member());
     let own_vote = Some(node.gate.staged_seq());
     let last = node.log().last();
-    ask_voters(node, &Rpc::RequestVote { last });
+    let is_forced = cause == Cause::TimeoutNow;
+    ask_voters(node, &Rpc::RequestVote { last, is_forced });
     Campaign { votes: Vec::new(), own_vote, election: node.election_timer() }
 }
 
@@ -87,9 +114,13 @@ pub(crate) fn on_durable(node: &Node, campaign: &mut Campaign) -> Transition {
     decide(node, campaign, Transition::Lead)
 }
 
-/// Whether a candidate of a later term is ignored, term and all, because a leader is alive
-/// (thesis §4.2.3): neither a removed nor a returning node disrupts a working group.
+/// Whether a candidate of a later term is ignored, term and all: because this node has promised
+/// to (thesis §6.4.1), or because a leader is alive (thesis §4.2.3): neither a removed nor a
+/// returning node disrupts a working group.
 pub(crate) fn stickiness(node: &Node, role: &Role) -> Option<Refused> {
+    if let Some(left) = node.promised() {
+        return Some(Refused::Promised { left });
+    }
     if !node.config.check_quorum {
         return None;
     }
@@ -103,7 +134,13 @@ pub(crate) fn stickiness(node: &Node, role: &Role) -> Option<Refused> {
 
 /// Answers a pre-vote. It changes nothing here; a refusal carries this node's term, which the
 /// asker adopts if it is higher (otherwise long logs and high terms could block each other).
-pub(crate) fn on_request_pre_vote(node: &mut Node, role: &Role, from: Member, last: EntryId) {
+pub(crate) fn on_request_pre_vote(
+    node: &mut Node,
+    role: &Role,
+    from: Member,
+    last: EntryId,
+    attempt: u64,
+) {
     let refused = match role {
         Role::Leader(leader) => {
             Some(Refused::StickyLeader { left: leader.quorum.left().unwrap_or_default() })
@@ -115,26 +152,30 @@ pub(crate) fn on_request_pre_vote(node: &mut Node, role: &Role, from: Member, la
     if let Some(reason) = refused {
         node.refuse_peer(from, RpcKind::RequestPreVote, reason);
     }
-    node.send(from, Rpc::RequestPreVoteResponse { granted: refused.is_none() });
+    node.send(from, Rpc::RequestPreVoteResponse { attempt, granted: refused.is_none() });
 }
 
 /// Answers a candidate of this term (§5.2, §5.4.1): at most one vote in a term, first come first
 /// served, and only for a log that is at least as up to date.
 ///
 /// A node that knows the leader of the term does not vote in it any more: the vote could decide
-/// nothing, but would put off the node's own election.
+/// nothing, but would put off the node's own election. A promise is kept in every term; only the
+/// election that the leader itself asked for, in the very next term, passes it (`is_released`).
 pub(crate) fn on_request_vote(
     node: &mut Node,
     leader: Option<Member>,
     from: Member,
     last: EntryId,
+    is_released: bool,
 ) -> Transition {
     let HardState { vote, .. } = node.hard_state();
-    let refused = match (vote, leader) {
-        (Some(candidate), _) if candidate == from => None,
-        (Some(candidate), _) => Some(Refused::AlreadyVoted { candidate }),
-        (None, Some(leader)) => Some(Refused::LeaderKnown { leader }),
-        (None, None) => log_behind(node, last),
+    let promised = node.promised().filter(|_| !is_released);
+    let refused = match (vote, leader, promised) {
+        (Some(candidate), _, _) if candidate == from => None,
+        (Some(candidate), _, _) => Some(Refused::AlreadyVoted { candidate }),
+        (None, Some(leader), _) => Some(Refused::LeaderKnown { leader }),
+        (None, None, Some(left)) => Some(Refused::Promised { left }),
+        (None, None, None) => log_behind(node, last),
     };
     if let Some(reason) = refused {
         node.refuse_peer(from, RpcKind::RequestVote, reason);
@@ -150,11 +191,11 @@ pub(crate) fn on_request_vote(
 }
 
 /// Refuses a candidate without taking part in its election.
-pub(crate) fn refuse_candidate(node: &mut Node, from: Member, kind: RpcKind, reason: Refused) {
-    node.refuse_peer(from, kind, reason);
+pub(crate) fn refuse_candidate(node: &mut Node, from: Member, request: &Rpc, reason: Refused) {
+    node.refuse_peer(from, request.kind(), reason);
     let granted = false;
-    if kind == RpcKind::RequestPreVote {
-        node.send(from, Rpc::RequestPreVoteResponse { granted });
+    if let Rpc::RequestPreVote { attempt, .. } = *request {
+        node.send(from, Rpc::RequestPreVoteResponse { attempt, granted });
     } else {
         node.send(from, Rpc::RequestVoteResponse { granted });
     }
@@ -173,24 +214,22 @@ pub(crate) fn on_vote(
         return Transition::Stay;
     }
     let is_pre_vote = kind == RpcKind::RequestPreVoteResponse;
-    let win = if is_pre_vote { Transition::Campaign } else { Transition::Lead };
+    let win = if is_pre_vote { Transition::Campaign(Cause::Timeout) } else { Transition::Lead };
     record(campaign, from, granted);
     decide(node, campaign, win)
 }
 
 /// An election timeout has passed since the last check: a leader that a quorum has not answered
-/// since then steps down (thesis §6.2).
+/// since then steps down (thesis §6.2). A removed peer that is silent is not waited for.
 pub(crate) fn on_quorum_timeout(node: &Node, leader: &mut Leader) -> Transition {
     leader.quorum = Timer::armed(node.config.election_timeout());
-    if !node.config.check_quorum {
-        return Transition::Stay;
-    }
     let me = node.member();
     let is_active =
         |member| member == me || leader.peer_ref(member).is_some_and(|peer| peer.is_active);
-    if !is_quorum(node.membership(), is_active) {
+    if node.config.check_quorum && !is_quorum(node.membership(), is_active) {
         return Transition::Follow(None);
     }
+    leader.peers.retain(|peer| peer.removed_by.is_none() || peer.is_active);
     for peer in &mut leader.peers {
         peer.is_active = false;
     }

@@ -115,6 +115,12 @@ impl Gate {
         self.acks.clear();
     }
 
+    /// Stages a hard state that only promises more. What waits still holds, and waits for it too.
+    pub(crate) fn stage_promise(&mut self, hard_state: HardState) {
+        self.staged.hard_state = Some(hard_state);
+        self.hard_state = self.issued + 1;
+    }
+
     /// Stages entries that follow the log.
     pub(crate) fn stage_append(&mut self, entries: Entries, effects: &mut Vec<Effect>) {
         let Some(last) = entries.last().map(|entry| entry.index()) else { return };

@@ -71,7 +71,7 @@
 //!                 assert!(matches!(outcome, Outcome::Committed { .. }));
 //!             }
 //!             Effect::RestoreState { .. } | Effect::ReadReady { .. } => {}
-//!             Effect::ReadChunk(_) | Effect::StageChunk { .. } => {}
+//!             Effect::ReadChunk(_) | Effect::StageChunk { .. } | Effect::Load(_) => {}
 //!             Effect::Observe(observation) => println!("{observation:?}"),
 //!         }
 //!     }
@@ -143,12 +143,14 @@ mod progress;
 pub mod quorum;
 mod raft;
 mod read;
+mod reconfiguration;
 pub mod recovery;
 mod replication;
 mod rng;
 mod role;
 mod status;
 mod timers;
+mod transfer;
 pub mod types;
 pub mod wire;
 
@@ -158,9 +160,10 @@ pub use effect::{
     Effect, HaltReason, Observation, Outcome, Refused, Rejection, RoleName, Violation,
 };
 pub use entry::{Entries, Entry, Payload};
-pub use membership::{Membership, MembershipError};
+pub use membership::{ChangeError, MemberStep, Membership, MembershipChange, MembershipError};
 pub use message::{
-    AppendResult, Body, Chunk, ChunkRequest, Envelope, Message, ReadMode, Rpc, RpcKind,
+    AppendResult, Body, Chunk, ChunkRequest, Envelope, LoadPurpose, LoadRequest, Message, ReadMode,
+    Rpc, RpcKind,
 };
 pub use raft::Raft;
 pub use recovery::RecoverError;

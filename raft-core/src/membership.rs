@@ -1,8 +1,9 @@
 //! Who belongs to a group (§6): voters, the outgoing voters of a joint configuration, learners.
 //!
 //! A membership comes from the snapshot and the log alone and is in force from the moment it is
-//! appended (thesis §4.1). In this version it is fixed by the genesis; the joint form is already
-//! part of the type, of the wire format and of every quorum, so that changes need no new format.
+//! appended (thesis §4.1). Voters change only by way of a joint membership, in which both halves
+//! must agree. This file knows which membership follows from which; when a change may be made is
+//! for the rules of reconfiguration.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -22,7 +23,9 @@ pub const MEMBERS_MAX: usize = 64;
 /// 2. every list has at most [`MEMBERS_MAX`] members;
 /// 3. no learner is a voter of either half;
 /// 4. learners-to-be (`learners_next`) are voters of the outgoing half;
-/// 5. `outgoing`, `learners_next` and `auto_leave` are empty or false unless it is joint.
+/// 5. `outgoing`, `learners_next` and `auto_leave` are empty or false unless it is joint;
+/// 6. unless it is joint, no id is named twice. (A joint one may replace a server by itself with
+///    another lineage: the outgoing half names the old one, the learners the new one.)
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Membership {
     incoming: Vec<Member>,
@@ -73,6 +76,89 @@ impl Membership {
         }
         if self.outgoing.is_empty() && (!self.learners_next.is_empty() || self.auto_leave) {
             return Err(MembershipError::JointPartsWithoutOutgoing);
+        }
+        let names = |id| self.incoming.binary_search_by_key(&id, |voter: &Member| voter.id).is_ok();
+        if !self.is_joint() && self.learners.iter().any(|learner| names(learner.id)) {
+            return Err(MembershipError::NotSortedOrRepeated);
+        }
+        Ok(())
+    }
+
+    /// The membership that a change leads to next: a joint one if voters change.
+    ///
+    /// # Errors
+    /// [`ChangeError`] says why the change makes no sense here.
+    pub fn changed(&self, change: &MembershipChange) -> Result<Self, ChangeError> {
+        let (steps, auto_leave) = match change {
+            MembershipChange::LeaveJoint if self.is_joint() => return Ok(self.left()),
+            MembershipChange::LeaveJoint => return Err(ChangeError::NotJoint),
+            MembershipChange::Steps(steps) => (steps, true),
+            MembershipChange::EnterJoint(steps) => (steps, false),
+        };
+        if self.is_joint() {
+            return Err(ChangeError::Joint);
+        }
+        let mut target = Self { auto_leave: false, ..self.clone() };
+        for step in steps {
+            target.take(step)?;
+        }
+        if target == *self {
+            return Err(ChangeError::NoChange);
+        }
+        if target.incoming != self.incoming {
+            target.outgoing.clone_from(&self.incoming);
+            target.auto_leave = auto_leave;
+            let (next, learners) =
+                target.learners.iter().partition(|learner| contains(&self.incoming, **learner));
+            (target.learners_next, target.learners) = (next, learners);
+        }
+        target.validate().map_err(ChangeError::Invalid)?;
+        Ok(target)
+    }
+
+    /// The membership after the joint one: its incoming half, with those that become learners.
+    #[must_use]
+    pub fn left(&self) -> Self {
+        let mut learners = self.learners.clone();
+        learners.extend(&self.learners_next);
+        learners.sort_unstable();
+        Self { incoming: self.incoming.clone(), learners, ..Self::default() }
+    }
+
+    /// One step towards the target; only `incoming` and `learners` change.
+    fn take(&mut self, step: &MemberStep) -> Result<(), ChangeError> {
+        match *step {
+            MemberStep::AddLearner(member) => {
+                if self.find(member.id).is_none() {
+                    insert(&mut self.learners, member);
+                } else if !contains(&self.learners, member) {
+                    return Err(ChangeError::Invalid(MembershipError::NotSortedOrRepeated));
+                }
+            }
+            MemberStep::Promote(id) => {
+                if let Some(learner) = remove(&mut self.learners, id) {
+                    insert(&mut self.incoming, learner);
+                } else if self.find(id).is_none() {
+                    return Err(ChangeError::UnknownMember);
+                }
+            }
+            MemberStep::Demote(id) => {
+                if let Some(voter) = remove(&mut self.incoming, id) {
+                    insert(&mut self.learners, voter);
+                } else if self.find(id).is_none() {
+                    return Err(ChangeError::UnknownMember);
+                }
+            }
+            MemberStep::Remove(id) => {
+                let removed = remove(&mut self.incoming, id);
+                removed
+                    .or_else(|| remove(&mut self.learners, id))
+                    .ok_or(ChangeError::UnknownMember)?;
+            }
+            MemberStep::Replace { old, new } => {
+                self.take(&MemberStep::Promote(new))?;
+                self.take(&MemberStep::Remove(old))?;
+            }
         }
         Ok(())
     }
@@ -168,6 +254,68 @@ impl fmt::Display for Membership {
     }
 }
 
+/// What an operator asks for (§6).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum MembershipChange {
+    /// Steps from the membership in force, taken in order and put into force together. If voters
+    /// change, by way of a joint membership that every leader leaves by itself.
+    Steps(Vec<MemberStep>),
+    /// The same, but the membership stays joint until `LeaveJoint`.
+    EnterJoint(Vec<MemberStep>),
+    /// Leave a joint membership.
+    LeaveJoint,
+}
+
+/// One step of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MemberStep {
+    /// A new member, which receives the log and does not vote. Everyone joins like this.
+    AddLearner(Member),
+    /// A learner that has caught up becomes a voter.
+    Promote(NodeId),
+    /// A voter becomes a learner.
+    Demote(NodeId),
+    /// A voter or learner leaves.
+    Remove(NodeId),
+    /// The learner `new` becomes a voter and `old` leaves, in one change.
+    Replace {
+        /// Who leaves.
+        old: NodeId,
+        /// Who becomes a voter.
+        new: NodeId,
+    },
+}
+
+/// Why a change does not lead to a membership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// The membership is joint: it must be left first.
+    Joint,
+    /// The membership is not joint: there is nothing to leave.
+    NotJoint,
+    /// A step names a server that is not in the membership.
+    UnknownMember,
+    /// The steps lead to where they began.
+    NoChange,
+    /// They lead to something that is no membership.
+    Invalid(MembershipError),
+}
+
+impl fmt::Display for ChangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Joint => f.write_str("the membership is joint and must be left first"),
+            Self::NotJoint => f.write_str("the membership is not joint"),
+            Self::UnknownMember => f.write_str("a step names a server that is no member"),
+            Self::NoChange => f.write_str("the steps change nothing"),
+            Self::Invalid(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for ChangeError {}
+
 /// Why a membership is not one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -207,6 +355,17 @@ impl core::error::Error for MembershipError {}
 
 fn contains(sorted: &[Member], member: Member) -> bool {
     sorted.binary_search(&member).is_ok()
+}
+
+fn insert(sorted: &mut Vec<Member>, member: Member) {
+    if let Err(position) = sorted.binary_search(&member) {
+        sorted.insert(position, member);
+    }
+}
+
+fn remove(sorted: &mut Vec<Member>, id: NodeId) -> Option<Member> {
+    let position = sorted.binary_search_by_key(&id, |member| member.id).ok()?;
+    Some(sorted.remove(position))
 }
 
 fn list(f: &mut fmt::Formatter<'_>, name: &str, members: &[Member]) -> fmt::Result {

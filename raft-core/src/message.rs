@@ -8,9 +8,10 @@ use bytes::Bytes;
 
 use crate::durable::SnapshotMeta;
 use crate::entry::Entries;
+use crate::membership::{Membership, MembershipChange};
 use crate::types::{
-    ClusterId, EntryId, Epoch, GroupId, Incarnation, Index, Member, PersistSeq, Round, Session,
-    Term, Ticket, Time,
+    ClusterId, EntryId, Epoch, GroupId, Incarnation, Index, Member, NodeId, PersistSeq, ReadId,
+    Round, Session, Span, Term, Ticket, Time,
 };
 
 /// One input of [`crate::Raft::step`], with the host's clock read after the input arrived.
@@ -53,8 +54,39 @@ pub enum Body {
         /// How the leader proves that it still leads.
         mode: ReadMode,
     },
+    /// An operator asks for another membership (§6).
+    ProposeMembership {
+        /// Named by the one `Outcome` that answers: `Committed` once the first entry of the change
+        /// is; from then on every leader completes it.
+        ticket: Ticket,
+        /// What to change.
+        change: MembershipChange,
+        /// Compare-and-set: the change is refused unless this is the membership in force. What
+        /// counts is the content, because a change means the same wherever it starts from the same
+        /// membership, and an index would not survive a snapshot.
+        expect: Option<Arc<Membership>>,
+    },
+    /// An operator asks the leader to hand over (thesis §3.10).
+    TransferLeadership {
+        /// Named by the one `Outcome` that answers.
+        ticket: Ticket,
+        /// The voter that shall lead; `None`: the one with the longest log.
+        to: Option<NodeId>,
+    },
     /// An operator asks this node to campaign now, as if its election timer had fired.
     Campaign,
+    /// An operator asks the leader to become a follower, without a successor in mind.
+    StepDown,
+    /// The host knows better: the leader is gone. A follower forgets it and may vote for another
+    /// one at once; what it has promised to the old one (a lease) stays promised.
+    ForgetLeader,
+    /// An operator declares the quorum lost for good: this node becomes the only voter, in a new
+    /// cluster epoch. What other nodes have and this one lacks is lost, and they halt when they
+    /// hear of the epoch. Never needed while a quorum can come back.
+    ForceMembership {
+        /// Named by the one `Outcome` that answers.
+        ticket: Ticket,
+    },
     /// All batches through `seq` are durable (cumulative).
     Persisted {
         /// The last durable batch.
@@ -66,6 +98,13 @@ pub enum Body {
     Applied {
         /// The last applied index.
         through: Index,
+    },
+    /// The answer to `Load`.
+    Loaded {
+        /// What was asked for.
+        request: LoadRequest,
+        /// Entries that follow `request.after`, at least one; `None` if they cannot be read now.
+        entries: Option<Entries>,
     },
     /// The host has made a snapshot of its state machine, wholly durable, that
     /// [`crate::Raft::snapshot_at`] described.
@@ -93,8 +132,39 @@ pub enum Body {
 /// How a read proves that no other leader can have committed anything newer (thesis §6.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReadMode {
-    /// A round of heartbeats confirms the leadership.
+    /// A round of heartbeats confirms the leadership. At a follower: the leader is asked.
     ReadIndex,
+    /// Followers have promised not to elect another leader for a while (thesis §6.4.1): no message
+    /// is needed. The answer says how long it holds. Without a valid lease, and at a follower, as
+    /// `ReadIndex`.
+    Lease,
+}
+
+/// A range of the log whose payloads are not in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LoadRequest {
+    /// What the entries are for.
+    pub purpose: LoadPurpose,
+    /// The entry before the first one wanted.
+    pub after: EntryId,
+    /// The last one wanted.
+    pub through: Index,
+    /// The most payload bytes; one entry is always admitted. Fewer entries are welcome too.
+    pub bytes_max: usize,
+}
+
+/// What loaded entries are for. There is at most one open request for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LoadPurpose {
+    /// The state machine.
+    Apply,
+    /// A peer that lags.
+    Peer {
+        /// The peer.
+        member: Member,
+        /// The stream of appends that wants them.
+        session: Session,
+    },
 }
 
 /// Part of a snapshot.
@@ -151,9 +221,13 @@ pub enum Rpc {
     RequestPreVote {
         /// The last entry of the sender's log.
         last: EntryId,
+        /// The sender's attempts to win an election in this term so far; the answer echoes it.
+        attempt: u64,
     },
     /// The answer to `RequestPreVote`.
     RequestPreVoteResponse {
+        /// The echoed attempt.
+        attempt: u64,
         /// Whether the receiver would vote for the sender.
         granted: bool,
     },
@@ -161,6 +235,9 @@ pub enum Rpc {
     RequestVote {
         /// The last entry of the sender's log (§5.4.1).
         last: EntryId,
+        /// The leader of the term before asked for this election (thesis §3.10): who hears that
+        /// leader votes all the same.
+        is_forced: bool,
     },
     /// The answer to `RequestVote`.
     RequestVoteResponse {
@@ -189,6 +266,14 @@ pub enum Rpc {
         /// What became of it.
         result: AppendResult,
     },
+    /// The leader's commit index, for a peer that has all entries. It is not answered: what is
+    /// lost comes again with the next append or heartbeat.
+    Commit {
+        /// The stream of appends to this peer, whose match bounds the commit index here.
+        session: Session,
+        /// The commit index, as far as the leader knows that the peer's log matches.
+        commit: Index,
+    },
     /// A leader's sign of life to a silent group.
     Heartbeat {
         /// The stream of appends to this peer, whose match bounds the commit index here.
@@ -197,6 +282,9 @@ pub enum Rpc {
         round: Round,
         /// The commit index, as far as the leader knows that the peer's log matches.
         commit: Index,
+        /// For how long the receiver is asked to elect no other leader (thesis §6.4.1); zero: it
+        /// is not. Answering gives the promise.
+        lease: Span,
     },
     /// The answer to `Heartbeat`; also tells a deposed leader the newer term.
     HeartbeatResponse {
@@ -231,6 +319,20 @@ pub enum Rpc {
         /// How many bytes are staged, from its beginning.
         staged: u64,
     },
+    /// The leader asks the receiver to campaign at once (thesis §3.10).
+    TimeoutNow,
+    /// A follower asks its leader for a read index (thesis §6.4).
+    ReadIndex {
+        /// Names the question.
+        id: ReadId,
+    },
+    /// The answer to `ReadIndex`, and to all earlier questions of the same incarnation.
+    ReadIndexResponse {
+        /// The echoed name.
+        id: ReadId,
+        /// The read index.
+        index: Index,
+    },
 }
 
 /// What became of an AppendEntries.
@@ -250,6 +352,9 @@ pub enum AppendResult {
         /// The term at `hint`.
         hint_term: Term,
     },
+    /// The receiver was given nothing, not even the founders' membership: no entry can match. It
+    /// needs a snapshot, be it the genesis.
+    Blank,
     /// Two histories with one identity, or a conflict with what is committed: replication to this
     /// peer must stop, and a person must look.
     Diverged {
@@ -273,6 +378,8 @@ pub enum RpcKind {
     AppendEntries,
     /// [`Rpc::AppendEntriesResponse`].
     AppendEntriesResponse,
+    /// [`Rpc::Commit`].
+    Commit,
     /// [`Rpc::Heartbeat`].
     Heartbeat,
     /// [`Rpc::HeartbeatResponse`].
@@ -281,6 +388,12 @@ pub enum RpcKind {
     InstallSnapshot,
     /// [`Rpc::InstallSnapshotResponse`].
     InstallSnapshotResponse,
+    /// [`Rpc::TimeoutNow`].
+    TimeoutNow,
+    /// [`Rpc::ReadIndex`].
+    ReadIndex,
+    /// [`Rpc::ReadIndexResponse`].
+    ReadIndexResponse,
 }
 
 impl Rpc {
@@ -294,10 +407,14 @@ impl Rpc {
             Self::RequestVoteResponse { .. } => RpcKind::RequestVoteResponse,
             Self::AppendEntries { .. } => RpcKind::AppendEntries,
             Self::AppendEntriesResponse { .. } => RpcKind::AppendEntriesResponse,
+            Self::Commit { .. } => RpcKind::Commit,
             Self::Heartbeat { .. } => RpcKind::Heartbeat,
             Self::HeartbeatResponse { .. } => RpcKind::HeartbeatResponse,
             Self::InstallSnapshot { .. } => RpcKind::InstallSnapshot,
             Self::InstallSnapshotResponse { .. } => RpcKind::InstallSnapshotResponse,
+            Self::TimeoutNow => RpcKind::TimeoutNow,
+            Self::ReadIndex { .. } => RpcKind::ReadIndex,
+            Self::ReadIndexResponse { .. } => RpcKind::ReadIndexResponse,
         }
     }
 
@@ -306,7 +423,12 @@ impl Rpc {
     pub fn is_from_leader(&self) -> bool {
         matches!(
             self.kind(),
-            RpcKind::AppendEntries | RpcKind::Heartbeat | RpcKind::InstallSnapshot
+            RpcKind::AppendEntries
+                | RpcKind::Commit
+                | RpcKind::Heartbeat
+                | RpcKind::InstallSnapshot
+                | RpcKind::TimeoutNow
+                | RpcKind::ReadIndexResponse
         )
     }
 }
@@ -320,9 +442,13 @@ impl fmt::Display for Envelope {
 impl fmt::Display for Rpc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::RequestPreVote { last } => write!(f, "RequestPreVote last={last}"),
-            Self::RequestPreVoteResponse { granted } => write!(f, "PreVote granted={granted}"),
-            Self::RequestVote { last } => write!(f, "RequestVote last={last}"),
+            Self::RequestPreVote { last, .. } => write!(f, "RequestPreVote last={last}"),
+            Self::RequestPreVoteResponse { granted, .. } => {
+                write!(f, "PreVote granted={granted}")
+            }
+            Self::RequestVote { last, is_forced } => {
+                write!(f, "RequestVote last={last}{}", if *is_forced { " forced" } else { "" })
+            }
             Self::RequestVoteResponse { granted } => write!(f, "Vote granted={granted}"),
             Self::AppendEntries { prev, entries, commit, .. } => {
                 write!(f, "AppendEntries prev={prev} entries={entries} commit={commit}")
@@ -332,9 +458,14 @@ impl fmt::Display for Rpc {
                 AppendResult::Conflict { rejected, hint, hint_term } => {
                     write!(f, "Conflict {rejected} hint=({hint_term},{hint})")
                 }
+                AppendResult::Blank => f.write_str("Blank"),
                 AppendResult::Diverged { index } => write!(f, "Diverged {index}"),
             },
-            Self::Heartbeat { round, commit, .. } => write!(f, "Heartbeat {round} commit={commit}"),
+            Self::Commit { commit, .. } => write!(f, "Commit {commit}"),
+            Self::Heartbeat { round, commit, lease, .. } => {
+                write!(f, "Heartbeat {round} commit={commit}")?;
+                if lease.0 == 0 { Ok(()) } else { write!(f, " lease={}us", lease.0) }
+            }
             Self::HeartbeatResponse { round, .. } => write!(f, "HeartbeatResponse {round}"),
             Self::InstallSnapshot { snapshot, offset, data, done, .. } => write!(
                 f,
@@ -346,6 +477,9 @@ impl fmt::Display for Rpc {
             Self::InstallSnapshotResponse { snapshot, staged, .. } => {
                 write!(f, "Staged {snapshot} bytes={staged}")
             }
+            Self::TimeoutNow => f.write_str("TimeoutNow"),
+            Self::ReadIndex { id } => write!(f, "ReadIndex {id}"),
+            Self::ReadIndexResponse { id, index } => write!(f, "ReadIndex {id} is {index}"),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::membership::Membership;
 use crate::message::{Envelope, Rpc, RpcKind};
 use crate::rng;
 use crate::timers::Timer;
-use crate::types::{Index, Member, PersistSeq, Round, Session, Span, Term, Ticket, Time};
+use crate::types::{Epoch, Index, Member, PersistSeq, Round, Session, Span, Term, Ticket, Time};
 
 /// The state of a server that outlives its roles.
 ///
@@ -45,6 +45,8 @@ pub(crate) struct Node {
     pub(crate) tickets: Vec<PendingTicket>,
     /// The term of the newest committed entry that open tickets were compared with.
     pub(crate) tickets_term: Term,
+    /// Until it is over this node elects no other leader, itself included (thesis §6.4.1).
+    pub(crate) promise: Timer,
     /// Elections tried in this term: the key of the next jitter.
     attempt: u64,
     /// The jitter drawn for that attempt.
@@ -98,6 +100,7 @@ pub(crate) struct Parts {
 impl Node {
     pub(crate) fn new(config: Config, parts: Parts) -> Self {
         let gate = Gate::new(parts.hard_state.incarnation, parts.log.last().index);
+        let promised = parts.hard_state.promise;
         let must_restore = parts.applied < parts.snapshot.last.index;
         let mut node = Self {
             config,
@@ -114,6 +117,8 @@ impl Node {
             incoming: None,
             tickets: Vec::new(),
             tickets_term: Term::ZERO,
+            // What was promised just before the crash may still be relied upon.
+            promise: if promised > Span(0) { Timer::armed(promised) } else { Timer::default() },
             attempt: 0,
             jitter: Span(0),
             gate,
@@ -153,6 +158,17 @@ impl Node {
         membership
     }
 
+    /// Where the membership in force stands in the log; at most the base if it is older than that.
+    pub(crate) fn membership_index(&self) -> Index {
+        self.memberships.last().map_or(Index::ZERO, |(index, _)| *index)
+    }
+
+    /// Whether the node was given nothing: it knows no history, not even the founders' membership,
+    /// so nothing can match.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.log.last().index == Index::ZERO && self.membership().is_empty()
+    }
+
     /// The membership in force at an index from the base on.
     pub(crate) fn membership_at(&self, index: Index) -> Option<&Arc<Membership>> {
         self.memberships.iter().rev().find(|(from, _)| *from <= index).map(|(_, found)| found)
@@ -176,6 +192,28 @@ impl Node {
     pub(crate) fn vote_for(&mut self, candidate: Member) {
         assert!(self.hard_state.vote.is_none(), "a vote is given once in a term");
         self.hard_state.vote = Some(candidate);
+        self.gate.stage_hard_state(self.hard_state);
+    }
+
+    /// Promises to elect no other leader for `span`. The longest promise ever given is durable
+    /// before any answer leaves: a start waits it out.
+    pub(crate) fn promise(&mut self, span: Span) {
+        self.promise.extend(span);
+        if span > self.hard_state.promise {
+            self.hard_state.promise = span;
+            self.gate.stage_promise(self.hard_state);
+        }
+    }
+
+    /// For how long this node has still promised to elect no other leader.
+    pub(crate) fn promised(&self) -> Option<Span> {
+        self.promise.left().filter(|left| *left > Span(0))
+    }
+
+    /// Enters a later cluster epoch.
+    pub(crate) fn enter_epoch(&mut self, epoch: Epoch) {
+        assert!(epoch > self.hard_state.epoch, "epochs only rise");
+        self.hard_state.epoch = epoch;
         self.gate.stage_hard_state(self.hard_state);
     }
 
@@ -214,7 +252,10 @@ impl Node {
     /// unless it holds the snapshot's last entry (§7).
     pub(crate) fn install(&mut self, snapshot: &Arc<SnapshotMeta>) {
         let last = snapshot.last;
-        assert!(last.index > self.commit, "a snapshot at or below the commit index is ignored");
+        assert!(
+            last.index > self.commit || self.is_blank(),
+            "a snapshot at or below the commit index is ignored"
+        );
         let shared = if self.log.id(last.index) == Some(last) {
             self.log.compact_to(last.index);
             self.memberships.retain(|(index, _)| *index > last.index);
@@ -228,7 +269,10 @@ impl Node {
         self.gate.stage_install(Arc::clone(snapshot), shared, &mut self.effects);
         let installed_by = Some(self.gate.staged_seq());
         self.snapshot = Arc::clone(snapshot);
-        self.restore = Some(Restore { snapshot: Arc::clone(snapshot), installed_by });
+        if last.index > Index::ZERO {
+            // The genesis has no state to take over.
+            self.restore = Some(Restore { snapshot: Arc::clone(snapshot), installed_by });
+        }
         self.commit = last.index;
         let membership = Membership::clone(self.membership());
         self.observe(Observation::MembershipChanged { membership });
@@ -275,13 +319,19 @@ impl Node {
         restore.installed_by.is_none_or(|seq| self.gate.is_durable(seq))
     }
 
-    /// A fresh election timer: at least the election timeout, less than twice of it (§5.2). Who does
-    /// not vote has none.
+    /// A fresh election timer: at least the election timeout, less than twice of it (§5.2), and
+    /// longer for a node of low priority. Who does not vote has none.
     pub(crate) fn election_timer(&self) -> Timer {
         if !self.is_voter() {
             return Timer::default();
         }
-        Timer::armed(Span(self.config.election_timeout_us + self.jitter.0))
+        let delay = self.config.priority_delay();
+        Timer::armed(Span(self.config.election_timeout_us + delay.0 + self.jitter.0))
+    }
+
+    /// Elections tried in this term.
+    pub(crate) fn attempt(&self) -> u64 {
+        self.attempt
     }
 
     /// Counts an attempt to win an election, which gets a jitter of its own.

@@ -29,6 +29,8 @@ pub(crate) struct Progress {
     pub(crate) round_sent: Round,
     /// The highest commit index that it was sent.
     pub(crate) commit_sent: Index,
+    /// The entry that removes it from the membership, if one does: it is told, then forgotten.
+    pub(crate) removed_by: Option<Index>,
 }
 
 /// How entries flow to a peer.
@@ -82,7 +84,13 @@ impl Progress {
             round: Round::ZERO,
             round_sent: Round::ZERO,
             commit_sent: Index::ZERO,
+            removed_by: None,
         }
+    }
+
+    /// Whether it is removed and knows it, as far as a leader can see to that.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.removed_by.is_some_and(|index| self.match_index >= index && self.commit_sent >= index)
     }
 
     /// Starts over with a peer that has restarted: what it acknowledged before may be damaged.

@@ -5,13 +5,12 @@
 //! of a step or batch, lets each chapter act on the facts that the others have left.
 
 mod dispatch;
+mod requests;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
-
-use bytes::Bytes;
 
 use crate::config::Config;
 use crate::digest::CanonicalHasher;
@@ -23,8 +22,8 @@ use crate::node::{Node, pass};
 use crate::recovery::{self, RecoverError};
 use crate::role::{Leader, Role, Transition};
 use crate::status::Status;
-use crate::types::{EntryId, Index, Member, Span, Ticket, Time};
-use crate::{commit, compaction, election, read, replication};
+use crate::types::{EntryId, Index, Member, Span, Term, Ticket, Time};
+use crate::{commit, compaction, election, read, reconfiguration, replication, transfer};
 
 /// A member of one Raft group: messages in, effects out.
 ///
@@ -96,7 +95,11 @@ impl Raft {
         let left = match &self.role {
             Role::Follower(follower) => follower.election.left(),
             Role::PreCandidate(campaign) | Role::Candidate(campaign) => campaign.election.left(),
-            Role::Leader(leader) => leader.heartbeat.left().min(leader.quorum.left()),
+            Role::Leader(leader) => {
+                let next = leader.heartbeat.left().min(leader.quorum.left());
+                let transfer = leader.transfer.and_then(|transfer| transfer.timeout.left());
+                transfer.map_or(next, |left| next.min(Some(left)))
+            }
             Role::Halted => None,
         };
         left.map(|left| self.now.after(left))
@@ -159,6 +162,7 @@ impl Raft {
             for timer in self.role.timers().into_iter().flatten() {
                 timer.pass(elapsed);
             }
+            self.node.promise.pass(elapsed);
         }
     }
 
@@ -181,8 +185,20 @@ impl Raft {
                     self.on_propose(ticket, command);
                 }
             }
-            Body::Read { ticket, mode: ReadMode::ReadIndex } => self.on_read(ticket),
+            Body::ProposeMembership { ticket, change, expect } => {
+                self.on_propose_membership(ticket, &change, expect.as_deref());
+            }
+            Body::Read { ticket, mode: ReadMode::ReadIndex | ReadMode::Lease } => {
+                self.on_read(ticket);
+            }
+            Body::TransferLeadership { ticket, to } => self.on_transfer(ticket, to),
             Body::Campaign => self.on_campaign(),
+            Body::StepDown => self.on_step_down(),
+            Body::ForgetLeader => self.on_forget_leader(),
+            Body::ForceMembership { ticket } => {
+                let transition = reconfiguration::on_force_membership(&mut self.node, ticket);
+                self.become_next(transition);
+            }
             Body::Persisted { seq } => {
                 self.node.on_persisted(seq);
                 if let Role::Candidate(campaign) = &mut self.role {
@@ -194,6 +210,7 @@ impl Raft {
                 self.become_next(Transition::Halt(HaltReason::PersistFailed));
             }
             Body::Applied { through } => commit::on_applied(&mut self.node, through),
+            Body::Loaded { .. } => self.node.refuse(Refused::UnknownLoad),
             Body::SnapshotTaken { snapshot } => {
                 compaction::on_snapshot_taken(&mut self.node, snapshot);
             }
@@ -212,6 +229,9 @@ impl Raft {
         if let Role::Leader(leader) = &mut self.role {
             replication::append_proposals(node, leader);
             commit::advance(node, leader);
+            reconfiguration::leave_joint(node, leader);
+            replication::track_members(node, leader);
+            transfer::hand_over(node, leader);
             read::open_round(node, leader);
             replication::send_appends(node, leader);
             compaction::want_chunks(node, leader);
@@ -223,6 +243,19 @@ impl Raft {
         commit::end_tickets(node);
         node.gate.flush(&mut node.effects);
         commit::hand_out(node);
+        self.settle_role();
+    }
+
+    /// What the membership in force means for the role.
+    fn settle_role(&mut self) {
+        match &mut self.role {
+            Role::Follower(follower) => election::reconcile_timer(&self.node, follower),
+            Role::Leader(leader) => {
+                let transition = reconfiguration::retire(&mut self.node, leader);
+                self.become_next(transition);
+            }
+            Role::PreCandidate(_) | Role::Candidate(_) | Role::Halted => {}
+        }
     }
 
     fn on_tick(&mut self) {
@@ -237,6 +270,9 @@ impl Raft {
                 election::on_election_timeout(node, &mut self.role)
             }
             Role::Leader(leader) => {
+                if leader.transfer.is_some_and(|transfer| transfer.timeout.is_due()) {
+                    transfer::end(node, leader, None);
+                }
                 if leader.heartbeat.is_due() {
                     replication::on_heartbeat_timeout(node, leader);
                 }
@@ -253,39 +289,6 @@ impl Raft {
         self.become_next(transition);
     }
 
-    fn on_campaign(&mut self) {
-        if matches!(self.role, Role::Leader(_)) {
-            return;
-        }
-        if !self.node.is_voter() {
-            self.node.refuse(Refused::NotAVoter);
-            return;
-        }
-        let transition = election::on_election_timeout(&mut self.node, &mut self.role);
-        self.become_next(transition);
-    }
-
-    fn on_propose(&mut self, ticket: Ticket, command: Bytes) {
-        if let Role::Leader(leader) = &mut self.role {
-            replication::on_propose(&mut self.node, leader, ticket, command);
-        } else {
-            self.reject_not_leader(ticket);
-        }
-    }
-
-    fn on_read(&mut self, ticket: Ticket) {
-        if let Role::Leader(leader) = &mut self.role {
-            read::on_read(&mut self.node, leader, ticket);
-        } else {
-            self.reject_not_leader(ticket);
-        }
-    }
-
-    fn reject_not_leader(&mut self, ticket: Ticket) {
-        let hint = self.role.leader(self.node.member());
-        self.node.reject(ticket, Rejection::NotLeader { hint });
-    }
-
     fn on_chunk_read(&mut self, request: ChunkRequest, chunk: Option<Chunk>) {
         if let Role::Leader(leader) = &mut self.role {
             compaction::on_chunk_read(&mut self.node, leader, request, chunk);
@@ -300,7 +303,7 @@ impl Raft {
             next = match next {
                 Transition::Stay => return,
                 Transition::Follow(leader) => {
-                    self.abandon_leadership(leader);
+                    self.abandon_leadership(leader, None);
                     self.become_follower(leader);
                     Transition::Stay
                 }
@@ -309,8 +312,14 @@ impl Raft {
                     self.set_role(Role::PreCandidate(campaign));
                     then
                 }
-                Transition::Campaign => {
-                    let campaign = election::campaign(&mut self.node);
+                Transition::Campaign(cause) => {
+                    let campaign = election::campaign(&mut self.node, cause);
+                    self.set_role(Role::Candidate(campaign));
+                    Transition::Stay
+                }
+                Transition::Force(ticket) => {
+                    self.abandon_leadership(None, None);
+                    let campaign = reconfiguration::force(&mut self.node, ticket);
                     self.set_role(Role::Candidate(campaign));
                     Transition::Stay
                 }
@@ -347,8 +356,10 @@ impl Raft {
     }
 
     /// A leader that ceases to lead refuses what it had accepted but not appended, and its reads.
-    fn abandon_leadership(&mut self, hint: Option<Member>) {
+    /// A transfer has come about if a later term has begun.
+    fn abandon_leadership(&mut self, hint: Option<Member>, later: Option<Term>) {
         let Role::Leader(leader) = &mut self.role else { return };
+        transfer::end(&mut self.node, leader, later);
         let proposals = leader.proposals.drain(..).map(|(ticket, _)| ticket);
         let mut tickets: Vec<Ticket> = proposals.collect();
         tickets.append(&mut read::abandoned(leader));
@@ -362,7 +373,8 @@ impl Raft {
     fn halt(&mut self, reason: HaltReason) {
         let mut open: Vec<Ticket> = self.node.tickets.drain(..).map(|open| open.ticket).collect();
         if let Role::Leader(leader) = &mut self.role {
-            let Leader { proposals, .. } = &mut **leader;
+            let Leader { proposals, transfer, .. } = &mut **leader;
+            open.extend(transfer.take().map(|transfer| transfer.ticket));
             open.extend(proposals.drain(..).map(|(ticket, _)| ticket));
             open.append(&mut read::abandoned(leader));
         }
@@ -372,31 +384,6 @@ impl Raft {
         self.node.gate.close();
         self.set_role(Role::Halted);
         self.node.observe(Observation::Halted { reason });
-    }
-
-    fn refuse_halted(&mut self, body: Body) {
-        match body {
-            Body::Propose { ticket, .. } | Body::Read { ticket, .. } => {
-                self.node.reject(ticket, Rejection::Halted);
-            }
-            Body::ProposeBatch { proposals } => {
-                for (ticket, _) in proposals {
-                    self.node.reject(ticket, Rejection::Halted);
-                }
-            }
-            Body::Peer(envelope) => {
-                self.node.refuse_peer(envelope.from, envelope.rpc.kind(), Refused::Halted);
-            }
-            Body::Tick
-            | Body::PeerUnreachable { .. }
-            | Body::Campaign
-            | Body::Persisted { .. }
-            | Body::PersistFailed
-            | Body::Applied { .. }
-            | Body::SnapshotTaken { .. }
-            | Body::ChunkRead { .. }
-            | Body::ChunkStaged { .. } => {}
-        }
     }
 }
 

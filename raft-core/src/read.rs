@@ -50,7 +50,7 @@ pub(crate) fn close_rounds(node: &mut Node, leader: &mut Leader) {
         .count();
     for round in leader.rounds.drain(..confirmed) {
         for ticket in round.tickets {
-            node.effects.push(Effect::ReadReady { ticket, index: round.index });
+            node.effects.push(Effect::ReadReady { ticket, index: round.index, valid_until: None });
         }
     }
 }

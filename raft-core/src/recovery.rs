@@ -24,7 +24,7 @@ pub(crate) fn restart(config: Config, found: RecoveredState) -> Result<Node, Rec
     {
         return Err(RecoverError::NotGenesis);
     }
-    let last = found.slots.last().map_or(found.before, slot_id);
+    let last = found.slots.last().map_or(found.before, Slot::id);
     let snapshot = found.snapshot.last;
     if !(found.before.index <= snapshot.index && snapshot.index <= last.index) {
         return Err(RecoverError::LogMissesSnapshot);
@@ -93,6 +93,7 @@ fn read_slots(before: EntryId, slots: &[Slot]) -> Result<Entries, RecoverError> 
         .iter()
         .map(|slot| match slot {
             Slot::Resident { id, payload } => (id.term, payload.clone()),
+            Slot::Cold { id, .. } => (id.term, Payload::Noop),
         })
         .collect();
     for (_, payload) in &items {
@@ -102,7 +103,7 @@ fn read_slots(before: EntryId, slots: &[Slot]) -> Result<Entries, RecoverError> 
     }
     let mut term = before.term;
     for (position, slot) in slots.iter().enumerate() {
-        let id = slot_id(slot);
+        let id = slot.id();
         let index = Index(before.index.0 + 1 + position as u64);
         if id.index != index || id.term < term {
             return Err(RecoverError::NotConsecutive { index });
@@ -111,7 +112,7 @@ fn read_slots(before: EntryId, slots: &[Slot]) -> Result<Entries, RecoverError> 
     }
     let entries = Entries::after(before, items);
     for (entry, slot) in entries.iter().zip(slots) {
-        if entry.id() != slot_id(slot) {
+        if entry.id() != slot.id() {
             return Err(RecoverError::BrokenChain { index: entry.index() });
         }
     }
@@ -135,12 +136,6 @@ fn memberships(
     let mut all = alloc::vec![(from, Arc::new(at_snapshot.clone()))];
     all.extend(later);
     all
-}
-
-fn slot_id(slot: &Slot) -> EntryId {
-    match slot {
-        Slot::Resident { id, .. } => *id,
-    }
 }
 
 /// Why a node cannot start from what was found.

@@ -18,7 +18,7 @@ use crate::node::{Node, PendingTicket};
 use crate::progress::{Progress, ProgressState};
 use crate::role::Leader;
 use crate::timers::Timer;
-use crate::types::{EntryId, Incarnation, Index, Member, Round, Session, Ticket};
+use crate::types::{EntryId, Incarnation, Index, Member, Round, Session, Span, Ticket};
 
 /// A new leader: it knows nothing about its peers, and appends a no-op of its term (§8).
 pub(crate) fn lead(node: &mut Node) -> Leader {
@@ -30,6 +30,9 @@ pub(crate) fn lead(node: &mut Node) -> Leader {
         heartbeat: Timer::armed(node.config.heartbeat_interval()),
         quorum: Timer::armed(node.config.election_timeout()),
         first: last.index.next(),
+        tracked: node.membership_index(),
+        transfer: None,
+        has_handed_over: false,
         uncommitted_bytes: 0,
         proposals: Vec::new(),
         round: Round::ZERO,
@@ -47,10 +50,46 @@ pub(crate) fn lead(node: &mut Node) -> Leader {
     leader
 }
 
+/// Follows a membership that has come into force: a new peer is probed, a removed one is kept until
+/// it knows that it is removed, so that it stops campaigning by itself.
+pub(crate) fn track_members(node: &Node, leader: &mut Leader) {
+    let (membership, index) = (node.membership(), node.membership_index());
+    if leader.tracked < index {
+        leader.tracked = index;
+        for peer in &mut leader.peers {
+            let is_removed = !membership.is_member(peer.member);
+            peer.removed_by = peer.removed_by.or_else(|| is_removed.then_some(index));
+        }
+        let last = node.log().last().index;
+        for member in membership.members() {
+            if member == node.member() {
+                continue;
+            }
+            // Who comes back gets a stream of its own: an answer from before does not count for it.
+            match leader.peers.binary_search_by_key(&member, |peer| peer.member) {
+                Ok(position) if leader.peers[position].removed_by.is_some() => {
+                    let session = leader.next_session();
+                    leader.peers[position] = Progress::new(member, session, last);
+                }
+                Ok(_) => {}
+                Err(position) => {
+                    let session = leader.next_session();
+                    leader.peers.insert(position, Progress::new(member, session, last));
+                }
+            }
+        }
+    }
+    leader.peers.retain(|peer| !peer.is_gone());
+}
+
 /// Accepts a proposal for the end of the step, or refuses it.
 pub(crate) fn on_propose(node: &mut Node, leader: &mut Leader, ticket: Ticket, command: Bytes) {
     if command.len() > node.config.command_bytes_max {
         node.reject(ticket, Rejection::TooLarge);
+        return;
+    }
+    if leader.transfer.is_some() {
+        node.reject(ticket, Rejection::Transferring);
         return;
     }
     let waiting = node.tickets.len() + leader.proposals.len();
@@ -172,6 +211,7 @@ pub(crate) fn on_append_response(node: &mut Node, peer: &mut Progress, result: A
             };
             peer.probe_from(next);
         }
+        AppendResult::Blank => peer.state = ProgressState::needs(node.snapshot().clone()),
         AppendResult::Diverged { index } => {
             peer.state = ProgressState::Diverged;
             node.violation(Violation::PeerDiverged { peer: from, index });
@@ -205,6 +245,12 @@ pub(crate) struct Append<'a> {
 /// Takes an append of the term's leader (Figure 2, AppendEntries, receiver).
 pub(crate) fn on_append(node: &mut Node, reply: Reply, append: &Append<'_>) {
     let Append { prev, entries, commit } = *append;
+    if node.is_blank() {
+        let Reply { to, session, round } = reply;
+        let result = AppendResult::Blank;
+        node.send(to, Rpc::AppendEntriesResponse { session, round, result });
+        return;
+    }
     let base = node.log().base();
     let entries = if prev.index < base.index {
         // What a snapshot covers is skipped, but only if the chain meets the snapshot's there.
@@ -253,14 +299,29 @@ pub(crate) fn on_append(node: &mut Node, reply: Reply, append: &Append<'_>) {
 
 /// The leader of the term is alive. Its commit index here is bounded by what this node has
 /// acknowledged in the same session, so it is in the log.
-pub(crate) fn on_heartbeat(node: &mut Node, reply: Reply, commit: Index) {
+///
+/// Answering promises to elect no other leader for as long as the lease asks (thesis §6.4.1), by a
+/// clock that may be faster than the leader's.
+pub(crate) fn on_heartbeat(node: &mut Node, reply: Reply, commit: Index, lease: Span) {
     let Reply { to, session, round } = reply;
     if commit > node.log().last().index {
         node.refuse_peer(to, RpcKind::Heartbeat, Refused::Impossible);
         return;
     }
     node.commit_to(commit);
+    if lease > Span(0) {
+        node.promise(node.config.promise(lease));
+    }
     node.send(to, Rpc::HeartbeatResponse { session, round });
+}
+
+/// The leader of the term has committed more of what this node has acknowledged.
+pub(crate) fn on_commit(node: &mut Node, from: Member, commit: Index) {
+    if commit > node.log().last().index {
+        node.refuse_peer(from, RpcKind::Commit, Refused::Impossible);
+        return;
+    }
+    node.commit_to(commit);
 }
 
 /// Stores entries that follow an entry which matches. Only a real conflict truncates: an old or
@@ -382,5 +443,6 @@ fn send_heartbeat(node: &mut Node, peer: &mut Progress, round: Round) {
     // Through its match the peer's log is known to be the leader's, so this much is safe to commit
     // without looking at a previous entry.
     let commit = peer.match_index.min(node.commit());
-    node.send(peer.member, Rpc::Heartbeat { session: peer.session, round, commit });
+    let lease = node.config.lease();
+    node.send(peer.member, Rpc::Heartbeat { session: peer.session, round, commit, lease });
 }

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::effect::{HaltReason, RoleName};
+use crate::membership::Membership;
 use crate::progress::Progress;
 use crate::timers::Timer;
 use crate::types::{Index, Member, PersistSeq, Round, Session, Ticket};
@@ -58,6 +59,12 @@ pub(crate) struct Leader {
     pub(crate) quorum: Timer,
     /// The index of its no-op: from here on entries are of its own term.
     pub(crate) first: Index,
+    /// The membership entry up to which `peers` follows the membership in force.
+    pub(crate) tracked: Index,
+    /// A successor is about to lead.
+    pub(crate) transfer: Option<Transfer>,
+    /// It has sent a TimeoutNow in this term, which may arrive at any later time.
+    pub(crate) has_handed_over: bool,
     /// Payload bytes of its uncommitted entries.
     pub(crate) uncommitted_bytes: usize,
     /// Accepted since the step began; appended at its end.
@@ -79,6 +86,26 @@ pub(crate) struct ReadRound {
     pub(crate) tickets: Vec<Ticket>,
 }
 
+/// A leadership that is to be handed over (thesis §3.10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Transfer {
+    pub(crate) ticket: Ticket,
+    pub(crate) to: Member,
+    /// Ends the attempt.
+    pub(crate) timeout: Timer,
+    /// The successor was asked to campaign.
+    pub(crate) is_sent: bool,
+}
+
+/// Why a node campaigns: what its requests for votes say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// No leader was heard for an election timeout, or an operator asked.
+    Timeout,
+    /// The leader asked for it (thesis §3.10).
+    TimeoutNow,
+}
+
 /// The role that a rule wants; `raft.rs` carries it out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -89,7 +116,9 @@ pub(crate) enum Transition {
     /// Ask whether an election could be won.
     PreCampaign,
     /// Raise the term and ask for votes.
-    Campaign,
+    Campaign(Cause),
+    /// Become the only voter of a new cluster epoch, for an operator's ticket.
+    Force(Ticket),
     Lead,
     Halt(HaltReason),
 }
@@ -115,14 +144,20 @@ impl Role {
     }
 
     /// The timers that a `Tick` may fire or that bound a promise.
-    pub(crate) fn timers(&mut self) -> [Option<&mut Timer>; 2] {
+    pub(crate) fn timers(&mut self) -> [Option<&mut Timer>; 3] {
         match self {
-            Self::Follower(follower) => [Some(&mut follower.election), Some(&mut follower.contact)],
-            Self::PreCandidate(campaign) | Self::Candidate(campaign) => {
-                [Some(&mut campaign.election), None]
+            Self::Follower(follower) => {
+                [Some(&mut follower.election), Some(&mut follower.contact), None]
             }
-            Self::Leader(leader) => [Some(&mut leader.heartbeat), Some(&mut leader.quorum)],
-            Self::Halted => [None, None],
+            Self::PreCandidate(campaign) | Self::Candidate(campaign) => {
+                [Some(&mut campaign.election), None, None]
+            }
+            Self::Leader(leader) => [
+                Some(&mut leader.heartbeat),
+                Some(&mut leader.quorum),
+                leader.transfer.as_mut().map(|transfer| &mut transfer.timeout),
+            ],
+            Self::Halted => [None, None, None],
         }
     }
 }
@@ -142,6 +177,14 @@ impl Leader {
     /// The progress of a peer, to look at.
     pub(crate) fn peer_ref(&self, member: Member) -> Option<&Progress> {
         self.peers.get(self.position(member)?)
+    }
+
+    /// The voter among the peers that lacks least of the log; the smallest member among equals.
+    pub(crate) fn best_voter(&self, membership: &Membership) -> Option<Member> {
+        let votes = |peer: &&Progress| membership.incoming().contains(&peer.member);
+        let voters = self.peers.iter().filter(votes);
+        let best = voters.rev().max_by_key(|peer| (peer.match_index, peer.is_active));
+        best.map(|peer| peer.member)
     }
 
     /// A session that no earlier stream of this term had.

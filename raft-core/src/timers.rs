@@ -22,6 +22,11 @@ impl Timer {
         self.left = self.left.map(|left| left.less(elapsed));
     }
 
+    /// What is left is at least `span` from now on.
+    pub(crate) fn extend(&mut self, span: Span) {
+        self.left = self.left.max(Some(span));
+    }
+
     /// Whether it was armed and its span is over.
     pub(crate) fn is_due(self) -> bool {
         self.left == Some(Span(0))

@@ -239,6 +239,25 @@ pub struct PersistSeq {
     pub n: u64,
 }
 
+/// A question about the read index that a follower asks its leader.
+///
+/// The incarnation keeps the answer to an earlier life of the asker from answering a later one.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct ReadId {
+    /// The incarnation of the node that asks.
+    pub incarnation: Incarnation,
+    /// The position among that incarnation's questions, from 1.
+    pub n: u64,
+}
+
+impl fmt::Display for ReadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.incarnation.0, self.n)
+    }
+}
+
 impl fmt::Display for PersistSeq {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.incarnation.0, self.n)

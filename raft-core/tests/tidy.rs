@@ -31,6 +31,8 @@ const FLOORS: &[(&str, u32)] = &[
     ("compaction", 8),
     ("read", 8),
     ("recovery", 8),
+    ("reconfiguration", 8),
+    ("transfer", 8),
     ("raft", 9),
     ("lib", 10),
     // Beside the tower: it sees what is below the rules, and nothing but the root sees it.

@@ -7,7 +7,7 @@ use crate::message::{Envelope, Rpc, RpcKind};
 use crate::node::Node;
 use crate::progress::Progress;
 use crate::replication::Append;
-use crate::role::{Role, Transition};
+use crate::role::{Cause, Role, Transition};
 use crate::types::{Incarnation, Member, Round, Session};
 use crate::{admission, compaction, election, replication};
 
@@ -19,7 +19,11 @@ impl Raft {
             self.node.refuse_peer(from, kind, reason);
             return;
         }
-        if envelope.epoch > self.node.hard_state().epoch {
+        let is_blank = self.node.is_blank();
+        if envelope.epoch > self.node.hard_state().epoch && is_blank {
+            // Who has no history cannot have been left behind.
+            self.node.enter_epoch(envelope.epoch);
+        } else if envelope.epoch > self.node.hard_state().epoch {
             let reason = HaltReason::LeftBehind { epoch: envelope.epoch };
             self.become_next(Transition::Halt(reason));
             return;
@@ -29,28 +33,34 @@ impl Raft {
             self.on_stale_term(&envelope, Refused::StaleTerm { mine: term, theirs: envelope.term });
             return;
         }
-        if envelope.term > term && !self.enter_later_term(&envelope) {
+        // The leader of this very term has asked the candidate to campaign: nobody needs to stick
+        // to that leader any more, and what was promised to it is released.
+        let is_released = matches!(envelope.rpc, Rpc::RequestVote { is_forced: true, .. })
+            && envelope.term == term.next();
+        if envelope.term > term && !self.enter_later_term(&envelope, is_released) {
             return;
         }
         if envelope.rpc.is_from_leader() && !self.hear_leader(&envelope) {
             return;
         }
-        let transition = self.on_rpc(envelope);
+        let transition = self.on_rpc(envelope, is_released);
         self.become_next(transition);
     }
 
     /// The term rule (§5.1): a later term is adopted, except from a candidate that challenges a
     /// leader which is alive. `false`: the message is refused.
-    fn enter_later_term(&mut self, envelope: &Envelope) -> bool {
+    fn enter_later_term(&mut self, envelope: &Envelope, is_released: bool) -> bool {
         let is_candidate =
             matches!(envelope.rpc, Rpc::RequestVote { .. } | Rpc::RequestPreVote { .. });
-        if is_candidate && let Some(reason) = election::stickiness(&self.node, &self.role) {
-            let kind = envelope.rpc.kind();
-            election::refuse_candidate(&mut self.node, envelope.from, kind, reason);
+        if is_candidate
+            && !is_released
+            && let Some(reason) = election::stickiness(&self.node, &self.role)
+        {
+            election::refuse_candidate(&mut self.node, envelope.from, &envelope.rpc, reason);
             return false;
         }
         let leader = envelope.rpc.is_from_leader().then_some(envelope.from);
-        self.abandon_leadership(leader);
+        self.abandon_leadership(leader, Some(envelope.term));
         self.node.enter_term(envelope.term);
         self.become_follower(leader);
         true
@@ -61,7 +71,7 @@ impl Raft {
         let (node, from, kind) = (&mut self.node, envelope.from, envelope.rpc.kind());
         match envelope.rpc {
             Rpc::RequestPreVote { .. } | Rpc::RequestVote { .. } => {
-                election::refuse_candidate(node, from, kind, reason);
+                election::refuse_candidate(node, from, &envelope.rpc, reason);
             }
             Rpc::AppendEntries { session, round, .. }
             | Rpc::Heartbeat { session, round, .. }
@@ -73,7 +83,11 @@ impl Raft {
             | Rpc::RequestVoteResponse { .. }
             | Rpc::AppendEntriesResponse { .. }
             | Rpc::HeartbeatResponse { .. }
-            | Rpc::InstallSnapshotResponse { .. } => node.refuse_peer(from, kind, reason),
+            | Rpc::InstallSnapshotResponse { .. }
+            | Rpc::Commit { .. }
+            | Rpc::TimeoutNow
+            | Rpc::ReadIndex { .. }
+            | Rpc::ReadIndexResponse { .. } => node.refuse_peer(from, kind, reason),
         }
     }
 
@@ -100,23 +114,28 @@ impl Raft {
         }
     }
 
-    fn on_rpc(&mut self, envelope: Envelope) -> Transition {
+    fn on_rpc(&mut self, envelope: Envelope, is_released: bool) -> Transition {
         let Envelope { from, incarnation, rpc, .. } = envelope;
         let kind = rpc.kind();
         let node = &mut self.node;
         match rpc {
-            Rpc::RequestPreVote { last } => {
-                election::on_request_pre_vote(node, &self.role, from, last);
+            Rpc::RequestPreVote { last, attempt } => {
+                election::on_request_pre_vote(node, &self.role, from, last, attempt);
             }
-            Rpc::RequestVote { last } => {
+            Rpc::RequestVote { last, is_forced: _ } => {
                 let leader = self.role.leader(node.member());
-                return election::on_request_vote(node, leader, from, last);
+                return election::on_request_vote(node, leader, from, last, is_released);
             }
-            Rpc::RequestPreVoteResponse { granted } => {
+            Rpc::RequestPreVoteResponse { attempt, granted } => {
                 let Role::PreCandidate(campaign) = &mut self.role else {
                     node.refuse_peer(from, kind, Refused::Unasked);
                     return Transition::Stay;
                 };
+                if attempt != node.attempt() {
+                    let mine = node.attempt();
+                    node.refuse_peer(from, kind, Refused::StaleAttempt { mine, theirs: attempt });
+                    return Transition::Stay;
+                }
                 return election::on_vote(node, campaign, from, kind, granted);
             }
             Rpc::RequestVoteResponse { granted } => {
@@ -130,9 +149,10 @@ impl Raft {
                 let reply = Reply { to: from, session, round };
                 replication::on_append(node, reply, &Append { prev, entries: &entries, commit });
             }
-            Rpc::Heartbeat { session, round, commit } => {
+            Rpc::Commit { session: _, commit } => replication::on_commit(node, from, commit),
+            Rpc::Heartbeat { session, round, commit, lease } => {
                 let reply = Reply { to: from, session, round };
-                replication::on_heartbeat(node, reply, commit);
+                replication::on_heartbeat(node, reply, commit, lease);
             }
             Rpc::InstallSnapshot { session, round, snapshot, offset, data, done } => {
                 let reply = Reply { to: from, session, round };
@@ -153,6 +173,13 @@ impl Raft {
                 if let Some((_, peer)) = self.admit(from, incarnation, kind, session, round) {
                     compaction::on_install_snapshot_response(peer, snapshot, staged);
                 }
+            }
+            Rpc::TimeoutNow => match election::may_campaign(node) {
+                Ok(()) => return Transition::Campaign(Cause::TimeoutNow),
+                Err(reason) => node.refuse_peer(from, kind, reason),
+            },
+            Rpc::ReadIndex { .. } | Rpc::ReadIndexResponse { .. } => {
+                node.refuse_peer(from, kind, Refused::Unasked);
             }
         }
         Transition::Stay

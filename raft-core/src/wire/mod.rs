@@ -209,6 +209,10 @@ fn kind_byte(kind: RpcKind) -> u8 {
         RpcKind::HeartbeatResponse => 8,
         RpcKind::InstallSnapshot => 9,
         RpcKind::InstallSnapshotResponse => 10,
+        RpcKind::TimeoutNow => 11,
+        RpcKind::ReadIndex => 12,
+        RpcKind::ReadIndexResponse => 13,
+        RpcKind::Commit => 14,
     }
 }
 
@@ -224,6 +228,10 @@ fn kind_of_byte(byte: u8) -> Option<RpcKind> {
         8 => Some(RpcKind::HeartbeatResponse),
         9 => Some(RpcKind::InstallSnapshot),
         10 => Some(RpcKind::InstallSnapshotResponse),
+        11 => Some(RpcKind::TimeoutNow),
+        12 => Some(RpcKind::ReadIndex),
+        13 => Some(RpcKind::ReadIndexResponse),
+        14 => Some(RpcKind::Commit),
         _ => None,
     }
 }
@@ -278,8 +286,12 @@ fn frame_bytes_estimate(rpc: &Rpc) -> usize {
         | Rpc::RequestVote { .. }
         | Rpc::RequestVoteResponse { .. }
         | Rpc::AppendEntriesResponse { .. }
+        | Rpc::Commit { .. }
         | Rpc::Heartbeat { .. }
         | Rpc::HeartbeatResponse { .. }
-        | Rpc::InstallSnapshotResponse { .. } => OVERHEAD_BYTES,
+        | Rpc::InstallSnapshotResponse { .. }
+        | Rpc::TimeoutNow
+        | Rpc::ReadIndex { .. }
+        | Rpc::ReadIndexResponse { .. } => OVERHEAD_BYTES,
     }
 }

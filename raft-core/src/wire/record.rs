@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::durable::{HardState, SnapshotMeta};
 use crate::entry::Payload;
 use crate::membership::Membership;
-use crate::types::{EntryId, Epoch, Incarnation, Member, Term};
+use crate::types::{EntryId, Epoch, Incarnation, Member, Span, Term};
 use crate::wire::{VERSION, WireError, bounded, put};
 
 /// The kinds of payloads, as the chain numbers them too.
@@ -22,8 +22,8 @@ const PAYLOAD_MEMBERSHIP: u8 = 2;
 /// The durable record of a hard state.
 #[must_use]
 pub fn encode_hard_state(state: &HardState) -> Bytes {
-    let HardState { epoch, incarnation, term, vote } = *state;
-    record(&V1HardState { epoch, incarnation, term, vote })
+    let HardState { epoch, incarnation, term, vote, promise } = *state;
+    record(&V1HardState { epoch, incarnation, term, vote, promise })
 }
 
 /// The hard state in a durable record.
@@ -31,9 +31,9 @@ pub fn encode_hard_state(state: &HardState) -> Bytes {
 /// # Errors
 /// [`WireError`] if it is not one.
 pub fn decode_hard_state(bytes: &[u8]) -> Result<HardState, WireError> {
-    let V1HardState { epoch, incarnation, term, vote } = take_record(bytes)?;
-    bounded([epoch.0, incarnation.0, term.0])?;
-    Ok(HardState { epoch, incarnation, term, vote })
+    let V1HardState { epoch, incarnation, term, vote, promise } = take_record(bytes)?;
+    bounded([epoch.0, incarnation.0, term.0, promise.0])?;
+    Ok(HardState { epoch, incarnation, term, vote, promise })
 }
 
 /// The kind and the durable record of a payload; a command's record shares the command's memory.
@@ -85,6 +85,7 @@ struct V1HardState {
     incarnation: Incarnation,
     term: Term,
     vote: Option<Member>,
+    promise: Span,
 }
 
 fn record<T: Serialize>(value: &T) -> Bytes {

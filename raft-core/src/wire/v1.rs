@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::entry::Entries;
 use crate::message::{AppendResult, Rpc, RpcKind};
-use crate::types::{Chain, EntryId, Index, Round, Session, Term};
+use crate::types::{Chain, EntryId, Index, ReadId, Round, Session, Span, Term};
 use crate::wire::record::{
     decode_payload, decode_snapshot_meta, encode_payload, encode_snapshot_meta,
 };
@@ -17,8 +17,21 @@ use crate::wire::{Limits, Reader, WireError, bounded, put};
 const ENTRY_BYTES_MIN: usize = 3;
 
 #[derive(Serialize, Deserialize)]
+struct V1PreVoteRequest {
+    last: EntryId,
+    attempt: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct V1PreVoteResponse {
+    attempt: u64,
+    granted: bool,
+}
+
+#[derive(Serialize, Deserialize)]
 struct V1VoteRequest {
     last: EntryId,
+    is_forced: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -57,7 +70,14 @@ struct V1AppendEntriesResponse {
 enum V1AppendResult {
     Matched { index: Index },
     Conflict { rejected: Index, hint: Index, hint_term: Term },
+    Blank,
     Diverged { index: Index },
+}
+
+#[derive(Serialize, Deserialize)]
+struct V1Commit {
+    session: Session,
+    commit: Index,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -65,6 +85,7 @@ struct V1Heartbeat {
     session: Session,
     round: Round,
     commit: Index,
+    lease: Span,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -93,6 +114,17 @@ struct V1InstallSnapshotResponse {
     staged: u64,
 }
 
+#[derive(Serialize, Deserialize)]
+struct V1ReadIndex {
+    id: ReadId,
+}
+
+#[derive(Serialize, Deserialize)]
+struct V1ReadIndexResponse {
+    id: ReadId,
+    index: Index,
+}
+
 /// Bytes of the frame. Serde would take `&[u8]` for a sequence and write it byte by byte.
 struct Borrowed<'a>(&'a [u8]);
 
@@ -110,12 +142,16 @@ impl<'de: 'a, 'a> Deserialize<'de> for Borrowed<'a> {
 
 pub(super) fn put_body(out: &mut Vec<u8>, rpc: &Rpc) {
     match rpc {
-        Rpc::RequestPreVote { last } | Rpc::RequestVote { last } => {
-            put(out, &V1VoteRequest { last: *last });
+        Rpc::RequestPreVote { last, attempt } => {
+            put(out, &V1PreVoteRequest { last: *last, attempt: *attempt });
         }
-        Rpc::RequestPreVoteResponse { granted } | Rpc::RequestVoteResponse { granted } => {
-            put(out, &V1VoteResponse { granted: *granted });
+        Rpc::RequestPreVoteResponse { attempt, granted } => {
+            put(out, &V1PreVoteResponse { attempt: *attempt, granted: *granted });
         }
+        Rpc::RequestVote { last, is_forced } => {
+            put(out, &V1VoteRequest { last: *last, is_forced: *is_forced });
+        }
+        Rpc::RequestVoteResponse { granted } => put(out, &V1VoteResponse { granted: *granted }),
         Rpc::AppendEntries { session, round, prev, entries, commit } => {
             let head = V1AppendEntries {
                 session: *session,
@@ -135,8 +171,12 @@ pub(super) fn put_body(out: &mut Vec<u8>, rpc: &Rpc) {
             let result = V1AppendResult::from(*result);
             put(out, &V1AppendEntriesResponse { session: *session, round: *round, result });
         }
-        Rpc::Heartbeat { session, round, commit } => {
-            put(out, &V1Heartbeat { session: *session, round: *round, commit: *commit });
+        Rpc::Commit { session, commit } => {
+            put(out, &V1Commit { session: *session, commit: *commit });
+        }
+        Rpc::Heartbeat { session, round, commit, lease } => {
+            let (session, round, commit, lease) = (*session, *round, *commit, *lease);
+            put(out, &V1Heartbeat { session, round, commit, lease });
         }
         Rpc::HeartbeatResponse { session, round } => {
             put(out, &V1HeartbeatResponse { session: *session, round: *round });
@@ -156,6 +196,11 @@ pub(super) fn put_body(out: &mut Vec<u8>, rpc: &Rpc) {
             let (session, round, snapshot, staged) = (*session, *round, *snapshot, *staged);
             put(out, &V1InstallSnapshotResponse { session, round, snapshot, staged });
         }
+        Rpc::TimeoutNow => {}
+        Rpc::ReadIndex { id } => put(out, &V1ReadIndex { id: *id }),
+        Rpc::ReadIndexResponse { id, index } => {
+            put(out, &V1ReadIndexResponse { id: *id, index: *index });
+        }
     }
 }
 
@@ -165,12 +210,21 @@ pub(super) fn take_body(
     limits: &Limits,
 ) -> Result<Rpc, WireError> {
     match kind {
-        RpcKind::RequestPreVote => Ok(Rpc::RequestPreVote { last: take_last(reader)? }),
-        RpcKind::RequestPreVoteResponse => {
-            let V1VoteResponse { granted } = reader.take()?;
-            Ok(Rpc::RequestPreVoteResponse { granted })
+        RpcKind::RequestPreVote => {
+            let V1PreVoteRequest { last, attempt } = reader.take()?;
+            bounded([last.index.0, last.term.0, attempt])?;
+            Ok(Rpc::RequestPreVote { last, attempt })
         }
-        RpcKind::RequestVote => Ok(Rpc::RequestVote { last: take_last(reader)? }),
+        RpcKind::RequestPreVoteResponse => {
+            let V1PreVoteResponse { attempt, granted } = reader.take()?;
+            bounded([attempt])?;
+            Ok(Rpc::RequestPreVoteResponse { attempt, granted })
+        }
+        RpcKind::RequestVote => {
+            let V1VoteRequest { last, is_forced } = reader.take()?;
+            bounded([last.index.0, last.term.0])?;
+            Ok(Rpc::RequestVote { last, is_forced })
+        }
         RpcKind::RequestVoteResponse => {
             let V1VoteResponse { granted } = reader.take()?;
             Ok(Rpc::RequestVoteResponse { granted })
@@ -181,10 +235,15 @@ pub(super) fn take_body(
             bounded([session.0, round.0])?;
             Ok(Rpc::AppendEntriesResponse { session, round, result: result.checked()? })
         }
+        RpcKind::Commit => {
+            let V1Commit { session, commit } = reader.take()?;
+            bounded([session.0, commit.0])?;
+            Ok(Rpc::Commit { session, commit })
+        }
         RpcKind::Heartbeat => {
-            let V1Heartbeat { session, round, commit } = reader.take()?;
-            bounded([session.0, round.0, commit.0])?;
-            Ok(Rpc::Heartbeat { session, round, commit })
+            let V1Heartbeat { session, round, commit, lease } = reader.take()?;
+            bounded([session.0, round.0, commit.0, lease.0])?;
+            Ok(Rpc::Heartbeat { session, round, commit, lease })
         }
         RpcKind::HeartbeatResponse => {
             let V1HeartbeatResponse { session, round } = reader.take()?;
@@ -204,13 +263,18 @@ pub(super) fn take_body(
             bounded([session.0, round.0, snapshot.index.0, snapshot.term.0, staged])?;
             Ok(Rpc::InstallSnapshotResponse { session, round, snapshot, staged })
         }
+        RpcKind::TimeoutNow => Ok(Rpc::TimeoutNow),
+        RpcKind::ReadIndex => {
+            let V1ReadIndex { id } = reader.take()?;
+            bounded([id.incarnation.0, id.n])?;
+            Ok(Rpc::ReadIndex { id })
+        }
+        RpcKind::ReadIndexResponse => {
+            let V1ReadIndexResponse { id, index } = reader.take()?;
+            bounded([id.incarnation.0, id.n, index.0])?;
+            Ok(Rpc::ReadIndexResponse { id, index })
+        }
     }
-}
-
-fn take_last(reader: &mut Reader<'_>) -> Result<EntryId, WireError> {
-    let V1VoteRequest { last } = reader.take()?;
-    bounded([last.index.0, last.term.0])?;
-    Ok(last)
 }
 
 fn take_append_entries(reader: &mut Reader<'_>, limits: &Limits) -> Result<Rpc, WireError> {
@@ -253,6 +317,7 @@ impl From<AppendResult> for V1AppendResult {
             AppendResult::Conflict { rejected, hint, hint_term } => {
                 Self::Conflict { rejected, hint, hint_term }
             }
+            AppendResult::Blank => Self::Blank,
             AppendResult::Diverged { index } => Self::Diverged { index },
         }
     }
@@ -269,6 +334,7 @@ impl V1AppendResult {
                 bounded([rejected.0, hint.0, hint_term.0])?;
                 Ok(AppendResult::Conflict { rejected, hint, hint_term })
             }
+            Self::Blank => Ok(AppendResult::Blank),
             Self::Diverged { index } => {
                 bounded([index.0])?;
                 Ok(AppendResult::Diverged { index })

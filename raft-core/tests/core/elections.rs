@@ -56,7 +56,13 @@ fn nodes_with_one_seed_draw_different_timeouts() {
 fn a_vote_is_given_once_in_a_term() {
     let mut cluster = Cluster::new(&[1, 2, 3], &[]);
     for (candidate, granted) in [(1, true), (3, false), (1, true)] {
-        let request = from_peer(&cluster, candidate, 2, 5, Rpc::RequestVote { last: id(0, 0) });
+        let request = from_peer(
+            &cluster,
+            candidate,
+            2,
+            5,
+            Rpc::RequestVote { last: id(0, 0), is_forced: false },
+        );
         cluster.step(2, request);
         let answer = cluster.network.pop().expect("every candidate is answered");
         assert_eq!(answer.rpc, Rpc::RequestVoteResponse { granted });
@@ -69,10 +75,12 @@ fn a_vote_is_given_once_in_a_term() {
 #[test]
 fn a_vote_is_remembered_across_a_crash() {
     let mut cluster = Cluster::new(&[1, 2, 3], &[]);
-    let request = from_peer(&cluster, 1, 2, 5, Rpc::RequestVote { last: id(0, 0) });
+    let request =
+        from_peer(&cluster, 1, 2, 5, Rpc::RequestVote { last: id(0, 0), is_forced: false });
     cluster.step(2, request);
     cluster.crash(2);
-    let request = from_peer(&cluster, 3, 2, 5, Rpc::RequestVote { last: id(0, 0) });
+    let request =
+        from_peer(&cluster, 3, 2, 5, Rpc::RequestVote { last: id(0, 0), is_forced: false });
     cluster.step(2, request);
     let answer = cluster.network.pop().expect("every candidate is answered");
     assert_eq!(answer.rpc, Rpc::RequestVoteResponse { granted: false });
@@ -83,7 +91,8 @@ fn a_vote_is_remembered_across_a_crash() {
 fn a_granted_vote_waits_for_the_disk() {
     let mut cluster = Cluster::new(&[1, 2, 3], &[]);
     cluster.is_disk_immediate = false;
-    let request = from_peer(&cluster, 1, 2, 5, Rpc::RequestVote { last: id(0, 0) });
+    let request =
+        from_peer(&cluster, 1, 2, 5, Rpc::RequestVote { last: id(0, 0), is_forced: false });
     cluster.step(2, request);
     assert!(cluster.network.is_empty());
     cluster.sync(2);
@@ -105,7 +114,8 @@ fn a_candidate_whose_log_is_behind_is_refused() {
         (id(2, 1), true),
     ] {
         let mut voter = cluster.clone();
-        let request = from_peer(&voter, 3, 2, 7, Rpc::RequestVote { last: theirs });
+        let request =
+            from_peer(&voter, 3, 2, 7, Rpc::RequestVote { last: theirs, is_forced: false });
         voter.step(2, request);
         let answer = voter.network.pop().expect("every candidate is answered");
         assert_eq!(answer.rpc, Rpc::RequestVoteResponse { granted }, "{theirs}");
@@ -166,7 +176,12 @@ fn a_lost_candidacy_withdraws_the_requests_that_wait() {
     cluster.is_disk_immediate = false;
     cluster.sync_all();
     cluster.step(1, Body::Campaign);
-    let heartbeat = Rpc::Heartbeat { session: Session(1), round: Round(0), commit: Index(0) };
+    let heartbeat = Rpc::Heartbeat {
+        session: Session(1),
+        round: Round(0),
+        commit: Index(0),
+        lease: raft_core::Span(0),
+    };
     let message = from_peer(&cluster, 2, 1, 1, heartbeat);
     cluster.step(1, message);
     assert_eq!(cluster.status(1).role, RoleName::Follower);
@@ -180,11 +195,13 @@ fn a_lost_candidacy_withdraws_the_requests_that_wait() {
 fn a_live_leader_is_not_disturbed() {
     let mut cluster = Cluster::new(&[1, 2, 3], &[]);
     cluster.elect(1);
-    let request = from_peer(&cluster, 3, 2, 9, Rpc::RequestVote { last: id(9, 9) });
+    let request =
+        from_peer(&cluster, 3, 2, 9, Rpc::RequestVote { last: id(9, 9), is_forced: false });
     cluster.step(2, request);
     assert_eq!(cluster.status(2).term, Term(1));
     assert!(matches!(cluster.refusals(2)[..], [Refused::StickyLeader { .. }]));
-    let request = from_peer(&cluster, 3, 1, 9, Rpc::RequestVote { last: id(9, 9) });
+    let request =
+        from_peer(&cluster, 3, 1, 9, Rpc::RequestVote { last: id(9, 9), is_forced: false });
     cluster.step(1, request);
     assert_eq!(cluster.status(1).role, RoleName::Leader, "the leader sticks to itself");
 }
@@ -266,7 +283,8 @@ fn a_stale_leader_learns_the_higher_term_from_an_answer() {
 #[test]
 fn a_term_beyond_the_limit_is_refused() {
     let mut cluster = Cluster::new(&[1, 2, 3], &[]);
-    let message = from_peer(&cluster, 1, 2, u64::MAX, Rpc::RequestVote { last: id(0, 0) });
+    let message =
+        from_peer(&cluster, 1, 2, u64::MAX, Rpc::RequestVote { last: id(0, 0), is_forced: false });
     cluster.step(2, message);
     assert_eq!(cluster.status(2).term, Term(0));
     assert_eq!(cluster.refusals(2), [Refused::OutOfBounds]);
@@ -298,7 +316,7 @@ fn a_failed_write_halts_the_node_and_ends_every_ticket() {
 fn a_node_of_an_earlier_epoch_halts() {
     let mut cluster = Cluster::new(&[1, 2, 3], &[]);
     let Body::Peer(mut envelope) =
-        from_peer(&cluster, 1, 2, 1, Rpc::RequestVote { last: id(0, 0) })
+        from_peer(&cluster, 1, 2, 1, Rpc::RequestVote { last: id(0, 0), is_forced: false })
     else {
         unreachable!("the helper builds peer messages")
     };

@@ -124,9 +124,13 @@ fn an_answer_of_another_session_counts_for_nothing() {
             | Rpc::RequestVote { .. }
             | Rpc::RequestVoteResponse { .. }
             | Rpc::AppendEntries { .. }
+            | Rpc::Commit { .. }
             | Rpc::Heartbeat { .. }
             | Rpc::InstallSnapshot { .. }
-            | Rpc::InstallSnapshotResponse { .. } => {}
+            | Rpc::InstallSnapshotResponse { .. }
+            | Rpc::TimeoutNow
+            | Rpc::ReadIndex { .. }
+            | Rpc::ReadIndexResponse { .. } => {}
         }
         cluster.step(1, Body::Peer(answer));
     }

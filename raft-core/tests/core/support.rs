@@ -298,10 +298,11 @@ impl Cluster {
                     let before = server.outcomes.insert(ticket, outcome);
                     assert_eq!(before, None, "a ticket ends once");
                 }
-                Effect::ReadReady { ticket, index } => {
+                Effect::ReadReady { ticket, index, .. } => {
                     let before = server.reads.insert(ticket, index);
                     assert_eq!(before, None, "a read is answered once");
                 }
+                Effect::Load(request) => follow_up.push(Body::Loaded { request, entries: None }),
                 Effect::ReadChunk(request) => {
                     let start = usize::try_from(request.offset).expect("small");
                     let end = server.snapshot.len().min(start + request.bytes_max);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use raft_core::wire::{self, Limits, WireError};
 use raft_core::{
     Chain, Entries, EntryId, Envelope, Epoch, HardState, Incarnation, Index, LIMIT, Member,
-    MembershipError, Payload, Round, Rpc, Session, SnapshotMeta, Term,
+    MembershipError, Payload, ReadId, Round, Rpc, Session, SnapshotMeta, Span, Term,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -95,7 +95,7 @@ fn unknown_versions_and_kinds_are_told_apart_from_damage() {
     for (name, frame) in frames() {
         let newer = resealed(&frame, |bytes| bytes[0] = 2);
         assert_eq!(decode(newer), Err(WireError::UnknownVersion(2)), "{name}");
-        for kind in [0, 11, 255] {
+        for kind in [0, 15, 255] {
             let unknown = resealed(&frame, |bytes| bytes[1] = kind);
             assert_eq!(decode(unknown), Err(WireError::UnknownKind(kind)), "{name}");
         }
@@ -213,17 +213,31 @@ fn numbers_at_the_limit_are_refused() {
     let (session, round) = (Session(LIMIT), Round(LIMIT));
     let one = |term| Entries::after(last, [(term, Payload::Noop)]);
     let rpcs = [
-        Rpc::RequestVote { last: at_limit },
-        Rpc::RequestPreVote { last: too_late },
+        Rpc::RequestVote { last: at_limit, is_forced: false },
+        Rpc::RequestPreVote { last: too_late, attempt: 0 },
+        Rpc::RequestPreVote { last: samples::prev(), attempt: LIMIT },
         samples::append_entries(at_limit, Entries::empty()),
         samples::append_entries(last, one(Term(1))),
         samples::append_entries(
             samples::prev(),
             Entries::after(samples::prev(), [(Term(LIMIT), Payload::Noop)]),
         ),
-        Rpc::Heartbeat { session, round: Round(1), commit: Index(1) },
-        Rpc::Heartbeat { session: Session(1), round, commit: Index(1) },
-        Rpc::Heartbeat { session: Session(1), round: Round(1), commit: Index(LIMIT) },
+        Rpc::Heartbeat { session, round: Round(1), commit: Index(1), lease: Span(0) },
+        Rpc::Heartbeat { session: Session(1), round, commit: Index(1), lease: Span(0) },
+        Rpc::Heartbeat {
+            session: Session(1),
+            round: Round(1),
+            commit: Index(LIMIT),
+            lease: Span(0),
+        },
+        Rpc::Heartbeat {
+            session: Session(1),
+            round: Round(1),
+            commit: Index(1),
+            lease: Span(LIMIT),
+        },
+        Rpc::Commit { session: Session(1), commit: Index(LIMIT) },
+        Rpc::ReadIndex { id: ReadId { incarnation: Incarnation(1), n: LIMIT } },
         Rpc::HeartbeatResponse { session, round: Round(1) },
     ];
     for rpc in rpcs {

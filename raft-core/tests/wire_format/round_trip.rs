@@ -125,9 +125,13 @@ fn parts(rpc: &Rpc) -> Vec<Bytes> {
         | Rpc::RequestVote { .. }
         | Rpc::RequestVoteResponse { .. }
         | Rpc::AppendEntriesResponse { .. }
+        | Rpc::Commit { .. }
         | Rpc::Heartbeat { .. }
         | Rpc::HeartbeatResponse { .. }
-        | Rpc::InstallSnapshotResponse { .. } => Vec::new(),
+        | Rpc::InstallSnapshotResponse { .. }
+        | Rpc::TimeoutNow
+        | Rpc::ReadIndex { .. }
+        | Rpc::ReadIndexResponse { .. } => Vec::new(),
     };
     parts.retain(|part| !part.is_empty());
     parts

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use raft_core::{
     AppendResult, Chain, ClusterId, Entries, EntryId, Envelope, Epoch, GroupId, HardState,
-    Incarnation, Index, LIMIT, Member, Membership, Payload, Round, Rpc, Session, SnapshotMeta,
-    Term, wire,
+    Incarnation, Index, LIMIT, Member, Membership, Payload, ReadId, Round, Rpc, Session,
+    SnapshotMeta, Span, Term, wire,
 };
 
 /// Every kind of peer message, and the variants that are encoded in another way.
@@ -17,19 +17,26 @@ pub(crate) fn messages() -> Vec<(&'static str, Envelope)> {
     let conflict =
         AppendResult::Conflict { rejected: Index(77), hint: Index(41), hint_term: Term(6) };
     let rpcs = [
-        ("request_pre_vote", Rpc::RequestPreVote { last: prev() }),
-        ("request_pre_vote_response", Rpc::RequestPreVoteResponse { granted: true }),
-        ("request_vote", Rpc::RequestVote { last: prev() }),
+        ("request_pre_vote", Rpc::RequestPreVote { last: prev(), attempt: 2 }),
+        ("request_pre_vote_response", Rpc::RequestPreVoteResponse { attempt: 2, granted: true }),
+        ("request_vote", Rpc::RequestVote { last: prev(), is_forced: false }),
+        ("request_vote_forced", Rpc::RequestVote { last: prev(), is_forced: true }),
         ("request_vote_response", Rpc::RequestVoteResponse { granted: false }),
         ("append_entries", append_entries(prev(), entries())),
         ("append_entries_empty", append_entries(prev(), Entries::empty())),
         ("append_entries_response_matched", response(AppendResult::Matched { index: Index(128) })),
         ("append_entries_response_conflict", response(conflict)),
+        ("append_entries_response_blank", response(AppendResult::Blank)),
         ("append_entries_response_diverged", response(AppendResult::Diverged { index: Index(5) })),
-        ("heartbeat", Rpc::Heartbeat { session, round, commit: Index(40) }),
+        ("commit", Rpc::Commit { session, commit: Index(40) }),
+        ("heartbeat", heartbeat(Span(0))),
+        ("heartbeat_lease", heartbeat(Span(900_000))),
         ("heartbeat_response", Rpc::HeartbeatResponse { session, round }),
         ("install_snapshot", install_snapshot()),
         ("install_snapshot_response", staged()),
+        ("timeout_now", Rpc::TimeoutNow),
+        ("read_index", Rpc::ReadIndex { id: read_id() }),
+        ("read_index_response", Rpc::ReadIndexResponse { id: read_id(), index: Index(128) }),
     ];
     rpcs.into_iter().map(|(name, rpc)| (name, envelope(rpc))).collect()
 }
@@ -113,7 +120,16 @@ pub(crate) fn hard_state() -> HardState {
         incarnation: Incarnation(12),
         term: Term(345),
         vote: Some(Member::new(2, 0xabcd_ef01)),
+        promise: Span(990_000),
     }
+}
+
+fn heartbeat(lease: Span) -> Rpc {
+    Rpc::Heartbeat { session: Session(9), round: Round(300), commit: Index(40), lease }
+}
+
+fn read_id() -> ReadId {
+    ReadId { incarnation: Incarnation(130), n: 77 }
 }
 
 fn install_snapshot() -> Rpc {

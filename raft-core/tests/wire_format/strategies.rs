@@ -10,8 +10,8 @@ use proptest::option;
 use proptest::prelude::*;
 use raft_core::{
     AppendResult, Chain, ClusterId, Entries, EntryId, Envelope, Epoch, GroupId, HardState,
-    Incarnation, Index, LIMIT, Lineage, Member, Membership, NodeId, Payload, Round, Rpc, Session,
-    SnapshotMeta, Term,
+    Incarnation, Index, LIMIT, Lineage, Member, Membership, NodeId, Payload, ReadId, Round, Rpc,
+    Session, SnapshotMeta, Span, Term,
 };
 
 use crate::samples;
@@ -35,12 +35,13 @@ pub(crate) fn envelopes() -> impl Strategy<Value = Envelope> {
 
 /// Any hard state.
 pub(crate) fn hard_states() -> impl Strategy<Value = HardState> {
-    (counters(), counters(), counters(), option::of(members())).prop_map(
-        |(epoch, incarnation, term, vote)| HardState {
+    (counters(), counters(), counters(), option::of(members()), counters()).prop_map(
+        |(epoch, incarnation, term, vote, promise)| HardState {
             epoch: Epoch(epoch),
             incarnation: Incarnation(incarnation),
             term: Term(term),
             vote,
+            promise: Span(promise),
         },
     )
 }
@@ -62,18 +63,21 @@ pub(crate) fn snapshot_metas() -> impl Strategy<Value = SnapshotMeta> {
 
 fn rpcs() -> impl Strategy<Value = Rpc> {
     prop_oneof![
-        entry_ids(0..LIMIT).prop_map(|last| Rpc::RequestPreVote { last }),
-        any::<bool>().prop_map(|granted| Rpc::RequestPreVoteResponse { granted }),
-        entry_ids(0..LIMIT).prop_map(|last| Rpc::RequestVote { last }),
+        (entry_ids(0..LIMIT), counters())
+            .prop_map(|(last, attempt)| Rpc::RequestPreVote { last, attempt }),
+        (counters(), any::<bool>())
+            .prop_map(|(attempt, granted)| Rpc::RequestPreVoteResponse { attempt, granted }),
+        (entry_ids(0..LIMIT), any::<bool>())
+            .prop_map(|(last, is_forced)| Rpc::RequestVote { last, is_forced }),
         any::<bool>().prop_map(|granted| Rpc::RequestVoteResponse { granted }),
         append_entries(),
         (streams(), append_results()).prop_map(|((session, round), result)| {
             Rpc::AppendEntriesResponse { session, round, result }
         }),
-        (streams(), counters()).prop_map(|((session, round), commit)| Rpc::Heartbeat {
-            session,
-            round,
-            commit: Index(commit)
+        (streams(), counters())
+            .prop_map(|((session, _), commit)| Rpc::Commit { session, commit: Index(commit) }),
+        (streams(), counters(), counters()).prop_map(|((session, round), commit, lease)| {
+            Rpc::Heartbeat { session, round, commit: Index(commit), lease: Span(lease) }
         }),
         streams().prop_map(|(session, round)| Rpc::HeartbeatResponse { session, round }),
         install_snapshots(),
@@ -85,6 +89,10 @@ fn rpcs() -> impl Strategy<Value = Rpc> {
                 staged
             }
         ),
+        Just(Rpc::TimeoutNow),
+        read_ids().prop_map(|id| Rpc::ReadIndex { id }),
+        (read_ids(), counters())
+            .prop_map(|(id, index)| Rpc::ReadIndexResponse { id, index: Index(index) }),
     ]
 }
 
@@ -111,6 +119,7 @@ fn append_results() -> impl Strategy<Value = AppendResult> {
                 hint_term: Term(hint_term),
             }
         }),
+        Just(AppendResult::Blank),
         counters().prop_map(|index| AppendResult::Diverged { index: Index(index) }),
     ]
 }
@@ -126,6 +135,11 @@ fn install_snapshots() -> impl Strategy<Value = Rpc> {
             done,
         },
     )
+}
+
+fn read_ids() -> impl Strategy<Value = ReadId> {
+    (counters(), counters())
+        .prop_map(|(incarnation, n)| ReadId { incarnation: Incarnation(incarnation), n })
 }
 
 fn streams() -> impl Strategy<Value = (Session, Round)> {

@@ -318,7 +318,10 @@ impl<M: StateMachine> Replica<M> {
                 out.push(Output::Work(Work::LoadSnapshot { snapshot }));
             }
             Effect::Outcome { ticket, outcome } => self.on_outcome(ticket, outcome, out),
-            Effect::ReadReady { ticket, index } => self.pending.confirm(ticket, index),
+            Effect::ReadReady { ticket, index, valid_until: _ } => {
+                self.pending.confirm(ticket, index)
+            }
+            Effect::Load(request) => self.bodies.push(Body::Loaded { request, entries: None }),
             Effect::ReadChunk(request) => out.push(Output::Work(Work::ReadChunk(request))),
             Effect::StageChunk { snapshot, offset, data, done } => {
                 out.push(Output::Work(Work::StageChunk { snapshot, offset, data, done }));
@@ -337,7 +340,7 @@ impl<M: StateMachine> Replica<M> {
             Outcome::Committed { index, .. } => return self.pending.commit(ticket, index),
             Outcome::Refused(rejection) => refusal(rejection),
             Outcome::Superseded => Failure::Superseded,
-            Outcome::Unknown => Failure::Unknown,
+            Outcome::Unknown | Outcome::Transferred { .. } => Failure::Unknown,
             Outcome::Halted => Failure::Halted,
         };
         let id = self.pending.end(ticket);
@@ -446,8 +449,20 @@ fn refusal(rejection: Rejection) -> Failure {
         Rejection::TooLarge => Failure::TooLarge,
         Rejection::Halted => Failure::Halted,
         Rejection::Busy => Failure::Busy,
-        // A reason that a later core has: nothing may be promised to the client.
-        _ => Failure::Unknown,
+        // Reasons that a command or a read never meets, or that a later core has: nothing may be
+        // promised to the client.
+        Rejection::Transferring
+        | Rejection::TransferAborted
+        | Rejection::UnknownMember
+        | Rejection::NoOwnCommit
+        | Rejection::MembershipPending
+        | Rejection::MembershipDiffers
+        | Rejection::InvalidMembership(_)
+        | Rejection::NoChange
+        | Rejection::NotJoint
+        | Rejection::Exhausted
+        | Rejection::NotCaughtUp { .. }
+        | _ => Failure::Unknown,
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) fn sent(ghost: &Ghost, slot: usize, envelope: &Envelope) -> Result<()
             let last = entries.last().map_or(*prev, |entry| entry.id());
             is_known(ghost, node, last)?;
         }
-        Rpc::RequestVote { last } | Rpc::RequestPreVote { last } => {
+        Rpc::RequestVote { last, .. } | Rpc::RequestPreVote { last, .. } => {
             is_known(ghost, node, *last)?;
         }
         Rpc::InstallSnapshot { snapshot, .. } => {
@@ -40,9 +40,13 @@ pub(super) fn sent(ghost: &Ghost, slot: usize, envelope: &Envelope) -> Result<()
         Rpc::RequestPreVoteResponse { .. }
         | Rpc::RequestVoteResponse { .. }
         | Rpc::AppendEntriesResponse { .. }
+        | Rpc::Commit { .. }
         | Rpc::Heartbeat { .. }
         | Rpc::HeartbeatResponse { .. }
-        | Rpc::InstallSnapshotResponse { .. } => {}
+        | Rpc::InstallSnapshotResponse { .. }
+        | Rpc::TimeoutNow
+        | Rpc::ReadIndex { .. }
+        | Rpc::ReadIndexResponse { .. } => {}
     }
     Ok(())
 }

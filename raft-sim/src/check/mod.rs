@@ -132,10 +132,14 @@ impl Checker {
             Rpc::RequestVoteResponse { granted: true } => {
                 election_safety::votes(ghost, slot, envelope.term, envelope.to)?;
             }
-            Rpc::AppendEntries { commit, .. } | Rpc::Heartbeat { commit, .. } => {
+            Rpc::AppendEntries { commit, .. }
+            | Rpc::Commit { commit, .. }
+            | Rpc::Heartbeat { commit, .. }
+            | Rpc::ReadIndexResponse { index: commit, .. } => {
                 election_safety::leads(ghost, slot, envelope.term)?;
                 commit_quorum::claimed(ghost, slot, *commit)?;
             }
+            Rpc::TimeoutNow => election_safety::leads(ghost, slot, envelope.term)?,
             Rpc::InstallSnapshot { snapshot, .. } => {
                 election_safety::leads(ghost, slot, envelope.term)?;
                 commit_immutable::is_committed(ghost, node, snapshot.last)?;
@@ -145,7 +149,8 @@ impl Checker {
             | Rpc::RequestVoteResponse { granted: false }
             | Rpc::AppendEntriesResponse { .. }
             | Rpc::HeartbeatResponse { .. }
-            | Rpc::InstallSnapshotResponse { .. } => {}
+            | Rpc::InstallSnapshotResponse { .. }
+            | Rpc::ReadIndex { .. } => {}
         }
         promise_durability::sent(ghost, slot, envelope)?;
         commit_quorum::acknowledged(ghost, slot, envelope);

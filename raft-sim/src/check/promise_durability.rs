@@ -14,7 +14,7 @@ pub(super) fn sent(ghost: &Ghost, slot: usize, envelope: &Envelope) -> Result<()
     let node = &ghost.nodes[slot];
     identity(node, envelope)?;
     match &envelope.rpc {
-        Rpc::RequestVote { last } => {
+        Rpc::RequestVote { last, .. } => {
             vote(node, envelope.term, envelope.from)?;
             log_through(node, *last, "a candidacy")
         }
@@ -29,13 +29,18 @@ pub(super) fn sent(ghost: &Ghost, slot: usize, envelope: &Envelope) -> Result<()
         | Rpc::RequestVoteResponse { granted: false }
         | Rpc::AppendEntries { .. }
         | Rpc::AppendEntriesResponse {
-            result: AppendResult::Conflict { .. } | AppendResult::Diverged { .. },
+            result:
+                AppendResult::Conflict { .. } | AppendResult::Blank | AppendResult::Diverged { .. },
             ..
         }
+        | Rpc::Commit { .. }
         | Rpc::Heartbeat { .. }
         | Rpc::HeartbeatResponse { .. }
         | Rpc::InstallSnapshot { .. }
-        | Rpc::InstallSnapshotResponse { .. } => Ok(()),
+        | Rpc::InstallSnapshotResponse { .. }
+        | Rpc::TimeoutNow
+        | Rpc::ReadIndex { .. }
+        | Rpc::ReadIndexResponse { .. } => Ok(()),
     }
 }
 

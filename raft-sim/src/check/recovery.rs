@@ -35,10 +35,7 @@ pub(super) fn check(
 
 /// The end of the log that was found.
 fn found_last(found: &RecoveredState) -> EntryId {
-    match found.slots.last() {
-        Some(Slot::Resident { id, .. }) => *id,
-        None => found.before,
-    }
+    found.slots.last().map_or(found.before, Slot::id)
 }
 
 /// Brings the ghost's disk to where the real one stands.
@@ -109,7 +106,7 @@ fn is_the_log(node: &Node, found: &RecoveredState) -> Result<(), Violation> {
         ));
     }
     let mut index = found.before.index;
-    let slots = found.slots.iter().map(|Slot::Resident { id, .. }| *id);
+    let slots = found.slots.iter().map(Slot::id);
     for id in std::iter::once(found.before).chain(slots) {
         let written = node.durable.log.at(index);
         if written.is_some_and(|written| written != id) || id.index != index {

@@ -52,10 +52,14 @@ fn a_candidate_votes_for_itself() {
     let mut story = Story::new(3);
     story.vote(2, 1, 1).unwrap();
     let last = story.last(2);
-    broken(story.send(2, 3, Rpc::RequestVote { last }), Invariant::ElectionSafety, Some(2));
+    broken(
+        story.send(2, 3, Rpc::RequestVote { last, is_forced: false }),
+        Invariant::ElectionSafety,
+        Some(2),
+    );
     story.hard_state(2, 2, Some(2)).unwrap();
     story.sync(2).unwrap();
-    story.send(2, 3, Rpc::RequestVote { last }).unwrap();
+    story.send(2, 3, Rpc::RequestVote { last, is_forced: false }).unwrap();
 }
 
 #[test]
@@ -90,14 +94,14 @@ fn a_candidate_has_the_log_that_it_advertises_on_disk() {
     story.vote(2, 2, 2).unwrap();
     story.follow(2, 1, 2).unwrap();
     let last = story.last(2);
-    let end = story.send(2, 3, Rpc::RequestVote { last });
+    let end = story.send(2, 3, Rpc::RequestVote { last, is_forced: false });
     broken(end, Invariant::PromiseDurability, Some(2));
 
     let mut twin = Story::led();
     twin.noop(1, 1).unwrap();
     twin.follow(2, 1, 2).unwrap();
     twin.vote(2, 2, 2).unwrap();
-    twin.send(2, 3, Rpc::RequestVote { last }).unwrap();
+    twin.send(2, 3, Rpc::RequestVote { last, is_forced: false }).unwrap();
 }
 
 #[test]

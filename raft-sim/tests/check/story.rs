@@ -8,7 +8,7 @@ use bytes::Bytes;
 use raft_core::{
     AppendResult, ClusterId, Entries, EntryId, Envelope, Epoch, GroupId, HardState, Incarnation,
     Index, Member, Membership, NodeId, Payload, PersistBatch, PersistSeq, RecoveredState, Round,
-    Rpc, Session, Slot, SnapshotMeta, Term,
+    Rpc, Session, Slot, SnapshotMeta, Span, Term,
 };
 use raft_sim::check::{Checker, Invariant, Violation};
 
@@ -215,7 +215,11 @@ impl Story {
 
     pub(crate) fn heartbeat(&mut self, id: u64, to: u64, commit: u64) -> Result<(), Violation> {
         let commit = Index(commit);
-        self.send(id, to, Rpc::Heartbeat { session: Session(1), round: Round(0), commit })
+        self.send(
+            id,
+            to,
+            Rpc::Heartbeat { session: Session(1), round: Round(0), commit, lease: Span(0) },
+        )
     }
 
     pub(crate) fn append(
@@ -320,7 +324,13 @@ pub(crate) fn command(bytes: &'static [u8]) -> Payload {
 }
 
 pub(crate) fn hard_state(term: u64, incarnation: u64, vote: Option<Member>) -> HardState {
-    HardState { epoch: Epoch(0), incarnation: Incarnation(incarnation), term: Term(term), vote }
+    HardState {
+        epoch: Epoch(0),
+        incarnation: Incarnation(incarnation),
+        term: Term(term),
+        vote,
+        promise: Span(0),
+    }
 }
 
 /// Asserts that a story ends in a violation of `invariant` by `node`, and that it can be read.

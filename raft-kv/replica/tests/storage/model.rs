@@ -32,6 +32,7 @@ impl Durable {
         let end = snapshot.map_or(Index::ZERO, |snapshot| snapshot.index);
         let entry = |slot: &Slot| match slot {
             Slot::Resident { id, payload } => (*id, payload.clone()),
+            Slot::Cold { id, .. } => panic!("a scan reads every payload: {id}"),
         };
         let log = found.slots.iter().map(entry).filter(|(id, _)| id.index > end).collect();
         Self { hard_state: found.hard_state, snapshot, log }

@@ -1,0 +1,118 @@
+//! What clients and operators ask for: each request goes to its chapter if this node has the role
+//! for it, and is refused with the reason if not.
+
+use bytes::Bytes;
+
+use super::Raft;
+use crate::effect::{Refused, Rejection};
+use crate::membership::{Membership, MembershipChange};
+use crate::message::Body;
+use crate::role::{Role, Transition};
+use crate::types::{NodeId, Ticket};
+use crate::{election, read, reconfiguration, replication, transfer};
+
+impl Raft {
+    pub(super) fn on_campaign(&mut self) {
+        if matches!(self.role, Role::Leader(_)) {
+            return;
+        }
+        let promised = self.node.promised().map(|left| Refused::Promised { left });
+        if let Some(reason) = election::may_campaign(&self.node).err().or(promised) {
+            self.node.refuse(reason);
+            return;
+        }
+        let transition = election::on_election_timeout(&mut self.node, &mut self.role);
+        self.become_next(transition);
+    }
+
+    pub(super) fn on_propose(&mut self, ticket: Ticket, command: Bytes) {
+        if let Role::Leader(leader) = &mut self.role {
+            replication::on_propose(&mut self.node, leader, ticket, command);
+        } else {
+            self.reject_not_leader(ticket);
+        }
+    }
+
+    pub(super) fn on_propose_membership(
+        &mut self,
+        ticket: Ticket,
+        change: &MembershipChange,
+        expect: Option<&Membership>,
+    ) {
+        if let Role::Leader(leader) = &mut self.role {
+            let node = &mut self.node;
+            reconfiguration::on_propose_membership(node, leader, ticket, change, expect);
+        } else {
+            self.reject_not_leader(ticket);
+        }
+    }
+
+    pub(super) fn on_transfer(&mut self, ticket: Ticket, to: Option<NodeId>) {
+        if let Role::Leader(leader) = &mut self.role {
+            transfer::on_transfer(&mut self.node, leader, ticket, to);
+        } else {
+            self.reject_not_leader(ticket);
+        }
+    }
+
+    pub(super) fn on_step_down(&mut self) {
+        if matches!(self.role, Role::Leader(_)) {
+            self.become_next(Transition::Follow(None));
+        } else {
+            self.node.refuse(Refused::NotLeader);
+        }
+    }
+
+    pub(super) fn on_forget_leader(&mut self) {
+        if matches!(self.role, Role::Follower(_)) {
+            self.become_next(Transition::Follow(None));
+        } else {
+            self.node.refuse(Refused::NotFollower);
+        }
+    }
+
+    pub(super) fn on_read(&mut self, ticket: Ticket) {
+        if let Role::Leader(leader) = &mut self.role {
+            read::on_read(&mut self.node, leader, ticket);
+        } else {
+            self.reject_not_leader(ticket);
+        }
+    }
+
+    fn reject_not_leader(&mut self, ticket: Ticket) {
+        let hint = self.role.leader(self.node.member());
+        self.node.reject(ticket, Rejection::NotLeader { hint });
+    }
+
+    pub(super) fn refuse_halted(&mut self, body: Body) {
+        match body {
+            Body::Propose { ticket, .. }
+            | Body::ProposeMembership { ticket, .. }
+            | Body::Read { ticket, .. }
+            | Body::TransferLeadership { ticket, .. }
+            | Body::ForceMembership { ticket } => {
+                self.node.reject(ticket, Rejection::Halted);
+            }
+            Body::ProposeBatch { proposals } => {
+                for (ticket, _) in proposals {
+                    self.node.reject(ticket, Rejection::Halted);
+                }
+            }
+            Body::Peer(envelope) => {
+                self.node.refuse_peer(envelope.from, envelope.rpc.kind(), Refused::Halted);
+            }
+            Body::Tick
+            | Body::PeerUnreachable { .. }
+            | Body::Campaign
+            | Body::StepDown
+            | Body::ForgetLeader
+            | Body::Loaded { .. }
+            | Body::Persisted { .. }
+            | Body::PersistFailed
+            | Body::Applied { .. }
+            | Body::SnapshotTaken { .. }
+            | Body::ChunkRead { .. }
+            | Body::ChunkStaged { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Leadership transfer (thesis §3.10).
+//!
+//! The leader stops taking proposals, brings its successor's log up to date, and asks it to campaign
+//! at once ([`crate::Rpc::TimeoutNow`]). What is easily overlooked: that message may arrive at any
+//! later time, so a leader that has sent one serves no read by lease in that term any more, though
+//! the transfer may have been given up long ago.
+
+use crate::effect::{Outcome, Rejection};
+use crate::message::Rpc;
+use crate::node::Node;
+use crate::role::{Leader, Transfer};
+use crate::timers::Timer;
+use crate::types::{NodeId, Term, Ticket};
+
+/// An operator asks the leader to hand over. A second wish replaces the first.
+pub(crate) fn on_transfer(
+    node: &mut Node,
+    leader: &mut Leader,
+    ticket: Ticket,
+    to: Option<NodeId>,
+) {
+    let me = node.member();
+    if to == Some(me.id) {
+        node.reject(ticket, Rejection::NoChange);
+        return;
+    }
+    let successor = match to {
+        None => leader.best_voter(node.membership()),
+        Some(id) => leader
+            .peers
+            .iter()
+            .map(|peer| peer.member)
+            .find(|member| member.id == id && node.membership().is_voter(*member)),
+    };
+    let Some(to) = successor else {
+        node.reject(ticket, Rejection::UnknownMember);
+        return;
+    };
+    end(node, leader, None);
+    let timeout = Timer::armed(node.config.election_timeout());
+    leader.transfer = Some(Transfer { ticket, to, timeout, is_sent: false });
+}
+
+/// Asks the successor to campaign once its log equals this one.
+pub(crate) fn hand_over(node: &mut Node, leader: &mut Leader) {
+    let Some(Transfer { to, is_sent, .. }) = leader.transfer else { return };
+    if !node.membership().is_voter(to) {
+        end(node, leader, None);
+        return;
+    }
+    let last = node.log().last().index;
+    let is_ready = leader.peer_ref(to).is_some_and(|peer| peer.match_index == last);
+    if is_sent || !is_ready {
+        return;
+    }
+    leader.has_handed_over = true;
+    if let Some(transfer) = &mut leader.transfer {
+        transfer.is_sent = true;
+    }
+    node.send(to, Rpc::TimeoutNow);
+}
+
+/// The transfer is over: it has come about if a later term has begun. Otherwise this node leads on,
+/// or has an end of its own.
+pub(crate) fn end(node: &mut Node, leader: &mut Leader, later: Option<Term>) {
+    match (leader.transfer.take(), later) {
+        (Some(Transfer { ticket, .. }), Some(term)) => {
+            node.end(ticket, Outcome::Transferred { term });
+        }
+        (Some(Transfer { ticket, .. }), None) => node.reject(ticket, Rejection::TransferAborted),
+        (None, _) => {}
+    }
+}
