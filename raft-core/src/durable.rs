@@ -160,9 +160,9 @@ impl PersistBatch {
 
 impl fmt::Display for PersistBatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "persist {}", self.seq)?;
+        write!(f, "{}", self.seq)?;
         if let Some(hard_state) = &self.hard_state {
-            write!(f, " hs[{hard_state}]")?;
+            write!(f, " {hard_state}")?;
         }
         if let Some(install) = &self.install {
             write!(f, " install{}", install.last)?;

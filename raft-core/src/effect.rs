@@ -5,8 +5,9 @@
 //! `Send` may also be lost or happen twice. No host can break safety by ordering, because the core
 //! withholds every output that depends on durability until [`crate::Body::Persisted`] covers it.
 
+mod display;
+
 use alloc::sync::Arc;
-use core::fmt;
 
 use bytes::Bytes;
 
@@ -383,46 +384,4 @@ pub enum HaltReason {
         /// The higher epoch.
         epoch: Epoch,
     },
-}
-
-impl fmt::Display for RoleName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Follower => "follower",
-            Self::PreCandidate => "pre-candidate",
-            Self::Candidate => "candidate",
-            Self::Leader => "leader",
-            Self::Halted => "halted",
-        })
-    }
-}
-
-impl fmt::Display for Effect {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Persist(batch) => write!(f, "{batch}"),
-            Self::Send(envelope) => write!(f, "send {envelope}"),
-            Self::Apply { entries } => write!(f, "apply {entries}"),
-            Self::RestoreState { snapshot } => write!(f, "restore {snapshot}"),
-            Self::Outcome { ticket, outcome } => write!(f, "outcome {ticket} {outcome:?}"),
-            Self::ReadReady { ticket, index, valid_until } => {
-                write!(f, "read {ticket} ready at {index}")?;
-                valid_until.map_or(Ok(()), |until| write!(f, " until {until}"))
-            }
-            Self::Load(request) => {
-                write!(f, "load {}..={} for {:?}", request.after, request.through, request.purpose)
-            }
-            Self::ReadChunk(request) => {
-                write!(f, "read chunk {}+{}", request.snapshot, request.offset)
-            }
-            Self::StageChunk { snapshot, offset, data, done } => write!(
-                f,
-                "stage chunk {} {offset}+{}{}",
-                snapshot.last,
-                data.len(),
-                if *done { " done" } else { "" }
-            ),
-            Self::Observe(observation) => write!(f, "observe {observation:?}"),
-        }
-    }
 }

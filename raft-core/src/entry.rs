@@ -66,6 +66,24 @@ impl Payload {
     }
 }
 
+/// A short command that is text is shown; of others, the length.
+impl fmt::Display for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const TEXT_MAX: usize = 16;
+        match self {
+            Self::Noop => f.write_str("noop"),
+            Self::Membership(membership) => write!(f, "<{membership}>"),
+            Self::Command(command) => {
+                let is_text = command.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ');
+                match core::str::from_utf8(command) {
+                    Ok(text) if is_text && text.len() <= TEXT_MAX => write!(f, "\"{text}\""),
+                    Ok(_) | Err(_) => write!(f, "[{}B]", command.len()),
+                }
+            }
+        }
+    }
+}
+
 /// One entry of the log. Built by [`Entries`] alone, so its chain is right.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
@@ -107,11 +125,7 @@ impl Entry {
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.payload {
-            Payload::Noop => write!(f, "{}noop", self.id),
-            Payload::Command(command) => write!(f, "{}[{}B]", self.id, command.len()),
-            Payload::Membership(membership) => write!(f, "{}<{membership}>", self.id),
-        }
+        write!(f, "{}{}", self.id, self.payload)
     }
 }
 
@@ -247,13 +261,21 @@ impl fmt::Debug for Entries {
     }
 }
 
+/// A few entries are listed; of more, the ends and the number are shown.
 impl fmt::Display for Entries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.first(), self.last()) {
-            (Some(first), Some(last)) if first == last => write!(f, "{first}"),
-            (Some(first), Some(last)) => write!(f, "{}..{}", first.id(), last.id()),
-            (None, _) | (_, None) => f.write_str("none"),
+        const LISTED_MAX: usize = 4;
+        let (Some(first), Some(last)) = (self.first(), self.last()) else {
+            return f.write_str("none");
+        };
+        if self.len() > LISTED_MAX {
+            return write!(f, "{}..{} ({})", first.id(), last.id(), self.len());
         }
+        for (position, entry) in self.iter().enumerate() {
+            let separator = if position == 0 { "" } else { " " };
+            write!(f, "{separator}{entry}")?;
+        }
+        Ok(())
     }
 }
 

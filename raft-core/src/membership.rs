@@ -286,6 +286,36 @@ pub enum MemberStep {
     },
 }
 
+impl fmt::Display for MembershipChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let steps = match self {
+            Self::Steps(steps) => steps,
+            Self::EnterJoint(steps) => {
+                f.write_str("joint:")?;
+                steps
+            }
+            Self::LeaveJoint => return f.write_str("leave joint"),
+        };
+        for (position, step) in steps.iter().enumerate() {
+            let separator = if position == 0 { "" } else { ", " };
+            write!(f, "{separator}{step}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for MemberStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddLearner(member) => write!(f, "add learner {member}"),
+            Self::Promote(id) => write!(f, "promote {id}"),
+            Self::Demote(id) => write!(f, "demote {id}"),
+            Self::Remove(id) => write!(f, "remove {id}"),
+            Self::Replace { old, new } => write!(f, "replace {old} by {new}"),
+        }
+    }
+}
+
 /// Why a change does not lead to a membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -1,8 +1,9 @@
 //! What comes in: peer messages (Figures 2 and 13, thesis §9.6), client requests, completions.
 
+mod display;
+
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
 
 use bytes::Bytes;
 
@@ -430,56 +431,5 @@ impl Rpc {
                 | RpcKind::TimeoutNow
                 | RpcKind::ReadIndexResponse
         )
-    }
-}
-
-impl fmt::Display for Envelope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}->{} {} {}", self.from, self.to, self.term, self.rpc)
-    }
-}
-
-impl fmt::Display for Rpc {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::RequestPreVote { last, .. } => write!(f, "RequestPreVote last={last}"),
-            Self::RequestPreVoteResponse { granted, .. } => {
-                write!(f, "PreVote granted={granted}")
-            }
-            Self::RequestVote { last, is_forced } => {
-                write!(f, "RequestVote last={last}{}", if *is_forced { " forced" } else { "" })
-            }
-            Self::RequestVoteResponse { granted } => write!(f, "Vote granted={granted}"),
-            Self::AppendEntries { prev, entries, commit, .. } => {
-                write!(f, "AppendEntries prev={prev} entries={entries} commit={commit}")
-            }
-            Self::AppendEntriesResponse { result, .. } => match result {
-                AppendResult::Matched { index } => write!(f, "Matched {index}"),
-                AppendResult::Conflict { rejected, hint, hint_term } => {
-                    write!(f, "Conflict {rejected} hint=({hint_term},{hint})")
-                }
-                AppendResult::Blank => f.write_str("Blank"),
-                AppendResult::Diverged { index } => write!(f, "Diverged {index}"),
-            },
-            Self::Commit { commit, .. } => write!(f, "Commit {commit}"),
-            Self::Heartbeat { round, commit, lease, .. } => {
-                write!(f, "Heartbeat {round} commit={commit}")?;
-                if lease.0 == 0 { Ok(()) } else { write!(f, " lease={}us", lease.0) }
-            }
-            Self::HeartbeatResponse { round, .. } => write!(f, "HeartbeatResponse {round}"),
-            Self::InstallSnapshot { snapshot, offset, data, done, .. } => write!(
-                f,
-                "InstallSnapshot {} bytes={offset}+{}{}",
-                snapshot.last,
-                data.len(),
-                if *done { " done" } else { "" }
-            ),
-            Self::InstallSnapshotResponse { snapshot, staged, .. } => {
-                write!(f, "Staged {snapshot} bytes={staged}")
-            }
-            Self::TimeoutNow => f.write_str("TimeoutNow"),
-            Self::ReadIndex { id } => write!(f, "ReadIndex {id}"),
-            Self::ReadIndexResponse { id, index } => write!(f, "ReadIndex {id} is {index}"),
-        }
     }
 }

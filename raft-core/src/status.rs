@@ -1,6 +1,7 @@
 //! What a host may see of a node between two steps.
 
 use alloc::sync::Arc;
+use core::fmt;
 
 use crate::effect::RoleName;
 use crate::membership::Membership;
@@ -37,4 +38,32 @@ pub struct Status {
     pub snapshot: EntryId,
     /// The membership in force.
     pub membership: Arc<Membership>,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { member, role, epoch, term, commit, applied, durable, last, .. } = self;
+        write!(f, "{member} {role:<13} {term} vote=")?;
+        show_member(f, self.vote)?;
+        f.write_str(" leader=")?;
+        show_member(f, self.leader)?;
+        write!(f, " last={last} durable={durable} commit={commit} applied={applied}")?;
+        if self.base.index > Index::ZERO {
+            write!(f, " base={}", self.base)?;
+        }
+        if self.snapshot.index > Index::ZERO {
+            write!(f, " snapshot={}", self.snapshot)?;
+        }
+        if *epoch > Epoch::ZERO {
+            write!(f, " {epoch}")?;
+        }
+        write!(f, " {}", self.membership)
+    }
+}
+
+fn show_member(f: &mut fmt::Formatter<'_>, member: Option<Member>) -> fmt::Result {
+    match member {
+        Some(member) => write!(f, "{member}"),
+        None => f.write_str("none"),
+    }
 }

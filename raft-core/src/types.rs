@@ -226,6 +226,12 @@ impl Span {
     }
 }
 
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}us", self.0)
+    }
+}
+
 /// The number of a persist batch: the incarnation that issued it, then a counter from 1.
 ///
 /// The incarnation makes a completion that outlives a restart recognisable.

@@ -1,6 +1,6 @@
 //! A few nodes in one process, driven by hand: messages, disks and crashes are what a test says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use raft_core::{
@@ -116,6 +116,10 @@ pub(crate) struct Cluster {
     pub(crate) network: Vec<Envelope>,
     /// Persist batches at once (`true`), or when the test says so.
     pub(crate) is_disk_immediate: bool,
+    /// Nodes whose disks write only when the test says so, even if others' write at once.
+    pub(crate) slow_disks: BTreeSet<u64>,
+    /// Every effect so far, with the node that it came from.
+    pub(crate) trace: Vec<(u64, Effect)>,
 }
 
 impl Cluster {
@@ -129,6 +133,8 @@ impl Cluster {
             servers: BTreeMap::new(),
             network: Vec::new(),
             is_disk_immediate: true,
+            slow_disks: BTreeSet::new(),
+            trace: Vec::new(),
         };
         for id in voters.iter().chain(learners) {
             let mut config = config(*id);
@@ -139,7 +145,8 @@ impl Cluster {
         cluster
     }
 
-    fn start(&mut self, config: Config, disk: Disk) {
+    /// A node starts from what its disk holds.
+    pub(crate) fn start(&mut self, config: Config, disk: Disk) {
         let id = config.id.0;
         let (raft, effects) = Raft::recover(config.clone(), disk.recovered(), self.now)
             .expect("the disk holds a valid state");
@@ -272,7 +279,8 @@ impl Cluster {
 
     fn execute(&mut self, id: u64, effects: Vec<Effect>) {
         let mut follow_up = Vec::new();
-        let is_disk_immediate = self.is_disk_immediate;
+        let is_disk_immediate = self.is_disk_immediate && !self.slow_disks.contains(&id);
+        self.trace.extend(effects.iter().map(|effect| (id, effect.clone())));
         let server = self.servers.get_mut(&id).expect("effects come from a node of the cluster");
         let mut durable: Option<PersistSeq> = None;
         for effect in effects {
