@@ -167,5 +167,5 @@ pub use message::{
 };
 pub use raft::Raft;
 pub use recovery::RecoverError;
-pub use status::Status;
+pub use status::{Flow, PeerStatus, Status};
 pub use types::*;

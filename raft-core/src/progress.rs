@@ -90,7 +90,8 @@ impl Progress {
 
     /// Whether it is removed and knows it, as far as a leader can see to that.
     pub(crate) fn is_gone(&self) -> bool {
-        self.removed_by.is_some_and(|index| self.match_index >= index && self.commit_sent >= index)
+        let is_told = |index| self.match_index >= index && self.commit_sent >= index;
+        self.removed_by.is_some_and(|index| is_told(index) || self.state == ProgressState::Diverged)
     }
 
     /// Starts over with a peer that has restarted: what it acknowledged before may be damaged.

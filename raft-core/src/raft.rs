@@ -19,9 +19,10 @@ use crate::effect::{Effect, HaltReason, Observation, Outcome, Refused, Rejection
 use crate::membership::Membership;
 use crate::message::{Body, Chunk, ChunkRequest, Message, ReadMode};
 use crate::node::{Node, pass};
+use crate::progress::{Progress, ProgressState};
 use crate::recovery::{self, RecoverError};
 use crate::role::{Leader, Role, Transition};
-use crate::status::Status;
+use crate::status::{Flow, PeerStatus, Status};
 use crate::types::{EntryId, Index, Member, Span, Term, Ticket, Time};
 use crate::{commit, compaction, election, read, reconfiguration, replication, transfer};
 
@@ -126,6 +127,30 @@ impl Raft {
             snapshot: node.snapshot().last,
             membership: Arc::clone(node.membership()),
         }
+    }
+
+    /// How entries flow to each peer; empty unless this node leads.
+    #[must_use]
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        let Role::Leader(leader) = &self.role else { return Vec::new() };
+        let status = |peer: &Progress| PeerStatus {
+            member: peer.member,
+            flow: match &peer.state {
+                ProgressState::Probe { .. } => Flow::Probe,
+                ProgressState::Replicate { inflight, .. } => {
+                    Flow::Replicate { inflight: inflight.len() }
+                }
+                ProgressState::Snapshot { snapshot, staged, .. } => {
+                    Flow::Snapshot { last: snapshot.last, staged: *staged }
+                }
+                ProgressState::Diverged => Flow::Diverged,
+            },
+            match_index: peer.match_index,
+            next_index: peer.next_index,
+            is_active: peer.is_active,
+            is_leaving: peer.removed_by.is_some(),
+        };
+        leader.peers.iter().map(status).collect()
     }
 
     /// The identity of the entry at `index`, if the log still has it.

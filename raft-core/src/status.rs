@@ -67,3 +67,42 @@ fn show_member(f: &mut fmt::Formatter<'_>, member: Option<Member>) -> fmt::Resul
         None => f.write_str("none"),
     }
 }
+
+/// How a leader's entries flow to one peer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PeerStatus {
+    /// The peer.
+    pub member: Member,
+    /// How entries flow to it.
+    pub flow: Flow,
+    /// Its log equals the leader's through here, durably (Figure 2, `matchIndex`).
+    pub match_index: Index,
+    /// The next entry to send (Figure 2, `nextIndex`).
+    pub next_index: Index,
+    /// Whether it has answered since the last check of the quorum.
+    pub is_active: bool,
+    /// Whether it is removed from the membership, and not known to know it yet.
+    pub is_leaving: bool,
+}
+
+/// The three ways in which entries flow to a peer (thesis §10.2.1), and the one in which they do
+/// not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Flow {
+    /// The leader looks for the point where the logs match.
+    Probe,
+    /// The logs match: appends are pipelined.
+    Replicate {
+        /// Appends on their way.
+        inflight: usize,
+    },
+    /// A snapshot is on its way.
+    Snapshot {
+        /// Its last entry.
+        last: EntryId,
+        /// The bytes that the peer has.
+        staged: u64,
+    },
+    /// The peer's history contradicts the leader's: somebody must look.
+    Diverged,
+}

@@ -9,3 +9,4 @@ mod reads;
 mod replication;
 mod stories;
 mod support;
+mod transfer;
