@@ -39,7 +39,8 @@ const FLOORS: &[(&str, u32)] = &[
     ("wire", 10),
 ];
 
-/// Sections of the extended paper and the thesis that the sources must cite.
+/// Sections of the extended paper and the thesis that the sources must cite, each where it is
+/// implemented, and the paper tests, each where it is checked.
 const SECTIONS: &[&str] = &[
     "§5.1",
     "§5.2",
@@ -56,6 +57,10 @@ const SECTIONS: &[&str] = &[
     "thesis §9.6",
     "thesis §10.2.1",
 ];
+
+/// Sections that no one place implements: what they say follows from the others, and is tested.
+const SECTIONS_OF_TESTS: &[&str] =
+    &["§5.4.3", "§5.5", "§5.6", "thesis §3.8", "thesis §4.2.1", "thesis §10.2.2"];
 
 #[test]
 fn modules_import_only_from_lower_floors() {
@@ -104,9 +109,32 @@ fn every_file_opens_with_what_it_is() {
 
 #[test]
 fn the_sources_cite_the_sections_that_they_implement() {
-    let all: String = sources().into_iter().map(|(_, text)| text).collect();
+    let cited = citations(&sources());
     for section in SECTIONS {
-        assert!(all.contains(section), "no source cites {section}");
+        assert!(cited.contains(*section), "no source cites {section}");
+    }
+}
+
+#[test]
+fn the_paper_tests_cite_the_sections_that_they_check() {
+    let cited = citations(&files_below(&paper_dir()));
+    for section in SECTIONS.iter().chain(SECTIONS_OF_TESTS) {
+        assert!(cited.contains(*section), "no paper test cites {section}");
+    }
+}
+
+/// A paper test that names no rule of the paper belongs elsewhere.
+#[test]
+fn every_paper_test_cites_its_section() {
+    for (path, text) in files_below(&paper_dir()) {
+        for (at, _) in text.match_indices("#[test]") {
+            let comment = text[..at].lines().rev().take_while(|line| line.starts_with("///"));
+            let comment: String = comment.collect();
+            let name = text[at..].lines().nth(1).unwrap_or_default();
+            let is_figure =
+                path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("figure_"));
+            assert!(comment.contains('§') || comment.contains("Figure") || is_figure, "{name}");
+        }
     }
 }
 
@@ -202,8 +230,29 @@ fn module_of(path: &Path) -> String {
     name.trim_end_matches(".rs").to_owned()
 }
 
+/// Every section that is cited, exactly: "thesis §6.4" is not a citation of §6.
+fn citations(files: &[(PathBuf, String)]) -> BTreeSet<String> {
+    let mut cited = BTreeSet::new();
+    for (_, text) in files {
+        for (at, sign) in text.match_indices('§') {
+            let rest = &text[at + sign.len()..];
+            let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(rest.len());
+            let number = rest[..end].trim_end_matches('.');
+            let is_thesis = text[..at].to_lowercase().ends_with("thesis ");
+            cited.insert(format!("{}§{number}", if is_thesis { "thesis " } else { "" }));
+        }
+    }
+    cited
+}
+
 fn sources() -> Vec<(PathBuf, String)> {
-    let mut folders = vec![source_dir()];
+    let files = files_below(&source_dir());
+    assert!(files.len() > 20, "the sources are found");
+    files
+}
+
+fn files_below(folder: &Path) -> Vec<(PathBuf, String)> {
+    let mut folders = vec![folder.to_owned()];
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).expect("the sources are readable") {
@@ -217,8 +266,11 @@ fn sources() -> Vec<(PathBuf, String)> {
         }
     }
     files.sort();
-    assert!(files.len() > 20, "the sources are found");
     files
+}
+
+fn paper_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/paper")
 }
 
 fn source_dir() -> PathBuf {
