@@ -2,7 +2,9 @@
 
 use raft_core::{AppendResult, Entries, Index, Refused, RoleName, Rpc, Term};
 
-use crate::peers::{append, end, found, genesis, log, matched, one, plain, result, say, terms};
+use crate::peers::{
+    append, end, found, genesis, log, matched, one, plain, request, result, say, terms,
+};
 use crate::support::member;
 
 /// AppendEntries 1 (§5.1): a leader of an earlier term is refused, and told the present one; its
@@ -113,7 +115,7 @@ fn a_candidate_of_an_earlier_term_is_refused() {
     let mut cluster = plain(&[1, 2, 3]);
     found(&mut cluster, 2, 5, &[1]);
     let last = end(&cluster, &[1, 4, 4]);
-    let answers = say(&mut cluster, 1, 2, 4, Rpc::RequestVote { last });
+    let answers = say(&mut cluster, 1, 2, 4, request(last));
     assert_eq!(one(&answers), &Rpc::RequestVoteResponse { granted: false });
     assert_eq!(answers[0].term, Term(5), "the answer carries the present term");
     assert_eq!(cluster.status(2).vote, None);
@@ -125,12 +127,12 @@ fn a_vote_is_given_if_it_is_free_or_the_candidates_already() {
     let mut cluster = plain(&[1, 2, 3, 4]);
     let last = genesis(&cluster);
     for (candidate, granted) in [(1, true), (3, false), (1, true), (4, false)] {
-        let answers = say(&mut cluster, candidate, 2, 7, Rpc::RequestVote { last });
+        let answers = say(&mut cluster, candidate, 2, 7, request(last));
         assert_eq!(one(&answers), &Rpc::RequestVoteResponse { granted });
     }
     assert_eq!(cluster.status(2).vote, Some(member(1)));
     assert_eq!(cluster.refusals(2), [Refused::AlreadyVoted { candidate: member(1) }; 2]);
-    let answers = say(&mut cluster, 3, 2, 8, Rpc::RequestVote { last });
+    let answers = say(&mut cluster, 3, 2, 8, request(last));
     assert_eq!(one(&answers), &Rpc::RequestVoteResponse { granted: true }, "a term, a vote");
 }
 
@@ -140,7 +142,7 @@ fn a_free_vote_is_refused_to_a_log_that_is_behind() {
     let mut cluster = plain(&[1, 2, 3]);
     found(&mut cluster, 2, 2, &[1, 2]);
     let (mine, theirs) = (end(&cluster, &[1, 2]), end(&cluster, &[1, 1, 1]));
-    let answers = say(&mut cluster, 1, 2, 3, Rpc::RequestVote { last: theirs });
+    let answers = say(&mut cluster, 1, 2, 3, request(theirs));
     assert_eq!(one(&answers), &Rpc::RequestVoteResponse { granted: false });
     assert_eq!(cluster.refusals(2), [Refused::LogBehind { mine, theirs }]);
     let status = cluster.status(2);

@@ -6,7 +6,7 @@ use raft_core::{
 
 use crate::peers::{
     answer, append, end, found, genesis, grant, heartbeat, lead, lead_with, log, matched, plain,
-    say, sent_by, terms, to,
+    request, say, sent_by, terms, to,
 };
 use crate::support::{Cluster, member};
 
@@ -18,7 +18,7 @@ fn term_vote_and_log_are_durable_before_any_answer() {
     let last = genesis(&cluster);
     cluster.is_disk_immediate = false;
     cluster.sync_all();
-    assert!(say(&mut cluster, 1, 2, 3, Rpc::RequestVote { last }).is_empty());
+    assert!(say(&mut cluster, 1, 2, 3, request(last)).is_empty());
     cluster.sync(2);
     assert_eq!(sent_by(&mut cluster, 2).len(), 1, "the vote leaves with the sync");
     let entries = log(&cluster, &[3]);
@@ -82,7 +82,7 @@ fn committed_entries_are_applied_in_order() {
 fn a_later_term_makes_a_follower_of_every_role() {
     let last = genesis(&plain(&[1, 2, 3]));
     let later = [
-        Rpc::RequestVote { last },
+        request(last),
         Rpc::RequestVoteResponse { granted: false },
         heartbeat(0),
         append(last, Entries::empty(), 0),
@@ -110,7 +110,7 @@ fn a_follower_answers_and_never_speaks_first() {
     let last = genesis(&cluster);
     cluster.tick(2, 999);
     assert!(sent_by(&mut cluster, 2).is_empty(), "its timer has not fired");
-    assert_eq!(say(&mut cluster, 1, 2, 1, Rpc::RequestVote { last }).len(), 1);
+    assert_eq!(say(&mut cluster, 1, 2, 1, request(last)).len(), 1);
     assert_eq!(say(&mut cluster, 1, 2, 1, append(last, Entries::empty(), 0)).len(), 1);
     assert_eq!(say(&mut cluster, 1, 2, 1, heartbeat(0)).len(), 1);
 }
@@ -120,7 +120,7 @@ fn a_follower_answers_and_never_speaks_first() {
 #[test]
 fn an_election_timeout_without_leader_or_vote_makes_a_candidate() {
     let last = genesis(&plain(&[1, 2, 3]));
-    let puts_off = [Rpc::RequestVote { last }, heartbeat(0), append(last, Entries::empty(), 0)];
+    let puts_off = [request(last), heartbeat(0), append(last, Entries::empty(), 0)];
     for rpc in puts_off {
         let mut cluster = plain(&[1, 2, 3]);
         // It is in that term already: entering one is not what puts the election off.
@@ -145,7 +145,7 @@ fn a_refused_message_does_not_put_the_election_off() {
     let before = cluster.server(2).raft.next_deadline();
     let last = end(&cluster, &[1]);
     say(&mut cluster, 1, 2, 4, heartbeat(0));
-    say(&mut cluster, 1, 2, 4, Rpc::RequestVote { last });
+    say(&mut cluster, 1, 2, 4, request(last));
     assert_eq!(cluster.server(2).raft.next_deadline(), before);
 }
 
@@ -166,7 +166,7 @@ fn a_candidate_enters_the_next_term_votes_for_itself_and_asks_everyone() {
     let sent = sent_by(&mut cluster, 1);
     let asked: Vec<u64> = sent.iter().map(|envelope| envelope.to.id.0).collect();
     assert_eq!(asked, [2, 3, 4, 5]);
-    let is_request = |rpc: &Rpc| *rpc == Rpc::RequestVote { last };
+    let is_request = |rpc: &Rpc| *rpc == request(last);
     assert!(sent.iter().all(|sent| sent.term == Term(7) && is_request(&sent.rpc)));
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use raft_core::{
     AppendResult, Body, Entries, EntryId, Envelope, Index, Payload, RoleName, Round, Rpc, Session,
-    Term,
+    Span, Term,
 };
 
 use crate::support::{Cluster, member};
@@ -59,7 +59,17 @@ pub(crate) fn append(prev: EntryId, entries: Entries, commit: u64) -> Rpc {
 }
 
 pub(crate) fn heartbeat(commit: u64) -> Rpc {
-    Rpc::Heartbeat { session: Session(1), round: Round(0), commit: Index(commit) }
+    leased(commit, Span(0))
+}
+
+/// A heartbeat that asks to elect no other leader for a while.
+pub(crate) fn leased(commit: u64, lease: Span) -> Rpc {
+    Rpc::Heartbeat { session: Session(1), round: Round(0), commit: Index(commit), lease }
+}
+
+/// An ordinary request for a vote, for a log that ends with `last`.
+pub(crate) fn request(last: EntryId) -> Rpc {
+    Rpc::RequestVote { last, is_forced: false }
 }
 
 pub(crate) fn grant() -> Rpc {

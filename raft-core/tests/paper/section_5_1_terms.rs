@@ -5,7 +5,8 @@ use raft_core::{
 };
 
 use crate::peers::{
-    append, found, genesis, grant, heartbeat, lead, lead_with, one, plain, say, sent_by, to,
+    append, found, genesis, grant, heartbeat, lead, lead_with, one, plain, request, say, sent_by,
+    to,
 };
 use crate::support::{Cluster, member};
 
@@ -31,9 +32,9 @@ fn whatever_belongs_to_an_earlier_term_is_refused() {
     let (session, round) = (Session(1), Round(0));
     let result = AppendResult::Matched { index: Index(1) };
     let messages = [
-        (Rpc::RequestPreVote { last }, true),
-        (Rpc::RequestPreVoteResponse { granted: true }, false),
-        (Rpc::RequestVote { last }, true),
+        (Rpc::RequestPreVote { last, attempt: 1 }, true),
+        (Rpc::RequestPreVoteResponse { attempt: 1, granted: true }, false),
+        (request(last), true),
         (grant(), false),
         (append(last, Entries::empty(), 0), true),
         (Rpc::AppendEntriesResponse { session, round, result }, false),
@@ -120,8 +121,8 @@ fn an_answer_that_comes_twice_counts_once() {
     }
     assert_eq!(cluster.status(1).role, RoleName::Candidate, "two of five");
     let last = genesis(&cluster);
-    let answers = say(&mut cluster, 2, 3, 1, Rpc::RequestVote { last });
-    let again = say(&mut cluster, 2, 3, 1, Rpc::RequestVote { last });
+    let answers = say(&mut cluster, 2, 3, 1, request(last));
+    let again = say(&mut cluster, 2, 3, 1, request(last));
     assert_eq!(one(&answers), one(&again));
     let roles = cluster.server(3).observations.iter();
     assert_eq!(roles.filter(|seen| matches!(seen, Observation::RoleChanged { .. })).count(), 0);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use raft_core::{Body, RoleName, Rpc, RpcKind, Term};
 
-use crate::peers::{genesis, grant, heartbeat, lead, one, plain, say, sent_by};
+use crate::peers::{genesis, grant, heartbeat, lead, one, plain, request, say, sent_by};
 use crate::support::{Cluster, member};
 
 /// §5.2: servers start as followers, in the term in which they stopped, and stay so while a leader
@@ -144,7 +144,7 @@ fn candidates_and_leaders_refuse_others_of_their_term() {
             sent_by(&mut cluster, 1);
         }
         let last = genesis(&cluster);
-        let answers = say(&mut cluster, 3, 1, 1, Rpc::RequestVote { last });
+        let answers = say(&mut cluster, 3, 1, 1, request(last));
         assert_eq!(one(&answers), &Rpc::RequestVoteResponse { granted: false });
         assert_eq!(cluster.status(1).vote, Some(member(1)));
     }

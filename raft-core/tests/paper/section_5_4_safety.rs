@@ -2,7 +2,9 @@
 
 use raft_core::{Body, Entry, Index, Refused, RoleName, Rpc, Term};
 
-use crate::peers::{answer, end, found, lead_with, matched, one, plain, say, sent_by, terms, to};
+use crate::peers::{
+    answer, end, found, lead_with, matched, one, plain, request, say, sent_by, terms, to,
+};
 use crate::support::Cluster;
 
 /// §5.4.1: of two logs, the one whose last entry has the later term is more up to date; with equal
@@ -18,7 +20,7 @@ fn votes_go_to_logs_that_are_at_least_as_up_to_date() {
             let last = |terms: &[u64]| (terms.last().copied(), terms.len());
             let expected = last(theirs) >= last(mine);
             let theirs_end = end(&cluster, theirs);
-            let answers = say(&mut cluster, 1, 2, 4, Rpc::RequestVote { last: theirs_end });
+            let answers = say(&mut cluster, 1, 2, 4, request(theirs_end));
             let granted = Rpc::RequestVoteResponse { granted: expected };
             assert_eq!(one(&answers), &granted, "{theirs:?} asks {mine:?}");
             let mine = end(&cluster, mine);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use raft_core::{Config, ConfigError, Index, RecoverError, RoleName, Rpc, Term, Ticket, Time};
 
-use crate::peers::{append, found, genesis, log, one, plain, say, terms};
+use crate::peers::{append, found, genesis, log, one, plain, request, say, terms};
 use crate::support::{Cluster, config, member};
 
 /// §5.5: a follower that crashes is asked again until it is back, and then has everything.
@@ -28,7 +28,7 @@ fn a_crashed_follower_catches_up_when_it_is_back() {
 fn requests_have_the_same_effect_if_repeated() {
     let mut cluster = plain(&[1, 2, 3]);
     let (prev, entries) = (genesis(&cluster), log(&cluster, &[4, 4]));
-    let requests = [Rpc::RequestVote { last: prev }, append(prev, entries, 1)];
+    let requests = [request(prev), append(prev, entries, 1)];
     for request in requests {
         let first = say(&mut cluster, 1, 2, 4, request.clone());
         let disk = cluster.server(2).disk.clone();
@@ -46,9 +46,9 @@ fn requests_have_the_same_effect_if_repeated() {
 fn a_restarted_server_does_not_vote_twice() {
     let mut cluster = plain(&[1, 2, 3]);
     let last = genesis(&cluster);
-    say(&mut cluster, 1, 2, 5, Rpc::RequestVote { last });
+    say(&mut cluster, 1, 2, 5, request(last));
     cluster.crash(2);
-    let answers = say(&mut cluster, 3, 2, 5, Rpc::RequestVote { last });
+    let answers = say(&mut cluster, 3, 2, 5, request(last));
     assert_eq!(one(&answers), &Rpc::RequestVoteResponse { granted: false });
     assert_eq!(cluster.status(2).vote, Some(member(1)));
 }

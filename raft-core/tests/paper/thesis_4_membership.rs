@@ -4,7 +4,7 @@ use raft_core::{Body, Refused, RoleName, Rpc, Term};
 
 use crate::peers::{
     answer, append, end, genesis, grant, heartbeat, lead, lead_with, log, matched, one, plain,
-    result, say, sent_by, terms, to,
+    request, result, say, sent_by, terms, to,
 };
 use crate::support::{Cluster, member};
 
@@ -24,7 +24,7 @@ fn appends_of_a_leader_that_is_no_member_are_taken() {
 fn a_candidate_that_is_no_member_gets_the_vote() {
     let mut cluster = plain(&[1, 2, 3]);
     let last = end(&cluster, &[1]);
-    let answers = say(&mut cluster, 9, 2, 4, Rpc::RequestVote { last });
+    let answers = say(&mut cluster, 9, 2, 4, request(last));
     assert_eq!(one(&answers), &Rpc::RequestVoteResponse { granted: true });
     assert_eq!(cluster.status(2).vote, Some(member(9)));
 }
@@ -84,12 +84,12 @@ fn a_candidate_is_ignored_while_a_leader_is_heard() {
     say(&mut cluster, 1, 2, 1, heartbeat(0));
     let last = end(&cluster, &[1, 1, 1]);
     cluster.now.0 += 999;
-    let answers = say(&mut cluster, 9, 2, 7, Rpc::RequestVote { last });
+    let answers = say(&mut cluster, 9, 2, 7, request(last));
     assert_eq!(one(&answers), &Rpc::RequestVoteResponse { granted: false });
     assert_eq!((cluster.status(2).term, cluster.status(2).vote), (Term(1), None));
     assert!(matches!(cluster.refusals(2)[..], [Refused::StickyLeader { .. }]));
     cluster.now.0 += 1;
-    let answers = say(&mut cluster, 9, 2, 7, Rpc::RequestVote { last });
+    let answers = say(&mut cluster, 9, 2, 7, request(last));
     assert_eq!(one(&answers), &Rpc::RequestVoteResponse { granted: true });
     assert_eq!(cluster.status(2).term, Term(7));
 }
@@ -105,7 +105,7 @@ fn a_candidate_does_not_depose_a_leader_that_is_in_touch() {
         cluster.deliver();
         let last = cluster.status(1).last;
         for voter in 1..=3 {
-            say(&mut cluster, 9, voter, attempt, Rpc::RequestVote { last });
+            say(&mut cluster, 9, voter, attempt, request(last));
         }
     }
     assert_eq!(cluster.status(1).role, RoleName::Leader);

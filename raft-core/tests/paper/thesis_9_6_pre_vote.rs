@@ -6,11 +6,11 @@ use crate::peers::{end, found, genesis, heartbeat, lead, one, say, sent_by};
 use crate::support::{Cluster, member};
 
 fn asks(last: EntryId) -> Rpc {
-    Rpc::RequestPreVote { last }
+    Rpc::RequestPreVote { last, attempt: 1 }
 }
 
 fn granted(is_granted: bool) -> Rpc {
-    Rpc::RequestPreVoteResponse { granted: is_granted }
+    Rpc::RequestPreVoteResponse { attempt: 1, granted: is_granted }
 }
 
 /// Thesis §9.6: a server asks first, in its present term, and changes nothing on any disk by it.
