@@ -14,6 +14,7 @@ mod section_5_2_election;
 mod section_5_3_replication;
 mod section_5_4_safety;
 mod section_5_5_crashes;
+mod section_6_joint;
 mod section_7_compaction;
 mod section_8_clients;
 
@@ -21,5 +22,7 @@ mod section_8_clients;
 #[path = "../core/support.rs"]
 mod support;
 mod thesis_10_2_performance;
+mod thesis_3_10_transfer;
+mod thesis_4_2_availability;
 mod thesis_4_membership;
 mod thesis_9_6_pre_vote;
