@@ -1,0 +1,223 @@
+//! The examples run, and what they show is true.
+//!
+//! A plain `cargo test` builds them before this test. Before `cargo test --test examples`, which
+//! builds nothing else, run `cargo build -p raft-core --examples`.
+//!
+//! Nothing here waits for a length of time: a test waits for lines, and a deadline that is far
+//! beyond what any machine needs turns a hang into a failure.
+#![expect(clippy::disallowed_methods, reason = "one thread reads each process's output")]
+#![expect(clippy::disallowed_types, reason = "a hang must become a failure")]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use serde_json::{Value, json};
+
+/// Longer than anything here takes on the slowest machine: only a hang reaches it.
+const HANG: Duration = Duration::from_secs(60);
+
+/// The binaries of the examples lie beside the folder of this test's own.
+fn example(name: &str) -> Command {
+    let own = std::env::current_exe().expect("a test is a file");
+    let folder = own.ancestors().nth(2).expect("a test lies in deps, in the target's folder");
+    let path = folder.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("examples/{name}.rs"));
+    let changed = |path: &PathBuf| fs::metadata(path).and_then(|file| file.modified()).ok();
+    let is_built = changed(&path) >= changed(&source);
+    assert!(is_built, "{name} is not built: run cargo build -p raft-core --examples");
+    Command::new(path)
+}
+
+/// A process that does not outlive its test, and its lines.
+struct Process {
+    child: Child,
+    stdin: Option<ChildStdin>,
+}
+
+impl Process {
+    fn spawn(mut command: Command, on_line: impl Fn(Option<String>) + Send + 'static) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the example starts");
+        let stdout = child.stdout.take().expect("it is piped");
+        let stdin = child.stdin.take();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                on_line(Some(line));
+            }
+            on_line(None);
+        });
+        Self { child, stdin }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.stdin = None;
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Runs an example to its end and returns what it has printed.
+fn run(command: Command) -> Vec<String> {
+    let (sender, lines) = mpsc::channel();
+    let mut process = Process::spawn(command, move |line| drop(sender.send(line)));
+    let mut printed = Vec::new();
+    while let Some(line) = lines.recv_timeout(HANG).expect("the example ends") {
+        printed.push(line);
+    }
+    let status = process.child.wait().expect("it has ended");
+    assert!(status.success(), "{status}: {printed:#?}");
+    printed
+}
+
+/// A folder of its own for each test, new.
+fn folder(name: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    drop(fs::remove_dir_all(&path));
+    path
+}
+
+#[test]
+fn threaded_host_finds_everything_again_after_a_restart() {
+    let folder = folder("threaded_host");
+    let mut command = example("threaded_host");
+    command.arg(&folder);
+    let printed = run(command);
+    let told: Vec<&str> = printed.iter().map(String::as_str).collect();
+    assert!(told.contains(&"life 1: every node has applied 100 commands"), "{told:#?}");
+    assert_eq!(
+        told[told.len() - 2..],
+        ["life 2: every node has applied 200 commands", "all logs are equal"]
+    );
+    for node in 1..=3 {
+        let bytes = fs::read(folder.join(format!("n{node}.wal"))).expect("every node has a file");
+        for command in ["life 1, command 0", "life 2, command 99"] {
+            let is_there = bytes.windows(command.len()).any(|part| part == command.as_bytes());
+            assert!(is_there, "n{node} has {command} on its disk");
+        }
+    }
+}
+
+/// What Maelstrom is to its nodes: a network, and clients `c1`, `c2`, ... played by the test.
+struct Maelstrom {
+    nodes: BTreeMap<String, Process>,
+    sent: Receiver<Value>,
+    next_id: u64,
+}
+
+impl Maelstrom {
+    fn start(names: &[&str]) -> Self {
+        let (sender, sent) = mpsc::channel();
+        let mut network = Self { nodes: BTreeMap::new(), sent, next_id: 0 };
+        for name in names {
+            let sender: Sender<Value> = sender.clone();
+            let on_line = move |line: Option<String>| {
+                let Some(line) = line else { return };
+                let message = serde_json::from_str(&line).expect("nodes print JSON alone");
+                drop(sender.send(message));
+            };
+            let node = Process::spawn(example("maelstrom"), on_line);
+            network.nodes.insert((*name).to_owned(), node);
+        }
+        for name in names {
+            let init = json!({ "type": "init", "node_id": name, "node_ids": names });
+            assert_eq!(network.ask(name, init)["type"], "init_ok");
+        }
+        network
+    }
+
+    fn deliver(&mut self, message: &Value) {
+        let dest = message["dest"].as_str().expect("every message has a destination");
+        // What is sent to a node that is gone is lost.
+        if let Some(stdin) = self.nodes.get_mut(dest).and_then(|node| node.stdin.as_mut()) {
+            drop(writeln!(stdin, "{message}"));
+        }
+    }
+
+    /// One request of a client, and the answer to it; meanwhile the nodes' messages travel.
+    fn ask(&mut self, node: &str, mut body: Value) -> Value {
+        self.next_id += 1;
+        let (id, client, started) = (self.next_id, "c1", Instant::now());
+        body["msg_id"] = json!(id);
+        self.deliver(&json!({ "src": client, "dest": node, "body": body }));
+        // The nodes' heartbeats go on for ever, so silence is not what a hang looks like.
+        while started.elapsed() < HANG {
+            let message = self.sent.recv_timeout(HANG).expect("a node answers every request");
+            if message["dest"] != client {
+                self.deliver(&message);
+            } else if message["body"]["in_reply_to"] == id {
+                assert_eq!(message["src"], node, "the node that was asked answers");
+                return message["body"].clone();
+            }
+        }
+        panic!("{node} does not answer {body}");
+    }
+
+    /// Asks again as long as there is no leader, or another one. Only for requests that may as
+    /// well be done twice: an answer with code 13 says that nobody knows.
+    fn insist(&mut self, node: &str, body: &Value) -> Value {
+        let started = Instant::now();
+        loop {
+            let answer = self.ask(node, body.clone());
+            if ![11, 13, 14].iter().any(|code| answer["code"] == *code) {
+                return answer;
+            }
+            assert!(started.elapsed() < HANG, "no leader serves: {answer}");
+        }
+    }
+}
+
+fn read(key: u64) -> Value {
+    json!({ "type": "read", "key": key })
+}
+
+fn write(key: u64, value: u64) -> Value {
+    json!({ "type": "write", "key": key, "value": value })
+}
+
+fn cas(key: u64, from: u64, to: u64) -> Value {
+    json!({ "type": "cas", "key": key, "from": from, "to": to })
+}
+
+#[test]
+fn maelstrom_nodes_keep_one_linearizable_store() {
+    let mut network = Maelstrom::start(&["n1", "n2", "n3"]);
+    assert_eq!(network.insist("n1", &read(1))["code"], 20, "the key does not exist");
+    assert_eq!(network.insist("n2", &cas(1, 0, 1))["code"], 20, "the key does not exist");
+    assert_eq!(network.insist("n1", &write(1, 10))["type"], "write_ok");
+    for node in ["n1", "n2", "n3"] {
+        let answer = network.insist(node, &read(1));
+        assert_eq!((&answer["type"], &answer["value"]), (&json!("read_ok"), &json!(10)));
+    }
+    assert_eq!(network.insist("n2", &cas(1, 11, 12))["code"], 22, "the value is another");
+    // If the leader changes under it, the first try may have been done: then the value is 12.
+    let swapped = network.insist("n3", &cas(1, 10, 12));
+    assert!(swapped["type"] == "cas_ok" || swapped["code"] == 22, "{swapped}");
+    assert_eq!(network.insist("n1", &read(1))["value"], 12);
+    assert_eq!(network.insist("n1", &json!({ "type": "echo" }))["code"], 10, "not supported");
+}
+
+#[test]
+fn maelstrom_nodes_survive_the_loss_of_any_one() {
+    for gone in ["n1", "n2", "n3"] {
+        let mut network = Maelstrom::start(&["n1", "n2", "n3"]);
+        assert_eq!(network.insist(gone, &write(7, 1))["type"], "write_ok");
+        network.nodes.remove(gone);
+        let left: Vec<String> = network.nodes.keys().cloned().collect();
+        for node in &left {
+            assert_eq!(network.insist(node, &read(7))["value"], 1);
+        }
+        assert_eq!(network.insist(&left[0], &write(7, 2))["type"], "write_ok");
+        assert_eq!(network.insist(&left[1], &read(7))["value"], 2);
+    }
+}
