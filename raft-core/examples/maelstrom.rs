@@ -86,6 +86,7 @@ impl Server {
         let founders = Membership::new(names.keys().copied().collect(), vec![]).ok()?;
         let mut config = Config::new(ClusterId(1), GroupId(0), me);
         config.election_timeout_us = 500_000;
+        config.resident_bytes_max = 1 << 31;
         let limits = wire::Limits::for_config(&config);
         let found = RecoveredState::genesis(founders);
         let (raft, effects) = Raft::recover(config, found, Time(0)).ok()?;
@@ -144,7 +145,7 @@ impl Server {
                 self.inputs.push(Body::Applied { through: self.applied });
                 self.answer_reads();
             }
-            Effect::ReadReady { ticket, index } => {
+            Effect::ReadReady { ticket, index, valid_until: _ } => {
                 self.reads.push((index, ticket));
                 self.answer_reads();
             }
@@ -156,6 +157,8 @@ impl Server {
                 }
             }
             Effect::Observe(observation) => eprintln!("{observation:?}"),
+            // The whole log stays in memory here: the configuration says so.
+            Effect::Load(request) => self.inputs.push(Body::Loaded { request, entries: None }),
             // No snapshot is ever taken here, so there is none to read, and none to keep.
             Effect::ReadChunk(request) => {
                 self.inputs.push(Body::ChunkRead { request, chunk: None });
@@ -226,6 +229,7 @@ impl Server {
             // Codes 11 and 14 say that it certainly did not happen, code 13 that nobody knows.
             Outcome::Refused(_) => error(11, "refused for now"),
             Outcome::Superseded => error(14, "another leader's entry is there instead"),
+            Outcome::Transferred { .. } => unreachable!("nobody asks for a transfer"),
             Outcome::Unknown | Outcome::Halted => error(13, "it may have happened or not"),
         };
         if let Some(request) = self.open.remove(&ticket) {

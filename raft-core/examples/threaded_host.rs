@@ -160,7 +160,9 @@ impl Node {
             }
             Effect::Observe(_) => {}
             Effect::ReadReady { .. } => unreachable!("nobody reads here"),
-            // This host takes no snapshots, so there is none to read, and none to keep.
+            // The whole log stays in memory here: the configuration says so.
+            Effect::Load(request) => self.inputs.push(Body::Loaded { request, entries: None }),
+            // No snapshot is ever taken here, so there is none to read, and none to keep.
             Effect::ReadChunk(request) => {
                 self.inputs.push(Body::ChunkRead { request, chunk: None });
             }
@@ -220,6 +222,7 @@ impl Cluster {
             let mut config = Config::new(ClusterId(1), GroupId(0), me);
             config.election_timeout_us = 300_000;
             config.heartbeat_interval_us = 50_000;
+            config.resident_bytes_max = 1 << 31;
             let (raft, first) = Raft::recover(config, found, Time(0))?;
             let (disk, batches) = mpsc::channel();
             let own = inboxes[&me].clone();
@@ -259,7 +262,7 @@ impl Cluster {
                     None
                 }
                 // Only a state machine that recognises a command's second coming may retry this.
-                outcome @ (Outcome::Unknown | Outcome::Halted) => {
+                outcome @ (Outcome::Unknown | Outcome::Halted | Outcome::Transferred { .. }) => {
                     return Err(format!("{outcome:?}").into());
                 }
             };

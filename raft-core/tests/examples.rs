@@ -108,6 +108,17 @@ fn threaded_host_finds_everything_again_after_a_restart() {
     }
 }
 
+#[test]
+fn tokio_host_goes_on_without_the_leader_it_had() {
+    let mut command = example("tokio_host");
+    command.arg(folder("tokio_host"));
+    let printed = run(command);
+    let told = |part: &str| printed.iter().filter(|line| line.contains(part)).count();
+    assert_eq!(told("100 items are in; "), 1, "{printed:#?}");
+    assert_eq!(told("100 more are in; "), 1, "{printed:#?}");
+    assert_eq!(told(" reads 200 items"), 1, "{printed:#?}");
+}
+
 /// What Maelstrom is to its nodes: a network, and clients `c1`, `c2`, ... played by the test.
 struct Maelstrom {
     nodes: BTreeMap<String, Process>,

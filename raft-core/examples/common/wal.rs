@@ -118,30 +118,24 @@ fn replay(found: &mut RecoveredState, record: Record) -> io::Result<()> {
     if let Some(bytes) = record.install {
         found.snapshot = Arc::new(wire::decode_snapshot_meta(&bytes).map_err(invalid)?);
         let last = found.snapshot.last;
-        let is_on_log = found.before == last || found.slots.iter().any(|slot| id_of(slot) == last);
-        found.slots.retain(|slot| is_on_log && id_of(slot).index > last.index);
+        let is_on_log = found.before == last || found.slots.iter().any(|slot| slot.id() == last);
+        found.slots.retain(|slot| is_on_log && slot.id().index > last.index);
         found.before = last;
         found.founding = false;
     }
     if let Some(from) = record.truncate_from {
-        found.slots.retain(|slot| id_of(slot).index < from);
+        found.slots.retain(|slot| slot.id().index < from);
     }
     for (id, kind, payload) in record.append {
         let payload = wire::decode_payload(kind, Bytes::from(payload)).map_err(invalid)?;
         found.slots.push(Slot::Resident { id, payload });
     }
     if let Some(through) = record.compact_to {
-        let last = found.slots.iter().map(id_of).filter(|id| id.index <= through).last();
+        let last = found.slots.iter().map(Slot::id).filter(|id| id.index <= through).last();
         found.before = last.unwrap_or(found.before);
-        found.slots.retain(|slot| id_of(slot).index > through);
+        found.slots.retain(|slot| slot.id().index > through);
     }
     Ok(())
-}
-
-fn id_of(slot: &Slot) -> EntryId {
-    match slot {
-        Slot::Resident { id, .. } => *id,
-    }
 }
 
 /// The record at the beginning and what follows it; `None` where the intact ones end.

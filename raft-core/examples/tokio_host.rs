@@ -1,0 +1,407 @@
+//! A host on tokio: three nodes in one process that speak over TCP, each with a file.
+//!
+//! One task owns a node and waits for two things: its inbox and its next deadline. Everything else
+//! is a task that puts into that inbox, or a queue that the node's task never waits for:
+//!
+//! ```text
+//!  listen ─▶ hear (one per connection) ─▶ ┌──────┐ ─▶ speak (one per peer) ─▶ TCP
+//!  clients ─────────────────────────────▶ │ node │
+//!                                         └──────┘ ◀─▶ disk (a blocking thread)
+//! ```
+//!
+//! The program commits some items, stops the leader, commits some more through the other two, and
+//! reads them all at each survivor by ReadIndex (thesis §6.4).
+//!
+//! Deliberately absent: TLS, discovery of addresses, and snapshots.
+#![expect(clippy::disallowed_types, reason = "a host owns the clock: the core has none")]
+#![expect(clippy::print_stdout, reason = "a program that people watch")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use raft_core::{
+    Body, Chunk, ClusterId, Config, Effect, GroupId, Index, Member, Membership, Message,
+    Observation, Outcome, Payload, PersistBatch, Raft, ReadMode, Rejection, Ticket, Time, wire,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{self, JoinSet};
+use tokio::time;
+
+use crate::wal::Wal;
+
+#[path = "common/wal.rs"]
+mod wal;
+
+const ITEMS: usize = 100;
+const CLIENTS: usize = 8;
+/// Every queue has an end. Who puts into a full inbox waits; a frame for a full peer is dropped.
+const QUEUE: usize = 1024;
+
+type Items = BTreeSet<Bytes>;
+type Answer<T> = oneshot::Sender<Result<T, Outcome>>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let folder = std::env::args().nth(1).ok_or("usage: tokio_host <folder>")?;
+    let mut cluster = start(&PathBuf::from(folder)).await?;
+    let leader = insert_all(&cluster, "before").await?;
+    println!("{ITEMS} items are in; {leader} led, and stops");
+    // Aborts its tasks and closes its sockets: for the others it has crashed.
+    cluster.remove(&leader);
+    let leader = insert_all(&cluster, "after").await?;
+    println!("{ITEMS} more are in; {leader} leads");
+    let items = read(&cluster[&leader]).await?;
+    println!("{leader} reads {} items", items.len());
+    Ok(())
+}
+
+/// What a node's inbox holds.
+enum Input {
+    /// For the core as it is: a peer's message, or a completion of the disk.
+    Core(Body),
+    Insert(Bytes, Answer<()>),
+    Read(Answer<Items>),
+}
+
+/// A node as its owner sees it; dropping it stops it.
+struct Server {
+    inbox: mpsc::Sender<Input>,
+    _tasks: JoinSet<()>,
+}
+
+struct Node {
+    raft: Raft,
+    started: Instant,
+    inbox: mpsc::Receiver<Input>,
+    disk: mpsc::UnboundedSender<PersistBatch>,
+    peers: BTreeMap<Member, mpsc::Sender<Bytes>>,
+    /// What the core will be told in the next batch.
+    inputs: Vec<Body>,
+    next_ticket: u64,
+    inserts: BTreeMap<Ticket, Answer<()>>,
+    reads: BTreeMap<Ticket, Answer<Items>>,
+    /// Reads that wait until the items have been applied through their index.
+    ready: Vec<(Index, Answer<Items>)>,
+    applied: Index,
+    items: Items,
+}
+
+impl Node {
+    async fn run(mut self, mut effects: Vec<Effect>) {
+        loop {
+            effects.drain(..).for_each(|effect| self.execute(effect));
+            if self.inputs.is_empty() {
+                let deadline = time::sleep(self.until_deadline());
+                tokio::select! {
+                    input = self.inbox.recv() => match input {
+                        Some(input) => self.take(input),
+                        None => return,
+                    },
+                    () = deadline => {}
+                }
+            }
+            while let Ok(input) = self.inbox.try_recv() {
+                self.take(input);
+            }
+            if self.until_deadline().is_zero() {
+                self.inputs.push(Body::Tick);
+            }
+            let now = self.now();
+            let messages = self.inputs.drain(..).map(|body| Message { now, body });
+            self.raft.step_batch(messages, &mut effects);
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        self.inputs.push(match input {
+            Input::Core(body) => body,
+            Input::Insert(command, answer) => {
+                self.inserts.insert(ticket, answer);
+                Body::Propose { ticket, command }
+            }
+            Input::Read(answer) => {
+                self.reads.insert(ticket, answer);
+                Body::Read { ticket, mode: ReadMode::ReadIndex }
+            }
+        });
+    }
+
+    fn execute(&mut self, effect: Effect) {
+        match effect {
+            // Unbounded, but the core is not: it lets only so many bytes be uncommitted.
+            Effect::Persist(batch) => drop(self.disk.send(batch)),
+            // A frame for a peer that is too slow is lost, as frames are.
+            Effect::Send(envelope) => {
+                if let Some(peer) = self.peers.get(&envelope.to) {
+                    drop(peer.try_send(wire::encode(&envelope)));
+                }
+            }
+            Effect::Apply { entries } => {
+                for entry in entries.iter() {
+                    self.applied = entry.index();
+                    match entry.payload() {
+                        Payload::Command(item) => drop(self.items.replace(item.clone())),
+                        Payload::Noop | Payload::Membership(_) => {}
+                    }
+                }
+                self.inputs.push(Body::Applied { through: self.applied });
+                self.answer_reads();
+            }
+            Effect::ReadReady { ticket, index, valid_until: _ } => {
+                self.ready.extend(self.reads.remove(&ticket).map(|answer| (index, answer)));
+                self.answer_reads();
+            }
+            Effect::Outcome { ticket, outcome } => {
+                if let Some(answer) = self.reads.remove(&ticket) {
+                    drop(answer.send(Err(outcome)));
+                }
+                if let Some(answer) = self.inserts.remove(&ticket) {
+                    let is_committed = matches!(outcome, Outcome::Committed { .. });
+                    let _ = answer.send(if is_committed { Ok(()) } else { Err(outcome) });
+                }
+            }
+            Effect::Observe(Observation::LeaderChanged { leader: Some(leader), term }) => {
+                println!("{}: {leader} leads {term}", self.raft.status().member);
+            }
+            Effect::Observe(_) => {}
+            // The whole log stays in memory here: `start` sets the limit so.
+            Effect::Load(request) => self.inputs.push(Body::Loaded { request, entries: None }),
+            // There is one snapshot that every host has: the genesis, which is empty.
+            Effect::ReadChunk(request) => {
+                let is_genesis = request.snapshot.index == Index::ZERO;
+                let chunk = is_genesis.then(|| Chunk { data: Bytes::new(), done: true });
+                self.inputs.push(Body::ChunkRead { request, chunk });
+            }
+            Effect::StageChunk { snapshot, .. } => {
+                self.inputs.push(Body::ChunkStaged { snapshot: snapshot.last, staged: 0 });
+            }
+            Effect::RestoreState { .. } => unreachable!("only the genesis was ever staged"),
+        }
+    }
+
+    fn answer_reads(&mut self) {
+        let applied = self.applied;
+        for (_, answer) in self.ready.extract_if(.., |(index, _)| *index <= applied) {
+            drop(answer.send(Ok(self.items.clone())));
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn until_deadline(&self) -> Duration {
+        let deadline = self.raft.next_deadline().unwrap_or(Time(u64::MAX));
+        Duration::from_micros(deadline.since(self.now()).0)
+    }
+}
+
+/// Writes what has queued up, syncs once, and says so.
+fn run_disk(
+    mut wal: Wal,
+    mut batches: mpsc::UnboundedReceiver<PersistBatch>,
+    node: &mpsc::Sender<Input>,
+) {
+    while let Some(first) = batches.blocking_recv() {
+        let more = std::iter::from_fn(|| batches.try_recv().ok());
+        let Ok(seq) = wal.write(&first, more) else {
+            // Nothing may be written any more: a second sync can succeed although the first one has
+            // lost its pages. The node halts, and a restart reads what is really there.
+            drop(node.blocking_send(Input::Core(Body::PersistFailed)));
+            return;
+        };
+        if node.blocking_send(Input::Core(Body::Persisted { seq })).is_err() {
+            return;
+        }
+    }
+}
+
+/// Keeps a connection to one peer while there is something to say.
+async fn speak(
+    address: SocketAddr,
+    peer: Member,
+    mut frames: mpsc::Receiver<Bytes>,
+    node: mpsc::Sender<Input>,
+) {
+    while let Some(first) = frames.recv().await {
+        let Err(_) = pour(address, first, &mut frames).await else { return };
+        // What was on its way may be lost: the core starts over with this peer.
+        if node.send(Input::Core(Body::PeerUnreachable { peer })).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn pour(
+    address: SocketAddr,
+    first: Bytes,
+    frames: &mut mpsc::Receiver<Bytes>,
+) -> io::Result<()> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let mut stream = BufWriter::new(stream);
+    let mut next = Some(first);
+    while let Some(frame) = next {
+        stream.write_u32_le(u32::try_from(frame.len()).map_err(io::Error::other)?).await?;
+        stream.write_all(&frame).await?;
+        if frames.is_empty() {
+            stream.flush().await?;
+        }
+        next = frames.recv().await;
+    }
+    Ok(())
+}
+
+async fn listen(listener: TcpListener, node: mpsc::Sender<Input>, limits: wire::Limits) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        connections.spawn(hear(stream, node.clone(), limits));
+    }
+}
+
+/// Reads frames until the connection ends, or until one makes no sense: then nothing that follows
+/// can be trusted, and the peer will connect again.
+async fn hear(
+    stream: TcpStream,
+    node: mpsc::Sender<Input>,
+    limits: wire::Limits,
+) -> io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let length = usize::try_from(stream.read_u32_le().await?).map_err(io::Error::other)?;
+        if length > limits.bytes_max {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut frame = vec![0; length];
+        stream.read_exact(&mut frame).await?;
+        let envelope = wire::decode(Bytes::from(frame), &limits).map_err(io::Error::other)?;
+        let input = Input::Core(Body::Peer(envelope));
+        node.send(input).await.map_err(io::Error::other)?;
+    }
+}
+
+async fn start(folder: &Path) -> Result<BTreeMap<Member, Server>, Box<dyn Error>> {
+    std::fs::create_dir_all(folder)?;
+    // A host draws a random lineage when it formats a folder, and founders exchange them.
+    let members: Vec<Member> = (1..=3).map(|id| Member::new(id, id)).collect();
+    let founders = Membership::new(members.clone(), vec![])?;
+    let mut listeners = Vec::new();
+    let mut addresses = BTreeMap::new();
+    for member in &members {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        addresses.insert(*member, listener.local_addr()?);
+        listeners.push((*member, listener));
+    }
+    let mut cluster = BTreeMap::new();
+    for (me, listener) in listeners {
+        let (wal, found) = Wal::open(&folder.join(format!("{me}.wal")), founders.clone())?;
+        let mut config = Config::new(ClusterId(1), GroupId(0), me);
+        config.election_timeout_us = 300_000;
+        config.heartbeat_interval_us = 50_000;
+        config.resident_bytes_max = 1 << 31;
+        let limits = wire::Limits::for_config(&config);
+        let (raft, first) = Raft::recover(config, found, Time(0))?;
+        let (sender, inbox) = mpsc::channel(QUEUE);
+        let (disk, batches) = mpsc::unbounded_channel();
+        let mut tasks = JoinSet::new();
+        let mut peers = BTreeMap::new();
+        for (peer, address) in addresses.iter().filter(|(peer, _)| **peer != me) {
+            let (frames, outbox) = mpsc::channel(QUEUE);
+            peers.insert(*peer, frames);
+            tasks.spawn(speak(*address, *peer, outbox, sender.clone()));
+        }
+        tasks.spawn(listen(listener, sender.clone(), limits));
+        let node = sender.clone();
+        task::spawn_blocking(move || run_disk(wal, batches, &node));
+        let node = Node {
+            raft,
+            started: Instant::now(),
+            inbox,
+            disk,
+            peers,
+            inputs: Vec::new(),
+            next_ticket: 0,
+            inserts: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            ready: Vec::new(),
+            applied: Index::ZERO,
+            items: Items::new(),
+        };
+        tasks.spawn(node.run(first));
+        cluster.insert(me, Server { inbox: sender, _tasks: tasks });
+    }
+    Ok(cluster)
+}
+
+/// Several clients at once, each with its share of the items. Says who led in the end.
+async fn insert_all(
+    cluster: &BTreeMap<Member, Server>,
+    prefix: &str,
+) -> Result<Member, Box<dyn Error>> {
+    let mut clients = JoinSet::new();
+    for client in 0..CLIENTS {
+        let inboxes: BTreeMap<Member, mpsc::Sender<Input>> =
+            cluster.iter().map(|(member, server)| (*member, server.inbox.clone())).collect();
+        let items: Vec<Bytes> = (client..ITEMS)
+            .step_by(CLIENTS)
+            .map(|n| Bytes::from(format!("{prefix} {n}")))
+            .collect();
+        clients.spawn(async move {
+            let mut leader = None;
+            for item in items {
+                leader = Some(insert(&inboxes, leader, &item).await);
+            }
+            leader
+        });
+    }
+    let leaders = clients.join_all().await;
+    leaders.into_iter().flatten().last().ok_or_else(|| "no client inserted anything".into())
+}
+
+/// Asks whoever may lead until the item is in. An item that is inserted twice is in once, so even
+/// an unknown outcome may be tried again.
+async fn insert(
+    inboxes: &BTreeMap<Member, mpsc::Sender<Input>>,
+    leader: Option<Member>,
+    item: &Bytes,
+) -> Member {
+    let mut hint = leader;
+    let mut others = inboxes.keys().copied().cycle();
+    loop {
+        let target = hint.take().or_else(|| others.next()).expect("there are nodes");
+        // A hint may name the node that was stopped.
+        let Some(inbox) = inboxes.get(&target) else { continue };
+        let (answer, answered) = oneshot::channel();
+        if inbox.send(Input::Insert(item.clone(), answer)).await.is_err() {
+            continue;
+        }
+        match answered.await {
+            Ok(Ok(())) => return target,
+            Ok(Err(Outcome::Refused(Rejection::NotLeader { hint: Some(leader) }))) => {
+                hint = Some(leader);
+            }
+            Ok(Err(_)) | Err(_) => time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+/// Asks one node, whoever leads: the node asks its leader.
+async fn read(server: &Server) -> Result<Items, Box<dyn Error>> {
+    loop {
+        let (answer, answered) = oneshot::channel();
+        server.inbox.send(Input::Read(answer)).await.map_err(|_| "the node has stopped")?;
+        match answered.await? {
+            Ok(items) => return Ok(items),
+            Err(_) => time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
