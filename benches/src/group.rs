@@ -1,41 +1,19 @@
-//! A whole group in one thread: the smallest host that keeps every promise of a real one.
+//! A whole group of ours in one thread: the smallest host that keeps every promise of a real one.
 //!
-//! Every server has an inbox, which it takes as one batch. What a batch asks to be written is
-//! durable when the server's next batch begins, so a write costs a step but no time. Clients work
-//! in a closed loop: a committed command makes room for the next one. Snapshots are taken now and
-//! then, so that the log stays as long as in a server that runs for months. No faults, no ticks.
+//! Every server has an inbox, which it takes as one batch. A follower waits for its disk, since it
+//! owes an answer; the leader goes on, and hears from its disk together with the next message. What
+//! the state machine has applied is reported with the next batch, too. Clients work in a closed
+//! loop: a committed command makes room for the next one. Snapshots are taken now and then, so that
+//! the log stays as long as in a server that runs for months. Time stands still, but for
+//! [`Group::pass_interval`].
 
-use bytes::Bytes;
 use raft_core::wire::{self, Limits};
 use raft_core::{
     Body, ClusterId, Config, Effect, Entries, Envelope, GroupId, Index, Member, Membership,
-    Message, Outcome, Raft, RecoveredState, RoleName, Ticket, Time,
+    Message, Outcome, Raft, RecoveredState, RoleName, Span, Ticket, Time,
 };
 
-/// Entries that a server applies from one snapshot to the next.
-const SNAPSHOT_EVERY: u64 = 4096;
-
-/// What a group is asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Load {
-    /// Voters, from 1.
-    pub servers: usize,
-    /// Proposals on their way at any time, from 1 to the core's limit of 4096.
-    pub outstanding: u64,
-    /// The size of each command.
-    pub command_bytes: usize,
-    /// How messages travel.
-    pub link: Link,
-}
-
-/// How a message reaches the other server's inbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Link {
-    /// As it is: servers share the memory of the entries.
-    Direct,
-    /// Encoded to a frame and decoded from it.
-    Wire,
-}
+use crate::contest::{COMPACT_EVERY, Compaction, Cut, Link, Shape};
 
 /// What a group has done since it was elected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,18 +44,18 @@ impl Costs {
     }
 }
 
-/// The replicas of one group; the first one leads.
+/// The replicas of one group; the first one will lead.
 #[derive(Debug)]
 pub struct Group {
     servers: Vec<Server>,
-    link: Link,
+    shape: Shape,
     limits: Limits,
-    outstanding: u64,
-    command: Bytes,
+    cut: Cut,
     /// Proposals that the clients have yet to make.
     to_propose: u64,
     tickets: u64,
     now: Time,
+    interval: Span,
     /// Lent to every step and always returned empty.
     effects: Vec<Effect>,
     costs: Costs,
@@ -88,6 +66,10 @@ struct Server {
     member: Member,
     raft: Raft,
     inbox: Vec<Body>,
+    /// What the inbox holds must not wait for more.
+    is_awake: bool,
+    /// The inbox holds the disk's confirmation: it may wait for a message, but not for ever.
+    is_owed: bool,
     /// The last index that the state machine has applied; the core learns it from the inbox.
     applied: Index,
     /// The last index that a snapshot covers.
@@ -100,57 +82,118 @@ impl Group {
     /// A group whose first server has been elected, at rest.
     ///
     /// # Panics
-    /// If the load has no server, or more than a membership may have.
+    /// If the shape has no server, or more than a membership may have.
     #[must_use]
-    pub fn new(load: Load) -> Self {
+    pub fn new(shape: Shape) -> Self {
+        let mut group = Self::cold(shape);
+        group.elect();
+        group
+    }
+
+    /// A group whose servers have just started.
+    ///
+    /// # Panics
+    /// If the shape has no server, or more than a membership may have.
+    #[must_use]
+    pub fn cold(shape: Shape) -> Self {
         let members: Vec<Member> =
-            (1u64..).take(load.servers).map(|id| Member::new(id, 0x5eed)).collect();
+            (1u64..).take(shape.servers).map(|id| Member::new(id, 0x5eed)).collect();
         let founders =
-            Membership::new(members.clone(), Vec::new()).expect("the load names a legal size");
-        let limits = Limits::default();
+            Membership::new(members.clone(), Vec::new()).expect("the shape names a legal size");
         let mut group = Self {
-            servers: Vec::new(),
-            link: load.link,
-            limits,
-            outstanding: load.outstanding,
-            command: Bytes::from(vec![0x5a; load.command_bytes]),
+            servers: Vec::with_capacity(shape.servers),
+            shape,
+            limits: Limits::default(),
+            cut: Cut::Nobody,
             to_propose: 0,
             tickets: 0,
             now: Time(0),
+            interval: Span(0),
             effects: Vec::new(),
             costs: Costs::default(),
         };
         for (position, member) in members.into_iter().enumerate() {
             let config = Config::new(ClusterId(1), GroupId(0), member);
+            group.interval = config.heartbeat_interval();
             let found = RecoveredState::genesis(founders.clone());
             let (raft, effects) = Raft::recover(config, found, group.now).expect("genesis fits");
-            group.servers.push(Server {
-                member,
-                raft,
-                inbox: Vec::new(),
-                applied: Index::ZERO,
-                snapshot: Index::ZERO,
-            });
+            group.servers.push(Server::new(member, raft));
             group.execute(position, effects);
         }
         group.run();
-        group.servers[LEADER].inbox.push(Body::Campaign);
-        group.run();
-        let role = group.servers[LEADER].raft.status().role;
-        assert_eq!(role, RoleName::Leader, "nobody stands in the way");
-        group.costs = Costs::default();
         group
     }
 
-    /// Has so many commands committed and applied everywhere, then comes to rest.
-    pub fn commit(&mut self, commands: u64) {
+    /// Has the first server campaign, and win.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn elect(&mut self) {
+        self.servers[LEADER].wake(Body::Campaign);
+        self.run();
+        let role = self.servers[LEADER].raft.status().role;
+        assert_eq!(role, RoleName::Leader, "nobody stands in the way");
+        self.costs = Costs::default();
+    }
+
+    /// Has so many commands committed and applied everywhere, `outstanding` at a time.
+    pub fn commit(&mut self, commands: u64, outstanding: u64) {
         let goal = self.costs.commits + commands;
         self.to_propose = commands;
-        for _ in 0..self.outstanding.min(commands) {
+        for _ in 0..outstanding.min(commands) {
             self.propose();
         }
         self.run();
         assert_eq!(self.costs.commits, goal, "a group without faults commits everything");
+    }
+
+    /// Hands over one batch of commands, and comes to rest.
+    pub fn commit_batch(&mut self, size: u64) {
+        let proposals = (0..size)
+            .map(|_| {
+                self.tickets += 1;
+                (Ticket(self.tickets), self.shape.command())
+            })
+            .collect();
+        self.servers[LEADER].wake(Body::ProposeBatch { proposals });
+        self.run();
+    }
+
+    /// Separates servers from now on; the leader's transport is told.
+    pub fn cut(&mut self, cut: Cut) {
+        self.cut = cut;
+        for position in 1..self.servers.len() {
+            if cut.hits(position, self.servers.len()) {
+                let peer = self.servers[position].member;
+                self.servers[LEADER].wake(Body::PeerUnreachable { peer });
+            }
+        }
+        self.run();
+    }
+
+    /// One heartbeat interval: every server whose deadline has come is told so.
+    pub fn pass_interval(&mut self) {
+        self.now = self.now.after(self.interval);
+        for server in &mut self.servers {
+            if server.raft.next_deadline().is_some_and(|deadline| deadline <= self.now) {
+                server.wake(Body::Tick);
+            }
+        }
+        self.run();
+    }
+
+    /// Gives back the buffers that belong to this host, not to the nodes.
+    pub fn shed(&mut self) {
+        self.effects = Vec::new();
+        for server in &mut self.servers {
+            server.inbox.shrink_to_fit();
+        }
+    }
+
+    /// Whether every state machine is where the leader's is.
+    #[must_use]
+    pub fn is_level(&self) -> bool {
+        self.servers.iter().all(|server| server.applied == self.servers[LEADER].applied)
     }
 
     /// What the group has done since it was elected.
@@ -165,30 +208,40 @@ impl Group {
         }
         self.to_propose -= 1;
         self.tickets += 1;
-        let (ticket, command) = (Ticket(self.tickets), self.command.clone());
-        self.servers[LEADER].inbox.push(Body::Propose { ticket, command });
+        let (ticket, command) = (Ticket(self.tickets), self.shape.command());
+        self.servers[LEADER].wake(Body::Propose { ticket, command });
     }
 
-    /// Lets every server take its inbox, in turn, until all are empty.
+    /// Lets every server take its inbox, in turn, until nothing is left that anybody waits for.
     fn run(&mut self) {
-        while self.servers.iter().any(|server| !server.inbox.is_empty()) {
+        loop {
             self.now = Time(self.now.0 + 1);
+            let mut is_quiet = true;
             for position in 0..self.servers.len() {
-                self.step(position);
+                while self.servers[position].is_awake {
+                    is_quiet = false;
+                    self.step(position);
+                }
+            }
+            if is_quiet {
+                self.servers.iter_mut().for_each(Server::wake_if_owed);
+                if !self.servers.iter().any(|server| server.is_awake) {
+                    return;
+                }
             }
         }
     }
 
     fn step(&mut self, position: usize) {
         let (now, server) = (self.now, &mut self.servers[position]);
-        if server.inbox.is_empty() {
-            return;
-        }
-        let mut effects = core::mem::take(&mut self.effects);
+        server.is_awake = false;
+        server.is_owed = false;
         let applied = server.applied;
         let messages = server.inbox.drain(..).map(|body| Message { now, body });
+        let mut effects = core::mem::take(&mut self.effects);
         server.raft.step_batch(messages, &mut effects);
-        if applied.0 >= server.snapshot.0 + SNAPSHOT_EVERY {
+        let is_due = applied.0 >= server.snapshot.0 + COMPACT_EVERY;
+        if is_due && self.shape.compaction == Compaction::Regular {
             server.take_snapshot(applied);
         }
         self.costs.steps += 1;
@@ -204,7 +257,7 @@ impl Group {
                     self.costs.persists += 1;
                     durable = Some(batch.seq);
                 }
-                Effect::Send(envelope) => self.send(envelope),
+                Effect::Send(envelope) => self.send(position, envelope),
                 Effect::Apply { entries } => self.servers[position].apply(&entries),
                 Effect::RestoreState { .. }
                 | Effect::ReadReady { .. }
@@ -222,14 +275,23 @@ impl Group {
             }
         }
         if let Some(seq) = durable {
-            self.servers[position].inbox.push(Body::Persisted { seq });
+            let server = &mut self.servers[position];
+            server.inbox.push(Body::Persisted { seq });
+            server.is_owed = true;
+            server.is_awake |= position != LEADER;
         }
         effects
     }
 
-    fn send(&mut self, envelope: Envelope) {
+    fn send(&mut self, from: usize, envelope: Envelope) {
         self.costs.messages += 1;
-        let envelope = match self.link {
+        let members = self.servers.len();
+        let receiver = self.servers.iter().position(|server| server.member == envelope.to);
+        let to = receiver.expect("members send to members");
+        if self.cut.hits(from, members) || self.cut.hits(to, members) {
+            return;
+        }
+        let envelope = match self.shape.link {
             Link::Direct => envelope,
             Link::Wire => {
                 let frame = wire::encode(&envelope);
@@ -237,13 +299,34 @@ impl Group {
                 wire::decode(frame, &self.limits).expect("an intact frame is understood")
             }
         };
-        let to = envelope.to;
-        let receiver = self.servers.iter_mut().find(|server| server.member == to);
-        receiver.expect("members send to members").inbox.push(Body::Peer(envelope));
+        self.servers[to].wake(Body::Peer(envelope));
     }
 }
 
 impl Server {
+    fn new(member: Member, raft: Raft) -> Self {
+        Self {
+            member,
+            raft,
+            inbox: Vec::new(),
+            is_awake: false,
+            is_owed: false,
+            applied: Index::ZERO,
+            snapshot: Index::ZERO,
+        }
+    }
+
+    fn wake(&mut self, body: Body) {
+        self.inbox.push(body);
+        self.is_awake = true;
+    }
+
+    /// Nothing else will come: what was put off is due if the node waits for it.
+    fn wake_if_owed(&mut self) {
+        let has_more_to_apply = self.raft.status().commit > self.applied;
+        self.is_awake = self.is_owed || (has_more_to_apply && !self.inbox.is_empty());
+    }
+
     /// The state machine does nothing, at once.
     fn apply(&mut self, entries: &Entries) {
         self.applied = entries.last().expect("never empty").index();

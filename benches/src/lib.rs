@@ -1,21 +1,31 @@
-//! What the protocol costs.
+//! What the protocol costs, and what others cost.
 //!
-//! Time is measured by `cargo bench`; it depends on the machine and on what else runs there.
-//! Counts do not: the test `costs` compares messages, persist batches, steps and allocations per
-//! commit with a golden table, so a change that makes every proposal dearer is noticed by
-//! `cargo test`. Between the two stands `examples/commits.rs`, a bare loop in which a profiler
-//! counts instructions:
+//! `cargo bench` measures time, which depends on the machine and on what else runs there. Counts do
+//! not: the test `costs` compares messages, bytes, persist batches, steps and allocations per commit
+//! with a golden table, so a change that makes every proposal dearer is noticed by `cargo test`.
+//! Between the two stand instructions, which hardly depend on the machine:
 //!
 //! ```text
-//! cargo build --release -p benches --example commits
-//! valgrind --tool=callgrind target/release/examples/commits 3 1 256 direct 20000
+//! cargo bench -p benches --bench peers                          time, ours alone
+//! cargo bench -p benches --bench peers -- --callgrind           instructions, ours alone
+//! cargo bench -p benches --bench peers -- --callgrind w1        the cells with this in their name
+//! cargo bench -p benches --bench peers --features peers         time, side by side
 //! ```
 //!
-//! All three drive a [`Group`]: the replicas of one group in one thread, whose disks confirm at
-//! once. One more bench, `simulate`, times whole simulated runs.
+//! A cell of the table is one process, so that a profiler can look at it:
+//! `target/release/deps/peers-* cell ours w1-one/3x256/direct`. All drive a [`contest::Contestant`]:
+//! the nodes of one group in one thread, whose disks are memory. One more bench, `simulate`, times
+//! whole simulated runs.
 //!
-//! Deliberately absent: real disks, sockets and threads, whose cost would hide the core's.
+//! Deliberately absent: real disks, sockets and threads, whose cost would hide the protocol's.
 
+pub mod cells;
+pub mod contest;
+mod counting;
 mod group;
+pub mod peers;
+pub mod runner;
+pub mod table;
 
-pub use group::{Costs, Group, Link, Load};
+pub use counting::{Counting, Memory, memory};
+pub use group::{Costs, Group};
