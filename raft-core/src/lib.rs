@@ -33,6 +33,20 @@
 //! once more (thesis §6.4). **Snapshots** (`compaction.rs`) replace a prefix of the log, and travel
 //! in chunks to a follower that needs it (§7).
 //!
+//! **Membership** (`reconfiguration.rs`) changes while the group works (§6). Voters change by way of a
+//! *joint* membership, in which the majorities of the old and of the new voters must both agree, so
+//! that no two leaders can ever be elected apart. A membership is in force from the moment it is in
+//! the log, committed or not, and whoever leads completes what an earlier leader began. Everybody
+//! joins as a learner, which receives the log and has no vote until it has caught up. A voter is a
+//! server together with the [`Lineage`] of its disk: who comes back with an empty directory is
+//! somebody else.
+//!
+//! **Handing over** (`transfer.rs`): a leader brings its successor up to date and asks it to campaign
+//! at once (thesis §3.10).
+//!
+//! **A quorum that is lost for good** ends in an operator's decision, [`Body::ForceMembership`], and
+//! in a new cluster [`Epoch`] that nobody enters by accident.
+//!
 //! **Durability** (`gate.rs`). Every promise of Raft is about what survives a crash. So no rule
 //! sends a message: it hands it to the gate, which keeps it back until the disk has what the
 //! message speaks of. A host may execute effects late, in any order, and drop or repeat messages;
@@ -102,12 +116,10 @@
 //!
 //! # Absent
 //!
-//! Absent in this version, with their messages, inputs and rules: membership changes (the
-//! membership is fixed by the genesis; its joint form is in every format and every quorum already),
-//! leadership transfer, lease reads and reads forwarded by followers, step-down and forget-leader,
-//! election priority, windows in bytes, the bound on a read's validity that comes with leases, cold entries loaded on demand, damaged entries and their
-//! repair, a full disk as an input of its own, recovery from a lost quorum, recorded batches. Absent on purpose, for good: storage,
-//! transport, clocks, threads, configuration files, logging.
+//! Absent in this version, with their messages, inputs and rules: damaged entries and their repair,
+//! unknown tails and lost identities of a disk, a full disk as an input of its own, recorded
+//! batches. Absent on purpose, for good: storage, transport, clocks, threads, configuration files,
+//! logging.
 //!
 //! # Where it differs from the paper
 //!
@@ -119,6 +131,11 @@
 //! | A node that knows the leader of a term does not vote in that term any more. | The vote could decide nothing. | `elections.rs` |
 //! | Entries match by chain, not by index and term alone. | Log Matching is checked, not assumed. | `replication.rs` |
 //! | A proposal whose entry was truncated has no outcome until another entry is committed at its index. | A truncated entry can still be committed (Figure 8). | `replication.rs` |
+//! | No membership change before an entry of the leader's own term is committed. | Two leaders could each change a common past by one, and commit with disjoint quorums (Ongaro, 2015). | `membership.rs` |
+//! | A leader leaves a joint membership by itself, whoever began it. | The operator or leader that began may be gone. | `membership.rs` |
+//! | A removed server is told before it is forgotten. | It stops campaigning by itself; pre-vote and stickiness need not hold it off for ever. | `membership.rs` |
+//! | A member is a server and the lineage of its disk. | A wiped disk has forgotten its votes and its log, and cannot know it. | `membership.rs` |
+//! | A commit index alone travels in a message that is not answered. | Half of the messages of a quiet group were answers that say nothing. | `flow.rs` |
 //! | Heartbeats are messages of their own and carry the commit index only as far as the peer is known to match. | They need no look at the log. | `replication.rs` |
 #![no_std]
 #![forbid(unsafe_code)]
