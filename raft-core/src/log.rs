@@ -73,6 +73,11 @@ impl Log {
         self.id(index).map(|id| id.term)
     }
 
+    /// The payload bytes at `index`; none below the base and after the end.
+    pub(crate) fn bytes_at(&self, index: Index) -> usize {
+        self.entry(index).map_or(0, |entry| entry.payload().len())
+    }
+
     /// The entries that follow the last one.
     ///
     /// # Panics

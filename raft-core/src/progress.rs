@@ -1,8 +1,9 @@
 //! What a leader knows about one peer (Figure 2: `nextIndex`, `matchIndex`; thesis §10.2.1).
 
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
+use crate::config::Config;
 use crate::durable::SnapshotMeta;
 use crate::types::{Incarnation, Index, Member, Round, Session};
 
@@ -27,7 +28,7 @@ pub(crate) struct Progress {
     pub(crate) round: Round,
     /// The highest read round that it was asked to confirm.
     pub(crate) round_sent: Round,
-    /// The highest commit index that it was sent.
+    /// The highest commit index that it was told, as far as the message that told it reached.
     pub(crate) commit_sent: Index,
     /// The entry that removes it from the membership, if one does: it is told, then forgotten.
     pub(crate) removed_by: Option<Index>,
@@ -43,8 +44,7 @@ pub(crate) enum ProgressState {
     },
     /// The logs match: appends are pipelined.
     Replicate {
-        /// The last indices of the appends on their way, oldest first.
-        inflight: Vec<Index>,
+        inflight: Window,
         /// Ask again even though there is nothing new: the peer may have missed the end.
         is_poked: bool,
     },
@@ -57,6 +57,16 @@ pub(crate) enum ProgressState {
     },
     /// The peer's history contradicts this one: nothing is sent but heartbeats.
     Diverged,
+}
+
+/// The appends on their way to a peer: at most so many, with at most so many payload bytes.
+///
+/// Invariants: last indices ascend; `bytes` is the sum over `sent`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Window {
+    /// The last index and the payload bytes of each, oldest first.
+    sent: VecDeque<(Index, usize)>,
+    bytes: usize,
 }
 
 /// Where the next chunk of a snapshot is.
@@ -111,15 +121,16 @@ impl Progress {
         match &mut self.state {
             ProgressState::Probe { .. } => {
                 self.next_index = self.match_index.next();
-                self.state = ProgressState::Replicate { inflight: Vec::new(), is_poked: false };
+                self.state =
+                    ProgressState::Replicate { inflight: Window::default(), is_poked: false };
             }
             ProgressState::Replicate { inflight, .. } => {
-                let acknowledged = inflight.iter().take_while(|last| **last <= index).count();
-                inflight.drain(..acknowledged);
+                inflight.free_to(index);
             }
             ProgressState::Snapshot { snapshot, .. } if index >= snapshot.last.index => {
                 self.next_index = self.match_index.next();
-                self.state = ProgressState::Replicate { inflight: Vec::new(), is_poked: false };
+                self.state =
+                    ProgressState::Replicate { inflight: Window::default(), is_poked: false };
             }
             ProgressState::Snapshot { .. } | ProgressState::Diverged => {}
         }
@@ -148,6 +159,43 @@ impl Progress {
             ProgressState::Probe { .. } => rejected == self.next_index.prev(),
             ProgressState::Replicate { .. } => rejected > self.match_index,
             ProgressState::Snapshot { .. } | ProgressState::Diverged => false,
+        }
+    }
+}
+
+impl Window {
+    /// Whether one more append fits whose first entry has `first_bytes`. One is always admitted.
+    ///
+    /// Room for a whole message is asked for, so that the end of a window is not filled with
+    /// crumbs, each of which would cost an answer.
+    pub(crate) fn has_room(&self, config: &Config, first_bytes: usize) -> bool {
+        let message = config.append_bytes_max.max(first_bytes);
+        let fits = self.bytes.saturating_add(message) <= config.inflight_bytes_max;
+        self.sent.is_empty() || (fits && self.sent.len() < config.inflight_appends_max)
+    }
+
+    /// How many appends are on their way, and their payload bytes.
+    pub(crate) fn load(&self) -> (usize, usize) {
+        (self.sent.len(), self.bytes)
+    }
+
+    /// An append with entries through `last` has left.
+    pub(crate) fn push(&mut self, last: Index, bytes: usize) {
+        self.sent.push_back((last, bytes));
+        self.bytes += bytes;
+    }
+
+    /// Appends through `index` have arrived.
+    pub(crate) fn free_to(&mut self, index: Index) {
+        while self.sent.front().is_some_and(|(last, _)| *last <= index) {
+            self.free_one();
+        }
+    }
+
+    /// Takes the oldest for lost.
+    pub(crate) fn free_one(&mut self) {
+        if let Some((_, bytes)) = self.sent.pop_front() {
+            self.bytes -= bytes;
         }
     }
 }

@@ -138,7 +138,8 @@ impl Raft {
             flow: match &peer.state {
                 ProgressState::Probe { .. } => Flow::Probe,
                 ProgressState::Replicate { inflight, .. } => {
-                    Flow::Replicate { inflight: inflight.len() }
+                    let (appends, bytes) = inflight.load();
+                    Flow::Replicate { appends, bytes }
                 }
                 ProgressState::Snapshot { snapshot, staged, .. } => {
                     Flow::Snapshot { last: snapshot.last, staged: *staged }

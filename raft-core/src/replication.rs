@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use crate::config::Config;
 use crate::effect::{Refused, Rejection, Violation};
 use crate::entry::{Entries, Payload};
 use crate::gate::Reply;
@@ -128,6 +129,7 @@ pub(crate) fn send_appends(node: &mut Node, leader: &mut Leader) {
         if peer.round_sent < round {
             send_heartbeat(node, peer, round);
         }
+        send_commit(node, peer);
     }
 }
 
@@ -222,12 +224,13 @@ pub(crate) fn on_append_response(node: &mut Node, peer: &mut Progress, result: A
 /// The answer to a heartbeat: the peer is there, so what it may have missed is sent again.
 pub(crate) fn on_heartbeat_response(node: &Node, peer: &mut Progress) {
     let is_behind = peer.match_index < node.log().last().index;
+    let first_bytes = node.log().bytes_at(peer.next_index);
     match &mut peer.state {
         ProgressState::Probe { is_paused } => *is_paused = false,
         ProgressState::Replicate { inflight, is_poked } => {
             // A full window whose acknowledgements were lost must open again by itself.
-            if inflight.len() >= node.config.inflight_appends_max {
-                inflight.remove(0);
+            if !inflight.has_room(&node.config, first_bytes) {
+                inflight.free_one();
             }
             *is_poked = is_behind;
         }
@@ -383,20 +386,7 @@ fn answer_diverged(node: &mut Node, reply: Reply, index: Index) {
 }
 
 fn send_to(node: &mut Node, peer: &mut Progress, round: Round) {
-    loop {
-        let last = node.log().last().index;
-        let news = peer.next_index <= last;
-        let is_due = match &peer.state {
-            ProgressState::Probe { is_paused } => !is_paused,
-            ProgressState::Replicate { inflight, is_poked } => {
-                let has_room = inflight.len() < node.config.inflight_appends_max;
-                (news && has_room) || *is_poked || peer.commit_sent < node.commit()
-            }
-            ProgressState::Snapshot { .. } | ProgressState::Diverged => false,
-        };
-        if !is_due {
-            return;
-        }
+    while is_append_due(node, peer) {
         let Some(prev) = node.log().id(peer.next_index.prev()) else {
             peer.state = ProgressState::needs(node.snapshot().clone());
             return;
@@ -405,44 +395,77 @@ fn send_to(node: &mut Node, peer: &mut Progress, round: Round) {
     }
 }
 
-fn send_append(node: &mut Node, peer: &mut Progress, prev: EntryId, round: Round) {
-    let window = node.config.inflight_appends_max;
-    let (bytes_max, entries_max) = (node.config.append_bytes_max, node.config.append_entries_max);
-    let has_room = match &peer.state {
-        ProgressState::Replicate { inflight, .. } => inflight.len() < window,
-        ProgressState::Probe { .. } | ProgressState::Snapshot { .. } | ProgressState::Diverged => {
-            true
+fn is_append_due(node: &Node, peer: &Progress) -> bool {
+    match &peer.state {
+        ProgressState::Probe { is_paused } => !is_paused,
+        ProgressState::Replicate { is_poked, .. } => *is_poked || has_room(node, peer),
+        ProgressState::Snapshot { .. } | ProgressState::Diverged => false,
+    }
+}
+
+/// Whether there is an entry that the peer was not sent and may be sent now.
+fn has_room(node: &Node, peer: &Progress) -> bool {
+    let next = peer.next_index;
+    if next > node.log().last().index {
+        return false;
+    }
+    match &peer.state {
+        ProgressState::Probe { .. } => true,
+        ProgressState::Replicate { inflight, .. } => {
+            inflight.has_room(&node.config, node.log().bytes_at(next))
         }
-    };
-    let last = node.log().last().index;
-    let entries = if has_room && prev.index < last {
-        node.log().read(prev.index, last, bytes_max, entries_max)
+        ProgressState::Snapshot { .. } | ProgressState::Diverged => false,
+    }
+}
+
+fn send_append(node: &mut Node, peer: &mut Progress, prev: EntryId, round: Round) {
+    let entries = if has_room(node, peer) {
+        let last = node.log().last().index;
+        let Config { append_bytes_max, append_entries_max, .. } = node.config;
+        node.log().read(prev.index, last, append_bytes_max, append_entries_max)
     } else {
         Entries::empty()
     };
+    let last = entries.last().map_or(prev.index, |entry| entry.index());
     match &mut peer.state {
         ProgressState::Probe { is_paused } => *is_paused = true,
         ProgressState::Replicate { inflight, is_poked } => {
             *is_poked = false;
             if !entries.is_empty() {
                 // Pipelining: the next append starts where this one ends, unacknowledged.
-                peer.next_index = last_of(&entries).next();
-                inflight.push(last_of(&entries));
+                peer.next_index = last.next();
+                inflight.push(last, entries.bytes());
             }
         }
         ProgressState::Snapshot { .. } | ProgressState::Diverged => {}
     }
-    peer.commit_sent = peer.commit_sent.max(node.commit());
-    peer.round_sent = round;
     let (session, commit) = (peer.session, node.commit());
+    peer.commit_sent = peer.commit_sent.max(commit.min(last));
+    peer.round_sent = round;
     node.send(peer.member, Rpc::AppendEntries { session, round, prev, entries, commit });
+}
+
+/// Tells a peer the commit index without entries and without asking for an answer.
+///
+/// Its match bounds what it is told, so the message needs no look at a previous entry, and a peer
+/// that has not acknowledged an entry yet could not apply it anyway: it is not durable there. A
+/// lost notice is made good by the next append or heartbeat.
+fn send_commit(node: &mut Node, peer: &mut Progress) {
+    let commit = peer.match_index.min(node.commit());
+    let is_replicating = matches!(peer.state, ProgressState::Replicate { .. });
+    if is_replicating && peer.commit_sent < commit {
+        peer.commit_sent = commit;
+        node.send(peer.member, Rpc::Commit { session: peer.session, commit });
+    }
 }
 
 fn send_heartbeat(node: &mut Node, peer: &mut Progress, round: Round) {
     peer.round_sent = round;
     // Through its match the peer's log is known to be the leader's, so this much is safe to commit
-    // without looking at a previous entry.
+    // without looking at a previous entry. It is said again with every heartbeat: what told it
+    // before may be lost.
     let commit = peer.match_index.min(node.commit());
+    peer.commit_sent = peer.commit_sent.max(commit);
     let lease = node.config.lease();
     node.send(peer.member, Rpc::Heartbeat { session: peer.session, round, commit, lease });
 }

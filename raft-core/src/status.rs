@@ -94,7 +94,9 @@ pub enum Flow {
     /// The logs match: appends are pipelined.
     Replicate {
         /// Appends on their way.
-        inflight: usize,
+        appends: usize,
+        /// Their payload bytes.
+        bytes: usize,
     },
     /// A snapshot is on its way.
     Snapshot {

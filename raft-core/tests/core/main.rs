@@ -2,6 +2,7 @@
 
 mod elections;
 mod first_light;
+mod flow;
 mod membership;
 mod misuse;
 mod properties;

@@ -1,0 +1,190 @@
+//! How entries and the commit index flow to a peer: windows, notices, limits (§5.3, thesis
+//! §10.2.1).
+
+use bytes::Bytes;
+use raft_core::{Body, Entries, Envelope, Index, Outcome, Rejection, Rpc, RpcKind, Ticket};
+
+use crate::support::{Cluster, member};
+
+fn is_to(envelope: &Envelope, id: u64, kind: RpcKind) -> bool {
+    envelope.to == member(id) && envelope.rpc.kind() == kind
+}
+
+fn propose_bytes(cluster: &mut Cluster, ticket: u64, bytes: usize) {
+    let command = Bytes::from(vec![7; bytes]);
+    cluster.step(1, Body::Propose { ticket: Ticket(ticket), command });
+}
+
+/// The entries on their way to a peer, message by message.
+fn on_their_way(cluster: &Cluster, id: u64) -> Vec<Entries> {
+    let appends = cluster.network.iter().filter(|envelope| envelope.to == member(id));
+    appends
+        .filter_map(|envelope| {
+            let Rpc::AppendEntries { entries, .. } = &envelope.rpc else { return None };
+            Some(entries.clone())
+        })
+        .collect()
+}
+
+/// §5.3: a follower that has everything is told the commit index in a message of its own, which
+/// costs no answer: half a round trip after the leader knows.
+#[test]
+fn the_commit_index_travels_without_entries_and_without_an_answer() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.elect(1);
+    cluster.propose(1, 1, "x");
+    let mut kinds = Vec::new();
+    cluster.deliver_if(|sent| {
+        kinds.push((sent.to.id.0, sent.rpc.kind()));
+        true
+    });
+    let expected = [
+        (2, RpcKind::AppendEntries),
+        (3, RpcKind::AppendEntries),
+        (1, RpcKind::AppendEntriesResponse),
+        (1, RpcKind::AppendEntriesResponse),
+        (2, RpcKind::Commit),
+        (3, RpcKind::Commit),
+    ];
+    assert_eq!(kinds, expected);
+    assert!([1, 2, 3].iter().all(|id| cluster.status(*id).commit == Index(2)));
+}
+
+/// A notice may be lost: the next heartbeat says the same.
+#[test]
+fn a_lost_commit_notice_is_made_good_by_a_heartbeat() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.elect(1);
+    cluster.propose(1, 1, "x");
+    cluster.deliver_if(|sent| !is_to(sent, 2, RpcKind::Commit));
+    assert_eq!((cluster.status(2).commit, cluster.status(3).commit), (Index(1), Index(2)));
+    cluster.tick(1, 100);
+    cluster.deliver_if(|sent| sent.rpc.kind() == RpcKind::Heartbeat);
+    assert_eq!(cluster.status(2).commit, Index(2));
+}
+
+/// A follower is told of no commit beyond what it has acknowledged: a notice has no previous entry
+/// that it could compare.
+#[test]
+fn a_commit_notice_is_bounded_by_the_match() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.elect(1);
+    cluster.propose(1, 1, "x");
+    let delayed = cluster.take(|sent| is_to(sent, 3, RpcKind::AppendEntries));
+    cluster.deliver_if(|sent| {
+        assert!(!is_to(sent, 3, RpcKind::Commit), "it has not acknowledged anything new");
+        true
+    });
+    assert_eq!((cluster.status(1).commit, cluster.status(3).commit), (Index(2), Index(1)));
+    cluster.network.extend(delayed);
+    cluster.deliver();
+    assert_eq!(cluster.status(3).commit, Index(2));
+}
+
+/// Thesis §10.2.1: what is on its way to one peer is limited in bytes, and freed by answers.
+#[test]
+fn a_window_is_limited_in_bytes() {
+    let mut cluster = Cluster::with(&[1, 2, 3], &[], |config| {
+        config.append_bytes_max = 100;
+        config.inflight_bytes_max = 250;
+    });
+    cluster.elect(1);
+    for ticket in 1..=9 {
+        propose_bytes(&mut cluster, ticket, 50);
+    }
+    let sent = on_their_way(&cluster, 2);
+    let bytes: Vec<usize> = sent.iter().map(|entries| entries.bytes()).collect();
+    assert_eq!(bytes, [50, 50, 50, 50], "there is no room for a whole message after these");
+    let mut appends = cluster.take(|sent| sent.to == member(2));
+    cluster.network.clear();
+    cluster.step(2, Body::Peer(appends.remove(0)));
+    let answer = cluster.network.remove(0);
+    cluster.step(1, Body::Peer(answer));
+    let sent = on_their_way(&cluster, 2);
+    assert_eq!(sent.len(), 1, "the answer has freed one slot");
+    assert_eq!(sent[0].bytes(), 100, "and what has come together goes in one message");
+    cluster.network.splice(0..0, appends);
+    cluster.deliver();
+    cluster.tick(1, 100);
+    cluster.deliver();
+    assert!([1, 2, 3].iter().all(|id| cluster.status(*id).commit == Index(10)));
+}
+
+/// One message is always admitted, however large its entry is and however narrow the window.
+#[test]
+fn a_window_always_admits_one_message() {
+    let mut cluster = Cluster::with(&[1, 2, 3], &[], |config| {
+        config.append_bytes_max = 1;
+        config.inflight_bytes_max = 1;
+    });
+    cluster.elect(1);
+    for ticket in 1..=3 {
+        propose_bytes(&mut cluster, ticket, 1000);
+    }
+    let counts: Vec<usize> = on_their_way(&cluster, 2).iter().map(|sent| sent.len()).collect();
+    assert_eq!(counts, [1], "the window is full with one");
+    cluster.deliver();
+    assert!([1, 2, 3].iter().all(|id| cluster.status(*id).commit == Index(4)));
+}
+
+/// A full window whose answers are lost opens again, one slot for each heartbeat answered.
+#[test]
+fn an_answered_heartbeat_opens_a_full_window() {
+    let mut cluster = Cluster::with(&[1, 2, 3], &[], |config| {
+        config.append_bytes_max = 10;
+        config.inflight_bytes_max = 10;
+    });
+    cluster.elect(1);
+    propose_bytes(&mut cluster, 1, 10);
+    propose_bytes(&mut cluster, 2, 10);
+    // What was sent arrives, and all answers are lost.
+    cluster.deliver_if(|sent| sent.to != member(1));
+    assert_eq!(cluster.status(2).last.index, Index(2), "the window holds one");
+    cluster.tick(1, 100);
+    let is_heartbeat = |kind| matches!(kind, RpcKind::Heartbeat | RpcKind::HeartbeatResponse);
+    cluster.deliver_if(|sent| is_heartbeat(sent.rpc.kind()) || sent.to != member(1));
+    assert_eq!(cluster.status(2).last.index, Index(3), "it has opened");
+    cluster.tick(1, 100);
+    cluster.deliver();
+    assert!([1, 2, 3].iter().all(|id| cluster.status(*id).commit == Index(3)));
+}
+
+/// A quota bounds what clients ask for. The no-op of a new leader is no request: it is never
+/// refused, or a leader with a full quota could not commit anything.
+#[test]
+fn an_empty_quota_admits_one_and_a_noop_needs_none() {
+    let mut cluster = Cluster::with(&[1, 2, 3], &[], |config| config.uncommitted_bytes_max = 4);
+    cluster.elect(1);
+    propose_bytes(&mut cluster, 1, 100);
+    propose_bytes(&mut cluster, 2, 1);
+    let busy = Outcome::Refused(Rejection::Busy);
+    assert_eq!(cluster.server(1).outcomes.get(&Ticket(1)), None, "larger than an empty quota");
+    assert_eq!(cluster.server(1).outcomes[&Ticket(2)], busy);
+    cluster.network.clear();
+    // The same node leads again, with the large entry still uncommitted: its no-op goes out.
+    cluster.step(1, Body::StepDown);
+    cluster.step(2, Body::ForgetLeader);
+    cluster.step(3, Body::ForgetLeader);
+    cluster.elect(1);
+    assert_eq!(cluster.status(1).commit, Index(3));
+    assert_eq!(cluster.status(3).commit, Index(3));
+    propose_bytes(&mut cluster, 3, 100);
+    cluster.deliver();
+    assert!(matches!(cluster.server(1).outcomes[&Ticket(3)], Outcome::Committed { .. }));
+}
+
+/// Requests that wait are counted whatever they weigh; those that end make room.
+#[test]
+fn a_limit_on_requests_refuses_and_is_freed() {
+    let mut cluster = Cluster::with(&[1, 2, 3], &[], |config| config.requests_max = 2);
+    cluster.elect(1);
+    for ticket in 1..=3 {
+        propose_bytes(&mut cluster, ticket, 0);
+    }
+    assert_eq!(cluster.server(1).outcomes[&Ticket(3)], Outcome::Refused(Rejection::Busy));
+    cluster.deliver();
+    propose_bytes(&mut cluster, 4, 0);
+    cluster.deliver();
+    assert!(matches!(cluster.server(1).outcomes[&Ticket(4)], Outcome::Committed { .. }));
+    assert_eq!(cluster.server(1).outcomes.len(), 4);
+}
