@@ -14,7 +14,8 @@ mod support;
 use std::fs;
 use std::path::PathBuf;
 
-const STORIES: &[&str] = &["election", "figure_7", "figure_8", "lagging_commit", "snapshot"];
+const STORIES: &[&str] =
+    &["election", "figure_7", "figure_8", "joint_change", "lagging_commit", "snapshot", "transfer"];
 
 #[test]
 fn a_leader_is_elected() {
@@ -29,6 +30,16 @@ fn the_logs_of_figure_7_converge() {
 #[test]
 fn the_story_of_figure_8_cannot_lose_a_committed_entry() {
     compare("figure_8");
+}
+
+#[test]
+fn a_server_is_replaced_through_a_joint_membership() {
+    compare("joint_change");
+}
+
+#[test]
+fn a_leader_hands_over() {
+    compare("transfer");
 }
 
 #[test]

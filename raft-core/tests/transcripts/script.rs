@@ -3,7 +3,11 @@
 //! ```text
 //! cluster 1 2 3 [learners 4] [pre_vote=off] [check_quorum=off] [chunk=BYTES] [kept=ENTRIES] [batch=ENTRIES]
 //! found 2 term=7 log=1,1,1,4              node 2 starts anew from a disk that holds this
+//! blank 4                                 a node starts that was given nothing
 //! campaign 1, propose 1 TEXT, read 1      inputs of one node; tickets are numbered from #1
+//! change 1 STEP..                         a membership change: add 4, promote 4, demote 3,
+//!                                         remove 3, replace 3 4, in order and all at once
+//! transfer 1 3, stepdown 1                leadership is handed over, or given up
 //! tick 1 [US], pass US                    time passes (and node 1 is told)
 //! deliver [FILTER..]                      until nothing moves: what passes a filter, or all
 //! round [FILTER..]                        what is on its way now, not what it causes
@@ -20,10 +24,11 @@
 use std::collections::BTreeMap;
 
 use raft_core::{
-    Body, Config, Effect, Entries, Envelope, Index, Payload, ReadMode, Status, Term, Ticket,
+    Body, Config, Effect, Entries, Envelope, Index, MemberStep, Membership, MembershipChange,
+    NodeId, Payload, ReadMode, Status, Term, Ticket,
 };
 
-use crate::support::{Cluster, Disk};
+use crate::support::{Cluster, Disk, config, member};
 
 /// Tells a story again: keeps what was written for it, and puts what happens after each command.
 pub(crate) fn tell(text: &str) -> String {
@@ -64,6 +69,10 @@ impl Teller {
             }
             "cluster" => self.cluster = Some(cluster(rest)),
             "found" => self.found(rest),
+            "blank" => {
+                let disk = Disk::genesis(Membership::default());
+                self.cluster().start(config(number(rest[0])), disk);
+            }
             "pass" => {
                 let now = &mut self.cluster().now;
                 now.0 += number(rest[0]);
@@ -121,6 +130,16 @@ impl Teller {
                 let ticket = self.next_ticket();
                 self.step(rest, Body::Read { ticket, mode: ReadMode::ReadIndex });
             }
+            "change" => {
+                let ticket = self.next_ticket();
+                let change = MembershipChange::Steps(steps(&rest[1..]));
+                self.step(rest, Body::ProposeMembership { ticket, change, expect: None });
+            }
+            "transfer" => {
+                let (ticket, to) = (self.next_ticket(), Some(NodeId(number(rest[1]))));
+                self.step(rest, Body::TransferLeadership { ticket, to });
+            }
+            "stepdown" => self.step(rest, Body::StepDown),
             "tick" => {
                 let after = rest.get(1).map_or(0, |us| number(us));
                 self.cluster().tick(number(rest[0]), after);
@@ -295,6 +314,24 @@ fn cluster(words: &[&str]) -> Cluster {
     });
     cluster.trace.clear();
     cluster
+}
+
+/// The steps of a membership change, from words: a verb and one or two servers, again and again.
+fn steps(words: &[&str]) -> Vec<MemberStep> {
+    let mut words = words.iter();
+    let mut steps = Vec::new();
+    while let Some(verb) = words.next() {
+        let mut id = || NodeId(number(words.next().expect("a step names a server")));
+        steps.push(match *verb {
+            "add" => MemberStep::AddLearner(member(id().0)),
+            "promote" => MemberStep::Promote(id()),
+            "demote" => MemberStep::Demote(id()),
+            "remove" => MemberStep::Remove(id()),
+            "replace" => MemberStep::Replace { old: id(), new: id() },
+            other => panic!("no step is called {other}"),
+        });
+    }
+    steps
 }
 
 fn passes(filter: &[&str], envelope: &Envelope) -> bool {
