@@ -152,6 +152,7 @@ pub mod effect;
 mod election;
 pub mod entry;
 mod gate;
+mod lease;
 mod log;
 pub mod membership;
 pub mod message;

@@ -26,6 +26,8 @@ pub(crate) struct Progress {
     pub(crate) is_active: bool,
     /// The highest read round that it has confirmed.
     pub(crate) round: Round,
+    /// The newest round of heartbeats that it has answered, and so promised by.
+    pub(crate) promised: Round,
     /// The highest read round that it was asked to confirm.
     pub(crate) round_sent: Round,
     /// The highest commit index that it was told, as far as the message that told it reached.
@@ -92,6 +94,7 @@ impl Progress {
             incarnation: Incarnation::ZERO,
             is_active: true,
             round: Round::ZERO,
+            promised: Round::ZERO,
             round_sent: Round::ZERO,
             commit_sent: Index::ZERO,
             removed_by: None,

@@ -17,14 +17,14 @@ use crate::digest::CanonicalHasher;
 use crate::durable::{RecoveredState, SnapshotMeta};
 use crate::effect::{Effect, HaltReason, Observation, Outcome, Refused, Rejection};
 use crate::membership::Membership;
-use crate::message::{Body, Chunk, ChunkRequest, Message, ReadMode};
+use crate::message::{Body, Chunk, ChunkRequest, Message};
 use crate::node::{Node, pass};
 use crate::progress::{Progress, ProgressState};
 use crate::recovery::{self, RecoverError};
 use crate::role::{Leader, Role, Transition};
 use crate::status::{Flow, PeerStatus, Status};
 use crate::types::{EntryId, Index, Member, Span, Term, Ticket, Time};
-use crate::{commit, compaction, election, read, reconfiguration, replication, transfer};
+use crate::{commit, compaction, election, lease, read, reconfiguration, replication, transfer};
 
 /// A member of one Raft group: messages in, effects out.
 ///
@@ -185,9 +185,7 @@ impl Raft {
     fn pass(&mut self, reading: Time) {
         let elapsed = pass(&mut self.now, reading);
         if elapsed > Span(0) {
-            for timer in self.role.timers().into_iter().flatten() {
-                timer.pass(elapsed);
-            }
+            self.role.pass(elapsed);
             self.node.promise.pass(elapsed);
         }
     }
@@ -214,9 +212,7 @@ impl Raft {
             Body::ProposeMembership { ticket, change, expect } => {
                 self.on_propose_membership(ticket, &change, expect.as_deref());
             }
-            Body::Read { ticket, mode: ReadMode::ReadIndex | ReadMode::Lease } => {
-                self.on_read(ticket);
-            }
+            Body::Read { ticket, mode } => self.on_read(ticket, mode),
             Body::TransferLeadership { ticket, to } => self.on_transfer(ticket, to),
             Body::Campaign => self.on_campaign(),
             Body::StepDown => self.on_step_down(),
@@ -300,6 +296,7 @@ impl Raft {
                     transfer::end(node, leader, None);
                 }
                 if leader.heartbeat.is_due() {
+                    lease::ask(node, leader);
                     replication::on_heartbeat_timeout(node, leader);
                 }
                 if leader.quorum.is_due() {

@@ -45,13 +45,15 @@ pub(crate) fn on_propose_membership(
 }
 
 /// Leaves a joint membership once it is committed in a term of this leader (§6). Never refused for
-/// want of quota: until it is left, two quorums must agree.
+/// want of quota: until it is left, two quorums must agree. A lease that was given out before must
+/// be over: it rests on promises of the outgoing voters, who are not needed afterwards.
 pub(crate) fn leave_joint(node: &mut Node, leader: &Leader) {
     let membership = node.membership();
     let is_due = membership.is_joint()
         && membership.auto_leave()
         && node.membership_index() <= node.commit()
-        && leader.first <= node.commit();
+        && leader.first <= node.commit()
+        && !leader.has_lent();
     if is_due {
         let left = membership.left();
         append(node, left);
@@ -65,6 +67,7 @@ pub(crate) fn retire(node: &mut Node, leader: &mut Leader) -> Transition {
     if !is_over {
         return Transition::Stay;
     }
+    assert!(!leader.has_lent(), "a membership is not left while a lease rests on its voters");
     let successor = leader.best_voter(node.membership());
     if let Some(successor) = successor {
         leader.has_handed_over = true;
@@ -130,6 +133,9 @@ fn next_membership(
     }
     if node.commit() < leader.first {
         return Err(Rejection::NoOwnCommit);
+    }
+    if *change == MembershipChange::LeaveJoint && leader.has_lent() {
+        return Err(Rejection::MembershipPending);
     }
     if node.tickets.len() + leader.proposals.len() >= node.config.requests_max {
         return Err(Rejection::Busy);

@@ -39,6 +39,8 @@ pub(crate) fn lead(node: &mut Node) -> Leader {
         round: Round::ZERO,
         reads: Vec::new(),
         rounds: Vec::new(),
+        leases: Vec::new(),
+        lent: Timer::default(),
     };
     for member in node.membership().members() {
         if member != me {

@@ -12,7 +12,7 @@ use crate::effect::{HaltReason, RoleName};
 use crate::membership::Membership;
 use crate::progress::Progress;
 use crate::timers::Timer;
-use crate::types::{Index, Member, PersistSeq, Round, Session, Ticket};
+use crate::types::{Index, Member, PersistSeq, Round, Session, Span, Ticket};
 
 /// What a node is in its term.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -75,6 +75,18 @@ pub(crate) struct Leader {
     pub(crate) reads: Vec<Ticket>,
     /// Rounds that are not confirmed yet, oldest first.
     pub(crate) rounds: Vec<ReadRound>,
+    /// Rounds of heartbeats that asked for a lease which is not over, oldest first.
+    pub(crate) leases: Vec<LeaseRound>,
+    /// Until it is over, a host may answer reads by a lease that this leader gave out.
+    pub(crate) lent: Timer,
+}
+
+/// A round of heartbeats that asked for a lease (thesis §6.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct LeaseRound {
+    pub(crate) round: Round,
+    /// What is left of the lease since the round was sent; never zero.
+    pub(crate) left: Span,
 }
 
 /// Reads that one round of acknowledgements confirms together.
@@ -143,21 +155,34 @@ impl Role {
         }
     }
 
-    /// The timers that a `Tick` may fire or that bound a promise.
-    pub(crate) fn timers(&mut self) -> [Option<&mut Timer>; 3] {
+    /// Lets time pass for every timer that a `Tick` may fire or that bounds a promise.
+    pub(crate) fn pass(&mut self, elapsed: Span) {
+        for timer in self.timers().into_iter().flatten() {
+            timer.pass(elapsed);
+        }
+        if let Self::Leader(leader) = self {
+            for asked in &mut leader.leases {
+                asked.left = asked.left.less(elapsed);
+            }
+            leader.leases.retain(|asked| asked.left > Span(0));
+        }
+    }
+
+    fn timers(&mut self) -> [Option<&mut Timer>; 4] {
         match self {
             Self::Follower(follower) => {
-                [Some(&mut follower.election), Some(&mut follower.contact), None]
+                [Some(&mut follower.election), Some(&mut follower.contact), None, None]
             }
             Self::PreCandidate(campaign) | Self::Candidate(campaign) => {
-                [Some(&mut campaign.election), None, None]
+                [Some(&mut campaign.election), None, None, None]
             }
             Self::Leader(leader) => [
                 Some(&mut leader.heartbeat),
                 Some(&mut leader.quorum),
                 leader.transfer.as_mut().map(|transfer| &mut transfer.timeout),
+                Some(&mut leader.lent),
             ],
-            Self::Halted => [None, None, None],
+            Self::Halted => [None, None, None, None],
         }
     }
 }
@@ -185,6 +210,11 @@ impl Leader {
         let voters = self.peers.iter().filter(votes);
         let best = voters.rev().max_by_key(|peer| (peer.match_index, peer.is_active));
         best.map(|peer| peer.member)
+    }
+
+    /// Whether the host may still answer a read by a lease that this leader gave out.
+    pub(crate) fn has_lent(&self) -> bool {
+        self.lent.left().is_some_and(|left| left > Span(0))
     }
 
     /// A session that no earlier stream of this term had.

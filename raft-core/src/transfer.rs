@@ -10,7 +10,7 @@ use crate::message::Rpc;
 use crate::node::Node;
 use crate::role::{Leader, Transfer};
 use crate::timers::Timer;
-use crate::types::{NodeId, Term, Ticket};
+use crate::types::{NodeId, Span, Term, Ticket};
 
 /// An operator asks the leader to hand over. A second wish replaces the first.
 pub(crate) fn on_transfer(
@@ -37,11 +37,13 @@ pub(crate) fn on_transfer(
         return;
     };
     end(node, leader, None);
-    let timeout = Timer::armed(node.config.election_timeout());
+    let lent = leader.lent.left().unwrap_or_default();
+    let timeout = Timer::armed(Span(node.config.election_timeout_us + lent.0));
     leader.transfer = Some(Transfer { ticket, to, timeout, is_sent: false });
 }
 
-/// Asks the successor to campaign once its log equals this one.
+/// Asks the successor to campaign once its log equals this one, and no read by a lease that was
+/// given out can be answered any more: the election that follows passes every promise.
 pub(crate) fn hand_over(node: &mut Node, leader: &mut Leader) {
     let Some(Transfer { to, is_sent, .. }) = leader.transfer else { return };
     if !node.membership().is_voter(to) {
@@ -50,7 +52,7 @@ pub(crate) fn hand_over(node: &mut Node, leader: &mut Leader) {
     }
     let last = node.log().last().index;
     let is_ready = leader.peer_ref(to).is_some_and(|peer| peer.match_index == last);
-    if is_sent || !is_ready {
+    if is_sent || !is_ready || leader.has_lent() {
         return;
     }
     leader.has_handed_over = true;

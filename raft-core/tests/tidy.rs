@@ -30,6 +30,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("commit", 8),
     ("compaction", 8),
     ("read", 8),
+    ("lease", 8),
     ("recovery", 8),
     ("reconfiguration", 8),
     ("transfer", 8),
@@ -54,6 +55,7 @@ const SECTIONS: &[&str] = &[
     "thesis §4.2.3",
     "thesis §6.2",
     "thesis §6.4",
+    "thesis §6.4.1",
     "thesis §9.6",
     "thesis §10.2.1",
 ];

@@ -9,7 +9,7 @@ use crate::progress::Progress;
 use crate::replication::Append;
 use crate::role::{Cause, Role, Transition};
 use crate::types::{Incarnation, Member, Round, Session};
-use crate::{admission, compaction, election, replication};
+use crate::{admission, compaction, election, lease, replication};
 
 impl Raft {
     /// Takes a message: checked whole, then by the term rule, then by its chapter.
@@ -166,6 +166,7 @@ impl Raft {
             }
             Rpc::HeartbeatResponse { session, round } => {
                 if let Some((node, peer)) = self.admit(from, incarnation, kind, session, round) {
+                    lease::on_heartbeat_response(peer, round);
                     replication::on_heartbeat_response(node, peer);
                 }
             }

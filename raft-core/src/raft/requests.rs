@@ -6,10 +6,10 @@ use bytes::Bytes;
 use super::Raft;
 use crate::effect::{Refused, Rejection};
 use crate::membership::{Membership, MembershipChange};
-use crate::message::Body;
+use crate::message::{Body, ReadMode};
 use crate::role::{Role, Transition};
 use crate::types::{NodeId, Ticket};
-use crate::{election, read, reconfiguration, replication, transfer};
+use crate::{election, lease, read, reconfiguration, replication, transfer};
 
 impl Raft {
     pub(super) fn on_campaign(&mut self) {
@@ -71,11 +71,18 @@ impl Raft {
         }
     }
 
-    pub(super) fn on_read(&mut self, ticket: Ticket) {
-        if let Role::Leader(leader) = &mut self.role {
-            read::on_read(&mut self.node, leader, ticket);
-        } else {
+    pub(super) fn on_read(&mut self, ticket: Ticket, mode: ReadMode) {
+        let Role::Leader(leader) = &mut self.role else {
             self.reject_not_leader(ticket);
+            return;
+        };
+        let node = &mut self.node;
+        let is_answered = match mode {
+            ReadMode::Lease => lease::on_read(node, leader, ticket, self.now),
+            ReadMode::ReadIndex => false,
+        };
+        if !is_answered {
+            read::on_read(node, leader, ticket);
         }
     }
 

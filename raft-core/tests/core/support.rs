@@ -101,6 +101,8 @@ pub(crate) struct Server {
     pub(crate) applied: Vec<Entry>,
     pub(crate) outcomes: BTreeMap<Ticket, Outcome>,
     pub(crate) reads: BTreeMap<Ticket, Index>,
+    /// Until when reads by lease may be answered.
+    pub(crate) valid_until: BTreeMap<Ticket, Time>,
     pub(crate) observations: Vec<Observation>,
     /// The bytes of the newest snapshot, and of one that is being staged.
     pub(crate) snapshot: Bytes,
@@ -158,6 +160,7 @@ impl Cluster {
             applied: Vec::new(),
             outcomes: BTreeMap::new(),
             reads: BTreeMap::new(),
+            valid_until: BTreeMap::new(),
             observations: Vec::new(),
             snapshot: Bytes::from_static(b"a snapshot of more than one chunk"),
             staged: Vec::new(),
@@ -306,9 +309,10 @@ impl Cluster {
                     let before = server.outcomes.insert(ticket, outcome);
                     assert_eq!(before, None, "a ticket ends once");
                 }
-                Effect::ReadReady { ticket, index, .. } => {
+                Effect::ReadReady { ticket, index, valid_until } => {
                     let before = server.reads.insert(ticket, index);
                     assert_eq!(before, None, "a read is answered once");
+                    server.valid_until.extend(valid_until.map(|until| (ticket, until)));
                 }
                 Effect::Load(request) => follow_up.push(Body::Loaded { request, entries: None }),
                 Effect::ReadChunk(request) => {
