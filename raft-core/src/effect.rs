@@ -253,7 +253,7 @@ pub enum Refused {
         /// The term there.
         theirs: Term,
     },
-    /// It was sent by an earlier incarnation of the peer.
+    /// It was sent by an earlier incarnation of the peer, or answers an earlier one of this node.
     StaleIncarnation {
         /// The newest incarnation known.
         known: Incarnation,
@@ -303,6 +303,8 @@ pub enum Refused {
     },
     /// The sender is not in the membership in force.
     NotAMember,
+    /// A limit on requests is reached; the peer asks again.
+    Busy,
     /// The answer does not belong to anything that was asked here, in this role.
     Unasked,
     /// It claims what cannot be: a match beyond the leader's log, a commit beyond the sender's
@@ -327,7 +329,7 @@ pub enum Refused {
     UnknownLoad,
     /// The node has no members, or is no voter: it cannot campaign.
     NotAVoter,
-    /// Only a leader can step down.
+    /// Only a leader can do this: step down, or tell the read index.
     NotLeader,
     /// Only a follower can forget its leader.
     NotFollower,

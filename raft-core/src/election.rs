@@ -22,7 +22,8 @@ pub(crate) fn follower(node: &Node, leader: Option<Member>) -> Follower {
         Some(_) => Timer::armed(node.config.election_timeout()),
         None => Timer::default(),
     };
-    Follower { leader, election: node.election_timer(), contact }
+    let (election, patience) = (node.election_timer(), Timer::default());
+    Follower { leader, election, contact, reads: Vec::new(), patience }
 }
 
 /// The leader of the term has spoken: no election while it does (§5.2).

@@ -47,6 +47,8 @@ pub(crate) struct Node {
     pub(crate) tickets_term: Term,
     /// Until it is over this node elects no other leader, itself included (thesis §6.4.1).
     pub(crate) promise: Timer,
+    /// The last question about a read index that this incarnation has asked.
+    pub(crate) asked: u64,
     /// Elections tried in this term: the key of the next jitter.
     attempt: u64,
     /// The jitter drawn for that attempt.
@@ -119,6 +121,7 @@ impl Node {
             tickets_term: Term::ZERO,
             // What was promised just before the crash may still be relied upon.
             promise: if promised > Span(0) { Timer::armed(promised) } else { Timer::default() },
+            asked: 0,
             attempt: 0,
             jitter: Span(0),
             gate,

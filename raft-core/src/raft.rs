@@ -21,7 +21,7 @@ use crate::message::{Body, Chunk, ChunkRequest, Message};
 use crate::node::{Node, pass};
 use crate::progress::{Progress, ProgressState};
 use crate::recovery::{self, RecoverError};
-use crate::role::{Leader, Role, Transition};
+use crate::role::{Follower, Leader, Role, Transition};
 use crate::status::{Flow, PeerStatus, Status};
 use crate::types::{EntryId, Index, Member, Span, Term, Ticket, Time};
 use crate::{commit, compaction, election, lease, read, reconfiguration, replication, transfer};
@@ -94,7 +94,11 @@ impl Raft {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
         let left = match &self.role {
-            Role::Follower(follower) => follower.election.left(),
+            Role::Follower(Follower { election, contact, reads, .. }) => {
+                let silence = contact.left().filter(|_| !reads.is_empty());
+                let election = election.left();
+                silence.map_or(election, |left| Some(election.map_or(left, |it| it.min(left))))
+            }
             Role::PreCandidate(campaign) | Role::Candidate(campaign) => campaign.election.left(),
             Role::Leader(leader) => {
                 let next = leader.heartbeat.left().min(leader.quorum.left());
@@ -271,7 +275,10 @@ impl Raft {
     /// What the membership in force means for the role.
     fn settle_role(&mut self) {
         match &mut self.role {
-            Role::Follower(follower) => election::reconcile_timer(&self.node, follower),
+            Role::Follower(follower) => {
+                election::reconcile_timer(&self.node, follower);
+                read::ask(&mut self.node, follower);
+            }
             Role::Leader(leader) => {
                 let transition = reconfiguration::retire(&mut self.node, leader);
                 self.become_next(transition);
@@ -282,6 +289,11 @@ impl Raft {
 
     fn on_tick(&mut self) {
         let node = &mut self.node;
+        if let Role::Follower(follower) = &mut self.role
+            && follower.contact.is_due()
+        {
+            read::on_silence(node, follower);
+        }
         let transition = match &mut self.role {
             Role::Follower(follower) if follower.election.is_due() => {
                 election::on_election_timeout(node, &mut self.role)
@@ -368,6 +380,7 @@ impl Raft {
     fn set_role(&mut self, role: Role) {
         let me = self.node.member();
         let (name_before, leader_before) = (self.role.name(), self.role.leader(me));
+        let forwarded = self.forwarded();
         self.role = role;
         let (role, leader, term) = (self.role.name(), self.role.leader(me), self.node.term());
         if role != name_before {
@@ -376,6 +389,15 @@ impl Raft {
         if leader != leader_before {
             self.node.observe(Observation::LeaderChanged { leader, term });
         }
+        for ticket in forwarded {
+            self.node.reject(ticket, Rejection::NotLeader { hint: leader });
+        }
+    }
+
+    /// All reads that wait for a leader's answer, which will not come any more.
+    fn forwarded(&mut self) -> Vec<Ticket> {
+        let Role::Follower(follower) = &mut self.role else { return Vec::new() };
+        follower.reads.drain(..).map(|read| read.ticket).collect()
     }
 
     /// A leader that ceases to lead refuses what it had accepted but not appended, and its reads.
@@ -401,6 +423,7 @@ impl Raft {
             open.extend(proposals.drain(..).map(|(ticket, _)| ticket));
             open.append(&mut read::abandoned(leader));
         }
+        open.append(&mut self.forwarded());
         for ticket in open {
             self.node.end(ticket, Outcome::Halted);
         }

@@ -38,6 +38,7 @@ pub(crate) fn lead(node: &mut Node) -> Leader {
         proposals: Vec::new(),
         round: Round::ZERO,
         reads: Vec::new(),
+        questions: Vec::new(),
         rounds: Vec::new(),
         leases: Vec::new(),
         lent: Timer::default(),

@@ -12,7 +12,7 @@ use crate::effect::{HaltReason, RoleName};
 use crate::membership::Membership;
 use crate::progress::Progress;
 use crate::timers::Timer;
-use crate::types::{Index, Member, PersistSeq, Round, Session, Span, Ticket};
+use crate::types::{Index, Member, PersistSeq, ReadId, Round, Session, Span, Ticket};
 
 /// What a node is in its term.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +33,18 @@ pub(crate) struct Follower {
     pub(crate) election: Timer,
     /// Until it is over the leader counts as alive, and candidates are ignored.
     pub(crate) contact: Timer,
+    /// Reads that wait for the leader's answer, by question.
+    pub(crate) reads: Vec<ForwardedRead>,
+    /// Until it is over, the leader is not asked again.
+    pub(crate) patience: Timer,
+}
+
+/// A read for which the leader is asked (thesis §6.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ForwardedRead {
+    pub(crate) ticket: Ticket,
+    /// The first question that was asked after the read came in.
+    pub(crate) question: u64,
 }
 
 /// An election, or the question whether one could be won.
@@ -73,6 +85,8 @@ pub(crate) struct Leader {
     pub(crate) round: Round,
     /// Reads that belong to no round yet.
     pub(crate) reads: Vec<Ticket>,
+    /// Questions of peers that belong to no round yet, at most one of each.
+    pub(crate) questions: Vec<Question>,
     /// Rounds that are not confirmed yet, oldest first.
     pub(crate) rounds: Vec<ReadRound>,
     /// Rounds of heartbeats that asked for a lease which is not over, oldest first.
@@ -96,6 +110,14 @@ pub(crate) struct ReadRound {
     /// The commit index when the round was opened.
     pub(crate) index: Index,
     pub(crate) tickets: Vec<Ticket>,
+    pub(crate) questions: Vec<Question>,
+}
+
+/// A peer wants to know the read index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Question {
+    pub(crate) from: Member,
+    pub(crate) id: ReadId,
 }
 
 /// A leadership that is to be handed over (thesis §3.10).
@@ -170,8 +192,8 @@ impl Role {
 
     fn timers(&mut self) -> [Option<&mut Timer>; 4] {
         match self {
-            Self::Follower(follower) => {
-                [Some(&mut follower.election), Some(&mut follower.contact), None, None]
+            Self::Follower(Follower { election, contact, patience, .. }) => {
+                [Some(election), Some(contact), Some(patience), None]
             }
             Self::PreCandidate(campaign) | Self::Candidate(campaign) => {
                 [Some(&mut campaign.election), None, None, None]

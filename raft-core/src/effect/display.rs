@@ -130,6 +130,7 @@ impl fmt::Display for Refused {
                 write!(f, "an answer to attempt {theirs}, now {mine}")
             }
             Self::NotAMember => f.write_str("the sender is no member"),
+            Self::Busy => f.write_str("too many requests wait"),
             Self::Unasked => f.write_str("nobody asked"),
             Self::Impossible => f.write_str("it claims what cannot be"),
             Self::UnknownPersist { seq } => write!(f, "batch {seq} was never issued"),

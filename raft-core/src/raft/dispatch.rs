@@ -8,8 +8,8 @@ use crate::node::Node;
 use crate::progress::Progress;
 use crate::replication::Append;
 use crate::role::{Cause, Role, Transition};
-use crate::types::{Incarnation, Member, Round, Session};
-use crate::{admission, compaction, election, lease, replication};
+use crate::types::{Incarnation, Index, Member, ReadId, Round, Session};
+use crate::{admission, compaction, election, lease, read, replication};
 
 impl Raft {
     /// Takes a message: checked whole, then by the term rule, then by its chapter.
@@ -153,6 +153,9 @@ impl Raft {
             Rpc::Heartbeat { session, round, commit, lease } => {
                 let reply = Reply { to: from, session, round };
                 replication::on_heartbeat(node, reply, commit, lease);
+                if let Role::Follower(follower) = &mut self.role {
+                    read::ask_again(node, follower);
+                }
             }
             Rpc::InstallSnapshot { session, round, snapshot, offset, data, done } => {
                 let reply = Reply { to: from, session, round };
@@ -179,11 +182,36 @@ impl Raft {
                 Ok(()) => return Transition::Campaign(Cause::TimeoutNow),
                 Err(reason) => node.refuse_peer(from, kind, reason),
             },
-            Rpc::ReadIndex { .. } | Rpc::ReadIndexResponse { .. } => {
-                node.refuse_peer(from, kind, Refused::Unasked);
-            }
+            Rpc::ReadIndex { id } => self.on_read_index(from, id),
+            Rpc::ReadIndexResponse { id, index } => self.on_read_index_response(from, id, index),
         }
         Transition::Stay
+    }
+
+    fn on_read_index(&mut self, from: Member, id: ReadId) {
+        let node = &mut self.node;
+        let done = match &mut self.role {
+            Role::Leader(leader) => read::on_read_index(node, leader, from, id),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) | Role::Halted => {
+                Err(Refused::NotLeader)
+            }
+        };
+        if let Err(reason) = done {
+            node.refuse_peer(from, RpcKind::ReadIndex, reason);
+        }
+    }
+
+    fn on_read_index_response(&mut self, from: Member, id: ReadId, index: Index) {
+        let node = &mut self.node;
+        let done = match &mut self.role {
+            Role::Follower(follower) => read::on_read_index_response(node, follower, id, index),
+            Role::PreCandidate(_) | Role::Candidate(_) | Role::Leader(_) | Role::Halted => {
+                Err(Refused::Unasked)
+            }
+        };
+        if let Err(reason) = done {
+            node.refuse_peer(from, RpcKind::ReadIndexResponse, reason);
+        }
     }
 
     /// An answer that only the leader of this term can have asked for, in the present stream.

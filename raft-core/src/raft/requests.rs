@@ -72,17 +72,21 @@ impl Raft {
     }
 
     pub(super) fn on_read(&mut self, ticket: Ticket, mode: ReadMode) {
-        let Role::Leader(leader) = &mut self.role else {
-            self.reject_not_leader(ticket);
-            return;
-        };
         let node = &mut self.node;
-        let is_answered = match mode {
-            ReadMode::Lease => lease::on_read(node, leader, ticket, self.now),
-            ReadMode::ReadIndex => false,
-        };
-        if !is_answered {
-            read::on_read(node, leader, ticket);
+        match &mut self.role {
+            Role::Leader(leader) => {
+                let is_answered = match mode {
+                    ReadMode::Lease => lease::on_read(node, leader, ticket, self.now),
+                    ReadMode::ReadIndex => false,
+                };
+                if !is_answered {
+                    read::on_read(node, leader, ticket);
+                }
+            }
+            Role::Follower(follower) => read::on_read_to_forward(node, follower, ticket),
+            Role::PreCandidate(_) | Role::Candidate(_) | Role::Halted => {
+                self.reject_not_leader(ticket);
+            }
         }
     }
 

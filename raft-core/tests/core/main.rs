@@ -3,6 +3,7 @@
 mod elections;
 mod first_light;
 mod flow;
+mod forwarded_reads;
 mod leases;
 mod membership;
 mod misuse;

@@ -89,14 +89,15 @@ fn learners_confirm_nothing_and_a_sole_voter_needs_nobody() {
     assert_eq!(alone.server(1).reads[&Ticket(1)], Index(1));
 }
 
-/// All reads of one step share one round; a follower refuses with the leader's name.
+/// Reads that wait are counted, at the leader and at a follower that forwards them.
 #[test]
-fn a_follower_names_the_leader_and_limits_are_told() {
+fn reads_that_wait_are_limited() {
     let mut cluster = Cluster::with(&[1, 2, 3], &[], |config| config.requests_max = 2);
     cluster.elect(1);
-    read(&mut cluster, 2, 1);
-    let refused = Outcome::Refused(Rejection::NotLeader { hint: Some(member(1)) });
-    assert_eq!(cluster.server(2).outcomes[&Ticket(1)], refused);
+    for ticket in 1..=3 {
+        read(&mut cluster, 2, ticket);
+    }
+    assert_eq!(cluster.server(2).outcomes[&Ticket(3)], Outcome::Refused(Rejection::Busy));
     for ticket in 1..=3 {
         read(&mut cluster, 1, ticket);
     }
