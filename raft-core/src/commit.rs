@@ -4,8 +4,10 @@ use alloc::sync::Arc;
 use core::cmp::Ordering;
 
 use crate::effect::{Effect, Outcome, Refused};
-use crate::entry::Payload;
+use crate::entry::{Entries, Payload};
+use crate::message::{LoadPurpose, LoadRequest};
 use crate::node::Node;
+use crate::progress::Loading;
 use crate::quorum::committed;
 use crate::role::Leader;
 use crate::types::Index;
@@ -36,6 +38,10 @@ pub(crate) fn advance(node: &mut Node, leader: &mut Leader) {
         return;
     }
     node.commit_to(index);
+    if index == node.log().last().index {
+        leader.uncommitted_bytes = 0; // Nearly always: what was proposed since is appended.
+        return;
+    }
     let own_term = before.max(leader.first.prev());
     let bytes: usize = node
         .log()
@@ -101,13 +107,59 @@ pub(crate) fn hand_out(node: &mut Node) {
     let limit = node.config.unapplied_bytes_max;
     while node.handed_out < through && has_room(node) {
         let room = limit.saturating_sub(node.unapplied_bytes);
+        if node.log().is_cold(node.handed_out.next()) {
+            want_load(node, through, room);
+            return;
+        }
         let entries = node.log().read(node.handed_out, through, room, APPLY_ENTRIES_MAX);
-        let Some(last) = entries.last().map(|entry| entry.index()) else {
-            unreachable!("entries between the last one handed out and the commit index exist");
-        };
-        node.handed_out = last;
-        node.unapplied_bytes += entries.bytes();
-        node.effects.push(Effect::Apply { entries });
+        apply(node, entries);
+    }
+}
+
+fn apply(node: &mut Node, entries: Entries) {
+    let Some(last) = entries.last().map(|entry| entry.index()) else {
+        unreachable!("entries between the last one handed out and the commit index exist");
+    };
+    node.handed_out = last;
+    node.unapplied_bytes += entries.bytes();
+    node.effects.push(Effect::Apply { entries });
+}
+
+/// Asks for the next cold entries that the state machine needs, one range at a time.
+fn want_load(node: &mut Node, through: Index, bytes_max: usize) {
+    if node.loading != Loading::Idle {
+        return;
+    }
+    let log = node.log();
+    let after = log.id(node.handed_out).expect("what was handed out is in the log or its base");
+    let through = log.cold_range(after.index, through, bytes_max, APPLY_ENTRIES_MAX);
+    let request = LoadRequest { purpose: LoadPurpose::Apply, after, through, bytes_max };
+    node.loading = Loading::asked(&request);
+    node.effects.push(Effect::Load(request));
+}
+
+/// The host has read what the state machine needs, or could not.
+///
+/// They are handed out if they are still the next ones; a snapshot may have overtaken them. What
+/// could not be read is asked for again at the next tick, when the leader has spoken, or when
+/// something else was applied: a host that fails at once must not make a storm of it.
+pub(crate) fn on_loaded(node: &mut Node, request: &LoadRequest, entries: Option<Entries>) {
+    if node.loading != Loading::asked(request) {
+        node.refuse(Refused::UnknownLoad);
+        return;
+    }
+    node.loading = Loading::Failed;
+    let Some(entries) = entries else { return };
+    if request.after.index != node.handed_out || node.restore.is_some() {
+        node.loading = Loading::Idle;
+        return;
+    }
+    match node.check_loaded(request, &entries) {
+        Ok(()) => {
+            node.loading = Loading::Idle;
+            apply(node, entries);
+        }
+        Err(reason) => node.refuse(reason),
     }
 }
 
@@ -120,17 +172,14 @@ pub(crate) fn on_applied(node: &mut Node, through: Index) {
     if through.cmp(&node.applied) != Ordering::Greater {
         return;
     }
-    let bytes: usize = node
-        .log()
-        .iter_after(node.applied)
-        .take_while(|entry| entry.index() <= through)
-        .map(|entry| entry.payload().len())
-        .sum();
-    node.unapplied_bytes = node.unapplied_bytes.saturating_sub(bytes);
+    node.unapplied_bytes = if through == node.handed_out {
+        0
+    } else {
+        let bytes = node.log().bytes_between(node.applied, through);
+        node.unapplied_bytes.saturating_sub(bytes)
+    };
     node.applied = through;
-    if node.applied == node.handed_out {
-        node.unapplied_bytes = 0;
-    }
+    node.loading.retry();
 }
 
 fn has_room(node: &Node) -> bool {

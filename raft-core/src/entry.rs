@@ -214,6 +214,12 @@ impl Entries {
         Self { run: self.run.clone(), start, end, before: self.before }
     }
 
+    /// Leaves out the first `count` entries, of more than that.
+    pub(crate) fn skip(&mut self, count: usize) {
+        assert!(count < self.len(), "what is left is not empty");
+        self.start += u32::try_from(count).expect("a run is bounded far below 2^32 entries");
+    }
+
     /// The chain before the first entry; meaningless for an empty run.
     #[must_use]
     pub fn chain_before(&self) -> Chain {

@@ -1,24 +1,44 @@
-//! The log (§5.3): a deque of runs, looked up from its end.
+//! The log (§5.3): identities of what is cold, then a deque of runs, looked up from its end.
+//!
+//! ```text
+//!   snapshot | identities alone | whole entries, in runs |
+//!           base              cold                      last
+//! ```
 //!
 //! It knows the identity of every entry after its base. What lies at or below the base is in a
-//! snapshot. It does not know what is committed or durable; [`crate::node`] and [`crate::gate`] do.
+//! snapshot. The payloads of the oldest entries may be with the host alone; whoever needs them asks
+//! for them with `Load`. The log does not know what is committed or durable; [`crate::node`] and
+//! [`crate::gate`] do.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
 use crate::entry::{Entries, Entry};
-use crate::types::{EntryId, Index, Term};
+use crate::types::{Chain, EntryId, Index, Term};
 
 /// Entries after `base`, consecutive.
 ///
-/// Invariants: every run is non-empty and follows the one before it by index and chain; `last` is
-/// the identity of the last entry, or the base.
+/// Invariants: every run is non-empty and follows what is before it by index and chain; `last` is
+/// the identity of the last entry, or the base; `resident_bytes` is the sum over `runs`.
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
     base: EntryId,
+    /// The entries right after the base whose payloads are not here.
+    cold: VecDeque<Cold>,
+    /// All entries after those.
     runs: VecDeque<Entries>,
+    resident_bytes: usize,
     last: EntryId,
+}
+
+/// What stays of an entry whose payload is not here; its index follows from its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cold {
+    term: Term,
+    chain: Chain,
+    /// The length of the payload. Narrow, so that all is 24 bytes; a payload is at most 2^30.
+    bytes: u32,
 }
 
 /// How entries that a leader sends meet the log.
@@ -44,7 +64,7 @@ pub(crate) struct TwoEntries {
 impl Log {
     /// A log without entries after `base`.
     pub(crate) fn new(base: EntryId) -> Self {
-        Self { base, runs: VecDeque::new(), last: base }
+        Self { base, cold: VecDeque::new(), runs: VecDeque::new(), resident_bytes: 0, last: base }
     }
 
     /// The entry before the first one.
@@ -57,6 +77,16 @@ impl Log {
         self.last
     }
 
+    /// The last entry whose payload is not here; the base if all are.
+    pub(crate) fn cold_through(&self) -> Index {
+        Index(self.base.index.0 + self.cold.len() as u64)
+    }
+
+    /// Whether the log has the entry, but not its payload.
+    pub(crate) fn is_cold(&self, index: Index) -> bool {
+        self.base.index < index && index <= self.cold_through()
+    }
+
     /// The identity at `index`; `None` below the base and after the end.
     pub(crate) fn id(&self, index: Index) -> Option<EntryId> {
         if index == self.last.index {
@@ -64,6 +94,9 @@ impl Log {
         }
         if index == self.base.index {
             return Some(self.base);
+        }
+        if let Some(Cold { term, chain, .. }) = self.cold_at(index) {
+            return Some(EntryId { index, term, chain });
         }
         self.entry(index).map(Entry::id)
     }
@@ -75,7 +108,32 @@ impl Log {
 
     /// The payload bytes at `index`; none below the base and after the end.
     pub(crate) fn bytes_at(&self, index: Index) -> usize {
-        self.entry(index).map_or(0, |entry| entry.payload().len())
+        match self.cold_at(index) {
+            Some(cold) => cold.bytes as usize,
+            None => self.entry(index).map_or(0, |entry| entry.payload().len()),
+        }
+    }
+
+    /// The payload bytes of the entries after `after` through `through`.
+    pub(crate) fn bytes_between(&self, after: Index, through: Index) -> usize {
+        let skipped = self.cold_count(after);
+        let counted = self.cold_count(through).saturating_sub(skipped);
+        let cold = self.cold.iter().skip(skipped).take(counted).map(|cold| cold.bytes as usize);
+        let entries = self.iter_after(after.max(self.cold_through()));
+        let resident = entries.take_while(|entry| entry.index() <= through);
+        cold.chain(resident.map(|entry| entry.payload().len())).fold(0, usize::saturating_add)
+    }
+
+    /// The entry after the last one, of which only the identity is known.
+    ///
+    /// # Panics
+    /// If it does not follow, or whole entries are there already: recovery has checked both.
+    pub(crate) fn append_cold(&mut self, id: EntryId, bytes: u32) {
+        assert!(id.index == self.last.index.next(), "appended entries follow by index");
+        assert!(id.term >= self.last.term, "terms never fall along the log");
+        assert!(self.runs.is_empty(), "what is cold lies before all that is not");
+        self.cold.push_back(Cold { term: id.term, chain: id.chain, bytes });
+        self.last = id;
     }
 
     /// The entries that follow the last one.
@@ -88,6 +146,7 @@ impl Log {
         assert!(entries.chain_before() == self.last.chain, "appended entries follow by chain");
         assert!(first.term() >= self.last.term, "terms never fall along the log");
         self.last = last.id();
+        self.resident_bytes += entries.bytes();
         self.runs.push_back(entries);
     }
 
@@ -98,12 +157,23 @@ impl Log {
     pub(crate) fn truncate_from(&mut self, from: Index) {
         assert!(from > self.base.index, "what a snapshot covers is never truncated");
         while let Some(run) = self.runs.pop_back() {
+            self.resident_bytes -= run.bytes();
             if run[0].index() < from {
-                self.runs.push_back(run.slice(Index::ZERO, from));
+                let rest = run.slice(Index::ZERO, from);
+                self.resident_bytes += rest.bytes();
+                self.runs.push_back(rest);
                 break;
             }
         }
-        self.last = self.runs.back().and_then(|run| run.last()).map_or(self.base, Entry::id);
+        self.cold.truncate(self.cold_count(from.prev()));
+        self.last = match self.runs.back().and_then(|run| run.last()) {
+            Some(entry) => entry.id(),
+            None => self.cold.back().map_or(self.base, |cold| EntryId {
+                index: self.cold_through(),
+                term: cold.term,
+                chain: cold.chain,
+            }),
+        };
     }
 
     /// Drops the entries through `through`, which becomes the base.
@@ -112,9 +182,15 @@ impl Log {
     /// If `through` is not in the log.
     pub(crate) fn compact_to(&mut self, through: Index) {
         let base = self.id(through).expect("the new base is in the log");
+        self.cold.drain(..self.cold_count(through));
+        if self.cold.capacity() / 4 > self.cold.len() {
+            self.cold.shrink_to(2 * self.cold.len());
+        }
         while let Some(run) = self.runs.pop_front() {
+            self.resident_bytes -= run.bytes();
             let rest = run.slice(through.next(), Index(u64::MAX));
             if !rest.is_empty() {
+                self.resident_bytes += rest.bytes();
                 self.runs.push_front(rest);
                 break;
             }
@@ -122,9 +198,40 @@ impl Log {
         self.base = base;
     }
 
+    /// Lets go of the oldest payloads, at most through `through`, while there are more than
+    /// `bytes_max` bytes of them. Their identities stay.
+    ///
+    /// What is let go of depends on the entries alone, not on how they are cut into runs; memory is
+    /// free once a run is gone as a whole, and a run is never longer than one message.
+    pub(crate) fn evict(&mut self, through: Index, bytes_max: usize) {
+        while self.resident_bytes > bytes_max
+            && let Some(run) = self.runs.front_mut()
+        {
+            let mut gone = 0;
+            for entry in run.iter() {
+                if entry.index() > through || self.resident_bytes <= bytes_max {
+                    break;
+                }
+                let (bytes, EntryId { term, chain, .. }) = (entry.payload().len(), entry.id());
+                self.resident_bytes -= bytes;
+                let bytes = u32::try_from(bytes).expect("a payload has at most 2^30 bytes");
+                self.cold.push_back(Cold { term, chain, bytes });
+                gone += 1;
+            }
+            if gone < run.len() {
+                run.skip(gone);
+                return;
+            }
+            self.runs.pop_front();
+        }
+    }
+
     /// The entries after `after`, at least one if there is one, within the limits.
     ///
     /// Runs are joined when one alone would waste a message: that copies entries, not payloads.
+    ///
+    /// # Panics
+    /// If the first of them is cold.
     pub(crate) fn read(
         &self,
         after: Index,
@@ -132,6 +239,7 @@ impl Log {
         bytes_max: usize,
         entries_max: usize,
     ) -> Entries {
+        assert!(!self.is_cold(after.next()), "what is cold is loaded, not read");
         let mut bytes = 0usize;
         let mut count = 0usize;
         let mut parts: Vec<Entries> = Vec::new();
@@ -162,7 +270,35 @@ impl Log {
         if parts.len() == 1 { parts.remove(0) } else { Entries::concat(&parts) }
     }
 
-    /// The runs that hold the entries after `after`, in order, cut at it.
+    /// The last of the cold entries after `after` that are within the limits; at least one is.
+    pub(crate) fn cold_range(
+        &self,
+        after: Index,
+        through: Index,
+        bytes_max: usize,
+        entries_max: usize,
+    ) -> Index {
+        let mut bytes = 0usize;
+        let cold = self.cold.iter().skip(self.cold_count(after)).take(entries_max.max(1));
+        let fits = cold.take_while(|cold| {
+            bytes = bytes.saturating_add(cold.bytes as usize);
+            bytes <= bytes_max
+        });
+        let count = fits.count().max(1) as u64;
+        Index(after.0 + count).min(through).min(self.cold_through())
+    }
+
+    /// Whether these are the log's own entries, from the one after `after` on. Their chains were
+    /// computed from what they say, so the ends speak for all.
+    pub(crate) fn has(&self, after: EntryId, entries: &Entries) -> bool {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return false };
+        self.id(after.index) == Some(after)
+            && first.index() == after.index.next()
+            && entries.chain_before() == after.chain
+            && self.id(last.index()) == Some(last.id())
+    }
+
+    /// The resident entries after `after`, which is not before what is cold.
     pub(crate) fn iter_after(&self, after: Index) -> impl Iterator<Item = &Entry> {
         self.runs
             .iter()
@@ -173,6 +309,11 @@ impl Log {
 
     /// Where `entries` (which follow an entry that the log has) first add or change something.
     pub(crate) fn meet(&self, entries: &Entries) -> Meeting {
+        if let Some(first) = entries.first()
+            && first.index() > self.last.index
+        {
+            return Meeting::Extends(first.index()); // Nearly always.
+        }
         for entry in entries.iter() {
             let Some(mine) = self.id(entry.index()) else {
                 return Meeting::Extends(entry.index());
@@ -208,6 +349,20 @@ impl Log {
         self.id(Index(low))
     }
 
+    fn cold_at(&self, index: Index) -> Option<Cold> {
+        if self.cold.is_empty() {
+            return None;
+        }
+        let place = index.0.checked_sub(self.base.index.0 + 1)?;
+        self.cold.get(usize::try_from(place).ok()?).copied()
+    }
+
+    /// How many cold entries there are through `index`.
+    fn cold_count(&self, index: Index) -> usize {
+        let entries = index.0.saturating_sub(self.base.index.0);
+        usize::try_from(entries).map_or(self.cold.len(), |entries| entries.min(self.cold.len()))
+    }
+
     fn entry(&self, index: Index) -> Option<&Entry> {
         let run = self.runs.get(self.run_of(index))?;
         let first = run.first()?.index();
@@ -226,11 +381,14 @@ impl Log {
     }
 }
 
+/// What is cold is part of the state, for it decides what is loaded; how the rest is cut is not.
 impl PartialEq for Log {
     fn eq(&self, other: &Self) -> bool {
+        let from = self.cold_through();
         self.base == other.base
             && self.last == other.last
-            && self.iter_after(self.base.index).eq(other.iter_after(other.base.index))
+            && self.cold == other.cold
+            && self.iter_after(from).eq(other.iter_after(from))
     }
 }
 
@@ -240,6 +398,10 @@ impl Hash for Log {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // The last chain covers everything between the ends.
         self.base.hash(state);
+        self.cold.len().hash(state);
         self.last.hash(state);
     }
 }
+
+#[cfg(test)]
+mod tests;

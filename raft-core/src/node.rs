@@ -13,7 +13,8 @@ use crate::entry::{Entries, Payload};
 use crate::gate::{Gate, Reply};
 use crate::log::Log;
 use crate::membership::Membership;
-use crate::message::{Envelope, Rpc, RpcKind};
+use crate::message::{Envelope, LoadRequest, Rpc, RpcKind};
+use crate::progress::Loading;
 use crate::rng;
 use crate::timers::Timer;
 use crate::types::{Epoch, Index, Member, PersistSeq, Round, Session, Span, Term, Ticket, Time};
@@ -37,6 +38,8 @@ pub(crate) struct Node {
     pub(crate) applied: Index,
     /// Payload bytes between the two.
     pub(crate) unapplied_bytes: usize,
+    /// Cold entries that the state machine needs next.
+    pub(crate) loading: Loading,
     /// A snapshot that the state machine must take over once it is durable.
     pub(crate) restore: Option<Restore>,
     /// A snapshot that is being received.
@@ -116,6 +119,7 @@ impl Node {
             handed_out: parts.applied,
             applied: parts.applied,
             unapplied_bytes: 0,
+            loading: Loading::Idle,
             incoming: None,
             tickets: Vec::new(),
             tickets_term: Term::ZERO,
@@ -315,6 +319,26 @@ impl Node {
     pub(crate) fn commit_to(&mut self, index: Index) {
         assert!(index <= self.log.last().index, "only what is in the log can be committed");
         self.commit = self.commit.max(index);
+    }
+
+    /// Lets go of payloads that are durable and applied, beyond what shall stay in memory.
+    pub(crate) fn evict(&mut self) {
+        let through = self.applied.min(self.gate.durable_index());
+        self.log.evict(through, self.config.resident_bytes_max);
+    }
+
+    /// Whether what the host has read is what was asked for.
+    pub(crate) fn check_loaded(
+        &self,
+        request: &LoadRequest,
+        entries: &Entries,
+    ) -> Result<(), Refused> {
+        match entries.last() {
+            Some(last) if last.index() > request.through => Err(Refused::UnknownLoad),
+            Some(_) if self.log.has(request.after, entries) => Ok(()),
+            Some(_) => Err(Refused::BrokenChain),
+            None => Err(Refused::UnknownLoad),
+        }
     }
 
     /// Whether a snapshot that the host must restore is durable.

@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 
 use crate::config::Config;
 use crate::durable::SnapshotMeta;
+use crate::message::LoadRequest;
 use crate::types::{Incarnation, Index, Member, Round, Session};
 
 /// One peer, as its leader sees it.
@@ -32,6 +33,8 @@ pub(crate) struct Progress {
     pub(crate) round_sent: Round,
     /// The highest commit index that it was told, as far as the message that told it reached.
     pub(crate) commit_sent: Index,
+    /// The cold entries that it needs next.
+    pub(crate) loading: Loading,
     /// The entry that removes it from the membership, if one does: it is told, then forgotten.
     pub(crate) removed_by: Option<Index>,
 }
@@ -71,6 +74,32 @@ pub(crate) struct Window {
     bytes: usize,
 }
 
+/// Whether the host reads cold entries for one purpose. It is asked for one range at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Loading {
+    /// Nothing was asked for.
+    #[default]
+    Idle,
+    /// The entries after one index through another.
+    Asked { after: Index, through: Index },
+    /// The host could not read them. It is asked again when something happens, not at once.
+    Failed,
+}
+
+impl Loading {
+    /// What is remembered of a request.
+    pub(crate) fn asked(request: &LoadRequest) -> Self {
+        Self::Asked { after: request.after.index, through: request.through }
+    }
+
+    /// What failed may be tried again.
+    pub(crate) fn retry(&mut self) {
+        if *self == Self::Failed {
+            *self = Self::Idle;
+        }
+    }
+}
+
 /// Where the next chunk of a snapshot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ChunkState {
@@ -97,6 +126,7 @@ impl Progress {
             promised: Round::ZERO,
             round_sent: Round::ZERO,
             commit_sent: Index::ZERO,
+            loading: Loading::Idle,
             removed_by: None,
         }
     }
@@ -114,6 +144,7 @@ impl Progress {
         self.incarnation = incarnation;
         self.session = session;
         self.commit_sent = Index::ZERO;
+        self.loading = Loading::Idle;
         self.state = ProgressState::Probe { is_paused: false };
     }
 

@@ -16,8 +16,9 @@ use crate::config::Config;
 use crate::digest::CanonicalHasher;
 use crate::durable::{RecoveredState, SnapshotMeta};
 use crate::effect::{Effect, HaltReason, Observation, Outcome, Refused, Rejection};
+use crate::entry::Entries;
 use crate::membership::Membership;
-use crate::message::{Body, Chunk, ChunkRequest, Message};
+use crate::message::{Body, Chunk, ChunkRequest, LoadPurpose, LoadRequest, Message};
 use crate::node::{Node, pass};
 use crate::progress::{Progress, ProgressState};
 use crate::recovery::{self, RecoverError};
@@ -200,7 +201,10 @@ impl Raft {
             return;
         }
         match body {
-            Body::Tick => self.on_tick(),
+            Body::Tick => {
+                self.node.loading.retry();
+                self.on_tick();
+            }
             Body::Peer(envelope) => self.on_peer(envelope),
             Body::PeerUnreachable { peer } => {
                 if let Role::Leader(leader) = &mut self.role {
@@ -236,7 +240,7 @@ impl Raft {
                 self.become_next(Transition::Halt(HaltReason::PersistFailed));
             }
             Body::Applied { through } => commit::on_applied(&mut self.node, through),
-            Body::Loaded { .. } => self.node.refuse(Refused::UnknownLoad),
+            Body::Loaded { request, entries } => self.on_loaded(&request, entries),
             Body::SnapshotTaken { snapshot } => {
                 compaction::on_snapshot_taken(&mut self.node, snapshot);
             }
@@ -269,6 +273,7 @@ impl Raft {
         commit::end_tickets(node);
         node.gate.flush(&mut node.effects);
         commit::hand_out(node);
+        node.evict();
         self.settle_role();
     }
 
@@ -322,6 +327,17 @@ impl Raft {
             }
         };
         self.become_next(transition);
+    }
+
+    fn on_loaded(&mut self, request: &LoadRequest, entries: Option<Entries>) {
+        match (request.purpose, &mut self.role) {
+            (LoadPurpose::Apply, _) => commit::on_loaded(&mut self.node, request, entries),
+            (LoadPurpose::Peer { member, session }, Role::Leader(leader)) => {
+                let stream = (member, session);
+                replication::on_loaded(&mut self.node, leader, stream, request, entries);
+            }
+            (LoadPurpose::Peer { .. }, _) => self.node.refuse(Refused::UnknownLoad),
+        }
     }
 
     fn on_chunk_read(&mut self, request: ChunkRequest, chunk: Option<Chunk>) {

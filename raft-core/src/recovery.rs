@@ -1,18 +1,25 @@
 //! A node starts from what its disk holds (Figure 2, persistent state), checked as a whole.
 //!
-//! Deliberately absent in this version: damaged and cold slots, unknown tails, amnesia.
+//! Of a cold entry only the identity is there: it is believed here, and what the host loads later
+//! is compared with it. Deliberately absent in this version: damaged slots, unknown tails, amnesia.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, MESSAGE_BYTES_MAX};
 use crate::durable::{HardState, RecoveredState, Slot};
-use crate::entry::{Entries, Payload, genesis_chain};
+use crate::entry::{Entries, Payload, chain_after, genesis_chain};
 use crate::log::Log;
 use crate::membership::{Membership, MembershipError};
 use crate::node::{Node, Parts};
-use crate::types::{EntryId, Index, LIMIT, Term};
+use crate::types::{Chain, EntryId, Index, LIMIT, Term};
+
+/// Recovered entries in one run, which leaves memory as a whole.
+const RUN_ENTRIES: usize = 256;
+
+/// A membership and where it stands in the log.
+type Change = (Index, Arc<Membership>);
 
 /// Checks what was found, raises the incarnation and stages it.
 pub(crate) fn restart(config: Config, found: RecoveredState) -> Result<Node, RecoverError> {
@@ -32,9 +39,7 @@ pub(crate) fn restart(config: Config, found: RecoveredState) -> Result<Node, Rec
     if last.term > found.hard_state.term {
         return Err(RecoverError::TermBehindLog { term: found.hard_state.term, log: last.term });
     }
-    let mut log = Log::new(found.before);
-    let entries = read_slots(found.before, &found.slots)?;
-    log.append(entries.clone());
+    let (log, changes) = read_slots(found.before, &found.slots)?;
     if log.id(snapshot.index) != Some(snapshot) {
         return Err(RecoverError::LogMissesSnapshot);
     }
@@ -47,7 +52,7 @@ pub(crate) fn restart(config: Config, found: RecoveredState) -> Result<Node, Rec
     }
     let RecoveredState { hard_state, founding, .. } = found;
     let hard_state = HardState { incarnation: hard_state.incarnation.next(), ..hard_state };
-    let memberships = memberships(&found.snapshot.membership, found.before, snapshot, &entries);
+    let memberships = memberships(&found.snapshot.membership, found.before, snapshot, changes);
     let parts = Parts {
         hard_state,
         log,
@@ -87,36 +92,56 @@ fn check_numbers(found: &RecoveredState) -> Result<(), RecoverError> {
     Ok(())
 }
 
-/// Computes every chain again: what a disk returns is believed only if it is what was written.
-fn read_slots(before: EntryId, slots: &[Slot]) -> Result<Entries, RecoverError> {
-    let items: Vec<(Term, Payload)> = slots
-        .iter()
-        .map(|slot| match slot {
-            Slot::Resident { id, payload } => (id.term, payload.clone()),
-            Slot::Cold { id, .. } => (id.term, Payload::Noop),
-        })
-        .collect();
-    for (_, payload) in &items {
-        if let Payload::Membership(membership) = payload {
-            membership.validate().map_err(RecoverError::Membership)?;
-        }
-    }
-    let mut term = before.term;
-    for (position, slot) in slots.iter().enumerate() {
-        let id = slot.id();
-        let index = Index(before.index.0 + 1 + position as u64);
-        if id.index != index || id.term < term {
+/// The log, and the memberships in it.
+///
+/// Computes every chain again that can be: what a disk returns is believed only if it is what was
+/// written. Where the entry before is cold, its identity is what the chain starts from.
+fn read_slots(before: EntryId, slots: &[Slot]) -> Result<(Log, Vec<Change>), RecoverError> {
+    let (mut log, mut changes, mut prev) = (Log::new(before), Vec::new(), before);
+    for slot in slots {
+        let (id, index) = (slot.id(), prev.index.next());
+        if id.index != index || id.term < prev.term {
             return Err(RecoverError::NotConsecutive { index });
         }
-        term = id.term;
-    }
-    let entries = Entries::after(before, items);
-    for (entry, slot) in entries.iter().zip(slots) {
-        if entry.id() != slot.id() {
-            return Err(RecoverError::BrokenChain { index: entry.index() });
+        prev = id;
+        if let Slot::Resident { payload: Payload::Membership(membership), .. } = slot {
+            membership.validate().map_err(RecoverError::Membership)?;
+            changes.push((index, Arc::clone(membership)));
         }
     }
-    Ok(entries)
+    // What lies before a cold entry is cold too: a membership there is kept beside the log.
+    let is_cold = |slot: &Slot| matches!(slot, Slot::Cold { .. });
+    let cold = slots.iter().rposition(is_cold).map_or(0, |last| last + 1);
+    for slot in &slots[..cold] {
+        let bytes = match slot {
+            Slot::Cold { bytes, .. } => *bytes,
+            Slot::Resident { id, payload } => {
+                check_chain(chain_after(log.last().chain, id.term, id.index, payload), *id)?;
+                payload.len()
+            }
+        };
+        if bytes > MESSAGE_BYTES_MAX {
+            return Err(RecoverError::OutOfBounds);
+        }
+        log.append_cold(slot.id(), u32::try_from(bytes).map_err(|_| RecoverError::OutOfBounds)?);
+    }
+    for run in slots[cold..].chunks(RUN_ENTRIES) {
+        let items = run.iter().filter_map(|slot| match slot {
+            Slot::Resident { id, payload } => Some((id.term, payload.clone())),
+            Slot::Cold { .. } => None,
+        });
+        let entries = Entries::after(log.last(), items);
+        for (entry, slot) in entries.iter().zip(run) {
+            check_chain(entry.chain(), slot.id())?;
+        }
+        log.append(entries);
+    }
+    Ok((log, changes))
+}
+
+fn check_chain(computed: Chain, id: EntryId) -> Result<(), RecoverError> {
+    let index = id.index;
+    if computed == id.chain { Ok(()) } else { Err(RecoverError::BrokenChain { index }) }
 }
 
 /// The membership at the base and each after it. When entries before the snapshot are kept, the
@@ -125,13 +150,10 @@ fn memberships(
     at_snapshot: &Membership,
     before: EntryId,
     snapshot: EntryId,
-    entries: &Entries,
-) -> Vec<(Index, Arc<Membership>)> {
-    let changes = entries.iter().filter_map(|entry| match entry.payload() {
-        Payload::Membership(membership) => Some((entry.index(), Arc::clone(membership))),
-        Payload::Noop | Payload::Command(_) => None,
-    });
-    let (kept, later): (Vec<_>, Vec<_>) = changes.partition(|(index, _)| *index <= snapshot.index);
+    changes: Vec<Change>,
+) -> Vec<Change> {
+    let is_kept = |(index, _): &Change| *index <= snapshot.index;
+    let (kept, later): (Vec<_>, Vec<_>) = changes.into_iter().partition(is_kept);
     let from = kept.last().map_or(before.index, |(index, _)| *index);
     let mut all = alloc::vec![(from, Arc::new(at_snapshot.clone()))];
     all.extend(later);

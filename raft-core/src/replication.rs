@@ -5,11 +5,12 @@
 //! durable index. Nothing is sent proposal by proposal: [`send_appends`] runs once, at the end of
 //! a step or batch.
 
+mod sending;
+
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use crate::config::Config;
 use crate::effect::{Refused, Rejection, Violation};
 use crate::entry::{Entries, Payload};
 use crate::gate::Reply;
@@ -20,6 +21,8 @@ use crate::progress::{Progress, ProgressState};
 use crate::role::Leader;
 use crate::timers::Timer;
 use crate::types::{EntryId, Incarnation, Index, Member, Round, Session, Span, Ticket};
+
+pub(crate) use sending::on_loaded;
 
 /// A new leader: it knows nothing about its peers, and appends a no-op of its term (§8).
 pub(crate) fn lead(node: &mut Node) -> Leader {
@@ -128,11 +131,11 @@ pub(crate) fn append_proposals(node: &mut Node, leader: &mut Leader) {
 pub(crate) fn send_appends(node: &mut Node, leader: &mut Leader) {
     let round = leader.round;
     for peer in &mut leader.peers {
-        send_to(node, peer, round);
+        sending::send_to(node, peer, round);
         if peer.round_sent < round {
             send_heartbeat(node, peer, round);
         }
-        send_commit(node, peer);
+        sending::send_commit(node, peer);
     }
 }
 
@@ -228,6 +231,7 @@ pub(crate) fn on_append_response(node: &mut Node, peer: &mut Progress, result: A
 pub(crate) fn on_heartbeat_response(node: &Node, peer: &mut Progress) {
     let is_behind = peer.match_index < node.log().last().index;
     let first_bytes = node.log().bytes_at(peer.next_index);
+    peer.loading.retry();
     match &mut peer.state {
         ProgressState::Probe { is_paused } => *is_paused = false,
         ProgressState::Replicate { inflight, is_poked } => {
@@ -315,6 +319,7 @@ pub(crate) fn on_heartbeat(node: &mut Node, reply: Reply, commit: Index, lease: 
         return;
     }
     node.commit_to(commit);
+    node.loading.retry();
     if lease > Span(0) {
         node.promise(node.config.promise(lease));
     }
@@ -386,80 +391,6 @@ fn answer_diverged(node: &mut Node, reply: Reply, index: Index) {
     let Reply { to, session, round } = reply;
     let result = AppendResult::Diverged { index };
     node.send(to, Rpc::AppendEntriesResponse { session, round, result });
-}
-
-fn send_to(node: &mut Node, peer: &mut Progress, round: Round) {
-    while is_append_due(node, peer) {
-        let Some(prev) = node.log().id(peer.next_index.prev()) else {
-            peer.state = ProgressState::needs(node.snapshot().clone());
-            return;
-        };
-        send_append(node, peer, prev, round);
-    }
-}
-
-fn is_append_due(node: &Node, peer: &Progress) -> bool {
-    match &peer.state {
-        ProgressState::Probe { is_paused } => !is_paused,
-        ProgressState::Replicate { is_poked, .. } => *is_poked || has_room(node, peer),
-        ProgressState::Snapshot { .. } | ProgressState::Diverged => false,
-    }
-}
-
-/// Whether there is an entry that the peer was not sent and may be sent now.
-fn has_room(node: &Node, peer: &Progress) -> bool {
-    let next = peer.next_index;
-    if next > node.log().last().index {
-        return false;
-    }
-    match &peer.state {
-        ProgressState::Probe { .. } => true,
-        ProgressState::Replicate { inflight, .. } => {
-            inflight.has_room(&node.config, node.log().bytes_at(next))
-        }
-        ProgressState::Snapshot { .. } | ProgressState::Diverged => false,
-    }
-}
-
-fn send_append(node: &mut Node, peer: &mut Progress, prev: EntryId, round: Round) {
-    let entries = if has_room(node, peer) {
-        let last = node.log().last().index;
-        let Config { append_bytes_max, append_entries_max, .. } = node.config;
-        node.log().read(prev.index, last, append_bytes_max, append_entries_max)
-    } else {
-        Entries::empty()
-    };
-    let last = entries.last().map_or(prev.index, |entry| entry.index());
-    match &mut peer.state {
-        ProgressState::Probe { is_paused } => *is_paused = true,
-        ProgressState::Replicate { inflight, is_poked } => {
-            *is_poked = false;
-            if !entries.is_empty() {
-                // Pipelining: the next append starts where this one ends, unacknowledged.
-                peer.next_index = last.next();
-                inflight.push(last, entries.bytes());
-            }
-        }
-        ProgressState::Snapshot { .. } | ProgressState::Diverged => {}
-    }
-    let (session, commit) = (peer.session, node.commit());
-    peer.commit_sent = peer.commit_sent.max(commit.min(last));
-    peer.round_sent = round;
-    node.send(peer.member, Rpc::AppendEntries { session, round, prev, entries, commit });
-}
-
-/// Tells a peer the commit index without entries and without asking for an answer.
-///
-/// Its match bounds what it is told, so the message needs no look at a previous entry, and a peer
-/// that has not acknowledged an entry yet could not apply it anyway: it is not durable there. A
-/// lost notice is made good by the next append or heartbeat.
-fn send_commit(node: &mut Node, peer: &mut Progress) {
-    let commit = peer.match_index.min(node.commit());
-    let is_replicating = matches!(peer.state, ProgressState::Replicate { .. });
-    if is_replicating && peer.commit_sent < commit {
-        peer.commit_sent = commit;
-        node.send(peer.member, Rpc::Commit { session: peer.session, commit });
-    }
 }
 
 fn send_heartbeat(node: &mut Node, peer: &mut Progress, round: Round) {

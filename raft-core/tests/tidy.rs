@@ -18,7 +18,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("durable", 3),
     ("message", 4),
     ("log", 4),
-    ("progress", 4),
+    ("progress", 5),
     ("effect", 5),
     ("role", 6),
     ("status", 6),

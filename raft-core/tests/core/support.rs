@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use raft_core::{
-    Body, ClusterId, Config, Effect, Entry, EntryId, Envelope, GroupId, HardState, Index, Member,
-    Membership, Message, Observation, Outcome, PersistBatch, PersistSeq, Raft, RecoveredState,
-    Refused, RoleName, Slot, SnapshotMeta, Status, Term, Ticket, Time, Violation,
+    Body, ClusterId, Config, Effect, Entries, Entry, EntryId, Envelope, GroupId, HardState, Index,
+    LoadRequest, Member, Membership, Message, Observation, Outcome, PersistBatch, PersistSeq, Raft,
+    RecoveredState, Refused, RoleName, Slot, SnapshotMeta, Status, Term, Ticket, Time, Violation,
 };
 
 /// The member with this id; its lineage is ten times the id.
@@ -73,6 +73,15 @@ impl Disk {
         }
     }
 
+    /// The entries that a request asks for.
+    pub(crate) fn load(&self, request: &LoadRequest) -> Entries {
+        let wanted = |entry: &&Entry| {
+            request.after.index < entry.index() && entry.index() <= request.through
+        };
+        let items = self.log.iter().filter(wanted);
+        Entries::after(request.after, items.map(|entry| (entry.term(), entry.payload().clone())))
+    }
+
     pub(crate) fn recovered(&self) -> RecoveredState {
         RecoveredState {
             hard_state: self.hard_state,
@@ -104,6 +113,8 @@ pub(crate) struct Server {
     /// Until when reads by lease may be answered.
     pub(crate) valid_until: BTreeMap<Ticket, Time>,
     pub(crate) observations: Vec<Observation>,
+    /// What the core has asked to be read so far.
+    pub(crate) loads: Vec<LoadRequest>,
     /// The bytes of the newest snapshot, and of one that is being staged.
     pub(crate) snapshot: Bytes,
     pub(crate) staged: Vec<u8>,
@@ -118,6 +129,8 @@ pub(crate) struct Cluster {
     pub(crate) network: Vec<Envelope>,
     /// Persist batches at once (`true`), or when the test says so.
     pub(crate) is_disk_immediate: bool,
+    /// Whether entries can be read back from the disks.
+    pub(crate) is_reading: bool,
     /// Nodes whose disks write only when the test says so, even if others' write at once.
     pub(crate) slow_disks: BTreeSet<u64>,
     /// Every effect so far, with the node that it came from.
@@ -135,6 +148,7 @@ impl Cluster {
             servers: BTreeMap::new(),
             network: Vec::new(),
             is_disk_immediate: true,
+            is_reading: true,
             slow_disks: BTreeSet::new(),
             trace: Vec::new(),
         };
@@ -162,6 +176,7 @@ impl Cluster {
             reads: BTreeMap::new(),
             valid_until: BTreeMap::new(),
             observations: Vec::new(),
+            loads: Vec::new(),
             snapshot: Bytes::from_static(b"a snapshot of more than one chunk"),
             staged: Vec::new(),
         };
@@ -282,6 +297,7 @@ impl Cluster {
 
     fn execute(&mut self, id: u64, effects: Vec<Effect>) {
         let mut follow_up = Vec::new();
+        let is_reading = self.is_reading;
         let is_disk_immediate = self.is_disk_immediate && !self.slow_disks.contains(&id);
         self.trace.extend(effects.iter().map(|effect| (id, effect.clone())));
         let server = self.servers.get_mut(&id).expect("effects come from a node of the cluster");
@@ -314,7 +330,11 @@ impl Cluster {
                     assert_eq!(before, None, "a read is answered once");
                     server.valid_until.extend(valid_until.map(|until| (ticket, until)));
                 }
-                Effect::Load(request) => follow_up.push(Body::Loaded { request, entries: None }),
+                Effect::Load(request) => {
+                    server.loads.push(request);
+                    let entries = is_reading.then(|| server.disk.load(&request));
+                    follow_up.push(Body::Loaded { request, entries });
+                }
                 Effect::ReadChunk(request) => {
                     let start = usize::try_from(request.offset).expect("small");
                     let end = server.snapshot.len().min(start + request.bytes_max);
