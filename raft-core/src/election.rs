@@ -35,7 +35,7 @@ pub(crate) fn on_leader_contact(node: &Node, follower: &mut Follower) {
 /// A follower that has become a voter has an election timer at once, though its leader may never
 /// speak again; one that votes no more has none.
 pub(crate) fn reconcile_timer(node: &Node, follower: &mut Follower) {
-    if node.is_voter() != follower.election.left().is_some() {
+    if node.is_electable() != follower.election.left().is_some() {
         follower.election = node.election_timer();
     }
 }
@@ -44,7 +44,7 @@ pub(crate) fn reconcile_timer(node: &Node, follower: &mut Follower) {
 ///
 /// At the end of all terms nobody can: better no leader than a term led twice.
 pub(crate) fn may_campaign(node: &Node) -> Result<(), Refused> {
-    if !node.is_voter() {
+    if !node.is_electable() {
         return Err(Refused::NotAVoter);
     }
     if node.term().next().is_valid() { Ok(()) } else { Err(Refused::OutOfBounds) }

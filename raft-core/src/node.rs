@@ -185,6 +185,19 @@ impl Node {
         self.membership().is_voter(self.member())
     }
 
+    /// Whether the node may be needed to lead: it votes in the membership in force, or in one that
+    /// is not known to be left behind. Its log may be the only one that holds the entry without its
+    /// vote, and then nobody else can be elected (thesis §4.2.2). It does not count itself.
+    pub(crate) fn is_electable(&self) -> bool {
+        let me = self.member();
+        let may_count = |at: usize| {
+            let next = self.memberships.get(at + 1);
+            next.is_none_or(|(index, _)| *index > self.commit)
+                && self.memberships[at].1.is_voter(me)
+        };
+        (0..self.memberships.len()).rev().any(may_count)
+    }
+
     /// Enters a later term, without a vote (§5.1).
     pub(crate) fn enter_term(&mut self, term: Term) {
         assert!(term > self.hard_state.term, "terms only rise");
@@ -347,9 +360,9 @@ impl Node {
     }
 
     /// A fresh election timer: at least the election timeout, less than twice of it (§5.2), and
-    /// longer for a node of low priority. Who does not vote has none.
+    /// longer for a node of low priority. Who cannot be needed to lead has none.
     pub(crate) fn election_timer(&self) -> Timer {
-        if !self.is_voter() {
+        if !self.is_electable() {
             return Timer::default();
         }
         let delay = self.config.priority_delay();

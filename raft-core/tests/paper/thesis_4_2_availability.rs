@@ -198,3 +198,26 @@ fn a_removed_server_disturbs_nobody() {
         assert_eq!(status.commit, status.last.index);
     }
 }
+
+/// Thesis §4.2.2: a server that is not in its newest membership still campaigns while that is not
+/// committed: it may be the only one that can win. Without counting itself.
+#[test]
+fn a_removed_leader_that_crashed_campaigns_again_while_it_is_needed() {
+    let mut cluster = Cluster::new(&[1, 2], &[]);
+    lead(&mut cluster, 1);
+    change(&mut cluster, 1, 20, vec![MemberStep::Remove(NodeId(1))]);
+    // n1 alone has the entry that removes it; n2 has the joint membership, and needs n1's vote.
+    cluster.deliver_if(|sent| cluster_last(sent).is_none_or(|last| last <= 2));
+    assert_eq!(terms(&cluster, 1).len(), 3);
+    assert_eq!(terms(&cluster, 2).len(), 2);
+    cluster.crash(1);
+    for _ in 0..100 {
+        cluster.now.0 += 200;
+        for id in [1, 2] {
+            cluster.tick(id, 0);
+            cluster.deliver();
+        }
+    }
+    let leads = |id: u64| cluster.status(id).role == RoleName::Leader;
+    assert!(leads(2), "n1: {}\nn2: {}", cluster.status(1), cluster.status(2));
+}
