@@ -122,15 +122,7 @@ pub(crate) fn stickiness(node: &Node, role: &Role) -> Option<Refused> {
     if let Some(left) = node.promised() {
         return Some(Refused::Promised { left });
     }
-    if !node.config.check_quorum {
-        return None;
-    }
-    let left = match role {
-        Role::Follower(follower) => follower.contact.left()?,
-        Role::Leader(leader) => leader.quorum.left()?,
-        Role::PreCandidate(_) | Role::Candidate(_) | Role::Halted => return None,
-    };
-    (left > Span(0)).then_some(Refused::StickyLeader { left })
+    if node.config.check_quorum { leader_alive(role) } else { None }
 }
 
 /// Answers a pre-vote. It changes nothing here; a refusal carries this node's term, which the
@@ -147,7 +139,9 @@ pub(crate) fn on_request_pre_vote(
             Some(Refused::StickyLeader { left: leader.quorum.left().unwrap_or_default() })
         }
         Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) | Role::Halted => {
-            stickiness(node, role).or_else(|| log_behind(node, last))
+            // With or without check-quorum: a server that hears its leader wants no other.
+            let promised = node.promised().map(|left| Refused::Promised { left });
+            promised.or_else(|| leader_alive(role)).or_else(|| log_behind(node, last))
         }
     };
     if let Some(reason) = refused {
@@ -235,6 +229,16 @@ pub(crate) fn on_quorum_timeout(node: &Node, leader: &mut Leader) -> Transition 
         peer.is_active = false;
     }
     Transition::Stay
+}
+
+/// Whether a leader has been heard within an election timeout, as far as the role knows.
+fn leader_alive(role: &Role) -> Option<Refused> {
+    let left = match role {
+        Role::Follower(follower) => follower.contact.left()?,
+        Role::Leader(leader) => leader.quorum.left()?,
+        Role::PreCandidate(_) | Role::Candidate(_) | Role::Halted => return None,
+    };
+    (left > Span(0)).then_some(Refused::StickyLeader { left })
 }
 
 /// §5.4.1: the later last term wins; with equal terms, the longer log.

@@ -102,3 +102,15 @@ fn a_server_that_comes_back_disrupts_nobody() {
         assert_eq!(cluster.status(id).leader, Some(member(1)));
     }
 }
+
+/// Thesis §9.6: with or without check-quorum, which says when a leader gives up by itself.
+#[test]
+fn a_pre_vote_is_refused_while_a_leader_is_heard_without_check_quorum_too() {
+    let mut cluster = Cluster::with(&[1, 2, 3], &[], |config| config.check_quorum = false);
+    let last = genesis(&cluster);
+    say(&mut cluster, 1, 2, 1, heartbeat(0));
+    cluster.now.0 += 999;
+    assert_eq!(one(&say(&mut cluster, 3, 2, 1, asks(last))), &granted(false));
+    cluster.now.0 += 1;
+    assert_eq!(one(&say(&mut cluster, 3, 2, 1, asks(last))), &granted(true));
+}
