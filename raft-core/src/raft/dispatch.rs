@@ -62,7 +62,20 @@ impl Raft {
         let leader = envelope.rpc.is_from_leader().then_some(envelope.from);
         self.abandon_leadership(leader, Some(envelope.term));
         self.node.enter_term(envelope.term);
+        // A follower's own election waits for a leader or for a vote given, not for a term (§5.2):
+        // or candidates that cannot win could keep those that can from trying.
+        let waiting = match &self.role {
+            Role::Follower(follower) if leader.is_none() => Some(follower.election),
+            Role::Follower(_)
+            | Role::PreCandidate(_)
+            | Role::Candidate(_)
+            | Role::Leader(_)
+            | Role::Halted => None,
+        };
         self.become_follower(leader);
+        if let (Role::Follower(follower), Some(election)) = (&mut self.role, waiting) {
+            follower.election = election;
+        }
         true
     }
 

@@ -149,6 +149,21 @@ fn a_refused_message_does_not_put_the_election_off() {
     assert_eq!(cluster.server(2).raft.next_deadline(), before);
 }
 
+/// Followers (§5.2): nor does a refused candidate of a later term, or servers that cannot win could
+/// keep those that can from trying.
+#[test]
+fn a_refused_candidate_of_a_later_term_does_not_put_the_election_off() {
+    let mut cluster = plain(&[1, 2, 3]);
+    found(&mut cluster, 2, 5, &[1, 5]);
+    let before = cluster.server(2).raft.next_deadline();
+    cluster.now.0 += 900;
+    let last = end(&cluster, &[1]);
+    say(&mut cluster, 1, 2, 6, request(last));
+    let status = cluster.status(2);
+    assert_eq!((status.term, status.vote), (Term(6), None));
+    assert_eq!(cluster.server(2).raft.next_deadline(), before);
+}
+
 /// Candidates (§5.2), on conversion: the next term, a vote for itself, a fresh timer, and a
 /// request to everyone else.
 #[test]
