@@ -14,8 +14,16 @@ mod support;
 use std::fs;
 use std::path::PathBuf;
 
-const STORIES: &[&str] =
-    &["election", "figure_7", "figure_8", "joint_change", "lagging_commit", "snapshot", "transfer"];
+const STORIES: &[&str] = &[
+    "election",
+    "figure_7",
+    "figure_8",
+    "joint_change",
+    "lagging_commit",
+    "restart",
+    "snapshot",
+    "transfer",
+];
 
 #[test]
 fn a_leader_is_elected() {
@@ -45,6 +53,11 @@ fn a_leader_hands_over() {
 #[test]
 fn a_follower_learns_the_commit_index_late() {
     compare("lagging_commit");
+}
+
+#[test]
+fn a_server_comes_back_in_the_same_term() {
+    compare("restart");
 }
 
 #[test]
