@@ -119,9 +119,7 @@ fn a_server_of_either_half_may_lead() {
         cluster.crash(1);
         assert!(cluster.status(candidate).membership.is_joint());
         cluster.step(candidate, Body::Campaign);
-        cluster.deliver_if(|sent| {
-            matches!(sent.rpc, Rpc::RequestVote { .. } | Rpc::RequestVoteResponse { .. })
-        });
+        cluster.deliver_if(is_election);
         assert_eq!(cluster.status(candidate).role, RoleName::Leader);
     }
 }
@@ -222,6 +220,10 @@ fn changes_do_not_overlap() {
     // Now the new membership is appended and, with n4, committed.
     change(&mut cluster, 1, 2, add());
     assert_eq!(*cluster.status(1).membership, membership(&[1, 4, 5], &[6]));
+    let mut simple = before_the_change();
+    change(&mut simple, 1, 1, add());
+    change(&mut simple, 1, 2, MembershipChange::Steps(vec![MemberStep::AddLearner(member(7))]));
+    assert_eq!(refusal(&simple, 1, 2), Rejection::MembershipPending, "a simple one neither");
     let mut held = before_the_change();
     change(&mut held, 1, 1, MembershipChange::EnterJoint(vec![replace(2, 4)]));
     held.deliver();
@@ -239,9 +241,7 @@ fn changes_do_not_overlap() {
 fn a_new_leader_changes_nothing_before_its_first_commit() {
     let mut cluster = before_the_change();
     cluster.step(2, Body::Campaign);
-    cluster.deliver_if(|sent| {
-        matches!(sent.rpc, Rpc::RequestVote { .. } | Rpc::RequestVoteResponse { .. })
-    });
+    cluster.deliver_if(is_election);
     assert_eq!(cluster.status(2).role, RoleName::Leader);
     let add = || MembershipChange::Steps(vec![MemberStep::AddLearner(member(6))]);
     change(&mut cluster, 2, 1, add());
@@ -256,33 +256,38 @@ fn a_new_leader_changes_nothing_before_its_first_commit() {
 /// step by step: whoever could win with old votes alone, and whoever could with new ones alone.
 #[test]
 fn old_and_new_servers_never_decide_apart() {
-    let mut cluster = joint();
-    let mut stages = 0;
-    while !cluster.network.is_empty() {
-        let envelope = cluster.network.remove(0);
-        cluster.step(envelope.to.id.0, Body::Peer(envelope));
-        stages += 1;
-        let wins = |half: &[u64]| {
-            half.iter().copied().find(|candidate| {
-                let mut split = cluster.clone();
-                split.network.clear();
-                split.step(*candidate, Body::StepDown);
-                split.step(*candidate, Body::Campaign);
-                split.deliver_if(|sent| {
-                    let is_election = matches!(
-                        sent.rpc,
-                        Rpc::RequestVote { .. } | Rpc::RequestVoteResponse { .. }
-                    );
-                    is_election && among(half)(sent)
-                });
-                split.status(*candidate).role == RoleName::Leader
-            })
-        };
-        let (old, new) = (wins(&[2, 3]), wins(&[4, 5]));
-        assert!(old.is_none() || new.is_none(), "{old:?} and {new:?} after {stages} messages");
+    for first in [[2, 3], [4, 5]] {
+        let mut cluster = joint();
+        let mut stages = 0;
+        while !cluster.network.is_empty() {
+            // These servers are ahead of the others by a whole change.
+            let is_first =
+                |sent: &Envelope| [sent.from, sent.to].iter().any(|end| first.contains(&end.id.0));
+            let position = cluster.network.iter().position(is_first).unwrap_or(0);
+            let envelope = cluster.network.remove(position);
+            cluster.step(envelope.to.id.0, Body::Peer(envelope));
+            stages += 1;
+            let (old, new) = (winner(&cluster, [2, 3]), winner(&cluster, [4, 5]));
+            assert!(old.is_none() || new.is_none(), "{old:?} and {new:?} after {stages} messages");
+        }
+        assert!(stages > 8, "the change took {stages} messages");
+        assert_eq!(*cluster.status(1).membership, membership(&[1, 4, 5], &[]));
     }
-    assert!(stages > 8, "the change took {stages} messages");
-    assert_eq!(*cluster.status(1).membership, membership(&[1, 4, 5], &[]));
+}
+
+/// Who of these two could win now, with nobody's votes but theirs.
+fn winner(cluster: &Cluster, half: [u64; 2]) -> Option<u64> {
+    half.into_iter().find(|candidate| {
+        let mut split = cluster.clone();
+        split.network.clear();
+        split.step(*candidate, Body::Campaign);
+        split.deliver_if(|sent| is_election(sent) && among(&half)(sent));
+        split.status(*candidate).role == RoleName::Leader
+    })
+}
+
+fn is_election(sent: &Envelope) -> bool {
+    matches!(sent.rpc, Rpc::RequestVote { .. } | Rpc::RequestVoteResponse { .. })
 }
 
 /// §7, thesis §4.1: a snapshot carries the membership at its last entry, so a server that has
