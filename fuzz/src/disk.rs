@@ -6,6 +6,13 @@ use raft_core::{
     Entry, EntryId, HardState, Index, Membership, PersistBatch, RecoveredState, Slot, SnapshotMeta,
 };
 
+/// What the host knows beside what the core wrote: where its state machine is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) applied: Index,
+    pub(crate) commit: Index,
+}
+
 /// What one node has made durable.
 #[derive(Clone, Debug)]
 pub(crate) struct Disk {
@@ -25,7 +32,7 @@ impl Disk {
     }
 
     /// What a node finds; founders start from the same membership.
-    pub(crate) fn recovered(&self, founders: &Membership) -> RecoveredState {
+    pub(crate) fn recovered(&self, founders: &Membership, found: Found) -> RecoveredState {
         let genesis = RecoveredState::genesis(founders.clone());
         let hard_state = self.hard_state;
         let Some(snapshot) = self.snapshot.clone() else {
@@ -35,11 +42,11 @@ impl Disk {
             |entry: &Entry| Slot::Resident { id: entry.id(), payload: entry.payload().clone() };
         RecoveredState {
             hard_state,
-            commit: snapshot.last.index,
+            commit: found.commit.max(snapshot.last.index),
             snapshot,
             slots: self.log.iter().map(slot).collect(),
             before: self.before,
-            applied: Index::ZERO,
+            applied: found.applied,
             founding: false,
         }
     }

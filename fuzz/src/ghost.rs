@@ -1,44 +1,159 @@
 //! What must be true of a whole cluster, known to nobody in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use raft_core::{AppendResult, EntryId, Envelope, Index, Member, Rpc, Term};
+use bytes::Bytes;
+use raft_core::{
+    AppendResult, Entry, EntryId, Envelope, Incarnation, Index, Member, Membership, Payload, Raft,
+    RoleName, Rpc, Status, Term,
+};
 
 use crate::disk::Disk;
 
-/// The history of a group of voters, as nobody in it can see it.
+/// The history of a group, as nobody in it can see it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ghost {
     leaders: BTreeMap<Term, Member>,
+    votes: BTreeMap<(Term, Member), Member>,
+    /// What each node has last spoken under.
+    spoken: BTreeMap<Member, (Incarnation, Term)>,
+    /// All entries that any node ever wrote.
+    entries: BTreeMap<(Index, Term), Entry>,
     committed: BTreeMap<Index, EntryId>,
+    /// Commands that a client was told are lost.
+    lost: BTreeSet<Bytes>,
 }
 
 impl Ghost {
-    /// A node leads. Election Safety (§5.2): at most one leader in a term. Whether this is news.
-    pub(crate) fn leads(&mut self, term: Term, member: Member) -> bool {
+    /// A node leads. Election Safety (§5.2): at most one leader in a term. Leader Completeness
+    /// (§5.4.3): a new one has all that is committed. Whether this is news.
+    pub(crate) fn leads(&mut self, raft: &Raft) -> bool {
+        let Status { term, member, base, .. } = raft.status();
         let known = self.leaders.len();
         let leader = *self.leaders.entry(term).or_insert(member);
         assert_eq!(leader, member, "{term} has two leaders");
-        self.leaders.len() > known
-    }
-
-    /// An entry was applied or acknowledged somewhere. State Machine Safety (§5.4.3): no other
-    /// one ever is at its index. A majority has it on disk.
-    pub(crate) fn commits<'a>(&mut self, id: EntryId, disks: impl Iterator<Item = &'a Disk>) {
-        let committed = *self.committed.entry(id.index).or_insert(id);
-        assert_eq!(committed, id, "two entries are committed at {}", id.index);
-        let (mut holders, mut all) = (0, 0);
-        for disk in disks {
-            all += 1;
-            holders += usize::from(disk.holds(id));
+        let is_new = self.leaders.len() > known;
+        if is_new {
+            for (index, id) in self.committed.range(base.index..) {
+                assert_eq!(raft.entry_id(*index), Some(*id), "the leader of {term} has all");
+            }
         }
-        assert!(holders * 2 > all, "{id} is committed, but only {holders} disks hold it");
+        is_new
     }
 
-    /// The highest index that was applied or acknowledged anywhere.
+    /// A node writes entries. Log Matching (§5.3): an index and a term name one entry, and with its
+    /// chain all before it.
+    pub(crate) fn writes(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            let known = self.entries.entry((entry.index(), entry.term()));
+            assert_eq!(known.or_insert_with(|| entry.clone()), entry, "one entry for each name");
+        }
+    }
+
+    /// A node speaks: its terms and incarnations never fall, it votes once in a term however often
+    /// it starts again, and what it promises is durable.
+    pub(crate) fn hears(&mut self, envelope: &Envelope, disk: &Disk) {
+        let Envelope { from, to, term, incarnation, .. } = *envelope;
+        let last = self.spoken.entry(from).or_default();
+        assert!(last.0 <= incarnation && last.1 <= term, "{envelope} after {last:?}");
+        *last = (incarnation, term);
+        let vote = match &envelope.rpc {
+            Rpc::RequestVote { .. } => Some(from),
+            Rpc::RequestVoteResponse { granted: true } => Some(to),
+            Rpc::RequestVoteResponse { granted: false }
+            | Rpc::RequestPreVote { .. }
+            | Rpc::RequestPreVoteResponse { .. }
+            | Rpc::AppendEntries { .. }
+            | Rpc::AppendEntriesResponse { .. }
+            | Rpc::Heartbeat { .. }
+            | Rpc::HeartbeatResponse { .. }
+            | Rpc::InstallSnapshot { .. }
+            | Rpc::InstallSnapshotResponse { .. } => None,
+        };
+        if let Some(candidate) = vote {
+            let given = *self.votes.entry((term, from)).or_insert(candidate);
+            assert_eq!(given, candidate, "{from} votes once in {term}");
+        }
+        check_claims(envelope, disk);
+    }
+
+    /// A node has moved. What it holds for committed is: a leader has counted it (§5.4.2), or some
+    /// leader had before. `disk` gives the disk of a member.
+    pub(crate) fn moved<'a>(
+        &mut self,
+        before: &Status,
+        raft: &Raft,
+        disk: impl Fn(Member) -> Option<&'a Disk>,
+    ) {
+        let after = raft.status();
+        let is_same_life = after.incarnation == before.incarnation;
+        assert!(!is_same_life || after.commit >= before.commit, "the commit index only rises");
+        assert!(after.term >= before.term, "the term only rises");
+        if after.commit == before.commit {
+            return;
+        }
+        let id = raft.entry_id(after.commit).expect("the committed entry is in the log");
+        if after.role == RoleName::Leader && self.last_committed() < after.commit {
+            assert_eq!(id.term, after.term, "only an entry of its own term is counted");
+            let holds = |member| disk(member).is_some_and(|disk: &Disk| disk.holds(id));
+            assert!(is_quorum(&after.membership, holds), "{id} is committed without a quorum");
+            let from = self.last_committed().next();
+            for index in (from.0..=after.commit.0).map(Index) {
+                let id = raft.entry_id(index).expect("a leader has what it commits");
+                self.committed.insert(index, id);
+            }
+        }
+        let from = before.commit.next().max(after.base.index);
+        for index in (from.0..=after.commit.0).map(Index).filter(|index| *index > Index::ZERO) {
+            self.is_committed(raft.entry_id(index).expect("it lies between base and end"));
+        }
+    }
+
+    /// State Machine Safety (§5.4.3): what is applied or acknowledged is committed, and nothing else
+    /// ever is at its index.
+    pub(crate) fn is_committed(&self, id: EntryId) {
+        assert_eq!(self.committed.get(&id.index), Some(&id), "what is taken for committed is");
+    }
+
+    /// A client is told that its command is committed there.
+    pub(crate) fn acknowledges(&self, term: Term, index: Index, command: &Bytes) {
+        let id = self.committed.get(&index);
+        assert_eq!(id.map(|id| id.term), Some(term), "an acknowledged entry is committed");
+        let payload = self.entries[&(index, term)].payload();
+        assert_eq!(payload, &Payload::Command(command.clone()), "it is the client's own");
+    }
+
+    /// A client is told that its command certainly is not committed, and never will be.
+    pub(crate) fn loses(&mut self, command: Bytes) {
+        // Short commands are not told apart.
+        if command.len() >= 2 {
+            self.lost.insert(command);
+        }
+    }
+
+    /// At the end: nothing is committed of which a client was told that it is not.
+    pub(crate) fn check_losses(&self) {
+        for id in self.committed.values() {
+            // Genesis and what came with it was never written as an entry.
+            let Some(entry) = self.entries.get(&(id.index, id.term)) else { continue };
+            if let Payload::Command(command) = entry.payload() {
+                assert!(!self.lost.contains(command), "{id} was said to be superseded");
+            }
+        }
+    }
+
+    /// The highest index that any leader committed.
     pub(crate) fn last_committed(&self) -> Index {
         self.committed.last_key_value().map_or(Index::ZERO, |(index, _)| *index)
     }
+}
+
+/// A majority of every half (§6), counted here once more.
+fn is_quorum(membership: &Membership, holds: impl Fn(Member) -> bool) -> bool {
+    let agrees =
+        |half: &[Member]| half.iter().filter(|member| holds(**member)).count() * 2 > half.len();
+    let outgoing = membership.outgoing();
+    agrees(membership.incoming()) && (outgoing.is_empty() || agrees(outgoing))
 }
 
 /// What a message claims is durable on its sender (the table of the durability gate).

@@ -8,7 +8,7 @@ use raft_core::{
     ReadId, ReadMode, Round, Rpc, Session, SnapshotMeta, Span, Term, Ticket, Time,
 };
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Found};
 use crate::ghost::check_claims;
 use crate::script::Script;
 
@@ -60,8 +60,9 @@ impl Target {
         };
         let founders = Membership::new(voters, Vec::new()).expect("three voters");
         let disk = Disk::new();
-        let (raft, effects) = Raft::recover(config.clone(), disk.recovered(&founders), Time(0))
-            .expect("a new disk is accepted");
+        let (raft, effects) =
+            Raft::recover(config.clone(), disk.recovered(&founders, Found::default()), Time(0))
+                .expect("a new disk is accepted");
         let (unsynced, handed_out, now) = (Vec::new(), Index::ZERO, Time(0));
         let mut target =
             Self { config, founders, raft, disk, unsynced, handed_out, now, tickets: 0 };
@@ -113,7 +114,7 @@ impl Target {
         for batch in self.unsynced.drain(..) {
             self.disk.write_beginning(&batch, usize::MAX);
         }
-        let found = self.disk.recovered(&self.founders);
+        let found = self.disk.recovered(&self.founders, Found::default());
         let again = Raft::recover(self.config, found, self.now);
         assert_eq!(again.err(), None, "its own disk is accepted");
     }

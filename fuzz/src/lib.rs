@@ -8,12 +8,13 @@
 //! | target | bytes are | promise |
 //! |---|---|---|
 //! | [`wire`](fn@wire) | frames and durable records | refused or understood, never a panic; understood alike again |
-//! | [`step`](fn@step) | events in the life of three servers | Raft is safe, and live once faults end |
+//! | [`step`](fn@step) | events in the life of up to six servers | Raft is safe, and live once faults end |
 //! | [`hostile`](fn@hostile) | everything that a node can be told | it stays up and claims only what is durable |
 //! | [`recover`](fn@recover) | what a node finds on its disk | refused, or a node that lives |
 
 mod cluster;
 mod disk;
+mod event;
 mod ghost;
 mod hostile;
 mod recover;
@@ -24,10 +25,11 @@ mod wire;
 
 use std::{env, fs, io};
 
-pub use cluster::Life;
+pub use cluster::{Life, Shape};
+pub use event::Event;
 pub use hostile::hostile;
 pub use recover::recover;
-pub use step::{live, step};
+pub use step::{live, step, step_life};
 pub use wire::wire;
 
 /// Runs a target's body on every file that the command line names.

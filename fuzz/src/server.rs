@@ -1,4 +1,8 @@
 //! One server of the fuzzed cluster: a node, its disk, and the work that its host has not done.
+//!
+//! The host is as careless as the contract allows. Batches are written in order, as late as one
+//! likes, and told of late, together or twice; entries are applied in order; everything else is
+//! done in any order.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -6,48 +10,61 @@ use std::sync::Arc;
 use bytes::Bytes;
 use raft_core::{
     Body, Chunk, ChunkRequest, Config, Effect, EntryId, Index, Member, Membership, PersistBatch,
-    Raft, SnapshotMeta, Ticket, Time,
+    PersistSeq, Raft, SnapshotMeta, Ticket, Time,
 };
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Found};
 
 /// A node with what surrounds it.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
     pub(crate) raft: Raft,
     pub(crate) disk: Disk,
-    /// Batches that are written and not synced.
+    /// Batches that are not durable, oldest first.
     pub(crate) unsynced: VecDeque<PersistBatch>,
-    pub(crate) jobs: VecDeque<Job>,
+    /// The newest durable batch, and whether the node knows.
+    durable: Option<(PersistSeq, bool)>,
+    /// What was handed out and is not applied, oldest first.
+    pub(crate) unapplied: VecDeque<Index>,
+    pub(crate) jobs: Vec<Job>,
     /// The chunks of a snapshot that came so far.
     staged: Option<(EntryId, Vec<u8>)>,
     /// Everything through here was handed out to be applied.
     pub(crate) handed_out: Index,
-    /// Requests without an outcome, each with what was committed when it was made.
-    pub(crate) open: BTreeMap<Ticket, Index>,
+    /// Requests without an outcome.
+    pub(crate) open: BTreeMap<Ticket, Request>,
 }
 
-/// Work that the host does at some time, in this order.
+/// Work that the host does at some time, in any order.
 #[derive(Clone, Debug)]
 pub(crate) enum Job {
-    /// Apply through this index.
-    Apply(Index),
     /// Read a chunk.
     Read(ChunkRequest),
     /// Keep a chunk.
     Stage { snapshot: EntryId, offset: u64, data: Bytes },
 }
 
+/// What a client waits for.
+#[derive(Clone, Debug)]
+pub(crate) enum Request {
+    /// That this command is committed.
+    Command(Bytes),
+    /// To read all that was committed when it asked: through this index.
+    Read(Index),
+}
+
 impl Server {
     /// A server that starts for the first time, and its first effects.
     pub(crate) fn new(config: Config, founders: &Membership) -> (Self, Vec<Effect>) {
         let disk = Disk::new();
-        let (raft, effects) = start(config, &disk, founders, Time(0));
+        let (raft, effects) = start(config, &disk, founders, Found::default(), Time(0));
         let server = Self {
             raft,
             disk,
             unsynced: VecDeque::new(),
-            jobs: VecDeque::new(),
+            durable: None,
+            unapplied: VecDeque::new(),
+            jobs: Vec::new(),
             staged: None,
             handed_out: Index::ZERO,
             open: BTreeMap::new(),
@@ -61,50 +78,83 @@ impl Server {
 
     /// The power fails. Whole batches are left, then a beginning of the next one; everything else
     /// that was under way is gone. The server starts again from what its disk holds.
+    ///
+    /// `keeps_state`: the state machine is on the disk too, as far as the host said that it has
+    /// applied; otherwise it starts from the snapshot.
     pub(crate) fn crash(
         &mut self,
-        whole: usize,
-        steps: usize,
+        left: Left,
         config: Config,
         founders: &Membership,
         now: Time,
     ) -> Vec<Effect> {
-        for batch in self.unsynced.drain(..).take(whole + 1).enumerate() {
-            match batch {
-                (position, batch) if position < whole => {
-                    write(&mut self.disk, &self.staged, &batch, usize::MAX)
-                }
-                (_, batch) => write(&mut self.disk, &self.staged, &batch, steps),
-            }
+        let batches: Vec<PersistBatch> = self.unsynced.drain(..).take(left.whole + 1).collect();
+        for (position, batch) in batches.iter().enumerate() {
+            let steps = if position < left.whole { usize::MAX } else { left.steps };
+            self.write(batch, steps);
         }
+        let status = self.raft.status();
+        let found = if left.state {
+            Found { applied: status.applied, commit: status.applied }
+        } else {
+            Found::default()
+        };
+        self.durable = None;
+        self.unapplied.clear();
         self.jobs.clear();
         self.staged = None;
         self.open.clear();
-        self.handed_out = Index::ZERO;
-        let (raft, effects) = start(config, &self.disk, founders, now);
+        self.handed_out = found.applied;
+        let (raft, effects) = start(config, &self.disk, founders, found, now);
         self.raft = raft;
         effects
     }
 
-    /// Syncs this many batches; what to tell the node.
-    pub(crate) fn sync(&mut self, batches: usize) -> Option<Body> {
-        let mut seq = None;
-        for batch in self.unsynced.drain(..batches.min(self.unsynced.len())) {
-            write(&mut self.disk, &self.staged, &batch, usize::MAX);
-            seq = Some(batch.seq);
+    /// Makes this many batches durable without a word to the node.
+    pub(crate) fn sync(&mut self, batches: usize) {
+        let batches: Vec<PersistBatch> =
+            self.unsynced.drain(..batches.min(self.unsynced.len())).collect();
+        for batch in batches {
+            self.write(&batch, usize::MAX);
+            self.durable = Some((batch.seq, false));
         }
-        seq.map(|seq| Body::Persisted { seq })
     }
 
-    /// Does the oldest job; what to tell the node.
-    pub(crate) fn work(&mut self) -> Option<Body> {
-        Some(match self.jobs.pop_front()? {
-            Job::Apply(through) => Body::Applied { through },
+    /// Whether something is durable of which the node has not heard.
+    pub(crate) fn owes_word(&self) -> bool {
+        self.durable.is_some_and(|(_, is_told)| !is_told)
+    }
+
+    /// What to tell the node about the disk: also if it has heard it before.
+    pub(crate) fn tell(&mut self) -> Option<Body> {
+        let (seq, is_told) = self.durable.as_mut()?;
+        *is_told = true;
+        Some(Body::Persisted { seq: *seq })
+    }
+
+    /// Applies what was handed out, this many times; what to tell the node.
+    pub(crate) fn apply(&mut self, times: usize) -> Option<Body> {
+        let through = self.unapplied.drain(..times.min(self.unapplied.len())).next_back()?;
+        Some(Body::Applied { through })
+    }
+
+    /// Does one of the jobs; what to tell the node.
+    pub(crate) fn work(&mut self, choice: usize) -> Option<Body> {
+        let position = choice.checked_rem(self.jobs.len())?;
+        Some(match self.jobs.remove(position) {
             Job::Read(request) => Body::ChunkRead { request, chunk: self.chunk(&request) },
             Job::Stage { snapshot, offset, data } => {
                 Body::ChunkStaged { snapshot, staged: self.stage(snapshot, offset, &data) }
             }
         })
+    }
+
+    /// Whether the host has done everything that it was asked to do.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.unsynced.is_empty()
+            && !self.owes_word()
+            && self.unapplied.is_empty()
+            && self.jobs.is_empty()
     }
 
     /// Makes a snapshot of what is applied, if there is anything new; what to tell the node.
@@ -139,20 +189,37 @@ impl Server {
         content.extend_from_slice(data);
         content.len() as u64
     }
-}
 
-fn start(config: Config, disk: &Disk, founders: &Membership, now: Time) -> (Raft, Vec<Effect>) {
-    Raft::recover(config, disk.recovered(founders), now)
-        .unwrap_or_else(|error| panic!("an honest disk is accepted: {error}; {disk:?}"))
-}
-
-fn write(disk: &mut Disk, staged: &Option<(EntryId, Vec<u8>)>, batch: &PersistBatch, steps: usize) {
-    let install = batch.install.as_ref().map(|snapshot: &Arc<SnapshotMeta>| snapshot.last);
-    if let Some(last) = install.filter(|last| last.index > Index::ZERO) {
-        let expected = Some((last, content(last)));
-        assert_eq!(*staged, expected, "a snapshot is staged whole before it is installed");
+    fn write(&mut self, batch: &PersistBatch, steps: usize) {
+        let install = batch.install.as_ref().map(|snapshot: &Arc<SnapshotMeta>| snapshot.last);
+        if let Some(last) = install.filter(|last| last.index > Index::ZERO) {
+            let expected = Some((last, content(last)));
+            assert_eq!(self.staged, expected, "a snapshot is staged whole before it is installed");
+        }
+        self.disk.write_beginning(batch, steps);
     }
-    disk.write_beginning(batch, steps);
+}
+
+/// What a crash leaves of the persist stream: whole batches, then a beginning of the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Left {
+    pub(crate) whole: usize,
+    /// Fields and entries of the batch after them.
+    pub(crate) steps: usize,
+    /// Whether the state machine is on the disk too, as far as the node knows; otherwise it starts
+    /// from the snapshot.
+    pub(crate) state: bool,
+}
+
+fn start(
+    config: Config,
+    disk: &Disk,
+    founders: &Membership,
+    found: Found,
+    now: Time,
+) -> (Raft, Vec<Effect>) {
+    Raft::recover(config, disk.recovered(founders, found), now)
+        .unwrap_or_else(|error| panic!("an honest disk is accepted: {error}; {disk:?}"))
 }
 
 /// The state machine's bytes at an entry: different ones of different lengths.

@@ -1,56 +1,49 @@
-//! Arbitrary bytes as the life of a cluster.
+//! A list of events, or bytes that are read as one, as the life of a cluster.
 
-use crate::cluster::{Cluster, Life, SERVERS};
+use crate::cluster::{Cluster, Life, Shape};
+use crate::event::Event;
 
 /// A longer life is cut: what goes wrong late can go wrong early.
-const STEPS_MAX: usize = 600;
+const EVENTS_MAX: usize = 600;
 
-/// Three servers live through what the bytes say, and keep the promises of Raft: Election Safety,
-/// State Machine Safety, durability before every claim, linearizable reads, one outcome for each
-/// request; and, once all faults have ended, progress.
+/// Servers live through what the bytes say, and keep the promises of Raft.
 ///
-/// The first byte chooses the options. Then every two bytes are one event: what, and where. The
-/// format is plain on purpose: an engine that changes, drops or repeats bytes changes, drops or
-/// repeats events.
+/// The first two bytes choose the options and the size. Then every two bytes are one event: what,
+/// and where. The format is plain on purpose: an engine that changes, drops or repeats bytes
+/// changes, drops or repeats events.
 ///
 /// # Panics
 /// If a promise is broken.
 pub fn step(data: &[u8]) {
-    live(data);
+    step_life(data);
 }
 
 /// The same, and what has happened: so that a test can tell that a corpus is worth its name.
 ///
 /// # Panics
 /// If a promise is broken.
-pub fn live(data: &[u8]) -> Life {
-    let Some((&options, events)) = data.split_first() else { return Life::default() };
-    let mut cluster = Cluster::new(options);
-    for event in events.chunks_exact(2).take(STEPS_MAX) {
-        happen(&mut cluster, event[0], usize::from(event[1]));
+pub fn step_life(data: &[u8]) -> Life {
+    let (head, events) = data.split_at(data.len().min(2));
+    let byte = |at: usize| head.get(at).copied().unwrap_or_default();
+    let shape = Shape::from_bytes(byte(0), byte(1));
+    let events = events.chunks_exact(2);
+    live(shape, events.map(|event| Event::from_bytes(event[0], event[1], shape.servers())))
+}
+
+/// Lets a cluster live through events, and heals it.
+///
+/// It keeps the promises of Raft at every step: Election Safety, Log Matching, Leader
+/// Completeness, State Machine Safety, one vote in a term across restarts, rising terms and commit
+/// indices, commitment by a quorum of durable copies, durability before every claim, linearizable
+/// reads, one true outcome for each request; and, once all faults have ended, progress.
+///
+/// # Panics
+/// If a promise is broken.
+pub fn live(shape: Shape, events: impl IntoIterator<Item = Event>) -> Life {
+    let mut cluster = Cluster::new(shape);
+    for event in events.into_iter().take(EVENTS_MAX) {
+        event.happen(&mut cluster);
     }
     cluster.heal();
     cluster.life
-}
-
-fn happen(cluster: &mut Cluster, what: u8, choice: usize) {
-    let (at, rest) = (choice % SERVERS, choice / SERVERS);
-    match what % 24 {
-        0..=2 => cluster.fire(at),
-        3..=7 => cluster.deliver(choice, false),
-        8 => cluster.deliver(choice, true),
-        9 => cluster.lose(choice),
-        10..=12 => cluster.sync(at, 1 + rest % 4),
-        13 | 14 => cluster.work(at),
-        15 => cluster.propose(at, &[rest % 10]),
-        16 => cluster.propose(at, &[rest % 3, 1, rest % 7]),
-        17 => cluster.read(at),
-        18 => cluster.crash(at, rest % 4, rest / 4 % 8),
-        19 => cluster.snapshot(at),
-        20 => cluster.settle(Some(at)),
-        21 => cluster.settle(None),
-        22 => cluster.campaign(at),
-        _ if rest % 2 == 0 => cluster.disconnect(at, rest / 2 % SERVERS),
-        _ => cluster.fail(at),
-    }
 }

@@ -32,7 +32,7 @@ fn step_replays() {
 /// A corpus in which nobody leads would replay well too.
 #[test]
 fn the_corpus_of_step_reaches_what_matters() {
-    let lives: Vec<Life> = files("step").iter().map(|(_, data)| fuzz::live(data)).collect();
+    let lives: Vec<Life> = files("step").iter().map(|(_, data)| fuzz::step_life(data)).collect();
     let reaching = |what: fn(&Life) -> bool| lives.iter().filter(|life| what(life)).count();
     assert_eq!(reaching(|life| life.commits > 0), lives.len(), "every life ends with a commit");
     assert!(reaching(|life| life.commits > 5) > 5);
