@@ -314,3 +314,6 @@ fn matched(reply: Reply, index: Index) -> Rpc {
     let result = AppendResult::Matched { index };
     Rpc::AppendEntriesResponse { session: reply.session, round: reply.round, result }
 }
+
+#[cfg(test)]
+mod tests;

@@ -404,4 +404,6 @@ impl Hash for Log {
 }
 
 #[cfg(test)]
+mod meeting;
+#[cfg(test)]
 mod tests;
