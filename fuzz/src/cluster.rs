@@ -9,6 +9,7 @@ use raft_core::{
     Observation, Outcome, ReadMode, RoleName, Status, Ticket, Time,
 };
 
+use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::ghost::Ghost;
 use crate::server::{Job, Left, Request, Server};
@@ -52,6 +53,15 @@ impl Shape {
         Self { voters, learners: usize::from(size / 8 % 4 == 3), options }
     }
 
+    /// Who founds the cluster, as a membership and as a list.
+    pub(crate) fn members(&self) -> (Membership, Vec<Member>) {
+        let member = |id: usize| Member::new(id as u64, id as u64 * 7);
+        let all: Vec<Member> = (1..=self.servers()).map(member).collect();
+        let (voters, learners) = all.split_at(self.voters);
+        let founders = Membership::new(voters.to_vec(), learners.to_vec());
+        (founders.expect("each is named once"), all)
+    }
+
     /// Voters and learners.
     #[must_use]
     pub fn servers(&self) -> usize {
@@ -76,13 +86,10 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Founders that have just started.
     pub(crate) fn new(shape: Shape) -> Self {
-        let member = |id: usize| Member::new(id as u64, id as u64 * 7);
-        let voters: Vec<Member> = (1..=shape.voters).map(member).collect();
-        let learners: Vec<Member> = (shape.voters + 1..=shape.servers()).map(member).collect();
-        let all: Vec<Member> = voters.iter().chain(&learners).copied().collect();
+        let (founders, all) = shape.members();
         let mut cluster = Self {
             config: config(all[0], shape.options),
-            founders: Membership::new(voters, learners).expect("each is named once"),
+            founders,
             servers: Vec::new(),
             network: VecDeque::new(),
             now: Time(0),
@@ -219,13 +226,9 @@ impl Cluster {
 
     /// The worst order of effects, for so many of them.
     pub(crate) fn rush(&mut self, things: usize, seed: u8) {
-        let mut dice = u64::from(seed);
+        let mut dice = Dice::new(u64::from(seed));
         for _ in 0..things {
-            // Knuth's linear congruential generator: a few bits that differ are enough here.
-            dice = dice
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            let choice = usize::try_from(dice >> 40).expect("24 bits");
+            let choice = dice.below(1 << 24);
             let late = |server: &Server| !server.jobs.is_empty() || !server.unapplied.is_empty();
             if !self.network.is_empty() {
                 self.deliver(choice, choice >> 20 == 0);
@@ -272,6 +275,32 @@ impl Cluster {
             }
         }
         panic!("a cluster without faults comes to rest");
+    }
+
+    /// Two servers do all their work and hear each other, until they have nothing to say.
+    pub(crate) fn talk(&mut self, one: usize, two: usize) {
+        let pair = [self.server(one), self.server(two)];
+        let members = pair.map(|at| self.servers[at].member());
+        for _ in 0..200 {
+            for at in pair {
+                self.sync(at, usize::MAX);
+                if self.servers[at].owes_word() {
+                    self.tell(at);
+                }
+                self.work(at, 0);
+                self.apply(at, 1);
+            }
+            let is_between = |frame: &Bytes| {
+                let envelope = decode(frame.clone());
+                members.contains(&envelope.from) && members.contains(&envelope.to)
+            };
+            match self.network.iter().position(is_between) {
+                Some(position) => self.deliver(position, false),
+                None if pair.iter().all(|at| self.servers[*at].is_idle()) => return,
+                None => {}
+            }
+        }
+        panic!("two servers come to rest");
     }
 
     /// All faults end: a command is committed, everyone learns of it, every request has ended.
@@ -419,7 +448,9 @@ impl Cluster {
     }
 
     fn send(&mut self, at: usize, envelope: &Envelope) {
-        self.ghost.hears(envelope, &self.servers[at].disk);
+        let receiver = self.servers.iter().find(|server| server.member() == envelope.to);
+        let receiver = receiver.map(|server| &server.raft);
+        self.ghost.hears(envelope, &self.servers[at].disk, receiver);
         if self.network.len() == FRAMES_MAX {
             self.network.pop_front();
         }
@@ -464,7 +495,7 @@ fn decode(frame: Bytes) -> Envelope {
 }
 
 /// Small limits, so that a few steps reach them.
-fn config(member: Member, options: u8) -> Config {
+pub(crate) fn config(member: Member, options: u8) -> Config {
     Config {
         pre_vote: options & 1 == 0,
         check_quorum: options & 2 == 0,

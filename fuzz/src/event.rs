@@ -82,6 +82,8 @@ pub enum Event {
     },
     /// Everything under way happens, until nothing is; a server may be cut off from the others.
     Settle(Option<usize>),
+    /// Two servers do all their work and hear each other alone, until they have nothing to say.
+    Talk(usize, usize),
     /// The worst order: every message arrives at once, some of them twice, and the other work is
     /// done, before any disk has written the next batch.
     Rush {
@@ -98,7 +100,7 @@ impl Event {
     pub fn from_bytes(what: u8, choice: u8, servers: usize) -> Self {
         let choice = usize::from(choice);
         let (at, rest) = (choice % servers, choice / servers);
-        match what % 36 {
+        match what % 64 {
             0..=2 => Self::Fire(at),
             3..=8 => Self::Deliver { choice, is_kept: false },
             9 => Self::Deliver { choice, is_kept: true },
@@ -118,7 +120,9 @@ impl Event {
             30 => Self::Settle(Some(at)),
             31 => Self::Settle(None),
             32 => Self::Pass(1 << (rest % 22)),
-            _ => Self::Rush { things: 1 + rest, seed: what },
+            33 => Self::Talk(at, rest),
+            34 | 35 => Self::Rush { things: 1 + rest, seed: what },
+            _ => Self::Deliver { choice, is_kept: false },
         }
     }
 
@@ -143,6 +147,7 @@ impl Event {
             Self::Campaign(at) => cluster.campaign(at),
             Self::Disconnect { at, to } => cluster.disconnect(at, to),
             Self::Settle(cut_off) => cluster.settle(cut_off),
+            Self::Talk(one, two) => cluster.talk(one, two),
             Self::Rush { things, seed } => cluster.rush(things, seed),
         }
     }

@@ -1,5 +1,6 @@
 //! Arbitrary bytes as everything that a node can be told, true or not.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use raft_core::{
@@ -15,24 +16,56 @@ use crate::script::Script;
 /// Messages in one input.
 const STEPS_MAX: usize = 300;
 
+/// How often a node hears all of it: what grows a little each time shows.
+const ROUNDS: usize = 3;
+
+/// Messages between two looks at the size of the node.
+const STEPS_BETWEEN: usize = 16;
+
 /// A node that is told anything by peers and host stays up, claims nothing that its disk does not
-/// hold, and writes a disk from which it can start again.
+/// hold, does not grow but by its log, and writes a disk from which it can start again.
 ///
 /// What peers may not do is not checked: a liar can break the safety of a group, not a node.
 ///
 /// # Panics
 /// If a promise is broken.
 pub fn hostile(data: &[u8]) {
-    let mut script = Script::new(data);
-    let mut target = Target::new(script.byte());
-    for _ in 0..STEPS_MAX {
-        if script.is_over() {
-            break;
+    let mut target = Target::new(Script::new(data).byte());
+    for _ in 0..ROUNDS {
+        let mut script = Script::new(data);
+        script.byte();
+        for step in 0..STEPS_MAX {
+            if script.is_over() {
+                break;
+            }
+            let body = target.body(&mut script);
+            target.step(body);
+            if step % STEPS_BETWEEN == 0 {
+                target.check_size();
+            }
         }
-        let body = target.body(&mut script);
-        target.step(body);
     }
+    target.check_size();
     target.restart();
+}
+
+/// The most bytes of text that a node has without its log.
+const NODE_MAX: usize = 30_000;
+
+/// The most bytes of text of an entry: one that names a membership, twice.
+const ENTRY_MAX: usize = 1_200;
+
+/// The most bytes of text that a node keeps about a batch which is not durable.
+const BATCH_MAX: usize = 50;
+
+/// Counts what is written.
+struct Size(usize);
+
+impl Write for Size {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0 += text.len();
+        Ok(())
+    }
 }
 
 struct Target {
@@ -99,6 +132,20 @@ impl Target {
                 | Effect::Observe(_) => {}
             }
         }
+    }
+
+    /// What a node keeps beside its log, and beside a few numbers for each batch on its way to the
+    /// disk, has a fixed limit, whoever says whatever how often.
+    ///
+    /// Sizes are those of the node's text: a measure that no forgotten field escapes.
+    fn check_size(&self) {
+        let status = self.raft.status();
+        let entries = usize::try_from(status.last.index.0 - status.base.index.0);
+        let log = ENTRY_MAX * entries.expect("a log in memory");
+        let disk = BATCH_MAX * self.unsynced.len();
+        let mut size = Size(0);
+        write!(size, "{:?}", self.raft).expect("counting cannot fail");
+        assert!(size.0 <= NODE_MAX + log + disk, "{} bytes: {:#?}", size.0, self.raft);
     }
 
     /// A host that tells of a snapshot which it never asked about has nothing on its disk.

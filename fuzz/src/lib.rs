@@ -13,6 +13,7 @@
 //! | [`recover`](fn@recover) | what a node finds on its disk | refused, or a node that lives |
 
 mod cluster;
+mod dice;
 mod disk;
 mod event;
 mod ghost;
@@ -21,6 +22,7 @@ mod recover;
 mod script;
 mod server;
 mod step;
+mod twins;
 mod wire;
 
 use std::{env, fs, io};
@@ -30,6 +32,7 @@ pub use event::Event;
 pub use hostile::hostile;
 pub use recover::recover;
 pub use step::{live, step, step_life};
+pub use twins::{Turn, twins};
 pub use wire::wire;
 
 /// Runs a target's body on every file that the command line names.

@@ -28,6 +28,7 @@ fn fate() -> impl Strategy<Value = Event> {
             .prop_map(|(at, whole, steps, state)| Event::Crash { at, whole, steps, state }),
         2 => at().prop_map(Event::Campaign),
         1 => (at(), at()).prop_map(|(at, to)| Event::Disconnect { at, to }),
+        3 => (at(), at()).prop_map(|(one, two)| Event::Talk(one, two)),
         1 => (0usize..64).prop_map(Event::Lose),
         1 => prop::option::of(at()).prop_map(Event::Settle),
     ]

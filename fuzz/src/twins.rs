@@ -1,0 +1,266 @@
+//! Two clusters that live the same life and execute their effects in different orders.
+//!
+//! What must keep its order, keeps it: batches, entries to apply, messages of one kind from one
+//! node to another (two of those are not the same in another order, though just as safe). Everything else
+//! that one step asks for is done in any order, and completions are told one by one or together.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use raft_core::{
+    Body, Config, Effect, Envelope, Member, Membership, Message, ReadMode, Ticket, Time,
+};
+
+use crate::cluster::{Shape, config};
+use crate::dice::Dice;
+use crate::server::{Job, Left, Server};
+
+/// One input for one node. Servers are taken modulo their number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// The next deadline of a server passes.
+    Fire(usize),
+    /// The oldest message between two servers arrives; which two, modulo those that have one.
+    Deliver(usize),
+    /// All messages for a server arrive in one batch.
+    DeliverAll(usize),
+    /// The oldest message between two servers is lost.
+    Lose(usize),
+    /// A client proposes commands of this size.
+    Propose {
+        /// The server.
+        at: usize,
+        /// In bytes.
+        size: usize,
+        /// How many.
+        count: usize,
+    },
+    /// A client reads.
+    Read(usize),
+    /// The host makes a snapshot.
+    Snapshot(usize),
+    /// An operator wants an election.
+    Campaign(usize),
+    /// A connection breaks.
+    Disconnect(usize, usize),
+    /// A server starts again.
+    Restart(usize),
+}
+
+/// Lets two clusters live through the same turns. Between turns every node is left without work;
+/// then each of them equals its twin, in its digest, in what it has sent and in what its clients
+/// were told.
+///
+/// # Panics
+/// If twins differ.
+pub fn twins(shape: Shape, turns: &[Turn], seed: u64) {
+    let mut one = World::new(shape, Dice::unused());
+    let mut two = World::new(shape, Dice::new(seed));
+    for turn in turns {
+        one.take(*turn);
+        two.take(*turn);
+        for (server, twin) in one.servers.iter().zip(&two.servers) {
+            let (raft, twin) = (&server.raft, &twin.raft);
+            assert!(raft.digest() == twin.digest(), "after {turn:?}: {raft:#?}\n{twin:#?}");
+            assert_eq!(raft, twin, "equal digests, equal states");
+        }
+        assert_eq!(one.said(), two.said(), "after {turn:?}");
+        assert_eq!(one.answers, two.answers, "after {turn:?}");
+    }
+}
+
+struct World {
+    config: Config,
+    founders: Membership,
+    servers: Vec<Server>,
+    links: BTreeMap<(Member, Member), VecDeque<Envelope>>,
+    /// In this turn.
+    sent: Vec<Envelope>,
+    answers: BTreeMap<Ticket, Effect>,
+    tickets: u64,
+    now: Time,
+    dice: Dice,
+}
+
+impl World {
+    fn new(shape: Shape, dice: Dice) -> Self {
+        let (founders, all) = shape.members();
+        let mut world = Self {
+            config: config(all[0], shape.options),
+            founders,
+            servers: Vec::new(),
+            links: BTreeMap::new(),
+            sent: Vec::new(),
+            answers: BTreeMap::new(),
+            tickets: 0,
+            now: Time(0),
+            dice,
+        };
+        for (at, member) in all.into_iter().enumerate() {
+            let (server, effects) = Server::new(world.config_of(member), &world.founders);
+            world.servers.push(server);
+            world.execute(at, effects);
+            world.finish(at);
+        }
+        world
+    }
+
+    fn take(&mut self, turn: Turn) {
+        let count = self.servers.len();
+        match turn {
+            Turn::Fire(at) => {
+                if let Some(deadline) = self.servers[at % count].raft.next_deadline() {
+                    self.now = self.now.max(deadline);
+                    self.turn(at % count, vec![Body::Tick]);
+                }
+            }
+            Turn::Deliver(choice) => {
+                if let Some(envelope) = self.oldest(choice) {
+                    let at = self.at(envelope.to);
+                    self.turn(at, vec![Body::Peer(envelope)]);
+                }
+            }
+            Turn::DeliverAll(at) => self.deliver_all(at % count),
+            Turn::Lose(choice) => drop(self.oldest(choice)),
+            Turn::Propose { at, size, count: number } => {
+                let command = Bytes::from(vec![7; size]);
+                let proposals = (0..number).map(|_| (self.ticket(), command.clone()));
+                let proposals = proposals.collect();
+                self.turn(at % count, vec![Body::ProposeBatch { proposals }]);
+            }
+            Turn::Read(at) => {
+                let (ticket, mode) = (self.ticket(), ReadMode::ReadIndex);
+                self.turn(at % count, vec![Body::Read { ticket, mode }]);
+            }
+            Turn::Snapshot(at) => {
+                let taken = self.servers[at % count].snapshot();
+                self.turn(at % count, taken.into_iter().collect());
+            }
+            Turn::Campaign(at) => self.turn(at % count, vec![Body::Campaign]),
+            Turn::Disconnect(at, to) => {
+                let peer = self.servers[to % count].member();
+                self.turn(at % count, vec![Body::PeerUnreachable { peer }]);
+            }
+            Turn::Restart(at) => self.restart(at % count),
+        }
+    }
+
+    fn restart(&mut self, at: usize) {
+        let left = Left { whole: 0, steps: 0, state: false };
+        let config = self.config_of(self.servers[at].member());
+        let effects = self.servers[at].crash(left, config, &self.founders, self.now);
+        self.execute(at, effects);
+        self.finish(at);
+    }
+
+    fn deliver_all(&mut self, at: usize) {
+        let to = self.servers[at].member();
+        let links = self.links.iter_mut().filter(|(link, _)| link.1 == to);
+        let bodies: Vec<Body> =
+            links.flat_map(|(_, link)| link.drain(..)).map(Body::Peer).collect();
+        self.turn(at, bodies);
+    }
+
+    /// One input, and everything that comes of it on the same server.
+    fn turn(&mut self, at: usize, bodies: Vec<Body>) {
+        self.step(at, bodies);
+        self.finish(at);
+    }
+
+    fn finish(&mut self, at: usize) {
+        self.work_off(at);
+        // Of one turn, messages of different kinds may leave in any order.
+        self.sent.sort_by_key(|envelope| envelope.rpc.kind());
+        for envelope in self.sent.drain(..) {
+            let link = (envelope.from, envelope.to);
+            self.links.entry(link).or_default().push_back(envelope);
+        }
+    }
+
+    fn work_off(&mut self, at: usize) {
+        while !self.servers[at].is_idle() {
+            let mut done = Vec::new();
+            // All that is to be done by now, in any order; told together, or one after the other.
+            let is_together = self.dice.flag();
+            for kind in self.dice.shuffled([0, 1, 2]) {
+                let server = &mut self.servers[at];
+                done.extend(match kind {
+                    0 => {
+                        server.sync(1);
+                        if server.owes_word() { server.tell() } else { None }
+                    }
+                    1 => server.apply(if self.dice.flag() { usize::MAX } else { 1 }),
+                    _ => server.work(self.dice.below(8)),
+                });
+                if !is_together {
+                    self.step(at, std::mem::take(&mut done));
+                }
+            }
+            self.step(at, done);
+        }
+    }
+
+    fn step(&mut self, at: usize, bodies: Vec<Body>) {
+        if bodies.is_empty() {
+            return;
+        }
+        let now = self.now;
+        let messages = bodies.into_iter().map(|body| Message { now, body });
+        let mut effects = Vec::new();
+        self.servers[at].raft.step_batch(messages, &mut effects);
+        self.execute(at, effects);
+    }
+
+    fn execute(&mut self, at: usize, effects: Vec<Effect>) {
+        let server = &mut self.servers[at];
+        for effect in effects {
+            match effect {
+                Effect::Persist(batch) => server.unsynced.push_back(batch),
+                Effect::Send(envelope) => self.sent.push(envelope),
+                Effect::Apply { entries } => {
+                    let last = entries.last().expect("never empty").index();
+                    server.unapplied.push_back(last);
+                }
+                Effect::RestoreState { snapshot } => {
+                    server.unapplied.push_back(snapshot.last.index);
+                }
+                Effect::Outcome { ticket, .. } | Effect::ReadReady { ticket, .. } => {
+                    self.answers.insert(ticket, effect);
+                }
+                Effect::ReadChunk(request) => server.jobs.push(Job::Read(request)),
+                Effect::StageChunk { snapshot, offset, data, done: _ } => {
+                    let snapshot = snapshot.last;
+                    server.jobs.push(Job::Stage { snapshot, offset, data });
+                }
+                Effect::Observe(_) => {}
+            }
+        }
+    }
+
+    /// What is on its way, to read.
+    fn said(&self) -> Vec<String> {
+        self.links.values().flatten().map(ToString::to_string).collect()
+    }
+
+    /// The oldest message of one of the links that have any.
+    fn oldest(&mut self, choice: usize) -> Option<Envelope> {
+        let mut links: Vec<&mut VecDeque<Envelope>> =
+            self.links.values_mut().filter(|link| !link.is_empty()).collect();
+        let at = choice.checked_rem(links.len())?;
+        links[at].pop_front()
+    }
+
+    fn at(&self, member: Member) -> usize {
+        let at = self.servers.iter().position(|server| server.member() == member);
+        at.expect("nodes know each other")
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
+    }
+
+    fn config_of(&self, member: Member) -> Config {
+        Config { id: member.id, lineage: member.lineage, ..self.config.clone() }
+    }
+}
