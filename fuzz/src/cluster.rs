@@ -5,14 +5,14 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use raft_core::wire::{self, Limits};
 use raft_core::{
-    Body, ClusterId, Config, Effect, Envelope, GroupId, Index, Member, Membership, Message,
-    Observation, Outcome, ReadMode, RoleName, Status, Ticket, Time,
+    Body, Effect, Envelope, Index, Member, Membership, Message, Observation, Outcome, RoleName,
+    Status, Ticket, Time,
 };
 
-use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::ghost::Ghost;
 use crate::server::{Job, Left, Request, Server};
+use crate::shape::Shape;
 
 /// Frames on their way; older ones are lost.
 const FRAMES_MAX: usize = 64;
@@ -26,70 +26,37 @@ pub struct Life {
     pub losses: u64,
     /// Reads that were served.
     pub reads: u64,
+    /// Of those, by a lease.
+    pub leases: u64,
     /// Snapshots that came from a leader or from the disk and were restored.
     pub restores: u64,
     /// Servers that started again.
     pub crashes: u64,
     /// Different leaders.
     pub leaders: u64,
-}
-
-/// Who founds a cluster, and with which options.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
-    /// From 1 to 5.
-    pub voters: usize,
-    /// Beside the voters.
-    pub learners: usize,
-    /// Each bit is a choice: see the configuration of a fuzzed server.
-    pub options: u8,
-}
-
-impl Shape {
-    /// Two bytes, read as a shape.
-    #[must_use]
-    pub fn from_bytes(options: u8, size: u8) -> Self {
-        let voters = [3, 3, 1, 2, 4, 5, 3, 2][usize::from(size % 8)];
-        Self { voters, learners: usize::from(size / 8 % 4 == 3), options }
-    }
-
-    /// Who founds the cluster, as a membership and as a list.
-    pub(crate) fn members(&self) -> (Membership, Vec<Member>) {
-        let member = |id: usize| Member::new(id as u64, id as u64 * 7);
-        let all: Vec<Member> = (1..=self.servers()).map(member).collect();
-        let (voters, learners) = all.split_at(self.voters);
-        let founders = Membership::new(voters.to_vec(), learners.to_vec());
-        (founders.expect("each is named once"), all)
-    }
-
-    /// Voters and learners.
-    #[must_use]
-    pub fn servers(&self) -> usize {
-        self.voters + self.learners
-    }
+    /// Membership changes that were acknowledged as committed.
+    pub changes: u64,
+    /// Transfers that ended in a later term.
+    pub transfers: u64,
+    /// New epochs.
+    pub epochs: u64,
 }
 
 /// A cluster whose every promise is checked at every step.
 #[derive(Clone, Debug)]
 pub(crate) struct Cluster {
-    founders: Membership,
-    /// The options, with the identity of the first server.
-    config: Config,
-    servers: Vec<Server>,
+    pub(crate) servers: Vec<Server>,
     network: VecDeque<Bytes>,
     now: Time,
-    ghost: Ghost,
+    pub(crate) ghost: Ghost,
     tickets: u64,
     pub(crate) life: Life,
 }
 
 impl Cluster {
-    /// Founders that have just started.
+    /// Founders that have just started, and servers that know nothing.
     pub(crate) fn new(shape: Shape) -> Self {
-        let (founders, all) = shape.members();
         let mut cluster = Self {
-            config: config(all[0], shape.options),
-            founders,
             servers: Vec::new(),
             network: VecDeque::new(),
             now: Time(0),
@@ -97,8 +64,11 @@ impl Cluster {
             tickets: 0,
             life: Life::default(),
         };
-        for (at, member) in all.into_iter().enumerate() {
-            let (server, effects) = Server::new(cluster.config_of(member), &cluster.founders);
+        let founders = shape.founders();
+        for (at, member) in shape.members().into_iter().enumerate() {
+            let is_founder = founders.is_member(member);
+            let genesis = if is_founder { founders.clone() } else { Membership::default() };
+            let (server, effects) = Server::new(shape.config(member), genesis);
             cluster.servers.push(server);
             cluster.execute(at, effects);
         }
@@ -107,10 +77,16 @@ impl Cluster {
 
     pub(crate) fn fire(&mut self, at: usize) {
         let at = self.server(at);
-        if let Some(deadline) = self.servers[at].raft.next_deadline() {
+        if let Some(deadline) = self.deadline(at) {
             self.now = self.now.max(deadline);
             self.step(at, Body::Tick);
         }
+    }
+
+    /// When a server's next deadline has passed by its own clock.
+    pub(crate) fn deadline(&self, at: usize) -> Option<Time> {
+        let server = &self.servers[at];
+        server.raft.next_deadline().map(|reading| server.moment(reading))
     }
 
     pub(crate) fn pass(&mut self, us: u64) {
@@ -124,8 +100,10 @@ impl Cluster {
             self.network.push_back(frame.clone());
         }
         let envelope = decode(frame);
-        let receiver = self.servers.iter().position(|server| server.member() == envelope.to);
-        self.step(receiver.expect("nodes know each other"), Body::Peer(envelope));
+        // A member that was wiped is gone; who has its place hears what was meant for it.
+        let is_there = |server: &Server| server.member().id == envelope.to.id;
+        let at = self.servers.iter().position(is_there).expect("nodes know each other");
+        self.step(at, Body::Peer(envelope));
     }
 
     pub(crate) fn deliver_all(&mut self, at: usize) {
@@ -148,6 +126,11 @@ impl Cluster {
         if let Some(position) = choice.checked_rem(self.network.len()) {
             self.network.remove(position);
         }
+    }
+
+    /// Where the first frame stands of which something is true.
+    pub(crate) fn frame(&self, is: impl Fn(&Envelope) -> bool) -> Option<usize> {
+        self.network.iter().position(|frame| is(&decode(frame.clone())))
     }
 
     pub(crate) fn sync(&mut self, at: usize, batches: usize) {
@@ -182,40 +165,14 @@ impl Cluster {
     pub(crate) fn crash(&mut self, at: usize, left: Left) {
         let at = self.server(at);
         self.life.crashes += 1;
-        let config = self.config_of(self.servers[at].member());
-        let effects = self.servers[at].crash(left, config, &self.founders, self.now);
+        let effects = self.servers[at].crash(left, self.now);
         self.execute(at, effects);
     }
 
-    /// A command of this size, and some of one byte, all at once.
-    pub(crate) fn propose(&mut self, at: usize, size: usize, more: usize) {
-        let at = self.server(at);
-        let sizes = [size].into_iter().chain((0..more).map(|_| 1));
-        let mut proposals = Vec::new();
-        for size in sizes {
-            let number = (self.tickets + 1).to_le_bytes();
-            let command: Bytes = number.into_iter().cycle().take(size).collect();
-            let ticket = self.open(at, Request::Command(command.clone()));
-            proposals.push((ticket, command));
-        }
-        self.step(at, Body::ProposeBatch { proposals });
-    }
-
-    pub(crate) fn read(&mut self, at: usize) {
-        let at = self.server(at);
-        let ticket = self.open(at, Request::Read(self.ghost.last_committed()));
-        self.step(at, Body::Read { ticket, mode: ReadMode::ReadIndex });
-    }
-
-    pub(crate) fn campaign(&mut self, at: usize) {
-        let at = self.server(at);
-        self.step(at, Body::Campaign);
-    }
-
-    pub(crate) fn fail(&mut self, at: usize) {
-        let at = self.server(at);
-        self.step(at, Body::PersistFailed);
-        assert!(self.servers[at].open.is_empty(), "a node that halts ends every ticket");
+    /// The directory of a server is formatted anew.
+    pub(crate) fn wipe(&mut self, at: usize) {
+        let effects = self.servers[at].wipe(self.now);
+        self.execute(at, effects);
     }
 
     pub(crate) fn disconnect(&mut self, at: usize, to: usize) {
@@ -224,152 +181,20 @@ impl Cluster {
         self.step(at, Body::PeerUnreachable { peer });
     }
 
-    /// The worst order of effects, for so many of them.
-    pub(crate) fn rush(&mut self, things: usize, seed: u8) {
-        let mut dice = Dice::new(u64::from(seed));
-        for _ in 0..things {
-            let choice = dice.below(1 << 24);
-            let late = |server: &Server| !server.jobs.is_empty() || !server.unapplied.is_empty();
-            if !self.network.is_empty() {
-                self.deliver(choice, choice >> 20 == 0);
-            } else if let Some(at) = self.find(choice, late) {
-                self.work(at, choice);
-                self.apply(at, 1);
-            } else if let Some(at) = self.find(choice, Server::owes_word) {
-                self.tell(at);
-            } else if let Some(at) = self.find(choice, |server| !server.unsynced.is_empty()) {
-                self.sync(at, 1);
-            } else {
-                self.fire_earliest();
-            }
-        }
-    }
-
-    /// Everything that is under way happens, until nothing is. A server that is cut off takes no
-    /// part: frames from it and to it are lost.
-    pub(crate) fn settle(&mut self, cut_off: Option<usize>) {
-        let cut_off = cut_off.map(|at| self.server(at));
-        let cut = cut_off.map(|at| self.servers[at].member());
-        for _ in 0..2000 {
-            let mut is_quiet = true;
-            for at in (0..self.servers.len()).filter(|&at| Some(at) != cut_off) {
-                is_quiet &= self.servers[at].is_idle();
-                self.sync(at, usize::MAX);
-                if self.servers[at].owes_word() {
-                    self.tell(at);
-                }
-                self.work(at, 0);
-                self.apply(at, 1);
-            }
-            if let Some(frame) = self.network.front().cloned() {
-                is_quiet = false;
-                let envelope = decode(frame);
-                if cut == Some(envelope.from) || cut == Some(envelope.to) {
-                    self.lose(0);
-                } else {
-                    self.deliver(0, false);
-                }
-            }
-            if is_quiet {
-                return;
-            }
-        }
-        panic!("a cluster without faults comes to rest");
-    }
-
-    /// Two servers do all their work and hear each other, until they have nothing to say.
-    pub(crate) fn talk(&mut self, one: usize, two: usize) {
-        let pair = [self.server(one), self.server(two)];
-        let members = pair.map(|at| self.servers[at].member());
-        for _ in 0..200 {
-            for at in pair {
-                self.sync(at, usize::MAX);
-                if self.servers[at].owes_word() {
-                    self.tell(at);
-                }
-                self.work(at, 0);
-                self.apply(at, 1);
-            }
-            let is_between = |frame: &Bytes| {
-                let envelope = decode(frame.clone());
-                members.contains(&envelope.from) && members.contains(&envelope.to)
-            };
-            match self.network.iter().position(is_between) {
-                Some(position) => self.deliver(position, false),
-                None if pair.iter().all(|at| self.servers[*at].is_idle()) => return,
-                None => {}
-            }
-        }
-        panic!("two servers come to rest");
-    }
-
-    /// All faults end: a command is committed, everyone learns of it, every request has ended.
-    pub(crate) fn heal(&mut self) {
-        for at in 0..self.servers.len() {
-            if self.servers[at].raft.status().role == RoleName::Halted {
-                self.crash(at, Left { whole: usize::MAX - 1, steps: 0, state: false });
-            }
-        }
-        self.settle(None);
-        let before = self.life.commits;
-        for _ in 0..200 {
-            if self.life.commits > before {
-                break;
-            }
-            self.fire_earliest();
-            self.settle(None);
-            if let Some(at) = self.leader() {
-                self.propose(at, 1, 0);
-                self.settle(None);
-            }
-        }
-        assert!(self.life.commits > before, "a healed cluster commits: {self:#?}");
-        self.check_rest();
-    }
-
-    /// After some heartbeats, everyone has applied what is committed and owes no outcome.
-    fn check_rest(&mut self) {
-        let committed = self.ghost.last_committed();
-        for _ in 0..20 {
-            self.fire_earliest();
-            self.settle(None);
-        }
-        for server in &self.servers {
-            let status = server.raft.status();
-            assert!(status.applied >= committed, "everyone catches up: {status:?}");
-            assert!(server.open.is_empty(), "every request ends: {:?}", server.open);
-        }
-        self.ghost.check_losses();
-    }
-
-    fn fire_earliest(&mut self) {
-        let deadline = |at: &usize| self.servers[*at].raft.next_deadline();
-        let at = (0..self.servers.len()).min_by_key(|at| deadline(at).unwrap_or(Time(u64::MAX)));
-        self.fire(at.expect("there are servers"));
-    }
-
-    /// The leader of the latest term.
-    fn leader(&self) -> Option<usize> {
-        let term = |at: &usize| self.servers[*at].raft.status().term;
-        let leads = |at: &usize| self.servers[*at].raft.status().role == RoleName::Leader;
-        (0..self.servers.len()).filter(leads).max_by_key(term)
-    }
-
-    /// One of the servers of which something is true.
-    fn find(&self, choice: usize, is: impl Fn(&Server) -> bool) -> Option<usize> {
-        let count = self.servers.len();
-        (0..count).map(|step| (choice + step) % count).find(|&at| is(&self.servers[at]))
-    }
-
-    fn server(&self, at: usize) -> usize {
+    pub(crate) fn server(&self, at: usize) -> usize {
         at % self.servers.len()
     }
 
-    fn open(&mut self, at: usize, request: Request) -> Ticket {
+    pub(crate) fn open(&mut self, at: usize, request: Request) -> Ticket {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
         self.servers[at].open.insert(ticket, request);
         ticket
+    }
+
+    /// The number that the next ticket will have.
+    pub(crate) fn next_ticket(&self) -> u64 {
+        self.tickets + 1
     }
 
     fn step_if(&mut self, at: usize, body: Option<Body>) {
@@ -378,12 +203,12 @@ impl Cluster {
         }
     }
 
-    fn step(&mut self, at: usize, body: Body) {
+    pub(crate) fn step(&mut self, at: usize, body: Body) {
         self.step_batch(at, vec![body]);
     }
 
     fn step_batch(&mut self, at: usize, bodies: Vec<Body>) {
-        let now = self.now;
+        let now = self.servers[at].clock(self.now);
         let before = self.servers[at].raft.status();
         let mut effects = Vec::new();
         let messages = bodies.into_iter().map(|body| Message { now, body });
@@ -396,7 +221,12 @@ impl Cluster {
     fn look(&mut self, at: usize, before: &Status) {
         let Self { servers, ghost, .. } = self;
         let raft = &servers[at].raft;
-        if raft.status().role == RoleName::Leader {
+        let after = raft.status();
+        if after.epoch > before.epoch && !before.membership.is_empty() {
+            ghost.begins_anew(raft);
+            self.life.epochs += 1;
+        }
+        if after.role == RoleName::Leader {
             self.life.leaders += u64::from(ghost.leads(raft));
         }
         let disk = |member| -> Option<&Disk> {
@@ -433,7 +263,10 @@ impl Cluster {
                     self.life.restores += 1;
                 }
                 Effect::Outcome { ticket, outcome } => self.end(at, ticket, outcome),
-                Effect::ReadReady { ticket, index } => self.serve(at, ticket, index),
+                Effect::ReadReady { ticket, index, valid_until } => {
+                    self.serve(at, ticket, index, valid_until);
+                }
+                Effect::Load(request) => server.jobs.push(Job::Load(request)),
                 Effect::ReadChunk(request) => server.jobs.push(Job::Read(request)),
                 Effect::StageChunk { snapshot, offset, data, done: _ } => {
                     let snapshot = snapshot.last;
@@ -463,52 +296,47 @@ impl Cluster {
         match (outcome, request) {
             (Outcome::Committed { term, index }, Request::Command(command)) => {
                 self.life.commits += 1;
-                self.ghost.acknowledges(term, index, &command);
+                self.ghost.acknowledges(term, index, Some(&command));
+            }
+            (Outcome::Committed { term, index }, Request::Change) => {
+                self.life.changes += 1;
+                self.ghost.acknowledges(term, index, None);
             }
             (Outcome::Superseded, Request::Command(command)) => {
                 self.life.losses += 1;
                 self.ghost.loses(command);
             }
-            (Outcome::Unknown | Outcome::Halted, _) => self.life.losses += 1,
-            (Outcome::Refused(_), _) => {}
-            (Outcome::Committed { .. } | Outcome::Superseded, Request::Read(_)) => {
-                panic!("a read is not {outcome:?}")
+            (Outcome::Superseded, Request::Change) | (Outcome::Unknown | Outcome::Halted, _) => {
+                self.life.losses += 1
             }
+            (Outcome::Transferred { term }, Request::Transfer) => {
+                self.life.transfers += 1;
+                assert_eq!(term, self.servers[at].raft.status().term, "a later term has begun");
+            }
+            (Outcome::Refused(_), _) => {}
+            (outcome, request) => panic!("{request:?} ends as {outcome:?}"),
         }
     }
 
-    fn serve(&mut self, at: usize, ticket: Ticket, index: Index) {
-        self.life.reads += 1;
-        let Some(Request::Read(floor)) = self.servers[at].open.remove(&ticket) else {
+    fn serve(&mut self, at: usize, ticket: Ticket, index: Index, valid_until: Option<Time>) {
+        let server = &mut self.servers[at];
+        let Some(Request::Read(floor)) = server.open.remove(&ticket) else {
             panic!("{ticket} is no open read")
         };
-        assert!(index >= floor, "a read at {index} misses {floor}");
+        // The host looks at its clock again, and asks anew if the moment has passed.
+        if valid_until.is_none_or(|until| server.clock(self.now) < until) {
+            self.life.reads += 1;
+            self.life.leases += u64::from(valid_until.is_some());
+            assert!(index >= floor, "a read at {index} misses {floor}");
+        }
     }
 
-    fn config_of(&self, member: Member) -> Config {
-        Config { id: member.id, lineage: member.lineage, ..self.config.clone() }
+    /// Which servers' identities the network and the others know.
+    pub(crate) fn member(&self, at: usize) -> Member {
+        self.servers[at].member()
     }
 }
 
 fn decode(frame: Bytes) -> Envelope {
     wire::decode(frame, &Limits::default()).expect("nodes speak correctly")
-}
-
-/// Small limits, so that a few steps reach them.
-pub(crate) fn config(member: Member, options: u8) -> Config {
-    Config {
-        pre_vote: options & 1 == 0,
-        check_quorum: options & 2 == 0,
-        kept_behind_snapshot: u64::from(options >> 2 & 3),
-        seed: u64::from(options >> 4),
-        command_bytes_max: 8,
-        append_bytes_max: 12,
-        append_entries_max: 3,
-        inflight_appends_max: 2,
-        uncommitted_bytes_max: 40,
-        unapplied_bytes_max: 10,
-        requests_max: 6,
-        snapshot_chunk_bytes: 4,
-        ..Config::new(ClusterId(1), GroupId(1), member)
-    }
 }

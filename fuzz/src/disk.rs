@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use raft_core::{
-    Entry, EntryId, HardState, Index, Membership, PersistBatch, RecoveredState, Slot, SnapshotMeta,
+    Entries, Entry, EntryId, HardState, Index, LoadRequest, Membership, Payload, PersistBatch,
+    RecoveredState, Slot, SnapshotMeta, Term,
 };
 
 /// What the host knows beside what the core wrote: where its state machine is.
@@ -49,6 +50,27 @@ impl Disk {
             applied: found.applied,
             founding: false,
         }
+    }
+
+    /// Entries that a node does not keep in memory, within the limit; `None` if they are gone.
+    pub(crate) fn load(&self, request: &LoadRequest) -> Option<Entries> {
+        if self.id_at(request.after.index) != Some(request.after) {
+            return None;
+        }
+        let mut bytes = 0;
+        let wanted = request.after.index.next()..=request.through;
+        let items: Vec<(Term, Payload)> = self
+            .log
+            .iter()
+            .filter(|entry| wanted.contains(&entry.index()))
+            .enumerate()
+            .take_while(|(position, entry)| {
+                bytes += entry.payload().len();
+                *position == 0 || bytes <= request.bytes_max
+            })
+            .map(|(_, entry)| (entry.term(), entry.payload().clone()))
+            .collect();
+        (!items.is_empty()).then(|| Entries::after(request.after, items))
     }
 
     pub(crate) fn hard_state(&self) -> &HardState {

@@ -54,8 +54,8 @@ pub enum Event {
         /// How many more of one byte come with it.
         more: usize,
     },
-    /// A client wants to read.
-    Read(usize),
+    /// A client wants to read, perhaps by the leader's lease.
+    Read(usize, bool),
     /// The host makes a snapshot.
     Snapshot(usize),
     /// The power fails and comes back.
@@ -80,6 +80,25 @@ pub enum Event {
         /// Its peer.
         to: usize,
     },
+    /// An operator wants another membership.
+    Change {
+        /// The server that is asked.
+        at: usize,
+        /// Which kind of change.
+        what: usize,
+        /// About whom: two servers, one in the remainder and one in the quotient.
+        who: usize,
+    },
+    /// An operator wants another leader; any, or this one.
+    Transfer(usize, Option<usize>),
+    /// An operator wants the leader to follow.
+    StepDown(usize),
+    /// The host says that the leader is gone.
+    ForgetLeader(usize),
+    /// A server that is no voter gets an empty disk and another lineage.
+    ReplaceDisk(usize),
+    /// All servers but one are lost, and an operator lets it go on alone.
+    Force(usize),
     /// Everything under way happens, until nothing is; a server may be cut off from the others.
     Settle(Option<usize>),
     /// Two servers do all their work and hear each other alone, until they have nothing to say.
@@ -111,7 +130,7 @@ impl Event {
             18 => Self::Apply { at, times: 1 + rest % 3 },
             19 | 20 => Self::Work { at, choice: rest },
             21 | 22 => Self::Propose { at, size: rest % 10, more: rest / 10 % 3 },
-            23 => Self::Read(at),
+            23 => Self::Read(at, rest % 2 == 1),
             24 => Self::Snapshot(at),
             25 | 26 => Self::Crash { at, whole: rest % 4, steps: rest / 4 % 8, state: rest >= 26 },
             27 => Self::Fail(at),
@@ -121,6 +140,16 @@ impl Event {
             31 => Self::Settle(None),
             32 => Self::Pass(1 << (rest % 22)),
             33 => Self::Talk(at, rest),
+            36..=41 => {
+                // The newest kinds of requests are of no use anywhere but at the leader.
+                let what = usize::from(what % 64 - 36) + 6 * (rest % 8);
+                Self::Change { at, what, who: usize::from(choice) / 2 }
+            }
+            42 => Self::Transfer(at, (rest % 4 > 0).then_some(rest)),
+            43 => Self::StepDown(at),
+            44 => Self::ForgetLeader(at),
+            45 => Self::ReplaceDisk(at),
+            46 if rest % 8 == 0 => Self::Force(at),
             34 | 35 => Self::Rush { things: 1 + rest, seed: what },
             _ => Self::Deliver { choice, is_kept: false },
         }
@@ -138,7 +167,7 @@ impl Event {
             Self::Apply { at, times } => cluster.apply(at, times),
             Self::Work { at, choice } => cluster.work(at, choice),
             Self::Propose { at, size, more } => cluster.propose(at, size, more),
-            Self::Read(at) => cluster.read(at),
+            Self::Read(at, is_by_lease) => cluster.read(at, is_by_lease),
             Self::Snapshot(at) => cluster.snapshot(at),
             Self::Crash { at, whole, steps, state } => {
                 cluster.crash(at, Left { whole, steps, state });
@@ -146,6 +175,12 @@ impl Event {
             Self::Fail(at) => cluster.fail(at),
             Self::Campaign(at) => cluster.campaign(at),
             Self::Disconnect { at, to } => cluster.disconnect(at, to),
+            Self::Change { at, what, who } => cluster.change(at, what, who),
+            Self::Transfer(at, to) => cluster.transfer(at, to),
+            Self::StepDown(at) => cluster.step_down(at),
+            Self::ForgetLeader(at) => cluster.forget_leader(at),
+            Self::ReplaceDisk(at) => cluster.replace_disk(at),
+            Self::Force(at) => cluster.force(at),
             Self::Settle(cut_off) => cluster.settle(cut_off),
             Self::Talk(one, two) => cluster.talk(one, two),
             Self::Rush { things, seed } => cluster.rush(things, seed),

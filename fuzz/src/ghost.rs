@@ -67,10 +67,14 @@ impl Ghost {
             | Rpc::RequestPreVoteResponse { .. }
             | Rpc::AppendEntries { .. }
             | Rpc::AppendEntriesResponse { .. }
+            | Rpc::Commit { .. }
             | Rpc::Heartbeat { .. }
             | Rpc::HeartbeatResponse { .. }
             | Rpc::InstallSnapshot { .. }
-            | Rpc::InstallSnapshotResponse { .. } => None,
+            | Rpc::InstallSnapshotResponse { .. }
+            | Rpc::TimeoutNow
+            | Rpc::ReadIndex { .. }
+            | Rpc::ReadIndexResponse { .. } => None,
         };
         if let Some(candidate) = vote {
             let given = *self.votes.entry((term, from)).or_insert(candidate);
@@ -98,10 +102,16 @@ impl Ghost {
             return;
         }
         let id = raft.entry_id(after.commit).expect("the committed entry is in the log");
-        if after.role == RoleName::Leader && self.last_committed() < after.commit {
+        // Who commits that it is removed leads no more.
+        let has_led = before.role == RoleName::Leader && before.term == after.term;
+        let is_leader = has_led || after.role == RoleName::Leader;
+        if is_leader && self.last_committed() < after.commit {
             assert_eq!(id.term, after.term, "only an entry of its own term is counted");
             let holds = |member| disk(member).is_some_and(|disk: &Disk| disk.holds(id));
-            assert!(is_quorum(&after.membership, holds), "{id} is committed without a quorum");
+            // Another membership may have come into force in the same step, just after.
+            let memberships = [&before.membership, &after.membership];
+            let is_held = memberships.into_iter().any(|membership| is_quorum(membership, holds));
+            assert!(is_held, "{id} is committed without a quorum");
             let from = self.last_committed().next();
             for index in (from.0..=after.commit.0).map(Index) {
                 let id = raft.entry_id(index).expect("a leader has what it commits");
@@ -121,12 +131,16 @@ impl Ghost {
         assert_eq!(committed, Some(id), "what is taken for committed is");
     }
 
-    /// A client is told that its command is committed there.
-    pub(crate) fn acknowledges(&self, term: Term, index: Index, command: &Bytes) {
+    /// A client is told that its command is committed there, or an operator that a membership is.
+    pub(crate) fn acknowledges(&self, term: Term, index: Index, command: Option<&Bytes>) {
         let id = self.committed.get(&index);
         assert_eq!(id.map(|(id, _)| id.term), Some(term), "an acknowledged entry is committed");
-        let payload = self.entries[&(index, term)].payload();
-        assert_eq!(payload, &Payload::Command(command.clone()), "it is the client's own");
+        let found = match self.entries[&(index, term)].payload() {
+            Payload::Command(found) => Some(found),
+            Payload::Membership(_) => None,
+            Payload::Noop => panic!("nobody has asked for the entry at {index}"),
+        };
+        assert_eq!(found, command, "it is the client's own");
     }
 
     /// A client is told that its command certainly is not committed, and never will be.
@@ -135,6 +149,31 @@ impl Ghost {
         if command.len() >= 2 {
             self.lost.insert(command);
         }
+    }
+
+    /// A new epoch: an operator has decided that what this node has is the history. What others
+    /// have seen counts no more.
+    pub(crate) fn begins_anew(&mut self, raft: &Raft) {
+        let status = raft.status();
+        let has =
+            |id: &EntryId| id.index < status.base.index || raft.entry_id(id.index) == Some(*id);
+        let committed = std::mem::take(&mut self.committed).into_iter();
+        let committed = committed.filter(|(_, (id, _))| has(id)).collect();
+        let entries = std::mem::take(&mut self.entries).into_iter();
+        let entries = entries.filter(|(_, entry)| has(&entry.id())).collect();
+        let spoken = std::mem::take(&mut self.spoken);
+        *self = Self { committed, entries, spoken, ..Self::default() };
+    }
+
+    /// Whether the newest committed membership names a voter.
+    pub(crate) fn is_voter(&self, member: Member) -> bool {
+        let newest = self.committed.values().rev().find_map(|(id, _)| {
+            match self.entries.get(&(id.index, id.term))?.payload() {
+                Payload::Membership(membership) => Some(membership),
+                Payload::Noop | Payload::Command(_) => None,
+            }
+        });
+        newest.is_none_or(|membership| membership.is_voter(member))
     }
 
     /// At the end: nothing is committed of which a client was told that it is not.
@@ -169,7 +208,8 @@ fn check_match(envelope: &Envelope, disk: &Disk, leader: &Raft) {
     else {
         return;
     };
-    if role == RoleName::Leader && term == envelope.term {
+    // Who matches nothing promises nothing.
+    if role == RoleName::Leader && term == envelope.term && index > Index::ZERO {
         let (mine, theirs) = (disk.id_at(index), leader.entry_id(index));
         // What lies below a base is told apart by nobody any more.
         if let (Some(mine), Some(theirs)) = (mine, theirs) {

@@ -18,19 +18,23 @@ mod disk;
 mod event;
 mod ghost;
 mod hostile;
+mod quiet;
 mod recover;
+mod requests;
 mod script;
 mod server;
+mod shape;
 mod step;
 mod twins;
 mod wire;
 
 use std::{env, fs, io};
 
-pub use cluster::{Life, Shape};
+pub use cluster::Life;
 pub use event::Event;
 pub use hostile::hostile;
 pub use recover::recover;
+pub use shape::Shape;
 pub use step::{live, step, step_life};
 pub use twins::{Turn, twins};
 pub use wire::wire;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::{
-    Body, Chunk, ChunkRequest, Config, Effect, EntryId, Index, Member, Membership, PersistBatch,
-    PersistSeq, Raft, SnapshotMeta, Ticket, Time,
+    Body, Chunk, ChunkRequest, Config, Effect, EntryId, Index, LoadRequest, Member, Membership,
+    PersistBatch, PersistSeq, Raft, SnapshotMeta, Ticket, Time,
 };
 
 use crate::disk::{Disk, Found};
@@ -18,6 +18,9 @@ use crate::disk::{Disk, Found};
 /// A node with what surrounds it.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
+    config: Config,
+    /// What the node starts from if its disk is empty: the founders, or nothing.
+    genesis: Membership,
     pub(crate) raft: Raft,
     pub(crate) disk: Disk,
     /// Batches that are not durable, oldest first.
@@ -42,23 +45,31 @@ pub(crate) enum Job {
     Read(ChunkRequest),
     /// Keep a chunk.
     Stage { snapshot: EntryId, offset: u64, data: Bytes },
+    /// Read entries.
+    Load(LoadRequest),
 }
 
-/// What a client waits for.
+/// What a client or an operator waits for.
 #[derive(Clone, Debug)]
 pub(crate) enum Request {
     /// That this command is committed.
     Command(Bytes),
     /// To read all that was committed when it asked: through this index.
     Read(Index),
+    /// That a membership is committed.
+    Change,
+    /// That another leads.
+    Transfer,
 }
 
 impl Server {
     /// A server that starts for the first time, and its first effects.
-    pub(crate) fn new(config: Config, founders: &Membership) -> (Self, Vec<Effect>) {
+    pub(crate) fn new(config: Config, genesis: Membership) -> (Self, Vec<Effect>) {
         let disk = Disk::new();
-        let (raft, effects) = start(config, &disk, founders, Found::default(), Time(0));
+        let (raft, effects) = start(&config, &disk, &genesis, Found::default(), Time(0));
         let server = Self {
+            config,
+            genesis,
             raft,
             disk,
             unsynced: VecDeque::new(),
@@ -73,39 +84,60 @@ impl Server {
     }
 
     pub(crate) fn member(&self) -> Member {
-        self.raft.status().member
+        self.config.member()
+    }
+
+    /// The server's own clock. Clocks of different servers run apart, by as much as is allowed.
+    pub(crate) fn clock(&self, now: Time) -> Time {
+        Time(now.0 / 100 * self.rate() + now.0 % 100 * self.rate() / 100)
+    }
+
+    /// The first moment at which the server's clock has reached a reading.
+    pub(crate) fn moment(&self, reading: Time) -> Time {
+        let now = Time((reading.0 / self.rate()) * 100);
+        let late = (0..=200).map(|us| Time(now.0 + us)).find(|now| self.clock(*now) >= reading);
+        late.expect("a clock that runs at least as fast as time gets there")
+    }
+
+    fn rate(&self) -> u64 {
+        100 + u64::from(self.config.clock_drift_percent) / 2 * (self.config.id.0 % 3)
     }
 
     /// The power fails. Whole batches are left, then a beginning of the next one; everything else
     /// that was under way is gone. The server starts again from what its disk holds.
-    ///
-    /// `keeps_state`: the state machine is on the disk too, as far as the host said that it has
-    /// applied; otherwise it starts from the snapshot.
-    pub(crate) fn crash(
-        &mut self,
-        left: Left,
-        config: Config,
-        founders: &Membership,
-        now: Time,
-    ) -> Vec<Effect> {
-        let batches: Vec<PersistBatch> = self.unsynced.drain(..).take(left.whole + 1).collect();
+    pub(crate) fn crash(&mut self, left: Left, now: Time) -> Vec<Effect> {
+        let batches: Vec<PersistBatch> =
+            self.unsynced.drain(..).take(left.whole.saturating_add(1)).collect();
         for (position, batch) in batches.iter().enumerate() {
             let steps = if position < left.whole { usize::MAX } else { left.steps };
             self.write(batch, steps);
         }
         let status = self.raft.status();
-        let found = if left.state {
-            Found { applied: status.applied, commit: status.applied }
-        } else {
-            Found::default()
+        let found = match left.state {
+            true => Found { applied: status.applied, commit: status.applied },
+            false => Found::default(),
         };
+        self.start(found, now)
+    }
+
+    /// The directory is formatted anew: the server becomes another member, which knows nothing.
+    pub(crate) fn wipe(&mut self, now: Time) -> Vec<Effect> {
+        self.config.lineage.0 += 1000;
+        self.genesis = Membership::default();
+        self.disk = Disk::new();
+        self.unsynced.clear();
+        self.start(Found::default(), now)
+    }
+
+    fn start(&mut self, found: Found, now: Time) -> Vec<Effect> {
         self.durable = None;
         self.unapplied.clear();
         self.jobs.clear();
         self.staged = None;
         self.open.clear();
         self.handed_out = found.applied;
-        let (raft, effects) = start(config, &self.disk, founders, found, now);
+        let now = self.clock(now);
+        let (raft, effects) = start(&self.config, &self.disk, &self.genesis, found, now);
         self.raft = raft;
         effects
     }
@@ -146,6 +178,7 @@ impl Server {
             Job::Stage { snapshot, offset, data } => {
                 Body::ChunkStaged { snapshot, staged: self.stage(snapshot, offset, &data) }
             }
+            Job::Load(request) => Body::Loaded { request, entries: self.disk.load(&request) },
         })
     }
 
@@ -212,13 +245,13 @@ pub(crate) struct Left {
 }
 
 fn start(
-    config: Config,
+    config: &Config,
     disk: &Disk,
-    founders: &Membership,
+    genesis: &Membership,
     found: Found,
     now: Time,
 ) -> (Raft, Vec<Effect>) {
-    Raft::recover(config, disk.recovered(founders, found), now)
+    Raft::recover(config.clone(), disk.recovered(genesis, found), now)
         .unwrap_or_else(|error| panic!("an honest disk is accepted: {error}; {disk:?}"))
 }
 

@@ -1,7 +1,8 @@
 //! A list of events, or bytes that are read as one, as the life of a cluster.
 
-use crate::cluster::{Cluster, Life, Shape};
+use crate::cluster::{Cluster, Life};
 use crate::event::Event;
+use crate::shape::Shape;
 
 /// A longer life is cut: what goes wrong late can go wrong early.
 const EVENTS_MAX: usize = 600;

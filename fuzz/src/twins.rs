@@ -7,13 +7,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use raft_core::{
-    Body, Config, Effect, Envelope, Member, Membership, Message, ReadMode, Ticket, Time,
-};
+use raft_core::{Body, Effect, Envelope, Member, Membership, Message, ReadMode, Ticket, Time};
 
-use crate::cluster::{Shape, config};
 use crate::dice::Dice;
+use crate::requests::change;
 use crate::server::{Job, Left, Server};
+use crate::shape::Shape;
 
 /// One input for one node. Servers are taken modulo their number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +36,17 @@ pub enum Turn {
     },
     /// A client reads.
     Read(usize),
+    /// An operator wants another membership.
+    Change {
+        /// The server.
+        at: usize,
+        /// Which kind of change.
+        what: usize,
+        /// About whom: two servers, one in the remainder and one in the quotient.
+        who: usize,
+    },
+    /// An operator wants another leader.
+    Transfer(usize),
     /// The host makes a snapshot.
     Snapshot(usize),
     /// An operator wants an election.
@@ -70,8 +80,6 @@ pub fn twins(shape: Shape, turns: &[Turn], seed: u64) {
 }
 
 struct World {
-    config: Config,
-    founders: Membership,
     servers: Vec<Server>,
     links: BTreeMap<(Member, Member), VecDeque<Envelope>>,
     /// In this turn.
@@ -84,10 +92,7 @@ struct World {
 
 impl World {
     fn new(shape: Shape, dice: Dice) -> Self {
-        let (founders, all) = shape.members();
         let mut world = Self {
-            config: config(all[0], shape.options),
-            founders,
             servers: Vec::new(),
             links: BTreeMap::new(),
             sent: Vec::new(),
@@ -96,8 +101,11 @@ impl World {
             now: Time(0),
             dice,
         };
-        for (at, member) in all.into_iter().enumerate() {
-            let (server, effects) = Server::new(world.config_of(member), &world.founders);
+        let founders = shape.founders();
+        for (at, member) in shape.members().into_iter().enumerate() {
+            let is_founder = founders.is_member(member);
+            let genesis = if is_founder { founders.clone() } else { Membership::default() };
+            let (server, effects) = Server::new(shape.config(member), genesis);
             world.servers.push(server);
             world.execute(at, effects);
             world.finish(at);
@@ -109,8 +117,9 @@ impl World {
         let count = self.servers.len();
         match turn {
             Turn::Fire(at) => {
-                if let Some(deadline) = self.servers[at % count].raft.next_deadline() {
-                    self.now = self.now.max(deadline);
+                let server = &self.servers[at % count];
+                if let Some(reading) = server.raft.next_deadline() {
+                    self.now = self.now.max(server.moment(reading));
                     self.turn(at % count, vec![Body::Tick]);
                 }
             }
@@ -129,8 +138,23 @@ impl World {
                 self.turn(at % count, vec![Body::ProposeBatch { proposals }]);
             }
             Turn::Read(at) => {
-                let (ticket, mode) = (self.ticket(), ReadMode::ReadIndex);
+                let (ticket, mode) = (self.ticket(), ReadMode::Lease);
                 self.turn(at % count, vec![Body::Read { ticket, mode }]);
+            }
+            Turn::Change { at, what, who } => {
+                let (one, two) = (
+                    self.servers[who % count].member(),
+                    self.servers[who / count % count].member(),
+                );
+                let (ticket, change) = (self.ticket(), change(what, one, two));
+                self.turn(
+                    at % count,
+                    vec![Body::ProposeMembership { ticket, change, expect: None }],
+                );
+            }
+            Turn::Transfer(at) => {
+                let ticket = self.ticket();
+                self.turn(at % count, vec![Body::TransferLeadership { ticket, to: None }]);
             }
             Turn::Snapshot(at) => {
                 let taken = self.servers[at % count].snapshot();
@@ -147,8 +171,7 @@ impl World {
 
     fn restart(&mut self, at: usize) {
         let left = Left { whole: 0, steps: 0, state: false };
-        let config = self.config_of(self.servers[at].member());
-        let effects = self.servers[at].crash(left, config, &self.founders, self.now);
+        let effects = self.servers[at].crash(left, self.now);
         self.execute(at, effects);
         self.finish(at);
     }
@@ -204,7 +227,7 @@ impl World {
         if bodies.is_empty() {
             return;
         }
-        let now = self.now;
+        let now = self.servers[at].clock(self.now);
         let messages = bodies.into_iter().map(|body| Message { now, body });
         let mut effects = Vec::new();
         self.servers[at].raft.step_batch(messages, &mut effects);
@@ -227,6 +250,7 @@ impl World {
                 Effect::Outcome { ticket, .. } | Effect::ReadReady { ticket, .. } => {
                     self.answers.insert(ticket, effect);
                 }
+                Effect::Load(request) => server.jobs.push(Job::Load(request)),
                 Effect::ReadChunk(request) => server.jobs.push(Job::Read(request)),
                 Effect::StageChunk { snapshot, offset, data, done: _ } => {
                     let snapshot = snapshot.last;
@@ -258,9 +282,5 @@ impl World {
     fn ticket(&mut self) -> Ticket {
         self.tickets += 1;
         Ticket(self.tickets)
-    }
-
-    fn config_of(&self, member: Member) -> Config {
-        Config { id: member.id, lineage: member.lineage, ..self.config.clone() }
     }
 }

@@ -4,11 +4,8 @@ use fuzz::{Event, Shape, live};
 use proptest::prelude::*;
 
 fn shape() -> impl Strategy<Value = Shape> {
-    (1usize..=5, 0usize..=1, any::<u8>()).prop_map(|(voters, learners, options)| Shape {
-        voters,
-        learners,
-        options,
-    })
+    (1usize..=5, 0usize..=1, 0usize..=2, any::<u8>())
+        .prop_map(|(voters, learners, spares, options)| Shape { voters, learners, spares, options })
 }
 
 fn at() -> std::ops::Range<usize> {
@@ -22,11 +19,20 @@ fn fate() -> impl Strategy<Value = Event> {
         1 => (0u64..3_000_000).prop_map(Event::Pass),
         4 => (at(), 0usize..10, 0usize..3)
             .prop_map(|(at, size, more)| Event::Propose { at, size, more }),
-        2 => at().prop_map(Event::Read),
+        2 => (at(), any::<bool>()).prop_map(|(at, is_by_lease)| Event::Read(at, is_by_lease)),
         1 => at().prop_map(Event::Snapshot),
         3 => (at(), 0usize..4, 0usize..8, any::<bool>())
             .prop_map(|(at, whole, steps, state)| Event::Crash { at, whole, steps, state }),
         2 => at().prop_map(Event::Campaign),
+        4 => (at(), 0usize..40, 0usize..36)
+            .prop_map(|(at, what, who)| Event::Change { at, what, who }),
+        1 => (at(), prop::option::of(at())).prop_map(|(at, to)| Event::Transfer(at, to)),
+        1 => prop_oneof![
+            4 => at().prop_map(Event::StepDown),
+            4 => at().prop_map(Event::ForgetLeader),
+            4 => at().prop_map(Event::ReplaceDisk),
+            1 => at().prop_map(Event::Force),
+        ],
         1 => (at(), at()).prop_map(|(at, to)| Event::Disconnect { at, to }),
         3 => (at(), at()).prop_map(|(one, two)| Event::Talk(one, two)),
         1 => (0usize..64).prop_map(Event::Lose),
