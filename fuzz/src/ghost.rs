@@ -165,15 +165,15 @@ impl Ghost {
         *self = Self { committed, entries, spoken, ..Self::default() };
     }
 
-    /// Whether the newest committed membership names a voter.
-    pub(crate) fn is_voter(&self, member: Member) -> bool {
+    /// Whether the newest committed membership names a member.
+    pub(crate) fn is_member(&self, member: Member) -> bool {
         let newest = self.committed.values().rev().find_map(|(id, _)| {
             match self.entries.get(&(id.index, id.term))?.payload() {
                 Payload::Membership(membership) => Some(membership),
                 Payload::Noop | Payload::Command(_) => None,
             }
         });
-        newest.is_none_or(|membership| membership.is_voter(member))
+        newest.is_none_or(|membership| membership.is_member(member))
     }
 
     /// At the end: nothing is committed of which a client was told that it is not.

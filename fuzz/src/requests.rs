@@ -71,15 +71,15 @@ impl Cluster {
         self.step(at, Body::ProposeMembership { ticket, change, expect });
     }
 
-    /// A server that nobody takes for a voter is formatted anew.
+    /// A server that nobody takes for a member is formatted anew.
     pub(crate) fn replace_disk(&mut self, at: usize) {
         let at = self.server(at);
         let member = self.member(at);
         let names = |other: &crate::server::Server| {
-            other.raft.status().membership.is_voter(member) && other.member() != member
+            other.raft.status().membership.is_member(member) && other.member() != member
         };
         let is_blank = self.servers[at].raft.status().membership.is_empty();
-        if is_blank || !(self.ghost.is_voter(member) || self.servers.iter().any(names)) {
+        if is_blank || !(self.ghost.is_member(member) || self.servers.iter().any(names)) {
             self.wipe(at);
         }
     }

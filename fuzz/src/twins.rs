@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use raft_core::{Body, Effect, Envelope, Member, Membership, Message, ReadMode, Ticket, Time};
+use raft_core::{
+    AppendResult, Body, Effect, Envelope, Member, Membership, Message, ReadMode, Rpc, Ticket, Time,
+};
 
 use crate::dice::Dice;
 use crate::requests::change;
@@ -194,10 +196,14 @@ impl World {
         self.work_off(at);
         // Of one turn, messages of different kinds may leave in any order.
         self.sent.sort_by_key(|envelope| envelope.rpc.kind());
-        for envelope in self.sent.drain(..) {
-            let link = (envelope.from, envelope.to);
-            self.links.entry(link).or_default().push_back(envelope);
+        for (position, envelope) in self.sent.iter().enumerate() {
+            let is_overtaken = |later: &Envelope| is_overtaken(envelope, later);
+            if !self.sent[position + 1..].iter().any(is_overtaken) {
+                let link = (envelope.from, envelope.to);
+                self.links.entry(link).or_default().push_back(envelope.clone());
+            }
         }
+        self.sent.clear();
     }
 
     fn work_off(&mut self, at: usize) {
@@ -209,7 +215,7 @@ impl World {
                 let server = &mut self.servers[at];
                 done.extend(match kind {
                     0 => {
-                        server.sync(1);
+                        server.sync(if self.dice.flag() { usize::MAX } else { 1 });
                         if server.owes_word() { server.tell() } else { None }
                     }
                     1 => server.apply(if self.dice.flag() { usize::MAX } else { 1 }),
@@ -283,4 +289,27 @@ impl World {
         self.tickets += 1;
         Ticket(self.tickets)
     }
+}
+
+/// Whether a message says part of what a later one says: how often a node is told what is durable
+/// decides in how many parts it acknowledges and commits.
+fn is_overtaken(envelope: &Envelope, later: &Envelope) -> bool {
+    let is_to_same = envelope.to == later.to && envelope.term == later.term;
+    is_to_same && is_part(&envelope.rpc, &later.rpc)
+}
+
+fn is_part(rpc: &Rpc, later: &Rpc) -> bool {
+    let matched = |rpc: &Rpc| {
+        let Rpc::AppendEntriesResponse { session, result, .. } = rpc else { return None };
+        matches!(result, AppendResult::Matched { .. }).then_some(*session)
+    };
+    let commits = |rpc: &Rpc| {
+        if let Rpc::Commit { session, .. } = rpc {
+            return Some((*session, None));
+        }
+        let Rpc::AppendEntries { session, prev, entries, .. } = rpc else { return None };
+        entries.is_empty().then_some((*session, Some(*prev)))
+    };
+    (matched(rpc).is_some() && matched(rpc) == matched(later))
+        || (commits(rpc).is_some() && commits(rpc) == commits(later))
 }
