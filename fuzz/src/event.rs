@@ -143,7 +143,7 @@ impl Event {
             36..=41 => {
                 // The newest kinds of requests are of no use anywhere but at the leader.
                 let what = usize::from(what % 64 - 36) + 6 * (rest % 8);
-                Self::Change { at, what, who: usize::from(choice) / 2 }
+                Self::Change { at, what, who: choice / 2 }
             }
             42 => Self::Transfer(at, (rest % 4 > 0).then_some(rest)),
             43 => Self::StepDown(at),

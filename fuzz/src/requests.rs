@@ -65,7 +65,7 @@ impl Cluster {
         let one = self.member(self.server(who));
         let two = self.member(self.server(who / self.servers.len()));
         let status = self.servers[at].raft.status();
-        let expect = (what % 3 == 0).then(|| Arc::clone(&status.membership));
+        let expect = what.is_multiple_of(3).then(|| Arc::clone(&status.membership));
         let change = change(what, one, two);
         let ticket = self.open(at, Request::Change);
         self.step(at, Body::ProposeMembership { ticket, change, expect });
@@ -119,7 +119,7 @@ pub(crate) fn change(what: usize, one: Member, two: Member) -> MembershipChange 
         8 => vec![MemberStep::Demote(id), MemberStep::Promote(other)],
         _ => return MembershipChange::LeaveJoint,
     };
-    if what / 10 % 4 == 0 {
+    if (what / 10).is_multiple_of(4) {
         MembershipChange::EnterJoint(steps)
     } else {
         MembershipChange::Steps(steps)

@@ -4,4 +4,5 @@
 //! shares, and not in raft-core, which depends on no other crate even for its tests.
 
 mod commuting;
+mod found;
 mod histories;

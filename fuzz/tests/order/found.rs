@@ -1,0 +1,24 @@
+//! Histories that once went wrong, cut to what matters.
+
+use fuzz::{Event, Shape, live};
+
+/// Thesis §4.2.2: a server that is no voter in its newest membership still campaigns until that
+/// entry is known to be committed.
+///
+/// The leader demotes itself: the joint entry is committed, and it alone holds the entry that
+/// leaves it. The other voter still needs both votes and cannot get the one of a longer log; so
+/// only the demoted server can lead, without counting itself.
+#[test]
+fn a_demoted_leader_with_the_longest_log_leads_once_more() {
+    let shape = Shape { voters: 2, learners: 0, spares: 0, options: 149 };
+    let events = [
+        Event::Fire(1),
+        Event::Talk(0, 1),
+        Event::Change { at: 1, what: 14, who: 1 },
+        Event::Deliver { choice: 0, is_kept: false },
+        Event::Talk(0, 0),
+        Event::Fire(0),
+        Event::Settle(None),
+    ];
+    live(shape, events);
+}
