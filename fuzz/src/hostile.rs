@@ -1,12 +1,14 @@
 //! Arbitrary bytes as everything that a node can be told, true or not.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::Arc;
 
 use raft_core::{
     AppendResult, Body, Chunk, ChunkRequest, ClusterId, Config, Effect, EntryId, Envelope, Epoch,
-    GroupId, Incarnation, Index, Member, Membership, Message, PersistBatch, PersistSeq, Raft,
-    ReadId, ReadMode, Round, Rpc, Session, SnapshotMeta, Span, Term, Ticket, Time,
+    GroupId, Incarnation, Index, LoadPurpose, LoadRequest, Member, Membership, Message,
+    PersistBatch, PersistSeq, Raft, ReadId, ReadMode, Round, Rpc, Session, SnapshotMeta, Span,
+    Term, Ticket, Time,
 };
 
 use crate::disk::{Disk, Found};
@@ -58,6 +60,12 @@ const ENTRY_MAX: usize = 1_200;
 /// The most bytes of text that a node keeps about a batch which is not durable.
 const BATCH_MAX: usize = 50;
 
+/// The most requests that wait at once: as many proposals and reads as the configuration admits,
+/// and a transfer.
+const OPEN_MAX: usize = 2 * REQUESTS_MAX + 1;
+
+const REQUESTS_MAX: usize = 6;
+
 /// Counts what is written.
 struct Size(usize);
 
@@ -77,6 +85,10 @@ struct Target {
     handed_out: Index,
     now: Time,
     tickets: u64,
+    /// Tickets that have no outcome.
+    open: BTreeSet<Ticket>,
+    /// The newest request for entries.
+    load: Option<LoadRequest>,
 }
 
 impl Target {
@@ -85,20 +97,36 @@ impl Target {
         let config = Config {
             pre_vote: options & 1 == 0,
             check_quorum: options & 2 == 0,
+            lease_us: if options & 8 == 0 { 0 } else { 500_000 },
+            resident_bytes_max: if options & 16 == 0 { 1 << 20 } else { 8 },
             append_entries_max: 3,
-            requests_max: 6,
+            requests_max: REQUESTS_MAX,
             uncommitted_bytes_max: 40,
             unapplied_bytes_max: 10,
             ..Config::new(ClusterId(1), GroupId(1), voters[0])
         };
-        let founders = Membership::new(voters, Vec::new()).expect("three voters");
+        let founders = if options & 4 == 0 {
+            Membership::new(voters, Vec::new()).expect("three voters")
+        } else {
+            Membership::default()
+        };
         let disk = Disk::new();
         let (raft, effects) =
             Raft::recover(config.clone(), disk.recovered(&founders, Found::default()), Time(0))
                 .expect("a new disk is accepted");
         let (unsynced, handed_out, now) = (Vec::new(), Index::ZERO, Time(0));
-        let mut target =
-            Self { config, founders, raft, disk, unsynced, handed_out, now, tickets: 0 };
+        let mut target = Self {
+            config,
+            founders,
+            raft,
+            disk,
+            unsynced,
+            handed_out,
+            now,
+            tickets: 0,
+            open: BTreeSet::new(),
+            load: None,
+        };
         target.execute(effects);
         target
     }
@@ -124,14 +152,14 @@ impl Target {
                     self.handed_out = last;
                 }
                 Effect::RestoreState { snapshot } => self.handed_out = snapshot.last.index,
-                Effect::Outcome { .. }
-                | Effect::ReadReady { .. }
-                | Effect::Load(_)
-                | Effect::ReadChunk(_)
-                | Effect::StageChunk { .. }
-                | Effect::Observe(_) => {}
+                Effect::Outcome { ticket, .. } | Effect::ReadReady { ticket, .. } => {
+                    assert!(self.open.remove(&ticket), "{ticket} ends once");
+                }
+                Effect::Load(request) => self.load = Some(request),
+                Effect::ReadChunk(_) | Effect::StageChunk { .. } | Effect::Observe(_) => {}
             }
         }
+        assert!(self.open.len() <= OPEN_MAX, "{} requests wait", self.open.len());
     }
 
     /// What a node keeps beside its log, and beside a few numbers for each batch on its way to the
@@ -183,13 +211,54 @@ impl Target {
             20 => Body::SnapshotTaken { snapshot: self.snapshot(script) },
             21 => self.chunk_read(script),
             22 => Body::ChunkStaged { snapshot: self.entry_id(script), staged: script.number() },
-            _ => match script.below(4) {
-                0 => Body::Campaign,
-                1 => Body::PeerUnreachable { peer: script.member() },
-                2 => Body::PersistFailed,
-                _ => self.due(),
-            },
+            _ => self.order(script),
         }
+    }
+
+    /// What operators and the host want.
+    fn order(&mut self, script: &mut Script<'_>) -> Body {
+        match script.below(12) {
+            0 => Body::Campaign,
+            1 => Body::PeerUnreachable { peer: script.member() },
+            2 => Body::PersistFailed,
+            3 | 4 => {
+                let (ticket, change) = (self.ticket(), script.change());
+                let expect = script.flag().then(|| Arc::new(script.membership()));
+                Body::ProposeMembership { ticket, change, expect }
+            }
+            5 => {
+                let (ticket, to) = (self.ticket(), script.flag().then(|| script.member().id));
+                Body::TransferLeadership { ticket, to }
+            }
+            6 => Body::StepDown,
+            7 => Body::ForgetLeader,
+            8 => Body::ForceMembership { ticket: self.ticket() },
+            9 => Body::Read { ticket: self.ticket(), mode: ReadMode::Lease },
+            10 => self.loaded(script),
+            _ => self.due(),
+        }
+    }
+
+    /// Entries that were asked for, or not; the right ones, or any.
+    fn loaded(&self, script: &mut Script<'_>) -> Body {
+        let any = LoadRequest {
+            purpose: if script.flag() {
+                LoadPurpose::Apply
+            } else {
+                let (member, session) = (script.member(), Session(script.number()));
+                LoadPurpose::Peer { member, session }
+            },
+            after: self.entry_id(script),
+            through: Index(script.number()),
+            bytes_max: script.below(64),
+        };
+        let request = self.load.filter(|_| script.flag()).unwrap_or(any);
+        let entries = match script.below(4) {
+            0 => None,
+            1 => Some(script.entries(request.after)),
+            _ => self.disk.load(&request),
+        };
+        Body::Loaded { request, entries }
     }
 
     fn due(&mut self) -> Body {
@@ -219,6 +288,7 @@ impl Target {
 
     fn ticket(&mut self) -> Ticket {
         self.tickets += 1;
+        self.open.insert(Ticket(self.tickets));
         Ticket(self.tickets)
     }
 
@@ -254,13 +324,14 @@ impl Target {
     fn envelope(&self, script: &mut Script<'_>) -> Envelope {
         let well = |script: &mut Script<'_>| script.below(16) != 0;
         let me = self.config.member();
-        let term = self.raft.status().term;
+        let status = self.raft.status();
+        let term = status.term;
         Envelope {
             cluster: ClusterId(u64::from(well(script))),
             group: GroupId(1),
             from: script.member(),
             to: if well(script) { me } else { script.member() },
-            epoch: Epoch(if well(script) { 0 } else { script.number() }),
+            epoch: if well(script) { status.epoch } else { Epoch(script.number()) },
             incarnation: Incarnation(if well(script) { 1 } else { script.number() }),
             term: if script.flag() { term } else { Term(script.number()) },
             rpc: self.rpc(script),

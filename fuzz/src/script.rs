@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::{
-    Chain, Entries, EntryId, Index, LIMIT, Member, Membership, Payload, SnapshotMeta, Term,
+    Chain, Entries, EntryId, Index, LIMIT, Member, MemberStep, Membership, MembershipChange,
+    Payload, SnapshotMeta, Term,
 };
 
 /// An input that is being read.
@@ -92,6 +93,26 @@ impl<'a> Script<'a> {
             list.push(self.member());
         }
         Membership::new(voters, learners).unwrap_or_default()
+    }
+
+    /// Any change of a membership.
+    pub(crate) fn change(&mut self) -> MembershipChange {
+        let kind = self.below(5);
+        if kind == 4 {
+            return MembershipChange::LeaveJoint;
+        }
+        let steps = (0..self.below(4)).map(|_| self.member_step()).collect();
+        if kind == 3 { MembershipChange::EnterJoint(steps) } else { MembershipChange::Steps(steps) }
+    }
+
+    fn member_step(&mut self) -> MemberStep {
+        match self.below(5) {
+            0 => MemberStep::AddLearner(self.member()),
+            1 => MemberStep::Promote(self.member().id),
+            2 => MemberStep::Demote(self.member().id),
+            3 => MemberStep::Remove(self.member().id),
+            _ => MemberStep::Replace { old: self.member().id, new: self.member().id },
+        }
     }
 
     pub(crate) fn snapshot(&mut self) -> Arc<SnapshotMeta> {
