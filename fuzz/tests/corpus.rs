@@ -21,7 +21,7 @@ fn wire_replays() {
     }
     kinds.sort_unstable();
     kinds.dedup();
-    assert_eq!(kinds.len(), 10, "there is a seed for each kind of message: {kinds:?}");
+    assert_eq!(kinds.len(), 14, "there is a seed for each kind of message: {kinds:?}");
 }
 
 #[test]
@@ -41,6 +41,9 @@ fn the_corpus_of_step_reaches_what_matters() {
     assert!(reaching(|life| life.restores > life.crashes) > 0, "a leader's snapshot is restored");
     assert!(reaching(|life| life.crashes > 2) > 5);
     assert!(reaching(|life| life.leaders > 3) > 5);
+    assert!(reaching(|life| life.changes > 0) > 5);
+    assert!(reaching(|life| life.transfers > 0) > 0);
+    assert!(reaching(|life| life.epochs > 0) > 0);
 }
 
 #[test]
