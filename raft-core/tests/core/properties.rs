@@ -1,11 +1,14 @@
 //! Properties against naive models, and equal states with equal digests.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use proptest::prelude::*;
 use raft_core::quorum::{VoteResult, committed, is_quorum, majority, vote_result};
-use raft_core::{Body, Index, Member, Membership, Term, Ticket};
+use raft_core::{
+    AppendResult, Body, ClusterId, Envelope, Epoch, GroupId, Incarnation, Index, Member,
+    Membership, Round, Rpc, Session, Status, Term, Ticket,
+};
 
 use crate::support::{Cluster, member};
 
@@ -120,7 +123,6 @@ fn settle(cluster: &mut Cluster) {
 /// §6: a joint membership needs both halves, whatever their union has.
 #[test]
 fn a_joint_quorum_needs_both_halves() {
-    // Decoding is the only way to a joint membership while changes are absent.
     let joint = joint(&[1, 2, 3], &[3, 4, 5]);
     let has = |ids: &'static [u64]| move |member: Member| ids.contains(&member.id.0);
     assert!(is_quorum(&joint, has(&[2, 3, 4])));
@@ -138,6 +140,194 @@ fn joint(incoming: &[u64], outgoing: &[u64]) -> Membership {
     let membership: Membership = postcard::from_bytes(&bytes).expect("the fields in their order");
     membership.validate().expect("the halves are well formed");
     membership
+}
+
+/// A set of servers 1 to 4, one bit for each.
+type Set = u32;
+
+fn ids(set: Set) -> Vec<u64> {
+    (1u64..=4).filter(|id| set >> (id - 1) & 1 == 1).collect()
+}
+
+fn is_majority(set: Set, half: Set) -> bool {
+    (set & half).count_ones() * 2 > half.count_ones()
+}
+
+/// §6, by trying everything: all joint and simple memberships of four servers, all sets of those
+/// that agree, all ways in which they may have matched or voted.
+#[test]
+fn joint_quorums_equal_brute_force() {
+    for (incoming, outgoing) in (1..16).flat_map(|one| (0..16).map(move |two| (one, two))) {
+        let agrees =
+            |set: Set| is_majority(set, incoming) && (outgoing == 0 || is_majority(set, outgoing));
+        let quorums: Vec<Set> = (0..16).filter(|set| agrees(*set)).collect();
+        let membership = match outgoing {
+            0 => simple(&ids(incoming)),
+            _ => joint(&ids(incoming), &ids(outgoing)),
+        };
+        for set in 0..16 {
+            let says = |member: Member| set >> (member.id.0 - 1) & 1 == 1;
+            assert_eq!(is_quorum(&membership, says), quorums.contains(&set), "{membership}");
+        }
+        check_all_values(&membership, &quorums);
+        // Thesis §4.3: a joint quorum meets every quorum of either half alone.
+        for half in [incoming, outgoing].into_iter().filter(|half| *half != 0) {
+            let mut alone = (0..16).filter(|set| is_majority(*set, half));
+            assert!(alone.all(|set| quorums.iter().all(|quorum| quorum & set != 0)));
+        }
+    }
+}
+
+/// Three values for each of four servers: what it has matched, or how it has voted.
+fn check_all_values(membership: &Membership, quorums: &[Set]) {
+    for code in 0..3usize.pow(4) {
+        let value = |id: u64| code / 3usize.pow(u32::try_from(id).unwrap() - 1) % 3;
+        let least = |set: &Set| ids(*set).into_iter().map(value).min();
+        let best = quorums.iter().filter_map(least).max().unwrap_or(0);
+        let matched = |member: Member| Index(value(member.id.0) as u64);
+        assert_eq!(committed(membership, matched), Index(best as u64), "{membership} {code}");
+
+        let vote = |member: Member| [None, Some(false), Some(true)][value(member.id.0)];
+        let all_of = |answers: &[usize]| {
+            quorums.iter().any(|set| ids(*set).into_iter().all(|id| answers.contains(&value(id))))
+        };
+        let expected = match (all_of(&[2]), all_of(&[0, 2])) {
+            (true, _) => VoteResult::Won,
+            (false, true) => VoteResult::Pending,
+            (false, false) => VoteResult::Lost,
+        };
+        assert_eq!(vote_result(membership, vote), expected, "{membership} {code}");
+    }
+}
+
+/// What happens between a leader and the one follower whose window is watched.
+#[derive(Clone, Debug)]
+enum Exchange {
+    /// So many commands of one size are proposed in one batch.
+    Propose(usize, usize),
+    /// The follower acknowledges the oldest appends on their way, all in one answer.
+    Acknowledge(usize),
+    /// It answers a heartbeat: what is old may be lost.
+    Heartbeat,
+}
+
+fn exchange() -> impl Strategy<Value = Exchange> {
+    prop_oneof![
+        3 => (0usize..7, 1usize..5).prop_map(|(size, count)| Exchange::Propose(size, count)),
+        3 => (1usize..4).prop_map(Exchange::Acknowledge),
+        1 => Just(Exchange::Heartbeat),
+    ]
+}
+
+/// The appends on their way to a follower, as a naive observer counts them.
+struct Watched {
+    cluster: Cluster,
+    /// The last index and the bytes of each, oldest first.
+    sent: VecDeque<(Index, usize)>,
+    next: Index,
+    tickets: u64,
+}
+
+const WINDOW: usize = 3;
+const WINDOW_BYTES: usize = 20;
+const MESSAGE_BYTES: usize = 8;
+const MESSAGE_ENTRIES: usize = 3;
+
+impl Watched {
+    fn new() -> Self {
+        let mut cluster = Cluster::with(&[1, 2], &[], |config| {
+            config.inflight_appends_max = WINDOW;
+            config.inflight_bytes_max = WINDOW_BYTES;
+            config.append_bytes_max = MESSAGE_BYTES;
+            config.append_entries_max = MESSAGE_ENTRIES;
+        });
+        cluster.elect(1);
+        let next = cluster.status(1).last.index.next();
+        Self { cluster, sent: VecDeque::new(), next, tickets: 0 }
+    }
+
+    /// The leader takes an input; what it sends must fit.
+    fn step(&mut self, body: Body) -> Result<(), TestCaseError> {
+        self.cluster.step(1, body);
+        for envelope in self.cluster.take(|_| true) {
+            let Rpc::AppendEntries { prev, entries, .. } = envelope.rpc else { continue };
+            let Some(last) = entries.last() else { continue };
+            prop_assert_eq!(prev.index.next(), self.next, "each append follows the one before");
+            prop_assert!(entries.len() == 1 || entries.bytes() <= MESSAGE_BYTES);
+            prop_assert!(entries.len() <= MESSAGE_ENTRIES);
+            self.sent.push_back((last.index(), entries.bytes()));
+            self.next = last.index().next();
+            let bytes: usize = self.sent.iter().map(|(_, bytes)| bytes).sum();
+            prop_assert!(self.sent.len() <= WINDOW);
+            prop_assert!(self.sent.len() == 1 || bytes <= WINDOW_BYTES);
+        }
+        let has_news = self.next <= self.cluster.status(1).last.index;
+        prop_assert!(!has_news || !self.sent.is_empty(), "what can be sent is on its way");
+        Ok(())
+    }
+
+    fn exchange(&mut self, exchange: &Exchange) -> Result<(), TestCaseError> {
+        match exchange {
+            Exchange::Propose(size, count) => {
+                let proposals = (0..*count).map(|_| {
+                    self.tickets += 1;
+                    (Ticket(self.tickets), Bytes::from(vec![7; *size]))
+                });
+                let proposals = proposals.collect();
+                self.step(Body::ProposeBatch { proposals })
+            }
+            Exchange::Acknowledge(count) => {
+                let count = (*count).min(self.sent.len());
+                let Some((index, _)) = self.sent.drain(..count).next_back() else { return Ok(()) };
+                let result = AppendResult::Matched { index };
+                self.answer(|session, round| Rpc::AppendEntriesResponse { session, round, result })
+            }
+            Exchange::Heartbeat => {
+                // A window without room for a whole message opens by one: its answers may be lost.
+                let bytes: usize = self.sent.iter().map(|(_, bytes)| bytes).sum();
+                if self.sent.len() == WINDOW || bytes + MESSAGE_BYTES > WINDOW_BYTES {
+                    self.sent.pop_front();
+                }
+                self.answer(|session, round| Rpc::HeartbeatResponse { session, round })
+            }
+        }
+    }
+
+    /// The follower answers in the present stream.
+    fn answer(&mut self, rpc: impl Fn(Session, Round) -> Rpc) -> Result<(), TestCaseError> {
+        let Status { term, .. } = self.cluster.status(1);
+        let envelope = Envelope {
+            cluster: ClusterId(7),
+            group: GroupId(1),
+            from: member(2),
+            to: member(1),
+            epoch: Epoch::ZERO,
+            incarnation: Incarnation(1),
+            term,
+            rpc: rpc(Session(1), Round::ZERO),
+        };
+        self.step(Body::Peer(envelope))
+    }
+}
+
+proptest! {
+    /// Thesis §10.2.1: what is on its way to a follower stays within the windows, in messages and
+    /// in bytes, and all of it gets there.
+    #[test]
+    fn appends_on_their_way_fit_the_windows(
+        exchanges in prop::collection::vec(exchange(), 0..60)
+    ) {
+        let mut watched = Watched::new();
+        for exchange in &exchanges {
+            watched.exchange(exchange)?;
+        }
+        while !watched.sent.is_empty() {
+            watched.exchange(&Exchange::Acknowledge(1))?;
+        }
+        let status = watched.cluster.status(1);
+        prop_assert_eq!(watched.next, status.last.index.next(), "everything was sent");
+        prop_assert_eq!(status.commit, status.last.index, "and is committed");
+    }
 }
 
 /// Equal states have equal digests, whenever they were reached; different states do not.
