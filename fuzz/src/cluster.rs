@@ -50,6 +50,8 @@ pub(crate) struct Cluster {
     now: Time,
     pub(crate) ghost: Ghost,
     tickets: u64,
+    /// Until when, by which server's clock, nobody else may begin to lead.
+    lent: Vec<(usize, Time)>,
     pub(crate) life: Life,
 }
 
@@ -62,6 +64,7 @@ impl Cluster {
             now: Time(0),
             ghost: Ghost::default(),
             tickets: 0,
+            lent: Vec::new(),
             life: Life::default(),
         };
         let founders = shape.founders();
@@ -165,14 +168,21 @@ impl Cluster {
     pub(crate) fn crash(&mut self, at: usize, left: Left) {
         let at = self.server(at);
         self.life.crashes += 1;
+        self.forget_leases(at);
         let effects = self.servers[at].crash(left, self.now);
         self.execute(at, effects);
     }
 
     /// The directory of a server is formatted anew.
     pub(crate) fn wipe(&mut self, at: usize) {
+        self.forget_leases(at);
         let effects = self.servers[at].wipe(self.now);
         self.execute(at, effects);
+    }
+
+    /// A host that is down answers nobody by a lease.
+    pub(crate) fn forget_leases(&mut self, at: usize) {
+        self.lent.retain(|(by, _)| *by != at);
     }
 
     pub(crate) fn disconnect(&mut self, at: usize, to: usize) {
@@ -224,10 +234,15 @@ impl Cluster {
         let after = raft.status();
         if after.epoch > before.epoch && !before.membership.is_empty() {
             ghost.begins_anew(raft);
+            self.lent.clear();
             self.life.epochs += 1;
         }
         if after.role == RoleName::Leader {
-            self.life.leaders += u64::from(ghost.leads(raft));
+            let is_new = ghost.leads(raft);
+            self.life.leaders += u64::from(is_new);
+            let is_over =
+                |(by, until): &(usize, Time)| *by == at || servers[*by].clock(self.now) >= *until;
+            assert!(!is_new || self.lent.iter().all(is_over), "who reads by lease leads alone");
         }
         let disk = |member| -> Option<&Disk> {
             servers.iter().find(|server| server.member() == member).map(|server| &server.disk)
@@ -327,6 +342,7 @@ impl Cluster {
         if valid_until.is_none_or(|until| server.clock(self.now) < until) {
             self.life.reads += 1;
             self.life.leases += u64::from(valid_until.is_some());
+            self.lent.extend(valid_until.map(|until| (at, until)));
             assert!(index >= floor, "a read at {index} misses {floor}");
         }
     }

@@ -38,6 +38,7 @@ impl Cluster {
     pub(crate) fn fail(&mut self, at: usize) {
         let at = self.server(at);
         self.step(at, Body::PersistFailed);
+        self.forget_leases(at);
         assert!(self.servers[at].open.is_empty(), "a node that halts ends every ticket");
     }
 

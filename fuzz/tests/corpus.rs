@@ -38,6 +38,7 @@ fn the_corpus_of_step_reaches_what_matters() {
     assert!(reaching(|life| life.commits > 5) > 5);
     assert!(reaching(|life| life.losses > 0) > 5);
     assert!(reaching(|life| life.reads > 0) > 5);
+    assert!(reaching(|life| life.leases > 0) > 0, "a lease is relied upon");
     assert!(reaching(|life| life.restores > life.crashes) > 0, "a leader's snapshot is restored");
     assert!(reaching(|life| life.crashes > 2) > 5);
     assert!(reaching(|life| life.leaders > 3) > 5);
