@@ -8,7 +8,7 @@
 //! | target | bytes are | promise |
 //! |---|---|---|
 //! | [`wire`](fn@wire) | frames and durable records | refused or understood, never a panic; understood alike again |
-//! | [`step`](fn@step) | events in the life of up to six servers | Raft is safe, and live once faults end |
+//! | [`step`](fn@step) | events in the life of up to eight servers | Raft is safe, and live once faults end |
 //! | [`hostile`](fn@hostile) | everything that a node can be told | it stays up and claims only what is durable |
 //! | [`recover`](fn@recover) | what a node finds on its disk | refused, or a node that lives |
 
