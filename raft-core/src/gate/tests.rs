@@ -13,7 +13,7 @@ use crate::membership::Membership;
 use crate::message::{AppendResult, Envelope, Rpc};
 use crate::types::{
     ClusterId, EntryId, Epoch, GroupId, Incarnation, Index, Member, PersistSeq, Round, Session,
-    Term,
+    Span, Term,
 };
 
 /// What a node does to its gate; numbers are taken modulo what there is.
@@ -186,7 +186,7 @@ impl Naive {
         let rpc = if is_answer {
             Rpc::HeartbeatResponse { session, round }
         } else {
-            Rpc::Heartbeat { session, round, commit }
+            Rpc::Heartbeat { session, round, commit, lease: Span(0) }
         };
         let envelope = self.envelope(member(to), rpc);
         let mut effects = Vec::new();

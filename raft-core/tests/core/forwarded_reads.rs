@@ -149,6 +149,9 @@ fn a_leader_that_was_deposed_answers_no_question() {
     let mut cluster = led(&[1, 2, 3, 4, 5], &[], |config| config.check_quorum = false);
     let old = [member(1), member(2)];
     // 3 leads the others and commits; 1 and 2 do not hear of it.
+    for id in [3, 4, 5] {
+        cluster.step(id, Body::ForgetLeader);
+    }
     cluster.step(3, Body::Campaign);
     cluster.deliver_if(|sent| !old.contains(&sent.to) && !old.contains(&sent.from));
     cluster.propose(3, 1, "newer");
