@@ -15,9 +15,11 @@ impl Raft {
     /// Takes a message: checked whole, then by the term rule, then by its chapter.
     pub(super) fn on_peer(&mut self, envelope: Envelope) {
         let (from, kind) = (envelope.from, envelope.rpc.kind());
-        if let Err(reason) = admission::check(&self.node, &envelope) {
-            self.node.refuse_peer(from, kind, reason);
-            return;
+        match admission::check(&self.node, &envelope) {
+            Ok(()) => {}
+            // Who leads or campaigns in an epoch that is over must hear of it: it halts then.
+            Err(reason @ Refused::StaleEpoch { .. }) => return self.on_stale(&envelope, reason),
+            Err(reason) => return self.node.refuse_peer(from, kind, reason),
         }
         let is_blank = self.node.is_blank();
         if envelope.epoch > self.node.hard_state().epoch && is_blank {
@@ -30,7 +32,7 @@ impl Raft {
         }
         let term = self.node.term();
         if envelope.term < term {
-            self.on_stale_term(&envelope, Refused::StaleTerm { mine: term, theirs: envelope.term });
+            self.on_stale(&envelope, Refused::StaleTerm { mine: term, theirs: envelope.term });
             return;
         }
         // The leader of this very term has asked the candidate to campaign: nobody needs to stick
@@ -79,8 +81,9 @@ impl Raft {
         true
     }
 
-    /// A message of an earlier term is refused; a candidate or leader is told the present one.
-    fn on_stale_term(&mut self, envelope: &Envelope, reason: Refused) {
+    /// A message of an earlier term or epoch is refused; a candidate or leader is told the present
+    /// one, and steps down or halts.
+    fn on_stale(&mut self, envelope: &Envelope, reason: Refused) {
         let (node, from, kind) = (&mut self.node, envelope.from, envelope.rpc.kind());
         match envelope.rpc {
             Rpc::RequestPreVote { .. } | Rpc::RequestVote { .. } => {
@@ -140,16 +143,7 @@ impl Raft {
                 return election::on_request_vote(node, leader, from, last, is_released);
             }
             Rpc::RequestPreVoteResponse { attempt, granted } => {
-                let Role::PreCandidate(campaign) = &mut self.role else {
-                    node.refuse_peer(from, kind, Refused::Unasked);
-                    return Transition::Stay;
-                };
-                if attempt != node.attempt() {
-                    let mine = node.attempt();
-                    node.refuse_peer(from, kind, Refused::StaleAttempt { mine, theirs: attempt });
-                    return Transition::Stay;
-                }
-                return election::on_vote(node, campaign, from, kind, granted);
+                return self.on_pre_vote(from, attempt, granted);
             }
             Rpc::RequestVoteResponse { granted } => {
                 let Role::Candidate(campaign) = &mut self.role else {
@@ -197,6 +191,23 @@ impl Raft {
             },
             Rpc::ReadIndex { id } => self.on_read_index(from, id),
             Rpc::ReadIndexResponse { id, index } => self.on_read_index_response(from, id, index),
+        }
+        Transition::Stay
+    }
+
+    fn on_pre_vote(&mut self, from: Member, attempt: u64, granted: bool) -> Transition {
+        let (node, kind) = (&mut self.node, RpcKind::RequestPreVoteResponse);
+        let mine = node.attempt();
+        match &mut self.role {
+            Role::PreCandidate(campaign) if attempt == mine => {
+                return election::on_vote(node, campaign, from, kind, granted);
+            }
+            Role::PreCandidate(_) => {
+                node.refuse_peer(from, kind, Refused::StaleAttempt { mine, theirs: attempt });
+            }
+            Role::Follower(_) | Role::Candidate(_) | Role::Leader(_) | Role::Halted => {
+                node.refuse_peer(from, kind, Refused::Unasked);
+            }
         }
         Transition::Stay
     }

@@ -267,6 +267,7 @@ fn a_forced_membership_is_fenced_by_the_cluster_epoch() {
     assert_eq!(cluster.status(3).role, RoleName::Leader);
     let stale = |refused: &Refused| matches!(refused, Refused::StaleEpoch { .. });
     assert!(cluster.refusals(3).iter().any(stale));
+    assert_eq!(cluster.status(2).role, RoleName::Halted, "it was told of the new epoch");
     // A fresh directory joins the new epoch without having been told of it.
     start_blank(&mut cluster, Member::new(2, 222));
     change(&mut cluster, 3, 4, vec![MemberStep::AddLearner(Member::new(2, 222))]);
