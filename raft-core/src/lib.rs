@@ -152,6 +152,7 @@ pub mod effect;
 mod election;
 pub mod entry;
 mod gate;
+pub mod guide;
 mod lease;
 mod log;
 pub mod membership;

@@ -38,6 +38,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("lib", 10),
     // Beside the tower: it sees what is below the rules, and nothing but the root sees it.
     ("wire", 10),
+    ("guide", 10),
 ];
 
 /// Sections of the extended paper and the thesis that the sources must cite, each where it is
