@@ -1,7 +1,7 @@
 //! A host on tokio: three nodes in one process that speak over TCP, each with a file.
 //!
-//! One task owns a node and waits for two things: its inbox and its next deadline. Everything else
-//! is a task that puts into that inbox, or a queue that the node's task never waits for:
+//! One task owns a node and waits for its inboxes and its next deadline. Everything else
+//! is a task that puts into one of them, or a queue that the node's task never waits for:
 //!
 //! ```text
 //!  listen ─▶ hear (one per connection) ─▶ ┌──────┐ ─▶ speak (one per peer) ─▶ TCP
@@ -12,14 +12,12 @@
 //! The program commits some items, stops the leader, commits some more through the other two, and
 //! reads them all at each survivor by ReadIndex (thesis §6.4).
 //!
-//! Deliberately absent: TLS, discovery of addresses, and snapshots.
+//! Deliberately absent: discovery of addresses, and snapshots.
 #![expect(clippy::disallowed_types, reason = "a host owns the clock: the core has none")]
 #![expect(clippy::print_stdout, reason = "a program that people watch")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
-use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -28,14 +26,15 @@ use raft_core::{
     Body, Chunk, ClusterId, Config, Effect, GroupId, Index, Member, Membership, Message,
     Observation, Outcome, Payload, PersistBatch, Raft, ReadMode, Rejection, Ticket, Time, wire,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{self, JoinSet};
 use tokio::time;
 
 use crate::wal::Wal;
 
+#[path = "common/tcp.rs"]
+mod tcp;
 #[path = "common/wal.rs"]
 mod wal;
 
@@ -62,24 +61,24 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What a node's inbox holds.
-enum Input {
-    /// For the core as it is: a peer's message, or a completion of the disk.
-    Core(Body),
+/// What a client asks for.
+enum Request {
     Insert(Bytes, Answer<()>),
     Read(Answer<Items>),
 }
 
 /// A node as its owner sees it; dropping it stops it.
 struct Server {
-    inbox: mpsc::Sender<Input>,
+    clients: mpsc::Sender<Request>,
     _tasks: JoinSet<()>,
 }
 
 struct Node {
     raft: Raft,
     started: Instant,
-    inbox: mpsc::Receiver<Input>,
+    /// Peers' messages and completions of the disk, for the core as they are.
+    inbox: mpsc::Receiver<Body>,
+    clients: mpsc::Receiver<Request>,
     disk: mpsc::UnboundedSender<PersistBatch>,
     peers: BTreeMap<Member, mpsc::Sender<Bytes>>,
     /// What the core will be told in the next batch.
@@ -100,15 +99,15 @@ impl Node {
             if self.inputs.is_empty() {
                 let deadline = time::sleep(self.until_deadline());
                 tokio::select! {
-                    input = self.inbox.recv() => match input {
-                        Some(input) => self.take(input),
-                        None => return,
-                    },
+                    Some(body) = self.inbox.recv() => self.inputs.push(body),
+                    Some(request) = self.clients.recv() => self.submit(request),
                     () = deadline => {}
                 }
             }
-            while let Ok(input) = self.inbox.try_recv() {
-                self.take(input);
+            // The more there is in one batch, the fewer messages and syncs come out of it.
+            self.inputs.extend(std::iter::from_fn(|| self.inbox.try_recv().ok()));
+            while let Ok(request) = self.clients.try_recv() {
+                self.submit(request);
             }
             if self.until_deadline().is_zero() {
                 self.inputs.push(Body::Tick);
@@ -119,16 +118,16 @@ impl Node {
         }
     }
 
-    fn take(&mut self, input: Input) {
+    /// Hands a request to the core under a ticket of its own.
+    fn submit(&mut self, request: Request) {
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
-        self.inputs.push(match input {
-            Input::Core(body) => body,
-            Input::Insert(command, answer) => {
+        self.inputs.push(match request {
+            Request::Insert(command, answer) => {
                 self.inserts.insert(ticket, answer);
                 Body::Propose { ticket, command }
             }
-            Input::Read(answer) => {
+            Request::Read(answer) => {
                 self.reads.insert(ticket, answer);
                 Body::Read { ticket, mode: ReadMode::ReadIndex }
             }
@@ -209,83 +208,19 @@ impl Node {
 fn run_disk(
     mut wal: Wal,
     mut batches: mpsc::UnboundedReceiver<PersistBatch>,
-    node: &mpsc::Sender<Input>,
+    node: &mpsc::Sender<Body>,
 ) {
     while let Some(first) = batches.blocking_recv() {
         let more = std::iter::from_fn(|| batches.try_recv().ok());
         let Ok(seq) = wal.write(&first, more) else {
             // Nothing may be written any more: a second sync can succeed although the first one has
             // lost its pages. The node halts, and a restart reads what is really there.
-            drop(node.blocking_send(Input::Core(Body::PersistFailed)));
+            drop(node.blocking_send(Body::PersistFailed));
             return;
         };
-        if node.blocking_send(Input::Core(Body::Persisted { seq })).is_err() {
+        if node.blocking_send(Body::Persisted { seq }).is_err() {
             return;
         }
-    }
-}
-
-/// Keeps a connection to one peer while there is something to say.
-async fn speak(
-    address: SocketAddr,
-    peer: Member,
-    mut frames: mpsc::Receiver<Bytes>,
-    node: mpsc::Sender<Input>,
-) {
-    while let Some(first) = frames.recv().await {
-        let Err(_) = pour(address, first, &mut frames).await else { return };
-        // What was on its way may be lost: the core starts over with this peer.
-        if node.send(Input::Core(Body::PeerUnreachable { peer })).await.is_err() {
-            return;
-        }
-    }
-}
-
-async fn pour(
-    address: SocketAddr,
-    first: Bytes,
-    frames: &mut mpsc::Receiver<Bytes>,
-) -> io::Result<()> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let mut stream = BufWriter::new(stream);
-    let mut next = Some(first);
-    while let Some(frame) = next {
-        stream.write_u32_le(u32::try_from(frame.len()).map_err(io::Error::other)?).await?;
-        stream.write_all(&frame).await?;
-        if frames.is_empty() {
-            stream.flush().await?;
-        }
-        next = frames.recv().await;
-    }
-    Ok(())
-}
-
-async fn listen(listener: TcpListener, node: mpsc::Sender<Input>, limits: wire::Limits) {
-    let mut connections = JoinSet::new();
-    while let Ok((stream, _)) = listener.accept().await {
-        connections.spawn(hear(stream, node.clone(), limits));
-    }
-}
-
-/// Reads frames until the connection ends, or until one makes no sense: then nothing that follows
-/// can be trusted, and the peer will connect again.
-async fn hear(
-    stream: TcpStream,
-    node: mpsc::Sender<Input>,
-    limits: wire::Limits,
-) -> io::Result<()> {
-    let mut stream = BufReader::new(stream);
-    loop {
-        let length = usize::try_from(stream.read_u32_le().await?).map_err(io::Error::other)?;
-        if length > limits.bytes_max {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        let mut frame = vec![0; length];
-        stream.read_exact(&mut frame).await?;
-        let envelope = wire::decode(Bytes::from(frame), &limits).map_err(io::Error::other)?;
-        let input = Input::Core(Body::Peer(envelope));
-        node.send(input).await.map_err(io::Error::other)?;
     }
 }
 
@@ -311,21 +246,22 @@ async fn start(folder: &Path) -> Result<BTreeMap<Member, Server>, Box<dyn Error>
         let limits = wire::Limits::for_config(&config);
         let (raft, first) = Raft::recover(config, found, Time(0))?;
         let (sender, inbox) = mpsc::channel(QUEUE);
+        let (clients, requests) = mpsc::channel(QUEUE);
         let (disk, batches) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
         let mut peers = BTreeMap::new();
         for (peer, address) in addresses.iter().filter(|(peer, _)| **peer != me) {
             let (frames, outbox) = mpsc::channel(QUEUE);
             peers.insert(*peer, frames);
-            tasks.spawn(speak(*address, *peer, outbox, sender.clone()));
+            tasks.spawn(tcp::speak(*address, *peer, outbox, sender.clone()));
         }
-        tasks.spawn(listen(listener, sender.clone(), limits));
-        let node = sender.clone();
-        task::spawn_blocking(move || run_disk(wal, batches, &node));
+        tasks.spawn(tcp::listen(listener, sender.clone(), limits));
+        task::spawn_blocking(move || run_disk(wal, batches, &sender));
         let node = Node {
             raft,
             started: Instant::now(),
             inbox,
+            clients: requests,
             disk,
             peers,
             inputs: Vec::new(),
@@ -337,7 +273,7 @@ async fn start(folder: &Path) -> Result<BTreeMap<Member, Server>, Box<dyn Error>
             items: Items::new(),
         };
         tasks.spawn(node.run(first));
-        cluster.insert(me, Server { inbox: sender, _tasks: tasks });
+        cluster.insert(me, Server { clients, _tasks: tasks });
     }
     Ok(cluster)
 }
@@ -349,8 +285,8 @@ async fn insert_all(
 ) -> Result<Member, Box<dyn Error>> {
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
-        let inboxes: BTreeMap<Member, mpsc::Sender<Input>> =
-            cluster.iter().map(|(member, server)| (*member, server.inbox.clone())).collect();
+        let servers: BTreeMap<Member, mpsc::Sender<Request>> =
+            cluster.iter().map(|(member, server)| (*member, server.clients.clone())).collect();
         let items: Vec<Bytes> = (client..ITEMS)
             .step_by(CLIENTS)
             .map(|n| Bytes::from(format!("{prefix} {n}")))
@@ -358,7 +294,7 @@ async fn insert_all(
         clients.spawn(async move {
             let mut leader = None;
             for item in items {
-                leader = Some(insert(&inboxes, leader, &item).await);
+                leader = Some(insert(&servers, leader, &item).await);
             }
             leader
         });
@@ -370,18 +306,18 @@ async fn insert_all(
 /// Asks whoever may lead until the item is in. An item that is inserted twice is in once, so even
 /// an unknown outcome may be tried again.
 async fn insert(
-    inboxes: &BTreeMap<Member, mpsc::Sender<Input>>,
+    servers: &BTreeMap<Member, mpsc::Sender<Request>>,
     leader: Option<Member>,
     item: &Bytes,
 ) -> Member {
     let mut hint = leader;
-    let mut others = inboxes.keys().copied().cycle();
+    let mut others = servers.keys().copied().cycle();
     loop {
         let target = hint.take().or_else(|| others.next()).expect("there are nodes");
         // A hint may name the node that was stopped.
-        let Some(inbox) = inboxes.get(&target) else { continue };
+        let Some(server) = servers.get(&target) else { continue };
         let (answer, answered) = oneshot::channel();
-        if inbox.send(Input::Insert(item.clone(), answer)).await.is_err() {
+        if server.send(Request::Insert(item.clone(), answer)).await.is_err() {
             continue;
         }
         match answered.await {
@@ -398,7 +334,7 @@ async fn insert(
 async fn read(server: &Server) -> Result<Items, Box<dyn Error>> {
     loop {
         let (answer, answered) = oneshot::channel();
-        server.inbox.send(Input::Read(answer)).await.map_err(|_| "the node has stopped")?;
+        server.clients.send(Request::Read(answer)).await.map_err(|_| "the node has stopped")?;
         match answered.await? {
             Ok(items) => return Ok(items),
             Err(_) => time::sleep(Duration::from_millis(20)).await,

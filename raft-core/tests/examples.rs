@@ -8,7 +8,7 @@
 #![expect(clippy::disallowed_methods, reason = "one thread reads each process's output")]
 #![expect(clippy::disallowed_types, reason = "a hang must become a failure")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -16,7 +16,16 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
+use bytes::Bytes;
+use raft_core::{
+    Body, ClusterId, Config, Effect, GroupId, Member, Membership, Message, Raft, Ticket, Time,
+};
 use serde_json::{Value, json};
+
+use crate::wal::Wal;
+
+#[path = "../examples/common/wal.rs"]
+mod wal;
 
 /// Longer than anything here takes on the slowest machine: only a hang reaches it.
 const HANG: Duration = Duration::from_secs(60);
@@ -117,6 +126,49 @@ fn tokio_host_goes_on_without_the_leader_it_had() {
     assert_eq!(told("100 items are in; "), 1, "{printed:#?}");
     assert_eq!(told("100 more are in; "), 1, "{printed:#?}");
     assert_eq!(told(" reads 200 items"), 1, "{printed:#?}");
+}
+
+/// Whatever a crash leaves of the file, a beginning of the stream is found, and a node starts from it.
+#[test]
+fn wal_finds_a_beginning_of_what_was_written() {
+    let folder = folder("wal");
+    fs::create_dir_all(&folder).expect("a test may write");
+    let open = |name: &str| {
+        let founders = Membership::new(vec![Member::new(1, 7)], vec![]).expect("one voter");
+        Wal::open(&folder.join(name), founders).expect("a beginning is always found")
+    };
+    let config = Config::new(ClusterId(1), GroupId(0), Member::new(1, 7));
+    let (mut file, found) = open("whole");
+    let mut states = vec![found.clone()];
+    let (mut raft, mut effects) =
+        Raft::recover(config.clone(), found, Time(0)).expect("a founder starts");
+    let mut inbox: VecDeque<Body> = (1..=3)
+        .map(|n| Body::Propose { ticket: Ticket(n), command: Bytes::from_static(b"command") })
+        .collect();
+    inbox.push_front(Body::Campaign);
+    loop {
+        for effect in effects.drain(..) {
+            if let Effect::Persist(batch) = effect {
+                let seq = file.write(&batch, std::iter::empty()).expect("the disk works");
+                states.push(open("whole").1);
+                inbox.push_front(Body::Persisted { seq });
+            }
+        }
+        let Some(body) = inbox.pop_front() else { break };
+        effects = raft.step(Message { now: Time(0), body });
+    }
+    assert_eq!(states.last().expect("there are some").slots.len(), 4, "a no-op and three commands");
+    let bytes = fs::read(folder.join("whole")).expect("it is written");
+    let mut reached = 0;
+    for cut in (0..bytes.len()).step_by(3) {
+        fs::write(folder.join("torn"), &bytes[..cut]).expect("a test may write");
+        let found = open("torn").1;
+        let state = states.iter().rposition(|state| *state == found).expect("a state in between");
+        assert!(state >= reached, "more of the file is never less of the stream");
+        reached = state;
+        Raft::recover(config.clone(), found, Time(0)).expect("a node starts from it");
+    }
+    assert_eq!(reached, states.len() - 2, "all but the last batch, which is torn");
 }
 
 /// What Maelstrom is to its nodes: a network, and clients `c1`, `c2`, ... played by the test.
