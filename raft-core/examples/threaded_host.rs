@@ -2,7 +2,7 @@
 //! channels between them. Nothing is shared.
 //!
 //! ```text
-//!  client ──propose──▶ ┌──────────┐ ──PersistBatch──▶ ┌──────┐
+//!  client ──propose──▶ ┌──────────┐ ──────Work──────▶ ┌──────┐
 //!  peers  ──Envelope─▶ │   node   │                   │ disk │ ──▶ file
 //!                      └──────────┘ ◀──Persisted───── └──────┘
 //! ```
@@ -22,19 +22,19 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use std::{fs, iter};
 
 use bytes::Bytes;
 use raft_core::{
     Body, ClusterId, Config, Effect, GroupId, Member, Membership, Message, Observation, Outcome,
-    Payload, PersistBatch, Raft, Rejection, Ticket, Time,
+    Payload, Raft, Rejection, Ticket, Time,
 };
 
-use crate::wal::Wal;
+use crate::wal::{Wal, Work};
 
 #[path = "common/wal.rs"]
 mod wal;
@@ -73,7 +73,7 @@ enum Input {
 struct Node {
     raft: Raft,
     inbox: Receiver<Input>,
-    disk: Sender<PersistBatch>,
+    disk: Sender<Work>,
     peers: BTreeMap<Member, Sender<Input>>,
     progress: Sender<(Member, usize)>,
     started: Instant,
@@ -130,7 +130,7 @@ impl Node {
         match effect {
             // Not done when this returns, and it need not be. The thread at the other end writes in
             // the order of the channel, which is all the order that there is to keep.
-            Effect::Persist(batch) => drop(self.disk.send(batch)),
+            Effect::Persist(batch) => drop(self.disk.send(Work::Persist(batch))),
             // A message to a node that has stopped is lost, as messages are.
             Effect::Send(envelope) => {
                 if let Some(peer) = self.peers.get(&envelope.to) {
@@ -160,8 +160,7 @@ impl Node {
             }
             Effect::Observe(_) => {}
             Effect::ReadReady { .. } => unreachable!("nobody reads here"),
-            // The whole log stays in memory here: the configuration says so.
-            Effect::Load(request) => self.inputs.push(Body::Loaded { request, entries: None }),
+            Effect::Load(request) => drop(self.disk.send(Work::Load(request))),
             // No snapshot is ever taken here, so there is none to read, and none to keep.
             Effect::ReadChunk(request) => {
                 self.inputs.push(Body::ChunkRead { request, chunk: None });
@@ -183,16 +182,15 @@ impl Node {
     }
 }
 
-/// The disk thread: a group of batches, one sync, one answer.
-fn run_disk(mut wal: Wal, batches: &Receiver<PersistBatch>, node: &Sender<Input>) {
-    while let Ok(first) = batches.recv() {
-        let Ok(seq) = wal.write(&first, batches.try_iter()) else {
-            // Nothing may be written any more: a second sync can succeed although the first one has
-            // lost its pages. The node halts, and a restart reads what is really there.
-            drop(node.send(Input::Core(Body::PersistFailed)));
-            return;
-        };
-        if node.send(Input::Core(Body::Persisted { seq })).is_err() {
+/// The disk thread: what has queued up, one sync, the answers.
+fn run_disk(mut wal: Wal, work: &Receiver<Work>, node: &Sender<Input>) {
+    while let Ok(first) = work.recv() {
+        let done = wal.work(iter::once(first).chain(work.try_iter()));
+        let has_failed = done.is_err();
+        for body in done.unwrap_or_else(|_| vec![Body::PersistFailed]) {
+            drop(node.send(Input::Core(body)));
+        }
+        if has_failed {
             return;
         }
     }
@@ -222,11 +220,11 @@ impl Cluster {
             let mut config = Config::new(ClusterId(1), GroupId(0), me);
             config.election_timeout_us = 300_000;
             config.heartbeat_interval_us = 50_000;
-            config.resident_bytes_max = 1 << 31;
+            config.resident_bytes_max = 1 << 10; // little, so that the file is read, too
             let (raft, first) = Raft::recover(config, found, Time(0))?;
-            let (disk, batches) = mpsc::channel();
+            let (disk, work) = mpsc::channel();
             let own = inboxes[&me].clone();
-            disks.push(thread::spawn(move || run_disk(wal, &batches, &own)));
+            disks.push(thread::spawn(move || run_disk(wal, &work, &own)));
             let node = Node {
                 raft,
                 inbox,

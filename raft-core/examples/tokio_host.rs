@@ -24,14 +24,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use raft_core::{
     Body, Chunk, ClusterId, Config, Effect, GroupId, Index, Member, Membership, Message,
-    Observation, Outcome, Payload, PersistBatch, Raft, ReadMode, Rejection, Ticket, Time, wire,
+    Observation, Outcome, Payload, Raft, ReadMode, Rejection, Ticket, Time, wire,
 };
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{self, JoinSet};
 use tokio::time;
 
-use crate::wal::Wal;
+use crate::wal::{Wal, Work};
 
 #[path = "common/tcp.rs"]
 mod tcp;
@@ -79,7 +79,7 @@ struct Node {
     /// Peers' messages and completions of the disk, for the core as they are.
     inbox: mpsc::Receiver<Body>,
     clients: mpsc::Receiver<Request>,
-    disk: mpsc::UnboundedSender<PersistBatch>,
+    disk: mpsc::UnboundedSender<Work>,
     peers: BTreeMap<Member, mpsc::Sender<Bytes>>,
     /// What the core will be told in the next batch.
     inputs: Vec<Body>,
@@ -137,7 +137,7 @@ impl Node {
     fn execute(&mut self, effect: Effect) {
         match effect {
             // Unbounded, but the core is not: it lets only so many bytes be uncommitted.
-            Effect::Persist(batch) => drop(self.disk.send(batch)),
+            Effect::Persist(batch) => drop(self.disk.send(Work::Persist(batch))),
             // A frame for a peer that is too slow is lost, as frames are.
             Effect::Send(envelope) => {
                 if let Some(peer) = self.peers.get(&envelope.to) {
@@ -172,8 +172,7 @@ impl Node {
                 println!("{}: {leader} leads {term}", self.raft.status().member);
             }
             Effect::Observe(_) => {}
-            // The whole log stays in memory here: `start` sets the limit so.
-            Effect::Load(request) => self.inputs.push(Body::Loaded { request, entries: None }),
+            Effect::Load(request) => drop(self.disk.send(Work::Load(request))),
             // There is one snapshot that every host has: the genesis, which is empty.
             Effect::ReadChunk(request) => {
                 let is_genesis = request.snapshot.index == Index::ZERO;
@@ -204,21 +203,16 @@ impl Node {
     }
 }
 
-/// Writes what has queued up, syncs once, and says so.
-fn run_disk(
-    mut wal: Wal,
-    mut batches: mpsc::UnboundedReceiver<PersistBatch>,
-    node: &mpsc::Sender<Body>,
-) {
-    while let Some(first) = batches.blocking_recv() {
-        let more = std::iter::from_fn(|| batches.try_recv().ok());
-        let Ok(seq) = wal.write(&first, more) else {
-            // Nothing may be written any more: a second sync can succeed although the first one has
-            // lost its pages. The node halts, and a restart reads what is really there.
-            drop(node.blocking_send(Body::PersistFailed));
-            return;
-        };
-        if node.blocking_send(Body::Persisted { seq }).is_err() {
+/// The disk: what has queued up, one sync, the answers.
+fn run_disk(mut wal: Wal, mut queue: mpsc::UnboundedReceiver<Work>, node: &mpsc::Sender<Body>) {
+    while let Some(first) = queue.blocking_recv() {
+        let more = std::iter::from_fn(|| queue.try_recv().ok());
+        let done = wal.work(std::iter::once(first).chain(more));
+        let has_failed = done.is_err();
+        for body in done.unwrap_or_else(|_| vec![Body::PersistFailed]) {
+            drop(node.blocking_send(body));
+        }
+        if has_failed {
             return;
         }
     }
@@ -242,12 +236,11 @@ async fn start(folder: &Path) -> Result<BTreeMap<Member, Server>, Box<dyn Error>
         let mut config = Config::new(ClusterId(1), GroupId(0), me);
         config.election_timeout_us = 300_000;
         config.heartbeat_interval_us = 50_000;
-        config.resident_bytes_max = 1 << 31;
         let limits = wire::Limits::for_config(&config);
         let (raft, first) = Raft::recover(config, found, Time(0))?;
         let (sender, inbox) = mpsc::channel(QUEUE);
         let (clients, requests) = mpsc::channel(QUEUE);
-        let (disk, batches) = mpsc::unbounded_channel();
+        let (disk, queue) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
         let mut peers = BTreeMap::new();
         for (peer, address) in addresses.iter().filter(|(peer, _)| **peer != me) {
@@ -256,7 +249,7 @@ async fn start(folder: &Path) -> Result<BTreeMap<Member, Server>, Box<dyn Error>
             tasks.spawn(tcp::speak(*address, *peer, outbox, sender.clone()));
         }
         tasks.spawn(tcp::listen(listener, sender.clone(), limits));
-        task::spawn_blocking(move || run_disk(wal, batches, &sender));
+        task::spawn_blocking(move || run_disk(wal, queue, &sender));
         let node = Node {
             raft,
             started: Instant::now(),

@@ -18,11 +18,12 @@ use std::{fs, thread};
 
 use bytes::Bytes;
 use raft_core::{
-    Body, ClusterId, Config, Effect, GroupId, Member, Membership, Message, Raft, Ticket, Time,
+    Body, ClusterId, Config, Effect, Entry, GroupId, Index, LoadPurpose, LoadRequest, Member,
+    Membership, Message, Raft, Ticket, Time,
 };
 use serde_json::{Value, json};
 
-use crate::wal::Wal;
+use crate::wal::{Wal, Work};
 
 #[path = "../examples/common/wal.rs"]
 mod wal;
@@ -149,15 +150,32 @@ fn wal_finds_a_beginning_of_what_was_written() {
     loop {
         for effect in effects.drain(..) {
             if let Effect::Persist(batch) = effect {
-                let seq = file.write(&batch, std::iter::empty()).expect("the disk works");
+                let done = file.work([Work::Persist(batch)]).expect("the disk works");
                 states.push(open("whole").1);
-                inbox.push_front(Body::Persisted { seq });
+                done.into_iter().for_each(|body| inbox.push_front(body));
             }
         }
         let Some(body) = inbox.pop_front() else { break };
         effects = raft.step(Message { now: Time(0), body });
     }
     assert_eq!(states.last().expect("there are some").slots.len(), 4, "a no-op and three commands");
+    let request = |after, bytes_max| LoadRequest {
+        purpose: LoadPurpose::Apply,
+        after,
+        through: Index(4),
+        bytes_max,
+    };
+    let mut load = |request| {
+        let done = file.work([Work::Load(request)]).expect("the disk works");
+        let [Body::Loaded { entries: Some(entries), .. }] = &done[..] else {
+            panic!("entries and nothing else: {done:?}")
+        };
+        entries.clone()
+    };
+    let all = load(request(states[0].before, 1000));
+    assert_eq!(all.last().map(Entry::id), Some(raft.status().last), "the whole log, chain and all");
+    assert_eq!(load(request(all[0].id(), 15)), all.slice(Index(2), Index(4)), "two of seven bytes");
+    assert_eq!(load(request(all[2].id(), 1)), all.slice(Index(4), Index(5)), "always one");
     let bytes = fs::read(folder.join("whole")).expect("it is written");
     let mut reached = 0;
     for cut in (0..bytes.len()).step_by(3) {

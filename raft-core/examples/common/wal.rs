@@ -12,22 +12,36 @@
 //! damage to what was synced long ago. A store for production must tell, because cutting off the
 //! second kind forgets promises that others rely on.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use raft_core::{EntryId, Index, Membership, PersistBatch, PersistSeq, RecoveredState, Slot, wire};
+use raft_core::{
+    Body, Entries, EntryId, Index, LoadRequest, Membership, PersistBatch, RecoveredState, Slot,
+    wire,
+};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 const FRAME_HEAD: usize = 4 + 8;
 
-/// The file, open for appending.
+/// What a node asks of its disk.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Persist(PersistBatch),
+    Load(LoadRequest),
+}
+
+/// The file, open for appending, and where each entry of the log lies in it.
 #[derive(Debug)]
 pub(crate) struct Wal {
     file: File,
+    end: u64,
+    /// The frame of each entry; what was truncated later is in the file still, but not here.
+    frames: BTreeMap<Index, u64>,
 }
 
 /// A batch as it is written. The parts that are protocol state have encodings in the crate.
@@ -46,52 +60,102 @@ impl Wal {
     /// # Errors
     /// Whatever the file system reports, and `InvalidData` for a record that is intact but wrong.
     pub(crate) fn open(path: &Path, founders: Membership) -> io::Result<(Self, RecoveredState)> {
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
         // The name of a new file is durable only once its directory is.
         path.parent().map(File::open).transpose()?.map_or(Ok(()), |folder| folder.sync_all())?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let mut found = RecoveredState::genesis(founders);
-        let mut rest = &bytes[..];
-        while let Some((record, after)) = next_record(rest) {
-            replay(&mut found, postcard::from_bytes(record).map_err(invalid)?)?;
-            rest = after;
+        let mut wal = Self { file, end: 0, frames: BTreeMap::new() };
+        while let Some(record) = intact_record(&bytes[usize::try_from(wal.end).map_err(invalid)?..])
+        {
+            let at = wal.end;
+            wal.end += (FRAME_HEAD + record.len()) as u64;
+            let record: Record = postcard::from_bytes(record).map_err(invalid)?;
+            wal.note(at, &record);
+            replay(&mut found, record)?;
         }
         // What a crash has torn must be gone before anything is written after it.
-        let end = (bytes.len() - rest.len()) as u64;
-        file.set_len(end)?;
-        file.seek(SeekFrom::Start(end))?;
-        file.sync_all()?;
-        Ok((Self { file }, found))
+        wal.file.set_len(wal.end)?;
+        wal.file.sync_all()?;
+        Ok((wal, found))
     }
 
-    /// Writes batches in their order and syncs once: a group commit. Returns the last one's number.
+    /// Does what has queued up and returns the completions. Batches are written in their order and
+    /// synced once: a group commit.
     ///
     /// # Errors
     /// Whatever the file system reports. What the file holds is unknown then: the caller says
-    /// `PersistFailed` and writes nothing more.
-    pub(crate) fn write(
-        &mut self,
-        first: &PersistBatch,
-        more: impl Iterator<Item = PersistBatch>,
-    ) -> io::Result<PersistSeq> {
-        let mut frames = frame(first)?;
-        let mut last = first.seq;
-        for batch in more {
-            frames.extend_from_slice(&frame(&batch)?);
-            last = batch.seq;
+    /// `PersistFailed` and asks for nothing more. (A second sync may succeed although the pages of
+    /// the first are gone.)
+    pub(crate) fn work(&mut self, queue: impl IntoIterator<Item = Work>) -> io::Result<Vec<Body>> {
+        let (mut frames, mut persisted, mut loads) = (Vec::new(), None, Vec::new());
+        for work in queue {
+            match work {
+                Work::Persist(batch) => {
+                    let record = Record::of(&batch);
+                    self.note(self.end, &record);
+                    let frame = record.frame()?;
+                    self.end += frame.len() as u64;
+                    frames.extend_from_slice(&frame);
+                    persisted = Some(Body::Persisted { seq: batch.seq });
+                }
+                Work::Load(request) => loads.push(request),
+            }
         }
-        self.file.write_all(&frames)?;
-        self.file.sync_data()?;
-        Ok(last)
+        if persisted.is_some() {
+            self.file.write_all(&frames)?;
+            self.file.sync_data()?;
+        }
+        // What cannot be read now may be read later: that is not a reason to halt.
+        let loaded = loads.into_iter().map(|request| {
+            let entries = self.load(&request).ok().filter(|entries| !entries.is_empty());
+            Body::Loaded { request, entries }
+        });
+        Ok(persisted.into_iter().chain(loaded).collect())
     }
-}
 
-fn frame(batch: &PersistBatch) -> io::Result<Vec<u8>> {
-    let record = postcard::to_allocvec(&Record::of(batch)).map_err(invalid)?;
-    let length = u32::try_from(record.len()).map_err(invalid)?;
-    Ok([&length.to_le_bytes()[..], &xxh3_64(&record).to_le_bytes(), &record].concat())
+    /// The entries asked for, or the first of them. The core compares their chain with its own.
+    fn load(&self, request: &LoadRequest) -> io::Result<Entries> {
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        let mut next = request.after.index.next();
+        'frames: while let Some(at) = self.frames.get(&next) {
+            for (id, kind, payload) in self.read(*at)?.append {
+                // The first entries of a frame may come before what is wanted.
+                if id.index < next {
+                    continue;
+                }
+                bytes += payload.len();
+                let is_full = bytes > request.bytes_max && !items.is_empty();
+                if is_full || id.index > request.through || self.frames.get(&id.index) != Some(at) {
+                    break 'frames;
+                }
+                let payload = wire::decode_payload(kind, Bytes::from(payload)).map_err(invalid)?;
+                items.push((id.term, payload));
+                next = id.index.next();
+            }
+        }
+        Ok(Entries::after(request.after, items))
+    }
+
+    fn read(&self, at: u64) -> io::Result<Record> {
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(at))?;
+        let mut head = [0; FRAME_HEAD];
+        file.read_exact(&mut head)?;
+        let mut frame = head.to_vec();
+        file.take(u64::from(length_in(&head))).read_to_end(&mut frame)?;
+        let record = intact_record(&frame).ok_or(io::ErrorKind::InvalidData)?;
+        postcard::from_bytes(record).map_err(invalid)
+    }
+
+    /// Keeps where the entries lie as a batch changes the log.
+    fn note(&mut self, at: u64, record: &Record) {
+        if let Some(from) = record.truncate_from {
+            self.frames.split_off(&from);
+        }
+        self.frames.extend(record.append.iter().map(|(id, ..)| (id.index, at)));
+    }
 }
 
 impl Record {
@@ -107,6 +171,12 @@ impl Record {
             append: batch.append.iter().map(entry).collect(),
             compact_to: batch.compact_to,
         }
+    }
+
+    fn frame(&self) -> io::Result<Vec<u8>> {
+        let record = postcard::to_allocvec(self).map_err(invalid)?;
+        let length = u32::try_from(record.len()).map_err(invalid)?;
+        Ok([&length.to_le_bytes()[..], &xxh3_64(&record).to_le_bytes(), &record].concat())
     }
 }
 
@@ -138,13 +208,15 @@ fn replay(found: &mut RecoveredState, record: Record) -> io::Result<()> {
     Ok(())
 }
 
-/// The record at the beginning and what follows it; `None` where the intact ones end.
-fn next_record(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (head, rest) = bytes.split_at_checked(FRAME_HEAD)?;
-    let length = u32::from_le_bytes(head[..4].try_into().expect("four bytes"));
-    let (record, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
-    let is_intact = head[4..] == xxh3_64(record).to_le_bytes();
-    is_intact.then_some((record, rest))
+/// The record of the frame at the beginning, if it is whole.
+fn intact_record(bytes: &[u8]) -> Option<&[u8]> {
+    let (head, rest) = bytes.split_first_chunk::<FRAME_HEAD>()?;
+    let record = rest.get(..usize::try_from(length_in(head)).ok()?)?;
+    (head[4..] == xxh3_64(record).to_le_bytes()).then_some(record)
+}
+
+fn length_in(head: &[u8; FRAME_HEAD]) -> u32 {
+    u32::from_le_bytes([head[0], head[1], head[2], head[3]])
 }
 
 fn invalid<E: Into<Box<dyn std::error::Error + Send + Sync>>>(error: E) -> io::Error {
