@@ -8,7 +8,8 @@
 //!
 //! The shape of every host is here: inputs are collected, one batch is stepped, its effects are
 //! executed, and their completions are the next inputs. Writes and compare-and-sets go through the
-//! log, reads through ReadIndex (thesis §6.4); a node that does not lead passes a request on.
+//! log, and a node that does not lead passes them on. A read needs no entry: the core asks the leader
+//! for its read index (thesis §6.4), and the node reads its own store.
 //!
 //! Deliberately absent: a disk and snapshots. A process of Maelstrom is never started a second time,
 //! so what is in its memory is as durable as anything in this world; and its tests are short. The
