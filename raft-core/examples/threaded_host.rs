@@ -160,7 +160,10 @@ impl Node {
             }
             Effect::Observe(_) => {}
             Effect::ReadReady { .. } => unreachable!("nobody reads here"),
-            Effect::Load(request) => drop(self.disk.send(Work::Load(request))),
+            Effect::Load(request) => {
+                println!("{}: loads {request}", self.raft.status().member);
+                drop(self.disk.send(Work::Load(request)));
+            }
             // No snapshot is ever taken here, so there is none to read, and none to keep.
             Effect::ReadChunk(request) => {
                 self.inputs.push(Body::ChunkRead { request, chunk: None });

@@ -110,6 +110,11 @@ fn threaded_host_finds_everything_again_after_a_restart() {
         ["life 2: every node has applied 200 commands", "all logs are equal"]
     );
     for node in 1..=3 {
+        let loads = format!("n{node}: loads ");
+        assert!(
+            told.iter().any(|line| line.starts_with(&loads)),
+            "n{node} reads its file: {told:#?}"
+        );
         let bytes = fs::read(folder.join(format!("n{node}.wal"))).expect("every node has a file");
         for command in ["life 1, command 0", "life 2, command 99"] {
             let is_there = bytes.windows(command.len()).any(|part| part == command.as_bytes());

@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::{
-    Body, Entries, EntryId, Index, LoadRequest, Membership, PersistBatch, RecoveredState, Slot,
-    wire,
+    Body, Entries, EntryId, Index, LoadRequest, Membership, Payload, PersistBatch, RecoveredState,
+    Slot, wire,
 };
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -197,8 +197,15 @@ fn replay(found: &mut RecoveredState, record: Record) -> io::Result<()> {
         found.slots.retain(|slot| slot.id().index < from);
     }
     for (id, kind, payload) in record.append {
-        let payload = wire::decode_payload(kind, Bytes::from(payload)).map_err(invalid)?;
-        found.slots.push(Slot::Resident { id, payload });
+        found.slots.push(
+            match wire::decode_payload(kind, Bytes::from(payload)).map_err(invalid)? {
+                // Commands stay where they are: the core asks for those that it needs.
+                Payload::Command(command) => Slot::Cold { id, bytes: command.len() },
+                payload @ (Payload::Noop | Payload::Membership(_)) => {
+                    Slot::Resident { id, payload }
+                }
+            },
+        );
     }
     if let Some(through) = record.compact_to {
         let last = found.slots.iter().map(Slot::id).filter(|id| id.index <= through).last();
