@@ -230,23 +230,38 @@ impl Maelstrom {
         }
     }
 
-    /// One request of a client, and the answer to it; meanwhile the nodes' messages travel.
-    fn ask(&mut self, node: &str, mut body: Value) -> Value {
-        self.next_id += 1;
-        let (id, client, started) = (self.next_id, "c1", Instant::now());
-        body["msg_id"] = json!(id);
-        self.deliver(&json!({ "src": client, "dest": node, "body": body }));
+    fn ask(&mut self, node: &str, body: Value) -> Value {
+        self.ask_at_once(&[(node, body)]).remove(0)
+    }
+
+    /// Requests of as many clients, and the answers to them; meanwhile the nodes' messages travel.
+    fn ask_at_once(&mut self, requests: &[(&str, Value)]) -> Vec<Value> {
+        let mut answers = vec![Value::Null; requests.len()];
+        let first = self.next_id;
+        for (node, body) in requests {
+            let (id, mut body) = (self.next_id, body.clone());
+            body["msg_id"] = json!(id);
+            self.deliver(&json!({ "src": format!("c{id}"), "dest": node, "body": body }));
+            self.next_id += 1;
+        }
         // The nodes' heartbeats go on for ever, so silence is not what a hang looks like.
-        while started.elapsed() < HANG {
-            let message = self.sent.recv_timeout(HANG).expect("a node answers every request");
-            if message["dest"] != client {
+        let started = Instant::now();
+        while answers.iter().any(Value::is_null) {
+            assert!(started.elapsed() < HANG, "no answer: {requests:?}, {answers:?}");
+            let message = self.sent.recv_timeout(HANG).expect("the nodes run");
+            if message["dest"].as_str().is_some_and(|dest| dest.starts_with('n')) {
                 self.deliver(&message);
-            } else if message["body"]["in_reply_to"] == id {
-                assert_eq!(message["src"], node, "the node that was asked answers");
-                return message["body"].clone();
+            } else if let Some(place) = message["body"]["in_reply_to"].as_u64()
+                && place >= first
+            {
+                let place = usize::try_from(place - first).expect("it was given here");
+                assert_eq!(message["src"], requests[place].0, "the node that was asked answers");
+                assert_eq!(message["dest"], format!("c{}", message["body"]["in_reply_to"]));
+                assert!(answers[place].is_null(), "and answers once");
+                answers[place] = message["body"].clone();
             }
         }
-        panic!("{node} does not answer {body}");
+        answers
     }
 
     /// Asks again as long as there is no leader, or another one. Only for requests that may as
@@ -291,6 +306,30 @@ fn maelstrom_nodes_keep_one_linearizable_store() {
     assert!(swapped["type"] == "cas_ok" || swapped["code"] == 22, "{swapped}");
     assert_eq!(network.insist("n1", &read(1))["value"], 12);
     assert_eq!(network.insist("n1", &json!({ "type": "echo" }))["code"], 10, "not supported");
+}
+
+/// Of all who want to replace the same value at once, wherever they ask, one can.
+#[test]
+fn maelstrom_nodes_agree_on_who_came_first() {
+    let mut network = Maelstrom::start(&["n1", "n2", "n3"]);
+    assert_eq!(network.insist("n1", &write(5, 0))["type"], "write_ok");
+    let (mut value, mut is_unsure) = (0, false);
+    for round in 1..=10 {
+        let node = |n: u64| ["n1", "n2", "n3"][usize::try_from(n % 3).expect("small")];
+        let rivals: Vec<(&str, Value)> =
+            (1..=9).map(|n| (node(n), cas(5, value, round * 100 + n))).collect();
+        let answers = network.ask_at_once(&rivals);
+        let mut winners = answers.iter().zip(1..).filter(|(answer, _)| answer["type"] == "cas_ok");
+        let winner: Option<u64> = winners.next().map(|(_, n)| round * 100 + n);
+        assert!(winners.next().is_none(), "two have won: {answers:?}");
+        let now = network.insist(node(round), &read(5))["value"].as_u64().expect("a number");
+        // Where nobody knows whether it was done (the leader has changed), it may be done later.
+        is_unsure |= answers.iter().any(|answer| answer["code"] == 13);
+        let is_right = now == winner.unwrap_or(value) || is_unsure;
+        assert!(is_right, "{winner:?} won over {value}, but there is {now}");
+        value = now;
+    }
+    assert!(value >= 100, "somebody has won");
 }
 
 #[test]
