@@ -181,7 +181,7 @@ fn joint_quorums_equal_brute_force() {
 /// Three values for each of four servers: what it has matched, or how it has voted.
 fn check_all_values(membership: &Membership, quorums: &[Set]) {
     for code in 0..3usize.pow(4) {
-        let value = |id: u64| code / 3usize.pow(u32::try_from(id).unwrap() - 1) % 3;
+        let value = |id: u64| code / 3usize.pow(u32::try_from(id).expect("small") - 1) % 3;
         let least = |set: &Set| ids(*set).into_iter().map(value).min();
         let best = quorums.iter().filter_map(least).max().unwrap_or(0);
         let matched = |member: Member| Index(value(member.id.0) as u64);
