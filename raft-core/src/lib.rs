@@ -126,7 +126,7 @@
 //! | what | why | test |
 //! |---|---|---|
 //! | A candidate's own vote counts only once it is durable, and its requests leave only then. | Otherwise a crash lets it lead one term twice. | `stories.rs` |
-//! | Pre-vote and check-quorum are part of every election (both can be turned off). | A node that cannot win must not disrupt; a leader that nobody hears must not stay. | `elections.rs` |
+//! | Pre-vote and check-quorum are part of every election (both can be turned off). | A node that cannot win must not disrupt; a leader that nobody hears must not stay. | `thesis_9_6_pre_vote.rs`, `section_8_clients.rs` |
 //! | A refused pre-vote carries the refuser's term, which the asker adopts. | Long logs and high terms could otherwise block each other for ever. | `elections.rs` |
 //! | A node that knows the leader of a term does not vote in that term any more. | The vote could decide nothing. | `elections.rs` |
 //! | Entries match by chain, not by index and term alone. | Log Matching is checked, not assumed. | `replication.rs` |

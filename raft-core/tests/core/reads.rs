@@ -1,8 +1,8 @@
 //! Linearizable reads without log entries: ReadIndex (thesis §6.4).
 
 use raft_core::{
-    AppendResult, Body, Envelope, Index, Outcome, ReadMode, Refused, Rejection, Rpc, RpcKind,
-    Session, Ticket,
+    AppendResult, Body, Envelope, Index, Outcome, ReadMode, Refused, Rejection, Rpc, Session,
+    Ticket,
 };
 
 use crate::support::{Cluster, member};
@@ -21,72 +21,6 @@ fn answers(cluster: &mut Cluster) -> Vec<Envelope> {
         sent.to != member(1)
     });
     kept
-}
-
-/// An acknowledgement of a message that was sent before the read proves nothing about it.
-#[test]
-fn an_acknowledgement_of_an_earlier_round_does_not_confirm_a_later_read() {
-    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
-    cluster.elect(1);
-    read(&mut cluster, 1, 1);
-    let early = answers(&mut cluster);
-    read(&mut cluster, 1, 2);
-    cluster.network.clear();
-    for answer in early {
-        cluster.step(1, Body::Peer(answer));
-    }
-    let reads = &cluster.server(1).reads;
-    assert!(reads.contains_key(&Ticket(1)), "the first round is confirmed");
-    assert!(!reads.contains_key(&Ticket(2)), "the second one is not");
-}
-
-/// A heartbeat that was acknowledged before the read began does not count either.
-#[test]
-fn a_heartbeat_before_the_read_does_not_confirm_it() {
-    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
-    cluster.elect(1);
-    cluster.tick(1, 100);
-    let early = answers(&mut cluster);
-    assert!(early.iter().any(|sent| sent.rpc.kind() == RpcKind::HeartbeatResponse));
-    read(&mut cluster, 1, 1);
-    cluster.network.clear();
-    for answer in early {
-        cluster.step(1, Body::Peer(answer));
-    }
-    assert!(cluster.server(1).reads.is_empty());
-}
-
-/// §8: a new leader does not know yet what is committed; its reads wait for its own first commit.
-#[test]
-fn a_new_leader_serves_no_read_before_its_first_commit() {
-    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
-    cluster.step(1, Body::Campaign);
-    let is_vote = |sent: &Envelope| {
-        !matches!(sent.rpc.kind(), RpcKind::AppendEntries | RpcKind::AppendEntriesResponse)
-    };
-    cluster.deliver_if(is_vote);
-    read(&mut cluster, 1, 1);
-    cluster.deliver_if(is_vote);
-    assert!(cluster.server(1).reads.is_empty());
-    cluster.tick(1, 100);
-    cluster.deliver();
-    assert_eq!(cluster.server(1).reads[&Ticket(1)], Index(1));
-}
-
-/// Only voters confirm; a sole voter confirms by itself.
-#[test]
-fn learners_confirm_nothing_and_a_sole_voter_needs_nobody() {
-    let mut cluster = Cluster::new(&[1, 2, 3], &[4, 5]);
-    cluster.elect(1);
-    read(&mut cluster, 1, 1);
-    cluster.deliver_if(|sent| {
-        [1, 4, 5].contains(&sent.from.id.0) && [1, 4, 5].contains(&sent.to.id.0)
-    });
-    assert!(cluster.server(1).reads.is_empty());
-    let mut alone = Cluster::new(&[1], &[2]);
-    alone.elect(1);
-    read(&mut alone, 1, 1);
-    assert_eq!(alone.server(1).reads[&Ticket(1)], Index(1));
 }
 
 /// Reads that wait are counted, at the leader and at a follower that forwards them.

@@ -1,11 +1,10 @@
-//! Log replication and the commit rule: §5.3, §5.4.2, thesis §10.2.1.
-
-use std::collections::BTreeMap;
+//! Log replication beyond the paper: durability, chains, sessions, limits, tickets. The paper's own
+//! rules are in `tests/paper`.
 
 use bytes::Bytes;
 use raft_core::{
-    AppendResult, Body, Chain, Entries, EntryId, Envelope, Index, Member, Outcome, Payload,
-    Refused, Rejection, Round, Rpc, RpcKind, Session, Term, Ticket, Time, Violation,
+    AppendResult, Body, Chain, Entries, EntryId, Envelope, Index, Outcome, Payload, Refused,
+    Rejection, Round, Rpc, RpcKind, Session, Term, Ticket, Time, Violation,
 };
 
 use crate::support::{Cluster, member};
@@ -65,63 +64,6 @@ fn results(cluster: &mut Cluster) -> Vec<AppendResult> {
         .collect()
 }
 
-/// §5.3: a follower that lacks the previous entry says where the logs may meet.
-#[test]
-fn a_gap_is_answered_with_the_end_of_the_log() {
-    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
-    let far = EntryId { index: Index(10), term: Term(1), chain: Chain(9) };
-    let message = append(&cluster, 2, 1, far, Entries::empty(), 0);
-    cluster.step(2, message);
-    let conflict =
-        AppendResult::Conflict { rejected: Index(10), hint: Index(0), hint_term: Term(0) };
-    assert_eq!(results(&mut cluster), [conflict]);
-}
-
-/// §5.3: a suffix of another term is replaced; what matches stays.
-#[test]
-fn a_conflicting_suffix_is_replaced() {
-    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
-    let start = genesis(&cluster);
-    let old = entries(start, &[1, 1, 1]);
-    let message = append(&cluster, 2, 1, start, old.clone(), 0);
-    cluster.step(2, message);
-    let new = entries(old[0].id(), &[2]);
-    let message = append(&cluster, 2, 2, old[0].id(), new, 0);
-    cluster.step(2, message);
-    assert_eq!(cluster.log_of(2), [(Term(1), Index(1)), (Term(2), Index(2))]);
-    let matched = |index| AppendResult::Matched { index: Index(index) };
-    assert_eq!(results(&mut cluster), [matched(3), matched(2)]);
-}
-
-/// An old or reordered append that matches never truncates what came after it.
-#[test]
-fn a_stale_append_does_not_truncate() {
-    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
-    let start = genesis(&cluster);
-    let all = entries(start, &[1, 1, 1, 1]);
-    let message = append(&cluster, 2, 1, start, all.clone(), 0);
-    cluster.step(2, message);
-    let message = append(&cluster, 2, 1, start, all.slice(Index(1), Index(3)), 0);
-    cluster.step(2, message);
-    assert_eq!(cluster.log_of(2).len(), 4);
-    let matched = |index| AppendResult::Matched { index: Index(index) };
-    assert_eq!(results(&mut cluster), [matched(4), matched(2)], "and claims only what it verified");
-}
-
-/// §5.3: the commit index of a follower is bounded by what this message has verified, not by the
-/// length of its log, whose end may be another leader's.
-#[test]
-fn a_follower_commits_only_what_the_message_verified() {
-    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
-    let start = genesis(&cluster);
-    let tail = entries(start, &[1, 1, 1]);
-    let message = append(&cluster, 2, 1, start, tail.clone(), 0);
-    cluster.step(2, message);
-    let message = append(&cluster, 2, 2, tail[0].id(), Entries::empty(), 3);
-    cluster.step(2, message);
-    assert_eq!(cluster.status(2).commit, Index(1));
-}
-
 /// An acknowledgement claims what is durable, grows with it, and a later append does not hold
 /// back the one before.
 #[test]
@@ -163,80 +105,6 @@ fn a_completion_of_truncated_entries_does_not_cover_their_successors() {
     assert_eq!(cluster.status(2).durable, Index(0));
     cluster.sync(2);
     assert_eq!(results(&mut cluster), [AppendResult::Matched { index: Index(2) }]);
-}
-
-/// §5.4.2, Figure 8: an entry of an earlier term is not committed by counting.
-#[test]
-fn an_entry_of_an_earlier_term_is_committed_only_with_one_of_the_present_term() {
-    let mut cluster = Cluster::with(&[1, 2, 3], &[], |config| config.pre_vote = false);
-    cluster.elect(1);
-    cluster.propose(1, 1, "x");
-    cluster.network.clear();
-    cluster.crash(1);
-    cluster.now = Time(cluster.now.0 + 1_000);
-    cluster.step(1, Body::Campaign);
-    cluster.deliver_if(|sent| {
-        matches!(sent.rpc, Rpc::RequestVote { .. } | Rpc::RequestVoteResponse { .. })
-    });
-    cluster.tick(1, 100);
-    // The followers take the entry of term 1, but the no-op of term 2 is lost.
-    let cut = |envelope: &mut Envelope| {
-        if let Rpc::AppendEntries { entries, .. } = &mut envelope.rpc {
-            *entries = entries.slice(Index(0), Index(3));
-        }
-    };
-    for _ in 0..6 {
-        let mut sent = cluster.take(|_| true);
-        sent.iter_mut().for_each(cut);
-        for envelope in sent {
-            let to = envelope.to.id.0;
-            cluster.step(to, Body::Peer(envelope));
-        }
-        cluster.tick(1, 100);
-    }
-    assert_eq!(cluster.log_of(2), [(Term(1), Index(1)), (Term(1), Index(2))]);
-    // The restarted leader knows of no commit yet, although a quorum has both entries of term 1.
-    assert_eq!(cluster.status(1).commit, Index(0), "nothing is committed by counting old entries");
-    cluster.tick(1, 100);
-    cluster.deliver();
-    assert_eq!(cluster.status(1).commit, Index(3));
-}
-
-/// Figure 7: every divergent follower converges on the leader's log.
-#[test]
-fn the_followers_of_figure_7_converge() {
-    let leader: &[u64] = &[1, 1, 1, 4, 4, 5, 5, 6, 6, 6];
-    let followers: [&[u64]; 6] = [
-        &[1, 1, 1, 4, 4, 5, 5, 6, 6],
-        &[1, 1, 1, 4],
-        &[1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 6],
-        &[1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 7, 7],
-        &[1, 1, 1, 4, 4, 4, 4],
-        &[1, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3],
-    ];
-    for terms in followers {
-        let mut cluster = Cluster::new(&[1, 2, 3], &[]);
-        let start = genesis(&cluster);
-        let full = entries(start, leader);
-        for (id, log) in [(1, full.clone()), (2, entries(start, terms)), (3, full)] {
-            let server = cluster.servers.get_mut(&id).expect("a node of the cluster");
-            server.disk.log = log.to_vec();
-            server.disk.hard_state.term = Term(7);
-            cluster.crash(id);
-        }
-        let mut probes = 0;
-        cluster.step(1, Body::Campaign);
-        cluster.deliver_if(|sent| {
-            probes += u64::from(matches!(
-                sent.rpc,
-                Rpc::AppendEntriesResponse { result: AppendResult::Conflict { .. }, .. }
-            ));
-            true
-        });
-        assert_eq!(cluster.log_of(2), cluster.log_of(1), "{terms:?}");
-        assert!(cluster.status(2).commit == Index(11), "{terms:?}");
-        assert!(probes <= 3, "{terms:?} took {probes} probes");
-    }
 }
 
 /// Equal index and term with another chain is a broken assumption, not a conflict to resolve.
@@ -335,26 +203,6 @@ fn a_match_beyond_the_log_is_refused() {
     cluster.step(1, Body::Peer(answer));
     assert_eq!(cluster.status(1).commit, Index(1));
     assert_eq!(cluster.refusals(1).last(), Some(&Refused::Impossible));
-}
-
-/// Thesis §10.2.1: proposals of one batch travel in one message, within the byte limit.
-#[test]
-fn a_batch_of_proposals_is_one_message_to_each_peer() {
-    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
-    cluster.elect(1);
-    cluster.network.clear();
-    let proposals =
-        (0..256).map(|ticket| (Ticket(ticket), Bytes::from_static(b"command"))).collect();
-    cluster.step(1, Body::ProposeBatch { proposals });
-    let mut sent: BTreeMap<Member, usize> = BTreeMap::new();
-    for envelope in &cluster.network {
-        let Rpc::AppendEntries { entries, .. } = &envelope.rpc else { continue };
-        assert_eq!(entries.len(), 256);
-        *sent.entry(envelope.to).or_default() += 1;
-    }
-    assert_eq!(sent.into_values().collect::<Vec<_>>(), [1, 1]);
-    cluster.deliver();
-    assert_eq!(cluster.server(1).outcomes.len(), 256);
 }
 
 /// Limits refuse, they do not drop; an empty quota always admits one proposal.

@@ -14,6 +14,11 @@ fn carries_entries(sent: &Envelope) -> bool {
     matches!(&sent.rpc, Rpc::AppendEntries { entries, .. } if !entries.is_empty())
 }
 
+fn is_conflict(sent: &Envelope) -> bool {
+    let Rpc::AppendEntriesResponse { result, .. } = sent.rpc else { return false };
+    matches!(result, AppendResult::Conflict { .. })
+}
+
 /// §5.3: a leader appends a command and sends it to everyone at once, in parallel.
 #[test]
 fn a_command_goes_to_all_followers_in_parallel() {
@@ -173,11 +178,7 @@ fn a_refusal_passes_over_a_whole_term() {
     let mut refusals = 0;
     cluster.step(1, Body::Campaign);
     cluster.deliver_if(|sent| {
-        let is_refusal = matches!(
-            sent.rpc,
-            Rpc::AppendEntriesResponse { result: AppendResult::Conflict { .. }, .. }
-        );
-        refusals += u32::from(is_refusal);
+        refusals += u32::from(is_conflict(sent));
         true
     });
     assert_eq!(terms(&cluster, 2), terms(&cluster, 1));
@@ -217,6 +218,35 @@ fn logs_converge_by_ordinary_appends() {
         assert_eq!(terms(&cluster, id), [1, 1, 2, 5, 6]);
         assert_eq!(cluster.status(id).commit, Index(5));
         assert!(cluster.violations(id).is_empty());
+    }
+}
+
+/// §5.3, Figure 7: followers that lack entries, have others, or both; each within three refusals.
+#[test]
+fn the_followers_of_figure_7_converge() {
+    let leader = [1, 1, 1, 4, 4, 5, 5, 6, 6, 6];
+    let followers: [&[u64]; 6] = [
+        &[1, 1, 1, 4, 4, 5, 5, 6, 6],
+        &[1, 1, 1, 4],
+        &[1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 6],
+        &[1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 7, 7],
+        &[1, 1, 1, 4, 4, 4, 4],
+        &[1, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3],
+    ];
+    for follower in followers {
+        let mut cluster = plain(&[1, 2, 3]);
+        for (id, log) in [(1, &leader[..]), (2, follower), (3, &leader[..])] {
+            found(&mut cluster, id, 7, log);
+        }
+        let mut refusals = 0;
+        cluster.step(1, Body::Campaign);
+        cluster.deliver_if(|sent| {
+            refusals += u32::from(is_conflict(sent));
+            true
+        });
+        assert_eq!(terms(&cluster, 2), [&leader[..], &[8]].concat(), "{follower:?}");
+        assert_eq!(cluster.status(2).commit, Index(11));
+        assert!(refusals <= 3, "{follower:?} took {refusals} refusals");
     }
 }
 
