@@ -25,4 +25,5 @@ mod thesis_10_2_performance;
 mod thesis_3_10_transfer;
 mod thesis_4_2_availability;
 mod thesis_4_membership;
+mod thesis_6_4_1_leases;
 mod thesis_9_6_pre_vote;

@@ -20,6 +20,7 @@ const STORIES: &[&str] = &[
     "figure_8",
     "joint_change",
     "lagging_commit",
+    "lease",
     "restart",
     "snapshot",
     "transfer",
@@ -53,6 +54,11 @@ fn a_leader_hands_over() {
 #[test]
 fn a_follower_learns_the_commit_index_late() {
     compare("lagging_commit");
+}
+
+#[test]
+fn a_leader_reads_by_lease() {
+    compare("lease");
 }
 
 #[test]

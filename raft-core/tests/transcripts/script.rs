@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cluster 1 2 3 [learners 4] [pre_vote=off] [check_quorum=off] [chunk=BYTES] [kept=ENTRIES] [batch=ENTRIES]
+//!     [lease=US]
 //! found 2 term=7 log=1,1,1,4              node 2 starts anew from a disk that holds this
 //! blank 4                                 a node starts that was given nothing
 //! campaign 1, propose 1 TEXT, read 1      inputs of one node; tickets are numbered from #1
@@ -128,7 +129,9 @@ impl Teller {
             }
             "read" => {
                 let ticket = self.next_ticket();
-                self.step(rest, Body::Read { ticket, mode: ReadMode::ReadIndex });
+                let is_lease = rest.get(1) == Some(&"lease");
+                let mode = if is_lease { ReadMode::Lease } else { ReadMode::ReadIndex };
+                self.step(rest, Body::Read { ticket, mode });
             }
             "change" => {
                 let ticket = self.next_ticket();
@@ -300,6 +303,7 @@ fn cluster(words: &[&str]) -> Cluster {
         for option in &options {
             match option.split_once('=').expect("name=value") {
                 ("pre_vote", "off") => config.pre_vote = false,
+                ("lease", us) => config.lease_us = number(us),
                 ("check_quorum", "off") => config.check_quorum = false,
                 ("chunk", bytes) => {
                     config.snapshot_chunk_bytes = bytes.parse().expect("a number");
