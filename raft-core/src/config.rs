@@ -60,7 +60,7 @@ pub struct Config {
     pub append_bytes_max: usize,
     /// The most entries in one AppendEntries.
     pub append_entries_max: usize,
-    /// The most AppendEntries on the way to one peer (thesis §10.2.1).
+    /// The most AppendEntries on the way to one peer (thesis §10.2.2).
     pub inflight_appends_max: usize,
     /// The most payload bytes in AppendEntries on the way to one peer; one message is always
     /// admitted.

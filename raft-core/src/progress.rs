@@ -1,4 +1,4 @@
-//! What a leader knows about one peer (Figure 2: `nextIndex`, `matchIndex`; thesis §10.2.1).
+//! What a leader knows about one peer (Figure 2: `nextIndex`, `matchIndex`; thesis §10.2.2).
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;

@@ -1,4 +1,4 @@
-//! Log replication, both sides (§5.3): AppendEntries, probing, pipelining (thesis §10.2.1),
+//! Log replication, both sides (§5.3): AppendEntries, probing, pipelining (thesis §10.2.2),
 //! conflict hints, heartbeats.
 //!
 //! A leader's appends leave while its own disk still writes (thesis §10.2.1); its own match is its

@@ -85,7 +85,7 @@ pub struct PeerStatus {
     pub is_leaving: bool,
 }
 
-/// The three ways in which entries flow to a peer (thesis §10.2.1), and the one in which they do
+/// The three ways in which entries flow to a peer (thesis §10.2.2), and the one in which they do
 /// not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Flow {

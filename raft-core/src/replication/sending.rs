@@ -1,4 +1,4 @@
-//! What a leader sends to one peer (§5.3, thesis §10.2.1): entries within the window, the commit
+//! What a leader sends to one peer (§5.3, thesis §10.2.2): entries within the window, the commit
 //! index, and what it asks the host to read because the payloads are not in memory.
 //!
 //! A probe looks for the place where two logs match, which takes identities alone: while entries

@@ -1,5 +1,5 @@
 //! How entries and the commit index flow to a peer: windows, notices, limits (§5.3, thesis
-//! §10.2.1).
+//! §10.2.2).
 
 use bytes::Bytes;
 use raft_core::{Body, Entries, Envelope, Index, Outcome, Rejection, Rpc, RpcKind, Ticket};
@@ -81,7 +81,7 @@ fn a_commit_notice_is_bounded_by_the_match() {
     assert_eq!(cluster.status(3).commit, Index(2));
 }
 
-/// Thesis §10.2.1: what is on its way to one peer is limited in bytes, and freed by answers.
+/// Thesis §10.2.2: what is on its way to one peer is limited in bytes, and freed by answers.
 #[test]
 fn a_window_is_limited_in_bytes() {
     let mut cluster = Cluster::with(&[1, 2, 3], &[], |config| {

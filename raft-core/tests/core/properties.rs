@@ -311,7 +311,7 @@ impl Watched {
 }
 
 proptest! {
-    /// Thesis §10.2.1: what is on its way to a follower stays within the windows, in messages and
+    /// Thesis §10.2.2: what is on its way to a follower stays within the windows, in messages and
     /// in bytes, and all of it gets there.
     #[test]
     fn appends_on_their_way_fit_the_windows(
