@@ -30,8 +30,11 @@
 //! [`Effect::Apply`], within a limit of bytes that the host has not confirmed.
 //!
 //! **Reads** (`read.rs`) need no log entry: the leader notes its commit index and hears from a quorum
-//! once more (thesis §6.4). **Snapshots** (`compaction.rs`) replace a prefix of the log, and travel
-//! in chunks to a follower that needs it (§7).
+//! once more (thesis §6.4); a follower or learner asks its leader for that index and answers from its
+//! own state. With leases (`lease.rs`, thesis §6.4.1) the leader asks nobody: those who answer its
+//! heartbeats promise to elect no other leader for a while, and the answer says until when it holds.
+//! **Snapshots** (`compaction.rs`) replace a prefix of the log, and travel in chunks to a follower
+//! that needs it (§7).
 //!
 //! **Membership** (`reconfiguration.rs`) changes while the group works (§6). Voters change by way of a
 //! *joint* membership, in which the majorities of the old and of the new voters must both agree, so
@@ -136,6 +139,8 @@
 //! | A removed server is told before it is forgotten. | It stops campaigning by itself; pre-vote and stickiness need not hold it off for ever. | `membership.rs` |
 //! | A member is a server and the lineage of its disk. | A wiped disk has forgotten its votes and its log, and cannot know it. | `membership.rs` |
 //! | A commit index alone travels in a message that is not answered. | Half of the messages of a quiet group were answers that say nothing. | `flow.rs` |
+//! | A successor is asked to campaign, and a joint membership left, only once no read by a lease that was given out can be answered. | The first election passes all promises, and the second one may need nobody who has promised. | `leases.rs` |
+//! | The leader promises as its followers do. | It may step down and give the vote that decides while its host still answers. | `leases.rs` |
 //! | Heartbeats are messages of their own and carry the commit index only as far as the peer is known to match. | They need no look at the log. | `replication.rs` |
 #![no_std]
 #![forbid(unsafe_code)]

@@ -160,9 +160,7 @@ impl Raft {
             Rpc::Heartbeat { session, round, commit, lease } => {
                 let reply = Reply { to: from, session, round };
                 replication::on_heartbeat(node, reply, commit, lease);
-                if let Role::Follower(follower) = &mut self.role {
-                    read::ask_again(node, follower);
-                }
+                self.ask_again();
             }
             Rpc::InstallSnapshot { session, round, snapshot, offset, data, done } => {
                 let reply = Reply { to: from, session, round };
@@ -210,6 +208,13 @@ impl Raft {
             }
         }
         Transition::Stay
+    }
+
+    /// A heartbeat of the leader has come: reads that wait for it may have been lost.
+    fn ask_again(&mut self) {
+        if let Role::Follower(follower) = &mut self.role {
+            read::ask_again(&mut self.node, follower);
+        }
     }
 
     fn on_read_index(&mut self, from: Member, id: ReadId) {
