@@ -105,6 +105,8 @@ impl Membership {
         if target == *self {
             return Err(ChangeError::NoChange);
         }
+        // What a joint membership is left for must be one too; by then nobody could refuse it.
+        target.validate().map_err(ChangeError::Invalid)?;
         if target.incoming != self.incoming {
             target.outgoing.clone_from(&self.incoming);
             target.auto_leave = auto_leave;

@@ -104,6 +104,8 @@ pub(crate) fn on_force_membership(node: &mut Node, ticket: Ticket) -> Transition
 /// yet: in the new epoch nobody else can lead any term, and the vote is in the same batch.
 pub(crate) fn force(node: &mut Node, ticket: Ticket) -> Campaign {
     let HardState { epoch, term, .. } = node.hard_state();
+    // A snapshot that is still being staged would bring the old membership back.
+    node.incoming = None;
     node.enter_epoch(epoch.next());
     node.enter_term(term.next());
     node.vote_for(node.member());

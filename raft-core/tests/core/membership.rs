@@ -1,8 +1,10 @@
 //! Cluster membership changes, through `step`: §6, thesis §4.
 
+use raft_core::membership::MEMBERS_MAX;
 use raft_core::{
-    AppendResult, Body, Envelope, Index, Member, MemberStep, Membership, MembershipChange, NodeId,
-    Observation, Outcome, Refused, Rejection, RoleName, Rpc, Ticket,
+    AppendResult, Body, ChangeError, Envelope, Index, Member, MemberStep, Membership,
+    MembershipChange, MembershipError, NodeId, Observation, Outcome, Refused, Rejection, RoleName,
+    Rpc, Ticket,
 };
 
 use crate::support::{Cluster, Disk, config, member, membership};
@@ -89,6 +91,28 @@ fn any_leader_leaves_a_joint_membership_after_a_commit_of_its_own_term() {
     assert_eq!(*cluster.status(2).membership, membership(&[1, 2, 3, 4], &[]));
 }
 
+/// A membership that was made joint by hand is left by hand, whoever leads.
+#[test]
+fn a_joint_membership_without_automatic_leave_stays_until_it_is_left() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[4]);
+    cluster.elect(1);
+    let enter = MembershipChange::EnterJoint(vec![MemberStep::Promote(NodeId(4))]);
+    propose(&mut cluster, 1, 1, enter, None);
+    settle(&mut cluster, 1);
+    assert!(committed(&cluster, 1, 1));
+    cluster.step(1, Body::TransferLeadership { ticket: Ticket(2), to: Some(NodeId(2)) });
+    settle(&mut cluster, 2);
+    let joint = cluster.status(2).membership;
+    assert_eq!(cluster.status(2).role, RoleName::Leader);
+    assert!(joint.is_joint() && !joint.auto_leave());
+    change(&mut cluster, 2, 3, vec![MemberStep::Demote(NodeId(3))]);
+    assert_eq!(refusal(&cluster, 2, 3), Some(Rejection::MembershipPending));
+    propose(&mut cluster, 2, 4, MembershipChange::LeaveJoint, Some(joint.as_ref().clone()));
+    settle(&mut cluster, 2);
+    assert!(committed(&cluster, 2, 4));
+    assert_eq!(*cluster.status(1).membership, membership(&[1, 2, 3, 4], &[]));
+}
+
 #[test]
 fn a_second_change_waits_for_the_first_and_the_first_for_an_own_commit() {
     let mut cluster = Cluster::new(&[1, 2, 3], &[4]);
@@ -140,6 +164,36 @@ fn a_change_is_refused_unless_it_makes_sense_here() {
     settle(&mut cluster, 1);
     assert!(committed(&cluster, 1, 25), "what was expected is in force");
     assert!(!cluster.status(1).membership.is_joint(), "learners alone change in one entry");
+}
+
+/// Who is to become a learner counts as one: the joint membership would have room for all of them,
+/// and the one after it would not, so that no peer would take its entry.
+#[test]
+fn a_change_is_refused_if_the_joint_membership_could_not_be_left() {
+    let learners: Vec<u64> = (10..10 + MEMBERS_MAX as u64).collect();
+    let full = membership(&[1, 2, 3], &learners);
+    let demote = MembershipChange::Steps(vec![MemberStep::Demote(NodeId(3))]);
+    let refused = Err(ChangeError::Invalid(MembershipError::TooManyMembers));
+    assert_eq!(full.changed(&demote), refused);
+    let steps = vec![MemberStep::Remove(NodeId(10)), MemberStep::Demote(NodeId(3))];
+    let joint = full.changed(&MembershipChange::Steps(steps)).expect("there is room for it");
+    assert_eq!(joint.left().validate(), Ok(()));
+}
+
+/// A leader that becomes a learner hands over like one that is removed, and goes on as a learner.
+#[test]
+fn a_demoted_leader_hands_over_and_learns() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.elect(1);
+    change(&mut cluster, 1, 1, vec![MemberStep::Demote(NodeId(1))]);
+    settle(&mut cluster, 1);
+    assert_eq!(cluster.status(1).role, RoleName::Follower);
+    let leader = cluster.status(1).leader.expect("it follows its successor");
+    assert_eq!(*cluster.status(leader.id.0).membership, membership(&[2, 3], &[1]));
+    cluster.propose(leader.id.0, 2, "x");
+    settle(&mut cluster, leader.id.0);
+    assert_eq!(cluster.log_of(1), cluster.log_of(leader.id.0));
+    assert_eq!(cluster.server(1).raft.next_deadline(), None, "a learner never campaigns");
 }
 
 /// Thesis §4.2.1: a voter that lacks the log would only make the quorum larger.

@@ -126,6 +126,37 @@ fn a_request_to_campaign_at_a_learner_is_refused() {
     assert_eq!(cluster.status(3).role, RoleName::Follower);
 }
 
+/// A successor that loses its vote while it is waited for cannot lead.
+#[test]
+fn a_transfer_to_a_voter_that_is_demoted_is_given_up() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.elect(1);
+    let change = MembershipChange::Steps(vec![MemberStep::Demote(NodeId(2))]);
+    cluster.step(1, Body::ProposeMembership { ticket: Ticket(1), change, expect: None });
+    transfer(&mut cluster, 1, 2, Some(2));
+    assert_eq!(outcome(&cluster, 1, 2), None, "while the membership is joint it has a vote");
+    cluster.deliver_if(|envelope| envelope.to != member(2));
+    assert!(!cluster.status(1).membership.is_joint());
+    assert_eq!(outcome(&cluster, 1, 2), Some(Outcome::Refused(Rejection::TransferAborted)));
+}
+
+/// The request to campaign may arrive when its receiver is no member any more.
+#[test]
+fn a_late_request_to_campaign_at_a_removed_server_is_refused() {
+    let mut cluster = Cluster::with(&[1, 2, 3], &[], |config| config.check_quorum = false);
+    cluster.elect(1);
+    transfer(&mut cluster, 1, 1, Some(3));
+    let asked = cluster.take(|envelope| envelope.rpc == Rpc::TimeoutNow);
+    cluster.tick(1, ELECTION_TIMEOUT);
+    cluster.deliver();
+    let change = MembershipChange::Steps(vec![MemberStep::Remove(NodeId(3))]);
+    cluster.step(1, Body::ProposeMembership { ticket: Ticket(2), change, expect: None });
+    cluster.deliver();
+    cluster.step(3, Body::Peer(asked[0].clone()));
+    assert_eq!(cluster.refusals(3).last(), Some(&Refused::NotAVoter));
+    assert_eq!(cluster.status(3).role, RoleName::Follower);
+}
+
 #[test]
 fn a_leader_steps_down_when_told_to_and_nobody_else_can() {
     let mut cluster = Cluster::new(&[1, 2, 3], &[]);
