@@ -78,6 +78,9 @@ pub trait Contestant: Sized {
     /// What the table calls it.
     const NAME: &'static str;
 
+    /// How many idle groups are measured together: so many that no cache holds them.
+    const IDLE_GROUPS: u64 = 10_000;
+
     /// Servers that know of each other, just started; none has ever led.
     fn cold(shape: Shape) -> Self;
 

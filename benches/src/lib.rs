@@ -14,7 +14,7 @@
 //!
 //! A cell of the table is one process, so that a profiler can look at it:
 //! `target/release/deps/peers-* cell ours w1-one/3x256/direct`. All drive a [`contest::Contestant`]:
-//! the nodes of one group in one thread, whose disks are memory. One more bench, `simulate`, times
+//! the nodes of one group in one thread, whose disks are memory. One more bench, `events`, times
 //! whole simulated runs.
 //!
 //! Deliberately absent: real disks, sockets and threads, whose cost would hide the protocol's.

@@ -6,6 +6,13 @@ use crate::group::Group;
 
 mod ours;
 
+#[cfg(feature = "peers")]
+mod omnipaxos;
+#[cfg(feature = "peers")]
+mod openraft;
+#[cfg(feature = "peers")]
+mod raft;
+
 /// One column of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
@@ -19,7 +26,15 @@ impl Peer {
     /// All columns; ours comes first, for the others are compared with it.
     #[must_use]
     pub fn all() -> Vec<Self> {
-        vec![Self::of::<Group>()]
+        vec![
+            Self::of::<Group>(),
+            #[cfg(feature = "peers")]
+            Self::of::<raft::Group>(),
+            #[cfg(feature = "peers")]
+            Self::of::<omnipaxos::Group>(),
+            #[cfg(feature = "peers")]
+            Self::of::<openraft::Group>(),
+        ]
     }
 
     fn of<C: Contestant>() -> Self {
