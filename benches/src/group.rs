@@ -323,8 +323,8 @@ impl Server {
 
     /// Nothing else will come: what was put off is due if the node waits for it.
     fn wake_if_owed(&mut self) {
-        let has_more_to_apply = self.raft.status().commit > self.applied;
-        self.is_awake = self.is_owed || (has_more_to_apply && !self.inbox.is_empty());
+        let has_more_to_apply = || self.raft.status().commit > self.applied;
+        self.is_awake = self.is_owed || (!self.inbox.is_empty() && has_more_to_apply());
     }
 
     /// The state machine does nothing, at once.
