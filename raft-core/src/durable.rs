@@ -28,7 +28,10 @@ pub struct HardState {
 
 impl fmt::Display for HardState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} inc{}", self.term, self.incarnation.0)?;
+        write!(f, "{} {}", self.term, self.incarnation)?;
+        if self.epoch > Epoch::ZERO {
+            write!(f, " {}", self.epoch)?;
+        }
         if let Some(vote) = self.vote {
             write!(f, " vote={vote}")?;
         }

@@ -21,6 +21,7 @@ const STORIES: &[&str] = &[
     "joint_change",
     "lagging_commit",
     "lease",
+    "lost_quorum",
     "restart",
     "snapshot",
     "transfer",
@@ -59,6 +60,11 @@ fn a_follower_learns_the_commit_index_late() {
 #[test]
 fn a_leader_reads_by_lease() {
     compare("lease");
+}
+
+#[test]
+fn an_operator_overrides_a_lost_quorum() {
+    compare("lost_quorum");
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //! change 1 STEP..                         a membership change: add 4, promote 4, demote 3,
 //!                                         remove 3, replace 3 4, in order and all at once
 //! transfer 1 3, stepdown 1                leadership is handed over, or given up
+//! force 1                                 node 1 becomes the only voter of a new epoch
 //! tick 1 [US], pass US                    time passes (and node 1 is told)
 //! deliver [FILTER..]                      until nothing moves: what passes a filter, or all
 //! round [FILTER..]                        what is on its way now, not what it causes
@@ -141,6 +142,10 @@ impl Teller {
             "transfer" => {
                 let (ticket, to) = (self.next_ticket(), Some(NodeId(number(rest[1]))));
                 self.step(rest, Body::TransferLeadership { ticket, to });
+            }
+            "force" => {
+                let ticket = self.next_ticket();
+                self.step(rest, Body::ForceMembership { ticket });
             }
             "stepdown" => self.step(rest, Body::StepDown),
             "tick" => {
