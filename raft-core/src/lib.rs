@@ -117,6 +117,9 @@
 //! across crashes; then `raft.rs`, where the chapters meet. Modules stand on floors and import
 //! only from lower ones; a chapter never imports another chapter.
 //!
+//! To see it at work first: `tests/transcripts` tells an election, Figures 7 and 8, a change of
+//! members and more, message by message; `tests/paper` has each rule of the paper as a test.
+//!
 //! # Absent
 //!
 //! Absent in this version, with their messages, inputs and rules: damaged entries and their repair,
