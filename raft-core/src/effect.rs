@@ -120,7 +120,7 @@ pub enum Rejection {
     Busy,
     /// The command is larger than `command_bytes_max`.
     TooLarge,
-    /// The leader hands over; ask its successor.
+    /// The leader hands over, or is not a member any more; ask its successor.
     Transferring,
     /// The transfer did not come about: an election timeout has passed, another transfer has
     /// replaced it, or the chosen successor is no voter any more.

@@ -95,7 +95,8 @@ pub(crate) fn on_propose(node: &mut Node, leader: &mut Leader, ticket: Ticket, c
         node.reject(ticket, Rejection::TooLarge);
         return;
     }
-    if leader.transfer.is_some() {
+    // A removed leader learns what becomes of the entries before its removal, and of no later one.
+    if leader.transfer.is_some() || !node.membership().is_member(node.member()) {
         node.reject(ticket, Rejection::Transferring);
         return;
     }

@@ -1,10 +1,11 @@
 //! Cluster membership changes, through `step`: §6, thesis §4.
 
+use bytes::Bytes;
 use raft_core::membership::MEMBERS_MAX;
 use raft_core::{
     AppendResult, Body, ChangeError, Envelope, Index, Member, MemberStep, Membership,
-    MembershipChange, MembershipError, NodeId, Observation, Outcome, Refused, Rejection, RoleName,
-    Rpc, Ticket,
+    MembershipChange, MembershipError, Message, NodeId, Observation, Outcome, Refused, Rejection,
+    RoleName, Rpc, Ticket,
 };
 
 use crate::support::{Cluster, Disk, config, member, membership};
@@ -238,6 +239,77 @@ fn a_removed_leader_does_not_count_itself_and_hands_over() {
     let leaders = [2, 3, 4].map(|id| cluster.status(id).role);
     assert!(leaders.contains(&RoleName::Leader), "it was asked to campaign: {leaders:?}");
     assert_eq!(cluster.server(1).raft.next_deadline(), None, "who votes no more never campaigns");
+}
+
+/// What a removed leader appends after the entry that removes it is decided by others, and nobody
+/// tells it how: it takes no such proposal, or the ticket would never end.
+#[test]
+fn a_removed_leader_takes_no_proposal_whose_fate_it_cannot_learn() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.elect(1);
+    change(&mut cluster, 1, 1, vec![MemberStep::Remove(NodeId(1))]);
+    let leave = cluster.status(1).last.index.next();
+    cluster.propose(1, 2, "before");
+    cluster.deliver_if(|sent| {
+        let Rpc::AppendEntriesResponse { result, .. } = sent.rpc else { return true };
+        !matches!(result, AppendResult::Matched { index } if index > leave)
+    });
+    assert!(!cluster.status(1).membership.is_member(member(1)), "it is in force");
+    assert_eq!(cluster.status(1).role, RoleName::Leader, "and not committed");
+    cluster.propose(1, 3, "after");
+    assert_eq!(refusal(&cluster, 1, 3), Some(Rejection::Transferring));
+    settle(&mut cluster, 1);
+    assert_eq!(cluster.status(1).role, RoleName::Follower);
+    assert!(committed(&cluster, 1, 1) && committed(&cluster, 1, 2));
+}
+
+/// The same when all of it comes in one batch: requests keep their order.
+#[test]
+fn proposals_before_a_change_are_appended_before_it() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.elect(1);
+    let enter = MembershipChange::EnterJoint(vec![MemberStep::Remove(NodeId(1))]);
+    propose(&mut cluster, 1, 1, enter, None);
+    settle(&mut cluster, 1);
+    let (now, change) = (cluster.now, MembershipChange::LeaveJoint);
+    let bodies = [
+        Body::Propose { ticket: Ticket(2), command: Bytes::from_static(b"before") },
+        Body::ProposeMembership { ticket: Ticket(3), change, expect: None },
+        Body::Propose { ticket: Ticket(4), command: Bytes::from_static(b"after") },
+    ];
+    cluster.step_batch(1, bodies.map(|body| Message { now, body }));
+    settle(&mut cluster, 1);
+    let index = |ticket| match outcome(&cluster, 1, ticket) {
+        Some(Outcome::Committed { index, .. }) => Some(index),
+        _ => None,
+    };
+    assert!(index(2).is_some() && index(2) < index(3), "{:?} {:?}", index(2), index(3));
+    assert_eq!(refusal(&cluster, 1, 4), Some(Rejection::Transferring));
+}
+
+/// A transfer that is under way when the leader retires has named its successor: two forced
+/// elections at once would split the votes.
+#[test]
+fn a_leader_that_retires_asks_the_successor_that_it_has_asked_already() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.elect(1);
+    change(&mut cluster, 1, 1, vec![MemberStep::Remove(NodeId(1))]);
+    cluster.step(1, Body::TransferLeadership { ticket: Ticket(2), to: Some(NodeId(3)) });
+    // n3 has all first, and the request to campaign is slow.
+    cluster.deliver_if(|sent| {
+        ![sent.from, sent.to].contains(&member(2)) && sent.rpc != Rpc::TimeoutNow
+    });
+    let mut asked = Vec::new();
+    for _ in 0..3 {
+        cluster.tick(1, HEARTBEAT);
+        cluster.deliver_if(|sent| {
+            asked.extend((sent.rpc == Rpc::TimeoutNow).then_some(sent.to));
+            sent.rpc != Rpc::TimeoutNow
+        });
+    }
+    let retired = Observation::Retired { successor: Some(member(3)) };
+    assert!(cluster.server(1).observations.contains(&retired));
+    assert!(!asked.contains(&member(2)), "{asked:?}");
 }
 
 /// A removed follower hears of its removal, so it stops campaigning by itself.

@@ -200,6 +200,14 @@ impl Cluster {
         self.execute(id, effects);
     }
 
+    /// Gives a node an inbox at once.
+    pub(crate) fn step_batch(&mut self, id: u64, inbox: impl IntoIterator<Item = Message>) {
+        let server = self.servers.get_mut(&id).expect("the test names a node of the cluster");
+        let mut effects = Vec::new();
+        server.raft.step_batch(inbox, &mut effects);
+        self.execute(id, effects);
+    }
+
     pub(crate) fn propose(&mut self, id: u64, ticket: u64, command: &'static str) {
         let command = Bytes::from_static(command.as_bytes());
         self.step(id, Body::Propose { ticket: Ticket(ticket), command });
