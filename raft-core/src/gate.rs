@@ -155,6 +155,10 @@ impl Gate {
         if let Some(shared) = shared {
             self.clamp(shared);
         }
+        if snapshot.last.index == Index::ZERO {
+            // No index tells when the genesis is durable, so every message waits for it.
+            self.hard_state = self.issued + 1;
+        }
         self.mark(snapshot.last.index);
         self.staged.install = Some(snapshot);
     }
@@ -285,7 +289,9 @@ impl Gate {
         let durable_index = self.durable_index;
         self.acks.retain_mut(|ack| {
             let claim = ack.verified.min(durable_index);
-            if ack.claimed.is_none_or(|claimed| claimed < claim) {
+            // A part that is empty is no claim: not even the genesis may be durable yet.
+            let is_worth_it = claim > Index::ZERO || ack.verified == Index::ZERO;
+            if is_worth_it && ack.claimed.is_none_or(|claimed| claimed < claim) {
                 ack.claimed = Some(claim);
                 effects.push(Effect::Send(envelope(ack.reply.to, matched(ack.reply, claim))));
             }
