@@ -155,7 +155,7 @@ impl Cluster {
 
     pub(crate) fn work(&mut self, at: usize, choice: usize) {
         let at = self.server(at);
-        let done = self.servers[at].work(choice);
+        let done = self.servers[at].work(choice, choice % 4 < 3);
         self.step_if(at, done);
     }
 

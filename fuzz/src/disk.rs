@@ -12,6 +12,8 @@ use raft_core::{
 pub(crate) struct Found {
     pub(crate) applied: Index,
     pub(crate) commit: Index,
+    /// Commands through here are left on the disk until they are asked for.
+    pub(crate) cold: Index,
 }
 
 /// What one node has made durable.
@@ -39,8 +41,14 @@ impl Disk {
         let Some(snapshot) = self.snapshot.clone() else {
             return RecoveredState { hard_state, ..genesis };
         };
-        let slot =
-            |entry: &Entry| Slot::Resident { id: entry.id(), payload: entry.payload().clone() };
+        let slot = |entry: &Entry| match entry.payload() {
+            Payload::Command(command) if entry.index() <= found.cold => {
+                Slot::Cold { id: entry.id(), bytes: command.len() }
+            }
+            payload @ (Payload::Noop | Payload::Command(_) | Payload::Membership(_)) => {
+                Slot::Resident { id: entry.id(), payload: payload.clone() }
+            }
+        };
         RecoveredState {
             hard_state,
             commit: found.commit.max(snapshot.last.index),

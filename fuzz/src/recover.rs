@@ -43,7 +43,9 @@ fn found(script: &mut Script<'_>) -> RecoveredState {
     };
     let before = script.entry_id();
     let entries = script.entries(before);
-    let mut slots: Vec<Slot> = entries.iter().map(slot).collect();
+    let cold = script.below(6);
+    let mut slots: Vec<Slot> =
+        entries.iter().enumerate().map(|(at, entry)| slot(entry, at < cold)).collect();
     if script.below(8) == 0 {
         slots.push(Slot::Resident { id: script.entry_id(), payload: script.payload() });
     }
@@ -80,6 +82,10 @@ fn batches(effects: &[Effect]) -> Vec<raft_core::PersistSeq> {
     effects.iter().filter_map(batch).collect()
 }
 
-fn slot(entry: &Entry) -> Slot {
-    Slot::Resident { id: entry.id(), payload: entry.payload().clone() }
+fn slot(entry: &Entry, is_cold: bool) -> Slot {
+    if is_cold {
+        Slot::Cold { id: entry.id(), bytes: entry.payload().len() }
+    } else {
+        Slot::Resident { id: entry.id(), payload: entry.payload().clone() }
+    }
 }

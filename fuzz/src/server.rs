@@ -113,10 +113,13 @@ impl Server {
             self.write(batch, steps);
         }
         let status = self.raft.status();
-        let found = match left.state {
-            true => Found { applied: status.applied, commit: status.applied },
-            false => Found::default(),
-        };
+        let mut found = Found::default();
+        if left.state {
+            (found.applied, found.commit) = (status.applied, status.applied);
+        }
+        if self.config.resident_bytes_max < self.config.command_bytes_max {
+            found.cold = status.applied;
+        }
         self.start(found, now)
     }
 
@@ -170,15 +173,18 @@ impl Server {
         Some(Body::Applied { through })
     }
 
-    /// Does one of the jobs; what to tell the node.
-    pub(crate) fn work(&mut self, choice: usize) -> Option<Body> {
+    /// Does one of the jobs, or finds that it cannot read the log now; what to tell the node.
+    pub(crate) fn work(&mut self, choice: usize, can_load: bool) -> Option<Body> {
         let position = choice.checked_rem(self.jobs.len())?;
         Some(match self.jobs.remove(position) {
             Job::Read(request) => Body::ChunkRead { request, chunk: self.chunk(&request) },
             Job::Stage { snapshot, offset, data } => {
                 Body::ChunkStaged { snapshot, staged: self.stage(snapshot, offset, &data) }
             }
-            Job::Load(request) => Body::Loaded { request, entries: self.disk.load(&request) },
+            Job::Load(request) => {
+                let entries = self.disk.load(&request).filter(|_| can_load);
+                Body::Loaded { request, entries }
+            }
         })
     }
 

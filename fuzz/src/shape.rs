@@ -51,7 +51,7 @@ impl Shape {
             pre_vote: !has(0),
             check_quorum: !has(1),
             kept_behind_snapshot: u64::from(self.options >> 2 & 3),
-            seed: u64::from(self.options >> 6),
+            seed: u64::from(self.options >> 7),
             promotion_lag_entries_max: 3,
             command_bytes_max: 8,
             append_bytes_max: 12,
@@ -66,6 +66,9 @@ impl Shape {
         };
         if has(4) {
             config.lease_us = config.election_timeout_us / 2;
+        }
+        if has(6) {
+            config.resident_bytes_max = 6;
         }
         if has(5) {
             config.priority = PRIORITY_MAX - u8::from(member.id.0 == 2);

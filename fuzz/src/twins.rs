@@ -219,7 +219,7 @@ impl World {
                         if server.owes_word() { server.tell() } else { None }
                     }
                     1 => server.apply(if self.dice.flag() { usize::MAX } else { 1 }),
-                    _ => server.work(self.dice.below(8)),
+                    _ => server.work(self.dice.below(8), true),
                 });
                 if !is_together {
                     self.step(at, std::mem::take(&mut done));
