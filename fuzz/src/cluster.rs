@@ -14,6 +14,9 @@ use crate::ghost::Ghost;
 use crate::server::{Job, Left, Request, Server};
 use crate::shape::Shape;
 
+/// Whoever leads, where an event names a server.
+pub const LEADER: usize = usize::MAX;
+
 /// Frames on their way; older ones are lost.
 const FRAMES_MAX: usize = 64;
 
@@ -191,7 +194,11 @@ impl Cluster {
         self.step(at, Body::PeerUnreachable { peer });
     }
 
+    /// Which server an event means.
     pub(crate) fn server(&self, at: usize) -> usize {
+        if at == LEADER {
+            return self.leader().unwrap_or(0);
+        }
         at % self.servers.len()
     }
 

@@ -1,10 +1,11 @@
 //! What can happen to a cluster, as values: an engine makes them of bytes, a property draws them.
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, LEADER};
 use crate::server::Left;
 
-/// One thing that happens. `at` is taken modulo the number of servers, a choice modulo the number
-/// of things that there are to choose from; what is not possible does not happen.
+/// One thing that happens. A server is taken modulo their number, or is the [`LEADER`]; a choice is
+/// taken modulo the number of things that there are to choose from. What is not possible does not
+/// happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A server's next deadline passes.
@@ -101,6 +102,8 @@ pub enum Event {
     Force(usize),
     /// Everything under way happens, until nothing is; a server may be cut off from the others.
     Settle(Option<usize>),
+    /// A server sends heartbeats, another one answers, and a client reads by the lease.
+    Borrow(usize, usize),
     /// Two servers do all their work and hear each other alone, until they have nothing to say.
     Talk(usize, usize),
     /// The worst order: every message arrives at once, some of them twice, and the other work is
@@ -118,7 +121,8 @@ impl Event {
     #[must_use]
     pub fn from_bytes(what: u8, choice: u8, servers: usize) -> Self {
         let choice = usize::from(choice);
-        let (at, rest) = (choice % servers, choice / servers);
+        let (at, rest) = (choice % (servers + 1), choice / (servers + 1));
+        let at = if at == servers { LEADER } else { at };
         match what % 64 {
             0..=2 => Self::Fire(at),
             3..=8 => Self::Deliver { choice, is_kept: false },
@@ -149,6 +153,7 @@ impl Event {
             43 => Self::StepDown(at),
             44 => Self::ForgetLeader(at),
             45 => Self::ReplaceDisk(at),
+            47 => Self::Borrow(LEADER, choice),
             46 if rest % 8 == 0 => Self::Force(at),
             34 | 35 => Self::Rush { things: 1 + rest, seed: what },
             _ => Self::Deliver { choice, is_kept: false },
@@ -182,6 +187,7 @@ impl Event {
             Self::ReplaceDisk(at) => cluster.replace_disk(at),
             Self::Force(at) => cluster.force(at),
             Self::Settle(cut_off) => cluster.settle(cut_off),
+            Self::Borrow(at, to) => cluster.borrow_time(at, to),
             Self::Talk(one, two) => cluster.talk(one, two),
             Self::Rush { things, seed } => cluster.rush(things, seed),
         }

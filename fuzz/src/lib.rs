@@ -30,7 +30,7 @@ mod wire;
 
 use std::{env, fs, io};
 
-pub use cluster::Life;
+pub use cluster::{LEADER, Life};
 pub use event::Event;
 pub use hostile::hostile;
 pub use recover::recover;

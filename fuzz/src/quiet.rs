@@ -77,6 +77,14 @@ impl Cluster {
         panic!("two servers come to rest");
     }
 
+    /// A server sends heartbeats, one peer answers, and a client reads by the lease.
+    pub(crate) fn borrow_time(&mut self, at: usize, to: usize) {
+        let at = self.server(at);
+        self.fire(at);
+        self.talk(at, to);
+        self.read(at, true);
+    }
+
     /// All faults end: a command is committed, everyone learns of it, every request has ended.
     pub(crate) fn heal(&mut self) {
         for at in 0..self.servers.len() {
@@ -150,7 +158,7 @@ impl Cluster {
     }
 
     /// The leader of the latest term.
-    fn leader(&self) -> Option<usize> {
+    pub(crate) fn leader(&self) -> Option<usize> {
         let age = |at: &usize| {
             let status = self.servers[*at].raft.status();
             (status.epoch, status.term)

@@ -1,6 +1,6 @@
 //! Random histories, with the effects executed in random order and in the worst one.
 
-use fuzz::{Event, Shape, live};
+use fuzz::{Event, LEADER, Shape, live};
 use proptest::prelude::*;
 
 fn shape() -> impl Strategy<Value = Shape> {
@@ -8,8 +8,9 @@ fn shape() -> impl Strategy<Value = Shape> {
         .prop_map(|(voters, learners, spares, options)| Shape { voters, learners, spares, options })
 }
 
-fn at() -> std::ops::Range<usize> {
-    0..6
+/// Any server, or whoever leads.
+fn at() -> impl Strategy<Value = usize> {
+    prop_oneof![3 => 0usize..60, 1 => Just(LEADER)]
 }
 
 /// What clients, operators and fate do, whatever the order of effects.
@@ -35,6 +36,7 @@ fn fate() -> impl Strategy<Value = Event> {
         ],
         1 => (at(), at()).prop_map(|(at, to)| Event::Disconnect { at, to }),
         3 => (at(), at()).prop_map(|(one, two)| Event::Talk(one, two)),
+        1 => at().prop_map(|to| Event::Borrow(LEADER, to)),
         1 => (0usize..64).prop_map(Event::Lose),
         1 => prop::option::of(at()).prop_map(Event::Settle),
     ]
