@@ -21,6 +21,8 @@ use crate::types::{
 enum Act {
     /// A new term.
     HardState,
+    /// The hard state promises more: what waits goes on waiting, for this too.
+    Promise,
     Append(usize),
     /// Entries go that no peer was told about.
     Truncate(usize),
@@ -70,6 +72,7 @@ fn member(id: u64) -> Member {
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         1 => Just(Act::HardState),
+        1 => Just(Act::Promise),
         4 => (1usize..4).prop_map(Act::Append),
         2 => (0usize..6).prop_map(Act::Truncate),
         1 => (0usize..6).prop_map(Act::Install),
@@ -135,6 +138,10 @@ impl Naive {
         let mut effects = Vec::new();
         match act {
             Act::HardState => self.enter_term(),
+            Act::Promise => {
+                self.gate.stage_promise(self.hard_state);
+                self.hard_state_in = self.count + 1;
+            }
             Act::Append(count) => {
                 let entries = self.fresh(*count);
                 self.log.extend(entries.iter().map(|entry| entry.id()));
