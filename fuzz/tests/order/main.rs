@@ -6,3 +6,4 @@
 mod commuting;
 mod found;
 mod histories;
+mod leases;
