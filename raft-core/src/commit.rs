@@ -23,6 +23,10 @@ const APPLY_ENTRIES_MAX: usize = 1 << 12;
 /// Only an entry of its own term is committed by counting (§5.4.2, Figure 8); what precedes that
 /// entry is committed with it, by the Log Matching Property.
 pub(crate) fn advance(node: &mut Node, leader: &mut Leader) {
+    let before = node.commit();
+    if before == node.log().last().index {
+        return;
+    }
     let me = node.member();
     let own = node.gate.durable_index();
     let matched = |member| {
@@ -33,7 +37,6 @@ pub(crate) fn advance(node: &mut Node, leader: &mut Leader) {
         }
     };
     let index = committed(node.membership(), matched);
-    let before = node.commit();
     if index <= before || node.log().term(index) != Some(node.term()) {
         return;
     }

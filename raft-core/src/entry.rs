@@ -180,22 +180,20 @@ impl Entries {
     /// If a run does not follow its predecessor.
     #[must_use]
     pub fn concat(runs: &[Self]) -> Self {
-        let mut entries: Vec<Entry> = Vec::with_capacity(runs.iter().map(|run| run.len()).sum());
-        let mut before = Chain(0);
-        for run in runs.iter().filter(|run| !run.is_empty()) {
-            match entries.last() {
-                None => before = run.chain_before(),
-                Some(last) => {
-                    assert!(last.chain() == run.chain_before(), "runs follow each other");
-                }
-            }
-            entries.extend_from_slice(run);
+        let mut parts = runs.iter().filter(|run| !run.is_empty());
+        let Some(first) = parts.next() else { return Self::empty() };
+        let mut last = first;
+        for part in parts {
+            assert!(last[last.len() - 1].chain() == part.chain_before(), "runs follow each other");
+            last = part;
         }
-        if entries.is_empty() {
-            return Self::empty();
-        }
-        let end = u32::try_from(entries.len()).expect("a run is bounded far below 2^32 entries");
-        Self { run: Some(Arc::from(entries)), start: 0, end, before }
+        let count = runs.iter().map(|run| run.len()).sum();
+        let mut entries = runs.iter().flat_map(|run| run.iter());
+        // A counted range tells the length, so the entries are written once, to where they stay.
+        let run: Arc<[Entry]> =
+            (0..count).map(|_| entries.next().expect("counted above").clone()).collect();
+        let end = u32::try_from(count).expect("a run is bounded far below 2^32 entries");
+        Self { run: Some(run), start: 0, end, before: first.chain_before() }
     }
 
     /// The entries with `from <= index < to`; what lies outside of the run is left out.
@@ -212,6 +210,21 @@ impl Entries {
             return Self::empty();
         }
         Self { run: self.run.clone(), start, end, before: self.before }
+    }
+
+    /// The index of the first entry.
+    pub(crate) fn first_index(&self) -> Option<Index> {
+        Some(self.run.as_ref()?[self.start as usize].index())
+    }
+
+    /// The first `count` entries, or all if there are fewer.
+    pub(crate) fn take(mut self, count: usize) -> Self {
+        if count == 0 {
+            return Self::empty();
+        }
+        let end = u32::try_from(count).map_or(self.end, |count| self.start.saturating_add(count));
+        self.end = self.end.min(end);
+        self
     }
 
     /// Leaves out the first `count` entries, of more than that.

@@ -7,6 +7,7 @@
 //! What waits is bounded: per peer at most one message of each kind (the newest), and at most one
 //! append acknowledgement, which claims at every completion the durable part of what it verified.
 
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -36,7 +37,7 @@ pub(crate) struct Gate {
     /// The log equals what is durable through here.
     durable_index: Index,
     /// What each batch on its way will make durable, as the log stands now.
-    marks: Vec<(u64, Index)>,
+    marks: VecDeque<(u64, Index)>,
     /// The batch that this step is filling.
     staged: Staged,
     waiting: Vec<Envelope>,
@@ -80,7 +81,7 @@ impl Gate {
             durable: 0,
             hard_state: 0,
             durable_index,
-            marks: Vec::new(),
+            marks: VecDeque::new(),
             staged: Staged::default(),
             waiting: Vec::new(),
             acks: Vec::new(),
@@ -149,7 +150,7 @@ impl Gate {
         shared: Option<Index>,
         effects: &mut Vec<Effect>,
     ) {
-        if (Staged { hard_state: None, ..self.staged.clone() }) != Staged::default() {
+        if !self.staged.is_hard_state_alone() {
             self.flush(effects);
         }
         if let Some(shared) = shared {
@@ -170,6 +171,9 @@ impl Gate {
 
     /// Hands the staged batch to the host.
     pub(crate) fn flush(&mut self, effects: &mut Vec<Effect>) {
+        if self.staged.is_empty() {
+            return; // Most steps write nothing: they are spared moving it.
+        }
         let staged = core::mem::take(&mut self.staged);
         let batch = PersistBatch {
             seq: self.staged_seq(),
@@ -179,10 +183,8 @@ impl Gate {
             append: staged.append,
             compact_to: staged.compact_to,
         };
-        if !batch.is_empty() {
-            self.issued += 1;
-            effects.push(Effect::Persist(batch));
-        }
+        self.issued += 1;
+        effects.push(Effect::Persist(batch));
     }
 
     /// Takes a completion and releases what waited for it. `false`: no such batch was issued.
@@ -199,12 +201,16 @@ impl Gate {
             return true;
         }
         self.durable = seq.n;
-        let done = self.marks.iter().take_while(|(n, _)| *n <= seq.n).count();
-        for (_, index) in self.marks.drain(..done) {
+        while let Some((n, index)) = self.marks.front().copied()
+            && n <= seq.n
+        {
+            self.marks.pop_front();
             self.durable_index = self.durable_index.max(index);
         }
         if self.is_hard_state_durable() {
-            effects.extend(self.waiting.drain(..).map(Effect::Send));
+            if !self.waiting.is_empty() {
+                effects.extend(self.waiting.drain(..).map(Effect::Send));
+            }
             self.release_acks(envelope, effects);
         }
         true
@@ -215,11 +221,16 @@ impl Gate {
     /// That one condition is also what a vote and a request for votes wait for, since both are
     /// made under a hard state that names the vote; and because the stream is ordered, it covers
     /// the log suffix that the request advertises.
+    #[inline]
     pub(crate) fn send(&mut self, envelope: Envelope, effects: &mut Vec<Effect>) {
         if self.is_hard_state_durable() {
             effects.push(Effect::Send(envelope));
-            return;
+        } else {
+            self.keep(envelope);
         }
+    }
+
+    fn keep(&mut self, envelope: Envelope) {
         let kind = envelope.rpc.kind();
         self.waiting.retain(|other| other.to != envelope.to || other.rpc.kind() != kind);
         if self.waiting.len() < WAITING_MAX {
@@ -301,9 +312,9 @@ impl Gate {
 
     fn mark(&mut self, index: Index) {
         let n = self.issued + 1;
-        match self.marks.last_mut() {
+        match self.marks.back_mut() {
             Some((last, marked)) if *last == n => *marked = index,
-            Some(_) | None => self.marks.push((n, index)),
+            Some(_) | None => self.marks.push_back((n, index)),
         }
     }
 
@@ -313,6 +324,18 @@ impl Gate {
         for (_, marked) in &mut self.marks {
             *marked = (*marked).min(index);
         }
+    }
+}
+
+impl Staged {
+    fn is_empty(&self) -> bool {
+        self.hard_state.is_none() && self.is_hard_state_alone()
+    }
+
+    /// Whether nothing is staged that an installation must not follow.
+    fn is_hard_state_alone(&self) -> bool {
+        let Self { hard_state: _, install, truncate_from, append, compact_to } = self;
+        install.is_none() && truncate_from.is_none() && append.is_empty() && compact_to.is_none()
     }
 }
 

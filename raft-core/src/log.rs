@@ -17,6 +17,12 @@ use core::hash::{Hash, Hasher};
 use crate::entry::{Entries, Entry};
 use crate::types::{Chain, EntryId, Index, Term};
 
+/// A run of so many entries is read alone, without copying any.
+const ALONE_ENTRIES: usize = 64;
+
+/// So is one of so many payload bytes.
+const ALONE_BYTES: usize = 16 << 10;
+
 /// Entries after `base`, consecutive.
 ///
 /// Invariants: every run is non-empty and follows what is before it by index and chain; `last` is
@@ -228,7 +234,8 @@ impl Log {
 
     /// The entries after `after`, at least one if there is one, within the limits.
     ///
-    /// Runs are joined when one alone would waste a message: that copies entries, not payloads.
+    /// Runs are joined when one alone would waste a message: that copies entries, not payloads, but
+    /// it costs more than a message does once a run is of some length.
     ///
     /// # Panics
     /// If the first of them is cold.
@@ -240,34 +247,33 @@ impl Log {
         entries_max: usize,
     ) -> Entries {
         assert!(!self.is_cold(after.next()), "what is cold is loaded, not read");
-        let mut bytes = 0usize;
-        let mut count = 0usize;
+        let (mut bytes, mut count) = (0usize, 0usize);
         let mut parts: Vec<Entries> = Vec::new();
-        let start = self.run_of(after.next());
-        for run in self.runs.iter().skip(start) {
+        for run in self.runs.range(self.run_of(after.next())..) {
             let part = run.slice(after.next(), through.next());
-            let fits = part.iter().take_while(|entry| {
+            let before = count;
+            for entry in part.iter() {
                 bytes = bytes.saturating_add(entry.payload().len());
-                let admitted = count == 0 || (bytes <= bytes_max && count < entries_max);
-                count += usize::from(admitted);
-                admitted
-            });
-            let taken = fits.count();
-            if taken == 0 {
-                break;
+                if count > 0 && (bytes > bytes_max || count >= entries_max) {
+                    break;
+                }
+                count += 1;
             }
-            let whole = taken == part.len();
-            let end = part[taken - 1].index().next();
-            let part = part.slice(Index::ZERO, end);
-            if parts.is_empty() && (!whole || end > through || end > self.last.index) {
-                return part;
+            let taken = count - before;
+            let is_end = after.0 + count as u64 >= through.min(self.last.index).0;
+            let is_full = taken < part.len() || is_end;
+            let is_worth_it = taken >= ALONE_ENTRIES || bytes >= ALONE_BYTES;
+            if parts.is_empty() && (is_full || is_worth_it) {
+                return part.take(taken);
             }
-            parts.push(part);
-            if !whole {
+            if taken > 0 {
+                parts.push(part.take(taken));
+            }
+            if is_full {
                 break;
             }
         }
-        if parts.len() == 1 { parts.remove(0) } else { Entries::concat(&parts) }
+        Entries::concat(&parts)
     }
 
     /// The last of the cold entries after `after` that are within the limits; at least one is.
@@ -370,14 +376,23 @@ impl Log {
         run.get(offset)
     }
 
-    /// The position of the run that holds `index`, if any does. The newest run is asked first:
-    /// nearly every question is about the end of the log.
+    /// The position of the run that holds `index`, if any does. Nearly every question is about the
+    /// end of the log: the search begins there, in strides that double.
     fn run_of(&self, index: Index) -> usize {
-        let starts_by = |run: &Entries| run.first().is_some_and(|first| first.index() <= index);
-        if self.runs.back().is_some_and(starts_by) {
-            return self.runs.len() - 1;
+        let starts_by = |place: usize| self.runs[place].first_index() <= Some(index);
+        let (mut high, mut stride) = (self.runs.len(), 1);
+        while high > 0 {
+            let mut low = high.saturating_sub(stride);
+            if starts_by(low) {
+                while low + 1 < high {
+                    let middle = usize::midpoint(low, high);
+                    if starts_by(middle) { low = middle } else { high = middle }
+                }
+                return low;
+            }
+            (high, stride) = (low, stride * 2);
         }
-        self.runs.partition_point(starts_by).saturating_sub(1)
+        0
     }
 }
 

@@ -386,6 +386,7 @@ impl Node {
     }
 
     /// Sends a message as soon as the gate lets it.
+    #[inline]
     pub(crate) fn send(&mut self, to: Member, rpc: Rpc) {
         let envelope = self.envelope(to, rpc);
         self.gate.send(envelope, &mut self.effects);
@@ -440,6 +441,7 @@ impl Node {
     }
 }
 
+#[inline]
 fn envelope(config: &Config, hard_state: HardState, to: Member, rpc: Rpc) -> Envelope {
     Envelope {
         cluster: config.cluster,

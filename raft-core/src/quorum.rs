@@ -4,6 +4,9 @@
 use crate::membership::{MEMBERS_MAX, Membership};
 use crate::types::{Index, Member};
 
+/// Halves up to this size are counted in a small array.
+const FEW: usize = 8;
+
 /// The smallest number of members that any two such sets of `voters` share one of.
 #[must_use]
 pub fn majority(voters: usize) -> usize {
@@ -57,15 +60,24 @@ pub fn vote_result(membership: &Membership, vote: impl Fn(Member) -> Option<bool
     }
 }
 
-/// The largest value that a majority of the half has reached. Each member is asked once; halves
-/// are small (at most [`MEMBERS_MAX`]), so counting for each value beats sorting.
+/// The largest value that a majority of the half has reached. Each member is asked once; nearly all
+/// halves are small, and clearing room for the largest costs more than counting a small one.
 fn committed_by(half: &[Member], matched: &impl Fn(Member) -> Index) -> Index {
-    let mut values = [Index::ZERO; MEMBERS_MAX];
-    let values = &mut values[..half.len()];
+    if half.len() <= FEW {
+        agreed(half, &mut [Index::ZERO; FEW], matched)
+    } else {
+        agreed(half, &mut [Index::ZERO; MEMBERS_MAX], matched)
+    }
+}
+
+/// Halves are small, so counting for each value beats sorting.
+fn agreed(half: &[Member], room: &mut [Index], matched: &impl Fn(Member) -> Index) -> Index {
+    let values = &mut room[..half.len()];
     for (value, member) in values.iter_mut().zip(half) {
         *value = matched(*member);
     }
+    let needed = majority(half.len());
     let reached = |value: &Index| values.iter().filter(|other| *other >= value).count();
-    let agreed = values.iter().filter(|value| reached(value) >= majority(half.len()));
+    let agreed = values.iter().filter(|value| reached(value) >= needed);
     agreed.max().copied().unwrap_or(Index::ZERO)
 }

@@ -77,9 +77,9 @@ impl Raft {
     ) {
         core::mem::swap(&mut self.node.effects, effects);
         let start = self.node.effects.len();
-        for message in messages {
+        for mut message in messages {
             self.pass(message.now);
-            self.dispatch(message.body);
+            self.dispatch(&mut message.body);
         }
         self.settle();
         if let Role::Halted = self.role {
@@ -195,30 +195,33 @@ impl Raft {
         }
     }
 
-    fn dispatch(&mut self, body: Body) {
+    /// Takes what it needs out of the body: to move the whole of it costs more than many a rule.
+    fn dispatch(&mut self, body: &mut Body) {
         if let Role::Halted = self.role {
             self.refuse_halted(body);
             return;
         }
-        match body {
+        match *body {
             Body::Tick => {
                 self.node.loading.retry();
                 self.on_tick();
             }
-            Body::Peer(envelope) => self.on_peer(envelope),
+            Body::Peer(ref envelope) => self.on_peer(envelope),
             Body::PeerUnreachable { peer } => {
                 if let Role::Leader(leader) = &mut self.role {
                     replication::on_unreachable(leader, peer);
                 }
             }
-            Body::Propose { ticket, command } => self.on_propose(ticket, command),
-            Body::ProposeBatch { proposals } => {
-                for (ticket, command) in proposals {
+            Body::Propose { ticket, ref mut command } => {
+                self.on_propose(ticket, core::mem::take(command));
+            }
+            Body::ProposeBatch { ref mut proposals } => {
+                for (ticket, command) in proposals.drain(..) {
                     self.on_propose(ticket, command);
                 }
             }
-            Body::ProposeMembership { ticket, change, expect } => {
-                self.on_propose_membership(ticket, &change, expect.as_deref());
+            Body::ProposeMembership { ticket, ref change, ref expect } => {
+                self.on_propose_membership(ticket, change, expect.as_deref());
             }
             Body::Read { ticket, mode } => self.on_read(ticket, mode),
             Body::TransferLeadership { ticket, to } => self.on_transfer(ticket, to),
@@ -240,11 +243,13 @@ impl Raft {
                 self.become_next(Transition::Halt(HaltReason::PersistFailed));
             }
             Body::Applied { through } => commit::on_applied(&mut self.node, through),
-            Body::Loaded { request, entries } => self.on_loaded(&request, entries),
-            Body::SnapshotTaken { snapshot } => {
-                compaction::on_snapshot_taken(&mut self.node, snapshot);
+            Body::Loaded { ref request, ref mut entries } => {
+                self.on_loaded(request, entries.take())
             }
-            Body::ChunkRead { request, chunk } => self.on_chunk_read(request, chunk),
+            Body::SnapshotTaken { ref snapshot } => {
+                compaction::on_snapshot_taken(&mut self.node, Arc::clone(snapshot));
+            }
+            Body::ChunkRead { request, ref mut chunk } => self.on_chunk_read(request, chunk.take()),
             Body::ChunkStaged { snapshot, staged } => {
                 let leader = self.role.leader(self.node.member());
                 compaction::on_chunk_staged(&mut self.node, leader, snapshot, staged);
@@ -348,7 +353,14 @@ impl Raft {
 
     /// Carries out what a rule wants. A transition may lead to the next one: a sole voter passes
     /// its own pre-vote at once.
+    #[inline]
     fn become_next(&mut self, transition: Transition) {
+        if transition != Transition::Stay {
+            self.carry_out(transition);
+        }
+    }
+
+    fn carry_out(&mut self, transition: Transition) {
         let mut next = transition;
         loop {
             next = match next {

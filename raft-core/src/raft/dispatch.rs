@@ -1,5 +1,7 @@
 //! Dispatch of peer messages: the term rule (§5.1), then one chapter's handler.
 
+use alloc::sync::Arc;
+
 use super::Raft;
 use crate::effect::{HaltReason, Refused, Violation};
 use crate::gate::Reply;
@@ -13,12 +15,12 @@ use crate::{admission, compaction, election, lease, read, replication};
 
 impl Raft {
     /// Takes a message: checked whole, then by the term rule, then by its chapter.
-    pub(super) fn on_peer(&mut self, envelope: Envelope) {
+    pub(super) fn on_peer(&mut self, envelope: &Envelope) {
         let (from, kind) = (envelope.from, envelope.rpc.kind());
-        match admission::check(&self.node, &envelope) {
+        match admission::check(&self.node, envelope) {
             Ok(()) => {}
             // Who leads or campaigns in an epoch that is over must hear of it: it halts then.
-            Err(reason @ Refused::StaleEpoch { .. }) => return self.on_stale(&envelope, reason),
+            Err(reason @ Refused::StaleEpoch { .. }) => return self.on_stale(envelope, reason),
             Err(reason) => return self.node.refuse_peer(from, kind, reason),
         }
         let is_blank = self.node.is_blank();
@@ -32,17 +34,17 @@ impl Raft {
         }
         let term = self.node.term();
         if envelope.term < term {
-            self.on_stale(&envelope, Refused::StaleTerm { mine: term, theirs: envelope.term });
+            self.on_stale(envelope, Refused::StaleTerm { mine: term, theirs: envelope.term });
             return;
         }
         // The leader of this very term has asked the candidate to campaign: nobody needs to stick
         // to that leader any more, and what was promised to it is released.
         let is_released = matches!(envelope.rpc, Rpc::RequestVote { is_forced: true, .. })
             && envelope.term == term.next();
-        if envelope.term > term && !self.enter_later_term(&envelope, is_released) {
+        if envelope.term > term && !self.enter_later_term(envelope, is_released) {
             return;
         }
-        if envelope.rpc.is_from_leader() && !self.hear_leader(&envelope) {
+        if envelope.rpc.is_from_leader() && !self.hear_leader(envelope) {
             return;
         }
         let transition = self.on_rpc(envelope, is_released);
@@ -130,11 +132,11 @@ impl Raft {
         }
     }
 
-    fn on_rpc(&mut self, envelope: Envelope, is_released: bool) -> Transition {
-        let Envelope { from, incarnation, rpc, .. } = envelope;
-        let kind = rpc.kind();
-        let node = &mut self.node;
-        match rpc {
+    fn on_rpc(&mut self, envelope: &Envelope, is_released: bool) -> Transition {
+        let Envelope { from, incarnation, ref rpc, .. } = *envelope;
+        let (kind, node) = (rpc.kind(), &mut self.node);
+        let reply = |session, round| Reply { to: from, session, round };
+        match *rpc {
             Rpc::RequestPreVote { last, attempt } => {
                 election::on_request_pre_vote(node, &self.role, from, last, attempt);
             }
@@ -152,20 +154,19 @@ impl Raft {
                 };
                 return election::on_vote(node, campaign, from, kind, granted);
             }
-            Rpc::AppendEntries { session, round, prev, entries, commit } => {
-                let reply = Reply { to: from, session, round };
-                replication::on_append(node, reply, &Append { prev, entries: &entries, commit });
+            Rpc::AppendEntries { session, round, prev, ref entries, commit } => {
+                let append = Append { prev, entries, commit };
+                replication::on_append(node, reply(session, round), &append);
             }
             Rpc::Commit { session: _, commit } => replication::on_commit(node, from, commit),
             Rpc::Heartbeat { session, round, commit, lease } => {
-                let reply = Reply { to: from, session, round };
-                replication::on_heartbeat(node, reply, commit, lease);
+                replication::on_heartbeat(node, reply(session, round), commit, lease);
                 self.ask_again();
             }
-            Rpc::InstallSnapshot { session, round, snapshot, offset, data, done } => {
-                let reply = Reply { to: from, session, round };
+            Rpc::InstallSnapshot { session, round, ref snapshot, offset, ref data, done } => {
+                let (snapshot, data) = (Arc::clone(snapshot), data.clone());
                 let part = compaction::Part { snapshot, offset, data, done };
-                compaction::on_install_snapshot(node, reply, part);
+                compaction::on_install_snapshot(node, reply(session, round), part);
             }
             Rpc::AppendEntriesResponse { session, round, result } => {
                 if let Some((node, peer)) = self.admit(from, incarnation, kind, session, round) {

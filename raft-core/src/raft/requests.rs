@@ -97,8 +97,8 @@ impl Raft {
         self.node.reject(ticket, Rejection::NotLeader { hint });
     }
 
-    pub(super) fn refuse_halted(&mut self, body: Body) {
-        match body {
+    pub(super) fn refuse_halted(&mut self, body: &Body) {
+        match *body {
             Body::Propose { ticket, .. }
             | Body::ProposeMembership { ticket, .. }
             | Body::Read { ticket, .. }
@@ -106,12 +106,12 @@ impl Raft {
             | Body::ForceMembership { ticket } => {
                 self.node.reject(ticket, Rejection::Halted);
             }
-            Body::ProposeBatch { proposals } => {
-                for (ticket, _) in proposals {
+            Body::ProposeBatch { ref proposals } => {
+                for &(ticket, _) in proposals {
                     self.node.reject(ticket, Rejection::Halted);
                 }
             }
-            Body::Peer(envelope) => {
+            Body::Peer(ref envelope) => {
                 self.node.refuse_peer(envelope.from, envelope.rpc.kind(), Refused::Halted);
             }
             Body::Tick

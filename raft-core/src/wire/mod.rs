@@ -139,10 +139,19 @@ impl core::error::Error for WireError {}
 #[must_use]
 pub fn encode(envelope: &Envelope) -> Bytes {
     let mut out = Vec::with_capacity(frame_bytes_estimate(&envelope.rpc));
+    encode_into(envelope, &mut out);
+    Bytes::from(out)
+}
+
+/// Appends the frame of a peer message to a buffer, which a host may use again: several messages
+/// for one connection need no memory of their own.
+pub fn encode_into(envelope: &Envelope, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.reserve(frame_bytes_estimate(&envelope.rpc));
     out.push(VERSION);
     out.push(kind_byte(envelope.rpc.kind()));
     put(
-        &mut out,
+        out,
         &V1Header {
             cluster: envelope.cluster,
             group: envelope.group,
@@ -153,10 +162,9 @@ pub fn encode(envelope: &Envelope) -> Bytes {
             term: envelope.term,
         },
     );
-    v1::put_body(&mut out, &envelope.rpc);
-    let checksum = xxh3_64(&out);
+    v1::put_body(out, &envelope.rpc);
+    let checksum = xxh3_64(&out[start..]);
     out.extend_from_slice(&checksum.to_le_bytes());
-    Bytes::from(out)
 }
 
 /// The peer message in a frame. Its commands and chunks share the frame's memory.
@@ -164,7 +172,8 @@ pub fn encode(envelope: &Envelope) -> Bytes {
 /// # Errors
 /// [`WireError`] says what is wrong first, in this order: length, version, checksum, kind, and
 /// then, as they come: format, limits, bounds, memberships, chain.
-pub fn decode(mut frame: Bytes, limits: &Limits) -> Result<Envelope, WireError> {
+#[expect(clippy::needless_pass_by_value, reason = "the payloads keep the frame's memory")]
+pub fn decode(frame: Bytes, limits: &Limits) -> Result<Envelope, WireError> {
     if frame.len() < FRAME_BYTES_MIN {
         return Err(WireError::TooShort);
     }
@@ -174,12 +183,12 @@ pub fn decode(mut frame: Bytes, limits: &Limits) -> Result<Envelope, WireError> 
     if frame[0] != VERSION {
         return Err(WireError::UnknownVersion(frame[0]));
     }
-    let checksum = frame.split_off(frame.len() - CHECKSUM_BYTES);
-    if checksum[..] != xxh3_64(&frame).to_le_bytes() {
+    let (content, checksum) = frame.split_at(frame.len() - CHECKSUM_BYTES);
+    if *checksum != xxh3_64(content).to_le_bytes() {
         return Err(WireError::Checksum);
     }
     let kind = kind_of_byte(frame[1]).ok_or(WireError::UnknownKind(frame[1]))?;
-    let mut reader = Reader { frame: &frame, rest: &frame[2..] };
+    let mut reader = Reader { frame: &frame, rest: &content[2..] };
     let header: V1Header = reader.take()?;
     bounded([header.epoch.0, header.incarnation.0, header.term.0])?;
     let rpc = v1::take_body(&mut reader, kind, limits)?;

@@ -3,6 +3,7 @@
 //! Each begins with its version byte, a command excepted: its record is the command. They have no
 //! checksum of their own, because whoever writes them frames and checks them.
 
+use alloc::borrow::Cow;
 use alloc::sync::Arc;
 
 use bytes::Bytes;
@@ -43,6 +44,17 @@ pub fn encode_payload(payload: &Payload) -> (u8, Bytes) {
         Payload::Noop => (PAYLOAD_NOOP, Bytes::new()),
         Payload::Command(command) => (PAYLOAD_COMMAND, command.clone()),
         Payload::Membership(membership) => (PAYLOAD_MEMBERSHIP, record(&**membership)),
+    }
+}
+
+/// The same, but a command is only borrowed: to share its memory may cost an allocation.
+pub(super) fn borrow_payload(payload: &Payload) -> (u8, Cow<'_, [u8]>) {
+    match payload {
+        Payload::Noop => (PAYLOAD_NOOP, Cow::Borrowed(&[])),
+        Payload::Command(command) => (PAYLOAD_COMMAND, Cow::Borrowed(command)),
+        Payload::Membership(membership) => {
+            (PAYLOAD_MEMBERSHIP, Cow::Owned(record(&**membership).to_vec()))
+        }
     }
 }
 

@@ -5,11 +5,11 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::entry::Entries;
+use crate::entry::{Entries, Payload};
 use crate::message::{AppendResult, Rpc, RpcKind};
 use crate::types::{Chain, EntryId, Index, ReadId, Round, Session, Span, Term};
 use crate::wire::record::{
-    decode_payload, decode_snapshot_meta, encode_payload, encode_snapshot_meta,
+    borrow_payload, decode_payload, decode_snapshot_meta, encode_snapshot_meta,
 };
 use crate::wire::{Limits, Reader, WireError, bounded, put};
 
@@ -163,7 +163,7 @@ pub(super) fn put_body(out: &mut Vec<u8>, rpc: &Rpc) {
             };
             put(out, &head);
             for entry in entries.iter() {
-                let (kind, payload) = encode_payload(entry.payload());
+                let (kind, payload) = borrow_payload(entry.payload());
                 put(out, &V1Entry { term: entry.term(), kind, payload: Borrowed(&payload) });
             }
         }
@@ -293,17 +293,30 @@ fn take_append_entries(reader: &mut Reader<'_>, limits: &Limits) -> Result<Rpc, 
     if count == 0 && claimed == prev.chain {
         return Ok(Rpc::AppendEntries { session, round, prev, entries: Entries::empty(), commit });
     }
-    let mut items = Vec::with_capacity(count);
-    for _ in 0..count {
-        let V1Entry { term, kind, payload } = reader.take()?;
-        bounded([term.0])?;
-        items.push((term, decode_payload(kind, reader.frame.slice_ref(payload.0))?));
-    }
+    // The entries are built where they stay; after an error what is built does not matter.
+    let mut error = None;
+    let items = (0..count).map(|_| {
+        let item =
+            if error.is_none() { take_entry(reader) } else { Ok((prev.term, Payload::Noop)) };
+        item.unwrap_or_else(|found| {
+            error = Some(found);
+            (prev.term, Payload::Noop)
+        })
+    });
     let entries = Entries::after(prev, items);
+    if let Some(error) = error {
+        return Err(error);
+    }
     if last_chain(prev, &entries) != claimed {
         return Err(WireError::BrokenChain);
     }
     Ok(Rpc::AppendEntries { session, round, prev, entries, commit })
+}
+
+fn take_entry(reader: &mut Reader<'_>) -> Result<(Term, Payload), WireError> {
+    let V1Entry { term, kind, payload } = reader.take()?;
+    bounded([term.0])?;
+    Ok((term, decode_payload(kind, reader.frame.slice_ref(payload.0))?))
 }
 
 fn last_chain(prev: EntryId, entries: &Entries) -> Chain {
