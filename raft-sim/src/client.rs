@@ -7,6 +7,7 @@
 //! at once.
 
 use bytes::Bytes;
+use raft_core::ReadMode;
 use raft_replica::kv::{KvAnswer, KvCommand, KvQuery, KvResponse};
 use raft_replica::request::{Failure, Reply, Request};
 use raft_replica::session::SessionId;
@@ -49,6 +50,8 @@ pub struct Client {
     serial: u64,
     operations: u64,
     open: Option<Open>,
+    /// Every other read is by lease.
+    reads_by_lease: bool,
     /// Timers of an older generation mean nothing.
     pub generation: u32,
     /// The last value that it saw, per key.
@@ -129,6 +132,7 @@ impl Client {
             serial: 0,
             operations: 0,
             open: None,
+            reads_by_lease: false,
             generation: 0,
             seen: vec![None; keys],
         }
@@ -194,6 +198,21 @@ impl Client {
         Act::Send { begins, attempts }
     }
 
+    /// From now on every other read is by lease.
+    pub fn use_leases(&mut self) {
+        self.reads_by_lease = true;
+    }
+
+    /// How its present read is done.
+    #[must_use]
+    pub fn mode(&self) -> ReadMode {
+        if self.reads_by_lease && self.operations.is_multiple_of(2) {
+            ReadMode::Lease
+        } else {
+            ReadMode::ReadIndex
+        }
+    }
+
     /// The request that is open.
     #[must_use]
     pub fn operation(&self) -> Option<(OperationId, &Operation)> {
@@ -250,6 +269,9 @@ impl Client {
             }
             Reply::Response { response, index } => Outcome::Response { response, index },
             Reply::Answer { answer, index } => Outcome::Answer { answer, index },
+            Reply::MembershipChanged { .. } | Reply::Transferred { .. } => {
+                unreachable!("clients ask for nothing of the kind")
+            }
             Reply::Failed(failure) => match self.failed(failure) {
                 Some(outcome) => outcome,
                 None => return Heard::Again,
@@ -270,7 +292,7 @@ impl Client {
                 }
                 None
             }
-            Failure::Busy | Failure::Superseded => {
+            Failure::Busy | Failure::Superseded | Failure::Transferring | Failure::Refused(_) => {
                 open.uncertain -= 1;
                 None
             }
@@ -378,13 +400,13 @@ fn key(number: u64) -> Bytes {
 }
 
 /// An operation as a replica is asked for it.
-pub(crate) fn request(operation: &Operation) -> Request<Machine> {
+pub(crate) fn request(operation: &Operation, mode: ReadMode) -> Request<Machine> {
     match operation {
         Operation::OpenSession => Request::OpenSession,
         Operation::Command { session, serial, command } => {
             let (session, serial, command) = (*session, *serial, command.clone());
             Request::Command { session, serial, command }
         }
-        Operation::Query { query } => Request::Query { query: query.clone() },
+        Operation::Query { query } => Request::Query { query: query.clone(), mode },
     }
 }

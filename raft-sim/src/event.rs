@@ -89,6 +89,8 @@ pub enum Event {
         /// Whether it is cut off.
         cut: bool,
     },
+    /// After the faults have ended, an operator looks after the membership.
+    Operator,
     /// A sender learns that its connection broke.
     Unreachable {
         /// The link.

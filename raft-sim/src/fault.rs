@@ -1,5 +1,8 @@
 //! The classes of faults, and how often each was injected and took effect.
 //!
+//! What operators do counts as well: a change that nobody would dare in a storm finds the faults
+//! that a storm alone does not.
+//!
 //! An injection is an act: a partition was made, a frame was marked for loss. An effect is something
 //! that went otherwise because of it: a frame that a partition stopped, a sector that a power loss
 //! took back. A class that is injected without effects tests nothing, so both are counted.
@@ -70,6 +73,14 @@ faults! {
     SyncDrops = "sync-drops",
     /// A sync fails and calls clean what it did not write. Effect: no later sync writes it.
     SyncKeeps = "sync-keeps",
+    /// An operator changes the membership. Effect: the first entry of the change is committed.
+    Membership = "membership",
+    /// An operator asks for another leader. Effect: a later term has begun.
+    Transfer = "transfer",
+    /// An operator makes the leader a follower. Effect: it led.
+    StepDown = "step-down",
+    /// A host makes a follower forget its leader. Effect: it had one.
+    ForgetLeader = "forget-leader",
 }
 
 /// A set of classes.

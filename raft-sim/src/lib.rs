@@ -23,6 +23,7 @@ mod liveness;
 pub mod nemesis;
 pub mod network;
 mod node;
+mod operator;
 pub mod options;
 pub mod power;
 pub mod queue;

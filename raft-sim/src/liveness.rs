@@ -5,9 +5,12 @@
 //! the core from its work, by heartbeats that nobody answers or by campaigns that nobody can win,
 //! as far as the options of the protocol promise that. Within a bound, which is a multiple of the election timeout, a
 //! write and a read that began after the healing must be answered, then, with the clients silent,
-//! every node of the core must have applied the same log. A new leader per answer would also
+//! every member in the core must have applied the same log. A change of the membership that was
+//! under way must be complete by then, and one more. A new leader per answer would also
 //! satisfy that, so the elections after the healing are bounded too, and so are the events: a storm
 //! of messages must end with a verdict.
+
+use raft_core::{Member, Membership};
 
 use crate::check::Outcome;
 use crate::event::{Event, NodeAt};
@@ -52,6 +55,8 @@ pub(crate) struct Healed {
     fresh: Vec<bool>,
     has_written: bool,
     has_read: bool,
+    /// The membership was changed once more, or nobody is left to be added.
+    pub(crate) has_changed: bool,
     /// Until when the core is watched, and how often it had lost the lead before that.
     watch: Option<(u64, u64)>,
 }
@@ -66,8 +71,12 @@ impl World {
             deadline: self.queue.now() + waits,
             last_event: self.stats.events + EVENTS_MAX,
             fresh: vec![false; self.clients.len()],
+            has_changed: !options.faults.contains(Fault::Membership),
             ..Healed::default()
         });
+        if options.faults.contains(Fault::Membership) {
+            self.queue.after(options.election_timeout_us, Event::Operator);
+        }
         self.network.heal(&mut self.queue, &mut self.stats.tally);
         self.bound_until = 0;
         self.clients.iter_mut().for_each(|client| client.bind(None));
@@ -94,19 +103,49 @@ impl World {
         Ok(())
     }
 
-    /// One run in two keeps a minority of the voters outside the core, all in the same way.
+    /// One run in two keeps a minority of the voters outside the core, all in the same way: a
+    /// minority of every membership that may come into force.
     fn choose_outside(&mut self) {
+        let memberships: Vec<Membership> = self.checker.memberships().cloned().collect();
+        self.stop_strangers(&memberships);
         let mut draw = Stream::new(self.options.seed, Purpose::Nemesis, 1 << 40).draw();
-        let voters = self.options.voters;
-        let most = (voters - 1) / 2;
         let lasts = draw.chance(Ratio::new(1, 2)).then(|| self.draw_outside(&mut draw));
-        let Some(outside) = lasts.flatten().filter(|_| most > 0) else { return };
-        let leader = self.leader().filter(|&at| at < voters && draw.chance(Ratio::new(1, 2)));
-        let first = leader.unwrap_or_else(|| draw.position(voters));
-        for lost in 0..1 + draw.position(most) {
-            let at = (first + lost) % voters;
-            self.nodes[at].outside = Some(outside);
-            self.network_outside(at, outside);
+        let Some(outside) = lasts.flatten() else { return };
+        let mut voters: Vec<Member> = memberships.iter().flat_map(all_voters).copied().collect();
+        voters.sort_unstable();
+        voters.dedup();
+        let leader = self.leader().map(|at| self.nodes[at].member);
+        let leader = leader.and_then(|leader| voters.iter().position(|voter| *voter == leader));
+        let leader = leader.filter(|_| draw.chance(Ratio::new(1, 2)));
+        let first = leader.unwrap_or_else(|| draw.position(voters.len()));
+        voters.rotate_left(first);
+        let most = 1 + draw.position(voters.len() / 2);
+        let mut lost: Vec<Member> = Vec::new();
+        for voter in voters {
+            lost.push(voter);
+            if lost.len() > most || !memberships.iter().all(|one| is_borne(one, &lost)) {
+                lost.pop();
+            }
+        }
+        for at in 0..self.nodes.len() {
+            if lost.contains(&self.nodes[at].member) {
+                self.nodes[at].outside = Some(outside);
+                self.network_outside(at, outside);
+            }
+        }
+    }
+
+    /// Servers that belong to no membership any more, and may not know it, go on campaigning. The
+    /// core bears that if its members stick to their leader or ask before they raise a term; if
+    /// not, operators must stop who is removed.
+    fn stop_strangers(&mut self, memberships: &[Membership]) {
+        if self.options.check_quorum || self.options.pre_vote {
+            return;
+        }
+        for node in &mut self.nodes {
+            if !memberships.iter().any(|one| one.is_member(node.member)) {
+                node.outside = Some(Outside::Stopped);
+            }
         }
     }
 
@@ -205,7 +244,9 @@ impl World {
 
     /// Whether everything that must come true has.
     fn is_alive(&self) -> bool {
-        self.is_quiet() && self.stuck().is_none()
+        let has_changed = self.healed.as_ref().is_some_and(|healed| healed.has_changed);
+        let is_settled = has_changed && !self.checker.committed_membership().is_joint();
+        self.is_quiet() && is_settled && self.stuck().is_none()
     }
 
     /// Whether nothing more is to be seen. Nodes that are cut off, but go on campaigning, must not
@@ -228,12 +269,13 @@ impl World {
         }
     }
 
-    /// The first node of the core that is not up to date.
+    /// The first member in the core that is not up to date.
     fn stuck(&self) -> Option<NodeAt> {
         let committed = self.checker.committed().0;
+        let membership = self.checker.committed_membership();
         self.nodes.iter().position(|node| {
             let is_done = node.seen.applied == committed && node.seen.last == committed;
-            node.outside.is_none() && !is_done
+            node.outside.is_none() && membership.is_member(node.member) && !is_done
         })
     }
 
@@ -270,6 +312,10 @@ impl World {
             "no write was acknowledged".to_owned()
         } else if !healed.has_read {
             "no read was answered".to_owned()
+        } else if self.checker.committed_membership().is_joint() {
+            format!("the membership is {} still", self.checker.committed_membership())
+        } else if !healed.has_changed {
+            "no change of the membership was committed".to_owned()
         } else if let Some(at) = self.stuck() {
             let node = &self.nodes[at];
             format!(
@@ -284,4 +330,17 @@ impl World {
         };
         Err(Failure::Liveness(format!("{missing}, {bound} after the faults had ended")))
     }
+}
+
+/// The voters of both halves.
+fn all_voters(membership: &Membership) -> impl Iterator<Item = &Member> {
+    membership.incoming().iter().chain(membership.outgoing())
+}
+
+/// Whether every half of a membership has a majority without those who are lost.
+fn is_borne(membership: &Membership, lost: &[Member]) -> bool {
+    [membership.incoming(), membership.outgoing()].into_iter().all(|half| {
+        let missing = half.iter().filter(|voter| lost.contains(voter)).count();
+        half.is_empty() || missing <= (half.len() - 1) / 2
+    })
 }

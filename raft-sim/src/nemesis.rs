@@ -12,7 +12,7 @@ use crate::options::Options;
 use crate::rng::{Draw, Purpose, Ratio, Stream};
 
 /// The classes that strike by themselves. The others happen to single frames.
-const STRIKING: [Fault; 14] = [
+const STRIKING: [Fault; 18] = [
     Fault::Partition,
     Fault::Clog,
     Fault::Overflow,
@@ -27,6 +27,10 @@ const STRIKING: [Fault; 14] = [
     Fault::WriteError,
     Fault::SyncDrops,
     Fault::SyncKeeps,
+    Fault::Membership,
+    Fault::Transfer,
+    Fault::StepDown,
+    Fault::ForgetLeader,
 ];
 
 /// When what strikes.
@@ -140,9 +144,9 @@ impl Nemesis {
 /// What takes a whole cluster down comes less often, and so does what comes in three variants.
 fn rarity(fault: Fault) -> u64 {
     match fault {
-        Fault::Blackout => 4,
+        Fault::Blackout | Fault::StepDown => 4,
         Fault::WriteError | Fault::SyncDrops | Fault::SyncKeeps => 3,
-        Fault::Overflow => 2,
+        Fault::Overflow | Fault::Transfer | Fault::ForgetLeader => 2,
         Fault::Partition
         | Fault::Clog
         | Fault::Reset
@@ -152,6 +156,7 @@ fn rarity(fault: Fault) -> u64 {
         | Fault::Pause
         | Fault::Jump
         | Fault::Stall
+        | Fault::Membership
         | Fault::Loss
         | Fault::Duplication
         | Fault::Reorder

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::mem;
 
+use raft_core::config::PRIORITY_MAX;
 use raft_core::{
     ClusterId, Config, GroupId, Incarnation, Member, Membership, PersistSeq, RecoveredState,
     RoleName, Time,
@@ -36,6 +37,10 @@ const GROUP: GroupId = GroupId(1);
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) member: Member,
+    /// Whether it is given the founders' membership when it has nothing.
+    pub(crate) is_founder: bool,
+    /// How often its disk was replaced.
+    wipes: u64,
     pub(crate) clock: Clock,
     pub(crate) disk: SimDisk,
     pub(crate) latency: Stream,
@@ -130,6 +135,8 @@ impl Node {
         let lineage = Stream::new(options.seed, Purpose::Lineage, entity).draw().word();
         Self {
             member: Member::new(entity + 1, lineage),
+            is_founder: at < options.voters + options.learners,
+            wipes: 0,
             clock: Clock::new(1_000_000 * (entity + 1), 0),
             disk: SimDisk::new(sabotage.lie()),
             latency: Stream::new(options.seed, Purpose::DiskLatency, entity),
@@ -174,7 +181,8 @@ impl Node {
         let expected = Some(self.identity());
         let (storage, found) =
             Storage::open(self.disk.clone(), storage_options(options), expected)?;
-        Ok((storage, found.into_state(founders)))
+        let given = if self.is_founder { founders } else { &Membership::default() };
+        Ok((storage, found.into_state(given)))
     }
 
     /// Starts a process on what was found.
@@ -199,6 +207,20 @@ impl Node {
             is_woken: false,
         });
         Ok(())
+    }
+
+    /// The machine gets an empty disk, and with it another lineage: it is somebody else now, and is
+    /// given nothing. No process may be running.
+    pub(crate) fn wipe(&mut self, seed: u64, sabotage: Sabotage) {
+        assert!(self.process.is_none(), "a running process keeps its disk");
+        self.wipes += 1;
+        let entity = self.wipes << 32 | (self.member.id.0 - 1);
+        self.member.lineage.0 = Stream::new(seed, Purpose::Lineage, entity).draw().word();
+        self.is_founder = false;
+        self.disk = SimDisk::new(sabotage.lie());
+        self.incarnation = Incarnation::ZERO;
+        self.graveyard = Graveyard::default();
+        self.doom = None;
     }
 
     /// Ends the process. Returns whether there was one: a node that is down waits for its start.
@@ -292,6 +314,14 @@ fn storage_options(options: &Options) -> StorageOptions {
     }
 }
 
+fn priority(options: &Options, member: Member) -> u8 {
+    if !options.has_priorities {
+        return PRIORITY_MAX;
+    }
+    let mut draw = Stream::new(options.seed, Purpose::Node, member.id.0).draw();
+    u8::try_from(draw.below(u64::from(PRIORITY_MAX) + 1)).expect("priorities are small")
+}
+
 fn config(options: &Options, member: Member) -> ReplicaOptions {
     let config = Config {
         seed: options.seed,
@@ -303,6 +333,13 @@ fn config(options: &Options, member: Member) -> ReplicaOptions {
         append_bytes_max: 16 << 10,
         append_entries_max: options.append_entries_max,
         inflight_appends_max: options.inflight_appends_max,
+        inflight_bytes_max: options.inflight_bytes_max,
+        unapplied_bytes_max: options.unapplied_bytes_max,
+        resident_bytes_max: options.resident_bytes_max,
+        lease_us: options.lease_us,
+        clock_drift_percent: options.clock_drift_percent,
+        priority: priority(options, member),
+        promotion_lag_entries_max: options.promotion_lag_entries_max,
         uncommitted_bytes_max: options.uncommitted_bytes_max,
         snapshot_chunk_bytes: options.snapshot_chunk_bytes,
         kept_behind_snapshot: options.kept_behind_snapshot,

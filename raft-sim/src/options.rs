@@ -109,6 +109,8 @@ pub struct Options {
     pub voters: usize,
     /// Founding members that do not.
     pub learners: usize,
+    /// Nodes that are given nothing and belong to no membership until an operator adds them.
+    pub spares: usize,
     /// The classes of faults that are on.
     pub faults: FaultSet,
     /// [`raft_core::Config::election_timeout_us`].
@@ -119,10 +121,24 @@ pub struct Options {
     pub pre_vote: bool,
     /// [`raft_core::Config::check_quorum`].
     pub check_quorum: bool,
+    /// [`raft_core::Config::lease_us`]; the clients read by lease as well unless it is zero.
+    pub lease_us: u64,
+    /// [`raft_core::Config::clock_drift_percent`].
+    pub clock_drift_percent: u8,
+    /// Whether the nodes have different [`raft_core::Config::priority`].
+    pub has_priorities: bool,
+    /// [`raft_core::Config::promotion_lag_entries_max`].
+    pub promotion_lag_entries_max: u64,
     /// [`raft_core::Config::append_entries_max`].
     pub append_entries_max: usize,
     /// [`raft_core::Config::inflight_appends_max`].
     pub inflight_appends_max: usize,
+    /// [`raft_core::Config::inflight_bytes_max`].
+    pub inflight_bytes_max: usize,
+    /// [`raft_core::Config::unapplied_bytes_max`].
+    pub unapplied_bytes_max: usize,
+    /// [`raft_core::Config::resident_bytes_max`].
+    pub resident_bytes_max: usize,
     /// [`raft_core::Config::uncommitted_bytes_max`].
     pub uncommitted_bytes_max: usize,
     /// [`raft_core::Config::snapshot_chunk_bytes`].
@@ -173,12 +189,29 @@ impl Options {
         };
         let learners = pick.next().below(8).saturating_sub(5);
         let mut faults = draw_faults(&mut pick);
-        if voters + to_usize(learners) == 1 {
+        // What came later than the rest: seeds keep what they had before.
+        let mut later = Pick { seed, option: 1 << 16 };
+        draw_operations(&mut later, &mut faults);
+        let spares = later.next().range(1, 3);
+        let spares = if faults.contains(Fault::Membership) { to_usize(spares) } else { 0 };
+        if voters + to_usize(learners) + spares == 1 {
             NETWORK_FAULTS.iter().for_each(|&fault| faults.remove(fault));
         }
         let election_timeout_us = pick.next().log_uniform(20_000, 600_000);
         let heartbeat_interval_us = election_timeout_us / pick.next().range(3, 10);
         let skew_ppm = pick.next().log_uniform(100, 400_000);
+        let (lease_quarters, drift) = (later.next().range(1, 4), later.next().log_uniform(1, 100));
+        let has_leases = later.next().chance(Ratio::new(1, 2));
+        let lease_us = if has_leases { election_timeout_us / 4 * lease_quarters } else { 0 };
+        // What leases rest on: no clock outruns another by more than the bound, and none jumps.
+        let skew_ppm = if has_leases { skew_ppm.min(skew_within(drift)) } else { skew_ppm };
+        if has_leases {
+            faults.remove(Fault::Jump);
+        }
+        let has_priorities = later.next().chance(Ratio::new(1, 4));
+        let promotion_lag = later.next().log_uniform(1, 256);
+        let mut bytes = |low| to_usize(later.next().log_uniform(low, 1 << 20));
+        let (inflight_bytes, unapplied_bytes, resident_bytes) = (bytes(64), bytes(256), bytes(256));
         let mut sizes = || {
             (
                 pick.next().log_uniform(1, 128),
@@ -197,13 +230,21 @@ impl Options {
             events,
             voters,
             learners: to_usize(learners),
+            spares,
             faults,
             election_timeout_us,
             heartbeat_interval_us,
             pre_vote: pick.next().chance(Ratio::new(3, 4)),
             check_quorum: pick.next().chance(Ratio::new(3, 4)),
+            lease_us,
+            clock_drift_percent: u8::try_from(drift).expect("at most 100"),
+            has_priorities,
+            promotion_lag_entries_max: promotion_lag,
             append_entries_max: to_usize(entries),
             inflight_appends_max: to_usize(inflight),
+            inflight_bytes_max: inflight_bytes,
+            unapplied_bytes_max: unapplied_bytes,
+            resident_bytes_max: resident_bytes,
             uncommitted_bytes_max: to_usize(uncommitted),
             snapshot_chunk_bytes: to_usize(chunk),
             kept_behind_snapshot: kept.saturating_sub(20),
@@ -224,7 +265,7 @@ impl Options {
     /// How many nodes there are.
     #[must_use]
     pub fn nodes(&self) -> usize {
-        self.voters + self.learners
+        self.voters + self.learners + self.spares
     }
 }
 
@@ -232,7 +273,8 @@ impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { link, client, .. } = self;
         writeln!(f, "seed       {:#x}, {} events", self.seed, self.events)?;
-        writeln!(f, "cluster    {} voters, {} learners", self.voters, self.learners)?;
+        let Self { voters, learners, spares, .. } = self;
+        writeln!(f, "cluster    {voters} voters, {learners} learners, {spares} spares")?;
         writeln!(
             f,
             "protocol   election timeout {}us, heartbeat {}us, pre-vote {}, check-quorum {}",
@@ -241,12 +283,17 @@ impl fmt::Display for Options {
             on(self.pre_vote),
             on(self.check_quorum)
         )?;
+        self.show_leases(f)?;
         writeln!(
             f,
-            "limits     {} entries/append, {} in flight, {} bytes uncommitted, inbox {}us",
+            "limits     {} entries/append, {} in flight, bytes: {} in flight, {} uncommitted, \
+             {} unapplied, {} resident, inbox {}us",
             self.append_entries_max,
             self.inflight_appends_max,
+            self.inflight_bytes_max,
             self.uncommitted_bytes_max,
+            self.unapplied_bytes_max,
+            self.resident_bytes_max,
             self.inbox_us
         )?;
         writeln!(
@@ -280,6 +327,19 @@ impl fmt::Display for Options {
             self.strike_events, self.fault_us, self.skew_ppm
         )?;
         write!(f, "faults     {}", self.faults)
+    }
+}
+
+impl Options {
+    fn show_leases(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "leases     {}us, clock drift {}%, priorities {}, promotion within {} entries",
+            self.lease_us,
+            self.clock_drift_percent,
+            on(self.has_priorities),
+            self.promotion_lag_entries_max
+        )
     }
 }
 
@@ -347,6 +407,21 @@ fn draw_faults(pick: &mut Pick) -> FaultSet {
     faults
 }
 
+/// What operators do, each with one half; nothing in a run that is calm otherwise.
+fn draw_operations(pick: &mut Pick, faults: &mut FaultSet) {
+    let is_calm = faults.iter().count() == 1;
+    for fault in [Fault::Membership, Fault::Transfer, Fault::StepDown, Fault::ForgetLeader] {
+        if pick.next().chance(Ratio::new(1, 2)) && !is_calm {
+            faults.insert(fault);
+        }
+    }
+}
+
+/// The largest skew s, in parts per million, with (1 + s) / (1 - s) at most 1 + `percent` / 100.
+fn skew_within(percent: u64) -> u64 {
+    percent * 1_000_000 / (200 + percent)
+}
+
 fn draw_link(pick: &mut Pick, faults: FaultSet, election_timeout_us: u64) -> LinkOptions {
     let low_us = pick.next().log_uniform(20, election_timeout_us / 100);
     let delay = match pick.next().below(3) {
@@ -405,7 +480,7 @@ mod tests {
         for seed in 0..300 {
             let options = Options::draw(seed, EVENTS_DEFAULT);
             assert_eq!(options, Options::draw(seed, EVENTS_DEFAULT));
-            assert!((1..=9).contains(&options.nodes()), "{options}");
+            assert!((1..=12).contains(&options.nodes()), "{options}");
             assert!(options.heartbeat_interval_us * 2 <= options.election_timeout_us);
             assert_eq!(options.faults.contains(Fault::Loss), !options.link.loss.is_never());
             calm += u32::from(options.faults.iter().count() == 1);
@@ -418,6 +493,6 @@ mod tests {
     fn the_options_of_a_run_are_shown() {
         let shown = Options::draw(7, EVENTS_DEFAULT).to_string();
         assert!(shown.starts_with("seed       0x7, 20000 events\ncluster    "), "{shown}");
-        assert_eq!(shown.lines().count(), 10);
+        assert_eq!(shown.lines().count(), 11);
     }
 }

@@ -27,6 +27,10 @@ pub enum Purpose {
     Schedule = 7,
     /// The lineage of a data directory.
     Lineage = 8,
+    /// What an operator asks for.
+    Operator = 9,
+    /// What sets one node apart from the others.
+    Node = 10,
 }
 
 /// A stream of independent draws.

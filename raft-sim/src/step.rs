@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::network::Fate;
 use crate::node::Seen;
+use crate::operator;
 use crate::sabotage::{Machine, Sabotage};
 use crate::world::{World, client_id};
 
@@ -64,6 +65,7 @@ impl World {
     /// Executes what a step has put out, and closes it.
     pub(crate) fn after_step(&mut self, at: NodeAt) -> Result<(), Failure> {
         let mut outputs = mem::take(&mut self.outputs);
+        self.note_persists(at, &outputs)?;
         let result = outputs.drain(..).try_for_each(|output| self.execute(at, output));
         self.outputs = outputs;
         result?;
@@ -82,8 +84,22 @@ impl World {
         // be longer than anything that it told. It says nothing more, so nothing is promised by it.
         if status.role != RoleName::Halted {
             self.checker.commit_observed(node.member.id, status.commit)?;
+            self.checker.membership_observed(node.member.id, &status.membership)?;
         }
         self.schedule_deadline(at, now);
+        Ok(())
+    }
+
+    /// A step changes the log first, in the node's memory; the order of its outputs is free.
+    fn note_persists(&mut self, at: NodeAt, outputs: &[Output<Machine>]) -> Result<(), Failure> {
+        for output in outputs {
+            let Output::Work(Work::Persist { batch, .. }) = output else { continue };
+            self.digest.word(batch.seq.n);
+            self.checker.persist_issued(self.nodes[at].member.id, batch)?;
+            if self.sabotage == Sabotage::SuffixResurrected {
+                self.nodes[at].graveyard.persist(batch);
+            }
+        }
         Ok(())
     }
 
@@ -176,23 +192,16 @@ impl World {
     }
 
     fn work(&mut self, at: NodeAt, work: Work) -> Result<(), Failure> {
-        let id = self.nodes[at].member.id;
         let work = match work {
-            Work::Persist { batch, commit } => {
-                self.digest.word(batch.seq.n);
-                self.checker.persist_issued(id, &batch)?;
-                if self.sabotage == Sabotage::SuffixResurrected {
-                    self.nodes[at].graveyard.persist(&batch);
-                }
-                Work::Persist { batch, commit }
-            }
             Work::SaveSnapshot { snapshot, data } => {
                 self.digest.word(snapshot.last.index.0);
                 Work::SaveSnapshot { snapshot, data: self.sabotage.snapshot(data) }
             }
-            other @ (Work::LoadSnapshot { .. } | Work::ReadChunk(_) | Work::StageChunk { .. }) => {
-                other
-            }
+            other @ (Work::Persist { .. }
+            | Work::LoadSnapshot { .. }
+            | Work::Load(_)
+            | Work::ReadChunk(_)
+            | Work::StageChunk { .. }) => other,
         };
         let process = self.nodes[at].process.as_mut().expect("a process asks for work");
         if let Some(kind) = process.work(work) {
@@ -203,6 +212,10 @@ impl World {
 
     fn reply(&mut self, id: RequestId, reply: Reply<Machine>) -> Result<(), Failure> {
         self.digest.word(id.0);
+        if operator::is_operator(id) {
+            self.operated(&reply);
+            return Ok(());
+        }
         let client = Client::of_attempt(id.0);
         match self.clients[client].hear(id.0, reply) {
             Heard::Late => {}

@@ -38,6 +38,10 @@ impl World {
             Fault::Jump => self.jump(at, strike),
             Fault::Stall => self.stall(at, strike.lasts_us),
             Fault::WriteError | Fault::SyncDrops | Fault::SyncKeeps => self.fail_disk(at, strike),
+            Fault::Membership => return self.change_membership(),
+            Fault::Transfer => return self.transfer(strike),
+            Fault::StepDown => return self.step_down(at),
+            Fault::ForgetLeader => return self.forget_leader(at),
             Fault::Loss | Fault::Duplication | Fault::Reorder | Fault::Corruption | Fault::Skew => {
                 unreachable!("these do not strike by themselves")
             }

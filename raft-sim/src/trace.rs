@@ -169,6 +169,7 @@ impl World {
                 let what = if *cut { "is cut off" } else { "comes back" };
                 format!("! {} {what}", name(*node))
             }
+            Event::Operator => "operator".to_owned(),
             Event::Release { link } => {
                 let (from, to) = self.network.ends(*link);
                 format!("! {}->{} is released", name(from), name(to))

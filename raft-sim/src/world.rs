@@ -75,6 +75,8 @@ pub struct World {
     pub(crate) trace: Trace,
     pub(crate) limits: Limits,
     pub(crate) schedule: Stream,
+    /// How often an operator has asked for something.
+    pub(crate) operations: u64,
     /// A buffer, empty between steps.
     pub(crate) outputs: Vec<Output<Machine>>,
 }
@@ -89,11 +91,17 @@ impl World {
         let nodes: Vec<Node> =
             (0..options.nodes()).map(|at| Node::new(at, &options, sabotage)).collect();
         let members: Vec<Member> = nodes.iter().map(|node| node.member).collect();
-        let (voters, learners) = members.split_at(options.voters);
+        let (founders, _) = members.split_at(options.voters + options.learners);
+        let (voters, learners) = founders.split_at(options.voters);
         let founders = Membership::new(voters.to_vec(), learners.to_vec())
             .expect("drawn options describe a cluster");
-        let clients = (0..options.client.clients as u64)
-            .map(|id| Client::new(id, options.seed, nodes.len(), options.client));
+        let clients = (0..options.client.clients as u64).map(|id| {
+            let mut client = Client::new(id, options.seed, nodes.len(), options.client);
+            if options.lease_us > 0 {
+                client.use_leases();
+            }
+            client
+        });
         Self {
             queue: Queue::new(),
             network: Network::new(nodes.len(), options.seed, options.link),
@@ -108,6 +116,7 @@ impl World {
             trace,
             limits: Limits::default(),
             schedule: Stream::new(options.seed, Purpose::Schedule, 0),
+            operations: 0,
             outputs: Vec::new(),
             nodes,
             founders,
@@ -166,10 +175,7 @@ impl World {
     /// Formats all disks, starts all nodes, and schedules clients and nemesis.
     fn found(&mut self) -> Result<(), Failure> {
         for at in 0..self.nodes.len() {
-            let identity = self.nodes[at].identity();
-            let mut disk = self.nodes[at].disk.clone();
-            Storage::format(&mut disk, identity)
-                .map_err(|error| Failure::Storage { node: self.nodes[at].member.id, error })?;
+            self.format(at)?;
             self.skew(at);
             self.start(at)?;
         }
@@ -178,6 +184,14 @@ impl World {
             self.queue.after(delay_us, Event::Client { client, generation: 0 });
         }
         Ok(())
+    }
+
+    /// Makes a node's empty disk its data directory.
+    pub(crate) fn format(&mut self, at: NodeAt) -> Result<(), Failure> {
+        let node = &self.nodes[at];
+        let mut disk = node.disk.clone();
+        Storage::format(&mut disk, node.identity())
+            .map_err(|error| Failure::Storage { node: node.member.id, error })
     }
 
     fn skew(&mut self, at: NodeAt) {
@@ -228,7 +242,7 @@ impl World {
         let is_other_life = |node: NodeAt, life: u32| self.nodes[node].life != life;
         match event {
             Event::Frame { .. } | Event::Strike { .. } | Event::Mend { .. } => false,
-            Event::Release { .. } | Event::Flap { .. } => false,
+            Event::Release { .. } | Event::Flap { .. } | Event::Operator => false,
             Event::Deadline { node, generation } => self.nodes[*node].deadline.0 != *generation,
             Event::Inbox { node, life } | Event::Resume { node, life } => {
                 is_other_life(*node, *life)
@@ -268,6 +282,7 @@ impl World {
                 self.flap(node, cut);
                 Ok(())
             }
+            Event::Operator => self.look_after_membership(),
             Event::Unreachable { link, .. } => {
                 let (from, to) = self.network.ends(link);
                 let peer = self.nodes[to].member;
@@ -420,7 +435,7 @@ impl World {
     fn ask(&mut self, client: usize, at: NodeAt, id: RequestId) -> Result<(), Failure> {
         let one = &mut self.clients[client];
         let Some((_, operation)) = one.operation() else { return Ok(()) };
-        let request = request(operation);
+        let request = request(operation, one.mode());
         if self.nodes[at].process.is_some() {
             return self.deliver(at, Input::Request { id, request });
         }

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::fmt;
 
 use bytes::Bytes;
-use raft_core::{Entry, EntryId, Index, Payload};
+use raft_core::{Chain, Entry, EntryId, Index, Payload};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -83,6 +83,12 @@ impl<M: StateMachine> Applier<M> {
 
     pub(crate) fn digest(&self) -> u64 {
         self.digest
+    }
+
+    /// The group's genesis is known now; nothing has been applied yet.
+    pub(crate) fn found(&mut self, genesis: Chain) {
+        assert!(self.applied.index == Index::ZERO, "the history has not begun yet");
+        self.applied.chain = genesis;
     }
 
     /// Applies the entry after the last one.

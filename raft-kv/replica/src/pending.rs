@@ -1,11 +1,13 @@
 //! Requests that wait for their reply, and what each of them waits for.
 //!
 //! A proposal waits for its outcome from the core, and once it is committed for its entry to be
-//! applied here. A read waits for its index from the core, and then for the state to reach it.
+//! applied here. A read waits for its index from the core, and then for the state to reach it; if
+//! its answer is good for a limited time (a lease), that may be over by then. What an operator asks
+//! for waits for its outcome alone.
 
 use std::collections::BTreeMap;
 
-use raft_core::{Index, Ticket};
+use raft_core::{Index, ReadMode, Ticket, Time};
 
 use crate::machine::StateMachine;
 use crate::request::RequestId;
@@ -32,6 +34,24 @@ pub(crate) enum Asked {
 pub(crate) struct Read<M: StateMachine> {
     pub(crate) id: RequestId,
     pub(crate) query: M::Query,
+    pub(crate) mode: ReadMode,
+}
+
+/// A read that may be answered once the state has reached its index.
+#[derive(Clone, Debug)]
+struct Confirmed<M: StateMachine> {
+    read: Read<M>,
+    /// From this moment on the confirmation is worth nothing.
+    valid_until: Option<Time>,
+}
+
+/// What is to be done for a read whose index the state has reached.
+#[derive(Debug)]
+pub(crate) enum Readable<M: StateMachine> {
+    /// Answer it.
+    Now(Read<M>),
+    /// Its lease has run out meanwhile: ask the core anew.
+    TooLate(Read<M>),
 }
 
 /// All requests without a reply.
@@ -46,7 +66,8 @@ pub(crate) struct Pending<M: StateMachine> {
     proposals: BTreeMap<Ticket, Proposal>,
     committed: BTreeMap<Index, Proposal>,
     reads: BTreeMap<Ticket, Read<M>>,
-    confirmed: BTreeMap<(Index, Ticket), Read<M>>,
+    confirmed: BTreeMap<(Index, Ticket), Confirmed<M>>,
+    operations: BTreeMap<Ticket, RequestId>,
 }
 
 impl<M: StateMachine> Pending<M> {
@@ -58,11 +79,14 @@ impl<M: StateMachine> Pending<M> {
             committed: BTreeMap::new(),
             reads: BTreeMap::new(),
             confirmed: BTreeMap::new(),
+            operations: BTreeMap::new(),
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.proposals.len() + self.committed.len() + self.reads.len() + self.confirmed.len()
+        let commands = self.proposals.len() + self.committed.len();
+        let reads = self.reads.len() + self.confirmed.len();
+        commands + reads + self.operations.len()
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -83,28 +107,43 @@ impl<M: StateMachine> Pending<M> {
         ticket
     }
 
+    /// Names an operator's request for the core.
+    pub(crate) fn operate(&mut self, id: RequestId) -> Ticket {
+        let ticket = self.ticket();
+        self.operations.insert(ticket, id);
+        ticket
+    }
+
     fn ticket(&mut self) -> Ticket {
         self.last = Ticket(self.last.0 + 1);
         self.last
     }
 
-    /// The proposal is committed and waits for its entry to be applied.
-    pub(crate) fn commit(&mut self, ticket: Ticket, index: Index) {
+    /// The proposal is committed and waits for its entry to be applied. An operator's request is
+    /// done by that.
+    pub(crate) fn commit(&mut self, ticket: Ticket, index: Index) -> Option<RequestId> {
+        if let Some(id) = self.operations.remove(&ticket) {
+            return Some(id);
+        }
         let proposal = self.proposals.remove(&ticket).expect("every ticket ends once");
         let other = self.committed.insert(index, proposal);
         assert!(other.is_none(), "an entry has one proposal");
+        None
     }
 
     /// The read is confirmed and waits for the state to reach its index.
-    pub(crate) fn confirm(&mut self, ticket: Ticket, index: Index) {
+    pub(crate) fn confirm(&mut self, ticket: Ticket, index: Index, valid_until: Option<Time>) {
         let read = self.reads.remove(&ticket).expect("every ticket ends once");
-        self.confirmed.insert((index, ticket), read);
+        self.confirmed.insert((index, ticket), Confirmed { read, valid_until });
     }
 
     /// The core has ended the request without a result.
     pub(crate) fn end(&mut self, ticket: Ticket) -> RequestId {
         if let Some(proposal) = self.proposals.remove(&ticket) {
             return proposal.id;
+        }
+        if let Some(id) = self.operations.remove(&ticket) {
+            return id;
         }
         self.reads.remove(&ticket).expect("every ticket ends once").id
     }
@@ -121,9 +160,11 @@ impl<M: StateMachine> Pending<M> {
     }
 
     /// The next read whose index the state has reached.
-    pub(crate) fn take_readable(&mut self, applied: Index) -> Option<Read<M>> {
+    pub(crate) fn take_readable(&mut self, applied: Index, now: Time) -> Option<Readable<M>> {
         let first = self.confirmed.first_entry().filter(|first| first.key().0 <= applied)?;
-        Some(first.remove())
+        let Confirmed { read, valid_until } = first.remove();
+        let is_valid = valid_until.is_none_or(|until| now < until);
+        Some(if is_valid { Readable::Now(read) } else { Readable::TooLate(read) })
     }
 
     /// Everything that only an applied entry could have answered: committed proposals, then
@@ -133,7 +174,7 @@ impl<M: StateMachine> Pending<M> {
         let confirmed = std::mem::take(&mut self.confirmed);
         (
             committed.into_values().map(|proposal| proposal.id).collect(),
-            confirmed.into_values().map(|read| read.id).collect(),
+            confirmed.into_values().map(|confirmed| confirmed.read.id).collect(),
         )
     }
 }

@@ -28,7 +28,7 @@ use raft_core::{
 
 use crate::applier::{Applied, Applier, RestoreError};
 use crate::machine::StateMachine;
-use crate::pending::{Asked, Pending, Proposal, Read};
+use crate::pending::{Asked, Pending, Proposal, Read, Readable};
 use crate::request::{Failure, Input, Output, Reply, Request, RequestId};
 use crate::session::{Executed, LogCommand, SessionId, Sessions};
 use crate::storage::work::{Done, Work};
@@ -152,6 +152,8 @@ impl<M: StateMachine> Replica<M> {
                 Input::Request { id, request } => self.on_request(id, request, out),
                 Input::Done(done) => self.on_done(done, out),
                 Input::Campaign => self.bodies.push(Body::Campaign),
+                Input::StepDown => self.bodies.push(Body::StepDown),
+                Input::ForgetLeader => self.bodies.push(Body::ForgetLeader),
             }
         }
         self.run(now, out);
@@ -221,11 +223,26 @@ impl<M: StateMachine> Replica<M> {
                 let command = LogCommand::Apply { session, serial, command }.encode();
                 self.propose(Proposal { id, asked }, command);
             }
-            Request::Query { query } => {
-                let ticket = self.pending.read(Read { id, query });
-                self.bodies.push(Body::Read { ticket, mode: ReadMode::ReadIndex });
+            Request::Query { query, mode } => self.read(Read { id, query, mode }),
+            Request::ChangeMembership { change, expect } => {
+                let ticket = self.pending.operate(id);
+                self.bodies.push(Body::ProposeMembership { ticket, change, expect });
+            }
+            Request::TransferLeadership { to } => {
+                let ticket = self.pending.operate(id);
+                self.bodies.push(Body::TransferLeadership { ticket, to });
+            }
+            Request::ForceMembership => {
+                let ticket = self.pending.operate(id);
+                self.bodies.push(Body::ForceMembership { ticket });
             }
         }
+    }
+
+    fn read(&mut self, read: Read<M>) {
+        let mode = read.mode;
+        let ticket = self.pending.read(read);
+        self.bodies.push(Body::Read { ticket, mode });
     }
 
     fn propose(&mut self, proposal: Proposal, command: Bytes) {
@@ -237,6 +254,9 @@ impl<M: StateMachine> Replica<M> {
         match done {
             Done::Persisted { seq } => self.bodies.push(Body::Persisted { seq }),
             Done::Failed => self.bodies.push(Body::PersistFailed),
+            Done::Loaded { request, entries } => {
+                self.bodies.push(Body::Loaded { request, entries })
+            }
             Done::SnapshotSaved { snapshot } => {
                 self.saving = false;
                 self.bodies.push(Body::SnapshotTaken { snapshot });
@@ -296,8 +316,9 @@ impl<M: StateMachine> Replica<M> {
             }
             self.effects = effects;
             self.catch_up(out);
+            self.answer(now, out);
         }
-        self.answer(out);
+        self.answer(now, out);
         self.save_snapshot(out);
     }
 
@@ -318,10 +339,10 @@ impl<M: StateMachine> Replica<M> {
                 out.push(Output::Work(Work::LoadSnapshot { snapshot }));
             }
             Effect::Outcome { ticket, outcome } => self.on_outcome(ticket, outcome, out),
-            Effect::ReadReady { ticket, index, valid_until: _ } => {
-                self.pending.confirm(ticket, index)
+            Effect::ReadReady { ticket, index, valid_until } => {
+                self.pending.confirm(ticket, index, valid_until);
             }
-            Effect::Load(request) => self.bodies.push(Body::Loaded { request, entries: None }),
+            Effect::Load(request) => out.push(Output::Work(Work::Load(request))),
             Effect::ReadChunk(request) => out.push(Output::Work(Work::ReadChunk(request))),
             Effect::StageChunk { snapshot, offset, data, done } => {
                 out.push(Output::Work(Work::StageChunk { snapshot, offset, data, done }));
@@ -337,10 +358,20 @@ impl<M: StateMachine> Replica<M> {
 
     fn on_outcome(&mut self, ticket: Ticket, outcome: Outcome, out: &mut Vec<Output<M>>) {
         let failure = match outcome {
-            Outcome::Committed { index, .. } => return self.pending.commit(ticket, index),
+            Outcome::Committed { index, .. } => {
+                if let Some(id) = self.pending.commit(ticket, index) {
+                    let reply = Reply::MembershipChanged { index };
+                    out.push(Output::Reply { id, reply });
+                }
+                return;
+            }
+            Outcome::Transferred { term } => {
+                let id = self.pending.end(ticket);
+                return out.push(Output::Reply { id, reply: Reply::Transferred { term } });
+            }
             Outcome::Refused(rejection) => refusal(rejection),
             Outcome::Superseded => Failure::Superseded,
-            Outcome::Unknown | Outcome::Transferred { .. } => Failure::Unknown,
+            Outcome::Unknown => Failure::Unknown,
             Outcome::Halted => Failure::Halted,
         };
         let id = self.pending.end(ticket);
@@ -367,6 +398,10 @@ impl<M: StateMachine> Replica<M> {
     fn apply(&mut self, entries: Entries, out: &mut Vec<Output<M>>) {
         let Some(last) = entries.last() else { return };
         let through = last.index();
+        if self.applied() == Index::ZERO {
+            // A node that was given nothing has learned the group's genesis since it started.
+            self.applier.found(entries.chain_before());
+        }
         assert!(
             entries.chain_before() == self.applier.applied().chain,
             "entries continue the history that was applied"
@@ -386,15 +421,22 @@ impl<M: StateMachine> Replica<M> {
     }
 
     /// Answers what waited for the state to come as far as it has come now.
-    fn answer(&mut self, out: &mut Vec<Output<M>>) {
+    fn answer(&mut self, now: Time, out: &mut Vec<Output<M>>) {
         let applied = self.applied();
         while let Some((index, proposal)) = self.pending.take_passed(applied) {
             let reply = self.recall(proposal.asked, index);
             out.push(Output::Reply { id: proposal.id, reply });
         }
-        while let Some(Read { id, query }) = self.pending.take_readable(applied) {
-            let answer = self.applier.machine().query(&query);
-            out.push(Output::Reply { id, reply: Reply::Answer { answer, index: applied } });
+        while let Some(readable) = self.pending.take_readable(applied, now) {
+            match readable {
+                Readable::Now(Read { id, query, .. }) => {
+                    let answer = self.applier.machine().query(&query);
+                    out.push(Output::Reply { id, reply: Reply::Answer { answer, index: applied } });
+                }
+                // By a round now, which no clock limits: leases may be shorter than the way of an
+                // entry into the state machine.
+                Readable::TooLate(read) => self.read(Read { mode: ReadMode::ReadIndex, ..read }),
+            }
         }
         if self.halted {
             let (committed, confirmed) = self.pending.abandon();
@@ -449,10 +491,9 @@ fn refusal(rejection: Rejection) -> Failure {
         Rejection::TooLarge => Failure::TooLarge,
         Rejection::Halted => Failure::Halted,
         Rejection::Busy => Failure::Busy,
-        // Reasons that a command or a read never meets, or that a later core has: nothing may be
-        // promised to the client.
-        Rejection::Transferring
-        | Rejection::TransferAborted
+        Rejection::Transferring => Failure::Transferring,
+        // What is refused was not appended, whatever reasons a later core may have.
+        Rejection::TransferAborted
         | Rejection::UnknownMember
         | Rejection::NoOwnCommit
         | Rejection::MembershipPending
@@ -462,7 +503,7 @@ fn refusal(rejection: Rejection) -> Failure {
         | Rejection::NotJoint
         | Rejection::Exhausted
         | Rejection::NotCaughtUp { .. }
-        | _ => Failure::Unknown,
+        | _ => Failure::Refused(rejection),
     }
 }
 

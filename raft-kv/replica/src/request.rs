@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::wire::WireError;
-use raft_core::{Entries, Index, Member, Observation, SnapshotMeta};
+use raft_core::{
+    Entries, Index, Member, Membership, MembershipChange, NodeId, Observation, ReadMode, Rejection,
+    SnapshotMeta, Term,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::applier::RestoreError;
@@ -50,9 +53,13 @@ pub enum Input<M: StateMachine> {
     Done(Done),
     /// An operator asks this replica to campaign now.
     Campaign,
+    /// An operator asks the leader to become a follower. Elsewhere it does nothing.
+    StepDown,
+    /// The host knows better: the leader that this follower hears is gone (thesis §4.2.3).
+    ForgetLeader,
 }
 
-/// What a client asks for. Any replica may be asked; only the leader does it.
+/// What a client or an operator asks for. Any replica may be asked; who does not lead says who may.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request<M: StateMachine> {
     /// A new session, without which no command is executed.
@@ -70,7 +77,24 @@ pub enum Request<M: StateMachine> {
     Query {
         /// The question.
         query: M::Query,
+        /// How the leader proves that it still leads (thesis §6.4).
+        mode: ReadMode,
     },
+    /// Another membership (§6). It is complete, or completes by itself, once it is answered.
+    ChangeMembership {
+        /// What to change.
+        change: MembershipChange,
+        /// Refused unless this is the membership in force.
+        expect: Option<Arc<Membership>>,
+    },
+    /// Another leader (thesis §3.10).
+    TransferLeadership {
+        /// The voter that shall lead; `None`: the one with the longest log.
+        to: Option<NodeId>,
+    },
+    /// This replica alone goes on, in a new cluster epoch: the quorum is lost for good. See
+    /// [`raft_core::Body::ForceMembership`].
+    ForceMembership,
 }
 
 /// One thing that the host must do, or may want to know.
@@ -141,12 +165,22 @@ pub enum Reply<M: StateMachine> {
         /// The last entry that the answer takes into account.
         index: Index,
     },
+    /// The first entry of a membership change is committed; every leader completes the change.
+    MembershipChanged {
+        /// Where that entry stands in the log.
+        index: Index,
+    },
+    /// A later term has begun; nearly always the chosen successor leads it.
+    Transferred {
+        /// That term.
+        term: Term,
+    },
     /// Nothing of the kind.
     Failed(Failure),
 }
 
 /// Why a request is not answered as the client would like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Failure {
     /// This replica does not lead, or ceased to before it could be sure. A refused command was not
@@ -159,6 +193,10 @@ pub enum Failure {
     Busy,
     /// The command is larger than the configuration admits; nothing was done.
     TooLarge,
+    /// The leader is handing over; nothing was done. Ask its successor.
+    Transferring,
+    /// What an operator asked for does not fit the cluster as it is; nothing was done.
+    Refused(Rejection),
     /// The session is not open; the command was not executed now. Whether an earlier try was, the
     /// session could have told.
     Expired,
@@ -182,6 +220,8 @@ impl fmt::Display for Failure {
             Self::NotLeader { hint: None } => f.write_str("not the leader, and none is known"),
             Self::Busy => f.write_str("too many requests are open"),
             Self::TooLarge => f.write_str("the command is too large"),
+            Self::Transferring => f.write_str("the leader is handing over"),
+            Self::Refused(reason) => reason.fmt(f),
             Self::Expired => f.write_str("the session is not open"),
             Self::StaleSerial => f.write_str("the session has executed a later command"),
             Self::Unknown => f.write_str("the outcome is not known"),

@@ -68,6 +68,10 @@ pub(super) fn installed(
     snapshot: &SnapshotMeta,
 ) -> Result<(), Violation> {
     let node = &ghost.nodes[slot];
+    if ghost.is_blank(snapshot.last) && node.issued.log.holds(snapshot.last) {
+        // A node that was given nothing writes that down.
+        return Ok(());
+    }
     is_committed(ghost, node.member.id, snapshot.last)?;
     if node.issued.log.holds(snapshot.last) || node.commit <= snapshot.last.index {
         return Ok(());
@@ -102,7 +106,8 @@ fn stays_on_quorum(ghost: &Ghost, slot: usize, index: Index) -> Result<(), Viola
     let id = ghost.committed.at(index).expect("the caller names a committed index");
     let holds =
         |other: usize| Index(u64::from(other != slot && ghost.nodes[other].durable.log.holds(id)));
-    let membership = node.issued.log.membership_at(index);
+    // Whoever comes later must have it: the newest committed membership's quorum has everything.
+    let (_, membership) = ghost.committed.membership();
     if ghost.quorum_index(membership, holds) > Index::ZERO {
         return Ok(());
     }

@@ -20,7 +20,7 @@ pub(super) fn acknowledged(ghost: &mut Ghost, slot: usize, envelope: &Envelope) 
     };
     let reign = ghost.reigns.get_mut(envelope.term);
     if let Some(reign) = reign.filter(|reign| reign.leader == envelope.to.id) {
-        reign.acknowledged[slot] = reign.acknowledged[slot].max(index);
+        reign.acknowledge(slot, index);
     }
 }
 
@@ -36,7 +36,8 @@ pub(super) fn claimed(ghost: &mut Ghost, slot: usize, commit: Index) -> Result<(
         let log = &ghost.nodes[slot].issued.log;
         for index in known.index.0 + 1..=commit.0 {
             let id = log.at(Index(index)).expect("a justified commit is in its leader's log");
-            ghost.committed.push(id, by);
+            let membership = log.membership_at(id.index);
+            ghost.committed.push(id, by, membership);
         }
     }
     ghost.nodes[slot].commit = commit;
@@ -57,9 +58,9 @@ fn justify(ghost: &Ghost, slot: usize, commit: Index) -> Result<Term, Violation>
     };
     let log = &node.issued.log;
     let reached = |other: usize| {
-        if other == slot { node.durable.log.agreement(log) } else { reign.acknowledged[other] }
+        if other == slot { node.durable.log.agreement(log) } else { reign.acknowledged(other) }
     };
-    let quorum = ghost.quorum_index(log.membership(), reached);
+    let quorum = in_force_quorum(ghost, slot, reached);
     let Some(evidence) = log.at(quorum).filter(|_| commit <= quorum) else {
         let members = ghost.nodes.iter().enumerate();
         let reached: Vec<String> =
@@ -76,4 +77,23 @@ fn justify(ghost: &Ghost, slot: usize, commit: Index) -> Result<Term, Violation>
         ));
     }
     Ok(reign.term)
+}
+
+/// How far a quorum has got, by the membership in force.
+///
+/// What a replica does at once is more than one step of its core: the leader commits one membership
+/// by its own rule, appends the next one, and may go on by that one's. So a membership that was
+/// appended just now counts for what stands after the one before it.
+fn in_force_quorum(ghost: &Ghost, slot: usize, reached: impl Fn(usize) -> Index + Copy) -> Index {
+    let node = &ghost.nodes[slot];
+    let memberships = node.issued.log.memberships();
+    let [.., (since, before), (_, newest)] = memberships else {
+        return ghost.quorum_index(node.issued.log.membership(), reached);
+    };
+    let by_newest = ghost.quorum_index(newest, reached);
+    if !node.is_changing {
+        return by_newest;
+    }
+    let by_older = ghost.quorum_index(before, reached);
+    if by_older < *since { by_older } else { by_older.max(by_newest) }
 }

@@ -32,7 +32,7 @@ pub(super) fn leads(ghost: &mut Ghost, slot: usize, term: Term) -> Result<(), Vi
     }
     is_elected(ghost, slot, term)?;
     leader_completeness::check(ghost, slot, term)?;
-    ghost.reigns.begin(term, member.id, ghost.nodes.len());
+    ghost.reigns.begin(term, member.id);
     ghost.nodes[slot].led = Some(term);
     Ok(())
 }

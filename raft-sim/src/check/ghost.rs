@@ -4,6 +4,7 @@
 //! run; its length bounds the memory.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use raft_core::{
     Chain, EntryId, HardState, Index, Member, Membership, NodeId, PersistBatch, PersistSeq,
@@ -15,24 +16,33 @@ use super::log::Log;
 /// All facts that the invariants compare.
 #[derive(Clone, Debug)]
 pub(super) struct Ghost {
+    /// A server whose disk was replaced is somebody else: the later of two with one id is the one
+    /// that lives.
     pub(super) nodes: Vec<Node>,
     pub(super) chains: Chains,
     pub(super) committed: Committed,
     pub(super) reigns: Reigns,
     /// By index: the digest of the state machine of whoever was first to stop there.
     pub(super) digests: Vec<Option<u64>>,
+    /// What a node has that was given nothing.
+    blank: View,
 }
 
 impl Ghost {
     pub(super) fn new(members: &[Member], founders: &Membership) -> Self {
-        let genesis = RecoveredState::genesis(founders.clone()).before;
-        let start =
-            View { hard_state: HardState::default(), log: Log::new(genesis, founders.clone()) };
-        let nodes = members.iter().map(|&member| Node::new(member, &start)).collect();
+        let given = |membership: &Membership| {
+            let genesis = RecoveredState::genesis(membership.clone()).before;
+            View { hard_state: HardState::default(), log: Log::new(genesis, membership.clone()) }
+        };
+        let (start, blank) = (given(founders), given(&Membership::default()));
+        let genesis = start.log.base();
+        let view = |member| if founders.is_member(member) { &start } else { &blank };
+        let nodes = members.iter().map(|&member| Node::new(member, view(member))).collect();
         Self {
             nodes,
+            blank,
             chains: Chains::default(),
-            committed: Committed::new(genesis),
+            committed: Committed::new(genesis, Arc::clone(start.log.membership())),
             reigns: Reigns::default(),
             digests: Vec::new(),
         }
@@ -43,11 +53,23 @@ impl Ghost {
     /// # Panics
     /// If the world names a node that it has not announced.
     pub(super) fn slot(&self, id: NodeId) -> usize {
-        self.find(id).expect("the world names announced nodes only")
+        let living = self.nodes.iter().rposition(|node| node.member.id == id);
+        living.expect("the world names announced nodes only")
     }
 
-    pub(super) fn find(&self, id: NodeId) -> Option<usize> {
-        self.nodes.iter().position(|node| node.member.id == id)
+    pub(super) fn find(&self, member: Member) -> Option<usize> {
+        self.nodes.iter().position(|node| node.member == member)
+    }
+
+    /// A server has a new, empty disk.
+    pub(super) fn replaced(&mut self, member: Member) {
+        let node = Node::new(member, &self.blank);
+        self.nodes.push(node);
+    }
+
+    /// Whether an entry is the beginning that a node has which was given nothing.
+    pub(super) fn is_blank(&self, id: EntryId) -> bool {
+        id == self.blank.log.base()
     }
 
     /// How far a majority of every half of `membership` has got, by `reached`.
@@ -59,7 +81,7 @@ impl Ghost {
         let half = |voters: &[Member]| {
             let mut indices: Vec<Index> = voters
                 .iter()
-                .map(|voter| self.find(voter.id).map_or(Index::ZERO, &reached))
+                .map(|voter| self.find(*voter).map_or(Index::ZERO, &reached))
                 .collect();
             indices.sort_unstable();
             // Of n in rising order, the element at (n - 1) / 2 is reached by n / 2 + 1 of them.
@@ -88,6 +110,8 @@ pub(super) struct Node {
     pub(super) applied: Index,
     /// The last term that it has led.
     pub(super) led: Option<Term>,
+    /// Memberships were appended in the step that is under way.
+    pub(super) is_changing: bool,
 }
 
 impl Node {
@@ -101,6 +125,7 @@ impl Node {
             commit: Index::ZERO,
             applied: Index::ZERO,
             led: None,
+            is_changing: false,
         }
     }
 
@@ -151,11 +176,17 @@ pub(super) struct Committed {
     genesis: EntryId,
     /// The entries from index 1 on, each with the term of the leader that committed it.
     entries: Vec<(Term, Chain, Term)>,
+    /// The newest membership among them, and where it stands.
+    membership: (Index, Arc<Membership>),
 }
 
 impl Committed {
-    fn new(genesis: EntryId) -> Self {
-        Self { genesis, entries: Vec::new() }
+    fn new(genesis: EntryId, membership: Arc<Membership>) -> Self {
+        Self { genesis, entries: Vec::new(), membership: (Index::ZERO, membership) }
+    }
+
+    pub(super) fn membership(&self) -> &(Index, Arc<Membership>) {
+        &self.membership
     }
 
     pub(super) fn last_index(&self) -> Index {
@@ -180,9 +211,12 @@ impl Committed {
         self.at(index).expect("an index up to its last one is one of its entries")
     }
 
-    pub(super) fn push(&mut self, id: EntryId, by: Term) {
+    pub(super) fn push(&mut self, id: EntryId, by: Term, membership: Option<&Arc<Membership>>) {
         assert!(id.index == self.last_index().next(), "the committed prefix has no gaps");
         self.entries.push((id.term, id.chain, by));
+        if let Some(membership) = membership {
+            self.membership = (id.index, Arc::clone(membership));
+        }
     }
 }
 
@@ -192,7 +226,22 @@ pub(super) struct Reign {
     pub(super) term: Term,
     pub(super) leader: NodeId,
     /// By node: through where it has told this leader that its disk holds the leader's log.
-    pub(super) acknowledged: Vec<Index>,
+    acknowledged: Vec<Index>,
+}
+
+impl Reign {
+    /// Through where a node has acknowledged.
+    pub(super) fn acknowledged(&self, slot: usize) -> Index {
+        self.acknowledged.get(slot).copied().unwrap_or(Index::ZERO)
+    }
+
+    /// A node has acknowledged through `index`.
+    pub(super) fn acknowledge(&mut self, slot: usize, index: Index) {
+        if self.acknowledged.len() <= slot {
+            self.acknowledged.resize(slot + 1, Index::ZERO);
+        }
+        self.acknowledged[slot] = self.acknowledged[slot].max(index);
+    }
 }
 
 /// All leaderships, in the order of their terms.
@@ -208,10 +257,9 @@ impl Reigns {
         self.position(term).ok().map(|position| &mut self.0[position])
     }
 
-    pub(super) fn begin(&mut self, term: Term, leader: NodeId, nodes: usize) {
+    pub(super) fn begin(&mut self, term: Term, leader: NodeId) {
         let Err(position) = self.position(term) else { return };
-        let acknowledged = vec![Index::ZERO; nodes];
-        self.0.insert(position, Reign { term, leader, acknowledged });
+        self.0.insert(position, Reign { term, leader, acknowledged: Vec::new() });
     }
 
     fn position(&self, term: Term) -> Result<usize, usize> {
@@ -249,7 +297,7 @@ mod tests {
     fn reigns_are_found_whatever_order_they_began_in() {
         let mut reigns = Reigns::default();
         for term in [5, 2, 9, 3] {
-            reigns.begin(Term(term), NodeId(term), 1);
+            reigns.begin(Term(term), NodeId(term));
         }
         for term in 0..11 {
             let found = reigns.get(Term(term)).map(|reign| reign.leader.0);
@@ -259,10 +307,11 @@ mod tests {
 
     #[test]
     fn what_was_committed_in_a_later_term_is_no_duty_of_an_earlier_leader() {
-        let mut committed = Committed::new(EntryId::default());
+        let founders = Membership::new(vec![Member::new(1, 1)], vec![]).unwrap();
+        let mut committed = Committed::new(EntryId::default(), Arc::new(founders));
         for (index, by) in [(1, 2), (2, 2), (3, 4)] {
             let id = EntryId { index: Index(index), term: Term(2), chain: Chain(index) };
-            committed.push(id, Term(by));
+            committed.push(id, Term(by), None);
         }
         assert_eq!(committed.before_term(Term(2)).index, Index(0));
         assert_eq!(committed.before_term(Term(3)).index, Index(2));

@@ -4,6 +4,8 @@
 //! it in common: every comparison here looks at one entry, or halves its way to one. Entries that
 //! a node has compacted stay; the ghost forgets only what a snapshot has replaced.
 
+use std::sync::Arc;
+
 use raft_core::{
     Chain, Entry, EntryId, Index, Membership, Payload, PersistBatch, SnapshotMeta, Term,
 };
@@ -16,13 +18,13 @@ pub(super) struct Log {
     /// Term and chain of the entries after it.
     ids: Vec<(Term, Chain)>,
     /// The memberships of base and log, each from its index on; never empty.
-    memberships: Vec<(Index, Membership)>,
+    memberships: Vec<(Index, Arc<Membership>)>,
 }
 
 impl Log {
     /// The log that consists of a snapshot alone.
     pub(super) fn new(base: EntryId, membership: Membership) -> Self {
-        Self { base, ids: Vec::new(), memberships: vec![(base.index, membership)] }
+        Self { base, ids: Vec::new(), memberships: vec![(base.index, Arc::new(membership))] }
     }
 
     pub(super) fn base(&self) -> EntryId {
@@ -41,14 +43,20 @@ impl Log {
     }
 
     /// The membership in force at its end (thesis §4.1).
-    pub(super) fn membership(&self) -> &Membership {
+    pub(super) fn membership(&self) -> &Arc<Membership> {
         &self.memberships.last().expect("the base has a membership").1
     }
 
-    /// The membership in force after the entry at `index`; that of the base below it.
-    pub(super) fn membership_at(&self, index: Index) -> &Membership {
-        let in_force = self.memberships.iter().rev().find(|(since, _)| *since <= index);
-        &in_force.unwrap_or(&self.memberships[0]).1
+    /// The memberships of base and log, each from its index on.
+    pub(super) fn memberships(&self) -> &[(Index, Arc<Membership>)] {
+        &self.memberships
+    }
+
+    /// The membership that the entry at `index` carries, if it is one.
+    pub(super) fn membership_at(&self, index: Index) -> Option<&Arc<Membership>> {
+        let newest_first = self.memberships.iter().rev();
+        let mut down_to = newest_first.take_while(|(since, _)| *since >= index);
+        down_to.find(|(since, _)| *since == index).map(|(_, membership)| membership)
     }
 
     /// The entry at `index`; `None` outside of the log and below its base.
@@ -107,7 +115,7 @@ impl Log {
         assert!(id.index == self.last_index().next(), "entries of the ghost have no gaps");
         self.ids.push((id.term, id.chain));
         if let Payload::Membership(membership) = payload {
-            self.memberships.push((id.index, membership.as_ref().clone()));
+            self.memberships.push((id.index, Arc::clone(membership)));
         }
     }
 
@@ -189,7 +197,8 @@ mod tests {
     #[test]
     fn a_snapshot_replaces_what_does_not_lead_to_it() {
         let other = log(&[1, 3]);
-        let snapshot = SnapshotMeta { last: other.last(), membership: other.membership().clone() };
+        let membership = Membership::clone(other.membership());
+        let snapshot = SnapshotMeta { last: other.last(), membership };
         let mut differs = log(&[1, 2, 2]);
         differs.install(&snapshot);
         assert_eq!((differs.base(), differs.last()), (other.last(), other.last()));
@@ -206,7 +215,7 @@ mod tests {
         let payload = Payload::Membership(wider.clone().into());
         let id = EntryId { index: Index(2), term: Term(1), chain: Chain(7) };
         log.push(id, &payload);
-        assert_eq!(*log.membership(), wider);
+        assert_eq!(**log.membership(), wider);
         log.truncate(Index(2));
         assert_eq!(*log.membership(), before);
     }

@@ -5,8 +5,8 @@
 //! it contains no rule of the product. Each invariant has a file, named after what it keeps:
 //! [`Invariant`] lists them.
 //!
-//! The world reports every step of a node in this order: its outputs, in the order in which they
-//! came, then [`Checker::commit_observed`], which closes the step. What a disk made durable is
+//! The world reports every step of a node in this order: what it asks its storage to make durable,
+//! its other outputs in the order in which they came, then [`Checker::commit_observed`], which closes the step. What a disk made durable is
 //! reported before the node hears of it, and only if it is true.
 //!
 //! Absent: liveness and determinism, which no single event can break. The world judges them, with
@@ -14,6 +14,7 @@
 
 mod commit_immutable;
 mod commit_quorum;
+mod configuration;
 mod election_safety;
 mod exactly_once;
 mod ghost;
@@ -28,6 +29,8 @@ mod promise_durability;
 mod recovery;
 mod state_machine_safety;
 mod violation;
+
+use std::sync::Arc;
 
 use raft_core::{
     Entries, Envelope, Index, Member, Membership, NodeId, PersistBatch, PersistSeq, RecoveredState,
@@ -86,6 +89,7 @@ impl Checker {
             ghost.nodes[slot].issued.log.truncate(from);
         }
         log_matching::appended(ghost, slot, batch)?;
+        configuration::appended(ghost, slot, batch)?;
         let node = &mut ghost.nodes[slot];
         node.issued.log.append(&batch.append);
         node.pending.push_back(batch.clone());
@@ -176,6 +180,19 @@ impl Checker {
         commit_quorum::claimed(&mut self.ghost, slot, commit)
     }
 
+    /// The membership that a node shows at the end of a step, after its commit index.
+    ///
+    /// # Errors
+    /// CF.
+    pub fn membership_observed(
+        &mut self,
+        node: NodeId,
+        membership: &Arc<Membership>,
+    ) -> Result<(), Violation> {
+        let slot = self.ghost.slot(node);
+        configuration::in_force(&mut self.ghost, slot, membership)
+    }
+
     /// A node has applied these entries; `digest` covers all that it has applied.
     ///
     /// # Errors
@@ -215,8 +232,14 @@ impl Checker {
         let slot = self.ghost.slot(node);
         let node = &mut self.ghost.nodes[slot];
         node.led = None;
+        node.is_changing = false;
         node.commit = Index::ZERO;
         node.applied = Index::ZERO;
+    }
+
+    /// A server has a new, empty disk: from now on its id means this member.
+    pub fn replaced(&mut self, member: Member) {
+        self.ghost.replaced(member);
     }
 
     /// A node starts again, from what its storage found. Also allowed for the first start.
@@ -260,6 +283,22 @@ impl Checker {
     #[must_use]
     pub fn committed(&self) -> Index {
         self.ghost.committed.last_index()
+    }
+
+    /// The newest committed membership.
+    #[must_use]
+    pub fn committed_membership(&self) -> &Membership {
+        &self.ghost.committed.membership().1
+    }
+
+    /// Every membership that may be in force or come into force: the newest committed one, and all
+    /// after it in any log, in memory or on a disk.
+    pub fn memberships(&self) -> impl Iterator<Item = &Membership> {
+        let (index, committed) = self.ghost.committed.membership();
+        let views = self.ghost.nodes.iter().flat_map(|node| [&node.issued, &node.durable]);
+        let all = views.flat_map(|view| view.log.memberships());
+        let later = all.filter(|(since, _)| since > index).map(|(_, membership)| &**membership);
+        std::iter::once(&**committed).chain(later)
     }
 
     /// The last entry on a node's disk.

@@ -15,6 +15,8 @@ pub(super) fn check(node: NodeId, old: &HardState, new: &HardState) -> Result<()
         format!("its incarnation stays at {} or rises", old.incarnation)
     } else if new.epoch < old.epoch {
         format!("its epoch stays at {} or rises", old.epoch)
+    } else if new.promise < old.promise {
+        format!("its longest promise stays {}us or grows", old.promise.0)
     } else {
         return Ok(());
     };

@@ -115,7 +115,7 @@ fn matched(ghost: &Ghost, node: &Node, envelope: &Envelope, index: Index) -> Res
         )
         .at(index));
     }
-    let leader = ghost.find(envelope.to.id).map(|slot| &ghost.nodes[slot]);
+    let leader = ghost.find(envelope.to).map(|slot| &ghost.nodes[slot]);
     let leads = |leader: &&Node| leader.led == Some(term) && leader.issued.hard_state.term == term;
     match leader.filter(leads) {
         Some(leader) if differ(durable, &leader.issued.log, index) => Err(broken(

@@ -18,7 +18,9 @@ pub(super) fn check(
     let node = &ghost.nodes[slot];
     let id = node.member.id;
     monotonic_terms::check(id, &node.durable.hard_state, &found.hard_state)?;
-    commit_immutable::is_committed(ghost, id, found.snapshot.last)?;
+    if !ghost.is_blank(found.snapshot.last) {
+        commit_immutable::is_committed(ghost, id, found.snapshot.last)?;
+    }
     let last = found_last(found);
     advance(&mut ghost.nodes[slot], found, last)?;
     monotonic_terms::durable(ghost, slot, &found.hard_state)?;
@@ -141,7 +143,9 @@ fn commit_hint(
         .on(node.member.id)
         .at(found.commit));
     }
-    commit_immutable::claimed(ghost, slot, found.commit)?;
+    if found.commit > Index::ZERO {
+        commit_immutable::claimed(ghost, slot, found.commit)?;
+    }
     ghost.nodes[slot].commit = found.commit;
     Ok(())
 }

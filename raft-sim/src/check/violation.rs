@@ -27,13 +27,15 @@ pub enum Invariant {
     ExactlyOnce,
     /// Linearizability (thesis §6.3, §6.4).
     Linearizability,
+    /// Configurations: which memberships may follow each other, and when (§6, thesis §4).
+    Configuration,
     /// Recovery: what a disk gives back after a crash is what was written to it.
     Recovery,
 }
 
 impl Invariant {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ElectionSafety,
         Self::MonotonicTerms,
         Self::PromiseDurability,
@@ -44,6 +46,7 @@ impl Invariant {
         Self::StateMachineSafety,
         Self::ExactlyOnce,
         Self::Linearizability,
+        Self::Configuration,
         Self::Recovery,
     ];
 
@@ -61,6 +64,7 @@ impl Invariant {
             Self::StateMachineSafety => "SM",
             Self::ExactlyOnce => "EO",
             Self::Linearizability => "LIN",
+            Self::Configuration => "CF",
             Self::Recovery => "REC",
         }
     }
@@ -101,6 +105,10 @@ impl Invariant {
             Self::Linearizability => {
                 "every answer is the one of a single machine that serves all requests one after \
                  the other, each between its call and its answer"
+            }
+            Self::Configuration => {
+                "the newest membership in a log is in force; its quorums meet those of the one \
+                 before it; it follows a commit of its term, and no other uncommitted one"
             }
             Self::Recovery => {
                 "after a crash a disk gives back all that was durable, and nothing that was never \

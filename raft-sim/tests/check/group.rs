@@ -10,7 +10,7 @@ use bytes::Bytes;
 use raft_core::wire::{self, Limits};
 use raft_core::{
     Chunk, ClusterId, Config, Entry, EntryId, GroupId, HardState, Index, Member, Membership,
-    Observation, PersistBatch, RecoveredState, RoleName, Slot, SnapshotMeta, Time,
+    Observation, PersistBatch, ReadMode, RecoveredState, RoleName, Slot, SnapshotMeta, Time,
 };
 use raft_replica::kv::{Kv, KvCommand, KvQuery};
 use raft_replica::replica::{Replica, ReplicaOptions};
@@ -116,6 +116,7 @@ impl Disk {
                 let data = self.images.get(&snapshot.last.index).cloned();
                 Done::SnapshotLoaded { snapshot, data }
             }
+            Work::Load(request) => Done::Loaded { request, entries: None },
             Work::ReadChunk(request) => {
                 let chunk = self.images.get(&request.snapshot.index).map(|data| {
                     let from = usize::try_from(request.offset).unwrap();
@@ -289,7 +290,8 @@ impl Group {
             None => (Operation::OpenSession, Request::OpenSession),
             Some(_) if self.dice.one_in(3) => {
                 let query = KvQuery::Get { key };
-                (Operation::Query { query: query.clone() }, Request::Query { query })
+                let mode = ReadMode::ReadIndex;
+                (Operation::Query { query: query.clone() }, Request::Query { query, mode })
             }
             Some((session, serial)) => {
                 let value = Bytes::copy_from_slice(&number.to_be_bytes());
@@ -407,7 +409,9 @@ impl Group {
             Reply::Failed(Failure::Expired) => Outcome::Expired,
             Reply::Failed(Failure::StaleSerial) => Outcome::Stale,
             // Another attempt may be on its way, or come later.
-            Reply::Failed(_) => return Ok(()),
+            Reply::MembershipChanged { .. } | Reply::Transferred { .. } | Reply::Failed(_) => {
+                return Ok(());
+            }
         };
         self.operations.remove(&number);
         self.checker.replied(ClientId(1), OperationId(number), &outcome, self.now)
@@ -419,6 +423,7 @@ fn batch(work: Work) -> Option<PersistBatch> {
         Work::Persist { batch, .. } => Some(batch),
         Work::SaveSnapshot { .. }
         | Work::LoadSnapshot { .. }
+        | Work::Load(_)
         | Work::ReadChunk(_)
         | Work::StageChunk { .. } => None,
     }

@@ -25,6 +25,7 @@ mod error;
 mod frame;
 mod hard_state;
 mod identity;
+mod load;
 mod log;
 mod options;
 mod record;
@@ -247,6 +248,10 @@ impl<D: Disk> Storage<D> {
             Work::LoadSnapshot { snapshot } => {
                 let data = self.snapshots.load(disk, snapshot.last);
                 Done::SnapshotLoaded { snapshot, data }
+            }
+            Work::Load(request) => {
+                let entries = self.log.load(disk, &request);
+                Done::Loaded { request, entries }
             }
             Work::ReadChunk(request) => {
                 let chunk = self.snapshots.chunk(disk, &request);

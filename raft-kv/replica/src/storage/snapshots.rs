@@ -174,6 +174,9 @@ impl<F> Snapshots<F> {
         let digests = digester.finish();
         let manifest = Manifest { meta: Arc::clone(meta), bytes, chunk_bytes, digests };
         write_manifest(disk, &manifest)?;
+        // A blank node's genesis is replaced by the group's, which has the same name.
+        let name = stem(meta.last);
+        self.manifests.retain(|other| stem(other.meta.last) != name);
         let place = self.manifests.partition_point(|other| other.meta.last < meta.last);
         self.manifests.insert(place, manifest);
         while self.manifests.len() > KEPT {

@@ -6,7 +6,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raft_core::{Chunk, ChunkRequest, EntryId, Index, PersistBatch, PersistSeq, SnapshotMeta};
+use raft_core::{
+    Chunk, ChunkRequest, Entries, EntryId, Index, LoadRequest, PersistBatch, PersistSeq,
+    SnapshotMeta,
+};
 
 /// A piece of disk work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub enum Work {
         /// What it covers.
         snapshot: Arc<SnapshotMeta>,
     },
+    /// Read entries of the log that are durable.
+    Load(LoadRequest),
     /// Read a part of a durable snapshot.
     ReadChunk(ChunkRequest),
     /// Keep a part of a snapshot that is being received; offset 0 discards what was staged before.
@@ -67,6 +72,13 @@ pub enum Done {
         snapshot: Arc<SnapshotMeta>,
         /// The state machine's bytes.
         data: Option<Bytes>,
+    },
+    /// Entries of the log, or `None` if they are not there, or not intact.
+    Loaded {
+        /// What was asked for.
+        request: LoadRequest,
+        /// The entries that follow `request.after`, at least one.
+        entries: Option<Entries>,
     },
     /// A part of a snapshot, or `None` if it is not there any more.
     ChunkRead {

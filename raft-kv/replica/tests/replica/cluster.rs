@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::{
-    Chunk, ClusterId, Config, Entry, EntryId, GroupId, HardState, Index, Member, Membership,
-    Observation, PersistBatch, RecoveredState, RoleName, Slot, SnapshotMeta, Time,
+    Chunk, ClusterId, Config, Entries, Entry, EntryId, GroupId, HardState, Index, Member,
+    Membership, Observation, PersistBatch, ReadMode, RecoveredState, RoleName, Slot, SnapshotMeta,
+    Time,
 };
 use raft_replica::kv::{Kv, KvAnswer, KvCommand, KvQuery};
 use raft_replica::replica::{Replica, ReplicaOptions};
@@ -82,6 +83,15 @@ impl Store {
             Work::LoadSnapshot { snapshot } => {
                 let data = self.snapshots.get(&snapshot.last.index).cloned();
                 Done::SnapshotLoaded { snapshot, data }
+            }
+            Work::Load(request) => {
+                let wanted = |entry: &&Entry| {
+                    (request.after.index.next()..=request.through).contains(&entry.index())
+                };
+                let wanted = self.log.iter().filter(wanted);
+                let items = wanted.map(|entry| (entry.term(), entry.payload().clone()));
+                let entries = Entries::after(request.after, items);
+                Done::Loaded { request, entries: (!entries.is_empty()).then_some(entries) }
             }
             Work::ReadChunk(request) => {
                 let chunk = self.snapshots.get(&request.snapshot.index).map(|data| {
@@ -279,7 +289,10 @@ impl Cluster {
             Done::Persisted { .. } => Some(Hold::Persists),
             Done::SnapshotSaved { .. } => Some(Hold::Saves),
             Done::SnapshotLoaded { .. } => Some(Hold::Loads),
-            Done::Failed | Done::ChunkRead { .. } | Done::ChunkStaged { .. } => None,
+            Done::Failed
+            | Done::Loaded { .. }
+            | Done::ChunkRead { .. }
+            | Done::ChunkStaged { .. } => None,
         };
         let is_held = kind.is_some() && kind == server.hold;
         if is_held {
@@ -391,5 +404,8 @@ pub(crate) fn put(session: SessionId, serial: u64, key: &str, value: &str) -> Re
 }
 
 pub(crate) fn get(key: &str) -> Request<Kv> {
-    Request::Query { query: KvQuery::Get { key: Bytes::copy_from_slice(key.as_bytes()) } }
+    Request::Query {
+        query: KvQuery::Get { key: Bytes::copy_from_slice(key.as_bytes()) },
+        mode: ReadMode::ReadIndex,
+    }
 }

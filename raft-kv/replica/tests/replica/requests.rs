@@ -1,7 +1,7 @@
 //! What clients are told: linearizable answers, one effect per command, one reply per request.
 
 use bytes::Bytes;
-use raft_core::{Entries, EntryId, Index, Payload, RecoveredState, Slot, Term, Time};
+use raft_core::{Entries, EntryId, Index, Payload, ReadMode, RecoveredState, Slot, Term, Time};
 use raft_replica::kv::{Kv, KvAnswer, KvCommand, KvError, KvQuery, KvResponse};
 use raft_replica::machine::StateMachine;
 use raft_replica::replica::Replica;
@@ -13,8 +13,12 @@ use crate::cluster::{Cluster, Hold, founders, get, member, options, put};
 
 fn index_of(reply: &Reply<Kv>) -> Index {
     match reply {
-        Reply::Response { index, .. } | Reply::Answer { index, .. } => *index,
-        Reply::SessionOpened { .. } | Reply::Failed(_) => panic!("no index: {reply:?}"),
+        Reply::Response { index, .. }
+        | Reply::Answer { index, .. }
+        | Reply::MembershipChanged { index } => *index,
+        Reply::SessionOpened { .. } | Reply::Transferred { .. } | Reply::Failed(_) => {
+            panic!("no index: {reply:?}")
+        }
     }
 }
 
@@ -30,7 +34,7 @@ fn a_write_is_answered_and_every_later_read_sees_it() {
     assert_eq!(cluster.get(0, "b"), None);
     let query = KvQuery::Scan { prefix: Bytes::new(), after: None, limit: 10 };
     let Reply::Answer { answer: KvAnswer::Page { entries, more }, index } =
-        cluster.call(0, Request::Query { query })
+        cluster.call(0, Request::Query { query, mode: ReadMode::ReadIndex })
     else {
         panic!("a scan is answered by a page");
     };
