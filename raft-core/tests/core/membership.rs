@@ -424,7 +424,7 @@ fn a_blank_node_matches_nothing_before_its_first_history_is_durable() {
             round: Round(1),
             snapshot: Arc::clone(&snapshot),
             offset: 0,
-            data: bytes::Bytes::new(),
+            data: Bytes::new(),
             done: true,
         };
         let mut effects = step(Body::Peer(Envelope {
@@ -472,7 +472,7 @@ fn propose(
     change: MembershipChange,
     expect: Option<Membership>,
 ) {
-    let expect = expect.map(std::sync::Arc::new);
+    let expect = expect.map(Arc::new);
     cluster.step(id, Body::ProposeMembership { ticket: Ticket(ticket), change, expect });
 }
 
