@@ -3,6 +3,9 @@
 use raft_core::config::PRIORITY_MAX;
 use raft_core::{ClusterId, Config, GroupId, Member, Membership};
 
+/// The option by which payloads leave the memory early.
+const COLD: u8 = 6;
+
 /// Sizes and options of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
@@ -44,6 +47,11 @@ impl Shape {
         Membership::new(voters.to_vec(), learners).expect("each is named once")
     }
 
+    /// The same, with enough memory for every entry.
+    pub(crate) fn all_in_memory(self) -> Self {
+        Self { options: self.options & !(1 << COLD), ..self }
+    }
+
     /// Small limits, so that a few steps reach them.
     pub(crate) fn config(&self, member: Member) -> Config {
         let has = |bit: u8| self.options >> bit & 1 == 1;
@@ -67,7 +75,7 @@ impl Shape {
         if has(4) {
             config.lease_us = config.election_timeout_us / 2;
         }
-        if has(6) {
+        if has(COLD) {
             config.resident_bytes_max = 6;
         }
         if has(5) {

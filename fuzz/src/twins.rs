@@ -63,9 +63,13 @@ pub enum Turn {
 /// then each of them equals its twin, in its digest, in what it has sent and in what its clients
 /// were told.
 ///
+/// All entries stay in memory: when one is applied decides when its payload may go, and that
+/// decides how the appends are cut that must load it again.
+///
 /// # Panics
 /// If twins differ.
 pub fn twins(shape: Shape, turns: &[Turn], seed: u64) {
+    let shape = shape.all_in_memory();
     let mut one = World::new(shape, Dice::unused());
     let mut two = World::new(shape, Dice::new(seed));
     for turn in turns {
