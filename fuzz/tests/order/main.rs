@@ -4,6 +4,7 @@
 //! shares, and not in raft-core, which depends on no other crate even for its tests.
 
 mod commuting;
+mod divided;
 mod found;
 mod histories;
 mod leases;
