@@ -20,6 +20,7 @@ pub mod event;
 pub mod failure;
 pub mod fault;
 mod liveness;
+pub mod museum;
 pub mod nemesis;
 pub mod network;
 mod node;

@@ -1,0 +1,56 @@
+//! Every story of the museum, told about this project's own core.
+
+use raft_sim::museum::{self, ours::Ours};
+
+/// One test for each story, named by it, and the list of their names.
+macro_rules! exhibits {
+    ($($name:ident)*) => {
+        $(
+            #[test]
+            fn $name() {
+                tell(stringify!($name));
+            }
+        )*
+
+        const EXHIBITS: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+
+exhibits! {
+    etcd_async_storage_writes_candidate_not_durable
+    tikv_sole_voter_replicates_before_its_vote_is_durable
+    candidate_claims_a_suffix_that_is_not_durable
+    vote_answered_before_it_is_durable
+    openraft_append_acknowledged_before_fsync
+    duplicate_append_acknowledged_at_once
+    openraft_entries_durable_before_their_term
+    etcd_async_append_aba_race
+    leader_counts_its_own_entry_before_it_is_durable
+    ccf_vote_cleared_when_the_role_changes_within_a_term
+    hashicorp_entries_stamped_with_a_term_never_led
+    etcd_restart_with_a_commit_index_that_does_not_fit
+    tikv_committed_entries_pagination_after_restart
+    convex_persist_failure_ignored
+}
+
+fn tell(name: &str) {
+    let story = museum::stories().find(|story| story.name == name).expect("it is catalogued");
+    if let Err(untold) = story.tell(&mut Ours::default()) {
+        panic!("{} ({}): {untold}", story.name, story.origin);
+    }
+}
+
+/// A story that is not told guards nothing.
+#[test]
+fn every_story_is_told() {
+    let catalogued: Vec<&str> = museum::stories().map(|story| story.name).collect();
+    assert_eq!(catalogued, EXHIBITS);
+}
+
+/// Names are unique, so that a test names one story.
+#[test]
+fn every_story_has_a_name_of_its_own() {
+    let mut names: Vec<&str> = museum::stories().map(|story| story.name).collect();
+    names.sort_unstable();
+    assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
+}
