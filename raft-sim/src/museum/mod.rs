@@ -28,6 +28,7 @@
 //! the one schedule that matters.
 
 pub mod durability;
+pub mod elections;
 pub mod ours;
 pub mod restarts;
 pub mod stage;
@@ -43,6 +44,7 @@ pub fn stories() -> impl Iterator<Item = &'static Story> {
     let chapters = [
         durability::STORIES,
         restarts::STORIES,
+        elections::STORIES,
     ];
     chapters.into_iter().flatten()
 }

@@ -31,6 +31,12 @@ exhibits! {
     etcd_restart_with_a_commit_index_that_does_not_fit
     tikv_committed_entries_pagination_after_restart
     convex_persist_failure_ignored
+    akka_stale_or_repeated_votes_counted
+    etcd_pre_votes_counted_as_votes
+    openraft_pre_vote_deadlock_between_long_logs_and_high_terms
+    etcd_higher_term_stuck_under_check_quorum
+    openraft_one_way_link
+    term_saturates_and_is_voted_in_twice
 }
 
 fn tell(name: &str) {
