@@ -29,6 +29,7 @@
 
 pub mod durability;
 pub mod elections;
+pub mod log_and_commit;
 pub mod ours;
 pub mod restarts;
 pub mod stage;
@@ -45,6 +46,7 @@ pub fn stories() -> impl Iterator<Item = &'static Story> {
         durability::STORIES,
         restarts::STORIES,
         elections::STORIES,
+        log_and_commit::STORIES,
     ];
     chapters.into_iter().flatten()
 }

@@ -37,6 +37,17 @@ exhibits! {
     etcd_higher_term_stuck_under_check_quorum
     openraft_one_way_link
     term_saturates_and_is_voted_in_twice
+    figure_8_old_entry_committed_by_counting
+    copycat_follower_commits_to_the_end_of_its_log
+    ccf_stale_append_truncates_what_was_acknowledged
+    ccf_acknowledges_beyond_the_end_of_an_append
+    ccf_refusal_raises_the_match
+    ccf_heartbeat_refusal_overwrites_the_position
+    toydb_spurious_reject_moves_next_below_match
+    openraft_commit_index_is_what_a_quorum_has
+    etcd_acknowledgement_of_an_earlier_leadership
+    openraft_failed_read_sends_an_append_from_nowhere
+    figure_7_logs_are_repaired_in_few_probes
 }
 
 fn tell(name: &str) {
