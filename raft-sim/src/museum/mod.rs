@@ -29,7 +29,10 @@
 
 pub mod durability;
 pub mod elections;
+pub mod identity;
+pub mod joint;
 pub mod log_and_commit;
+pub mod membership;
 pub mod ours;
 pub mod restarts;
 pub mod stage;
@@ -47,6 +50,9 @@ pub fn stories() -> impl Iterator<Item = &'static Story> {
         restarts::STORIES,
         elections::STORIES,
         log_and_commit::STORIES,
+        membership::STORIES,
+        identity::STORIES,
+        joint::STORIES,
     ];
     chapters.into_iter().flatten()
 }

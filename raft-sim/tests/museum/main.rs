@@ -48,6 +48,26 @@ exhibits! {
     etcd_acknowledgement_of_an_earlier_leadership
     openraft_failed_read_sends_an_append_from_nowhere
     figure_7_logs_are_repaired_in_few_probes
+    ongaro_single_server_changes_of_two_leaders
+    redpanda_second_change_before_the_first_is_committed
+    etcd_campaign_with_removals_committed_and_not_applied
+    openraft_snapshot_keeps_a_stale_membership
+    etcd_restart_without_the_applied_membership
+    etcd_removed_leader_counts_itself
+    ccf_premature_retirement
+    hashicorp_removed_server_storms
+    truncated_membership_stays_in_force
+    etcd_demoted_while_the_leadership_is_handed_over
+    drmingdrmer_rejoin_with_the_same_id_in_the_same_term
+    openraft_wiped_disk_under_the_same_name
+    etcd_campaign_learner_must_vote
+    etcd_non_member_is_handed_the_leadership
+    scylla_leader_without_a_vote_in_the_new_half
+    ccf_quorum_over_the_union_of_both_halves
+    etcd_joint_never_left_after_a_leader_change
+    etcd_joint_left_twice
+    camunda_joint_left_before_a_commit_of_the_own_term
+    sailing_timer_disarmed_by_a_promotion
 }
 
 fn tell(name: &str) {
