@@ -35,6 +35,7 @@ pub mod log_and_commit;
 pub mod membership;
 pub mod ours;
 pub mod restarts;
+pub mod snapshots;
 pub mod stage;
 pub mod story;
 pub mod subject;
@@ -53,6 +54,7 @@ pub fn stories() -> impl Iterator<Item = &'static Story> {
         membership::STORIES,
         identity::STORIES,
         joint::STORIES,
+        snapshots::STORIES,
     ];
     chapters.into_iter().flatten()
 }

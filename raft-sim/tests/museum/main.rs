@@ -68,6 +68,13 @@ exhibits! {
     etcd_joint_left_twice
     camunda_joint_left_before_a_commit_of_the_own_term
     sailing_timer_disarmed_by_a_promotion
+    etcd_snapshot_older_than_the_commit_index_installed
+    openraft_snapshot_over_an_existing_log
+    snapshot_installed_in_pieces
+    etcd_follower_stuck_after_its_snapshot
+    openraft_snapshot_to_one_blocks_the_others
+    sailing_vote_while_a_snapshot_is_being_installed
+    redisraft_jepsen_report
 }
 
 fn tell(name: &str) {
