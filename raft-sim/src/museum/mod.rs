@@ -31,9 +31,11 @@ pub mod durability;
 pub mod elections;
 pub mod identity;
 pub mod joint;
+pub mod leases;
 pub mod log_and_commit;
 pub mod membership;
 pub mod ours;
+pub mod reads;
 pub mod restarts;
 pub mod snapshots;
 pub mod stage;
@@ -55,6 +57,8 @@ pub fn stories() -> impl Iterator<Item = &'static Story> {
         identity::STORIES,
         joint::STORIES,
         snapshots::STORIES,
+        reads::STORIES,
+        leases::STORIES,
     ];
     chapters.into_iter().flatten()
 }

@@ -75,6 +75,14 @@ exhibits! {
     openraft_snapshot_to_one_blocks_the_others
     sailing_vote_while_a_snapshot_is_being_installed
     redisraft_jepsen_report
+    etcd_read_at_a_new_leader_before_its_first_commit
+    etcd_read_confirmed_by_answers_to_an_earlier_one
+    tikv_forwarded_read_answered_by_an_old_leader
+    sailing_lease_promise_forgotten_at_a_restart
+    etcd_lease_goes_on_while_the_leadership_is_handed_over
+    tikv_lease_checked_before_a_pause
+    tikv_lease_counted_by_a_quorum_that_has_changed
+    etcd_forget_leader_breaks_the_lease
 }
 
 fn tell(name: &str) {
