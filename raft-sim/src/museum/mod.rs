@@ -32,6 +32,7 @@ pub mod elections;
 pub mod identity;
 pub mod joint;
 pub mod leases;
+pub mod liveness;
 pub mod log_and_commit;
 pub mod membership;
 pub mod ours;
@@ -59,6 +60,7 @@ pub fn stories() -> impl Iterator<Item = &'static Story> {
         snapshots::STORIES,
         reads::STORIES,
         leases::STORIES,
+        liveness::STORIES,
     ];
     chapters.into_iter().flatten()
 }

@@ -83,6 +83,11 @@ exhibits! {
     tikv_lease_checked_before_a_pause
     tikv_lease_counted_by_a_quorum_that_has_changed
     etcd_forget_leader_breaks_the_lease
+    etcd_lagging_commit
+    etcd_full_window_and_lost_acknowledgements
+    etcd_uncommitted_quota_leaks_across_leaderships
+    tikv_priorities_that_nobody_meets
+    etcd_even_split_with_identical_timeouts
 }
 
 fn tell(name: &str) {
@@ -97,6 +102,17 @@ fn tell(name: &str) {
 fn every_story_is_told() {
     let catalogued: Vec<&str> = museum::stories().map(|story| story.name).collect();
     assert_eq!(catalogued, EXHIBITS);
+}
+
+/// The catalogue is complete: every number once, variants aside.
+#[test]
+fn the_catalogue_has_no_gap() {
+    let mut numbers: Vec<&str> = museum::stories().map(|story| story.number).collect();
+    let mut expected: Vec<String> = (1..=69).map(|number| number.to_string()).collect();
+    expected.extend(["1b".to_string(), "4b".to_string()]);
+    numbers.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(numbers, expected);
 }
 
 /// Names are unique, so that a test names one story.
