@@ -209,7 +209,8 @@ impl Gate {
         }
         if self.is_hard_state_durable() {
             if !self.waiting.is_empty() {
-                effects.extend(self.waiting.drain(..).map(Effect::Send));
+                // Rare: an idle group should not keep the memory of its election.
+                effects.extend(core::mem::take(&mut self.waiting).into_iter().map(Effect::Send));
             }
             self.release_acks(envelope, effects);
         }
@@ -255,6 +256,7 @@ impl Gate {
             }
             Some(ack) => *ack = PendingAck { reply, verified, claimed: None },
             None if waiting < WAITING_MAX => {
+                self.acks.reserve_exact(1); // Nearly always there is one leader to answer.
                 self.acks.push(PendingAck { reply, verified, claimed: None });
             }
             None => return,

@@ -46,7 +46,9 @@ pub(crate) fn lead(node: &mut Node) -> Leader {
         leases: Vec::new(),
         lent: Timer::default(),
     };
-    for member in node.membership().members() {
+    let members = node.membership().members();
+    leader.peers.reserve_exact(members.len().saturating_sub(1));
+    for member in members {
         if member != me {
             let session = leader.next_session();
             leader.peers.push(Progress::new(member, session, last.index));
