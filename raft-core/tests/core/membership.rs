@@ -441,9 +441,9 @@ fn a_blank_node_matches_nothing_before_its_first_history_is_durable() {
             effects.extend(step(Body::ChunkStaged { snapshot: last, staged: 0 }));
         }
         assert_eq!(sent(&effects), 0, "{effects:?}");
-        let persists = effects.iter().filter_map(|effect| match effect {
-            Effect::Persist(batch) => Some(batch),
-            _ => None,
+        let persists = effects.iter().filter_map(|effect| {
+            let Effect::Persist(batch) = effect else { return None };
+            Some(batch)
         });
         let install = persists.last().expect("the snapshot is installed");
         assert_eq!(install.install.as_ref(), Some(&snapshot));
