@@ -2,7 +2,10 @@
 //! §10.2.2).
 
 use bytes::Bytes;
-use raft_core::{Body, Entries, Envelope, Index, Outcome, Rejection, Rpc, RpcKind, Ticket};
+use raft_core::{
+    Body, Entries, Envelope, Index, MemberStep, MembershipChange, NodeId, Outcome, Rejection, Rpc,
+    RpcKind, Ticket,
+};
 
 use crate::support::{Cluster, member};
 
@@ -187,4 +190,25 @@ fn a_limit_on_requests_refuses_and_is_freed() {
     cluster.deliver();
     assert!(matches!(cluster.server(1).outcomes[&Ticket(4)], Outcome::Committed { .. }));
     assert_eq!(cluster.server(1).outcomes.len(), 4);
+}
+
+/// Whoever leads leaves a joint membership, with every limit on what clients may ask reached: two
+/// quorums must agree until it is left.
+#[test]
+fn a_joint_membership_is_left_with_every_limit_reached() {
+    let mut cluster = Cluster::with(&[1, 2, 3], &[], |config| {
+        config.uncommitted_bytes_max = 1;
+        config.requests_max = 2;
+    });
+    cluster.elect(1);
+    let change = MembershipChange::Steps(vec![MemberStep::Demote(NodeId(3))]);
+    cluster.step(1, Body::ProposeMembership { ticket: Ticket(1), change, expect: None });
+    propose_bytes(&mut cluster, 2, 100);
+    propose_bytes(&mut cluster, 3, 0);
+    assert_eq!(cluster.server(1).outcomes[&Ticket(3)], Outcome::Refused(Rejection::Busy));
+    // The joint entry is committed before the command: the quota is full when the leave is due.
+    cluster.deliver();
+    let membership = cluster.status(1).membership;
+    assert!(!membership.is_joint() && membership.learners() == [member(3)]);
+    assert_eq!(cluster.status(1).commit, cluster.status(1).last.index);
 }
