@@ -43,11 +43,11 @@ impl<F> Log<F> {
             let id = self.id(before.index.next())?;
             let slot = SlotRecord::decode(slot, name.epoch, id.index).filter(|slot| slot.id == id);
             let Some(slot) = slot else { break };
-            bytes = bytes.saturating_add(slot.len as usize);
+            let Some(payload) = read_payload(disk, &file, &slot, before) else { break };
+            bytes = bytes.saturating_add(payload.len());
             if !items.is_empty() && bytes > request.bytes_max {
                 break;
             }
-            let Some(payload) = read_payload(disk, &file, &slot, before) else { break };
             items.push((id.term, payload));
             before = id;
         }

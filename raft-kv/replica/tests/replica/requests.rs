@@ -1,7 +1,10 @@
 //! What clients are told: linearizable answers, one effect per command, one reply per request.
 
 use bytes::Bytes;
-use raft_core::{Entries, EntryId, Index, Payload, ReadMode, RecoveredState, Slot, Term, Time};
+use raft_core::{
+    Entries, EntryId, Index, MemberStep, MembershipChange, NodeId, Payload, ReadMode,
+    RecoveredState, Rejection, Slot, Term, Time,
+};
 use raft_replica::kv::{Kv, KvAnswer, KvCommand, KvError, KvQuery, KvResponse};
 use raft_replica::machine::StateMachine;
 use raft_replica::replica::Replica;
@@ -20,6 +23,28 @@ fn index_of(reply: &Reply<Kv>) -> Index {
             panic!("no index: {reply:?}")
         }
     }
+}
+
+/// What operators ask for has a typed answer, definite refusals included.
+#[test]
+fn operators_are_told_what_became_of_their_wishes() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(0);
+    cluster.open_session(0);
+    let change = |step| {
+        let change = MembershipChange::Steps(vec![step]);
+        Request::ChangeMembership { change, expect: None }
+    };
+    let remove = change(MemberStep::Remove(NodeId(9)));
+    let unknown = Reply::Failed(Failure::Refused(Rejection::UnknownMember));
+    assert_eq!(cluster.call(0, remove.clone()), unknown);
+    assert!(matches!(cluster.call(1, remove), Reply::Failed(Failure::NotLeader { .. })));
+    let demote = change(MemberStep::Demote(NodeId(3)));
+    assert!(matches!(cluster.call(0, demote), Reply::MembershipChanged { .. }));
+    let to_nobody = Request::TransferLeadership { to: Some(NodeId(3)) };
+    assert_eq!(cluster.call(0, to_nobody), unknown, "a learner cannot lead");
+    let handed = cluster.call(0, Request::TransferLeadership { to: Some(NodeId(2)) });
+    assert_eq!(handed, Reply::Transferred { term: Term(2) });
 }
 
 #[test]

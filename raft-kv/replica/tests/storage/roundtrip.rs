@@ -3,7 +3,10 @@
 use crate::memory_disk::MemoryDisk;
 use crate::model::{Durable, Script, entries, identity, meta};
 use bytes::Bytes;
-use raft_core::{ChunkRequest, Entries, EntryId, Index, PersistBatch, PersistSeq, Session, Term};
+use raft_core::{
+    ChunkRequest, Entries, EntryId, Index, LoadPurpose, LoadRequest, Membership, Payload,
+    PersistBatch, PersistSeq, RecoveredState, Session, Term,
+};
 use raft_replica::storage::work::{Done, Work};
 use raft_replica::storage::{Storage, StorageError, StorageOptions};
 
@@ -40,6 +43,95 @@ fn what_is_written_is_found() {
     let (_, found) = Storage::open(disk, StorageOptions::small(), None).unwrap();
     assert_eq!(Durable::found(&found), *script.now());
     assert_eq!(found.snapshot, Some(meta(far)));
+}
+
+/// Reads the whole log back in ranges of a few bytes, and what comes is what was written: across
+/// segments, after a truncation, a membership and a restart.
+#[test]
+fn entries_are_loaded_as_they_were_written() {
+    let (disk, mut storage, mut script) = founded();
+    script.append(&[10; 70]).sync().term(2, None).rewrite(40, &[7, 9000, 5]).membership(9).sync();
+    script.append(&[30; 70]).sync();
+    script.run(&mut storage).unwrap();
+    let log = &script.now().log;
+    let through = log.last().unwrap().0.index;
+    for _ in 0..2 {
+        let mut loaded: Vec<(EntryId, Payload)> = vec![log[0].clone()];
+        while loaded.last() != log.last() {
+            let after = loaded.last().unwrap().0;
+            let entries = load(&mut storage, after, through, 100).expect("the entries are there");
+            let bytes: usize = entries.iter().map(|entry| entry.payload().len()).sum();
+            assert!(entries.len() == 1 || bytes <= 100, "{} entries of {bytes}", entries.len());
+            loaded.extend(entries.iter().map(|entry| (entry.id(), entry.payload().clone())));
+        }
+        assert_eq!(loaded, *log);
+        let last = log.last().unwrap().0;
+        assert_eq!(
+            load(&mut storage, last, last.index.next(), 100),
+            None,
+            "nothing follows the end"
+        );
+        let other = EntryId { term: Term(9), ..log[5].0 };
+        assert_eq!(load(&mut storage, other, through, 100), None, "another log");
+        storage = Storage::open(disk.clone(), StorageOptions::small(), None).unwrap().0;
+    }
+}
+
+/// An entry whose bytes have rotted is not there; those before it are.
+#[test]
+fn a_rotten_entry_is_not_loaded() {
+    let (disk, mut storage, mut script) = founded();
+    script.append(&[10, 20, 30]).sync();
+    script.run(&mut storage).unwrap();
+    let log = &script.now().log;
+    let path = "wal/seg-1-1.wal";
+    let bytes = disk.bytes(path).unwrap();
+    let Payload::Command(command) = &log[2].1 else { panic!("a command") };
+    let at = bytes.windows(command.len()).rposition(|found| found == &command[..]).unwrap();
+    disk.overwrite(path, at + 4, &[!bytes[at + 4]]);
+    let entries = load(&mut storage, log[0].0, log[3].0.index, 1 << 20).unwrap();
+    assert_eq!(entries.last().map(|entry| entry.id()), Some(log[1].0));
+    assert_eq!(load(&mut storage, log[1].0, log[3].0.index, 1 << 20), None);
+}
+
+/// A node that was given nothing writes that down; the group's genesis replaces it for good.
+#[test]
+fn a_genesis_replaces_the_blank_one() {
+    let mut disk = MemoryDisk::default();
+    Storage::format(&mut disk, identity()).unwrap();
+    let genesis = |membership: &Membership| RecoveredState::genesis(membership.clone()).snapshot;
+    let group = Membership::new(vec![identity().member], vec![]).unwrap();
+    for (n, membership) in [(1, Membership::default()), (2, group)] {
+        let (mut storage, _) = Storage::open(disk.clone(), StorageOptions::small(), None).unwrap();
+        let snapshot = genesis(&membership);
+        let batch = PersistBatch {
+            seq: PersistSeq { incarnation: raft_core::Incarnation(1), n },
+            hard_state: None,
+            install: Some(snapshot.clone()),
+            truncate_from: None,
+            append: Entries::empty(),
+            compact_to: None,
+        };
+        storage.write(Work::Persist { batch, commit: Index::ZERO }).unwrap();
+        storage.sync().unwrap();
+        for _ in 0..2 {
+            let (_, found) = Storage::open(disk.clone(), StorageOptions::small(), None).unwrap();
+            assert_eq!((found.snapshot, found.before), (Some(snapshot.clone()), snapshot.last));
+        }
+    }
+}
+
+fn load(
+    storage: &mut Storage<MemoryDisk>,
+    after: EntryId,
+    through: Index,
+    bytes_max: usize,
+) -> Option<Entries> {
+    let request = LoadRequest { purpose: LoadPurpose::Apply, after, through, bytes_max };
+    match storage.write(Work::Load(request)).unwrap() {
+        Some(Done::Loaded { request: asked, entries }) if asked == request => entries,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// A disk with a founded node, open, and the script that founded it.
