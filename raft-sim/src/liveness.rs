@@ -155,7 +155,12 @@ impl World {
         let links = options.faults.contains(Fault::Partition);
         match draw.below(4) {
             0 => Some(Outside::Stopped),
-            1 => links.then_some(Outside::Mute),
+            // Who hears all and reaches nobody asks for votes before all that wait longer, and gets
+            // them, unless it must ask first.
+            1 => {
+                let is_calm = options.pre_vote || !options.has_priorities;
+                (links && is_calm).then_some(Outside::Mute)
+            }
             // Only a leader that looks for its quorum gives up, and only followers that stick to
             // their leader ignore a candidate that hears nobody.
             2 => (links && options.check_quorum).then_some(Outside::Deaf),

@@ -178,15 +178,7 @@ impl Options {
     #[must_use]
     pub fn draw(seed: u64, events: u64) -> Self {
         let mut pick = Pick { seed, option: 0 };
-        let voters = match pick.next().below(16) {
-            0 => 1,
-            1 => 2,
-            2..=7 => 3,
-            8 => 4,
-            9..=12 => 5,
-            13 => 6,
-            14.. => 7,
-        };
+        let voters = draw_voters(&mut pick);
         let learners = pick.next().below(8).saturating_sub(5);
         let mut faults = draw_faults(&mut pick);
         // What came later than the rest: seeds keep what they had before.
@@ -200,18 +192,13 @@ impl Options {
         let election_timeout_us = pick.next().log_uniform(20_000, 600_000);
         let heartbeat_interval_us = election_timeout_us / pick.next().range(3, 10);
         let skew_ppm = pick.next().log_uniform(100, 400_000);
-        let (lease_quarters, drift) = (later.next().range(1, 4), later.next().log_uniform(1, 100));
-        let has_leases = later.next().chance(Ratio::new(1, 2));
-        let lease_us = if has_leases { election_timeout_us / 4 * lease_quarters } else { 0 };
-        // What leases rest on: no clock outruns another by more than the bound, and none jumps.
-        let skew_ppm = if has_leases { skew_ppm.min(skew_within(drift)) } else { skew_ppm };
-        if has_leases {
-            faults.remove(Fault::Jump);
-        }
+        let (lease_us, drift) = draw_lease(&mut later, election_timeout_us, &mut faults);
+        let skew_ppm = if lease_us > 0 { skew_ppm.min(skew_within(drift)) } else { skew_ppm };
         let has_priorities = later.next().chance(Ratio::new(1, 4));
-        let promotion_lag = later.next().log_uniform(1, 256);
+        let promotion_lag_entries_max = later.next().log_uniform(1, 256);
         let mut bytes = |low| to_usize(later.next().log_uniform(low, 1 << 20));
-        let (inflight_bytes, unapplied_bytes, resident_bytes) = (bytes(64), bytes(256), bytes(256));
+        let [inflight_bytes_max, unapplied_bytes_max, resident_bytes_max] =
+            [64, 256, 256].map(&mut bytes);
         let mut sizes = || {
             (
                 pick.next().log_uniform(1, 128),
@@ -239,12 +226,12 @@ impl Options {
             lease_us,
             clock_drift_percent: u8::try_from(drift).expect("at most 100"),
             has_priorities,
-            promotion_lag_entries_max: promotion_lag,
+            promotion_lag_entries_max,
             append_entries_max: to_usize(entries),
             inflight_appends_max: to_usize(inflight),
-            inflight_bytes_max: inflight_bytes,
-            unapplied_bytes_max: unapplied_bytes,
-            resident_bytes_max: resident_bytes,
+            inflight_bytes_max,
+            unapplied_bytes_max,
+            resident_bytes_max,
             uncommitted_bytes_max: to_usize(uncommitted),
             snapshot_chunk_bytes: to_usize(chunk),
             kept_behind_snapshot: kept.saturating_sub(20),
@@ -407,6 +394,18 @@ fn draw_faults(pick: &mut Pick) -> FaultSet {
     faults
 }
 
+fn draw_voters(pick: &mut Pick) -> usize {
+    match pick.next().below(16) {
+        0 => 1,
+        1 => 2,
+        2..=7 => 3,
+        8 => 4,
+        9..=12 => 5,
+        13 => 6,
+        14.. => 7,
+    }
+}
+
 /// What operators do, each with one half; nothing in a run that is calm otherwise.
 fn draw_operations(pick: &mut Pick, faults: &mut FaultSet) {
     let is_calm = faults.iter().count() == 1;
@@ -415,6 +414,18 @@ fn draw_operations(pick: &mut Pick, faults: &mut FaultSet) {
             faults.insert(fault);
         }
     }
+}
+
+/// The lease, zero in one half of all runs, and the drift of clocks that it bears, in percent. No
+/// clock outruns another by more than that then, and none jumps: leases rest on it.
+fn draw_lease(pick: &mut Pick, election_timeout_us: u64, faults: &mut FaultSet) -> (u64, u64) {
+    let quarters = pick.next().range(1, 4);
+    let drift = pick.next().log_uniform(1, 100);
+    if !pick.next().chance(Ratio::new(1, 2)) {
+        return (0, drift);
+    }
+    faults.remove(Fault::Jump);
+    (election_timeout_us / 4 * quarters, drift)
 }
 
 /// The largest skew s, in parts per million, with (1 + s) / (1 - s) at most 1 + `percent` / 100.

@@ -4,7 +4,7 @@ use std::{fmt, mem};
 
 use bytes::Bytes;
 use raft_core::wire;
-use raft_core::{NodeId, Observation, RoleName, Time};
+use raft_core::{NodeId, Observation, RoleName, Rpc, Time};
 use raft_replica::request::{Input, Output, Reply, RequestId};
 use raft_replica::storage::work::Work;
 
@@ -172,6 +172,9 @@ impl World {
         };
         self.nodes[from].incarnation = envelope.incarnation;
         self.checker.sent(id, &envelope)?;
+        if envelope.rpc == Rpc::TimeoutNow {
+            self.shadow(from);
+        }
         let link = self.network.link(from, to);
         let frame = self.sabotage.forge(&envelope).unwrap_or(frame);
         let copy = (self.sabotage == Sabotage::RoundForged).then(|| frame.clone());

@@ -1,5 +1,6 @@
 //! Faults as acts on the world: strikes of the nemesis, crashes and starts.
 
+use raft_replica::request::Input;
 use raft_replica::storage::StorageError;
 
 use crate::client::Bound;
@@ -28,7 +29,12 @@ impl World {
         match strike.fault {
             Fault::Partition => self.partition(at, strike),
             Fault::Clog | Fault::Overflow | Fault::Reset => self.disturb_links(at, strike),
-            Fault::Crash => self.kill(at, strike.lasts_us),
+            Fault::Crash if self.is_around(at, strike) => return self.restart_around(at, strike),
+            Fault::Crash => {
+                // Half of the processes are back before anybody can have missed them.
+                let is_quick = strike.clients & 1 == 0;
+                self.kill(at, if is_quick { 1 + strike.lasts_us / 32 } else { strike.lasts_us });
+            }
             Fault::PowerLoss | Fault::Blackout => self.threaten_power(at, strike),
             Fault::TornWork => self.tear(at, strike),
             Fault::Pause => {
@@ -49,6 +55,12 @@ impl World {
         Ok(())
     }
 
+    /// Whether a crash hits everybody but the leader.
+    fn is_around(&self, at: NodeAt, strike: Strike) -> bool {
+        let aimed = matches!(strike.at, Target::Leader(_)) && self.leader() == Some(at);
+        aimed && self.options.lease_us > 0 && strike.clients >> 1 & 3 == 0
+    }
+
     /// The running leader of the highest term.
     pub(crate) fn leader(&self) -> Option<NodeAt> {
         let leads = |node: &Node| node.seen.role == Some(raft_core::RoleName::Leader);
@@ -67,13 +79,45 @@ impl World {
         }
         let election_us = self.options.election_timeout_us * (strike.clients >> 1 & 3);
         let lasts_us = strike.lasts_us + election_us;
+        self.part_clients(at, lasts_us, strike.clients >> 8);
+        lasts_us
+    }
+
+    fn part_clients(&mut self, at: NodeAt, lasts_us: u64, sides: u64) {
         self.bound_until = self.queue.now() + lasts_us;
-        let sides = strike.clients >> 8;
         for (client, one) in self.clients.iter_mut().enumerate() {
             let stays = sides.wrapping_add(client as u64).is_multiple_of(3);
             one.bind(Some(if stays { Bound::To(at) } else { Bound::Without(at) }));
         }
-        lasts_us
+    }
+
+    /// A leader that has handed over stands still for a moment, and its clients wait with it: what
+    /// it answers when it goes on must not be what its successor has replaced by then.
+    pub(crate) fn shadow(&mut self, at: NodeAt) {
+        let mut draw = self.schedule.draw();
+        let is_on = self.options.faults.contains(Fault::Pause) && self.healed.is_none();
+        if is_on && draw.chance(Ratio::new(1, 2)) {
+            let lasts_us = draw.range(1, self.options.election_timeout_us / 2);
+            self.part_clients(at, lasts_us, draw.word());
+            self.pause(at, lasts_us);
+        }
+    }
+
+    /// All processes but the leader's end and start at once, and one campaigns, while the leader
+    /// stands still with its clients: who forgets at a start what was promised helps to elect
+    /// another leader while this one may still answer.
+    fn restart_around(&mut self, leader: NodeAt, mut strike: Strike) -> Result<(), Failure> {
+        let lasts_us = strike.draw.range(1, self.options.election_timeout_us);
+        self.part_clients(leader, lasts_us, strike.clients >> 8);
+        self.pause(leader, lasts_us);
+        let eager = strike.draw.position(self.nodes.len());
+        for at in (0..self.nodes.len()).filter(|&at| at != leader) {
+            if self.stop(at) {
+                self.stats.tally.both(Fault::Crash);
+                self.start(at)?;
+            }
+        }
+        self.deliver(eager, Input::Campaign)
     }
 
     pub(crate) fn unbind_clients_if_due(&mut self) {

@@ -17,6 +17,9 @@ const ONCE_FAILED: &[(u64, u64, &str)] = &[
     ),
     (0x133, 20_000, "the commit index of a halted node, taken for a promise"),
     (0x4154, 20_000, "elections that a leader outside the core made necessary, held against it"),
+    (0x28, 20_000, "a removed voter whose log alone held its removal, and that did not campaign"),
+    (0x52, 20_000, "a short log of high priority that kept a long one from campaigning"),
+    (0x2df, 20_000, "a match that a blank node claimed before its first history was durable"),
     (0x1ac, 20_000, "the same, with a leader whose disk fails as well"),
 ];
 
