@@ -55,6 +55,12 @@
 //! message speaks of. A host may execute effects late, in any order, and drop or repeat messages;
 //! it cannot lose data by it. See [`effect`] for what little order there is.
 //!
+//! **Limits** (`config.rs`). Whatever waits has a bound, in entries or in bytes: requests, entries that
+//! are not committed or not applied, appends on their way to a peer. Payloads of old entries leave
+//! memory and are asked for with [`Effect::Load`] when somebody needs them.
+//!
+//! The [`guide`] has a page on each of these, on hosting, and for who comes from another library.
+//!
 //! # A host
 //!
 //! ```
