@@ -44,7 +44,8 @@ pub struct Config {
     pub check_quorum: bool,
     /// How soon this node campaigns when there is no leader: 0 to [`PRIORITY_MAX`], the default.
     /// Each step below the highest makes it wait half an election timeout longer. Nobody is
-    /// excluded: where only nodes of low priority are left, one of them leads.
+    /// excluded: where only nodes of low priority are left, one of them leads; and once votes are
+    /// given without a leader coming of it, all wait alike.
     pub priority: u8,
     /// For how long followers are asked not to elect another leader, so that the leader may answer
     /// reads without asking (thesis §6.4.1). At most the election timeout; 0: no leases.

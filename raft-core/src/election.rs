@@ -22,8 +22,9 @@ pub(crate) fn follower(node: &Node, leader: Option<Member>) -> Follower {
         Some(_) => Timer::armed(node.config.election_timeout()),
         None => Timer::default(),
     };
-    let (election, patience) = (node.election_timer(), Timer::default());
-    Follower { leader, election, contact, reads: Vec::new(), patience }
+    let is_contested = leader.is_none() && node.hard_state().vote.is_some();
+    let election = if is_contested { node.contest_timer() } else { node.election_timer() };
+    Follower { leader, election, contact, reads: Vec::new(), patience: Timer::default() }
 }
 
 /// The leader of the term has spoken: no election while it does (§5.2).
@@ -78,11 +79,8 @@ pub(crate) fn on_election_timeout(node: &mut Node, role: &mut Role) -> Transitio
 pub(crate) fn pre_campaign(node: &mut Node) -> (Campaign, Transition) {
     node.begin_attempt();
     let me = node.member();
-    let campaign = Campaign {
-        votes: alloc::vec![(me, true)],
-        own_vote: None,
-        election: node.election_timer(),
-    };
+    let campaign =
+        Campaign { votes: alloc::vec![(me, true)], own_vote: None, election: node.contest_timer() };
     let (last, attempt) = (node.log().last(), node.attempt());
     ask_voters(node, &Rpc::RequestPreVote { last, attempt });
     let transition = decide(node, &campaign, Transition::Campaign(Cause::Timeout));
@@ -102,7 +100,7 @@ pub(crate) fn campaign(node: &mut Node, cause: Cause) -> Campaign {
     let last = node.log().last();
     let is_forced = cause == Cause::TimeoutNow;
     ask_voters(node, &Rpc::RequestVote { last, is_forced });
-    Campaign { votes: Vec::new(), own_vote, election: node.election_timer() }
+    Campaign { votes: Vec::new(), own_vote, election: node.contest_timer() }
 }
 
 /// Something became durable: the candidate's own vote may count now.
@@ -226,7 +224,7 @@ pub(crate) fn on_quorum_timeout(node: &Node, leader: &mut Leader) -> Transition 
     }
     leader.peers.retain(|peer| peer.removed_by.is_none() || peer.is_active);
     for peer in &mut leader.peers {
-        peer.is_active = false;
+        peer.was_active = core::mem::take(&mut peer.is_active);
     }
     Transition::Stay
 }

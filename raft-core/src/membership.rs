@@ -26,6 +26,7 @@ pub const MEMBERS_MAX: usize = 64;
 /// 5. `outgoing`, `learners_next` and `auto_leave` are empty or false unless it is joint;
 /// 6. unless it is joint, no id is named twice. (A joint one may replace a server by itself with
 ///    another lineage: the outgoing half names the old one, the learners the new one.)
+/// 7. a joint membership is left for one that keeps these invariants.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Membership {
     incoming: Vec<Member>,
@@ -77,8 +78,12 @@ impl Membership {
         if self.outgoing.is_empty() && (!self.learners_next.is_empty() || self.auto_leave) {
             return Err(MembershipError::JointPartsWithoutOutgoing);
         }
+        if self.is_joint() {
+            // What it is left for is appended by itself, and must be one as well.
+            return self.left().validate();
+        }
         let names = |id| self.incoming.binary_search_by_key(&id, |voter: &Member| voter.id).is_ok();
-        if !self.is_joint() && self.learners.iter().any(|learner| names(learner.id)) {
+        if self.learners.iter().any(|learner| names(learner.id)) {
             return Err(MembershipError::NotSortedOrRepeated);
         }
         Ok(())

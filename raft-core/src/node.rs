@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use crate::config::Config;
 use crate::durable::{HardState, SnapshotMeta};
 use crate::effect::{Effect, Observation, Outcome, Refused, Rejection, Violation};
-use crate::entry::{Entries, Payload};
+use crate::entry::{Entries, Entry, Payload};
 use crate::gate::{Gate, Reply};
 use crate::log::Log;
 use crate::membership::Membership;
@@ -348,10 +348,25 @@ impl Node {
     ) -> Result<(), Refused> {
         match entries.last() {
             Some(last) if last.index() > request.through => Err(Refused::UnknownLoad),
-            Some(_) if self.log.has(request.after, entries) => Ok(()),
+            Some(_) if self.log.has(request.after, entries) => {
+                self.check_loaded_memberships(entries)
+            }
             Some(_) => Err(Refused::BrokenChain),
             None => Err(Refused::UnknownLoad),
         }
+    }
+
+    /// A membership that a disk gives back late would have been in force all along.
+    fn check_loaded_memberships(&self, entries: &Entries) -> Result<(), Refused> {
+        let is_known = |index: Index, membership: &Arc<Membership>| {
+            index <= self.snapshot.last.index
+                || self.memberships.iter().any(|(at, known)| *at == index && known == membership)
+        };
+        let is_unknown = |entry: &Entry| match entry.payload() {
+            Payload::Membership(membership) => !is_known(entry.index(), membership),
+            Payload::Noop | Payload::Command(_) => false,
+        };
+        if entries.iter().any(is_unknown) { Err(Refused::InvalidMembership) } else { Ok(()) }
     }
 
     /// Whether a snapshot that the host must restore is durable.
@@ -362,10 +377,20 @@ impl Node {
     /// A fresh election timer: at least the election timeout, less than twice of it (§5.2), and
     /// longer for a node of low priority. Who cannot be needed to lead has none.
     pub(crate) fn election_timer(&self) -> Timer {
+        self.timer_after(self.config.priority_delay())
+    }
+
+    /// The election timer where votes are being given: all wait alike. Otherwise a node of high
+    /// priority that cannot hear or be heard would collect votes in vain, and put off everybody
+    /// else's election by that, for ever.
+    pub(crate) fn contest_timer(&self) -> Timer {
+        self.timer_after(Span(0))
+    }
+
+    fn timer_after(&self, delay: Span) -> Timer {
         if !self.is_electable() {
             return Timer::default();
         }
-        let delay = self.config.priority_delay();
         Timer::armed(Span(self.config.election_timeout_us + delay.0 + self.jitter.0))
     }
 

@@ -25,6 +25,8 @@ pub(crate) struct Progress {
     pub(crate) incarnation: Incarnation,
     /// Whether it has answered since the last check of the quorum.
     pub(crate) is_active: bool,
+    /// Whether it had answered between the last two checks.
+    pub(crate) was_active: bool,
     /// The highest read round that it has confirmed.
     pub(crate) round: Round,
     /// The newest round of heartbeats that it has answered, and so promised by.
@@ -122,6 +124,7 @@ impl Progress {
             session,
             incarnation: Incarnation::ZERO,
             is_active: true,
+            was_active: false,
             round: Round::ZERO,
             promised: Round::ZERO,
             round_sent: Round::ZERO,
@@ -221,14 +224,10 @@ impl Window {
 
     /// Appends through `index` have arrived.
     pub(crate) fn free_to(&mut self, index: Index) {
-        while self.sent.front().is_some_and(|(last, _)| *last <= index) {
-            self.free_one();
-        }
-    }
-
-    /// Takes the oldest for lost.
-    pub(crate) fn free_one(&mut self) {
-        if let Some((_, bytes)) = self.sent.pop_front() {
+        while let Some(&(last, bytes)) = self.sent.front()
+            && last <= index
+        {
+            self.sent.pop_front();
             self.bytes -= bytes;
         }
     }

@@ -52,7 +52,8 @@ impl Raft {
         now: Time,
     ) -> Result<(Self, Vec<Effect>), RecoverError> {
         let node = recovery::restart(config, found)?;
-        let role = Role::Follower(election::follower(&node, None));
+        let election = node.election_timer();
+        let role = Role::Follower(Follower { election, ..election::follower(&node, None) });
         let mut raft = Self { now, node, role };
         raft.settle();
         let effects = core::mem::take(&mut raft.node.effects);

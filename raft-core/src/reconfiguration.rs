@@ -46,14 +46,16 @@ pub(crate) fn on_propose_membership(
 
 /// Leaves a joint membership once it is committed in a term of this leader (§6). Never refused for
 /// want of quota: until it is left, two quorums must agree. A lease that was given out before must
-/// be over: it rests on promises of the outgoing voters, who are not needed afterwards.
+/// be over: it rests on promises of the outgoing voters, who are not needed afterwards. And a
+/// successor that was asked to campaign must find its log as long as the others': it will leave.
 pub(crate) fn leave_joint(node: &mut Node, leader: &Leader) {
     let membership = node.membership();
     let is_due = membership.is_joint()
         && membership.auto_leave()
         && node.membership_index() <= node.commit()
         && leader.first <= node.commit()
-        && !leader.has_lent();
+        && !leader.has_lent()
+        && !leader.transfer.is_some_and(|transfer| transfer.is_sent);
     if is_due {
         let left = membership.left();
         append(node, left);
@@ -116,7 +118,7 @@ pub(crate) fn force(node: &mut Node, ticket: Ticket) -> Campaign {
     let index = append(node, alone);
     node.insert_ticket(PendingTicket { ticket, index, term: node.term() });
     let own_vote = Some(node.gate.staged_seq());
-    Campaign { votes: alloc::vec![], own_vote, election: node.election_timer() }
+    Campaign { votes: alloc::vec![], own_vote, election: node.contest_timer() }
 }
 
 fn next_membership(
@@ -164,7 +166,7 @@ fn check_caught_up(node: &Node, leader: &Leader, member: Member) -> Result<(), R
     let peer = leader.peer_ref(member);
     let matched = peer.map_or(Index::ZERO, |peer| peer.match_index);
     let is_live = peer.is_some_and(|peer| {
-        peer.is_active && matches!(peer.state, ProgressState::Replicate { .. })
+        (peer.is_active || peer.was_active) && matches!(peer.state, ProgressState::Replicate { .. })
     });
     if is_live && matched >= needed {
         Ok(())

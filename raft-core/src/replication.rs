@@ -233,17 +233,12 @@ pub(crate) fn on_append_response(node: &mut Node, peer: &mut Progress, result: A
 /// The answer to a heartbeat: the peer is there, so what it may have missed is sent again.
 pub(crate) fn on_heartbeat_response(node: &Node, peer: &mut Progress) {
     let is_behind = peer.match_index < node.log().last().index;
-    let first_bytes = node.log().bytes_at(peer.next_index);
     peer.loading.retry();
     match &mut peer.state {
         ProgressState::Probe { is_paused } => *is_paused = false,
-        ProgressState::Replicate { inflight, is_poked } => {
-            // A full window whose acknowledgements were lost must open again by itself.
-            if !inflight.has_room(&node.config, first_bytes) {
-                inflight.free_one();
-            }
-            *is_poked = is_behind;
-        }
+        // Of a full window whose acknowledgements were lost, this asks again: one answer opens it.
+        // To take an append for lost would fill the memory of a peer whose disk hangs.
+        ProgressState::Replicate { is_poked, .. } => *is_poked = is_behind,
         ProgressState::Snapshot { .. } | ProgressState::Diverged => {}
     }
 }
@@ -268,9 +263,7 @@ pub(crate) fn on_append(node: &mut Node, reply: Reply, append: &Append<'_>) {
     let entries = if prev.index < base.index {
         // What a snapshot covers is skipped, but only if the chain meets the snapshot's there.
         match entries.iter().find(|entry| entry.index() == base.index) {
-            Some(entry) if entry.chain() == base.chain => {
-                entries.slice(base.index.next(), Index(u64::MAX))
-            }
+            Some(entry) if entry.id() == base => entries.slice(base.index.next(), Index(u64::MAX)),
             Some(entry) => {
                 diverged(node, reply, TwoEntries { mine: base, theirs: entry.id() });
                 return;

@@ -153,15 +153,12 @@ impl World {
     fn draw_outside(&self, draw: &mut Draw) -> Option<Outside> {
         let options = &self.options;
         let links = options.faults.contains(Fault::Partition);
-        // Who cannot hear or be heard asks for votes sooner than all that wait longer, and gets them
-        // in vain again and again, unless it must ask first or all wait alike.
-        let is_fair = options.pre_vote || !options.has_priorities;
         match draw.below(4) {
             0 => Some(Outside::Stopped),
-            1 => (links && is_fair).then_some(Outside::Mute),
+            1 => links.then_some(Outside::Mute),
             // Only a leader that looks for its quorum gives up, and only followers that stick to
             // their leader ignore a candidate that hears nobody.
-            2 => (links && is_fair && options.check_quorum).then_some(Outside::Deaf),
+            2 => (links && options.check_quorum).then_some(Outside::Deaf),
             // Who comes back with a higher term deposes the leader, unless it asks first.
             3.. => {
                 let is_calm = options.check_quorum && options.pre_vote;

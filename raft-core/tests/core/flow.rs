@@ -130,7 +130,8 @@ fn a_window_always_admits_one_message() {
     assert!([1, 2, 3].iter().all(|id| cluster.status(*id).commit == Index(4)));
 }
 
-/// A full window whose answers are lost opens again, one slot for each heartbeat answered.
+/// A full window whose answers are lost opens again: a heartbeat that is answered makes the leader
+/// ask once more. It sends nothing blindly, or the memory of a peer whose disk hangs would fill.
 #[test]
 fn an_answered_heartbeat_opens_a_full_window() {
     let mut cluster = Cluster::with(&[1, 2, 3], &[], |config| {
@@ -146,7 +147,7 @@ fn an_answered_heartbeat_opens_a_full_window() {
     cluster.tick(1, 100);
     let is_heartbeat = |kind| matches!(kind, RpcKind::Heartbeat | RpcKind::HeartbeatResponse);
     cluster.deliver_if(|sent| is_heartbeat(sent.rpc.kind()) || sent.to != member(1));
-    assert_eq!(cluster.status(2).last.index, Index(3), "it has opened");
+    assert_eq!(cluster.status(2).last.index, Index(2), "nothing new without an answer");
     cluster.tick(1, 100);
     cluster.deliver();
     assert!([1, 2, 3].iter().all(|id| cluster.status(*id).commit == Index(3)));

@@ -7,8 +7,8 @@ use raft_core::membership::MEMBERS_MAX;
 use raft_core::{
     AppendResult, Body, Chain, ChangeError, ClusterId, Effect, EntryId, Envelope, Epoch, GroupId,
     Incarnation, Index, Member, MemberStep, Membership, MembershipChange, MembershipError, Message,
-    NodeId, Observation, Outcome, PersistSeq, Raft, RecoveredState, Refused, Rejection, RoleName,
-    Round, Rpc, Session, SnapshotMeta, Term, Ticket, Time,
+    NodeId, Observation, Outcome, PeerStatus, PersistSeq, Raft, RecoveredState, Refused, Rejection,
+    RoleName, Round, Rpc, Session, SnapshotMeta, Term, Ticket, Time,
 };
 
 use crate::support::{Cluster, Disk, config, member, membership};
@@ -218,6 +218,23 @@ fn a_learner_that_lags_is_not_promoted() {
     assert_eq!(*cluster.status(4).membership, membership(&[1, 2, 3, 4], &[]));
 }
 
+/// Who answered a heartbeat ago is there, though the leader has begun to count anew since.
+#[test]
+fn a_learner_is_promoted_in_the_moment_after_a_check_of_the_quorum() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[4]);
+    cluster.elect(1);
+    for _ in 0..9 {
+        cluster.tick(1, HEARTBEAT);
+        cluster.deliver();
+    }
+    cluster.tick(1, HEARTBEAT);
+    cluster.network.clear();
+    let is_fresh = |peer: &PeerStatus| peer.is_active;
+    assert!(!cluster.server(1).raft.peers().iter().any(is_fresh), "the check was just made");
+    change(&mut cluster, 1, 1, vec![MemberStep::Promote(NodeId(4))]);
+    assert_eq!(refusal(&cluster, 1, 1), None);
+}
+
 /// Thesis §4.2.2: until its removal is committed a leader leads, without counting itself.
 #[test]
 fn a_removed_leader_does_not_count_itself_and_hands_over() {
@@ -296,12 +313,18 @@ fn proposals_before_a_change_are_appended_before_it() {
 fn a_leader_that_retires_asks_the_successor_that_it_has_asked_already() {
     let mut cluster = Cluster::new(&[1, 2, 3], &[]);
     cluster.elect(1);
+    let leave = cluster.status(1).last.index.next().next();
     change(&mut cluster, 1, 1, vec![MemberStep::Remove(NodeId(1))]);
-    cluster.step(1, Body::TransferLeadership { ticket: Ticket(2), to: Some(NodeId(3)) });
     // n3 has all first, and the request to campaign is slow.
-    cluster.deliver_if(|sent| {
-        ![sent.from, sent.to].contains(&member(2)) && sent.rpc != Rpc::TimeoutNow
-    });
+    let acknowledges_it = |sent: &Envelope| {
+        let Rpc::AppendEntriesResponse { result, .. } = sent.rpc else { return false };
+        matches!(result, AppendResult::Matched { index } if index >= leave)
+    };
+    cluster.deliver_if(|sent| sent.from == member(3) || !acknowledges_it(sent));
+    assert_eq!(cluster.status(1).last.index, leave);
+    cluster.step(1, Body::TransferLeadership { ticket: Ticket(2), to: Some(NodeId(3)) });
+    let asked_first = cluster.take(|sent| sent.rpc == Rpc::TimeoutNow);
+    assert_eq!(asked_first.len(), 1);
     let mut asked = Vec::new();
     for _ in 0..3 {
         cluster.tick(1, HEARTBEAT);

@@ -2,8 +2,8 @@
 //! `step`.
 
 use raft_core::{
-    Body, Config, MemberStep, MembershipChange, NodeId, Outcome, Refused, Rejection, RoleName, Rpc,
-    Term, Ticket,
+    Body, Config, Envelope, MemberStep, MembershipChange, NodeId, Outcome, Refused, Rejection,
+    RoleName, Rpc, Term, Ticket,
 };
 
 use crate::support::{Cluster, member};
@@ -37,8 +37,8 @@ fn only_the_leaders_own_wish_passes_stickiness_and_only_in_the_next_term() {
             panic!("the successor says why it campaigns: {envelope}")
         };
         let unforced = Rpc::RequestVote { last, is_forced: false };
-        cluster.step(2, Body::Peer(raft_core::Envelope { rpc: unforced, ..envelope.clone() }));
-        let later = raft_core::Envelope { term: envelope.term.next(), ..envelope.clone() };
+        cluster.step(2, Body::Peer(Envelope { rpc: unforced, ..envelope.clone() }));
+        let later = Envelope { term: envelope.term.next(), ..envelope.clone() };
         cluster.step(2, Body::Peer(later));
         let is_sticky = |refused: &Refused| matches!(refused, Refused::StickyLeader { .. });
         assert_eq!(cluster.refusals(2).iter().filter(|refused| is_sticky(refused)).count(), 2);
@@ -140,6 +140,34 @@ fn a_transfer_to_a_voter_that_is_demoted_is_given_up() {
     assert_eq!(outcome(&cluster, 1, 2), Some(Outcome::Refused(Rejection::TransferAborted)));
 }
 
+/// What a leader appends after it has asked its successor to campaign makes the others' logs longer
+/// than the successor's: the election that it wanted would be lost.
+#[test]
+fn a_joint_membership_is_not_left_once_the_successor_was_asked() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[4]);
+    cluster.elect(1);
+    let change = MembershipChange::Steps(vec![MemberStep::Promote(NodeId(4))]);
+    cluster.step(1, Body::ProposeMembership { ticket: Ticket(1), change, expect: None });
+    // n2 has the joint entry, and the answers of n3 and n4 are late: it is not committed yet.
+    let answers = |sent: &Envelope| sent.to == member(1) && sent.from != member(2);
+    let mut late = Vec::new();
+    cluster.deliver_if(|sent| {
+        late.extend(answers(sent).then(|| sent.clone()));
+        !answers(sent)
+    });
+    transfer(&mut cluster, 1, 2, Some(2));
+    let asked = cluster.take(|sent| sent.rpc == Rpc::TimeoutNow);
+    for answer in late {
+        cluster.step(1, Body::Peer(answer));
+    }
+    let joint = cluster.status(1);
+    assert!(joint.commit == joint.last.index && joint.membership.is_joint());
+    cluster.network.extend(asked);
+    cluster.deliver();
+    assert_eq!(cluster.status(2).role, RoleName::Leader);
+    assert!(!cluster.status(2).membership.is_joint(), "the successor leaves it");
+}
+
 /// The request to campaign may arrive when its receiver is no member any more.
 #[test]
 fn a_late_request_to_campaign_at_a_removed_server_is_refused() {
@@ -209,6 +237,21 @@ fn a_node_of_low_priority_waits_longer_and_leads_when_alone() {
     cluster.tick(1, after);
     cluster.deliver();
     assert_eq!(cluster.status(1).role, RoleName::Leader);
+}
+
+/// A candidate of high priority that hears no answers asks again and again. Who has voted for it in
+/// vain does not wait longer than it for the next attempt.
+#[test]
+fn priority_counts_no_more_once_votes_are_given() {
+    let low = |config: &mut Config| config.priority = if config.id.0 == 3 { 7 } else { 0 };
+    let mut cluster = Cluster::with(&[1, 2, 3], &[], low);
+    cluster.step(3, Body::Campaign);
+    cluster.deliver_if(|sent| !matches!(sent.rpc, Rpc::RequestVoteResponse { .. }));
+    assert_eq!(cluster.status(2).vote, Some(member(3)), "the vote is given, and lost");
+    for id in [1, 2, 3] {
+        let deadline = cluster.server(id).raft.next_deadline().expect("a voter has a timer").0;
+        assert!((ELECTION_TIMEOUT..2 * ELECTION_TIMEOUT).contains(&deadline), "n{id}");
+    }
 }
 
 fn transfer(cluster: &mut Cluster, id: u64, ticket: u64, to: Option<u64>) {

@@ -205,6 +205,19 @@ fn lists_that_make_no_membership_are_refused() {
     assert_eq!(refused(&crowd, &[], false), invalid(MembershipError::TooManyMembers));
 }
 
+/// Its leader would append what it is left for by itself, and nobody could take that.
+#[test]
+fn a_joint_membership_that_is_left_for_none_is_refused() {
+    let (one, two, three) = (Member::new(1, 10), Member::new(2, 20), Member::new(3, 30));
+    let refused = |learners: &[Member], learners_next: &[Member]| {
+        let lists = (&[one][..], &[one, two, three][..], learners, learners_next, true);
+        wire::decode_payload(2, samples::membership_record(&lists)).expect_err("it is none")
+    };
+    let named_twice = WireError::InvalidMembership(MembershipError::NotSortedOrRepeated);
+    assert_eq!(refused(&[Member::new(1, 11)], &[]), named_twice);
+    assert_eq!(refused(&[Member::new(3, 31)], &[three]), named_twice);
+}
+
 #[test]
 fn numbers_at_the_limit_are_refused() {
     let at_limit = EntryId { index: Index(LIMIT), ..samples::prev() };
