@@ -290,9 +290,9 @@ impl Cluster {
                 }
                 Effect::Load(request) => server.jobs.push(Job::Load(request)),
                 Effect::ReadChunk(request) => server.jobs.push(Job::Read(request)),
-                Effect::StageChunk { snapshot, offset, data, done: _ } => {
+                Effect::StageChunk { id, snapshot, offset, data, done: _ } => {
                     let snapshot = snapshot.last;
-                    server.jobs.push(Job::Stage { snapshot, offset, data });
+                    server.jobs.push(Job::Stage { id, snapshot, offset, data });
                 }
                 Effect::Observe(observation) => {
                     let is_violation = matches!(observation, Observation::Violation(_));

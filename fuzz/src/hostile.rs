@@ -5,8 +5,8 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use raft_core::{
-    AppendResult, Body, Chunk, ChunkRequest, ClusterId, Config, Effect, EntryId, Envelope, Epoch,
-    GroupId, Incarnation, Index, LoadPurpose, LoadRequest, Member, Membership, Message,
+    AppendResult, Body, Chunk, ChunkId, ChunkRequest, ClusterId, Config, Effect, EntryId, Envelope,
+    Epoch, GroupId, Incarnation, Index, LoadPurpose, LoadRequest, Member, Membership, Message,
     PersistBatch, PersistSeq, Raft, ReadId, ReadMode, Round, Rpc, Session, SnapshotMeta, Span,
     Term, Ticket, Time,
 };
@@ -89,6 +89,8 @@ struct Target {
     open: BTreeSet<Ticket>,
     /// The newest request for entries.
     load: Option<LoadRequest>,
+    /// The newest chunk to stage.
+    chunk: ChunkId,
 }
 
 impl Target {
@@ -126,6 +128,7 @@ impl Target {
             tickets: 0,
             open: BTreeSet::new(),
             load: None,
+            chunk: ChunkId::default(),
         };
         target.execute(effects);
         target
@@ -156,7 +159,8 @@ impl Target {
                     assert!(self.open.remove(&ticket), "{ticket} ends once");
                 }
                 Effect::Load(request) => self.load = Some(request),
-                Effect::ReadChunk(_) | Effect::StageChunk { .. } | Effect::Observe(_) => {}
+                Effect::StageChunk { id, .. } => self.chunk = id,
+                Effect::ReadChunk(_) | Effect::Observe(_) => {}
             }
         }
         assert!(self.open.len() <= OPEN_MAX, "{} requests wait", self.open.len());
@@ -210,9 +214,16 @@ impl Target {
             19 => Body::Read { ticket: self.ticket(), mode: ReadMode::ReadIndex },
             20 => Body::SnapshotTaken { snapshot: self.snapshot(script) },
             21 => self.chunk_read(script),
-            22 => Body::ChunkStaged { snapshot: self.entry_id(script), staged: script.number() },
+            22 => self.chunk_staged(script),
             _ => self.order(script),
         }
+    }
+
+    /// An answer to the newest chunk, to an earlier one, or to one that was never asked for.
+    fn chunk_staged(&self, script: &mut Script<'_>) -> Body {
+        let ChunkId { incarnation, n } = self.chunk;
+        let id = if script.flag() { self.chunk } else { ChunkId { incarnation, n: n ^ 1 } };
+        Body::ChunkStaged { id, staged: script.number() }
     }
 
     /// What operators and the host want.

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::{
-    Body, Chunk, ChunkRequest, Config, Effect, EntryId, Index, LoadRequest, Member, Membership,
-    PersistBatch, PersistSeq, Raft, SnapshotMeta, Ticket, Time,
+    Body, Chunk, ChunkId, ChunkRequest, Config, Effect, EntryId, Index, LoadRequest, Member,
+    Membership, PersistBatch, PersistSeq, Raft, SnapshotMeta, Ticket, Time,
 };
 
 use crate::disk::{Disk, Found};
@@ -44,7 +44,7 @@ pub(crate) enum Job {
     /// Read a chunk.
     Read(ChunkRequest),
     /// Keep a chunk.
-    Stage { snapshot: EntryId, offset: u64, data: Bytes },
+    Stage { id: ChunkId, snapshot: EntryId, offset: u64, data: Bytes },
     /// Read entries.
     Load(LoadRequest),
 }
@@ -178,8 +178,8 @@ impl Server {
         let position = choice.checked_rem(self.jobs.len())?;
         Some(match self.jobs.remove(position) {
             Job::Read(request) => Body::ChunkRead { request, chunk: self.chunk(&request) },
-            Job::Stage { snapshot, offset, data } => {
-                Body::ChunkStaged { snapshot, staged: self.stage(snapshot, offset, &data) }
+            Job::Stage { id, snapshot, offset, data } => {
+                Body::ChunkStaged { id, staged: self.stage(snapshot, offset, &data) }
             }
             Job::Load(request) => {
                 let entries = self.disk.load(&request).filter(|_| can_load);

@@ -200,11 +200,11 @@ impl Server {
                 let (data, done) = (bytes.slice(from..end), end == bytes.len());
                 return Some(Body::ChunkRead { request, chunk: Some(Chunk { data, done }) });
             }
-            Effect::StageChunk { snapshot, offset, data, .. } => {
+            Effect::StageChunk { id, offset, data, .. } => {
                 self.staged.truncate(usize::try_from(offset).expect("snapshots are small here"));
                 self.staged.extend_from_slice(&data);
                 let staged = self.staged.len() as u64;
-                return Some(Body::ChunkStaged { snapshot: snapshot.last, staged });
+                return Some(Body::ChunkStaged { id, staged });
             }
             Effect::Outcome { ticket, outcome } => drop(self.outcomes.insert(ticket, outcome)),
             Effect::ReadReady { ticket, index, valid_until } => {

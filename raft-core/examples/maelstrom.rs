@@ -164,8 +164,8 @@ impl Server {
             Effect::ReadChunk(request) => {
                 self.inputs.push(Body::ChunkRead { request, chunk: None });
             }
-            Effect::StageChunk { snapshot, .. } => {
-                self.inputs.push(Body::ChunkStaged { snapshot: snapshot.last, staged: 0 });
+            Effect::StageChunk { id, .. } => {
+                self.inputs.push(Body::ChunkStaged { id, staged: 0 });
             }
             Effect::RestoreState { .. } => unreachable!("no chunk was ever kept"),
         }

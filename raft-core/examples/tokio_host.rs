@@ -184,8 +184,8 @@ impl Node {
                 let chunk = is_genesis.then(|| Chunk { data: Bytes::new(), done: true });
                 self.inputs.push(Body::ChunkRead { request, chunk });
             }
-            Effect::StageChunk { snapshot, .. } => {
-                self.inputs.push(Body::ChunkStaged { snapshot: snapshot.last, staged: 0 });
+            Effect::StageChunk { id, .. } => {
+                self.inputs.push(Body::ChunkStaged { id, staged: 0 });
             }
             Effect::RestoreState { .. } => unreachable!("only the genesis was ever staged"),
         }

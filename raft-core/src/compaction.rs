@@ -13,10 +13,10 @@ use crate::durable::SnapshotMeta;
 use crate::effect::{Effect, Refused, Violation};
 use crate::gate::Reply;
 use crate::message::{AppendResult, Chunk, ChunkRequest, Rpc};
-use crate::node::{Incoming, Node};
+use crate::node::{Incoming, Node, Staging};
 use crate::progress::{ChunkState, Progress, ProgressState};
 use crate::role::Leader;
-use crate::types::{EntryId, Index, Member};
+use crate::types::{ChunkId, EntryId, Index, Member};
 
 /// A chunk as a leader sends it.
 pub(crate) struct Part {
@@ -134,7 +134,7 @@ pub(crate) fn on_install_snapshot(node: &mut Node, reply: Reply, part: Part) {
     }
     // One chunk at a time is with the host, and none while an installation needs the staged bytes:
     // so nothing that the host does late can meet the wrong transfer. The leader asks again.
-    if node.incoming.as_ref().is_some_and(|incoming| incoming.staging.is_some())
+    if node.staging.is_some()
         || node.restore.as_ref().is_some_and(|restore| !node.is_installed(restore))
     {
         return;
@@ -150,44 +150,47 @@ pub(crate) fn on_install_snapshot(node: &mut Node, reply: Reply, part: Part) {
     };
     let Part { snapshot, offset, data, done } = part;
     let is_next = offset == staged;
-    let staging = is_next.then(|| (offset + data.len() as u64, done));
     let kept = Arc::clone(&snapshot);
-    node.incoming = Some(Incoming { snapshot: kept, staged, staging, from, session, round, term });
-    if is_next {
-        node.effects.push(Effect::StageChunk { snapshot, offset, data, done });
-    } else {
+    node.incoming = Some(Incoming { snapshot: kept, staged, from, session, round, term });
+    if !is_next {
         answer(node, reply, last, staged);
+        return;
     }
+    node.chunks += 1;
+    let id = ChunkId { incarnation: node.hard_state().incarnation, n: node.chunks };
+    node.staging = Some(Staging { id, end: offset + data.len() as u64, is_last: done });
+    node.effects.push(Effect::StageChunk { id, snapshot, offset, data, done });
 }
 
 /// The host has staged a chunk, or says how far it got; after the last one the snapshot is
-/// installed.
-pub(crate) fn on_chunk_staged(node: &mut Node, leader: Option<Member>, id: EntryId, staged: u64) {
+/// installed. An answer to another chunk says nothing about this one.
+pub(crate) fn on_chunk_staged(node: &mut Node, leader: Option<Member>, id: ChunkId, staged: u64) {
     let term = node.term();
-    let Some(incoming) = &mut node.incoming else { return };
-    let Some((end, is_last)) = incoming.staging else { return };
-    if incoming.snapshot.last != id {
+    let Some(Staging { end, is_last, .. }) = node.staging.take_if(|asked| asked.id == id) else {
+        node.refuse(Refused::UnknownChunk { id });
         return;
-    }
-    incoming.staging = None;
+    };
+    // A membership was forced meanwhile: what the leader of the old one sends is not wanted.
+    let Some(incoming) = &mut node.incoming else { return };
+    let last = incoming.snapshot.last;
     incoming.staged = staged.min(end);
     let reply = Reply { to: incoming.from, session: incoming.session, round: incoming.round };
     let is_current = incoming.term == term && leader == Some(incoming.from);
     if !is_last || staged < end {
         let staged = incoming.staged;
         if is_current {
-            answer(node, reply, id, staged);
+            answer(node, reply, last, staged);
         }
         return;
     }
     let snapshot = Arc::clone(&incoming.snapshot);
     node.incoming = None;
-    if id.index <= node.commit() || diverges(node, reply, id) {
+    if last.index <= node.commit() || diverges(node, reply, last) {
         return;
     }
     node.install(&snapshot);
     if is_current {
-        node.acknowledge(reply, id.index);
+        node.acknowledge(reply, last.index);
     }
 }
 

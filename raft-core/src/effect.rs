@@ -16,8 +16,8 @@ use crate::entry::Entries;
 use crate::membership::{Membership, MembershipError};
 use crate::message::{ChunkRequest, Envelope, LoadRequest, RpcKind};
 use crate::types::{
-    Chain, EntryId, Epoch, Incarnation, Index, Member, PersistSeq, Session, Span, Term, Ticket,
-    Time,
+    Chain, ChunkId, EntryId, Epoch, Incarnation, Index, Member, PersistSeq, Session, Span, Term,
+    Ticket, Time,
 };
 
 /// One thing that the host must do.
@@ -70,6 +70,8 @@ pub enum Effect {
     /// before. One chunk at a time is asked for, and none before an `install` that needs the staged
     /// bytes is durable. Staged bytes need not be durable before `install`.
     StageChunk {
+        /// What the answer must name.
+        id: ChunkId,
         /// What the snapshot covers.
         snapshot: Arc<SnapshotMeta>,
         /// Where the bytes belong; what lies before is staged.
@@ -326,6 +328,11 @@ pub enum Refused {
     UnknownSnapshot {
         /// Its last entry.
         snapshot: EntryId,
+    },
+    /// `ChunkStaged` names a chunk that is not with the host: it never was, or was answered before.
+    UnknownChunk {
+        /// The chunk.
+        id: ChunkId,
     },
     /// `Loaded` answers nothing that was asked, or has entries other than those of the log.
     UnknownLoad,

@@ -11,8 +11,8 @@ use crate::durable::SnapshotMeta;
 use crate::entry::Entries;
 use crate::membership::{Membership, MembershipChange};
 use crate::types::{
-    ClusterId, EntryId, Epoch, GroupId, Incarnation, Index, Member, NodeId, PersistSeq, ReadId,
-    Round, Session, Span, Term, Ticket, Time,
+    ChunkId, ClusterId, EntryId, Epoch, GroupId, Incarnation, Index, Member, NodeId, PersistSeq,
+    ReadId, Round, Session, Span, Term, Ticket, Time,
 };
 
 /// One input of [`crate::Raft::step`], with the host's clock read after the input arrived.
@@ -122,9 +122,9 @@ pub enum Body {
     },
     /// The answer to `StageChunk`.
     ChunkStaged {
-        /// The snapshot.
-        snapshot: EntryId,
-        /// How many of its bytes are staged now, from its beginning. Less than the chunk's end if
+        /// The chunk, as `StageChunk` named it.
+        id: ChunkId,
+        /// How many of its snapshot's bytes are staged now, from its beginning. Less than the chunk's end if
         /// it could not be kept; it is sent again then.
         staged: u64,
     },

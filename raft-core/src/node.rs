@@ -17,7 +17,9 @@ use crate::message::{Envelope, LoadRequest, Rpc, RpcKind};
 use crate::progress::Loading;
 use crate::rng;
 use crate::timers::Timer;
-use crate::types::{Epoch, Index, Member, PersistSeq, Round, Session, Span, Term, Ticket, Time};
+use crate::types::{
+    ChunkId, Epoch, Index, Member, PersistSeq, Round, Session, Span, Term, Ticket, Time,
+};
 
 /// The state of a server that outlives its roles.
 ///
@@ -44,6 +46,10 @@ pub(crate) struct Node {
     pub(crate) restore: Option<Restore>,
     /// A snapshot that is being received.
     pub(crate) incoming: Option<Incoming>,
+    /// The chunk that the host is asked to stage, also if its transfer is over.
+    pub(crate) staging: Option<Staging>,
+    /// The chunks of snapshots that this incarnation has asked the host to stage.
+    pub(crate) chunks: u64,
     /// Proposals that were appended and have no outcome yet, by index.
     pub(crate) tickets: Vec<PendingTicket>,
     /// The term of the newest committed entry that open tickets were compared with.
@@ -83,13 +89,20 @@ pub(crate) struct Incoming {
     pub(crate) snapshot: Arc<SnapshotMeta>,
     /// Bytes that the host has staged.
     pub(crate) staged: u64,
-    /// A chunk is at the host: where it ends, and whether it is the last one.
-    pub(crate) staging: Option<(u64, bool)>,
     /// Whom to answer, in which term.
     pub(crate) from: Member,
     pub(crate) session: Session,
     pub(crate) round: Round,
     pub(crate) term: Term,
+}
+
+/// A chunk that is at the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Staging {
+    pub(crate) id: ChunkId,
+    /// Where it ends.
+    pub(crate) end: u64,
+    pub(crate) is_last: bool,
 }
 
 /// What a node starts from, checked by the recovery chapter.
@@ -121,6 +134,8 @@ impl Node {
             unapplied_bytes: 0,
             loading: Loading::Idle,
             incoming: None,
+            staging: None,
+            chunks: 0,
             tickets: Vec::new(),
             tickets_term: Term::ZERO,
             // What was promised just before the crash may still be relied upon.

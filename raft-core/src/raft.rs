@@ -251,9 +251,9 @@ impl Raft {
                 compaction::on_snapshot_taken(&mut self.node, Arc::clone(snapshot));
             }
             Body::ChunkRead { request, ref mut chunk } => self.on_chunk_read(request, chunk.take()),
-            Body::ChunkStaged { snapshot, staged } => {
+            Body::ChunkStaged { id, staged } => {
                 let leader = self.role.leader(self.node.member());
-                compaction::on_chunk_staged(&mut self.node, leader, snapshot, staged);
+                compaction::on_chunk_staged(&mut self.node, leader, id, staged);
             }
         }
     }

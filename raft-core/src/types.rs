@@ -258,7 +258,27 @@ pub struct ReadId {
     pub n: u64,
 }
 
+/// A chunk of a snapshot that the host was asked to stage.
+///
+/// Every chunk has a number of its own, also when it comes a second time: so an answer that is late
+/// or repeated cannot stand for another chunk, whatever snapshot and place the two have in common.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct ChunkId {
+    /// The incarnation that asked.
+    pub incarnation: Incarnation,
+    /// The position among that incarnation's chunks, from 1.
+    pub n: u64,
+}
+
 impl fmt::Display for ReadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.incarnation.0, self.n)
+    }
+}
+
+impl fmt::Display for ChunkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.incarnation.0, self.n)
     }

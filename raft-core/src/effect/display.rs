@@ -20,7 +20,7 @@ impl fmt::Display for Effect {
             }
             Self::Load(request) => write!(f, "load    {request}"),
             Self::ReadChunk(request) => write!(f, "read    {request}"),
-            Self::StageChunk { snapshot, offset, data, done } => {
+            Self::StageChunk { id: _, snapshot, offset, data, done } => {
                 let (last, end) = (snapshot.last, if *done { " done" } else { "" });
                 write!(f, "stage   {last} bytes={offset}+{}{end}", data.len())
             }
@@ -138,6 +138,7 @@ impl fmt::Display for Refused {
             Self::UnknownSnapshot { snapshot } => {
                 write!(f, "snapshot{snapshot} was not described here, or is not newer")
             }
+            Self::UnknownChunk { id } => write!(f, "chunk {id} is not being staged"),
             Self::UnknownLoad => f.write_str("entries that were not asked for"),
             Self::NotLeader => f.write_str("not a leader"),
             Self::NotFollower => f.write_str("not a follower"),

@@ -56,7 +56,7 @@ impl fmt::Display for Body {
                 }
                 None => write!(f, "cannot read {request}"),
             },
-            Self::ChunkStaged { snapshot, staged } => write!(f, "staged {snapshot} {staged}B"),
+            Self::ChunkStaged { id, staged } => write!(f, "staged chunk {id}, {staged}B in all"),
         }
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use raft_core::membership::MEMBERS_MAX;
 use raft_core::{
-    AppendResult, Body, Chain, ChangeError, ClusterId, Effect, EntryId, Envelope, Epoch, GroupId,
-    Incarnation, Index, Member, MemberStep, Membership, MembershipChange, MembershipError, Message,
-    NodeId, Observation, Outcome, PeerStatus, PersistSeq, Raft, RecoveredState, Refused, Rejection,
-    RoleName, Round, Rpc, Session, SnapshotMeta, Term, Ticket, Time,
+    AppendResult, Body, Chain, ChangeError, ChunkId, ClusterId, Effect, EntryId, Envelope, Epoch,
+    GroupId, Incarnation, Index, Member, MemberStep, Membership, MembershipChange, MembershipError,
+    Message, NodeId, Observation, Outcome, PeerStatus, PersistSeq, Raft, RecoveredState, Refused,
+    Rejection, RoleName, Round, Rpc, Session, SnapshotMeta, Term, Ticket, Time,
 };
 
 use crate::support::{Cluster, Disk, config, member, membership};
@@ -461,7 +461,8 @@ fn a_blank_node_matches_nothing_before_its_first_history_is_durable() {
             rpc,
         }));
         if snapshot.last.index > Index::ZERO {
-            effects.extend(step(Body::ChunkStaged { snapshot: last, staged: 0 }));
+            let id = ChunkId { incarnation: Incarnation(1), n: 1 };
+            effects.extend(step(Body::ChunkStaged { id, staged: 0 }));
         }
         assert_eq!(sent(&effects), 0, "{effects:?}");
         let persists = effects.iter().filter_map(|effect| {

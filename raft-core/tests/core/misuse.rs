@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::{
-    AppendResult, Body, Chain, Config, ConfigError, Effect, Entries, EntryId, Envelope, Index,
-    Message, Observation, Payload, Raft, RecoverError, RecoveredState, Round, Rpc, Session,
-    SnapshotMeta, Term, Ticket, Time, Violation,
+    AppendResult, Body, Chain, ChunkId, Config, ConfigError, Effect, Entries, EntryId, Envelope,
+    Incarnation, Index, Message, Observation, Payload, Raft, RecoverError, RecoveredState, Refused,
+    Round, Rpc, Session, SnapshotMeta, Term, Ticket, Time, Violation,
 };
 
 use crate::support::{Cluster, config, member, membership};
@@ -34,9 +34,8 @@ fn a_chunk_that_could_not_be_staged_is_sent_again() {
     let mut follower = start(2);
     let snapshot = snapshot(50, 9);
     let chunk = || install(&snapshot, 0, b"abcd", false);
-    assert!(staged_offset(&step(&mut follower, chunk())).is_some());
-    let failed = Body::ChunkStaged { snapshot: snapshot.last, staged: 0 };
-    let answer = step(&mut follower, failed);
+    let id = chunk_id(&step(&mut follower, chunk()));
+    let answer = step(&mut follower, Body::ChunkStaged { id, staged: 0 });
     assert!(answer.iter().any(|effect| matches!(
         effect,
         Effect::Send(Envelope { rpc: Rpc::InstallSnapshotResponse { staged: 0, .. }, .. })
@@ -49,9 +48,9 @@ fn a_chunk_that_could_not_be_staged_is_sent_again() {
 fn a_new_transfer_waits_for_the_installation_of_the_last_one() {
     let mut follower = start(2);
     let (first, second) = (snapshot(50, 9), snapshot(60, 10));
-    step(&mut follower, install(&first, 0, b"abcd", true));
+    let id = chunk_id(&step(&mut follower, install(&first, 0, b"abcd", true)));
     let mut effects = Vec::new();
-    let staged = Body::ChunkStaged { snapshot: first.last, staged: 4 };
+    let staged = Body::ChunkStaged { id, staged: 4 };
     follower.step_batch([Message { now: Time(0), body: staged }], &mut effects);
     let installs =
         |effect: &Effect| matches!(effect, Effect::Persist(batch) if batch.install.is_some());
@@ -67,19 +66,68 @@ fn a_new_transfer_waits_for_the_installation_of_the_last_one() {
 fn a_transfer_does_not_go_on_with_another_senders_bytes() {
     let mut follower = start(2);
     let snapshot = snapshot(50, 9);
-    step(&mut follower, install(&snapshot, 0, b"abcd", false));
-    step(&mut follower, Body::ChunkStaged { snapshot: snapshot.last, staged: 4 });
-    let Body::Peer(mut other) = install(&snapshot, 4, b"efgh", true) else {
-        unreachable!("the helper builds peer messages")
-    };
-    other.from = member(3);
-    other.term = Term(2);
-    let effects = step(&mut follower, Body::Peer(other));
+    let id = chunk_id(&step(&mut follower, install(&snapshot, 0, b"abcd", false)));
+    step(&mut follower, Body::ChunkStaged { id, staged: 4 });
+    let effects = step(&mut follower, from_successor(install(&snapshot, 4, b"efgh", true)));
     assert_eq!(staged_offset(&effects), None);
     assert!(effects.iter().any(|effect| matches!(
         effect,
         Effect::Send(Envelope { rpc: Rpc::InstallSnapshotResponse { staged: 0, .. }, .. })
     )));
+}
+
+/// A host may say twice how far it got. What it says of one sender's last chunk does not stand for
+/// the next sender's, although snapshot and length are the same: those bytes are not staged yet.
+#[test]
+fn a_repeated_answer_does_not_install_another_senders_snapshot() {
+    let mut follower = start(2);
+    let snapshot = snapshot(50, 9);
+    let first = chunk_id(&step(&mut follower, install(&snapshot, 0, b"abcd", false)));
+    step(&mut follower, Body::ChunkStaged { id: first, staged: 4 });
+    let second = chunk_id(&step(&mut follower, install(&snapshot, 4, b"efgh", false)));
+    let answer = Body::ChunkStaged { id: second, staged: 8 };
+    step(&mut follower, answer.clone());
+
+    let effects = step(&mut follower, from_successor(install(&snapshot, 0, b"EFGHIJKL", true)));
+    let third = chunk_id(&effects);
+    let before = follower.status();
+    let effects = step(&mut follower, answer);
+    assert_eq!(effects, [refused(Refused::UnknownChunk { id: second })]);
+    assert_eq!(follower.status(), before);
+
+    step(&mut follower, Body::ChunkStaged { id: third, staged: 8 });
+    assert_eq!(follower.status().snapshot, snapshot.last, "now they are");
+}
+
+/// A repeated answer to one chunk does not make room for another while the next one is at the host.
+#[test]
+fn a_repeated_answer_does_not_end_the_staging_of_the_next_chunk() {
+    let mut follower = start(2);
+    let snapshot = snapshot(50, 9);
+    let first = chunk_id(&step(&mut follower, install(&snapshot, 0, b"abcd", false)));
+    let answer = Body::ChunkStaged { id: first, staged: 4 };
+    step(&mut follower, answer.clone());
+    let second = chunk_id(&step(&mut follower, install(&snapshot, 4, b"efgh", true)));
+    assert_ne!(first, second);
+    let effects = step(&mut follower, answer);
+    assert_eq!(effects, [refused(Refused::UnknownChunk { id: first })]);
+
+    let again = step(&mut follower, install(&snapshot, 4, b"efgh", true));
+    assert_eq!(staged_offset(&again), None, "one chunk at a time");
+    step(&mut follower, Body::ChunkStaged { id: second, staged: 8 });
+    assert_eq!(follower.status().snapshot, snapshot.last);
+}
+
+/// What an earlier life asked for is not confused with what this one asks.
+#[test]
+fn an_answer_to_an_earlier_life_is_refused() {
+    let mut follower = start(2);
+    let snapshot = snapshot(50, 9);
+    let id = chunk_id(&step(&mut follower, install(&snapshot, 0, b"abcd", true)));
+    let earlier = ChunkId { incarnation: Incarnation(id.incarnation.0 - 1), ..id };
+    let effects = step(&mut follower, Body::ChunkStaged { id: earlier, staged: 4 });
+    assert_eq!(effects, [refused(Refused::UnknownChunk { id: earlier })]);
+    assert_eq!(follower.status().snapshot.index, Index(0));
 }
 
 /// A snapshot of another history with the same last index and term replaces nothing.
@@ -255,6 +303,24 @@ fn install(snapshot: &Arc<SnapshotMeta>, offset: u64, data: &'static [u8], done:
         data: Bytes::from_static(data),
         done,
     })
+}
+
+/// The same message from n3, the leader of term 2.
+fn from_successor(body: Body) -> Body {
+    let Body::Peer(envelope) = body else { unreachable!("the helper builds peer messages") };
+    Body::Peer(Envelope { from: member(3), term: Term(2), ..envelope })
+}
+
+fn refused(reason: Refused) -> Effect {
+    Effect::Observe(Observation::Refused { from: None, kind: None, reason })
+}
+
+fn chunk_id(effects: &[Effect]) -> ChunkId {
+    let id = effects.iter().find_map(|effect| {
+        let Effect::StageChunk { id, .. } = effect else { return None };
+        Some(*id)
+    });
+    id.expect("a chunk is to be staged")
 }
 
 fn staged_offset(effects: &[Effect]) -> Option<u64> {

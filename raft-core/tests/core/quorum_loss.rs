@@ -149,19 +149,23 @@ fn a_snapshot_of_the_old_epoch_is_not_installed() {
         });
     }
     let chunk = chunks.first().expect("the follower needs the snapshot").clone();
-    let Rpc::InstallSnapshot { ref snapshot, ref data, done: true, .. } = chunk.rpc else {
+    let Rpc::InstallSnapshot { ref data, done: true, .. } = chunk.rpc else {
         panic!("one chunk is all of it")
     };
-    let (last, staged) = (snapshot.last, data.len() as u64);
+    let staged = data.len() as u64;
     // The host takes its time with the only chunk.
     let (now, body) = (cluster.now, Body::Peer(chunk));
     let server = cluster.servers.get_mut(&3).expect("it is there");
     let effects = server.raft.step(Message { now, body });
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::StageChunk { .. })));
+    let id = effects.iter().find_map(|effect| {
+        let Effect::StageChunk { id, .. } = effect else { return None };
+        Some(*id)
+    });
+    let id = id.expect("the chunk is to be staged");
     force(&mut cluster, 3, 9);
     assert!(is_alone(&cluster, 3));
     let before = cluster.status(3);
-    cluster.step(3, Body::ChunkStaged { snapshot: last, staged });
+    cluster.step(3, Body::ChunkStaged { id, staged });
     assert_eq!(cluster.status(3), before, "nothing has changed");
     assert!(is_alone(&cluster, 3));
 }

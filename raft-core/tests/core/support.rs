@@ -351,11 +351,11 @@ impl Cluster {
                     let chunk = Some(raft_core::Chunk { data, done });
                     follow_up.push(Body::ChunkRead { request, chunk });
                 }
-                Effect::StageChunk { snapshot, offset, data, .. } => {
+                Effect::StageChunk { id, offset, data, .. } => {
                     server.staged.truncate(usize::try_from(offset).expect("small"));
                     server.staged.extend_from_slice(&data);
                     let staged = server.staged.len() as u64;
-                    follow_up.push(Body::ChunkStaged { snapshot: snapshot.last, staged });
+                    follow_up.push(Body::ChunkStaged { id, staged });
                 }
                 Effect::Observe(observation) => server.observations.push(observation),
             }

@@ -265,8 +265,8 @@ impl<M: StateMachine> Replica<M> {
             Done::ChunkRead { request, chunk } => {
                 self.bodies.push(Body::ChunkRead { request, chunk });
             }
-            Done::ChunkStaged { snapshot, staged } => {
-                self.bodies.push(Body::ChunkStaged { snapshot, staged });
+            Done::ChunkStaged { id, staged } => {
+                self.bodies.push(Body::ChunkStaged { id, staged });
             }
         }
     }
@@ -344,8 +344,8 @@ impl<M: StateMachine> Replica<M> {
             }
             Effect::Load(request) => out.push(Output::Work(Work::Load(request))),
             Effect::ReadChunk(request) => out.push(Output::Work(Work::ReadChunk(request))),
-            Effect::StageChunk { snapshot, offset, data, done } => {
-                out.push(Output::Work(Work::StageChunk { snapshot, offset, data, done }));
+            Effect::StageChunk { id, snapshot, offset, data, done } => {
+                out.push(Output::Work(Work::StageChunk { id, snapshot, offset, data, done }));
             }
             Effect::Observe(observation) => {
                 if matches!(observation, Observation::Halted { .. }) {

@@ -125,10 +125,10 @@ impl Disk {
                 });
                 Done::ChunkRead { request, chunk }
             }
-            Work::StageChunk { snapshot, offset, data, .. } => {
+            Work::StageChunk { id, offset, data, .. } => {
                 self.staged.truncate(usize::try_from(offset).unwrap());
                 self.staged.extend_from_slice(&data);
-                Done::ChunkStaged { snapshot: snapshot.last, staged: self.staged.len() as u64 }
+                Done::ChunkStaged { id, staged: self.staged.len() as u64 }
             }
         }
     }

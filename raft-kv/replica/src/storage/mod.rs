@@ -257,10 +257,9 @@ impl<D: Disk> Storage<D> {
                 let chunk = self.snapshots.chunk(disk, &request);
                 Done::ChunkRead { request, chunk }
             }
-            Work::StageChunk { snapshot, offset, data, done } => {
-                let snapshot = snapshot.last;
-                let staged = self.snapshots.stage(disk, snapshot, offset, &data, done)?;
-                Done::ChunkStaged { snapshot, staged }
+            Work::StageChunk { id, snapshot, offset, data, done } => {
+                let staged = self.snapshots.stage(disk, snapshot.last, offset, &data, done)?;
+                Done::ChunkStaged { id, staged }
             }
         }))
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::{
-    Chunk, ChunkRequest, Entries, EntryId, Index, LoadRequest, PersistBatch, PersistSeq,
+    Chunk, ChunkId, ChunkRequest, Entries, Index, LoadRequest, PersistBatch, PersistSeq,
     SnapshotMeta,
 };
 
@@ -40,6 +40,8 @@ pub enum Work {
     ReadChunk(ChunkRequest),
     /// Keep a part of a snapshot that is being received; offset 0 discards what was staged before.
     StageChunk {
+        /// What the completion names.
+        id: ChunkId,
         /// What it covers.
         snapshot: Arc<SnapshotMeta>,
         /// Where the bytes belong.
@@ -89,9 +91,9 @@ pub enum Done {
     },
     /// A part of a snapshot is kept.
     ChunkStaged {
-        /// What the snapshot covers.
-        snapshot: EntryId,
-        /// How many of its bytes are there now.
+        /// Which part.
+        id: ChunkId,
+        /// How many bytes of its snapshot are there now.
         staged: u64,
     },
 }

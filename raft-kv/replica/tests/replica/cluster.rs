@@ -101,12 +101,12 @@ impl Store {
                 });
                 Done::ChunkRead { request, chunk }
             }
-            Work::StageChunk { snapshot, offset, data, .. } => {
+            Work::StageChunk { id, offset, data, .. } => {
                 self.chunks += 1;
                 self.staged.truncate(self::offset(offset));
                 assert_eq!(self.staged.len() as u64, offset, "chunks are staged without a gap");
                 self.staged.extend_from_slice(&data);
-                Done::ChunkStaged { snapshot: snapshot.last, staged: self.staged.len() as u64 }
+                Done::ChunkStaged { id, staged: self.staged.len() as u64 }
             }
         }
     }

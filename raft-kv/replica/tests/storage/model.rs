@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::{
-    Entries, EntryId, HardState, Incarnation, Index, Member, Membership, Payload, PersistBatch,
-    PersistSeq, Slot, SnapshotMeta, Term,
+    ChunkId, Entries, EntryId, HardState, Incarnation, Index, Member, Membership, Payload,
+    PersistBatch, PersistSeq, Slot, SnapshotMeta, Term,
 };
 use raft_replica::disk::Disk;
 use raft_replica::storage::work::{Done, Work};
@@ -222,7 +222,8 @@ impl Script {
         for (number, bytes) in data.chunks(part).enumerate() {
             let offset = (number * part) as u64;
             let (data, done) = (Bytes::copy_from_slice(bytes), number + 1 == parts);
-            self.step(Step::Write(Work::StageChunk { snapshot: meta(last), offset, data, done }));
+            let (id, snapshot) = (ChunkId::default(), meta(last));
+            self.step(Step::Write(Work::StageChunk { id, snapshot, offset, data, done }));
         }
         self.persist(|batch| batch.install = Some(meta(last)))
     }

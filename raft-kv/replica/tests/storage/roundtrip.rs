@@ -4,7 +4,7 @@ use crate::memory_disk::MemoryDisk;
 use crate::model::{Durable, Script, entries, identity, meta};
 use bytes::Bytes;
 use raft_core::{
-    ChunkRequest, Entries, EntryId, Index, LoadPurpose, LoadRequest, Membership, Payload,
+    ChunkId, ChunkRequest, Entries, EntryId, Index, LoadPurpose, LoadRequest, Membership, Payload,
     PersistBatch, PersistSeq, RecoveredState, Session, Term,
 };
 use raft_replica::storage::work::{Done, Work};
@@ -212,7 +212,8 @@ fn chunks_are_read_and_staged_as_they_are_asked_for() {
 
     let mut stage = |offset, length, done| {
         let data = Bytes::from(vec![1; length]);
-        let work = Work::StageChunk { snapshot: meta(gone), offset, data, done };
+        let (id, snapshot) = (ChunkId::default(), meta(gone));
+        let work = Work::StageChunk { id, snapshot, offset, data, done };
         let Some(Done::ChunkStaged { staged, .. }) = storage.write(work).unwrap() else { panic!() };
         staged
     };

@@ -193,9 +193,9 @@ impl Server {
                     answers.push(Body::Loaded { request, entries });
                 }
                 Effect::Load(request) => self.failed.push(request),
-                Effect::StageChunk { snapshot, offset, data, .. } => {
+                Effect::StageChunk { id, offset, data, .. } => {
                     let staged = self.stage(offset, &data);
-                    answers.push(Body::ChunkStaged { snapshot: snapshot.last, staged });
+                    answers.push(Body::ChunkStaged { id, staged });
                 }
                 Effect::Observe(observation) => self.observe(&observation),
             }
