@@ -288,7 +288,7 @@ fn from_leader(rpc: Rpc) -> Body {
         from: member(1),
         to: member(2),
         epoch: raft_core::Epoch(0),
-        incarnation: raft_core::Incarnation(1),
+        incarnation: Incarnation(1),
         term: Term(1),
         rpc,
     })
