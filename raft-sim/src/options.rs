@@ -229,7 +229,9 @@ impl Options {
             promotion_lag_entries_max,
             append_entries_max: to_usize(entries),
             inflight_appends_max: to_usize(inflight),
-            inflight_bytes_max,
+            // A quota that takes longer to drain than clients wait makes every answer late: overload,
+            // which no protocol cures, and no fault.
+            inflight_bytes_max: inflight_bytes_max.max(to_usize(uncommitted) / 8),
             unapplied_bytes_max,
             resident_bytes_max,
             uncommitted_bytes_max: to_usize(uncommitted),

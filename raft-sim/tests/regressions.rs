@@ -20,7 +20,8 @@ const ONCE_FAILED: &[(u64, u64, &str)] = &[
     (0x28, 20_000, "a removed voter whose log alone held its removal, and that did not campaign"),
     (0x52, 20_000, "a short log of high priority that kept a long one from campaigning"),
     (0x2df, 20_000, "a match that a blank node claimed before its first history was durable"),
-    (0x3a9, 20_000, "a deaf node of high priority, held against a core of lower priorities"),
+    (0x2e1, 20_000, "a window so small that the quota behind it outlasted every client"),
+    (0x3a9, 20_000, "a deaf node of high priority whose vain campaigns put off all others"),
     (0x428, 20_000, "a change of a leader that lost it and got it back, held against it"),
     (0x1ac, 20_000, "the same, with a leader whose disk fails as well"),
 ];
