@@ -2,7 +2,8 @@
 //!
 //! The host decides when to take one. The leader sends chunks one at a time, each answered with
 //! how much the peer has staged; what is lost is asked for again two heartbeats later. A peer that
-//! has part of the same snapshot says so, whoever sent it, and the transfer goes on from there.
+//! has part of the snapshot from the same sender says so, and the transfer goes on from there; what
+//! another node sends starts anew.
 //! Deliberately absent: the bytes themselves, which the host reads and stages.
 
 use alloc::sync::Arc;
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use crate::durable::SnapshotMeta;
 use crate::effect::{Effect, Refused, Violation};
 use crate::gate::Reply;
-use crate::message::{AppendResult, Chunk, ChunkRequest, Rpc};
+use crate::message::{AppendResult, Chunk, ChunkRequest, Rpc, RpcKind};
 use crate::node::{Incoming, Node, Staging};
 use crate::progress::{ChunkState, Progress, ProgressState};
 use crate::role::Leader;
@@ -78,15 +79,16 @@ pub(crate) fn on_chunk_read(
     read: Option<Chunk>,
 ) {
     let round = leader.round;
-    let Some(peer) = leader.peer(request.to) else { return };
-    if peer.session != request.session {
+    let is_asked = |peer: &&mut Progress| {
+        let ProgressState::Snapshot { snapshot, staged, chunk } = &peer.state else { return false };
+        let is_next = *chunk == ChunkState::Reading && *staged == request.offset;
+        is_next && peer.session == request.session && snapshot.last == request.snapshot
+    };
+    let Some(peer) = leader.peer(request.to).filter(is_asked) else {
+        node.refuse(Refused::Unasked);
         return;
-    }
+    };
     let ProgressState::Snapshot { snapshot, staged, chunk } = &mut peer.state else { return };
-    let is_asked = *chunk == ChunkState::Reading && *staged == request.offset;
-    if !is_asked || snapshot.last != request.snapshot {
-        return;
-    }
     let Some(Chunk { data, done }) = read else {
         if node.snapshot().last.index > snapshot.last.index {
             peer.state = ProgressState::needs(Arc::clone(node.snapshot()));
@@ -137,6 +139,7 @@ pub(crate) fn on_install_snapshot(node: &mut Node, reply: Reply, part: Part) {
     if node.staging.is_some()
         || node.restore.as_ref().is_some_and(|restore| !node.is_installed(restore))
     {
+        node.refuse_peer(reply.to, RpcKind::InstallSnapshot, Refused::Busy);
         return;
     }
     let term = node.term();

@@ -101,7 +101,9 @@ pub enum Outcome {
         /// The later term.
         term: Term,
     },
-    /// The request was not accepted: nothing was appended.
+    /// Nothing was appended for the request. Nearly always nothing else was done either; a transfer
+    /// that ends as [`Rejection::TransferAborted`] may have asked its successor to campaign, and
+    /// the successor may still win.
     Refused(Rejection),
     /// Certainly not committed: another entry is, at its index.
     Superseded,
@@ -126,8 +128,9 @@ pub enum Rejection {
     TooLarge,
     /// The leader hands over, or is not a member any more; ask its successor.
     Transferring,
-    /// The transfer did not come about: an election timeout has passed, another transfer has
-    /// replaced it, or the chosen successor is no voter any more.
+    /// The transfer did not come about while this node led: its time is over, another transfer has
+    /// replaced it, the chosen successor is no voter any more, or this node has ceased to lead in
+    /// its term (step-down, a lost quorum, retirement, a forced membership).
     TransferAborted,
     /// The node is not in the membership, or not in the place that the request needs.
     UnknownMember,
@@ -307,9 +310,11 @@ pub enum Refused {
     },
     /// The sender is not in the membership in force.
     NotAMember,
-    /// A limit on requests is reached; the peer asks again.
+    /// A limit on requests is reached, or a part of a snapshot comes while another one is with the
+    /// host; the peer asks again.
     Busy,
-    /// The answer does not belong to anything that was asked here, in this role.
+    /// The answer, a peer's or the host's, does not belong to anything that is asked here now, in
+    /// this role.
     Unasked,
     /// It claims what cannot be: a match beyond the leader's log, a commit beyond the sender's
     /// claims, two leaders of one term.

@@ -44,6 +44,10 @@ impl Raft {
     /// `RestoreState` if the host's state machine lies behind the snapshot; an `Apply` of what is
     /// known to be committed after it.
     ///
+    /// `now` must be a reading of the clock that later messages carry. From it the node waits out
+    /// what it had promised before the crash, and its election timeout: with a moment long past,
+    /// such as `Time(0)` by a clock that does not start there, the first step would end both.
+    ///
     /// # Errors
     /// [`RecoverError`] says what does not fit together; nothing has been written then.
     pub fn recover(
@@ -349,6 +353,8 @@ impl Raft {
     fn on_chunk_read(&mut self, request: ChunkRequest, chunk: Option<Chunk>) {
         if let Role::Leader(leader) = &mut self.role {
             compaction::on_chunk_read(&mut self.node, leader, request, chunk);
+        } else {
+            self.node.refuse(Refused::Unasked);
         }
     }
 

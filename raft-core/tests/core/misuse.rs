@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::{
-    AppendResult, Body, Chain, ChunkId, Config, ConfigError, Effect, Entries, EntryId, Envelope,
-    Incarnation, Index, Message, Observation, Payload, Raft, RecoverError, RecoveredState, Refused,
-    Round, Rpc, Session, SnapshotMeta, Term, Ticket, Time, Violation,
+    AppendResult, Body, Chain, Chunk, ChunkId, ChunkRequest, Config, ConfigError, Effect, Entries,
+    EntryId, Envelope, Incarnation, Index, Message, Observation, Payload, Raft, RecoverError,
+    RecoveredState, Refused, Round, Rpc, RpcKind, Session, SnapshotMeta, Term, Ticket, Time,
+    Violation,
 };
 
 use crate::support::{Cluster, config, member, membership};
@@ -113,7 +114,9 @@ fn a_repeated_answer_does_not_end_the_staging_of_the_next_chunk() {
     assert_eq!(effects, [refused(Refused::UnknownChunk { id: first })]);
 
     let again = step(&mut follower, install(&snapshot, 4, b"efgh", true));
-    assert_eq!(staged_offset(&again), None, "one chunk at a time");
+    let (from, kind) = (Some(member(1)), Some(RpcKind::InstallSnapshot));
+    let busy = Observation::Refused { from, kind, reason: Refused::Busy };
+    assert_eq!(again, [Effect::Observe(busy)], "one chunk at a time");
     step(&mut follower, Body::ChunkStaged { id: second, staged: 8 });
     assert_eq!(follower.status().snapshot, snapshot.last);
 }
@@ -128,6 +131,27 @@ fn an_answer_to_an_earlier_life_is_refused() {
     let effects = step(&mut follower, Body::ChunkStaged { id: earlier, staged: 4 });
     assert_eq!(effects, [refused(Refused::UnknownChunk { id: earlier })]);
     assert_eq!(follower.status().snapshot.index, Index(0));
+}
+
+/// A chunk that nobody waits for is refused aloud, at a follower and at a leader.
+#[test]
+fn a_chunk_that_was_not_asked_for_is_refused() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.elect(1);
+    let request = ChunkRequest {
+        to: member(3),
+        session: Session(1),
+        snapshot: snapshot(50, 9).last,
+        offset: 0,
+        bytes_max: 4,
+    };
+    let chunk = Some(Chunk { data: Bytes::from_static(b"abcd"), done: true });
+    for id in [1, 2] {
+        let raft = &mut cluster.servers.get_mut(&id).expect("it is there").raft;
+        let body = Body::ChunkRead { request, chunk: chunk.clone() };
+        let effects = raft.step(Message { now: Time(0), body });
+        assert_eq!(effects, [refused(Refused::Unasked)]);
+    }
 }
 
 /// A snapshot of another history with the same last index and term replaces nothing.
