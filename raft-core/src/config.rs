@@ -4,10 +4,11 @@ use core::fmt;
 
 use crate::types::{ClusterId, GroupId, Lineage, Member, NodeId, Span};
 
-/// The most entries in one message: what every peer accepts, whatever its configuration says.
+/// The most entries in one message that any configuration may ask for. Every peer's
+/// [`step`](crate::Raft::step) accepts as many; its transport may not, see [`crate::wire::Limits`].
 pub const MESSAGE_ENTRIES_MAX: usize = 1 << 16;
 
-/// The most payload bytes in one message: what every peer accepts.
+/// The most payload bytes in one message that any configuration may ask for.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 30;
 
 /// Election timeouts, and with them leases, are below this many microseconds (twelve days).
@@ -40,7 +41,9 @@ pub struct Config {
     pub pre_vote: bool,
     /// A leader looks once in an election timeout whether a quorum has answered since the last look,
     /// and steps down if not (thesis §6.2): at the latest two timeouts after it lost them. And
-    /// followers that hear a leader ignore candidates (thesis §4.2.3).
+    /// followers that hear a leader ignore candidates (thesis §4.2.3). Without it a leader that is
+    /// alone stays one, and a read that waits for a quorum waits as long as that: its ticket has no
+    /// end before a quorum answers or the leader steps down.
     pub check_quorum: bool,
     /// How soon this node campaigns when there is no leader: 0 to [`PRIORITY_MAX`], the default.
     /// Each step below the highest makes it wait half an election timeout longer. Nobody is

@@ -39,7 +39,8 @@
 //! **Membership** (`reconfiguration.rs`) changes while the group works (§6). Voters change by way of a
 //! *joint* membership, in which the majorities of the old and of the new voters must both agree, so
 //! that no two leaders can ever be elected apart. A membership is in force from the moment it is in
-//! the log, committed or not, and whoever leads completes what an earlier leader began. Everybody
+//! the log, committed or not, and whoever leads completes what an earlier leader began (unless the
+//! operator wants to leave the joint membership by hand, [`MembershipChange::EnterJoint`]). Everybody
 //! joins as a learner, which receives the log and has no vote until it has caught up. A voter is a
 //! server together with the [`Lineage`] of its disk: who comes back with an empty directory is
 //! somebody else.
@@ -135,22 +136,22 @@
 //!
 //! # Where it differs from the paper
 //!
-//! | what | why | test |
+//! | what | why | test, in `tests` |
 //! |---|---|---|
-//! | A candidate's own vote counts only once it is durable, and its requests leave only then. | Otherwise a crash lets it lead one term twice. | `stories.rs` |
-//! | Pre-vote and check-quorum are part of every election (both can be turned off). | A node that cannot win must not disrupt; a leader that nobody hears must not stay. | `thesis_9_6_pre_vote.rs`, `section_8_clients.rs` |
-//! | A refused pre-vote carries the refuser's term, which the asker adopts. | Long logs and high terms could otherwise block each other for ever. | `elections.rs` |
-//! | A node that knows the leader of a term does not vote in that term any more. | The vote could decide nothing. | `elections.rs` |
-//! | Entries match by chain, not by index and term alone. | Log Matching is checked, not assumed. | `replication.rs` |
-//! | A proposal whose entry was truncated has no outcome until another entry is committed at its index. | A truncated entry can still be committed (Figure 8). | `replication.rs` |
-//! | No membership change before an entry of the leader's own term is committed. | Two leaders could each change a common past by one, and commit with disjoint quorums (Ongaro, 2015). | `membership.rs` |
-//! | A leader leaves a joint membership by itself, whoever began it. | The operator or leader that began may be gone. | `membership.rs` |
-//! | A removed server is told before it is forgotten. | It stops campaigning by itself; pre-vote and stickiness need not hold it off for ever. | `membership.rs` |
-//! | A member is a server and the lineage of its disk. | A wiped disk has forgotten its votes and its log, and cannot know it. | `membership.rs` |
-//! | A commit index alone travels in a message that is not answered. | Half of the messages of a quiet group were answers that say nothing. | `flow.rs` |
-//! | A successor is asked to campaign, and a joint membership left, only once no read by a lease that was given out can be answered. | The first election passes all promises, and the second one may need nobody who has promised. | `leases.rs` |
-//! | The leader promises as its followers do. | It may step down and give the vote that decides while its host still answers. | `leases.rs` |
-//! | Heartbeats are messages of their own and carry the commit index only as far as the peer is known to match. | They need no look at the log. | `replication.rs` |
+//! | A candidate's own vote counts only once it is durable, and its requests leave only then. | Otherwise a crash lets it lead one term twice. | `core/stories.rs` |
+//! | Pre-vote and check-quorum are part of every election (both can be turned off). | A node that cannot win must not disrupt; a leader that nobody hears must not stay. | `paper/thesis_9_6_pre_vote.rs`, `paper/section_8_clients.rs` |
+//! | A refused pre-vote carries the refuser's term, which the asker adopts. | Long logs and high terms could otherwise block each other for ever. | `core/elections.rs` |
+//! | A node that knows the leader of a term does not vote in that term any more. | The vote could decide nothing. | `core/elections.rs` |
+//! | Entries match by chain, not by index and term alone. | Log Matching is checked, not assumed. | `core/replication.rs` |
+//! | A proposal whose entry was truncated has no outcome until another entry is committed at its index. | A truncated entry can still be committed (Figure 8). | `core/replication.rs` |
+//! | No membership change before an entry of the leader's own term is committed. | Otherwise two leaders could append different changes after one and the same membership, and commit with quorums that have no node in common (Ongaro, 2015). | `core/membership.rs` |
+//! | A leader leaves a joint membership by itself, whoever began it, unless it was entered by `EnterJoint`. | The operator or leader that began may be gone. | `core/membership.rs` |
+//! | A removed server is told before it is forgotten. | It stops campaigning by itself; pre-vote and stickiness need not hold it off for ever. | `core/membership.rs` |
+//! | A member is a server and the lineage of its disk. | A wiped disk has forgotten its votes and its log, and cannot know it. | `core/membership.rs` |
+//! | A commit index alone travels in a message that is not answered. | Half of the messages of a quiet group were answers that say nothing. | `core/flow.rs` |
+//! | A successor is asked to campaign, and a joint membership left, only once no read by a lease that was given out can be answered. | The first election passes all promises, and the second one may need nobody who has promised. | `core/leases.rs` |
+//! | The leader promises as its followers do. | It may step down and give the vote that decides while its host still answers. | `core/leases.rs` |
+//! | Heartbeats are messages of their own and carry the commit index only as far as the peer is known to match. | They need no look at the log. | `core/replication.rs` |
 #![no_std]
 #![forbid(unsafe_code)]
 

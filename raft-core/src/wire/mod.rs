@@ -57,6 +57,10 @@ const OVERHEAD_BYTES: usize = 256;
 const ENTRY_OVERHEAD_BYTES: usize = 20;
 
 /// What a receiver admits before it decodes or allocates anything.
+///
+/// Admit what the largest options of the group allow a leader to send, not what this node's do:
+/// a frame that a receiver refuses is sent again and again, and the follower gets nothing else.
+/// To raise these options, raise the limits of every node first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// The most entries in one AppendEntries.
@@ -66,7 +70,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// What peers with these options send at most.
+    /// What peers with these options send at most: give it the largest of the group.
     #[must_use]
     pub fn for_config(config: &Config) -> Self {
         // A membership list takes at most 20 bytes per member, and there are four.
@@ -82,6 +86,7 @@ impl Limits {
 
 impl Default for Limits {
     /// Room for four times what the default options of a node send: 4096 entries, 4 MiB and a bit.
+    /// Not enough for a group in which any node has larger options than that.
     fn default() -> Self {
         Self { entries_max: 4096, bytes_max: (4 << 20) + (128 << 10) }
     }
