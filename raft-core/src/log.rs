@@ -125,9 +125,11 @@ impl Log {
         let skipped = self.cold_count(after);
         let counted = self.cold_count(through).saturating_sub(skipped);
         let cold = self.cold.iter().skip(skipped).take(counted).map(|cold| cold.bytes as usize);
-        let entries = self.iter_after(after.max(self.cold_through()));
-        let resident = entries.take_while(|entry| entry.index() <= through);
-        cold.chain(resident.map(|entry| entry.payload().len())).fold(0, usize::saturating_add)
+        let from = after.max(self.cold_through()).next();
+        let runs = self.runs.range(self.run_of(from)..);
+        let parts = runs.map(|run| run.slice(from, through.next()));
+        let resident = parts.take_while(|part| !part.is_empty()).map(|part| part.bytes());
+        cold.chain(resident).fold(0, usize::saturating_add)
     }
 
     /// The entry after the last one, of which only the identity is known.
@@ -247,6 +249,12 @@ impl Log {
         entries_max: usize,
     ) -> Entries {
         assert!(!self.is_cold(after.next()), "what is cold is loaded, not read");
+        let first = after.next();
+        if first == through.min(self.last.index) {
+            // Who proposes one at a time, or keeps up, reads one entry: the limits admit it anyway.
+            let run = self.runs.get(self.run_of(first));
+            return run.map_or(Entries::empty(), |run| run.slice(first, first.next()));
+        }
         let (mut bytes, mut count) = (0usize, 0usize);
         let mut parts: Vec<Entries> = Vec::new();
         for run in self.runs.range(self.run_of(after.next())..) {
