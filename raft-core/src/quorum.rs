@@ -51,9 +51,28 @@ pub enum VoteResult {
 /// What an election has come to, given each voter's answer so far.
 #[must_use]
 pub fn vote_result(membership: &Membership, vote: impl Fn(Member) -> Option<bool>) -> VoteResult {
-    if is_quorum(membership, |member| vote(member) == Some(true)) {
+    let incoming = vote_result_of(membership.incoming(), &vote);
+    if !membership.is_joint() || incoming == VoteResult::Lost {
+        return incoming;
+    }
+    match vote_result_of(membership.outgoing(), &vote) {
+        VoteResult::Won => incoming,
+        VoteResult::Lost => VoteResult::Lost,
+        VoteResult::Pending => VoteResult::Pending,
+    }
+}
+
+fn vote_result_of(half: &[Member], vote: &impl Fn(Member) -> Option<bool>) -> VoteResult {
+    let (mut granted, mut possible) = (0, 0);
+    for member in half {
+        let answer = vote(*member);
+        granted += usize::from(answer == Some(true));
+        possible += usize::from(answer != Some(false));
+    }
+    let needed = majority(half.len());
+    if granted >= needed {
         VoteResult::Won
-    } else if is_quorum(membership, |member| vote(member) != Some(false)) {
+    } else if possible >= needed {
         VoteResult::Pending
     } else {
         VoteResult::Lost
@@ -70,14 +89,18 @@ fn committed_by(half: &[Member], matched: &impl Fn(Member) -> Index) -> Index {
     }
 }
 
-/// Halves are small, so counting for each value beats sorting.
+/// Halves are small, so each value is inserted where it belongs: the one that a majority has reached
+/// has all but a majority below it.
 fn agreed(half: &[Member], room: &mut [Index], matched: &impl Fn(Member) -> Index) -> Index {
-    let values = &mut room[..half.len()];
-    for (value, member) in values.iter_mut().zip(half) {
-        *value = matched(*member);
+    let Some(below) = half.len().checked_sub(majority(half.len())) else { return Index::ZERO };
+    for (count, member) in half.iter().enumerate() {
+        let value = matched(*member);
+        let mut place = count;
+        while place > 0 && room[place - 1] > value {
+            room[place] = room[place - 1];
+            place -= 1;
+        }
+        room[place] = value;
     }
-    let needed = majority(half.len());
-    let reached = |value: &Index| values.iter().filter(|other| *other >= value).count();
-    let agreed = values.iter().filter(|value| reached(value) >= needed);
-    agreed.max().copied().unwrap_or(Index::ZERO)
+    room[below]
 }
