@@ -78,6 +78,9 @@ pub(crate) fn open_round(node: &Node, leader: &mut Leader) {
 
 /// Answers the reads of every round that a quorum has confirmed.
 pub(crate) fn close_rounds(node: &mut Node, leader: &mut Leader) {
+    if leader.rounds.is_empty() {
+        return;
+    }
     let me = node.member();
     let confirmed = leader
         .rounds

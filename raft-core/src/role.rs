@@ -179,37 +179,35 @@ impl Role {
 
     /// Lets time pass for every timer that a `Tick` may fire or that bounds a promise.
     pub(crate) fn pass(&mut self, elapsed: Span) {
-        for timer in self.timers().into_iter().flatten() {
-            timer.pass(elapsed);
-        }
-        if let Self::Leader(leader) = self {
-            for asked in &mut leader.leases {
-                asked.left = asked.left.less(elapsed);
-            }
-            leader.leases.retain(|asked| asked.left > Span(0));
-        }
-    }
-
-    fn timers(&mut self) -> [Option<&mut Timer>; 4] {
         match self {
             Self::Follower(Follower { election, contact, patience, .. }) => {
-                [Some(election), Some(contact), Some(patience), None]
+                election.pass(elapsed);
+                contact.pass(elapsed);
+                patience.pass(elapsed);
             }
             Self::PreCandidate(campaign) | Self::Candidate(campaign) => {
-                [Some(&mut campaign.election), None, None, None]
+                campaign.election.pass(elapsed);
             }
-            Self::Leader(leader) => [
-                Some(&mut leader.heartbeat),
-                Some(&mut leader.quorum),
-                leader.transfer.as_mut().map(|transfer| &mut transfer.timeout),
-                Some(&mut leader.lent),
-            ],
-            Self::Halted => [None, None, None, None],
+            Self::Leader(leader) => leader.pass(elapsed),
+            Self::Halted => {}
         }
     }
 }
 
 impl Leader {
+    fn pass(&mut self, elapsed: Span) {
+        self.heartbeat.pass(elapsed);
+        self.quorum.pass(elapsed);
+        self.lent.pass(elapsed);
+        if let Some(transfer) = &mut self.transfer {
+            transfer.timeout.pass(elapsed);
+        }
+        for asked in &mut self.leases {
+            asked.left = asked.left.less(elapsed);
+        }
+        self.leases.retain(|asked| asked.left > Span(0));
+    }
+
     /// Where a peer stands among the others.
     pub(crate) fn position(&self, member: Member) -> Option<usize> {
         self.peers.binary_search_by_key(&member, |peer| peer.member).ok()
