@@ -174,17 +174,17 @@ impl Gate {
         if self.staged.is_empty() {
             return; // Most steps write nothing: they are spared moving it.
         }
-        let staged = core::mem::take(&mut self.staged);
-        let batch = PersistBatch {
-            seq: self.staged_seq(),
-            hard_state: staged.hard_state,
-            install: staged.install,
-            truncate_from: staged.truncate_from,
-            append: staged.append,
-            compact_to: staged.compact_to,
-        };
+        let seq = self.staged_seq();
+        let Staged { hard_state, install, truncate_from, append, compact_to } = &mut self.staged;
+        effects.push(Effect::Persist(PersistBatch {
+            seq,
+            hard_state: hard_state.take(),
+            install: install.take(),
+            truncate_from: truncate_from.take(),
+            append: core::mem::take(append),
+            compact_to: compact_to.take(),
+        }));
         self.issued += 1;
-        effects.push(Effect::Persist(batch));
     }
 
     /// Takes a completion and releases what waited for it. `false`: no such batch was issued.
