@@ -227,11 +227,9 @@ impl Membership {
     /// Everyone who receives the log, sorted, each once.
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
-        let mut all: Vec<Member> = [&self.incoming, &self.outgoing, &self.learners]
-            .into_iter()
-            .flatten()
-            .copied()
-            .collect();
+        let lists = [&self.incoming, &self.outgoing, &self.learners];
+        let mut all = Vec::with_capacity(lists.iter().map(|list| list.len()).sum());
+        lists.into_iter().for_each(|list| all.extend_from_slice(list));
         all.sort_unstable();
         all.dedup();
         all
@@ -391,7 +389,13 @@ impl fmt::Display for MembershipError {
 impl core::error::Error for MembershipError {}
 
 fn contains(sorted: &[Member], member: Member) -> bool {
-    sorted.binary_search(&member).is_ok()
+    // Nearly all lists are short, and asked in every step: looking at each costs less.
+    const FEW: usize = 8;
+    if sorted.len() <= FEW {
+        sorted.contains(&member)
+    } else {
+        sorted.binary_search(&member).is_ok()
+    }
 }
 
 fn insert(sorted: &mut Vec<Member>, member: Member) {
