@@ -211,6 +211,11 @@ impl Window {
         self.sent.is_empty() || (fits && self.sent.len() < config.inflight_appends_max)
     }
 
+    /// Whether no append is on its way.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sent.is_empty()
+    }
+
     /// How many appends are on their way, and their payload bytes.
     pub(crate) fn load(&self) -> (usize, usize) {
         (self.sent.len(), self.bytes)

@@ -88,7 +88,9 @@ pub(crate) fn track_members(node: &Node, leader: &mut Leader) {
             }
         }
     }
-    leader.peers.retain(|peer| !peer.is_gone());
+    if leader.peers.iter().any(Progress::is_gone) {
+        leader.peers.retain(|peer| !peer.is_gone());
+    }
 }
 
 /// Accepts a proposal for the end of the step, or refuses it.
@@ -260,10 +262,14 @@ pub(crate) fn on_append(node: &mut Node, reply: Reply, append: &Append<'_>) {
         return;
     }
     let base = node.log().base();
+    let after_base;
     let entries = if prev.index < base.index {
         // What a snapshot covers is skipped, but only if the chain meets the snapshot's there.
         match entries.iter().find(|entry| entry.index() == base.index) {
-            Some(entry) if entry.id() == base => entries.slice(base.index.next(), Index(u64::MAX)),
+            Some(entry) if entry.id() == base => {
+                after_base = entries.slice(base.index.next(), Index(u64::MAX));
+                &after_base
+            }
             Some(entry) => {
                 diverged(node, reply, TwoEntries { mine: base, theirs: entry.id() });
                 return;
@@ -275,7 +281,7 @@ pub(crate) fn on_append(node: &mut Node, reply: Reply, append: &Append<'_>) {
         }
     } else {
         match node.log().id(prev.index) {
-            Some(mine) if mine == prev => entries.clone(),
+            Some(mine) if mine == prev => entries,
             Some(mine) if mine.term == prev.term => {
                 diverged(node, reply, TwoEntries { mine, theirs: prev });
                 return;
@@ -296,8 +302,8 @@ pub(crate) fn on_append(node: &mut Node, reply: Reply, append: &Append<'_>) {
             }
         }
     };
-    let verified = prev.index.max(base.index).max(last_of(&entries));
-    if store(node, reply, &entries) {
+    let verified = prev.index.max(base.index).max(last_of(entries));
+    if store(node, reply, entries) {
         node.commit_to(commit.min(verified));
         node.acknowledge(reply, verified);
     }
@@ -336,6 +342,10 @@ pub(crate) fn on_commit(node: &mut Node, from: Member, commit: Index) {
 fn store(node: &mut Node, reply: Reply, entries: &Entries) -> bool {
     match node.log().meet(entries) {
         Meeting::Present => true,
+        Meeting::Extends(from) if entries.first_index() == Some(from) => {
+            node.append(entries); // Nearly always all of them.
+            true
+        }
         Meeting::Extends(from) => {
             node.append(&entries.slice(from, Index(u64::MAX)));
             true

@@ -44,7 +44,8 @@ fn has_room(node: &Node, peer: &Progress) -> bool {
     match &peer.state {
         ProgressState::Probe { .. } => true,
         ProgressState::Replicate { inflight, .. } => {
-            inflight.has_room(&node.config, node.log().bytes_at(next))
+            // An empty window admits anything: no need to look into the log.
+            inflight.is_empty() || inflight.has_room(&node.config, node.log().bytes_at(next))
         }
         ProgressState::Snapshot { .. } | ProgressState::Diverged => false,
     }
