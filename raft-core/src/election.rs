@@ -93,8 +93,7 @@ pub(crate) fn pre_campaign(node: &mut Node) -> (Campaign, Transition) {
 /// ordered, the log suffix that they advertise.
 pub(crate) fn campaign(node: &mut Node, cause: Cause) -> Campaign {
     let next = node.term().next();
-    node.enter_term(next);
-    node.begin_attempt();
+    node.enter_term_to_campaign(next);
     node.vote_for(node.member());
     let own_vote = Some(node.gate.staged_seq());
     let last = node.log().last();

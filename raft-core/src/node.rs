@@ -205,20 +205,33 @@ impl Node {
     /// vote, and then nobody else can be elected (thesis §4.2.2). It does not count itself.
     pub(crate) fn is_electable(&self) -> bool {
         let me = self.member();
-        let may_count = |at: usize| {
-            let next = self.memberships.get(at + 1);
-            next.is_none_or(|(index, _)| *index > self.commit)
-                && self.memberships[at].1.is_voter(me)
-        };
-        (0..self.memberships.len()).rev().any(may_count)
+        for (index, membership) in self.memberships.iter().rev() {
+            if membership.is_voter(me) {
+                return true;
+            }
+            if *index <= self.commit {
+                return false; // What is before it is left behind.
+            }
+        }
+        false
     }
 
     /// Enters a later term, without a vote (§5.1).
     pub(crate) fn enter_term(&mut self, term: Term) {
+        self.enter_term_at(term, 0);
+    }
+
+    /// Enters a later term to win an election in it, which is the first attempt there.
+    pub(crate) fn enter_term_to_campaign(&mut self, term: Term) {
+        self.enter_term_at(term, 1);
+    }
+
+    /// Draws once for term and attempt together: a draw for each would be a cipher block too many.
+    fn enter_term_at(&mut self, term: Term, attempt: u64) {
         assert!(term > self.hard_state.term, "terms only rise");
         self.hard_state.term = term;
         self.hard_state.vote = None;
-        self.attempt = 0;
+        self.attempt = attempt;
         self.draw_jitter();
         self.gate.stage_hard_state(self.hard_state);
     }
