@@ -14,8 +14,8 @@ use crate::durable::SnapshotMeta;
 use crate::effect::{Effect, Refused, Violation};
 use crate::gate::Reply;
 use crate::message::{AppendResult, Chunk, ChunkRequest, Rpc, RpcKind};
-use crate::node::{Incoming, Node, Staging};
-use crate::progress::{ChunkState, Progress, ProgressState};
+use crate::node::Node;
+use crate::progress::{ChunkState, Incoming, Progress, ProgressState, Staging};
 use crate::role::Leader;
 use crate::types::{ChunkId, EntryId, Index, Member};
 

@@ -14,12 +14,10 @@ use crate::gate::{Gate, Reply};
 use crate::log::Log;
 use crate::membership::Membership;
 use crate::message::{Envelope, LoadRequest, Rpc, RpcKind};
-use crate::progress::Loading;
+use crate::progress::{Incoming, Loading, Staging};
 use crate::rng;
 use crate::timers::Timer;
-use crate::types::{
-    ChunkId, Epoch, Index, Member, PersistSeq, Round, Session, Span, Term, Ticket, Time,
-};
+use crate::types::{Epoch, Index, Member, PersistSeq, Span, Term, Ticket, Time};
 
 /// The state of a server that outlives its roles.
 ///
@@ -81,28 +79,6 @@ pub(crate) struct Restore {
     pub(crate) snapshot: Arc<SnapshotMeta>,
     /// The batch that makes it durable; `None` if it was found on the disk.
     pub(crate) installed_by: Option<PersistSeq>,
-}
-
-/// A snapshot that arrives in chunks.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Incoming {
-    pub(crate) snapshot: Arc<SnapshotMeta>,
-    /// Bytes that the host has staged.
-    pub(crate) staged: u64,
-    /// Whom to answer, in which term.
-    pub(crate) from: Member,
-    pub(crate) session: Session,
-    pub(crate) round: Round,
-    pub(crate) term: Term,
-}
-
-/// A chunk that is at the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Staging {
-    pub(crate) id: ChunkId,
-    /// Where it ends.
-    pub(crate) end: u64,
-    pub(crate) is_last: bool,
 }
 
 /// What a node starts from, checked by the recovery chapter.

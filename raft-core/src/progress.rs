@@ -1,4 +1,5 @@
-//! What a leader knows about one peer (Figure 2: `nextIndex`, `matchIndex`; thesis §10.2.2).
+//! What a leader knows about one peer (Figure 2: `nextIndex`, `matchIndex`; thesis §10.2.2), and a
+//! receiver about the snapshot that comes to it (§7).
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -6,7 +7,7 @@ use alloc::sync::Arc;
 use crate::config::Config;
 use crate::durable::SnapshotMeta;
 use crate::message::LoadRequest;
-use crate::types::{Incarnation, Index, Member, Round, Session};
+use crate::types::{ChunkId, Incarnation, Index, Member, Round, Session, Term};
 
 /// One peer, as its leader sees it.
 ///
@@ -111,6 +112,28 @@ pub(crate) enum ChunkState {
     Reading,
     /// On its way to the peer; `heartbeats` have been sent since.
     Sent { heartbeats: u8 },
+}
+
+/// A snapshot that arrives in chunks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Incoming {
+    pub(crate) snapshot: Arc<SnapshotMeta>,
+    /// Bytes that the host has staged.
+    pub(crate) staged: u64,
+    /// Whom to answer, in which term.
+    pub(crate) from: Member,
+    pub(crate) session: Session,
+    pub(crate) round: Round,
+    pub(crate) term: Term,
+}
+
+/// A chunk that is at the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Staging {
+    pub(crate) id: ChunkId,
+    /// Where it ends.
+    pub(crate) end: u64,
+    pub(crate) is_last: bool,
 }
 
 impl Progress {
