@@ -43,7 +43,8 @@ const NODES: u64 = 3;
 const COMMANDS: usize = 100;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let folder = std::env::args().nth(1).ok_or("usage: threaded_host <folder>")?;
+    let folder = std::env::args().nth(1).filter(|folder| !folder.starts_with('-'));
+    let folder = folder.ok_or("usage: threaded_host <folder>")?;
     let folder = PathBuf::from(folder);
     fs::create_dir_all(&folder)?;
     let mut logs = Vec::new();

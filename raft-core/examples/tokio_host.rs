@@ -49,7 +49,8 @@ type Answer<T> = oneshot::Sender<Result<T, Outcome>>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let folder = std::env::args().nth(1).ok_or("usage: tokio_host <folder>")?;
+    let folder = std::env::args().nth(1).filter(|folder| !folder.starts_with('-'));
+    let folder = folder.ok_or("usage: tokio_host <folder>")?;
     let mut cluster = start(&PathBuf::from(folder)).await?;
     let leader = insert_all(&cluster, "before").await?;
     println!("{ITEMS} items are in; {leader} led, and stops");
