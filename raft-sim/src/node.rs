@@ -330,7 +330,8 @@ fn config(options: &Options, member: Member) -> ReplicaOptions {
         pre_vote: options.pre_vote,
         check_quorum: options.check_quorum,
         command_bytes_max: COMMAND_BYTES_MAX,
-        append_bytes_max: 16 << 10,
+        // A window holds a few messages, or it would be one that stops and waits.
+        append_bytes_max: (options.inflight_bytes_max / 4).clamp(256, 16 << 10),
         append_entries_max: options.append_entries_max,
         inflight_appends_max: options.inflight_appends_max,
         inflight_bytes_max: options.inflight_bytes_max,
