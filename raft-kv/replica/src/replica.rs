@@ -15,6 +15,8 @@
 //! messages and disk writes. What the core hands out is applied at once, within the call, except
 //! while a snapshot is being loaded: entries wait behind it.
 
+mod reply;
+
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
@@ -23,15 +25,16 @@ use bytes::Bytes;
 use raft_core::wire::{self, Limits};
 use raft_core::{
     Body, Config, Effect, Entries, EntryId, Index, Message, Observation, Outcome, Raft, ReadMode,
-    RecoverError, RecoveredState, Rejection, SnapshotMeta, Status, Ticket, Time,
+    RecoverError, RecoveredState, SnapshotMeta, Status, Ticket, Time,
 };
 
-use crate::applier::{Applied, Applier, RestoreError};
+use crate::applier::{Applier, RestoreError};
 use crate::machine::StateMachine;
 use crate::pending::{Asked, Pending, Proposal, Read, Readable};
 use crate::request::{Failure, Input, Output, Reply, Request, RequestId};
-use crate::session::{Executed, LogCommand, SessionId, Sessions};
+use crate::session::{LogCommand, SessionId, Sessions};
 use crate::storage::work::{Done, Work};
+use reply::{failed, refusal, repeat, reply_to};
 
 /// What a host decides before a replica starts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -478,53 +481,5 @@ impl<M: StateMachine> Replica<M> {
         self.bytes_since_snapshot = 0;
         let data = self.applier.snapshot();
         out.push(Output::Work(Work::SaveSnapshot { snapshot, data }));
-    }
-}
-
-fn failed<M: StateMachine>(id: RequestId, failure: Failure) -> Output<M> {
-    Output::Reply { id, reply: Reply::Failed(failure) }
-}
-
-fn refusal(rejection: Rejection) -> Failure {
-    match rejection {
-        Rejection::NotLeader { hint } => Failure::NotLeader { hint },
-        Rejection::TooLarge => Failure::TooLarge,
-        Rejection::Halted => Failure::Halted,
-        Rejection::Busy => Failure::Busy,
-        Rejection::Transferring => Failure::Transferring,
-        // What is refused was not appended, whatever reasons a later core may have.
-        Rejection::TransferAborted
-        | Rejection::UnknownMember
-        | Rejection::NoOwnCommit
-        | Rejection::MembershipPending
-        | Rejection::MembershipDiffers
-        | Rejection::InvalidMembership(_)
-        | Rejection::NoChange
-        | Rejection::NotJoint
-        | Rejection::Exhausted
-        | Rejection::NotCaughtUp { .. }
-        | _ => Failure::Refused(rejection),
-    }
-}
-
-fn reply_to<M: StateMachine>(applied: Applied<M>, index: Index) -> Reply<M> {
-    let failure = match applied {
-        Applied::Nothing => unreachable!("the entry of a proposal is a command"),
-        Applied::Opened(session) => return Reply::SessionOpened { session },
-        Applied::Response { response, .. } => return Reply::Response { response, index },
-        Applied::Duplicate(executed) => return repeat(&executed),
-        Applied::Stale => Failure::StaleSerial,
-        Applied::Expired => Failure::Expired,
-        Applied::Malformed => Failure::Malformed,
-    };
-    Reply::Failed(failure)
-}
-
-/// The response to a command that was executed before. One that another version has written may
-/// not decode here.
-fn repeat<M: StateMachine>(executed: &Executed) -> Reply<M> {
-    match postcard::from_bytes(&executed.response) {
-        Ok(response) => Reply::Response { response, index: executed.index },
-        Err(_) => Reply::Failed(Failure::Unknown),
     }
 }

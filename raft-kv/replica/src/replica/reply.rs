@@ -1,0 +1,56 @@
+//! What a client is told, by what became of its request.
+
+use raft_core::{Index, Rejection};
+
+use crate::applier::Applied;
+use crate::machine::StateMachine;
+use crate::request::{Failure, Output, Reply, RequestId};
+use crate::session::Executed;
+
+pub(super) fn failed<M: StateMachine>(id: RequestId, failure: Failure) -> Output<M> {
+    Output::Reply { id, reply: Reply::Failed(failure) }
+}
+
+pub(super) fn refusal(rejection: Rejection) -> Failure {
+    match rejection {
+        Rejection::NotLeader { hint } => Failure::NotLeader { hint },
+        Rejection::TooLarge => Failure::TooLarge,
+        Rejection::Halted => Failure::Halted,
+        Rejection::Busy => Failure::Busy,
+        Rejection::Transferring => Failure::Transferring,
+        // What is refused was not appended, whatever reasons a later core may have.
+        Rejection::TransferAborted
+        | Rejection::UnknownMember
+        | Rejection::NoOwnCommit
+        | Rejection::MembershipPending
+        | Rejection::MembershipDiffers
+        | Rejection::InvalidMembership(_)
+        | Rejection::NoChange
+        | Rejection::NotJoint
+        | Rejection::Exhausted
+        | Rejection::NotCaughtUp { .. }
+        | _ => Failure::Refused(rejection),
+    }
+}
+
+pub(super) fn reply_to<M: StateMachine>(applied: Applied<M>, index: Index) -> Reply<M> {
+    let failure = match applied {
+        Applied::Nothing => unreachable!("the entry of a proposal is a command"),
+        Applied::Opened(session) => return Reply::SessionOpened { session },
+        Applied::Response { response, .. } => return Reply::Response { response, index },
+        Applied::Duplicate(executed) => return repeat(&executed),
+        Applied::Stale => Failure::StaleSerial,
+        Applied::Expired => Failure::Expired,
+        Applied::Malformed => Failure::Malformed,
+    };
+    Reply::Failed(failure)
+}
+
+/// The response to a command that was executed before. One that another version has written may
+/// not decode here.
+pub(super) fn repeat<M: StateMachine>(executed: &Executed) -> Reply<M> {
+    match postcard::from_bytes(&executed.response) {
+        Ok(response) => Reply::Response { response, index: executed.index },
+        Err(_) => Reply::Failed(Failure::Unknown),
+    }
+}

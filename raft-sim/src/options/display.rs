@@ -1,0 +1,103 @@
+//! How the options of a run are shown, before it begins.
+
+use std::fmt;
+
+use super::{DelayLaw, LinkOptions, Options};
+
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { link, client, .. } = self;
+        writeln!(f, "seed       {:#x}, {} events", self.seed, self.events)?;
+        let Self { voters, learners, spares, .. } = self;
+        writeln!(f, "cluster    {voters} voters, {learners} learners, {spares} spares")?;
+        writeln!(
+            f,
+            "protocol   election timeout {}us, heartbeat {}us, pre-vote {}, check-quorum {}",
+            self.election_timeout_us,
+            self.heartbeat_interval_us,
+            on(self.pre_vote),
+            on(self.check_quorum)
+        )?;
+        self.show_leases(f)?;
+        writeln!(
+            f,
+            "limits     {} entries/append, {} in flight, bytes: {} in flight, {} uncommitted, \
+             {} unapplied, {} resident, inbox {}us",
+            self.append_entries_max,
+            self.inflight_appends_max,
+            self.inflight_bytes_max,
+            self.uncommitted_bytes_max,
+            self.unapplied_bytes_max,
+            self.resident_bytes_max,
+            self.inbox_us
+        )?;
+        writeln!(
+            f,
+            "snapshots  every {} entries, {} kept, chunks of {} bytes, {} sessions",
+            self.snapshot_after_entries,
+            self.kept_behind_snapshot,
+            self.snapshot_chunk_bytes,
+            self.sessions_max
+        )?;
+        writeln!(
+            f,
+            "disk       {}us a write, {} slots/segment, guard of {} bytes",
+            self.disk_us, self.segment_slots, self.guard_bytes
+        )?;
+        writeln!(f, "network    {}", link)?;
+        writeln!(
+            f,
+            "clients    {}, {} keys, think {}us, timeout {}us, {}/{} reads, {} bytes padding",
+            client.clients,
+            client.keys,
+            client.think_us,
+            client.timeout_us,
+            client.reads.num,
+            client.reads.den,
+            client.padding
+        )?;
+        writeln!(
+            f,
+            "nemesis    every {} events for {}us, skew {}ppm",
+            self.strike_events, self.fault_us, self.skew_ppm
+        )?;
+        write!(f, "faults     {}", self.faults)
+    }
+}
+
+impl Options {
+    fn show_leases(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "leases     {}us, clock drift {}%, priorities {}, promotion within {} entries",
+            self.lease_us,
+            self.clock_drift_percent,
+            on(self.has_priorities),
+            self.promotion_lag_entries_max
+        )
+    }
+}
+
+impl fmt::Display for LinkOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.delay {
+            DelayLaw::Uniform { low_us, high_us } => write!(f, "uniform {low_us}..{high_us}us")?,
+            DelayLaw::Exponential { low_us, mean_us } => {
+                write!(f, "exponential {low_us}+{mean_us}us")?;
+            }
+            DelayLaw::HeavyTail { low_us } => write!(f, "heavy tail {low_us}us")?,
+        }
+        let order = if self.reorder { "any order" } else { "in order" };
+        write!(f, ", {order}, loss {}/{}", self.loss.num, self.loss.den)?;
+        write!(f, ", duplication {}/{}", self.duplication.num, self.duplication.den)?;
+        write!(f, ", corruption {}/{}", self.corruption.num, self.corruption.den)?;
+        match self.queue_max {
+            u32::MAX => Ok(()),
+            max => write!(f, ", at most {max} frames"),
+        }
+    }
+}
+
+fn on(flag: bool) -> &'static str {
+    if flag { "on" } else { "off" }
+}
