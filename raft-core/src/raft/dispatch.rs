@@ -91,10 +91,11 @@ impl Raft {
             Rpc::RequestPreVote { .. } | Rpc::RequestVote { .. } => {
                 election::refuse_candidate(node, from, &envelope.rpc, reason);
             }
-            Rpc::AppendEntries { session, round, .. }
-            | Rpc::Heartbeat { session, round, .. }
-            | Rpc::InstallSnapshot { session, round, .. } => {
+            Rpc::AppendEntries { .. } | Rpc::Heartbeat { .. } | Rpc::InstallSnapshot { .. } => {
                 node.refuse_peer(from, kind, reason);
+                // It belongs to no stream. Sessions and rounds begin anew in each term: should the
+                // sender lead the present one, an echo could confirm what it had not asked yet.
+                let (session, round) = (Session::ZERO, Round::ZERO);
                 node.send(from, Rpc::HeartbeatResponse { session, round });
             }
             Rpc::RequestPreVoteResponse { .. }

@@ -75,3 +75,39 @@ fn an_answer_of_another_session_counts_for_nothing() {
     let is_stale = |reason: &Refused| matches!(reason, Refused::StaleSession { .. });
     assert!(cluster.refusals(1).iter().any(is_stale));
 }
+
+/// Sessions and rounds are numbered anew in each term. So who answers a message of an earlier term
+/// only tells the present one: an echo could confirm a round that was not even open by then, and
+/// the reader would miss what a later leader has acknowledged meanwhile.
+#[test]
+fn an_answer_to_an_earlier_term_confirms_no_read() {
+    let mut cluster = Cluster::with(&[1, 2, 3], &[], |config| config.check_quorum = false);
+    cluster.elect(1);
+    read(&mut cluster, 1, 1);
+    let late = cluster.take(|sent| sent.to == member(2));
+    assert_eq!(late.len(), 1, "what asks node 2 to confirm the round is on its way");
+    cluster.step(1, Body::StepDown);
+    cluster.step(2, Body::ForgetLeader);
+    cluster.step(3, Body::ForgetLeader);
+    cluster.elect(1);
+    for envelope in late {
+        cluster.step(2, Body::Peer(envelope));
+    }
+    let late = cluster.take(|sent| sent.from == member(2));
+    assert_eq!(late.len(), 1, "node 2 tells the present term");
+
+    // Node 1 hears nobody, while the others elect a leader that commits something.
+    cluster.step(2, Body::ForgetLeader);
+    cluster.step(3, Body::ForgetLeader);
+    cluster.step(2, Body::Campaign);
+    cluster.deliver_if(|sent| sent.to != member(1));
+    cluster.propose(2, 2, "x");
+    cluster.deliver_if(|sent| sent.to != member(1));
+    assert!(matches!(cluster.server(2).outcomes[&Ticket(2)], Outcome::Committed { .. }));
+
+    read(&mut cluster, 1, 3);
+    for envelope in late {
+        cluster.step(1, Body::Peer(envelope));
+    }
+    assert!(!cluster.server(1).reads.contains_key(&Ticket(3)), "it would miss x");
+}
