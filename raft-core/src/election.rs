@@ -79,8 +79,8 @@ pub(crate) fn on_election_timeout(node: &mut Node, role: &mut Role) -> Transitio
 pub(crate) fn pre_campaign(node: &mut Node) -> (Campaign, Transition) {
     node.begin_attempt();
     let me = node.member();
-    let campaign =
-        Campaign { votes: alloc::vec![(me, true)], own_vote: None, election: node.contest_timer() };
+    let (votes, election) = (alloc::vec![(me, true)], node.contest_timer());
+    let campaign = Campaign { votes, awaits_own_vote: false, election };
     let (last, attempt) = (node.log().last(), node.attempt());
     ask_voters(node, &Rpc::RequestPreVote { last, attempt });
     let transition = decide(node, &campaign, Transition::Campaign(Cause::Timeout));
@@ -95,19 +95,18 @@ pub(crate) fn campaign(node: &mut Node, cause: Cause) -> Campaign {
     let next = node.term().next();
     node.enter_term_to_campaign(next);
     node.vote_for(node.member());
-    let own_vote = Some(node.gate.staged_seq());
     let last = node.log().last();
     let is_forced = cause == Cause::TimeoutNow;
     ask_voters(node, &Rpc::RequestVote { last, is_forced });
-    Campaign { votes: Vec::new(), own_vote, election: node.contest_timer() }
+    Campaign { votes: Vec::new(), awaits_own_vote: true, election: node.contest_timer() }
 }
 
 /// Something became durable: the candidate's own vote may count now.
 pub(crate) fn on_durable(node: &Node, campaign: &mut Campaign) -> Transition {
-    if !campaign.own_vote.is_some_and(|seq| node.gate.is_durable(seq)) {
+    if !campaign.awaits_own_vote || !node.gate.is_hard_state_durable() {
         return Transition::Stay;
     }
-    campaign.own_vote = None;
+    campaign.awaits_own_vote = false;
     record(campaign, node.member(), true);
     decide(node, campaign, Transition::Lead)
 }

@@ -10,6 +10,7 @@
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
 
 use crate::durable::{HardState, PersistBatch, SnapshotMeta};
 use crate::effect::Effect;
@@ -25,7 +26,10 @@ const WAITING_MAX: usize = 16 * MEMBERS_MAX;
 /// The persist stream and what waits for it.
 ///
 /// Invariants: `durable <= issued`; marks ascend by batch; nothing waits for a durable batch.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+///
+/// Two of them are equal when the same batches are on their way. How many came before them does not
+/// count, as the moment does not count for the node.
+#[derive(Clone, Debug)]
 pub(crate) struct Gate {
     incarnation: Incarnation,
     /// The number of the last batch handed to the host.
@@ -329,6 +333,18 @@ impl Gate {
     }
 }
 
+impl Gate {
+    /// What the batches on their way will bring, each counted from the last durable one: the last
+    /// of them, the hard state, and the log.
+    fn on_its_way(&self) -> impl Iterator<Item = (u64, Index)> {
+        let Self { issued, durable, hard_state, .. } = *self;
+        let ends =
+            [(issued - durable, Index::ZERO), (hard_state.saturating_sub(durable), Index::ZERO)];
+        let marks = self.marks.iter().map(move |(n, index)| (n - durable, *index));
+        ends.into_iter().chain(marks)
+    }
+}
+
 impl Staged {
     fn is_empty(&self) -> bool {
         self.hard_state.is_none() && self.is_hard_state_alone()
@@ -338,6 +354,29 @@ impl Staged {
     fn is_hard_state_alone(&self) -> bool {
         let Self { hard_state: _, install, truncate_from, append, compact_to } = self;
         install.is_none() && truncate_from.is_none() && append.is_empty() && compact_to.is_none()
+    }
+}
+
+impl PartialEq for Gate {
+    fn eq(&self, other: &Self) -> bool {
+        self.on_its_way().eq(other.on_its_way())
+            && self.incarnation == other.incarnation
+            && self.durable_index == other.durable_index
+            && self.staged == other.staged
+            && self.waiting == other.waiting
+            && self.acks == other.acks
+    }
+}
+
+impl Eq for Gate {}
+
+impl Hash for Gate {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for on_its_way in self.on_its_way() {
+            on_its_way.hash(state);
+        }
+        let Self { incarnation, durable_index, staged, waiting, acks, .. } = self;
+        (incarnation, durable_index, staged, waiting, acks).hash(state);
     }
 }
 

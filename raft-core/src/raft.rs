@@ -30,7 +30,8 @@ use crate::{commit, compaction, election, lease, read, reconfiguration, replicat
 /// A member of one Raft group: messages in, effects out.
 ///
 /// It is a value: `Clone`, comparable, hashable. Two of them are equal when they will behave
-/// equally; the moment at which they got there does not count.
+/// equally; neither the moment at which they got there counts, nor how many batches they have made
+/// durable before.
 #[derive(Clone, Debug)]
 pub struct Raft {
     now: Time,

@@ -117,8 +117,7 @@ pub(crate) fn force(node: &mut Node, ticket: Ticket) -> Campaign {
     let alone = Membership::new(voters, alloc::vec![]).expect("one voter makes a membership");
     let index = append(node, alone);
     node.insert_ticket(PendingTicket { ticket, index, term: node.term() });
-    let own_vote = Some(node.gate.staged_seq());
-    Campaign { votes: alloc::vec![], own_vote, election: node.contest_timer() }
+    Campaign { votes: alloc::vec![], awaits_own_vote: true, election: node.contest_timer() }
 }
 
 fn next_membership(

@@ -12,7 +12,7 @@ use crate::effect::{HaltReason, RoleName};
 use crate::membership::Membership;
 use crate::progress::Progress;
 use crate::timers::Timer;
-use crate::types::{Index, Member, PersistSeq, ReadId, Round, Session, Span, Ticket};
+use crate::types::{Index, Member, ReadId, Round, Session, Span, Ticket};
 
 /// What a node is in its term.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -52,8 +52,8 @@ pub(crate) struct ForwardedRead {
 pub(crate) struct Campaign {
     /// The answers so far, one per voter, sorted by member.
     pub(crate) votes: Vec<(Member, bool)>,
-    /// The batch that makes the candidate's own vote durable, until it counts.
-    pub(crate) own_vote: Option<PersistSeq>,
+    /// The candidate's own vote counts once it is durable.
+    pub(crate) awaits_own_vote: bool,
     /// Starts the next attempt.
     pub(crate) election: Timer,
 }

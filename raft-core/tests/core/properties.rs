@@ -357,5 +357,5 @@ fn the_digest_is_the_one_that_was_recorded() {
     cluster.elect(1);
     cluster.propose(1, 1, "x");
     cluster.deliver();
-    assert_eq!(format!("{:016x}", cluster.server(1).raft.digest()), "df2fc06cb7cf1a67");
+    assert_eq!(format!("{:016x}", cluster.server(1).raft.digest()), "d949e416aaf77435");
 }
