@@ -287,7 +287,8 @@ pub enum Rpc {
         /// is not. Answering gives the promise.
         lease: Span,
     },
-    /// The answer to `Heartbeat`; also tells a deposed leader the newer term.
+    /// The answer to `Heartbeat`. Without a session: the answer to any request of an earlier term,
+    /// which tells its sender the present one.
     HeartbeatResponse {
         /// The echoed session.
         session: Session,

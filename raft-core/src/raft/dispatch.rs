@@ -88,13 +88,16 @@ impl Raft {
     fn on_stale(&mut self, envelope: &Envelope, reason: Refused) {
         let (node, from, kind) = (&mut self.node, envelope.from, envelope.rpc.kind());
         match envelope.rpc {
-            Rpc::RequestPreVote { .. } | Rpc::RequestVote { .. } => {
-                election::refuse_candidate(node, from, &envelope.rpc, reason);
-            }
-            Rpc::AppendEntries { .. } | Rpc::Heartbeat { .. } | Rpc::InstallSnapshot { .. } => {
+            Rpc::RequestPreVote { .. }
+            | Rpc::RequestVote { .. }
+            | Rpc::AppendEntries { .. }
+            | Rpc::Heartbeat { .. }
+            | Rpc::InstallSnapshot { .. } => {
                 node.refuse_peer(from, kind, reason);
-                // It belongs to no stream. Sessions and rounds begin anew in each term: should the
-                // sender lead the present one, an echo could confirm what it had not asked yet.
+                // An answer of the present term must answer nothing that was asked in it. A refusal
+                // would count against the sender should it be a candidate by now; and sessions and
+                // rounds begin anew in each term, so should it lead, an echo could confirm what it
+                // had not asked yet.
                 let (session, round) = (Session::ZERO, Round::ZERO);
                 node.send(from, Rpc::HeartbeatResponse { session, round });
             }

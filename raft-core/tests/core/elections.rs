@@ -160,3 +160,25 @@ fn only_a_tick_fires_timers_and_the_clock_never_goes_back() {
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Send(_))));
     assert!(raft.next_deadline() > Some(late));
 }
+
+/// A request for votes of an earlier term arrives late, after the vote of the present term was given
+/// to the same candidate: what answers it must not be taken for a refusal of that vote.
+#[test]
+fn an_answer_to_an_earlier_candidacy_costs_no_vote() {
+    let mut cluster = Cluster::with(&[1, 2, 3], &[], |config| config.pre_vote = false);
+    cluster.step(1, Body::Campaign);
+    let earlier = cluster.take(|sent| sent.to == member(2)).remove(0);
+    cluster.tick(1, 3_000);
+    let present = cluster.take(|sent| sent.to == member(2)).remove(0);
+    assert!(present.term > earlier.term, "the second candidacy has a term of its own");
+    cluster.network.clear();
+    cluster.step(2, Body::Peer(present));
+    cluster.step(2, Body::Peer(earlier));
+    // The network turns the two answers round.
+    let mut answers = cluster.take(|sent| sent.from == member(2));
+    answers.reverse();
+    for answer in answers {
+        cluster.step(1, Body::Peer(answer));
+    }
+    assert_eq!(cluster.status(1).role, RoleName::Leader);
+}

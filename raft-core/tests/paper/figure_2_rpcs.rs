@@ -1,6 +1,6 @@
 //! Figure 2, the receivers of AppendEntries and RequestVote: each numbered rule (§5.1 to §5.4).
 
-use raft_core::{AppendResult, Entries, Index, Refused, RoleName, Rpc, Term};
+use raft_core::{AppendResult, Entries, Index, Refused, RoleName, Round, Rpc, Session, Term};
 
 use crate::peers::{
     append, end, found, genesis, log, matched, one, plain, request, result, say, terms,
@@ -109,14 +109,16 @@ fn the_commit_index_never_falls() {
     assert_eq!(cluster.status(2).commit, Index(2));
 }
 
-/// RequestVote 1 (§5.1): a candidate of an earlier term is refused, whatever its log.
+/// RequestVote 1 (§5.1): a candidate of an earlier term is refused, whatever its log. What tells it
+/// the present term is no vote of that term, not even a refused one.
 #[test]
 fn a_candidate_of_an_earlier_term_is_refused() {
     let mut cluster = plain(&[1, 2, 3]);
     found(&mut cluster, 2, 5, &[1]);
     let last = end(&cluster, &[1, 4, 4]);
     let answers = say(&mut cluster, 1, 2, 4, request(last));
-    assert_eq!(one(&answers), &Rpc::RequestVoteResponse { granted: false });
+    let (session, round) = (Session::ZERO, Round::ZERO);
+    assert_eq!(one(&answers), &Rpc::HeartbeatResponse { session, round });
     assert_eq!(answers[0].term, Term(5), "the answer carries the present term");
     assert_eq!(cluster.status(2).vote, None);
 }
