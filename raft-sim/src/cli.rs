@@ -19,6 +19,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::mutants;
 use crate::options::{EVENTS_DEFAULT, Options};
 use crate::report::worse;
 use crate::run::{self, How};
@@ -38,9 +39,11 @@ const LONG_EVENTS: u64 = 200_001;
 const AFTER_HELP: &str = "\
 Exit codes (if several apply, a failure of the cluster comes first):
     0  passed
+    1  a mutant cannot be tested
     2  safety: an invariant is violated
     3  liveness: the healed cluster does not get going again
     4  determinism: two runs of one seed differ
+    5  a mutant has survived
    64  the arguments make no sense
    74  standard output cannot be written
   101  the product has panicked
@@ -63,6 +66,8 @@ struct Cli {
 enum Command {
     /// Runs a range of seeds and sums up.
     Swarm(Many),
+    /// Breaks the code on purpose, again and again, and shows who notices.
+    Mutants(mutants::Options),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -109,6 +114,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     run::catch_panics();
     match (cli.command, cli.one) {
         (Some(Command::Swarm(many)), _) => swarm(&many, output),
+        (Some(Command::Mutants(options)), _) => {
+            let exit_code =
+                mutants::main(&options, stop_on_interrupt("interrupted: cleaning up"), |shown| {
+                    output.line(shown)
+                });
+            output.finish(exit_code)
+        }
         (None, Some(one)) => single(&one, output),
         (None, None) => {
             tell(format_args!("error: {} (see --help)", missing(&[])));
@@ -191,20 +203,15 @@ fn single(one: &One, output: Output) -> u8 {
 }
 
 fn swarm(many: &Many, mut output: Output) -> u8 {
-    static STOP: AtomicBool = AtomicBool::new(false);
-    on_interrupt(|| {
-        if STOP.swap(true, Ordering::Relaxed) {
-            process::exit(EXIT_INTERRUPTED.into());
-        }
-        tell("interrupted: the runs under way are the last (once more: end at once)");
-    });
+    let stop =
+        stop_on_interrupt("interrupted: the runs under way are the last (once more: end at once)");
     let jobs = many.jobs.or_else(|| std::thread::available_parallelism().ok());
     let swarm = Swarm {
         seeds: many.seeds.clone(),
         jobs: jobs.map_or(1, NonZeroUsize::get),
         how: How::once(many.events),
     };
-    let (summary, speed) = swarm.run(&STOP, |report| {
+    let (summary, speed) = swarm.run(stop, |report| {
         if let Some(failure) = &report.failure {
             let (seed, id) = (report.options.seed, failure.id());
             output.line(format_args!("seed {seed:#x}: {id}: {failure}\n  {}", report.reproduce()));
@@ -225,6 +232,19 @@ fn bar(one: &One) -> Option<ProgressBar> {
     let template = "{bar:30} {pos}/{len} events (of two runs), {elapsed}, {per_sec}";
     let style = ProgressStyle::with_template(template).expect("the template is right");
     Some(ProgressBar::new(one.events.saturating_mul(2)).with_style(style))
+}
+
+/// A flag that the first interrupt sets, with a line for the person who pressed; the second one ends
+/// the process.
+fn stop_on_interrupt(line: &'static str) -> &'static AtomicBool {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    on_interrupt(move || {
+        if STOP.swap(true, Ordering::Relaxed) {
+            process::exit(EXIT_INTERRUPTED.into());
+        }
+        tell(line);
+    });
+    &STOP
 }
 
 /// Without a handler, which is no reason not to run, an interrupt just ends the process.

@@ -21,6 +21,7 @@ pub mod failure;
 pub mod fault;
 mod liveness;
 pub mod museum;
+pub mod mutants;
 pub mod nemesis;
 pub mod network;
 mod node;
