@@ -5,7 +5,7 @@
 //! survives is a hole in the simulator.
 //!
 //! Read in this order: [`list`] (what a mutant is), `plan` (which commands judge it), `tree` (the
-//! copy, one mutation at a time), `child` (a process, its lines and its end), [`verdict`] (what the
+//! copy, one mutation at a time), `child` (a process, its lines and its end), `verdict` (what the
 //! lines say), `table` (what a person reads).
 //!
 //! Deliberately absent: hooks in the shipped code, and any judgement of the runner's own. Nothing
@@ -16,7 +16,7 @@ pub mod list;
 mod plan;
 mod table;
 mod tree;
-pub mod verdict;
+mod verdict;
 
 use std::fmt;
 use std::io::{self, Write};

@@ -76,7 +76,11 @@ impl Row {
 
     fn cells(&self) -> [String; 6] {
         let (by, after) = self.told();
-        let cpu = self.cpu_ms.map_or("-".to_owned(), |ms| ms.to_string());
+        let cpu = match self.cpu_ms {
+            None => "-".to_owned(),
+            Some(0) => "<10".to_owned(), // Less than one tick of the system's clock.
+            Some(ms) => ms.to_string(),
+        };
         let (id, kind, expected) = (self.id.clone(), self.kind.name().to_owned(), &self.expected);
         [id, kind, expected.replace(' ', ", "), by, after.to_owned(), cpu]
     }

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What came of a mutant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// Nobody noticed.
     Survived {
         /// How much was looked at.
@@ -101,8 +101,8 @@ fn failing_seed(line: &str) -> Option<(u64, &str)> {
 
 fn of_exploration(ended: &Ended) -> Verdict {
     let states = ended.stdout.iter().rev().find_map(|line| {
-        let count = line.strip_prefix("states ")?.split_whitespace().next()?;
-        count.parse().ok()
+        let count = line.strip_prefix("states ")?.trim_start();
+        count.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
     });
     let after = states.map_or("unknown states".to_owned(), |states| count(states, "state"));
     if let Some((id, depth)) = ended.stdout.iter().find_map(|line| violated(line)) {
