@@ -85,8 +85,10 @@ pub fn main(options: &Options, stop: &AtomicBool, mut show: impl FnMut(&dyn fmt:
     let jobs = jobs.map_or(1, NonZeroUsize::get);
     let mut table = Table::default();
     let ended = run(root, &plan, jobs, stop, &mut table);
-    show(&table);
-    if options.write {
+    if !table.rows.is_empty() {
+        show(&table);
+    }
+    if options.write && !table.rows.is_empty() {
         match table.publish(&root.join(PUBLISHED), &list) {
             Ok(()) => tell(format_args!("written    {PUBLISHED}")),
             Err(error) => return broken(&format!("cannot write {PUBLISHED}: {error}")),
