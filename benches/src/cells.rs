@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::contest::{Compaction, Contestant, Cut, Link, Shape};
+use crate::contest::{COMPACT_EVERY, Compaction, Contestant, Cut, Link, Shape};
 use crate::counting::{self, Memory};
 
 /// What a group is asked to do.
@@ -145,7 +145,8 @@ impl Cell {
         let shape = self.shape;
         match self.workload {
             Workload::One => {
-                let commands = if is_counted { 1 << 10 } else { 1 << 13 };
+                // As many as from one compaction to the next, or one more or less would count.
+                let commands = if is_counted { COMPACT_EVERY } else { 1 << 13 };
                 let mut group = elected::<C>(shape, 1 << 13);
                 measure(commands, often, || group.commit(commands, 1))
             }
