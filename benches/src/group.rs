@@ -10,7 +10,7 @@
 use raft_core::wire::{self, Limits};
 use raft_core::{
     Body, ClusterId, Config, Effect, Entries, Envelope, GroupId, Index, Member, Membership,
-    Message, Outcome, Raft, RecoveredState, RoleName, Span, Ticket, Time,
+    Message, Outcome, Raft, RecoveredState, RoleName, Rpc, Span, Ticket, Time,
 };
 
 use crate::contest::{COMPACT_EVERY, Compaction, Cut, Link, Shape};
@@ -65,7 +65,7 @@ pub struct Group {
 struct Server {
     member: Member,
     raft: Raft,
-    inbox: Vec<Body>,
+    inbox: Vec<Message>,
     /// What the inbox holds must not wait for more.
     is_awake: bool,
     /// The inbox holds the disk's confirmation: it may wait for a message, but not for ever.
@@ -118,9 +118,10 @@ impl Group {
             config.resident_bytes_max = 1 << 31;
             group.interval = config.heartbeat_interval();
             let found = RecoveredState::genesis(founders.clone());
-            let (raft, effects) = Raft::recover(config, found, group.now).expect("genesis fits");
+            let (raft, mut effects) =
+                Raft::recover(config, found, group.now).expect("genesis fits");
             group.servers.push(Server::new(member, raft));
-            group.execute(position, effects);
+            group.execute(position, &mut effects);
         }
         group.run();
         group
@@ -131,7 +132,7 @@ impl Group {
     /// # Panics
     /// If it does not.
     pub fn elect(&mut self) {
-        self.servers[LEADER].wake(Body::Campaign);
+        self.servers[LEADER].wake(self.now, Body::Campaign);
         self.run();
         let role = self.servers[LEADER].raft.status().role;
         assert_eq!(role, RoleName::Leader, "nobody stands in the way");
@@ -157,7 +158,7 @@ impl Group {
                 (Ticket(self.tickets), self.shape.command())
             })
             .collect();
-        self.servers[LEADER].wake(Body::ProposeBatch { proposals });
+        self.servers[LEADER].wake(self.now, Body::ProposeBatch { proposals });
         self.run();
     }
 
@@ -167,7 +168,7 @@ impl Group {
         for position in 1..self.servers.len() {
             if cut.hits(position, self.servers.len()) {
                 let peer = self.servers[position].member;
-                self.servers[LEADER].wake(Body::PeerUnreachable { peer });
+                self.servers[LEADER].wake(self.now, Body::PeerUnreachable { peer });
             }
         }
         self.run();
@@ -178,7 +179,7 @@ impl Group {
         self.now = self.now.after(self.interval);
         for server in &mut self.servers {
             if server.raft.next_deadline().is_some_and(|deadline| deadline <= self.now) {
-                server.wake(Body::Tick);
+                server.wake(self.now, Body::Tick);
             }
         }
         self.run();
@@ -211,7 +212,7 @@ impl Group {
         self.to_propose -= 1;
         self.tickets += 1;
         let (ticket, command) = (Ticket(self.tickets), self.shape.command());
-        self.servers[LEADER].wake(Body::Propose { ticket, command });
+        self.servers[LEADER].wake(self.now, Body::Propose { ticket, command });
     }
 
     /// Lets every server take its inbox, in turn, until nothing is left that anybody waits for.
@@ -239,28 +240,35 @@ impl Group {
         server.is_awake = false;
         server.is_owed = false;
         let applied = server.applied;
-        let messages = server.inbox.drain(..).map(|body| Message { now, body });
         let mut effects = core::mem::take(&mut self.effects);
-        server.raft.step_batch(messages, &mut effects);
+        server.raft.step_batch(server.inbox.drain(..), &mut effects);
         let is_due = applied.0 >= server.snapshot.0 + COMPACT_EVERY;
         if is_due && self.shape.compaction == Compaction::Regular {
-            server.take_snapshot(applied);
+            server.take_snapshot(now, applied);
         }
         self.costs.steps += 1;
-        self.effects = self.execute(position, effects);
+        self.execute(position, &mut effects);
+        self.effects = effects;
     }
 
-    /// Executes the effects of one server and gives their buffer back, empty.
-    fn execute(&mut self, position: usize, mut effects: Vec<Effect>) -> Vec<Effect> {
-        let mut durable = None;
-        for effect in effects.drain(..) {
+    /// Executes the effects of one server, and leaves their buffer empty.
+    fn execute(&mut self, position: usize, effects: &mut Vec<Effect>) {
+        let (now, mut durable) = (self.now, None);
+        for effect in &mut *effects {
+            // Looked at where it stands, for it is large: a match by value would move all of it.
             match effect {
                 Effect::Persist(batch) => {
                     self.costs.persists += 1;
                     durable = Some(batch.seq);
                 }
                 Effect::Send(envelope) => self.send(position, envelope),
-                Effect::Apply { entries } => self.servers[position].apply(&entries),
+                Effect::Apply { entries } => self.servers[position].apply(now, entries),
+                Effect::Outcome { outcome, .. } => {
+                    assert!(matches!(outcome, Outcome::Committed { .. }), "nothing is refused");
+                    self.costs.commits += 1;
+                    self.propose();
+                }
+                Effect::Observe(_) => {}
                 Effect::RestoreState { .. }
                 | Effect::ReadReady { .. }
                 | Effect::Load(_)
@@ -268,41 +276,43 @@ impl Group {
                 | Effect::StageChunk { .. } => {
                     unreachable!("nobody reads or needs a snapshot, and logs stay in memory")
                 }
-                Effect::Outcome { outcome, .. } => {
-                    assert!(matches!(outcome, Outcome::Committed { .. }), "nothing is refused");
-                    self.costs.commits += 1;
-                    self.propose();
-                }
-                Effect::Observe(_) => {}
             }
         }
+        effects.clear();
         if let Some(seq) = durable {
             let server = &mut self.servers[position];
-            server.inbox.push(Body::Persisted { seq });
+            server.receive(now, || Body::Persisted { seq });
             server.is_owed = true;
             server.is_awake |= position != LEADER;
         }
-        effects
     }
 
-    fn send(&mut self, from: usize, envelope: Envelope) {
+    fn send(&mut self, from: usize, envelope: &mut Envelope) {
         self.costs.messages += 1;
         let members = self.servers.len();
-        let receiver = self.servers.iter().position(|server| server.member == envelope.to);
-        let to = receiver.expect("members send to members");
+        let to = usize::try_from(envelope.to.id.0).expect("a small id") - 1;
         if self.cut.hits(from, members) || self.cut.hits(to, members) {
             return;
         }
-        let envelope = match self.shape.link {
-            Link::Direct => envelope,
+        let (now, server) = (self.now, &mut self.servers[to]);
+        match self.shape.link {
+            Link::Direct => server.receive(now, || Body::Peer(taken(envelope))),
             Link::Wire => {
-                let frame = wire::encode(&envelope);
+                let frame = wire::encode(envelope);
                 self.costs.frame_bytes += frame.len() as u64;
-                wire::decode(frame, &self.limits).expect("an intact frame is understood")
+                let envelope = wire::decode(frame, &self.limits);
+                let intact = || envelope.expect("an intact frame is understood");
+                server.receive(now, || Body::Peer(intact()));
             }
-        };
-        self.servers[to].wake(Body::Peer(envelope));
+        }
+        server.is_awake = true;
     }
+}
+
+/// Moves a message out of a buffer that is about to be cleared.
+fn taken(envelope: &mut Envelope) -> Envelope {
+    let rpc = core::mem::replace(&mut envelope.rpc, Rpc::TimeoutNow);
+    Envelope { rpc, ..*envelope }
 }
 
 impl Server {
@@ -318,8 +328,13 @@ impl Server {
         }
     }
 
-    fn wake(&mut self, body: Body) {
-        self.inbox.push(body);
+    /// Takes in what has arrived; it is made where it stays, for it is large.
+    fn receive(&mut self, now: Time, make: impl FnOnce() -> Body) {
+        self.inbox.extend(core::iter::once_with(|| Message { now, body: make() }));
+    }
+
+    fn wake(&mut self, now: Time, body: Body) {
+        self.receive(now, || body);
         self.is_awake = true;
     }
 
@@ -330,14 +345,15 @@ impl Server {
     }
 
     /// The state machine does nothing, at once.
-    fn apply(&mut self, entries: &Entries) {
-        self.applied = entries.last().expect("never empty").index();
-        self.inbox.push(Body::Applied { through: self.applied });
+    fn apply(&mut self, now: Time, entries: &Entries) {
+        let through = entries.last().expect("never empty").index();
+        self.applied = through;
+        self.receive(now, || Body::Applied { through });
     }
 
-    fn take_snapshot(&mut self, applied: Index) {
+    fn take_snapshot(&mut self, now: Time, applied: Index) {
         let snapshot = self.raft.snapshot_at(applied).expect("an applied entry is in the log");
         self.snapshot = applied;
-        self.inbox.push(Body::SnapshotTaken { snapshot });
+        self.receive(now, || Body::SnapshotTaken { snapshot });
     }
 }
