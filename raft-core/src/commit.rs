@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::cmp::Ordering;
 
-use crate::effect::{Effect, Outcome, Refused};
+use crate::effect::{Effect, emit, Outcome, Refused};
 use crate::entry::{Entries, Payload};
 use crate::message::{LoadPurpose, LoadRequest};
 use crate::node::Node;
@@ -27,8 +27,11 @@ pub(crate) fn advance(node: &mut Node, leader: &mut Leader) {
     if before == node.log().last().index {
         return;
     }
-    let me = node.member();
     let own = node.gate.durable_index();
+    if own <= before && leader.peers.iter().all(|peer| peer.match_index <= before) {
+        return; // No news: proposals alone commit nothing.
+    }
+    let me = node.member();
     let matched = |member| {
         if member == me {
             own
@@ -125,7 +128,7 @@ fn apply(node: &mut Node, entries: Entries) {
     };
     node.handed_out = last;
     node.unapplied_bytes += entries.bytes();
-    node.effects.push(Effect::Apply { entries });
+    emit(&mut node.effects, || Effect::Apply { entries });
 }
 
 /// Asks for the next cold entries that the state machine needs, one range at a time.

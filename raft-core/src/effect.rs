@@ -8,6 +8,7 @@
 mod display;
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 
@@ -83,6 +84,13 @@ pub enum Effect {
     },
     /// Something that a person may want to know. A host may ignore it.
     Observe(Observation),
+}
+
+/// Adds an effect that is made in the place where it stays. Pushing it would make it elsewhere first,
+/// for the buffer might have to grow in between; effects are large, and most steps do little else.
+#[inline]
+pub(crate) fn emit(effects: &mut Vec<Effect>, make: impl FnOnce() -> Effect) {
+    effects.extend(core::iter::once_with(make));
 }
 
 /// How a ticket ended. Every ticket ends exactly once, unless the process dies.

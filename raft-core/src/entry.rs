@@ -217,6 +217,17 @@ impl Entries {
         Some(self.run.as_ref()?[self.start as usize].index())
     }
 
+    /// Whether it has entries at or before `index`.
+    pub(crate) fn starts_by(&self, index: Index) -> bool {
+        self.first_index().is_some_and(|first| first <= index)
+    }
+
+    /// Whether it has the entries from `first` through `last`, and no others.
+    pub(crate) fn is_just(&self, first: Index, last: Index) -> bool {
+        self.first_index() == Some(first)
+            && first.0.checked_add(u64::from(self.end - self.start)) == Some(last.0 + 1)
+    }
+
     /// The first `count` entries, or all if there are fewer.
     pub(crate) fn take(mut self, count: usize) -> Self {
         if count == 0 {

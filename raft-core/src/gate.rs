@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
 use crate::durable::{HardState, PersistBatch, SnapshotMeta};
-use crate::effect::Effect;
+use crate::effect::{Effect, emit};
 use crate::entry::Entries;
 use crate::membership::MEMBERS_MAX;
 use crate::message::{AppendResult, Envelope, Rpc, RpcKind};
@@ -180,14 +180,16 @@ impl Gate {
         }
         let seq = self.staged_seq();
         let Staged { hard_state, install, truncate_from, append, compact_to } = &mut self.staged;
-        effects.push(Effect::Persist(PersistBatch {
-            seq,
-            hard_state: hard_state.take(),
-            install: install.take(),
-            truncate_from: truncate_from.take(),
-            append: core::mem::take(append),
-            compact_to: compact_to.take(),
-        }));
+        emit(effects, || {
+            Effect::Persist(PersistBatch {
+                seq,
+                hard_state: hard_state.take(),
+                install: install.take(),
+                truncate_from: truncate_from.take(),
+                append: core::mem::take(append),
+                compact_to: compact_to.take(),
+            })
+        });
         self.issued += 1;
     }
 
@@ -227,11 +229,11 @@ impl Gate {
     /// made under a hard state that names the vote; and because the stream is ordered, it covers
     /// the log suffix that the request advertises.
     #[inline]
-    pub(crate) fn send(&mut self, envelope: Envelope, effects: &mut Vec<Effect>) {
+    pub(crate) fn send(&mut self, envelope: impl FnOnce() -> Envelope, effects: &mut Vec<Effect>) {
         if self.is_hard_state_durable() {
-            effects.push(Effect::Send(envelope));
+            emit(effects, || Effect::Send(envelope()));
         } else {
-            self.keep(envelope);
+            self.keep(envelope());
         }
     }
 
@@ -293,7 +295,7 @@ impl Gate {
         envelope: impl Fn(Member, Rpc) -> Envelope,
         effects: &mut Vec<Effect>,
     ) {
-        effects.push(Effect::Send(envelope(reply.to, matched(reply, verified))));
+        emit(effects, || Effect::Send(envelope(reply.to, matched(reply, verified))));
         let durable_index = self.durable_index;
         self.acks.retain(|ack| ack.reply.to != reply.to || ack.verified > durable_index);
     }
@@ -310,7 +312,7 @@ impl Gate {
             let is_worth_it = claim > Index::ZERO || ack.verified == Index::ZERO;
             if is_worth_it && ack.claimed.is_none_or(|claimed| claimed < claim) {
                 ack.claimed = Some(claim);
-                effects.push(Effect::Send(envelope(ack.reply.to, matched(ack.reply, claim))));
+                emit(effects, || Effect::Send(envelope(ack.reply.to, matched(ack.reply, claim))));
             }
             claim < ack.verified
         });

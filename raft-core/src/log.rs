@@ -249,16 +249,19 @@ impl Log {
         entries_max: usize,
     ) -> Entries {
         assert!(!self.is_cold(after.next()), "what is cold is loaded, not read");
-        let first = after.next();
-        if first == through.min(self.last.index) {
-            // Who proposes one at a time, or keeps up, reads one entry: the limits admit it anyway.
-            let run = self.runs.get(self.run_of(first));
-            return run.map_or(Entries::empty(), |run| run.slice(first, first.next()));
+        let (first, last) = (after.next(), through.min(self.last.index));
+        let place = self.run_of(first);
+        // Who proposes one at a time, or keeps up, reads a run as it came.
+        if let Some(run) = self.runs.get(place)
+            && run.is_just(first, last)
+            && (run.len() == 1 || (run.len() <= entries_max && run.bytes() <= bytes_max))
+        {
+            return run.clone();
         }
         let (mut bytes, mut count) = (0usize, 0usize);
         let mut parts: Vec<Entries> = Vec::new();
-        for run in self.runs.range(self.run_of(after.next())..) {
-            let part = run.slice(after.next(), through.next());
+        for run in self.runs.range(place..) {
+            let part = run.slice(first, through.next());
             let before = count;
             for entry in part.iter() {
                 bytes = bytes.saturating_add(entry.payload().len());
@@ -268,7 +271,7 @@ impl Log {
                 count += 1;
             }
             let taken = count - before;
-            let is_end = after.0 + count as u64 >= through.min(self.last.index).0;
+            let is_end = after.0 + count as u64 >= last.0;
             let is_full = taken < part.len() || is_end;
             let is_worth_it = taken >= ALONE_ENTRIES || bytes >= ALONE_BYTES;
             if parts.is_empty() && (is_full || is_worth_it) {
@@ -385,12 +388,13 @@ impl Log {
     }
 
     /// The position of the run that holds `index`, if any does. Nearly every question is about the
-    /// end of the log: the search begins there, in strides that double.
+    /// end of the log: the search begins there, and doubles what it has looked through.
     fn run_of(&self, index: Index) -> usize {
-        let starts_by = |place: usize| self.runs[place].first_index() <= Some(index);
-        let (mut high, mut stride) = (self.runs.len(), 1);
+        let starts_by = |place: usize| self.runs[place].starts_by(index);
+        let count = self.runs.len();
+        let mut high = count;
         while high > 0 {
-            let mut low = high.saturating_sub(stride);
+            let mut low = high.saturating_sub((count - high).max(1));
             if starts_by(low) {
                 while low + 1 < high {
                     let middle = usize::midpoint(low, high);
@@ -398,7 +402,7 @@ impl Log {
                 }
                 return low;
             }
-            (high, stride) = (low, stride * 2);
+            high = low;
         }
         0
     }

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use crate::config::Config;
 use crate::durable::{HardState, SnapshotMeta};
-use crate::effect::{Effect, Observation, Outcome, Refused, Rejection, Violation};
+use crate::effect::{Effect, emit, Observation, Outcome, Refused, Rejection, Violation};
 use crate::entry::{Entries, Entry, Payload};
 use crate::gate::{Gate, Reply};
 use crate::log::Log;
@@ -181,6 +181,9 @@ impl Node {
     /// vote, and then nobody else can be elected (thesis §4.2.2). It does not count itself.
     pub(crate) fn is_electable(&self) -> bool {
         let me = self.member();
+        if let [(_, only)] = &self.memberships[..] {
+            return only.is_voter(me); // Nearly always: followers ask in every step.
+        }
         for (index, membership) in self.memberships.iter().rev() {
             if membership.is_voter(me) {
                 return true;
@@ -247,7 +250,7 @@ impl Node {
     }
 
     /// Appends entries that follow the log; memberships among them are in force at once.
-    pub(crate) fn append(&mut self, entries: &Entries) {
+    pub(crate) fn append(&mut self, entries: Entries) {
         self.log.append(entries.clone());
         for entry in entries.iter() {
             if let Payload::Membership(membership) = entry.payload() {
@@ -256,7 +259,7 @@ impl Node {
                 self.observe(Observation::MembershipChanged { membership });
             }
         }
-        self.gate.stage_append(entries.clone(), &mut self.effects);
+        self.gate.stage_append(entries, &mut self.effects);
     }
 
     /// Drops a suffix that conflicts with the leader's log; memberships in it roll back.
@@ -409,16 +412,11 @@ impl Node {
         self.draw_jitter();
     }
 
-    /// The envelope of a message under the present hard state.
-    pub(crate) fn envelope(&self, to: Member, rpc: Rpc) -> Envelope {
-        envelope(&self.config, self.hard_state, to, rpc)
-    }
-
     /// Sends a message as soon as the gate lets it.
     #[inline]
     pub(crate) fn send(&mut self, to: Member, rpc: Rpc) {
-        let envelope = self.envelope(to, rpc);
-        self.gate.send(envelope, &mut self.effects);
+        let (config, hard_state) = (&self.config, self.hard_state);
+        self.gate.send(|| envelope(config, hard_state, to, rpc), &mut self.effects);
     }
 
     /// Acknowledges the log through `verified`, as far and as soon as it is durable.
@@ -456,7 +454,7 @@ impl Node {
     }
 
     pub(crate) fn end(&mut self, ticket: Ticket, outcome: Outcome) {
-        self.effects.push(Effect::Outcome { ticket, outcome });
+        emit(&mut self.effects, || Effect::Outcome { ticket, outcome });
     }
 
     pub(crate) fn reject(&mut self, ticket: Ticket, rejection: Rejection) {

@@ -212,7 +212,7 @@ impl Raft {
                 self.node.loading.retry();
                 self.on_tick();
             }
-            Body::Peer(ref envelope) => self.on_peer(envelope),
+            Body::Peer(ref mut envelope) => self.on_peer(envelope),
             Body::PeerUnreachable { peer } => {
                 if let Role::Leader(leader) = &mut self.role {
                     replication::on_unreachable(leader, peer);

@@ -55,7 +55,7 @@ pub(crate) fn lead(node: &mut Node) -> Leader {
         }
     }
     let noop = Entries::after(last, [(node.term(), Payload::Noop)]);
-    node.append(&noop);
+    node.append(noop);
     leader
 }
 
@@ -129,7 +129,7 @@ pub(crate) fn append_proposals(node: &mut Node, leader: &mut Leader) {
     }
     let commands = leader.proposals.drain(..).map(|(_, command)| (term, Payload::Command(command)));
     let entries = Entries::after(last, commands);
-    node.append(&entries);
+    node.append(entries);
 }
 
 /// Sends every peer what it may have now: entries, a new commit index, a read round.
@@ -246,15 +246,15 @@ pub(crate) fn on_heartbeat_response(node: &Node, peer: &mut Progress) {
 }
 
 /// An append of the term's leader, as it concerns the log.
-pub(crate) struct Append<'a> {
+pub(crate) struct Append {
     pub(crate) prev: EntryId,
-    pub(crate) entries: &'a Entries,
+    pub(crate) entries: Entries,
     pub(crate) commit: Index,
 }
 
 /// Takes an append of the term's leader (Figure 2, AppendEntries, receiver).
-pub(crate) fn on_append(node: &mut Node, reply: Reply, append: &Append<'_>) {
-    let Append { prev, entries, commit } = *append;
+pub(crate) fn on_append(node: &mut Node, reply: Reply, append: Append) {
+    let Append { prev, entries, commit } = append;
     if node.is_blank() {
         let Reply { to, session, round } = reply;
         let result = AppendResult::Blank;
@@ -262,13 +262,11 @@ pub(crate) fn on_append(node: &mut Node, reply: Reply, append: &Append<'_>) {
         return;
     }
     let base = node.log().base();
-    let after_base;
     let entries = if prev.index < base.index {
         // What a snapshot covers is skipped, but only if the chain meets the snapshot's there.
         match entries.iter().find(|entry| entry.index() == base.index) {
             Some(entry) if entry.id() == base => {
-                after_base = entries.slice(base.index.next(), Index(u64::MAX));
-                &after_base
+                entries.slice(base.index.next(), Index(u64::MAX))
             }
             Some(entry) => {
                 diverged(node, reply, TwoEntries { mine: base, theirs: entry.id() });
@@ -302,7 +300,7 @@ pub(crate) fn on_append(node: &mut Node, reply: Reply, append: &Append<'_>) {
             }
         }
     };
-    let verified = prev.index.max(base.index).max(last_of(entries));
+    let verified = prev.index.max(base.index).max(last_of(&entries));
     if store(node, reply, entries) {
         node.commit_to(commit.min(verified));
         node.acknowledge(reply, verified);
@@ -339,15 +337,15 @@ pub(crate) fn on_commit(node: &mut Node, from: Member, commit: Index) {
 
 /// Stores entries that follow an entry which matches. Only a real conflict truncates: an old or
 /// repeated message never does. `false`: they contradict what must not change.
-fn store(node: &mut Node, reply: Reply, entries: &Entries) -> bool {
-    match node.log().meet(entries) {
+fn store(node: &mut Node, reply: Reply, entries: Entries) -> bool {
+    match node.log().meet(&entries) {
         Meeting::Present => true,
         Meeting::Extends(from) if entries.first_index() == Some(from) => {
             node.append(entries); // Nearly always all of them.
             true
         }
         Meeting::Extends(from) => {
-            node.append(&entries.slice(from, Index(u64::MAX)));
+            node.append(entries.slice(from, Index(u64::MAX)));
             true
         }
         Meeting::Conflicts(at) if at <= node.commit() => {
@@ -356,7 +354,7 @@ fn store(node: &mut Node, reply: Reply, entries: &Entries) -> bool {
         }
         Meeting::Conflicts(at) => {
             node.truncate_from(at);
-            node.append(&entries.slice(at, Index(u64::MAX)));
+            node.append(entries.slice(at, Index(u64::MAX)));
             true
         }
         Meeting::Diverges(two) => {

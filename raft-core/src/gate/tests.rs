@@ -197,7 +197,7 @@ impl Naive {
         };
         let envelope = self.envelope(member(to), rpc);
         let mut effects = Vec::new();
-        self.gate.send(envelope.clone(), &mut effects);
+        self.gate.send(|| envelope.clone(), &mut effects);
         if self.is_hard_state_durable() {
             prop_assert_eq!(effects, vec![Effect::Send(envelope)]);
             return Ok(());

@@ -15,7 +15,7 @@ use crate::{admission, compaction, election, lease, read, replication};
 
 impl Raft {
     /// Takes a message: checked whole, then by the term rule, then by its chapter.
-    pub(super) fn on_peer(&mut self, envelope: &Envelope) {
+    pub(super) fn on_peer(&mut self, envelope: &mut Envelope) {
         let (from, kind) = (envelope.from, envelope.rpc.kind());
         match admission::check(&self.node, envelope) {
             Ok(()) => {}
@@ -136,8 +136,9 @@ impl Raft {
         }
     }
 
-    fn on_rpc(&mut self, envelope: &Envelope, is_released: bool) -> Transition {
-        let Envelope { from, incarnation, ref rpc, .. } = *envelope;
+    /// Takes what it needs out of the message.
+    fn on_rpc(&mut self, envelope: &mut Envelope, is_released: bool) -> Transition {
+        let Envelope { from, incarnation, ref mut rpc, .. } = *envelope;
         let (kind, node) = (rpc.kind(), &mut self.node);
         let reply = |session, round| Reply { to: from, session, round };
         match *rpc {
@@ -158,9 +159,9 @@ impl Raft {
                 };
                 return election::on_vote(node, campaign, from, kind, granted);
             }
-            Rpc::AppendEntries { session, round, prev, ref entries, commit } => {
-                let append = Append { prev, entries, commit };
-                replication::on_append(node, reply(session, round), &append);
+            Rpc::AppendEntries { session, round, prev, ref mut entries, commit } => {
+                let append = Append { prev, entries: core::mem::take(entries), commit };
+                replication::on_append(node, reply(session, round), append);
             }
             Rpc::Commit { session: _, commit } => replication::on_commit(node, from, commit),
             Rpc::Heartbeat { session, round, commit, lease } => {
