@@ -60,7 +60,7 @@ pub(crate) fn on_read(node: &mut Node, leader: &mut Leader, ticket: Ticket, now:
 /// For how long no other leader can be elected, as far as this one may rely on it.
 fn left(node: &Node, leader: &Leader) -> Option<Span> {
     let is_sure_to_lead = !leader.has_handed_over && leader.transfer.is_none();
-    let is_stable = node.is_voter() && !node.membership().is_joint();
+    let is_stable = node.is_voter() && !node.is_joint();
     // §8: before its first commit a leader does not know what is committed.
     if !is_sure_to_lead || !is_stable || node.commit() < leader.first {
         return None;

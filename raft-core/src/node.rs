@@ -3,6 +3,8 @@
 //! Log and membership change together: a membership is in force from the moment its entry is
 //! appended, and rolls back with a truncated one (thesis §4.1).
 
+mod standing;
+
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -17,6 +19,7 @@ use crate::message::{Envelope, LoadRequest, Rpc, RpcKind};
 use crate::progress::{Incoming, Loading, Staging};
 use crate::rng;
 use crate::timers::Timer;
+use self::standing::Standing;
 use crate::types::{Epoch, Index, Member, PersistSeq, Span, Term, Ticket, Time};
 
 /// The state of a server that outlives its roles.
@@ -30,6 +33,8 @@ pub(crate) struct Node {
     log: Log,
     /// The membership at the base of the log, then each that the log holds, by index.
     memberships: Vec<(Index, Arc<Membership>)>,
+    /// What follows from them and the commit index.
+    standing: Standing,
     snapshot: Arc<SnapshotMeta>,
     commit: Index,
     /// The last entry given to the host to apply.
@@ -95,12 +100,14 @@ impl Node {
     pub(crate) fn new(config: Config, parts: Parts) -> Self {
         let gate = Gate::new(parts.hard_state.incarnation, parts.log.last().index);
         let promised = parts.hard_state.promise;
+        let standing = Standing::of(config.member(), &parts.memberships, parts.commit);
         let must_restore = parts.applied < parts.snapshot.last.index;
         let mut node = Self {
             config,
             hard_state: parts.hard_state,
             log: parts.log,
             memberships: parts.memberships,
+            standing,
             restore: must_restore
                 .then(|| Restore { snapshot: Arc::clone(&parts.snapshot), installed_by: None }),
             snapshot: parts.snapshot,
@@ -158,7 +165,7 @@ impl Node {
 
     /// Where the membership in force stands in the log; at most the base if it is older than that.
     pub(crate) fn membership_index(&self) -> Index {
-        self.memberships.last().map_or(Index::ZERO, |(index, _)| *index)
+        self.standing.index
     }
 
     /// Whether the node was given nothing: it knows no history, not even the founders' membership,
@@ -173,26 +180,22 @@ impl Node {
     }
 
     pub(crate) fn is_voter(&self) -> bool {
-        self.membership().is_voter(self.member())
+        self.standing.is_voter
     }
 
-    /// Whether the node may be needed to lead: it votes in the membership in force, or in one that
-    /// is not known to be left behind. Its log may be the only one that holds the entry without its
-    /// vote, and then nobody else can be elected (thesis §4.2.2). It does not count itself.
+    /// Whether the membership in force is joint (§6).
+    pub(crate) fn is_joint(&self) -> bool {
+        self.standing.is_joint
+    }
+
+    /// Whether the node may be needed to lead (thesis §4.2.2).
     pub(crate) fn is_electable(&self) -> bool {
-        let me = self.member();
-        if let [(_, only)] = &self.memberships[..] {
-            return only.is_voter(me); // Nearly always: followers ask in every step.
-        }
-        for (index, membership) in self.memberships.iter().rev() {
-            if membership.is_voter(me) {
-                return true;
-            }
-            if *index <= self.commit {
-                return false; // What is before it is left behind.
-            }
-        }
-        false
+        self.standing.is_electable
+    }
+
+    /// To be called whenever a membership has come or gone, or a newer one may be committed.
+    fn stand(&mut self) {
+        self.standing = Standing::of(self.member(), &self.memberships, self.commit);
     }
 
     /// Enters a later term, without a vote (§5.1).
@@ -255,6 +258,7 @@ impl Node {
         for entry in entries.iter() {
             if let Payload::Membership(membership) = entry.payload() {
                 self.memberships.push((entry.index(), Arc::clone(membership)));
+                self.stand();
                 let membership = Membership::clone(membership);
                 self.observe(Observation::MembershipChanged { membership });
             }
@@ -269,6 +273,7 @@ impl Node {
         let before = self.memberships.len();
         self.memberships.retain(|(index, _)| *index < from);
         if self.memberships.len() < before {
+            self.stand();
             let membership = Membership::clone(self.membership());
             self.observe(Observation::MembershipChanged { membership });
         }
@@ -301,6 +306,7 @@ impl Node {
             self.restore = Some(Restore { snapshot: Arc::clone(snapshot), installed_by });
         }
         self.commit = last.index;
+        self.stand();
         let membership = Membership::clone(self.membership());
         self.observe(Observation::MembershipChanged { membership });
     }
@@ -314,6 +320,7 @@ impl Node {
         }
         let at_base = self.memberships.partition_point(|(index, _)| *index <= through);
         self.memberships.drain(..at_base.saturating_sub(1));
+        self.stand();
         self.log.compact_to(through);
         self.gate.stage_compact(through);
     }
@@ -339,6 +346,9 @@ impl Node {
     pub(crate) fn commit_to(&mut self, index: Index) {
         assert!(index <= self.log.last().index, "only what is in the log can be committed");
         self.commit = self.commit.max(index);
+        if self.memberships.len() > 1 {
+            self.stand();
+        }
     }
 
     /// Lets go of payloads that are durable and applied, beyond what shall stay in memory.

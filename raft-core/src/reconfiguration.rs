@@ -49,9 +49,11 @@ pub(crate) fn on_propose_membership(
 /// be over: it rests on promises of the outgoing voters, who are not needed afterwards. And a
 /// successor that was asked to campaign must find its log as long as the others': it will leave.
 pub(crate) fn leave_joint(node: &mut Node, leader: &Leader) {
+    if !node.is_joint() {
+        return; // Nearly always, and known without a look at the membership.
+    }
     let membership = node.membership();
-    let is_due = membership.is_joint()
-        && membership.auto_leave()
+    let is_due = membership.auto_leave()
         && node.membership_index() <= node.commit()
         && leader.first <= node.commit()
         && !leader.has_lent()

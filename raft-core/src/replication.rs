@@ -62,9 +62,10 @@ pub(crate) fn lead(node: &mut Node) -> Leader {
 /// Follows a membership that has come into force: a new peer is probed, a removed one is kept until
 /// it knows that it is removed, so that it stops campaigning by itself.
 pub(crate) fn track_members(node: &Node, leader: &mut Leader) {
-    let (membership, index) = (node.membership(), node.membership_index());
+    let index = node.membership_index();
     if leader.tracked < index {
         leader.tracked = index;
+        let membership = node.membership();
         for peer in &mut leader.peers {
             let is_removed = !membership.is_member(peer.member);
             peer.removed_by = peer.removed_by.or_else(|| is_removed.then_some(index));

@@ -23,14 +23,14 @@ impl Raft {
             Err(reason @ Refused::StaleEpoch { .. }) => return self.on_stale(envelope, reason),
             Err(reason) => return self.node.refuse_peer(from, kind, reason),
         }
-        let is_blank = self.node.is_blank();
-        if envelope.epoch > self.node.hard_state().epoch && is_blank {
+        if envelope.epoch > self.node.hard_state().epoch {
+            if !self.node.is_blank() {
+                let reason = HaltReason::LeftBehind { epoch: envelope.epoch };
+                self.become_next(Transition::Halt(reason));
+                return;
+            }
             // Who has no history cannot have been left behind.
             self.node.enter_epoch(envelope.epoch);
-        } else if envelope.epoch > self.node.hard_state().epoch {
-            let reason = HaltReason::LeftBehind { epoch: envelope.epoch };
-            self.become_next(Transition::Halt(reason));
-            return;
         }
         let term = self.node.term();
         if envelope.term < term {

@@ -1,0 +1,68 @@
+//! What the memberships in the log mean for this server, kept at hand.
+//!
+//! It follows from them, so it takes no part in comparisons and hashes. But nearly every step asks,
+//! and to look it up means to follow three pointers, which in a host with many idle groups costs
+//! more than all the rest of a heartbeat.
+
+use alloc::sync::Arc;
+use core::hash::{Hash, Hasher};
+
+use crate::membership::Membership;
+use crate::types::{Index, Member};
+
+/// Where this server stands in its group.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    /// Where the membership in force stands in the log; at most the base if it is older than that.
+    pub(super) index: Index,
+    /// Whether the membership in force is joint.
+    pub(super) is_joint: bool,
+    /// Whether this server votes in the membership in force.
+    pub(super) is_voter: bool,
+    /// Whether this server may be needed to lead.
+    pub(super) is_electable: bool,
+}
+
+impl Standing {
+    /// The standing of `me`, given the membership at the base of the log and those after it.
+    pub(super) fn of(
+        me: Member,
+        memberships: &[(Index, Arc<Membership>)],
+        commit: Index,
+    ) -> Self {
+        let (index, membership) = memberships.last().expect("the base has a membership");
+        Self {
+            index: *index,
+            is_joint: membership.is_joint(),
+            is_voter: membership.is_voter(me),
+            is_electable: is_electable(me, memberships, commit),
+        }
+    }
+}
+
+/// It votes in the membership in force, or in one that is not known to be left behind. Its log may
+/// be the only one that holds the entry without its vote, and then nobody else can be elected
+/// (thesis §4.2.2). It does not count itself.
+fn is_electable(me: Member, memberships: &[(Index, Arc<Membership>)], commit: Index) -> bool {
+    for (index, membership) in memberships.iter().rev() {
+        if membership.is_voter(me) {
+            return true;
+        }
+        if *index <= commit {
+            return false; // What is before it is left behind.
+        }
+    }
+    false
+}
+
+impl PartialEq for Standing {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Standing {}
+
+impl Hash for Standing {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
