@@ -7,7 +7,7 @@
 use crate::config::{ELECTION_TIMEOUT_LIMIT, MESSAGE_BYTES_MAX, MESSAGE_ENTRIES_MAX};
 use crate::durable::SnapshotMeta;
 use crate::effect::Refused;
-use crate::entry::{Entries, Payload};
+use crate::entry::{Entries, Entry, Payload};
 use crate::message::{AppendResult, Envelope, Rpc};
 use crate::node::Node;
 use crate::types::{EntryId, Index, LIMIT, ReadId, Round, Session, Span, Term};
@@ -94,21 +94,22 @@ fn check_rpc(term: Term, rpc: &Rpc) -> Result<(), Refused> {
 }
 
 fn check_entries(term: Term, prev: EntryId, entries: &Entries) -> Result<(), Refused> {
-    let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
-    if entries.len() > MESSAGE_ENTRIES_MAX || entries.bytes() > MESSAGE_BYTES_MAX {
+    let run: &[Entry] = entries;
+    let ([first, ..], [.., last]) = (run, run) else { return Ok(()) };
+    if run.len() > MESSAGE_ENTRIES_MAX || entries.bytes() > MESSAGE_BYTES_MAX {
         return Err(Refused::Oversized);
     }
     if first.index() != prev.index.next() || first.term() < prev.term || last.term() > term {
         return Err(Refused::NotConsecutive);
     }
-    if entries.windows(2).any(|pair| pair[0].term() > pair[1].term()) {
+    if run.windows(2).any(|pair| pair[0].term() > pair[1].term()) {
         return Err(Refused::NotConsecutive);
     }
     if entries.chain_before() != prev.chain {
         return Err(Refused::BrokenChain);
     }
     check_index(last.index())?;
-    for entry in entries.iter() {
+    for entry in run {
         if let Payload::Membership(membership) = entry.payload()
             && (membership.is_empty() || membership.validate().is_err())
         {

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::cmp::Ordering;
 
-use crate::effect::{Effect, emit, Outcome, Refused};
+use crate::effect::{Effect, Outcome, Refused, emit};
 use crate::entry::{Entries, Payload};
 use crate::message::{LoadPurpose, LoadRequest};
 use crate::node::Node;

@@ -196,6 +196,18 @@ impl Entries {
         Self { run: Some(run), start: 0, end, before: first.chain_before() }
     }
 
+    /// How many entries there are; found without a look at them.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
     /// The entries with `from <= index < to`; what lies outside of the run is left out.
     #[must_use]
     pub fn slice(&self, from: Index, to: Index) -> Self {

@@ -23,6 +23,9 @@ const ALONE_ENTRIES: usize = 64;
 /// So is one of so many payload bytes.
 const ALONE_BYTES: usize = 16 << 10;
 
+/// There is room for so many runs at least, once there is one.
+const FEW_RUNS: usize = 4;
+
 /// Entries after `base`, consecutive.
 ///
 /// Invariants: every run is non-empty and follows what is before it by index and chain; `last` is
@@ -149,12 +152,17 @@ impl Log {
     /// # Panics
     /// If they do not: every caller has checked the chain.
     pub(crate) fn append(&mut self, entries: Entries) {
-        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
+        let run: &[Entry] = &entries;
+        let ([first, ..], [.., last]) = (run, run) else { return };
         assert!(first.index() == self.last.index.next(), "appended entries follow by index");
         assert!(entries.chain_before() == self.last.chain, "appended entries follow by chain");
         assert!(first.term() >= self.last.term, "terms never fall along the log");
         self.last = last.id();
         self.resident_bytes += entries.bytes();
+        if self.runs.len() == self.runs.capacity() {
+            // By half, not to twice the size: a leader that cannot commit has many runs.
+            self.runs.reserve_exact((self.runs.len() / 2).max(FEW_RUNS));
+        }
         self.runs.push_back(entries);
     }
 

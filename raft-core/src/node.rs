@@ -8,9 +8,10 @@ mod standing;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use self::standing::Standing;
 use crate::config::Config;
 use crate::durable::{HardState, SnapshotMeta};
-use crate::effect::{Effect, emit, Observation, Outcome, Refused, Rejection, Violation};
+use crate::effect::{Effect, Observation, Outcome, Refused, Rejection, Violation, emit};
 use crate::entry::{Entries, Entry, Payload};
 use crate::gate::{Gate, Reply};
 use crate::log::Log;
@@ -19,8 +20,7 @@ use crate::message::{Envelope, LoadRequest, Rpc, RpcKind};
 use crate::progress::{Incoming, Loading, Staging};
 use crate::rng;
 use crate::timers::Timer;
-use self::standing::Standing;
-use crate::types::{Epoch, Index, Member, PersistSeq, Span, Term, Ticket, Time};
+use crate::types::{Epoch, Index, Member, PersistSeq, Span, Term, Ticket};
 
 /// The state of a server that outlives its roles.
 ///
@@ -490,12 +490,4 @@ fn envelope(config: &Config, hard_state: HardState, to: Member, rpc: Rpc) -> Env
         term: hard_state.term,
         rpc,
     }
-}
-
-/// A moment and how the clock of a node follows the host's: forward only.
-pub(crate) fn pass(now: &mut Time, reading: Time) -> Span {
-    let later = reading.max(*now);
-    let elapsed = later.since(*now);
-    *now = later;
-    elapsed
 }

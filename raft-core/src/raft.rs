@@ -19,7 +19,7 @@ use crate::effect::{Effect, HaltReason, Observation, Outcome, Refused, Rejection
 use crate::entry::Entries;
 use crate::membership::Membership;
 use crate::message::{Body, Chunk, ChunkRequest, LoadPurpose, LoadRequest, Message};
-use crate::node::{Node, pass};
+use crate::node::Node;
 use crate::progress::{Progress, ProgressState};
 use crate::recovery::{self, RecoverError};
 use crate::role::{Follower, Leader, Role, Transition};
@@ -194,7 +194,7 @@ impl Raft {
     }
 
     fn pass(&mut self, reading: Time) {
-        let elapsed = pass(&mut self.now, reading);
+        let elapsed = self.now.follow(reading);
         if elapsed > Span(0) {
             self.role.pass(elapsed);
             self.node.promise.pass(elapsed);

@@ -266,9 +266,7 @@ pub(crate) fn on_append(node: &mut Node, reply: Reply, append: Append) {
     let entries = if prev.index < base.index {
         // What a snapshot covers is skipped, but only if the chain meets the snapshot's there.
         match entries.iter().find(|entry| entry.index() == base.index) {
-            Some(entry) if entry.id() == base => {
-                entries.slice(base.index.next(), Index(u64::MAX))
-            }
+            Some(entry) if entry.id() == base => entries.slice(base.index.next(), Index(u64::MAX)),
             Some(entry) => {
                 diverged(node, reply, TwoEntries { mine: base, theirs: entry.id() });
                 return;

@@ -198,6 +198,13 @@ impl Time {
         Span(self.0.saturating_sub(earlier.0))
     }
 
+    /// Follows a reading of the host's clock, forward only; how far that was.
+    pub(crate) fn follow(&mut self, reading: Self) -> Span {
+        let elapsed = reading.since(*self);
+        *self = self.after(elapsed);
+        elapsed
+    }
+
     /// The moment `span` later, or the end of time.
     #[must_use]
     pub fn after(self, span: Span) -> Self {

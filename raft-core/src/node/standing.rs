@@ -25,11 +25,7 @@ pub(super) struct Standing {
 
 impl Standing {
     /// The standing of `me`, given the membership at the base of the log and those after it.
-    pub(super) fn of(
-        me: Member,
-        memberships: &[(Index, Arc<Membership>)],
-        commit: Index,
-    ) -> Self {
+    pub(super) fn of(me: Member, memberships: &[(Index, Arc<Membership>)], commit: Index) -> Self {
         let (index, membership) = memberships.last().expect("the base has a membership");
         Self {
             index: *index,
