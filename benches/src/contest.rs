@@ -1,8 +1,11 @@
 //! What every implementation must be able to do in order to be measured.
 //!
 //! A [`Contestant`] is one whole group in one thread: its nodes, memory for disks, inboxes for a
-//! network. Its host is written as well as its interface allows: inboxes are taken whole,
-//! buffers are kept, nothing waits. No faults but a node that is cut off.
+//! network. Its host is written as well as its interface allows, ours and the others' alike: one
+//! turn takes an inbox whole, with whatever disk and state machine have completed since the last
+//! one, and then does all that was asked for; buffers are kept, receivers are found by number,
+//! messages are moved and never cloned, nothing waits. All are optimised together in one program;
+//! only ours keeps its overflow checks there. No faults but a node that is cut off.
 
 use bytes::Bytes;
 
