@@ -163,11 +163,6 @@ impl Node {
         membership
     }
 
-    /// Where the membership in force stands in the log; at most the base if it is older than that.
-    pub(crate) fn membership_index(&self) -> Index {
-        self.standing.index
-    }
-
     /// Whether the node was given nothing: it knows no history, not even the founders' membership,
     /// so nothing can match.
     pub(crate) fn is_blank(&self) -> bool {
@@ -177,25 +172,6 @@ impl Node {
     /// The membership in force at an index from the base on.
     pub(crate) fn membership_at(&self, index: Index) -> Option<&Arc<Membership>> {
         self.memberships.iter().rev().find(|(from, _)| *from <= index).map(|(_, found)| found)
-    }
-
-    pub(crate) fn is_voter(&self) -> bool {
-        self.standing.is_voter
-    }
-
-    /// Whether the membership in force is joint (§6).
-    pub(crate) fn is_joint(&self) -> bool {
-        self.standing.is_joint
-    }
-
-    /// Whether the node may be needed to lead (thesis §4.2.2).
-    pub(crate) fn is_electable(&self) -> bool {
-        self.standing.is_electable
-    }
-
-    /// To be called whenever a membership has come or gone, or a newer one may be committed.
-    fn stand(&mut self) {
-        self.standing = Standing::of(self.member(), &self.memberships, self.commit);
     }
 
     /// Enters a later term, without a vote (§5.1).

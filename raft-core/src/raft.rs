@@ -285,6 +285,8 @@ impl Raft {
         node.gate.flush(&mut node.effects);
         commit::hand_out(node);
         node.evict();
+        // In release this would cost what keeping the standing at hand spares.
+        debug_assert!(node.knows_its_standing(), "the standing follows the memberships");
         self.settle_role();
     }
 
