@@ -10,6 +10,7 @@ mod requests;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::borrow::BorrowMut;
 use core::hash::{Hash, Hasher};
 
 use crate::config::Config;
@@ -76,14 +77,19 @@ impl Raft {
     ///
     /// Appends and the commit index go out once, at the end: 256 proposals in one batch make one
     /// message to each peer.
+    ///
+    /// The inbox may be messages, or mutable references to them: what is needed is taken out, and
+    /// what is left means nothing. Messages are large; a host that keeps its inbox, `step_batch(&mut
+    /// inbox, ..)` and then `inbox.clear()`, does not move them.
     pub fn step_batch(
         &mut self,
-        messages: impl IntoIterator<Item = Message>,
+        messages: impl IntoIterator<Item = impl BorrowMut<Message>>,
         effects: &mut Vec<Effect>,
     ) {
         core::mem::swap(&mut self.node.effects, effects);
         let start = self.node.effects.len();
         for mut message in messages {
+            let message = message.borrow_mut();
             self.pass(message.now);
             self.dispatch(&mut message.body);
         }
