@@ -14,6 +14,7 @@ use raft_core::{
 };
 
 use crate::contest::{COMPACT_EVERY, Compaction, Cut, Link, Shape};
+use crate::frames::Frames;
 
 /// What a group has done since it was elected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +50,7 @@ impl Costs {
 pub struct Group {
     servers: Vec<Server>,
     shape: Shape,
+    frames: Frames,
     limits: Limits,
     cut: Cut,
     /// Proposals that the clients have yet to make.
@@ -103,6 +105,7 @@ impl Group {
         let mut group = Self {
             servers: Vec::with_capacity(shape.servers),
             shape,
+            frames: Frames::default(),
             limits: Limits::default(),
             cut: Cut::Nobody,
             to_propose: 0,
@@ -188,6 +191,7 @@ impl Group {
     /// Gives back the buffers that belong to this host, not to the nodes.
     pub fn shed(&mut self) {
         self.effects = Vec::new();
+        self.frames = Frames::default();
         for server in &mut self.servers {
             server.inbox.shrink_to_fit();
         }
@@ -241,7 +245,8 @@ impl Group {
         server.is_owed = false;
         let applied = server.applied;
         let mut effects = core::mem::take(&mut self.effects);
-        server.raft.step_batch(server.inbox.drain(..), &mut effects);
+        server.raft.step_batch(&mut server.inbox, &mut effects);
+        server.inbox.clear();
         let is_due = applied.0 >= server.snapshot.0 + COMPACT_EVERY;
         if is_due && self.shape.compaction == Compaction::Regular {
             server.take_snapshot(now, applied);
@@ -298,7 +303,7 @@ impl Group {
         match self.shape.link {
             Link::Direct => server.receive(now, || Body::Peer(taken(envelope))),
             Link::Wire => {
-                let frame = wire::encode(envelope);
+                let frame = wire::encode_split(envelope, self.frames.buffer());
                 self.costs.frame_bytes += frame.len() as u64;
                 let envelope = wire::decode(frame, &self.limits);
                 let intact = || envelope.expect("an intact frame is understood");

@@ -22,6 +22,7 @@
 pub mod cells;
 pub mod contest;
 mod counting;
+mod frames;
 mod group;
 pub mod peers;
 pub mod runner;

@@ -31,6 +31,8 @@ pub(super) struct Group {
     trimmed: u64,
     /// Lent to every step and always returned empty.
     outgoing: Vec<Message<Command>>,
+    /// The same, for every frame.
+    frame: Vec<u8>,
 }
 
 struct Node {
@@ -80,6 +82,7 @@ impl Contestant for Group {
             commits: 0,
             trimmed: 0,
             outgoing: Vec::new(),
+            frame: Vec::new(),
         }
     }
 
@@ -132,6 +135,7 @@ impl Contestant for Group {
 
     fn shed(&mut self) {
         self.outgoing = Vec::new();
+        self.frame = Vec::new();
         for node in &mut self.nodes {
             node.inbox.shrink_to_fit();
             node.proposals.shrink_to_fit();
@@ -210,8 +214,12 @@ impl Group {
         let message = match self.shape.link {
             Link::Direct => message,
             Link::Wire => {
-                let frame = postcard::to_allocvec(&message).expect("memory suffices");
-                postcard::from_bytes(&frame).expect("an intact frame is understood")
+                let buffer = core::mem::take(&mut self.frame);
+                let frame = postcard::to_extend(&message, buffer).expect("memory suffices");
+                let message = postcard::from_bytes(&frame).expect("an intact frame is understood");
+                self.frame = frame;
+                self.frame.clear();
+                message
             }
         };
         self.nodes[to].inbox.push(message);

@@ -26,12 +26,13 @@
 //! all checks that need a node's state (who sent it, which term, whether terms fall).
 
 mod record;
+mod sink;
 mod v1;
 
 use alloc::vec::Vec;
 use core::fmt;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -39,6 +40,8 @@ use crate::config::Config;
 use crate::membership::{MEMBERS_MAX, MembershipError};
 use crate::message::{Envelope, Rpc, RpcKind};
 use crate::types::{ClusterId, Epoch, GroupId, Incarnation, LIMIT, Member, Term};
+
+use sink::{Sink, put_numbers};
 
 pub use record::{
     decode_hard_state, decode_payload, decode_snapshot_meta, encode_hard_state, encode_payload,
@@ -151,25 +154,31 @@ pub fn encode(envelope: &Envelope) -> Bytes {
 /// Appends the frame of a peer message to a buffer, which a host may use again: several messages
 /// for one connection need no memory of their own.
 pub fn encode_into(envelope: &Envelope, out: &mut Vec<u8>) {
-    let start = out.len();
     out.reserve(frame_bytes_estimate(&envelope.rpc));
-    out.push(VERSION);
-    out.push(kind_byte(envelope.rpc.kind()));
-    put(
-        out,
-        &V1Header {
-            cluster: envelope.cluster,
-            group: envelope.group,
-            from: envelope.from,
-            to: envelope.to,
-            epoch: envelope.epoch,
-            incarnation: envelope.incarnation,
-            term: envelope.term,
-        },
-    );
-    v1::put_body(out, &envelope.rpc);
-    let checksum = xxh3_64(&out[start..]);
-    out.extend_from_slice(&checksum.to_le_bytes());
+    write(envelope, out);
+}
+
+/// The frame of a peer message, written at the end of a buffer and split off from it together with
+/// whatever the buffer held before.
+///
+/// Frames that a host hands on one by one share its memory, and are free when all of them are: with
+/// room for many in the buffer, nearly none of them needs an allocation.
+#[must_use]
+pub fn encode_split(envelope: &Envelope, buffer: &mut BytesMut) -> Bytes {
+    buffer.reserve(frame_bytes_estimate(&envelope.rpc));
+    write(envelope, buffer);
+    buffer.split().freeze()
+}
+
+fn write<B: BufMut + AsRef<[u8]>>(envelope: &Envelope, out: &mut B) {
+    let start = out.as_ref().len();
+    out.put_slice(&[VERSION, kind_byte(envelope.rpc.kind())]);
+    let Envelope { cluster, group, from, to, epoch, incarnation, term, ref rpc } = *envelope;
+    let header = V1Header { cluster, group, from, to, epoch, incarnation, term };
+    put_numbers(out, header.numbers());
+    v1::put_body(out, rpc);
+    let checksum = xxh3_64(&out.as_ref()[start..]);
+    out.put_slice(&checksum.to_le_bytes());
 }
 
 /// The peer message in a frame. Its commands and chunks share the frame's memory.
@@ -250,7 +259,8 @@ fn kind_of_byte(byte: u8) -> Option<RpcKind> {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+/// Written as a row of numbers.
+#[derive(Deserialize)]
 struct V1Header {
     cluster: ClusterId,
     group: GroupId,
@@ -259,6 +269,23 @@ struct V1Header {
     epoch: Epoch,
     incarnation: Incarnation,
     term: Term,
+}
+
+impl V1Header {
+    fn numbers(&self) -> [u64; 9] {
+        let Self { cluster, group, from, to, epoch, incarnation, term } = *self;
+        [
+            cluster.0,
+            group.0,
+            from.id.0,
+            from.lineage.0,
+            to.id.0,
+            to.lineage.0,
+            epoch.0,
+            incarnation.0,
+            term.0,
+        ]
+    }
 }
 
 /// A frame and the part of it that is not read yet.
@@ -280,9 +307,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn put<T: Serialize>(out: &mut Vec<u8>, value: &T) {
-    let buffer = core::mem::take(out);
-    *out = postcard::to_extend(value, buffer).expect("a growing buffer takes every value");
+fn put<T: Serialize>(out: &mut impl BufMut, value: &T) {
+    postcard::serialize_with_flavor(value, Sink::new(out)).expect("it takes every value");
 }
 
 fn bounded<const N: usize>(values: [u64; N]) -> Result<(), WireError> {

@@ -1,8 +1,8 @@
 //! Version 1 of the peer messages' bodies, in the order of the paper.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
+use bytes::BufMut;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::entry::{Entries, Payload};
@@ -11,6 +11,7 @@ use crate::types::{Chain, EntryId, Index, ReadId, Round, Session, Span, Term};
 use crate::wire::record::{
     borrow_payload, decode_payload, decode_snapshot_meta, encode_snapshot_meta,
 };
+use crate::wire::sink::put_numbers;
 use crate::wire::{Limits, Reader, WireError, bounded, put};
 
 /// An entry's term, kind and length, one byte each.
@@ -40,8 +41,8 @@ struct V1VoteResponse {
 }
 
 /// Followed by `count` times [`V1Entry`], which are taken one by one: the count is checked before
-/// anything is allocated for them.
-#[derive(Serialize, Deserialize)]
+/// anything is allocated for them. Written as a row of numbers.
+#[derive(Deserialize)]
 struct V1AppendEntries {
     session: Session,
     round: Round,
@@ -51,7 +52,8 @@ struct V1AppendEntries {
     count: u64,
 }
 
-#[derive(Serialize, Deserialize)]
+/// Written as three numbers, the last of which is the payload's length, and the payload.
+#[derive(Deserialize)]
 struct V1Entry<'a> {
     term: Term,
     kind: u8,
@@ -140,7 +142,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Borrowed<'a> {
     }
 }
 
-pub(super) fn put_body(out: &mut Vec<u8>, rpc: &Rpc) {
+pub(super) fn put_body(out: &mut impl BufMut, rpc: &Rpc) {
     match rpc {
         Rpc::RequestPreVote { last, attempt } => {
             put(out, &V1PreVoteRequest { last: *last, attempt: *attempt });
@@ -161,10 +163,11 @@ pub(super) fn put_body(out: &mut Vec<u8>, rpc: &Rpc) {
                 commit: *commit,
                 count: entries.len() as u64,
             };
-            put(out, &head);
+            put_numbers(out, head.numbers());
             for entry in entries.iter() {
                 let (kind, payload) = borrow_payload(entry.payload());
-                put(out, &V1Entry { term: entry.term(), kind, payload: Borrowed(&payload) });
+                put_numbers(out, [entry.term().0, u64::from(kind), payload.len() as u64]);
+                out.put_slice(&payload);
             }
         }
         Rpc::AppendEntriesResponse { session, round, result } => {
@@ -274,6 +277,14 @@ pub(super) fn take_body(
             bounded([id.incarnation.0, id.n, index.0])?;
             Ok(Rpc::ReadIndexResponse { id, index })
         }
+    }
+}
+
+impl V1AppendEntries {
+    fn numbers(&self) -> [u64; 8] {
+        let Self { session, round, prev, last_chain, commit, count } = *self;
+        let EntryId { index, term, chain } = prev;
+        [session.0, round.0, index.0, term.0, chain.0, last_chain.0, commit.0, count]
     }
 }
 

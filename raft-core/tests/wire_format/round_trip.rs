@@ -1,6 +1,7 @@
 //! What is encoded comes back, and its bytes are not copied on the way.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use raft_core::wire::{self, Limits};
@@ -22,6 +23,18 @@ proptest! {
     fn messages_come_back(envelope in envelopes()) {
         let frame = wire::encode(&envelope);
         prop_assert_eq!(wire::decode(frame, &Limits::default()), Ok(envelope));
+    }
+
+    #[test]
+    fn a_frame_is_the_same_wherever_it_is_written(envelopes in vec(envelopes(), 1..4)) {
+        let (mut kept, mut buffer) = (Vec::new(), BytesMut::new());
+        for envelope in &envelopes {
+            let frame = wire::encode(envelope);
+            prop_assert_eq!(&wire::encode_split(envelope, &mut buffer), &frame);
+            let start = kept.len();
+            wire::encode_into(envelope, &mut kept);
+            prop_assert_eq!(&kept[start..], &frame[..]);
+        }
     }
 
     #[test]
@@ -50,7 +63,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..300)) {
         let bytes = Bytes::from(bytes);
         // Nobody makes eight checksum bytes by chance.
         prop_assert!(wire::decode(bytes.clone(), &Limits::default()).is_err());

@@ -32,6 +32,8 @@ pub(super) struct Hub {
     /// Append calls that were answered.
     answers: Cell<u64>,
     changed: Notify,
+    /// Lent to every call and always returned empty.
+    frame: RefCell<Vec<u8>>,
 }
 
 const LEADER: usize = 0;
@@ -46,6 +48,7 @@ impl Hub {
             appended: Cell::new(0),
             answers: Cell::new(0),
             changed: Notify::new(),
+            frame: RefCell::default(),
         }
     }
 
@@ -118,8 +121,12 @@ impl Hub {
         match self.shape.link {
             Link::Direct => message,
             Link::Wire => {
-                let frame = postcard::to_allocvec(&message).expect("memory suffices");
-                postcard::from_bytes(&frame).expect("an intact frame is understood")
+                let buffer = self.frame.take();
+                let mut frame = postcard::to_extend(&message, buffer).expect("memory suffices");
+                let message = postcard::from_bytes(&frame).expect("an intact frame is understood");
+                frame.clear();
+                self.frame.replace(frame);
+                message
             }
         }
     }
