@@ -135,9 +135,9 @@ pub(crate) fn append_proposals(node: &mut Node, leader: &mut Leader) {
 
 /// Sends every peer what it may have now: entries, a new commit index, a read round.
 pub(crate) fn send_appends(node: &mut Node, leader: &mut Leader) {
-    let round = leader.round;
+    let (round, mut read) = (leader.round, None);
     for peer in &mut leader.peers {
-        sending::send_to(node, peer, round);
+        sending::send_to(node, peer, round, &mut read);
         if peer.round_sent < round {
             send_heartbeat(node, peer, round);
         }

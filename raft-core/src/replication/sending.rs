@@ -13,13 +13,30 @@ use crate::progress::{Loading, Progress, ProgressState};
 use crate::role::Leader;
 use crate::types::{EntryId, Member, Round, Session};
 
-pub(super) fn send_to(node: &mut Node, peer: &mut Progress, round: Round) {
+/// Sends the entries that a peer may have now. Peers that keep up are all at the same place: what
+/// was `read` for one of them, after which entry, serves the next.
+pub(super) fn send_to(
+    node: &mut Node,
+    peer: &mut Progress,
+    round: Round,
+    read: &mut Option<(EntryId, Entries)>,
+) {
     while is_append_due(node, peer) {
-        let Some(prev) = node.log().id(peer.next_index.prev()) else {
-            peer.state = ProgressState::needs(node.snapshot().clone());
-            return;
+        let is_next = |after: EntryId| after.index.next() == peer.next_index;
+        let (prev, entries) = match read {
+            Some((after, entries)) if is_next(*after) && has_room(node, peer) => {
+                (*after, entries.clone())
+            }
+            Some(_) | None => {
+                let Some(prev) = node.log().id(peer.next_index.prev()) else {
+                    peer.state = ProgressState::needs(node.snapshot().clone());
+                    return;
+                };
+                let entries = next_entries(node, peer);
+                *read = (!entries.is_empty()).then(|| (prev, entries.clone()));
+                (prev, entries)
+            }
         };
-        let entries = next_entries(node, peer);
         send_append(node, peer, prev, entries, round);
     }
     want_load(node, peer);
