@@ -267,8 +267,12 @@ impl Entries {
 
     /// The payload bytes of all entries.
     #[must_use]
+    #[inline]
     pub fn bytes(&self) -> usize {
-        self.iter().map(|entry| entry.payload().len()).sum()
+        match &self[..] {
+            [entry] => entry.payload().len(), // Who proposes one at a time asks often.
+            entries => entries.iter().map(|entry| entry.payload().len()).sum(),
+        }
     }
 }
 

@@ -258,6 +258,12 @@ impl Log {
     ) -> Entries {
         assert!(!self.is_cold(after.next()), "what is cold is loaded, not read");
         let (first, last) = (after.next(), through.min(self.last.index));
+        if first == self.last.index
+            && let Some(run) = self.runs.back()
+            && run.len() == 1
+        {
+            return run.clone(); // Who proposes one at a time never asks for anything else.
+        }
         let place = self.run_of(first);
         // Who proposes one at a time, or keeps up, reads a run as it came.
         if let Some(run) = self.runs.get(place)
@@ -396,8 +402,18 @@ impl Log {
     }
 
     /// The position of the run that holds `index`, if any does. Nearly every question is about the
-    /// end of the log: the search begins there, and doubles what it has looked through.
+    /// end of the log.
+    #[inline]
     fn run_of(&self, index: Index) -> usize {
+        match self.runs.back() {
+            Some(run) if run.starts_by(index) => self.runs.len() - 1,
+            Some(_) => self.search(index),
+            None => 0,
+        }
+    }
+
+    /// The search begins at the end, and doubles what it has looked through.
+    fn search(&self, index: Index) -> usize {
         let starts_by = |place: usize| self.runs[place].starts_by(index);
         let count = self.runs.len();
         let mut high = count;
