@@ -147,29 +147,29 @@ impl Cell {
             Workload::One => {
                 // As many as from one compaction to the next, or one more or less would count.
                 let commands = if is_counted { COMPACT_EVERY } else { 1 << 13 };
-                let mut group = elected::<C>(shape, 1 << 13);
+                let mut group = elected::<C>(shape, 1 << 13, 1);
                 measure(commands, often, || group.commit(commands, 1))
             }
             Workload::Outstanding => {
                 let commands = if is_counted { 1 << 13 } else { 1 << 14 };
-                let mut group = elected::<C>(shape, 1 << 14);
+                let mut group = elected::<C>(shape, 1 << 14, 64);
                 measure(commands, often, || group.commit(commands, 256))
             }
             Workload::Batches => {
                 let batches = if is_counted { 1 << 7 } else { 1 << 8 };
-                let mut group = elected::<C>(shape, 1 << 14);
+                let mut group = elected::<C>(shape, 1 << 14, 64);
                 measure(batches * 64, often, || group.commit_batches(batches, 64))
             }
             Workload::Lagging => {
                 let lag = if is_counted { LAG / 10 } else { LAG };
-                let mut group = elected::<C>(shape, 0);
+                let mut group = elected::<C>(shape, 0, 1);
                 group.cut(Cut::Last);
                 group.commit_batches(lag / 64, 64);
                 measure(lag / 64 * 64, once, || group.catch_up())
             }
             Workload::Idle => {
                 let count: u64 = if is_counted { 100 } else { C::IDLE_GROUPS };
-                let mut groups: Vec<C> = (0..count).map(|_| elected(shape, 0)).collect();
+                let mut groups: Vec<C> = (0..count).map(|_| elected(shape, 0, 1)).collect();
                 groups.iter_mut().for_each(C::idle);
                 measure(count, often, || groups.iter_mut().for_each(C::idle))
             }
@@ -177,7 +177,7 @@ impl Cell {
                 let count: usize = 100;
                 let mut groups: Vec<C> = Vec::with_capacity(count);
                 let mut build = || {
-                    let mut group = elected::<C>(shape, 0);
+                    let mut group = elected::<C>(shape, 0, 1);
                     group.idle();
                     group.shed();
                     groups.push(group);
@@ -188,7 +188,7 @@ impl Cell {
             Workload::EntryBytes1 => uncommitted::<C>(shape, 1, once),
             Workload::Election => {
                 let count: u64 = if is_counted { 20 } else { 200 };
-                elected::<C>(shape, 0);
+                elected::<C>(shape, 0, 1);
                 let mut groups: Vec<C> = (0..count * runs).map(|_| C::cold(shape)).collect();
                 let mut left = groups.iter_mut();
                 let elect = |group: &mut C| group.elect();
@@ -199,17 +199,17 @@ impl Cell {
     }
 }
 
-/// A group at rest that has committed so much before.
-fn elected<C: Contestant>(shape: Shape, warm_up: u64) -> C {
+/// A group at rest that has committed so much before, much as it will be asked to.
+fn elected<C: Contestant>(shape: Shape, warm_up: u64, outstanding: u64) -> C {
     let mut group = C::cold(shape);
     group.elect();
-    group.commit(warm_up, 64);
+    group.commit(warm_up, outstanding);
     group
 }
 
 /// What the leader keeps for each of 4096 entries that cannot commit.
 fn uncommitted<C: Contestant>(shape: Shape, size: u64, once: (Effort, u64)) -> Reading {
-    let mut group = elected::<C>(shape, 0);
+    let mut group = elected::<C>(shape, 0, 1);
     group.cut(Cut::Followers);
     group.shed();
     measure(4096, once, || {
