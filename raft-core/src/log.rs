@@ -23,7 +23,8 @@ const ALONE_ENTRIES: usize = 64;
 /// So is one of so many payload bytes.
 const ALONE_BYTES: usize = 16 << 10;
 
-/// There is room for so many runs at least, once there is one.
+/// There is room for so many runs at least, once there is one; and so many of the newest are looked
+/// at before they are searched.
 const FEW_RUNS: usize = 4;
 
 /// Entries after `base`, consecutive.
@@ -405,10 +406,10 @@ impl Log {
     /// end of the log.
     #[inline]
     fn run_of(&self, index: Index) -> usize {
-        match self.runs.back() {
-            Some(run) if run.starts_by(index) => self.runs.len() - 1,
-            Some(_) => self.search(index),
-            None => 0,
+        let mut newest = self.runs.iter().rev().take(FEW_RUNS);
+        match newest.position(|run| run.starts_by(index)) {
+            Some(back) => self.runs.len() - 1 - back,
+            None => self.search(index),
         }
     }
 
