@@ -4,9 +4,10 @@
 //! network. Its host is written as well as its interface allows, ours and the others' alike: one
 //! turn takes an inbox whole, with whatever disk and state machine have completed since the last
 //! one, and then does all that was asked for; buffers are kept, receivers are found by number,
-//! messages are moved and never cloned, nothing waits. A frame is written into a buffer that is kept,
-//! and split off where the payloads that are decoded share its memory. All are optimised together in one program;
-//! only ours keeps its overflow checks there. No faults but a node that is cut off.
+//! messages are moved and never cloned, nothing waits. A frame is written into a buffer that is kept
+//! if the encoding can, and split off where the payloads that are decoded share its memory. All are
+//! optimised together in one program; only ours keeps its overflow checks there. No faults but a node
+//! that is cut off.
 
 use bytes::Bytes;
 

@@ -2,7 +2,8 @@
 //! which they are split off, as a transport does with what it has read.
 //!
 //! A frame that is kept, because a payload is a slice of it, costs no memory of its own: several
-//! share a chunk. Hosts whose peers copy what they decode keep a `Vec` instead and clear it.
+//! share a chunk. Hosts whose peers copy what they decode keep a `Vec` instead and clear it; protobuf
+//! counts first and asks for just that much memory, which for `raft` is the cheaper way.
 
 use bytes::BytesMut;
 

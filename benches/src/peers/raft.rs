@@ -10,15 +10,14 @@
 //! the crate has it. Over the wire: protobuf, whose payloads are slices of the received frame.
 //! Waiting clients are not told by the crate; their part, looking at what is committed, is left out.
 
-use bytes::{Bytes, BytesMut};
-use protobuf::{CodedOutputStream, Message as _};
+use bytes::Bytes;
+use protobuf::Message as _;
 use raft::eraftpb::{ConfState, Entry, HardState, Message, MessageType};
 use raft::storage::MemStorage;
 use raft::{Config, RawNode, StateRole};
 use slog::{Discard, Logger, o};
 
 use crate::contest::{COMPACT_EVERY, Compaction, Contestant, Cut, Link, Shape};
-use crate::frames::Frames;
 
 /// The replicas of one group; the first one will lead.
 pub(super) struct Group {
@@ -29,7 +28,6 @@ pub(super) struct Group {
     commits: u64,
     /// Lent to every step and always returned empty.
     outgoing: Vec<Message>,
-    frames: Frames,
 }
 
 struct Node {
@@ -61,7 +59,6 @@ impl Contestant for Group {
             to_propose: 0,
             commits: 0,
             outgoing: Vec::new(),
-            frames: Frames::default(),
         }
     }
 
@@ -112,7 +109,6 @@ impl Contestant for Group {
 
     fn shed(&mut self) {
         self.outgoing = Vec::new();
-        self.frames = Frames::default();
         for node in &mut self.nodes {
             node.inbox.shrink_to_fit();
         }
@@ -209,20 +205,12 @@ impl Group {
         let message = match self.shape.link {
             Link::Direct => message,
             Link::Wire => {
-                let frame = write(&message, self.frames.buffer());
+                let frame = Bytes::from(message.write_to_bytes().expect("memory suffices"));
                 Message::parse_from_carllerche_bytes(&frame).expect("an intact frame is understood")
             }
         };
         self.nodes[to].inbox.push(message);
     }
-}
-
-/// The frame of a message, split off an empty buffer.
-fn write(message: &Message, buffer: &mut BytesMut) -> Bytes {
-    buffer.resize(message.compute_size() as usize, 0);
-    let mut stream = CodedOutputStream::bytes(buffer);
-    message.write_to_with_cached_sizes(&mut stream).expect("the room suffices");
-    buffer.split().freeze()
 }
 
 impl Node {
