@@ -97,6 +97,8 @@ pub(crate) struct Process {
     phase: Phase,
     pub(crate) inbox: Vec<Input<Machine>>,
     pub(crate) is_woken: bool,
+    /// Until when, by its clock, answers by a lease were allowed so far.
+    leased_until: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,6 +207,7 @@ impl Node {
             phase: Phase::Idle,
             inbox: Vec::new(),
             is_woken: false,
+            leased_until: None,
         });
         Ok(())
     }
@@ -240,6 +243,13 @@ impl Process {
     /// Whether the disk is about to write and sync batches.
     pub(crate) fn is_syncing(&self) -> bool {
         matches!(self.phase, Phase::Syncing(_))
+    }
+
+    /// The end of the lease by its clock, if the replica has one that lasts longer than all before.
+    pub(crate) fn new_lease(&mut self) -> Option<Time> {
+        let until = self.replica.leased_until();
+        let is_new = until > mem::replace(&mut self.leased_until, until);
+        until.filter(|_| is_new)
     }
 
     /// Queues disk work. Returns what kind the disk begins with if it was idle.

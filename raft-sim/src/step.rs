@@ -65,13 +65,14 @@ impl World {
     /// Executes what a step has put out, and closes it.
     pub(crate) fn after_step(&mut self, at: NodeAt) -> Result<(), Failure> {
         let mut outputs = mem::take(&mut self.outputs);
+        let now = self.queue.now();
+        self.checker.stepped(self.nodes[at].member.id, self.nodes[at].now(now));
         self.note_persists(at, &outputs)?;
         let result = outputs.drain(..).try_for_each(|output| self.execute(at, output));
         self.outputs = outputs;
         result?;
-        let now = self.queue.now();
         let node = &mut self.nodes[at];
-        let Some(process) = &node.process else { return Ok(()) };
+        let Some(process) = &mut node.process else { return Ok(()) };
         let status = process.replica.status();
         node.seen = Seen {
             role: Some(status.role),
@@ -80,6 +81,10 @@ impl World {
             commit: status.commit.0,
             applied: status.applied.0,
         };
+        if let Some(until) = process.new_lease() {
+            let until = Time(node.clock.when(until, now));
+            self.checker.leased(node.member.id, until, Time(now))?;
+        }
         // A halted node has taken back what it had not yet asked of its disk; its log in memory may
         // be longer than anything that it told. It says nothing more, so nothing is promised by it.
         if status.role != RoleName::Halted {
@@ -243,6 +248,7 @@ impl World {
             self.stats.elections += 1;
             self.note_election(at);
             self.checker.became_leader(id, *term)?;
+            self.checker.elected(id, *term, Time(self.queue.now()))?;
         }
         // With a broken stack, it is the checker that must notice.
         if let (Observation::Violation(violation), Sabotage::None) = (observation, self.sabotage) {

@@ -117,6 +117,7 @@ impl World {
                 self.start(at)?;
             }
         }
+        self.checker.urged(self.nodes[eager].member.id);
         self.deliver(eager, Input::Campaign)
     }
 

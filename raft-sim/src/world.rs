@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use raft_core::wire::Limits;
-use raft_core::{Member, Membership, Time};
+use raft_core::{Member, Membership, Span, Time};
 use raft_replica::request::{Input, Output, RequestId};
 use raft_replica::storage::work::Done;
 use raft_replica::storage::{Storage, StorageError};
@@ -106,7 +106,7 @@ impl World {
             queue: Queue::new(),
             network: Network::new(nodes.len(), options.seed, options.link),
             clients: clients.collect(),
-            checker: Checker::new(&members, &founders),
+            checker: new_checker(&options, &members, &founders),
             nemesis: Nemesis::new(&options),
             partitions: Vec::new(),
             bound_until: 0,
@@ -450,6 +450,15 @@ impl World {
         one.generation += 1;
         self.queue.after(delay_us, Event::Client { client, generation: one.generation });
     }
+}
+
+/// A checker for clocks as these options let them run.
+fn new_checker(options: &Options, members: &[Member], founders: &Membership) -> Checker {
+    let mut checker = Checker::new(members, founders);
+    if !options.faults.contains(Fault::Jump) {
+        checker.expect_patience(Span(options.election_timeout_us));
+    }
+    checker
 }
 
 /// What is being made promises nothing before it has its final name.

@@ -81,6 +81,7 @@ pub struct Replica<M: StateMachine> {
     /// Entries that follow that snapshot. The core bounds their bytes: it waits for `Applied`.
     backlog: VecDeque<Entries>,
     saving: bool,
+    leased_until: Option<Time>,
     entries_since_snapshot: u64,
     bytes_since_snapshot: u64,
     halted: bool,
@@ -116,6 +117,7 @@ impl<M: StateMachine> Replica<M> {
             restoring: None,
             backlog: VecDeque::new(),
             saving: false,
+            leased_until: None,
             entries_since_snapshot: 0,
             bytes_since_snapshot: 0,
             halted: false,
@@ -166,6 +168,14 @@ impl<M: StateMachine> Replica<M> {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
         self.raft.next_deadline()
+    }
+
+    /// Until when, by the host's clock, reads by a lease may be answered without asking anybody: the
+    /// latest end of all leases that the core has given in this life; `None` if it gave none. No
+    /// other node leads before that.
+    #[must_use]
+    pub fn leased_until(&self) -> Option<Time> {
+        self.leased_until
     }
 
     /// The state of the core.
@@ -343,6 +353,7 @@ impl<M: StateMachine> Replica<M> {
             }
             Effect::Outcome { ticket, outcome } => self.on_outcome(ticket, outcome, out),
             Effect::ReadReady { ticket, index, valid_until } => {
+                self.leased_until = self.leased_until.max(valid_until);
                 self.pending.confirm(ticket, index, valid_until);
             }
             Effect::Load(request) => out.push(Output::Work(Work::Load(request))),

@@ -3,12 +3,28 @@
 //! A leader is known by its own word or by its first message. At that moment a majority of every
 //! half of its membership must have a durable vote for it: a leader that counted a vote twice, or
 //! one that was never given, is caught before it has done any harm.
+//!
+//! A step may do more than win: a leader that wins and is deposed in one step may have lost the very
+//! membership entry by which it won when this looks. So the first entry of each term that a node
+//! appends in a step leaves behind by which membership the node went until then.
 
-use raft_core::{Index, Member, Term};
+use std::sync::Arc;
+
+use raft_core::{Entry, Index, Member, PersistBatch, Term};
 
 use super::ghost::Ghost;
 use super::leader_completeness;
 use super::violation::{Invariant, Violation};
+
+/// A node appends entries to its log, which is as the rest of the batch has left it.
+pub(super) fn appended(ghost: &mut Ghost, slot: usize, batch: &PersistBatch) {
+    let node = &mut ghost.nodes[slot];
+    let Some(term) = batch.append.iter().next().map(Entry::term) else { return };
+    if term > node.issued.log.last().term {
+        let membership = Arc::clone(node.issued.log.membership());
+        node.entered.push((term, membership));
+    }
+}
 
 /// A node acts as the leader of `term`.
 pub(super) fn leads(ghost: &mut Ghost, slot: usize, term: Term) -> Result<(), Violation> {
@@ -58,7 +74,8 @@ pub(super) fn votes(
 
 fn is_elected(ghost: &Ghost, slot: usize, term: Term) -> Result<(), Violation> {
     let node = &ghost.nodes[slot];
-    let membership = node.issued.log.membership();
+    let entered = node.entered.iter().find(|(entered, _)| *entered == term);
+    let membership = entered.map_or(node.issued.log.membership(), |(_, membership)| membership);
     let has_voted =
         |slot: usize| Index(u64::from(ghost.nodes[slot].votes.get(&term) == Some(&node.member)));
     if ghost.quorum_index(membership, has_voted) > Index::ZERO {

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use raft_core::{
-    Chain, EntryId, HardState, Index, Member, Membership, NodeId, PersistBatch, PersistSeq,
-    RecoveredState, Term,
+    Chain, EntryId, HardState, Incarnation, Index, Member, Membership, NodeId, PersistBatch,
+    PersistSeq, RecoveredState, Term, Time,
 };
 
 use super::log::Log;
@@ -112,6 +112,19 @@ pub(super) struct Node {
     pub(super) led: Option<Term>,
     /// Memberships were appended in the step that is under way.
     pub(super) is_changing: bool,
+    /// The terms whose first entries were appended in the step that is under way, each with the
+    /// membership in force before that.
+    pub(super) entered: Vec<(Term, Arc<Membership>)>,
+    /// The incarnation that its disk had when it started.
+    pub(super) found: Incarnation,
+    /// What its clock shows in the step that is under way.
+    pub(super) clock: Time,
+    /// The last vote that it has given to another in this life: the term, and when by its clock.
+    pub(super) granted: Option<(Term, Time)>,
+    /// An operator has asked it to campaign in this life.
+    pub(super) is_urged: bool,
+    /// The last lease by which it has answered in this life: the term, and its end in true time.
+    pub(super) lease: Option<(Term, Time)>,
 }
 
 impl Node {
@@ -126,7 +139,25 @@ impl Node {
             applied: Index::ZERO,
             led: None,
             is_changing: false,
+            entered: Vec::new(),
+            found: Incarnation::ZERO,
+            clock: Time(0),
+            granted: None,
+            is_urged: false,
+            lease: None,
         }
+    }
+
+    /// Its process has ended, and with it what only its memory knew.
+    pub(super) fn crash(&mut self) {
+        self.led = None;
+        self.is_changing = false;
+        self.entered.clear();
+        self.commit = Index::ZERO;
+        self.applied = Index::ZERO;
+        self.granted = None;
+        self.is_urged = false;
+        self.lease = None;
     }
 
     /// Takes the oldest pending batch, unless it is newer than `through`.
@@ -260,6 +291,11 @@ impl Reigns {
     pub(super) fn begin(&mut self, term: Term, leader: NodeId) {
         let Err(position) = self.position(term) else { return };
         self.0.insert(position, Reign { term, leader, acknowledged: Vec::new() });
+    }
+
+    /// The newest one.
+    pub(super) fn last(&self) -> Option<&Reign> {
+        self.0.last()
     }
 
     fn position(&self, term: Term) -> Result<usize, usize> {

@@ -20,11 +20,13 @@ mod exactly_once;
 mod ghost;
 mod history;
 mod leader_completeness;
+mod lease_overlap;
 mod linearizability;
 mod log;
 mod log_matching;
 mod machine;
 mod monotonic_terms;
+mod patience;
 mod promise_durability;
 mod recovery;
 mod state_machine_safety;
@@ -34,7 +36,7 @@ use std::sync::Arc;
 
 use raft_core::{
     Entries, Envelope, Index, Member, Membership, NodeId, PersistBatch, PersistSeq, RecoveredState,
-    Rpc, SnapshotMeta, Term, Time,
+    Rpc, SnapshotMeta, Span, Term, Time,
 };
 
 use exactly_once::Told;
@@ -52,6 +54,8 @@ pub struct Checker {
     machine: Machine,
     history: History,
     told: Told,
+    /// Zero if nobody looks when nodes campaign.
+    election_timeout: Span,
 }
 
 impl Checker {
@@ -63,7 +67,14 @@ impl Checker {
             machine: Machine::default(),
             history: History::default(),
             told: Told::default(),
+            election_timeout: Span(0),
         }
+    }
+
+    /// Judges from now on how soon nodes campaign. The clocks that [`Self::stepped`] tells must run
+    /// steadily: a node does not count what a jump has skipped.
+    pub fn expect_patience(&mut self, election_timeout: Span) {
+        self.election_timeout = election_timeout;
     }
 
     /// A node asks its storage to make a batch durable.
@@ -76,8 +87,10 @@ impl Checker {
     pub fn persist_issued(&mut self, node: NodeId, batch: &PersistBatch) -> Result<(), Violation> {
         let ghost = &mut self.ghost;
         let slot = ghost.slot(node);
+        monotonic_terms::starts_anew(&ghost.nodes[slot], batch)?;
         if let Some(hard_state) = &batch.hard_state {
             monotonic_terms::check(node, &ghost.nodes[slot].issued.hard_state, hard_state)?;
+            patience::staged(&mut ghost.nodes[slot], hard_state);
             ghost.nodes[slot].issued.hard_state = *hard_state;
         }
         if let Some(snapshot) = &batch.install {
@@ -90,6 +103,7 @@ impl Checker {
         }
         log_matching::appended(ghost, slot, batch)?;
         configuration::appended(ghost, slot, batch)?;
+        election_safety::appended(ghost, slot, batch);
         let node = &mut ghost.nodes[slot];
         node.issued.log.append(&batch.append);
         node.pending.push_back(batch.clone());
@@ -124,14 +138,20 @@ impl Checker {
     /// A node hands a message to its network.
     ///
     /// # Errors
-    /// ES, PS, LM, LC, CQ, CI.
+    /// ES, PS, LM, LC, CQ, CI, ET.
     pub fn sent(&mut self, node: NodeId, envelope: &Envelope) -> Result<(), Violation> {
         let ghost = &mut self.ghost;
         let slot = ghost.slot(node);
         log_matching::sent(ghost, slot, envelope)?;
         match &envelope.rpc {
-            Rpc::RequestVote { .. } => {
+            Rpc::RequestVote { is_forced, .. } => {
                 election_safety::votes(ghost, slot, envelope.term, envelope.from)?;
+                if !is_forced {
+                    patience::stands(&ghost.nodes[slot], self.election_timeout, envelope.term)?;
+                }
+            }
+            Rpc::RequestPreVote { .. } => {
+                patience::stands(&ghost.nodes[slot], self.election_timeout, envelope.term)?;
             }
             Rpc::RequestVoteResponse { granted: true } => {
                 election_safety::votes(ghost, slot, envelope.term, envelope.to)?;
@@ -148,8 +168,7 @@ impl Checker {
                 election_safety::leads(ghost, slot, envelope.term)?;
                 commit_immutable::is_committed(ghost, node, snapshot.last)?;
             }
-            Rpc::RequestPreVote { .. }
-            | Rpc::RequestPreVoteResponse { .. }
+            Rpc::RequestPreVoteResponse { .. }
             | Rpc::RequestVoteResponse { granted: false }
             | Rpc::AppendEntriesResponse { .. }
             | Rpc::HeartbeatResponse { .. }
@@ -159,6 +178,36 @@ impl Checker {
         promise_durability::sent(ghost, slot, envelope)?;
         commit_quorum::acknowledged(ghost, slot, envelope);
         Ok(())
+    }
+
+    /// A step of a node is about to be reported; its clock shows `clock` in it.
+    pub fn stepped(&mut self, node: NodeId, clock: Time) {
+        let slot = self.ghost.slot(node);
+        self.ghost.nodes[slot].clock = clock;
+    }
+
+    /// An operator asks a node to campaign: from now on in this life it may.
+    pub fn urged(&mut self, node: NodeId) {
+        let slot = self.ghost.slot(node);
+        self.ghost.nodes[slot].is_urged = true;
+    }
+
+    /// A node answers by a lease that lasts until `until`. Both moments are of the true time, which
+    /// no node knows; the clocks must drift no more than the nodes are prepared for.
+    ///
+    /// # Errors
+    /// LZ.
+    pub fn leased(&mut self, node: NodeId, until: Time, now: Time) -> Result<(), Violation> {
+        let slot = self.ghost.slot(node);
+        lease_overlap::leased(&mut self.ghost, slot, until, now)
+    }
+
+    /// A node has become the leader of a term, at a moment of the true time.
+    ///
+    /// # Errors
+    /// LZ.
+    pub fn elected(&self, node: NodeId, term: Term, now: Time) -> Result<(), Violation> {
+        lease_overlap::elected(&self.ghost, self.ghost.slot(node), term, now)
     }
 
     /// A node says that it leads.
@@ -176,6 +225,7 @@ impl Checker {
     /// CQ, CI.
     pub fn commit_observed(&mut self, node: NodeId, commit: Index) -> Result<(), Violation> {
         let slot = self.ghost.slot(node);
+        self.ghost.nodes[slot].entered.clear();
         commit_immutable::observed(&self.ghost, slot, commit)?;
         commit_quorum::claimed(&mut self.ghost, slot, commit)
     }
@@ -230,11 +280,7 @@ impl Checker {
     /// A node's process has ended; what was not durable may be lost.
     pub fn crashed(&mut self, node: NodeId) {
         let slot = self.ghost.slot(node);
-        let node = &mut self.ghost.nodes[slot];
-        node.led = None;
-        node.is_changing = false;
-        node.commit = Index::ZERO;
-        node.applied = Index::ZERO;
+        self.ghost.nodes[slot].crash();
     }
 
     /// A server has a new, empty disk: from now on its id means this member.

@@ -1,8 +1,11 @@
 //! MT: hard state never regresses, in memory, on disk or across a restart.
+//!
+//! A start has an incarnation that its disk has never had: what was answered to the life before is
+//! no answer to this one.
 
-use raft_core::{HardState, NodeId};
+use raft_core::{HardState, NodeId, PersistBatch};
 
-use super::ghost::Ghost;
+use super::ghost::{Ghost, Node};
 use super::violation::{Invariant, Violation};
 
 /// The hard state `old` is replaced by `new`.
@@ -21,6 +24,19 @@ pub(super) fn check(node: NodeId, old: &HardState, new: &HardState) -> Result<()
         return Ok(());
     };
     Err(Violation::new(Invariant::MonotonicTerms, predicted, format!("[{new}]")).on(node))
+}
+
+/// What a node asks for belongs to an incarnation above the one that it has found.
+pub(super) fn starts_anew(node: &Node, batch: &PersistBatch) -> Result<(), Violation> {
+    if batch.seq.incarnation > node.found {
+        return Ok(());
+    }
+    Err(Violation::new(
+        Invariant::MonotonicTerms,
+        format!("it has started on a disk with inc{} and has a higher one now", node.found.0),
+        format!("it asks for a batch of inc{}", batch.seq.incarnation.0),
+    )
+    .on(node.member.id))
 }
 
 /// A node's disk now holds `hard_state`.

@@ -27,6 +27,7 @@ pub(super) fn check(
     let node = &mut ghost.nodes[slot];
     is_the_log(node, found)?;
     node.pending.clear();
+    node.found = found.hard_state.incarnation;
     let View { hard_state, log } = &mut node.issued;
     *hard_state = found.hard_state;
     log.copy_from(&node.durable.log);

@@ -27,6 +27,10 @@ pub enum Invariant {
     ExactlyOnce,
     /// Linearizability (thesis §6.3, §6.4).
     Linearizability,
+    /// Leases do not overlap (thesis §6.4.1).
+    LeaseOverlap,
+    /// Election timeouts: who has just given its vote does not campaign (§5.2).
+    ElectionTimeout,
     /// Configurations: which memberships may follow each other, and when (§6, thesis §4).
     Configuration,
     /// Recovery: what a disk gives back after a crash is what was written to it.
@@ -35,7 +39,7 @@ pub enum Invariant {
 
 impl Invariant {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::ElectionSafety,
         Self::MonotonicTerms,
         Self::PromiseDurability,
@@ -46,6 +50,8 @@ impl Invariant {
         Self::StateMachineSafety,
         Self::ExactlyOnce,
         Self::Linearizability,
+        Self::LeaseOverlap,
+        Self::ElectionTimeout,
         Self::Configuration,
         Self::Recovery,
     ];
@@ -64,6 +70,8 @@ impl Invariant {
             Self::StateMachineSafety => "SM",
             Self::ExactlyOnce => "EO",
             Self::Linearizability => "LIN",
+            Self::LeaseOverlap => "LZ",
+            Self::ElectionTimeout => "ET",
             Self::Configuration => "CF",
             Self::Recovery => "REC",
         }
@@ -105,6 +113,14 @@ impl Invariant {
             Self::Linearizability => {
                 "every answer is the one of a single machine that serves all requests one after \
                  the other, each between its call and its answer"
+            }
+            Self::LeaseOverlap => {
+                "while a leader may answer by its lease, no other node has one or is elected, as \
+                 long as clocks drift no more than was configured"
+            }
+            Self::ElectionTimeout => {
+                "a node that has given its vote to another campaigns an election timeout later at \
+                 the earliest, unless it is asked to"
             }
             Self::Configuration => {
                 "the newest membership in a log is in force; its quorums meet those of the one \

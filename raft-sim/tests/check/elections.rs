@@ -1,7 +1,9 @@
 //! Stories about elections and hard state: ES, MT, LC, and the promises of candidates and voters.
 
 use crate::story::{Story, broken, hard_state};
-use raft_core::{Member, NodeId, Rpc, Term};
+use raft_core::{
+    Entries, Member, MemberStep, MembershipChange, NodeId, Payload, Rpc, Term,
+};
 use raft_sim::check::Invariant;
 
 #[test]
@@ -25,6 +27,36 @@ fn a_leader_has_the_votes_of_a_quorum() {
     let mut story = Story::new(4);
     broken(story.elect(1, 1, &[1, 2]), Invariant::ElectionSafety, Some(1));
     Story::new(4).elect(1, 1, &[1, 2, 3]).unwrap();
+}
+
+#[test]
+fn a_leader_that_is_deposed_at_once_was_elected_by_the_log_that_it_had_then() {
+    // Two of four voters become learners. n1 wins term 2 under the entry that completes this, with
+    // the two votes that are a majority from then on. In the same step the leader of term 3, which
+    // was elected without that entry, takes it away again.
+    let mut story = Story::new(4);
+    story.elect(1, 1, &[1, 2, 3]).unwrap();
+    let demoted = [3, 4].map(|id| MemberStep::Demote(NodeId(id)));
+    let joint = story.founders.changed(&MembershipChange::Steps(demoted.into())).unwrap();
+    let left = joint.left();
+    let changes = [joint, left].map(|membership| Payload::Membership(membership.into()));
+    story.propose(1, 1, changes.into()).unwrap();
+    story.sync(1).unwrap();
+    story.vote(1, 2, 1).unwrap();
+    story.vote(2, 2, 1).unwrap();
+    story.noop(1, 2).unwrap();
+    let before = story.at(1, 1);
+    story.hard_state(1, 3, None).unwrap();
+    story.write(1, Some(2), &Entries::after(before, [(Term(3), Payload::Noop)])).unwrap();
+
+    // What was in force in that step justifies nothing in a later one.
+    let mut late = story.clone();
+    late.commit(1, 0).unwrap();
+    broken(late.checker.became_leader(NodeId(1), Term(2)), Invariant::ElectionSafety, Some(1));
+    // And nothing in another term.
+    let mut other = story.clone();
+    broken(other.checker.became_leader(NodeId(1), Term(3)), Invariant::ElectionSafety, Some(1));
+    story.checker.became_leader(NodeId(1), Term(2)).unwrap();
 }
 
 #[test]
