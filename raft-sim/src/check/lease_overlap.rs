@@ -45,12 +45,7 @@ pub(super) fn leased(
 }
 
 /// A node has become the leader of a term.
-pub(super) fn elected(
-    ghost: &Ghost,
-    slot: usize,
-    term: Term,
-    now: Time,
-) -> Result<(), Violation> {
+pub(super) fn elected(ghost: &Ghost, slot: usize, term: Term, now: Time) -> Result<(), Violation> {
     let others = ghost.nodes.iter().enumerate().filter(|(other, _)| *other != slot);
     let leases = others.filter_map(|(_, other)| Some((other.member.id, other.lease?)));
     // Who learns late that it had won an earlier term can do no harm any more.

@@ -1,9 +1,7 @@
 //! Stories about elections and hard state: ES, MT, LC, and the promises of candidates and voters.
 
 use crate::story::{Story, broken, hard_state};
-use raft_core::{
-    Entries, Member, MemberStep, MembershipChange, NodeId, Payload, Rpc, Term,
-};
+use raft_core::{Entries, Member, MemberStep, MembershipChange, NodeId, Payload, Rpc, Term};
 use raft_sim::check::Invariant;
 
 #[test]
@@ -168,6 +166,19 @@ fn hard_state_never_regresses_across_a_crash() {
     let mut twin = Story::new(3);
     twin.vote(2, 5, 1).unwrap();
     twin.crash(2, hard_state(5, 1, Some(candidate)), 0).unwrap();
+}
+
+#[test]
+fn a_start_has_an_incarnation_of_its_own() {
+    let mut story = Story::new(3);
+    let found = story.found(2);
+    story.checker.crashed(NodeId(2));
+    story.checker.recovered(NodeId(2), &found).unwrap();
+    let mut twin = story.clone();
+    // The batches of a life that has not raised it would continue those of the life before.
+    broken(story.hard_state(2, 1, None), Invariant::MonotonicTerms, Some(2));
+    twin.raise_incarnation(2);
+    twin.hard_state(2, 1, None).unwrap();
 }
 
 #[test]

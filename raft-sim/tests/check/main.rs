@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a step of a story that fails ends its test")]
 
 mod clients;
+mod clocks;
 mod elections;
 mod group;
 mod logs;
