@@ -94,6 +94,25 @@ fn a_follower_answers_a_read_that_covers_what_was_acknowledged() {
     assert_eq!(cluster.get(1, "a"), Some(("1".to_owned(), index_of(&written))));
 }
 
+/// Who hosts a leader can see for how long its answers need no round.
+#[test]
+fn a_lease_has_an_end_that_moves_on_with_the_heartbeats() {
+    let mut cluster = Cluster::with(3, |options| options.config.lease_us = 500_000);
+    cluster.elect(0);
+    cluster.pass(2);
+    let until = |cluster: &Cluster, server: usize| cluster.servers[server].replica.leased_until();
+    assert!(matches!(cluster.call(0, get("a")), Reply::Answer { .. }));
+    assert_eq!(until(&cluster, 0), None, "a round is no lease");
+    let query = KvQuery::Get { key: Bytes::from_static(b"a") };
+    let by_lease = Request::Query { query, mode: ReadMode::Lease };
+    assert!(matches!(cluster.call(0, by_lease.clone()), Reply::Answer { .. }));
+    let first = until(&cluster, 0).expect("a quorum has promised");
+    cluster.pass(1);
+    assert!(matches!(cluster.call(0, by_lease), Reply::Answer { .. }));
+    assert_eq!(until(&cluster, 0), Some(Time(first.0 + 100_000)));
+    assert_eq!(until(&cluster, 1), None);
+}
+
 #[test]
 fn a_command_takes_effect_once_however_often_it_is_sent() {
     let mut cluster = Cluster::new(3);
