@@ -77,6 +77,13 @@ pub enum Event {
         /// Which one.
         partition: usize,
     },
+    /// A link is clogged, as the second part of a strike.
+    Clog {
+        /// The link.
+        link: u32,
+        /// For how long, in microseconds.
+        lasts_us: u64,
+    },
     /// A clogged link is released.
     Release {
         /// The link.

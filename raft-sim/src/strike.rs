@@ -10,6 +10,7 @@ use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::nemesis::{self, Strike, Target};
 use crate::node::{Node, Outside};
+use crate::options::Options;
 use crate::rng::{Purpose, Ratio, Stream};
 use crate::sabotage::{Machine, Sabotage};
 use crate::world::World;
@@ -28,6 +29,7 @@ impl World {
         self.digest.word(strike.fault as u64);
         match strike.fault {
             Fault::Partition => self.partition(at, strike),
+            Fault::Clog if self.is_late(at, strike) => self.delay_answers(at, strike),
             Fault::Clog | Fault::Overflow | Fault::Reset => self.disturb_links(at, strike),
             Fault::Crash if self.is_around(at, strike) => return self.restart_around(at, strike),
             Fault::Crash => {
@@ -59,6 +61,12 @@ impl World {
     fn is_around(&self, at: NodeAt, strike: Strike) -> bool {
         let aimed = matches!(strike.at, Target::Leader(_)) && self.leader() == Some(at);
         aimed && self.options.lease_us > 0 && strike.clients >> 1 & 3 == 0
+    }
+
+    /// Whether the answers to a leader come late, and are the last ones.
+    fn is_late(&self, at: NodeAt, strike: Strike) -> bool {
+        let aimed = matches!(strike.at, Target::Leader(_)) && self.leader() == Some(at);
+        aimed && self.options.lease_us > 0 && strike.clients >> 3 & 1 == 0
     }
 
     /// The running leader of the highest term.
@@ -168,12 +176,32 @@ impl World {
         }
     }
 
+    /// What a leader has asked just before it is cut off is answered as late as a lease bears it,
+    /// while its clients wait with it: who counts a lease from the answer has one that outlasts the
+    /// promises, and a successor before it is over.
+    fn delay_answers(&mut self, leader: NodeAt, mut strike: Strike) {
+        let Options { lease_us, election_timeout_us, heartbeat_interval_us, .. } = self.options;
+        let late_us = strike.draw.range(lease_us / 2, lease_us);
+        let lasts_us = election_timeout_us * 3;
+        self.part_clients(leader, lasts_us, strike.clients >> 8);
+        for other in (0..self.nodes.len()).filter(|&other| other != leader) {
+            self.clog(Fault::Clog, self.network.link(other, leader), late_us);
+            let link = self.network.link(leader, other);
+            self.queue.after(heartbeat_interval_us, Event::Clog { link, lasts_us });
+        }
+    }
+
+    /// A link holds back what it is given, unless it does already.
+    pub(crate) fn clog(&mut self, fault: Fault, link: u32, lasts_us: u64) {
+        if self.network.clog(link) {
+            self.stats.tally.injected(fault);
+            self.queue.after(lasts_us, Event::Release { link });
+        }
+    }
+
     fn disturb(&mut self, link: u32, mut strike: Strike) {
         if strike.fault != Fault::Reset {
-            if self.network.clog(link) {
-                self.stats.tally.injected(strike.fault);
-                self.queue.after(strike.lasts_us, Event::Release { link });
-            }
+            self.clog(strike.fault, link, strike.lasts_us);
             return;
         }
         self.stats.tally.injected(Fault::Reset);

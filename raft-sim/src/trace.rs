@@ -170,6 +170,10 @@ impl World {
                 format!("! {} {what}", name(*node))
             }
             Event::Operator => "operator".to_owned(),
+            Event::Clog { link, .. } => {
+                let (from, to) = self.network.ends(*link);
+                format!("! {}->{} is clogged", name(from), name(to))
+            }
             Event::Release { link } => {
                 let (from, to) = self.network.ends(*link);
                 format!("! {}->{} is released", name(from), name(to))

@@ -243,6 +243,7 @@ impl World {
         match event {
             Event::Frame { .. } | Event::Strike { .. } | Event::Mend { .. } => false,
             Event::Release { .. } | Event::Flap { .. } | Event::Operator => false,
+            Event::Clog { .. } => self.healed.is_some(),
             Event::Deadline { node, generation } => self.nodes[*node].deadline.0 != *generation,
             Event::Inbox { node, life } | Event::Resume { node, life } => {
                 is_other_life(*node, *life)
@@ -272,6 +273,10 @@ impl World {
                 for link in std::mem::take(&mut self.partitions[partition]) {
                     self.network.unblock(link);
                 }
+                Ok(())
+            }
+            Event::Clog { link, lasts_us } => {
+                self.clog(Fault::Clog, link, lasts_us);
                 Ok(())
             }
             Event::Release { link } => {
