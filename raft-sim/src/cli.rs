@@ -1,8 +1,10 @@
-//! The command line: `raft-sim --seed N`, and `raft-sim swarm`.
+//! The command line: `raft-sim --seed N`, and its subcommands.
 //!
 //! What a run says goes to standard output and is the same every time; progress and rates go to
 //! standard error, and whether those can be written changes nothing. A mistake in the arguments is
 //! one line on standard error and exit code 64, since 2 means that an invariant is broken.
+
+mod explore;
 
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -30,7 +32,7 @@ use crate::trace::Trace;
 pub const EXIT_USAGE: u8 = 64;
 /// Standard output cannot be written, and nothing worse is to be told.
 pub const EXIT_OUTPUT: u8 = 74;
-/// Somebody has pressed Ctrl-C, and nothing worse is to be told.
+/// Somebody has pressed Ctrl-C, or memory has reached its limit, and nothing worse is to be told.
 pub const EXIT_INTERRUPTED: u8 = 130;
 
 /// From how many events on a single run shows its progress.
@@ -41,13 +43,14 @@ Exit codes (if several apply, a failure of the cluster comes first):
     0  passed
     1  a mutant cannot be tested
     2  safety: an invariant is violated
-    3  liveness: the healed cluster does not get going again
+    3  liveness: the healed cluster does not get going again; or an exploration is complete
+       and has not reached what its bounds demand
     4  determinism: two runs of one seed differ
     5  a mutant has survived
    64  the arguments make no sense
    74  standard output cannot be written
   101  the product has panicked
-  130  interrupted by Ctrl-C
+  130  interrupted by Ctrl-C, or stopped at --memory-max
 
 A seed is bound to one version of the program: another version may make another run of it.";
 
@@ -68,6 +71,8 @@ enum Command {
     Swarm(Many),
     /// Breaks the code on purpose, again and again, and shows who notices.
     Mutants(mutants::Options),
+    /// Visits every state that a small cluster can get into, and checks every promise there.
+    Explore(explore::Arguments),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -121,6 +126,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
                 });
             output.finish(exit_code)
         }
+        (Some(Command::Explore(arguments)), _) => explore::main(&arguments, output),
         (None, Some(one)) => single(&one, output),
         (None, None) => {
             tell(format_args!("error: {} (see --help)", missing(&[])));

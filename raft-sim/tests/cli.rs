@@ -110,6 +110,55 @@ fn a_swarm_that_proves_nothing_says_so() {
     assert!(shown.contains("\nevidence   none: "), "{shown}");
 }
 
+const TINY: [&str; 9] =
+    ["explore", "--nodes", "2", "--terms", "1", "--entries", "0", "--crashes", "0"];
+
+#[test]
+fn an_exploration_says_that_it_has_looked() {
+    let output = raft_sim(&TINY);
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    assert!(shown.starts_with("verdict    complete: every state keeps every promise\n"), "{shown}");
+    for part in [
+        "\nbounds     --nodes 2 --terms 1 --entries 0 --crashes 0\n",
+        "\nstates     ",
+        "\nfrontier   0\n",
+        "\ncoverage   ",
+        "\nlandmarks  ",
+    ] {
+        assert!(shown.contains(part), "{part:?} is missing:\n{shown}");
+    }
+    assert!(!shown.contains("MISSING"), "{shown}");
+    assert!(text(&output.stderr).contains("\nspeed      "));
+    let jobs = raft_sim(&[&TINY[..], &["--jobs", "2"]].concat());
+    assert_eq!(shown, text(&jobs.stdout), "the number of threads changes nothing");
+}
+
+#[test]
+fn bounds_that_make_no_sense_are_mistakes() {
+    let mistakes: [(&[&str], &str); 7] = [
+        (&["--nodes", "0"], "0 is not in 1..=5"),
+        (&["--terms", "10"], "10 is not in 1..=9"),
+        (&["--nodes", "1", "--transfers", "1"], "--transfers needs a voter to hand over to"),
+        (&["--nodes", "1", "--changes", "1"], "--changes would remove the only voter"),
+        (&["--nodes", "1", "--check-quorum"], "--check-quorum means nothing to a single voter"),
+        (&["--memory-max", "8GB"], "an amount of memory is a number of bytes, or of K, M or G"),
+        (&["--jobs", "0"], "'0' for '--jobs <JOBS>'"),
+    ];
+    for (arguments, part) in mistakes {
+        is_refused(&raft_sim(&[&["explore"], arguments].concat()), part);
+    }
+}
+
+#[test]
+fn an_exploration_stops_when_memory_is_full() {
+    let output = raft_sim(&["explore", "--nodes", "3", "--crashes", "0", "--memory-max", "1K"]);
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(130), "{shown}");
+    assert!(shown.starts_with("verdict    stopped: "), "{shown}");
+    assert!(text(&output.stderr).contains("stopped: the visited states have reached --memory-max"));
+}
+
 /// What only a Unix has: arguments of bytes, a full device, interrupts.
 #[cfg(unix)]
 mod unix {
@@ -175,6 +224,24 @@ mod unix {
         assert!(shown.starts_with("partial    interrupted after "), "{shown}");
         assert!(shown.contains(": 0 failed, "), "{shown}");
         assert!(line.contains("\ninterrupted: the runs under way are the last"), "{line}");
+    }
+
+    #[test]
+    fn an_interrupted_exploration_tells_what_it_has_covered() {
+        let bounds = ["--nodes", "3", "--terms", "9", "--memory-max", "2G"];
+        let mut child = start(&[&["explore"], &bounds[..]].concat());
+        let mut told = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut line = String::new();
+        told.read_line(&mut line).expect("a line comes");
+        assert!(line.starts_with("progress   "), "{line}");
+        interrupt(&child);
+        told.read_to_string(&mut line).expect("more lines come");
+        let output = child.wait_with_output().expect("it ends");
+        let shown = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(130), "{shown}");
+        assert!(shown.starts_with("verdict    stopped: "), "{shown}");
+        assert!(shown.contains("\nlandmarks  "), "{shown}");
+        assert!(line.contains("\ninterrupted: the report comes soon"), "{line}");
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The museum's subject that this project is about: `raft_core` with disks in memory.
 
-mod disk;
 mod letters;
 mod machine;
 mod server;
@@ -10,14 +9,17 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use raft_core::{
     Body, ClusterId, Config, Envelope, GroupId, Incarnation, Member, MemberStep, Membership,
-    MembershipChange, NodeId, ReadMode, Round, Session, Term, Ticket, config::PRIORITY_MAX,
+    MembershipChange, NodeId, Payload, ReadMode, Round, Session, Term, Ticket,
+    config::PRIORITY_MAX,
 };
+
+use crate::ideal_disk::Disk;
 
 use super::story::Untold;
 use super::subject::{
     Claim, ELECTION_TIMEOUT_US, HEARTBEAT_US, Input, Kind, Letter, Setup, Step, Subject, View,
 };
-use disk::Disk;
+use machine::command_of;
 use server::Server;
 
 /// The key of all election jitter; that of each server is drawn with its number.
@@ -48,7 +50,11 @@ impl Subject for Ours {
             let mut disk = Disk::new(founders.clone());
             if is_given {
                 let terms = setup.logs.get(server).map_or(&[][..], Vec::as_slice);
-                disk = disk.with_log(terms, setup.terms.get(server).copied().unwrap_or_default());
+                let items = terms.iter().zip(1..).map(|(term, index)| {
+                    (Term(*term), Payload::Command(command_of(*term, index).into_bytes().into()))
+                });
+                let term = setup.terms.get(server).copied().unwrap_or_default();
+                disk = disk.with_log(items, Term(term));
             }
             let config = config(setup, *server, member(*server, 0));
             self.servers.insert(*server, Server::new(config, disk));

@@ -8,8 +8,8 @@ use raft_core::{
     Message, Observation, PersistBatch, Raft, RoleName, Ticket, Time,
 };
 
-use super::disk::Disk;
 use super::machine::{applied, image, restore};
+use crate::ideal_disk::Disk;
 use crate::museum::story::Untold;
 use crate::museum::subject::{Applied, Claim, Outcome, ReadAnswer, Role, View, id};
 
@@ -55,7 +55,7 @@ impl Server {
 
     /// Starts from its disk.
     pub(super) fn start(&mut self, claim: Claim) -> Result<(), Untold> {
-        let found = self.disk.recovered(claim);
+        let found = self.disk.recovered(Index(claim.commit), Index(claim.applied));
         let kept = usize::try_from(claim.applied).unwrap_or(usize::MAX);
         match Raft::recover(self.config.clone(), found, self.now) {
             Ok((raft, effects)) => {

@@ -7,18 +7,15 @@ use raft_core::{
     RecoveredState, Slot, SnapshotMeta, Term,
 };
 
-use super::machine::command_of;
-use crate::museum::subject::Claim;
-
 /// What one server has made durable.
-#[derive(Clone, Debug)]
-pub(super) struct Disk {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Disk {
     hard_state: HardState,
     snapshot: Arc<SnapshotMeta>,
     /// The bytes of that snapshot; empty for genesis.
     image: Vec<u8>,
     /// Bytes of a snapshot that is on its way.
-    pub(super) staged: Vec<u8>,
+    pub(crate) staged: Vec<u8>,
     before: EntryId,
     log: Vec<Entry>,
     founding: bool,
@@ -26,7 +23,7 @@ pub(super) struct Disk {
 
 impl Disk {
     /// A formatted disk on which nothing was ever written.
-    pub(super) fn new(founders: Membership) -> Self {
+    pub(crate) fn new(founders: Membership) -> Self {
         let found = RecoveredState::genesis(founders);
         Self {
             hard_state: found.hard_state,
@@ -39,20 +36,63 @@ impl Disk {
         }
     }
 
-    /// The same with a log and a term: entries of one index and term are the same on all disks.
-    pub(super) fn with_log(mut self, terms: &[u64], term: u64) -> Self {
-        let last = terms.last().copied().unwrap_or_default();
-        self.hard_state.term = Term(term.max(last));
-        let items = terms.iter().zip(1..).map(|(term, index)| {
-            (Term(*term), Payload::Command(command_of(*term, index).into_bytes().into()))
-        });
+    /// The same with a log and a term, as if both had been written before.
+    pub(crate) fn with_log(
+        mut self,
+        items: impl IntoIterator<Item = (Term, Payload)>,
+        term: Term,
+    ) -> Self {
         self.log = Entries::after(self.before, items).to_vec();
+        self.hard_state.term = term.max(self.last().term);
         self.founding = false;
         self
     }
 
-    /// What the server finds when it starts.
-    pub(super) fn recovered(&self, claim: Claim) -> RecoveredState {
+    pub(crate) fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    /// The last entry that the newest snapshot covers.
+    pub(crate) fn snapshot(&self) -> EntryId {
+        self.snapshot.last
+    }
+
+    /// The last entry of the log, or the one before it.
+    pub(crate) fn last(&self) -> EntryId {
+        self.log.last().map_or(self.before, Entry::id)
+    }
+
+    /// The entry at this index, if its identity is still there.
+    pub(crate) fn id_at(&self, index: Index) -> Option<EntryId> {
+        let known = [self.before, self.snapshot.last].into_iter();
+        known.chain(self.log.iter().map(Entry::id)).find(|id| id.index == index)
+    }
+
+    /// The membership of the snapshot, then those that the log names after it, by index.
+    pub(crate) fn memberships(&self) -> Vec<(Index, Arc<Membership>)> {
+        let base = &self.snapshot;
+        let mut found = vec![(base.last.index, Arc::new(base.membership.clone()))];
+        found.extend(self.log.iter().filter_map(|entry| match entry.payload() {
+            Payload::Membership(membership) if entry.index() > base.last.index => {
+                Some((entry.index(), Arc::clone(membership)))
+            }
+            Payload::Membership(_) | Payload::Noop | Payload::Command(_) => None,
+        }));
+        found
+    }
+
+    /// Whether the log, or the snapshot in its place, reaches this entry and agrees with it where
+    /// that can be told.
+    pub(crate) fn holds(&self, id: EntryId) -> bool {
+        match self.id_at(id.index) {
+            Some(mine) => mine == id,
+            None => id.index <= self.before.index,
+        }
+    }
+
+    /// What the server finds when it starts, and what its host says of the state machine: that it
+    /// is durable as it was after `applied`, and that `commit` is known to be committed.
+    pub(crate) fn recovered(&self, commit: Index, applied: Index) -> RecoveredState {
         let slot =
             |entry: &Entry| Slot::Resident { id: entry.id(), payload: entry.payload().clone() };
         RecoveredState {
@@ -60,19 +100,19 @@ impl Disk {
             snapshot: Arc::clone(&self.snapshot),
             slots: self.log.iter().map(slot).collect(),
             before: self.before,
-            commit: Index(claim.commit.max(self.snapshot.last.index.0)),
-            applied: Index(claim.applied),
+            commit: commit.max(self.snapshot.last.index),
+            applied,
             founding: self.founding,
         }
     }
 
     /// The bytes of the newest snapshot, if it is the one asked for.
-    pub(super) fn image(&self, last: EntryId) -> Option<&[u8]> {
+    pub(crate) fn image(&self, last: EntryId) -> Option<&[u8]> {
         (self.snapshot.last == last).then_some(&self.image)
     }
 
     /// Durable entries that follow this one, within the limits of a request; one is always given.
-    pub(super) fn entries(&self, request: &LoadRequest) -> Option<Entries> {
+    pub(crate) fn entries(&self, request: &LoadRequest) -> Option<Entries> {
         let mut bytes = 0;
         let wanted = |entry: &&Entry| {
             bytes += entry.payload().len();
@@ -86,7 +126,7 @@ impl Disk {
     }
 
     /// How many pieces a batch consists of.
-    pub(super) fn pieces(batch: &PersistBatch) -> usize {
+    pub(crate) fn pieces(batch: &PersistBatch) -> usize {
         let fields = [
             batch.hard_state.is_some(),
             batch.install.is_some(),
@@ -97,7 +137,7 @@ impl Disk {
     }
 
     /// Writes a beginning of a batch: so many of its pieces, in their order.
-    pub(super) fn write(&mut self, batch: &PersistBatch, pieces: usize) {
+    pub(crate) fn write(&mut self, batch: &PersistBatch, pieces: usize) {
         let mut left = pieces;
         let mut is_next = || {
             let is_next = left > 0;
@@ -127,7 +167,7 @@ impl Disk {
     }
 
     /// The server has made a snapshot by itself.
-    pub(super) fn save(&mut self, snapshot: Arc<SnapshotMeta>, image: Vec<u8>) {
+    pub(crate) fn save(&mut self, snapshot: Arc<SnapshotMeta>, image: Vec<u8>) {
         self.snapshot = snapshot;
         self.image = image;
     }

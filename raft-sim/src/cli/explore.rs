@@ -1,0 +1,295 @@
+//! `raft-sim explore`: bounds in, a report out.
+
+use std::cell::Cell;
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+#[expect(clippy::disallowed_types, reason = "the speed of an exploration decides nothing")]
+use std::time::Instant;
+
+use clap::Args;
+use clap::builder::RangedU64ValueParser;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{EXIT_INTERRUPTED, EXIT_USAGE, Output, stop_on_interrupt, tell};
+use crate::explore::{self, Bounds, Progress, Report, Verdict};
+
+/// An invariant is violated.
+const EXIT_VIOLATED: u8 = 2;
+/// The exploration is complete and has not reached what its bounds demand.
+const EXIT_VACUOUS: u8 = 3;
+
+/// Seconds between two lines of progress where nobody can see a line change.
+const LINE_SECONDS: u64 = 10;
+
+/// What an exploration may do.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Arguments {
+    /// Voters that found the cluster.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = within(1, 5))]
+    nodes: u8,
+    /// Learners that found it too.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = within(0, 2))]
+    learners: u8,
+    /// No server goes beyond this term.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = within(1, 9))]
+    terms: u8,
+    /// Commands that clients propose.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = within(0, 9))]
+    entries: u8,
+    /// Crashes, each with every possible loss of what was not durable.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = within(0, 9))]
+    crashes: u8,
+    /// Linearizable reads.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = within(0, 9))]
+    reads: u8,
+    /// Leadership transfers.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = within(0, 9))]
+    transfers: u8,
+    /// Membership changes: the first learner takes the place of the last voter, or, without
+    /// learners, the last voter is removed.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = within(0, 9))]
+    changes: u8,
+    /// Snapshots that servers take.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = within(0, 9))]
+    snapshots: u8,
+    /// How often the timers of a leader fire in one term.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = within(0, 9))]
+    heartbeats: u8,
+    /// How often a server may campaign within one term (more than once only with --pre-vote).
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = within(1, 9))]
+    attempts: u8,
+    /// Servers ask before they campaign.
+    #[arg(long)]
+    pre_vote: bool,
+    /// Leaders step down without a quorum, and followers stick to a leader that they hear.
+    #[arg(long)]
+    check_quorum: bool,
+    /// Keep messages that nothing can react to any more.
+    #[arg(long)]
+    no_collect: bool,
+    /// Tell servers apart that differ in nothing but their names.
+    #[arg(long)]
+    no_symmetry: bool,
+    /// How many threads [default: one per processor]. The report does not depend on it.
+    #[arg(long)]
+    jobs: Option<NonZeroUsize>,
+    /// Start where this script ends, instead of from a cluster that was just founded.
+    #[arg(long, value_name = "SCRIPT")]
+    from: Option<PathBuf>,
+    /// Where to write the trace of a violation.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Stop when the visited states take more memory than this: bytes, or with K, M or G.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    memory_max: Option<usize>,
+}
+
+fn within(least: u64, most: u64) -> RangedU64ValueParser<u8> {
+    RangedU64ValueParser::new().range(least..=most)
+}
+
+impl Arguments {
+    /// The bounds that they mean.
+    ///
+    /// # Errors
+    /// A sentence, if they contradict each other.
+    fn bounds(&self) -> Result<Bounds, &'static str> {
+        if self.transfers > 0 && self.nodes == 1 {
+            return Err("--transfers needs a voter to hand over to: at least --nodes 2");
+        }
+        if self.changes > 0 && self.nodes == 1 && self.learners == 0 {
+            return Err("--changes would remove the only voter: give --nodes 2 or --learners 1");
+        }
+        if self.check_quorum && self.nodes == 1 {
+            return Err("--check-quorum means nothing to a single voter: give --nodes 2");
+        }
+        Ok(Bounds {
+            nodes: self.nodes,
+            learners: self.learners,
+            terms: self.terms,
+            entries: self.entries,
+            crashes: self.crashes,
+            reads: self.reads,
+            transfers: self.transfers,
+            changes: self.changes,
+            snapshots: self.snapshots,
+            pre_vote: self.pre_vote,
+            check_quorum: self.check_quorum,
+            attempts: self.attempts,
+            heartbeats: self.heartbeats,
+            symmetry: !self.no_symmetry,
+            collect: !self.no_collect,
+        })
+    }
+}
+
+/// Explores, and returns the exit code.
+pub(super) fn main(arguments: &Arguments, mut output: Output) -> u8 {
+    let bounds = match arguments.bounds() {
+        Ok(bounds) => bounds,
+        Err(line) => {
+            tell(format_args!("error: {line} (see --help)"));
+            return EXIT_USAGE;
+        }
+    };
+    let stop = stop_on_interrupt("interrupted: the report comes soon (once more: end at once)");
+    let jobs = arguments.jobs.or_else(|| std::thread::available_parallelism().ok());
+    let watch = Watch::new();
+    let is_full = Cell::new(false);
+    let jobs = jobs.map_or(1, NonZeroUsize::get);
+    let look = |progress: &Progress| {
+        watch.look(progress);
+        if arguments.memory_max.is_some_and(|most| progress.bytes > most) {
+            is_full.set(true);
+            stop.store(true, Ordering::Relaxed);
+        }
+    };
+    let report = match &arguments.from {
+        None => explore::run(&bounds, jobs, stop, look),
+        Some(path) => match from_script(path, &bounds, jobs, stop, look) {
+            Ok(report) => report,
+            Err(line) => {
+                tell(format_args!("error: {line}"));
+                return EXIT_USAGE;
+            }
+        },
+    };
+    watch.finish(&report.progress());
+    if is_full.get() {
+        tell("stopped: the visited states have reached --memory-max");
+    }
+    output.line(&report);
+    if let (Some(path), Verdict::Violated { trace, .. }) = (&arguments.trace, report.verdict())
+        && let Err(error) = fs::write(path, trace)
+    {
+        tell(format_args!("error: cannot write {}: {error}", path.display()));
+    }
+    output.finish(exit_code(&report))
+}
+
+fn from_script(
+    path: &Path,
+    bounds: &Bounds,
+    jobs: usize,
+    stop: &AtomicBool,
+    look: impl FnMut(&Progress),
+) -> Result<Report, String> {
+    let script = fs::read_to_string(path)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    explore::run_from(&script, bounds, jobs, stop, look)
+        .map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn exit_code(report: &Report) -> u8 {
+    match report.verdict() {
+        Verdict::Violated { .. } => EXIT_VIOLATED,
+        Verdict::Stopped => EXIT_INTERRUPTED,
+        Verdict::Complete if report.is_vacuous() => EXIT_VACUOUS,
+        Verdict::Complete => 0,
+    }
+}
+
+/// What is seen of an exploration while it runs, on standard error.
+#[expect(clippy::disallowed_types, reason = "the speed of an exploration decides nothing")]
+struct Watch {
+    start: Instant,
+    /// On a terminal.
+    bar: Option<ProgressBar>,
+    /// Elsewhere: when the last line was told, in units of [`LINE_SECONDS`].
+    told: Cell<Option<u64>>,
+}
+
+impl Watch {
+    #[expect(clippy::disallowed_types, reason = "the speed of an exploration decides nothing")]
+    fn new() -> Self {
+        let bar = io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{spinner} {msg}");
+            let bar = ProgressBar::new_spinner();
+            bar.set_style(style.expect("the template is right"));
+            bar
+        });
+        Self { start: Instant::now(), bar, told: Cell::new(None) }
+    }
+
+    fn look(&self, progress: &Progress) {
+        match &self.bar {
+            Some(bar) => {
+                // A bar is not drawn more often than a person can read.
+                bar.set_message(self.line(progress));
+                bar.tick();
+            }
+            None => {
+                let due = Some(self.start.elapsed().as_secs() / LINE_SECONDS);
+                if due > self.told.replace(due) {
+                    tell(format_args!("progress   {}", self.line(progress)));
+                }
+            }
+        }
+    }
+
+    fn finish(self, progress: &Progress) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        tell(format_args!("speed      {}", self.line(progress)));
+    }
+
+    fn line(&self, progress: &Progress) -> String {
+        let Progress { states, depth, frontier, bytes, .. } = progress;
+        let elapsed_ms = self.start.elapsed().as_millis().max(1);
+        let rate = *states as u128 * 1_000 / elapsed_ms;
+        let (s, ms) = (elapsed_ms / 1_000, elapsed_ms % 1_000);
+        let mib = bytes >> 20;
+        format!(
+            "{states} states, {rate}/s, depth {depth}, frontier {frontier}, {mib} MiB, {s}.{ms:03}s"
+        )
+    }
+}
+
+/// Reads a number of bytes.
+///
+/// # Errors
+/// A sentence that says what it looks like.
+fn parse_bytes(text: &str) -> Result<usize, String> {
+    let (digits, shift) = match text.char_indices().next_back() {
+        Some((at, 'K')) => (&text[..at], 10),
+        Some((at, 'M')) => (&text[..at], 20),
+        Some((at, 'G')) => (&text[..at], 30),
+        Some(_) | None => (text, 0),
+    };
+    let is_number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    let number = is_number.then(|| digits.parse::<usize>().ok()).flatten();
+    number
+        .and_then(|number| number.checked_mul(1 << shift))
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "an amount of memory is a number of bytes, or of K, M or G".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_bounds_are_those_of_the_library() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            arguments: Arguments,
+        }
+        let line: Line = clap::Parser::try_parse_from(["explore"]).expect("nothing is required");
+        assert_eq!(line.arguments.bounds(), Ok(Bounds::default()));
+    }
+
+    #[test]
+    fn amounts_of_memory_have_units() {
+        assert_eq!(parse_bytes("512"), Ok(512));
+        assert_eq!(parse_bytes("8G"), Ok(8 << 30));
+        for bad in ["", "G", "-1", "+1", "0", "1.5G", "8GB", "99999999999999999999", "99999999999G"]
+        {
+            assert!(parse_bytes(bad).is_err(), "{bad}");
+        }
+    }
+}

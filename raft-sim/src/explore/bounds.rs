@@ -1,0 +1,153 @@
+//! What an exploration may do: how large the cluster is, how often each thing may happen.
+
+use raft_core::{
+    ClusterId, Config, GroupId, Member, MemberStep, Membership, MembershipChange, NodeId, RoleName,
+    Status,
+};
+
+use super::ghost::Spent;
+use super::host::Input;
+
+pub(crate) const CLUSTER: ClusterId = ClusterId(1);
+pub(crate) const GROUP: GroupId = GroupId(1);
+
+/// The most servers.
+pub(crate) const SERVERS_MAX: usize = 6;
+
+/// The bounds of an exploration. Everything that they allow happens, in every order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Voters that found the cluster, from 1 to 5.
+    pub nodes: u8,
+    /// Learners that found it too, numbered after the voters; the first one takes the place of the
+    /// last voter when the membership changes.
+    pub learners: u8,
+    /// No node goes beyond this term.
+    pub terms: u8,
+    /// Commands that clients propose.
+    pub entries: u8,
+    /// Crashes of single nodes, each with every possible loss of what was not durable.
+    pub crashes: u8,
+    /// Linearizable reads (ReadIndex) that clients ask for.
+    pub reads: u8,
+    /// Leadership transfers that an operator asks for.
+    pub transfers: u8,
+    /// Joint membership changes that an operator asks for, the same one each time.
+    pub changes: u8,
+    /// Snapshots that hosts take.
+    pub snapshots: u8,
+    /// Whether nodes ask before they campaign (thesis §9.6).
+    pub pre_vote: bool,
+    /// Whether leaders step down without a quorum, and followers stick to a leader they hear.
+    pub check_quorum: bool,
+    /// How often a node may campaign within one term; only pre-votes make more than one possible.
+    pub attempts: u8,
+    /// How often the timers of a leader fire in one term. What it sends again is never lost anyway,
+    /// so this is about what else they do: heartbeats, rounds, the check of the quorum.
+    pub heartbeats: u8,
+    /// Whether states that differ only in the names of servers count as one.
+    pub symmetry: bool,
+    /// Whether messages are forgotten that nothing can react to any more.
+    pub collect: bool,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            nodes: 3,
+            learners: 0,
+            terms: 2,
+            entries: 1,
+            crashes: 1,
+            reads: 0,
+            transfers: 0,
+            changes: 0,
+            snapshots: 0,
+            pre_vote: false,
+            check_quorum: false,
+            attempts: 2,
+            heartbeats: 0,
+            symmetry: true,
+            collect: true,
+        }
+    }
+}
+
+/// The election timeout of all nodes, in microseconds. Nothing depends on it: a timer may fire
+/// whenever it is armed.
+const ELECTION_TIMEOUT_US: u64 = 1_000;
+
+impl Bounds {
+    /// Servers, voters and learners.
+    #[must_use]
+    pub fn servers(&self) -> usize {
+        usize::from(self.nodes) + usize::from(self.learners)
+    }
+
+    /// The options of a server, by its position.
+    pub(crate) fn config(&self, at: usize) -> Config {
+        let mut config = Config::new(CLUSTER, GROUP, member(at));
+        config.election_timeout_us = ELECTION_TIMEOUT_US;
+        config.heartbeat_interval_us = ELECTION_TIMEOUT_US / 2;
+        config.pre_vote = self.pre_vote;
+        config.check_quorum = self.check_quorum;
+        config
+    }
+
+    /// What clients and operators may ask of a server, after so much was asked for.
+    pub(crate) fn requests(&self, status: &Status, spent: Spent) -> Vec<Input> {
+        let mut inputs = Vec::new();
+        if status.applied > status.snapshot.index && spent.snapshots < self.snapshots {
+            inputs.push(Input::Snapshot);
+        }
+        if status.role != RoleName::Leader {
+            return inputs;
+        }
+        if spent.entries < self.entries {
+            inputs.push(Input::Propose { number: spent.entries + 1 });
+        }
+        if spent.reads < self.reads {
+            inputs.push(Input::Read { number: spent.reads + 1 });
+        }
+        if spent.transfers < self.transfers {
+            let others = (1..=u64::from(self.nodes)).filter(|id| *id != status.member.id.0);
+            let number = spent.transfers + 1;
+            inputs.extend(others.map(|to| Input::Transfer { number, to }));
+        }
+        if spent.changes < self.changes {
+            let number = spent.changes + 1;
+            inputs.extend(self.change().map(|change| Input::Change { number, change }));
+        }
+        inputs
+    }
+
+    /// The membership change that an operator asks for: the last voter is replaced by a learner, or
+    /// removed if there is none.
+    pub(crate) fn change(&self) -> Option<MembershipChange> {
+        let last = NodeId(u64::from(self.nodes));
+        let step = if self.learners == 0 {
+            MemberStep::Remove(last)
+        } else {
+            MemberStep::Replace { old: last, new: NodeId(last.0 + 1) }
+        };
+        Some(MembershipChange::Steps(vec![step]))
+    }
+
+    /// What every server is given when it starts for the first time.
+    pub(crate) fn genesis(&self) -> Membership {
+        let voters = (0..usize::from(self.nodes)).map(member).collect();
+        let learners = (usize::from(self.nodes)..self.servers()).map(member).collect();
+        Membership::new(voters, learners).expect("servers have different names")
+    }
+}
+
+/// The identity of a server, by its position.
+pub(crate) fn member(at: usize) -> Member {
+    let id = at as u64 + 1;
+    Member::new(id, id * 10)
+}
+
+/// The position of a server, by its identity.
+pub(crate) fn position(member: Member) -> usize {
+    usize::try_from(member.id.0).expect("servers have small numbers") - 1
+}

@@ -1,0 +1,271 @@
+//! What one step of one node means for the group, and the promises that its own disk can judge.
+
+use std::sync::Arc;
+
+use raft_core::{
+    AppendResult, Effect, EntryId, Envelope, Index, Membership, Observation, Outcome, PersistBatch,
+    RoleName, Rpc, Status, Term, Ticket,
+};
+
+use super::host::{Host, Input};
+
+/// Something that the history of the group must agree with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Fact {
+    /// The node has become the leader of its term.
+    Leads,
+    /// Entries have joined its log.
+    Appends(Vec<EntryId>),
+    /// Entries have left its log.
+    Truncates(Vec<EntryId>),
+    /// It holds everything through this entry for committed, as it was told or has found.
+    Commits(EntryId),
+    /// As the leader of its term it has found that everything through this entry is committed. It may
+    /// have ceased to lead with that: if what is committed removes it.
+    Counts { id: EntryId, quorum: Arc<Membership> },
+    /// Its state machine has taken these entries.
+    Applies(Vec<EntryId>),
+    /// Its state machine has taken over a snapshot.
+    Restores(EntryId),
+    /// A client was told that its command or change is committed here.
+    Acknowledges { term: Term, index: Index },
+    /// A read was accepted.
+    Asks(Ticket),
+    /// A read is answered at this index.
+    Answers { ticket: Ticket, index: Index },
+    /// A request ends without an answer.
+    Ends(Ticket),
+    /// It starts again: what was open is forgotten.
+    Restarts,
+    /// The membership in force here is another one.
+    Reconfigures,
+}
+
+/// A promise that is not kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// The invariant.
+    pub id: &'static str,
+    /// What contradicts it.
+    pub what: String,
+}
+
+pub(crate) fn broken<T>(id: &'static str, what: impl Into<String>) -> Result<T, Broken> {
+    Err(Broken { id, what: what.into() })
+}
+
+/// Judges a step of one node by its own disk and its own past.
+///
+/// # Errors
+/// The promise that the step breaks.
+pub(crate) fn of_step(
+    before: Option<&Host>,
+    input: Option<&Input>,
+    effects: &[Effect],
+    after: &Host,
+) -> Result<Vec<Fact>, Broken> {
+    let status = after.raft.status();
+    let mut facts = Vec::new();
+    let is_restart = matches!(input, None | Some(Input::Crash { .. }));
+    if is_restart {
+        facts.push(Fact::Restarts);
+    }
+    if let Some(before) = before {
+        moves(before, is_restart, after, &status, &mut facts)?;
+    }
+    for effect in effects {
+        judge(effect, before, input, after, &mut facts)?;
+    }
+    if let Some(Input::Read { number }) = input {
+        let ticket = super::host::read(*number);
+        if !facts.contains(&Fact::Ends(ticket)) {
+            // It was asked before anything that this step has answered.
+            facts.insert(0, Fact::Asks(ticket));
+        }
+    }
+    Ok(facts)
+}
+
+/// Terms, votes, roles, logs and commit indexes, before and after.
+fn moves(
+    before: &Host,
+    is_restart: bool,
+    after: &Host,
+    status: &Status,
+    facts: &mut Vec<Fact>,
+) -> Result<(), Broken> {
+    let old = before.raft.status();
+    let (was, is) = (before.disk.hard_state(), after.disk.hard_state());
+    if is.term < was.term || (is.term == was.term && was.vote.is_some() && is.vote != was.vote) {
+        return broken("MT", format!("{was} on the disk becomes {is}"));
+    }
+    if !is_restart && status.term < old.term {
+        return broken("MT", format!("{} becomes {}", old.term, status.term));
+    }
+    if !is_restart && status.term == old.term && old.vote.is_some() && status.vote != old.vote {
+        return broken("ES", format!("the vote of {} is given twice", status.term));
+    }
+    if status.role == RoleName::Leader && (old.role != RoleName::Leader || old.term < status.term) {
+        facts.push(Fact::Leads);
+    }
+    let log = |host: &Host, status: &Status| -> Vec<EntryId> {
+        let span = status.base.index.0 + 1..=status.last.index.0;
+        span.filter_map(|index| host.raft.entry_id(Index(index))).collect()
+    };
+    if old.last != status.last || old.base != status.base {
+        let (old_log, log) = (log(before, &old), log(after, status));
+        let lost = old_log.iter().filter(|id| {
+            id.index > status.base.index && after.raft.entry_id(id.index) != Some(**id)
+        });
+        let lost: Vec<EntryId> = lost.copied().collect();
+        // What a crash loses was not durable; nobody was promised anything of it.
+        if !lost.is_empty() && !is_restart {
+            facts.push(Fact::Truncates(lost));
+        }
+        let new = log.iter().filter(|id| before.raft.entry_id(id.index) != Some(**id));
+        let new: Vec<EntryId> = new.copied().collect();
+        if !new.is_empty() {
+            facts.push(Fact::Appends(new));
+        }
+    }
+    if !is_restart && status.commit < old.commit {
+        return broken(
+            "CI",
+            format!("the commit index falls from {} to {}", old.commit, status.commit),
+        );
+    }
+    if status.commit > old.commit || is_restart {
+        let is_leader = [&old, status]
+            .iter()
+            .any(|one| one.role == RoleName::Leader && one.term == status.term);
+        // In the same step it may leave a joint membership that it has counted by.
+        let quorum = (is_leader && !is_restart).then(|| Arc::clone(&old.membership));
+        facts.extend(after.raft.entry_id(status.commit).map(|id| match quorum {
+            Some(quorum) => Fact::Counts { id, quorum },
+            None => Fact::Commits(id),
+        }));
+    }
+    if status.membership != old.membership {
+        facts.push(Fact::Reconfigures);
+    }
+    Ok(())
+}
+
+fn judge(
+    effect: &Effect,
+    before: Option<&Host>,
+    input: Option<&Input>,
+    after: &Host,
+    facts: &mut Vec<Fact>,
+) -> Result<(), Broken> {
+    match effect {
+        Effect::Send(envelope) => claims(envelope, after),
+        Effect::Persist(batch) => persists(batch, before, input, after),
+        Effect::Apply { entries } => {
+            let ids: Vec<EntryId> = entries.iter().map(raft_core::Entry::id).collect();
+            if let Some(id) = ids.iter().find(|id| !after.disk.holds(**id)) {
+                return broken("PS", format!("{id} is applied and not durable here"));
+            }
+            facts.push(Fact::Applies(ids));
+            Ok(())
+        }
+        Effect::RestoreState { snapshot } => {
+            if after.disk.snapshot() != snapshot.last {
+                return broken("PS", format!("{snapshot} is restored and not durable here"));
+            }
+            facts.push(Fact::Restores(snapshot.last));
+            Ok(())
+        }
+        Effect::Outcome { ticket, outcome } => {
+            if let Outcome::Committed { term, index } = *outcome {
+                facts.push(Fact::Acknowledges { term, index });
+            }
+            facts.push(Fact::Ends(*ticket));
+            Ok(())
+        }
+        Effect::ReadReady { ticket, index, .. } => {
+            facts.push(Fact::Answers { ticket: *ticket, index: *index });
+            Ok(())
+        }
+        Effect::Observe(Observation::Violation(violation)) => {
+            broken("LM", format!("the node sees {violation:?}"))
+        }
+        Effect::Load(_) | Effect::ReadChunk(_) | Effect::StageChunk { .. } | Effect::Observe(_) => {
+            Ok(())
+        }
+    }
+}
+
+/// What is to be written never takes back a term or a vote that is on its way or durable.
+fn persists(
+    batch: &PersistBatch,
+    before: Option<&Host>,
+    input: Option<&Input>,
+    after: &Host,
+) -> Result<(), Broken> {
+    let (Some(new), Some(before)) = (batch.hard_state, before) else { return Ok(()) };
+    let is_restart = matches!(input, None | Some(Input::Crash { .. }));
+    let on_its_way = before.unsynced.iter().rev().find_map(|batch| batch.hard_state);
+    let old = on_its_way.filter(|_| !is_restart).unwrap_or_else(|| after.disk.hard_state());
+    let is_vote_lost = new.term == old.term && old.vote.is_some() && new.vote != old.vote;
+    if new.term < old.term || is_vote_lost || new.incarnation < old.incarnation {
+        return broken("MT", format!("{old} is to be replaced by {new}"));
+    }
+    Ok(())
+}
+
+/// Promise durability: what a message says of its sender is on the sender's disk.
+fn claims(envelope: &Envelope, sender: &Host) -> Result<(), Broken> {
+    let disk = &sender.disk;
+    let hard_state = disk.hard_state();
+    let ps = |what: &str| broken("PS", format!("{what} is not durable: {envelope}"));
+    if hard_state.term < envelope.term {
+        return ps("the term");
+    }
+    if hard_state.incarnation < envelope.incarnation {
+        return ps("the incarnation");
+    }
+    let is_present = hard_state.term == envelope.term;
+    match &envelope.rpc {
+        Rpc::RequestVote { last, is_forced: _ } => {
+            if is_present && hard_state.vote != Some(envelope.from) {
+                return ps("the own vote");
+            }
+            if !disk.holds(*last) {
+                return ps("the log that is advertised");
+            }
+        }
+        Rpc::RequestVoteResponse { granted: true } => {
+            if is_present && hard_state.vote != Some(envelope.to) {
+                return ps("the vote");
+            }
+        }
+        Rpc::AppendEntriesResponse { result: AppendResult::Matched { index }, .. } => {
+            let mine = sender.raft.entry_id(*index);
+            let is_there = match mine {
+                Some(id) => disk.holds(id),
+                None => *index <= disk.last().index,
+            };
+            if !is_there {
+                return ps("what is acknowledged");
+            }
+        }
+        Rpc::RequestVoteResponse { granted: false }
+        | Rpc::AppendEntriesResponse { .. }
+        | Rpc::RequestPreVote { .. }
+        | Rpc::RequestPreVoteResponse { .. }
+        | Rpc::AppendEntries { .. }
+        | Rpc::Commit { .. }
+        | Rpc::Heartbeat { .. }
+        | Rpc::HeartbeatResponse { .. }
+        | Rpc::InstallSnapshot { .. }
+        | Rpc::InstallSnapshotResponse { .. }
+        | Rpc::TimeoutNow
+        | Rpc::ReadIndex { .. }
+        | Rpc::ReadIndexResponse { .. } => {}
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

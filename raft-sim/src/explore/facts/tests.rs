@@ -1,0 +1,208 @@
+//! Each promise of a single server is broken once, by a step made by hand, and kept by the nearest
+//! step that is right.
+
+use std::sync::Arc;
+
+use raft_core::{Entries, HardState, Incarnation, Member, Round, Session, SnapshotMeta, Violation};
+
+use super::super::bounds::member;
+use super::super::by_hand::{deliver, leader, letter, noop, sync, voters, with_log};
+use super::*;
+
+/// Judges a step by a timer: nothing but what is given has happened.
+fn judged(before: &Host, effects: &[Effect], after: &Host) -> Result<Vec<Fact>, Broken> {
+    of_step(Some(before), Some(&Input::Fire), effects, after)
+}
+
+fn sends(from: &Host, letter: Envelope) -> Result<Vec<Fact>, Broken> {
+    judged(from, &[Effect::Send(letter)], from)
+}
+
+#[track_caller]
+fn is_broken<T: std::fmt::Debug>(result: Result<T, Broken>, id: &str) {
+    let broken = result.expect_err("a promise is broken");
+    assert_eq!(broken.id, id, "{}", broken.what);
+}
+
+fn request(last: EntryId) -> Rpc {
+    Rpc::RequestVote { last, is_forced: false }
+}
+
+fn granted() -> Rpc {
+    Rpc::RequestVoteResponse { granted: true }
+}
+
+fn matched(index: u64) -> Rpc {
+    let result = AppendResult::Matched { index: Index(index) };
+    Rpc::AppendEntriesResponse { session: Session(1), round: Round::ZERO, result }
+}
+
+/// n1 after a vote for n2 in t1, which is on its way to the disk.
+fn voting() -> Host {
+    let mut host = with_log(0, 0, &[]);
+    deliver(&mut host, letter(1, 0, 1, request(EntryId::default())));
+    assert_eq!(host.raft.status().vote, Some(member(1)));
+    host
+}
+
+fn batch_of(host: &Host, hard_state: HardState) -> Effect {
+    let batch = host.unsynced.last().expect("something is on its way").clone();
+    Effect::Persist(PersistBatch { hard_state: Some(hard_state), ..batch })
+}
+
+#[test]
+fn mt_a_term_or_a_durable_vote_falls_back() {
+    let (before, after) = (with_log(0, 2, &[]), with_log(0, 1, &[]));
+    assert_eq!(judged(&after, &[], &before), Ok(vec![]));
+    is_broken(judged(&before, &[], &after), "MT");
+
+    let mut voted = voting();
+    sync(&mut voted);
+    is_broken(judged(&voted, &[], &with_log(0, 1, &[])), "MT");
+}
+
+#[test]
+fn mt_a_term_is_forgotten_that_is_not_durable() {
+    let (before, after) = (voting(), with_log(0, 0, &[]));
+    is_broken(judged(&before, &[], &after), "MT");
+    let crash = Input::Crash { whole: 0, pieces: 0 };
+    let facts = of_step(Some(&before), Some(&crash), &[], &after).expect("a crash may forget it");
+    assert_eq!(facts, [Fact::Restarts, Fact::Commits(before.disk.snapshot())]);
+}
+
+#[test]
+fn mt_a_write_takes_back_what_is_on_its_way() {
+    let host = voting();
+    let hard_state = host.unsynced.last().and_then(|batch| batch.hard_state).expect("a vote");
+    assert_eq!(judged(&host, &[batch_of(&host, hard_state)], &host), Ok(vec![]));
+    let wrong = [
+        HardState { term: Term::ZERO, ..hard_state },
+        HardState { vote: None, ..hard_state },
+        HardState { vote: Some(member(2)), ..hard_state },
+        HardState { incarnation: Incarnation::ZERO, ..hard_state },
+    ];
+    for wrong in wrong {
+        is_broken(judged(&host, &[batch_of(&host, wrong)], &host), "MT");
+    }
+}
+
+#[test]
+fn es_a_vote_is_given_twice() {
+    let before = voting();
+    let mut other = with_log(0, 0, &[]);
+    deliver(&mut other, letter(2, 0, 1, request(EntryId::default())));
+    assert_eq!(judged(&before, &[], &before), Ok(vec![]));
+    is_broken(judged(&before, &[], &other), "ES");
+}
+
+#[test]
+fn ci_the_commit_index_falls() {
+    let mut before = with_log(0, 1, &[noop(1)]);
+    let prev = before.raft.entry_id(Index(1)).expect("the log has it");
+    let (entries, commit) = (Entries::default(), Index(1));
+    let append =
+        Rpc::AppendEntries { session: Session(1), round: Round::ZERO, prev, entries, commit };
+    let fresh = before.clone();
+    deliver(&mut before, letter(1, 0, 1, append));
+    assert_eq!(before.raft.status().commit, commit);
+    assert_eq!(judged(&fresh, &[], &before), Ok(vec![Fact::Commits(prev)]));
+    is_broken(judged(&before, &[], &fresh), "CI");
+}
+
+#[test]
+fn ps_a_message_runs_ahead_of_the_term_or_the_incarnation() {
+    let mut host = voting();
+    let refused = || letter(0, 2, 1, Rpc::RequestVoteResponse { granted: false });
+    is_broken(sends(&host, refused()), "PS");
+    sync(&mut host);
+    assert_eq!(sends(&host, refused()), Ok(vec![]));
+    is_broken(sends(&host, Envelope { incarnation: Incarnation(2), ..refused() }), "PS");
+}
+
+#[test]
+fn ps_a_vote_is_sent_before_it_is_durable() {
+    let mut host = voting();
+    is_broken(sends(&host, letter(0, 1, 1, granted())), "PS");
+    sync(&mut host);
+    assert_eq!(sends(&host, letter(0, 1, 1, granted())), Ok(vec![]));
+    is_broken(sends(&host, letter(0, 2, 1, granted())), "PS");
+}
+
+#[test]
+fn ps_a_candidate_asks_without_its_own_vote_or_its_log() {
+    let mut host = with_log(0, 1, &[noop(1)]);
+    let last = host.raft.status().last;
+    host.take(&Input::Fire);
+    is_broken(sends(&host, letter(0, 1, 2, request(last))), "PS");
+    sync(&mut host);
+    assert_eq!(sends(&host, letter(0, 1, 2, request(last))), Ok(vec![]));
+    let more = EntryId { index: Index(2), ..last };
+    is_broken(sends(&host, letter(0, 1, 2, request(more))), "PS");
+    let voter = with_log(0, 2, &[noop(1)]);
+    is_broken(sends(&voter, letter(0, 1, 2, request(last))), "PS");
+}
+
+#[test]
+fn ps_an_entry_is_acknowledged_before_it_is_durable() {
+    let mut host = leader(0, 1, &[]);
+    is_broken(sends(&host, letter(0, 1, 1, matched(1))), "PS");
+    sync(&mut host);
+    assert_eq!(sends(&host, letter(0, 1, 1, matched(1))), Ok(vec![]));
+    is_broken(sends(&host, letter(0, 1, 1, matched(2))), "PS");
+}
+
+#[test]
+fn ps_an_entry_is_applied_before_it_is_durable() {
+    let mut host = leader(0, 1, &[]);
+    let entries = host.unsynced.last().expect("its first entry").append.clone();
+    let effects = [Effect::Apply { entries }];
+    is_broken(judged(&host, &effects, &host), "PS");
+    sync(&mut host);
+    let last = host.raft.status().last;
+    assert_eq!(judged(&host, &effects, &host), Ok(vec![Fact::Applies(vec![last])]));
+}
+
+#[test]
+fn ps_a_snapshot_is_restored_before_it_is_installed() {
+    let host = with_log(0, 1, &[noop(1)]);
+    let restore = |last| {
+        let snapshot = Arc::new(SnapshotMeta { last, membership: voters(&[0, 1, 2]) });
+        judged(&host, &[Effect::RestoreState { snapshot }], &host)
+    };
+    let genesis = host.disk.snapshot();
+    assert_eq!(restore(genesis), Ok(vec![Fact::Restores(genesis)]));
+    is_broken(restore(host.raft.status().last), "PS");
+}
+
+#[test]
+fn lm_the_core_itself_sees_two_histories() {
+    let host = with_log(0, 1, &[]);
+    let two = |known: Member, other| Violation::TwoLeaders { term: Term(1), known, other };
+    let seen = Observation::Violation(two(member(1), member(2)));
+    is_broken(judged(&host, &[Effect::Observe(seen)], &host), "LM");
+}
+
+#[test]
+fn a_leader_counts_and_a_follower_is_told() {
+    let mut before = leader(0, 1, &[]);
+    sync(&mut before);
+    let mut after = before.clone();
+    deliver(&mut after, letter(1, 0, 1, matched(1)));
+    let last = after.raft.status().last;
+    assert_eq!(after.raft.status().commit, last.index, "n1 and n2 have it");
+    let quorum = before.raft.status().membership;
+    assert_eq!(judged(&before, &[], &after), Ok(vec![Fact::Counts { id: last, quorum }]));
+}
+
+#[test]
+fn what_joins_and_leaves_a_log_is_told() {
+    let (one, two) = (with_log(0, 2, &[noop(1)]), with_log(0, 2, &[noop(2)]));
+    let (gone, come) = (one.raft.status().last, two.raft.status().last);
+    let facts = judged(&one, &[], &two).expect("nothing is broken by that alone");
+    assert_eq!(facts, [Fact::Truncates(vec![gone]), Fact::Appends(vec![come])]);
+    let crash = Input::Crash { whole: 0, pieces: 0 };
+    let facts = of_step(Some(&one), Some(&crash), &[], &two).expect("nothing is broken");
+    let committed = Fact::Commits(one.disk.snapshot());
+    let told = [Fact::Restarts, Fact::Appends(vec![come]), committed];
+    assert_eq!(facts, told, "a crash truncates nothing");
+}

@@ -1,0 +1,295 @@
+//! The history of the group, as nobody in it can see it, and the invariants that speak of it.
+//!
+//! It is part of an explored state: two ways to one cluster that differ in what has been committed,
+//! acknowledged or led are two states.
+
+use std::sync::Arc;
+
+use raft_core::{EntryId, Index, Member, Membership, RoleName, Term, Ticket};
+
+use super::facts::{Broken, Fact, broken};
+use super::host::{Host, Input};
+
+/// What has happened, and what was spent of the bounds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Ghost {
+    /// Who led which term.
+    leaders: Vec<(Term, u8)>,
+    /// Every committed entry, from index 1, each with the term in which a leader counted it.
+    committed: Vec<(EntryId, Term)>,
+    /// Reads that wait at a server, each with the index that its answer must reach.
+    reads: Vec<(Ticket, u8, Index)>,
+    pub(crate) spent: Spent,
+}
+
+/// How often each bounded thing has happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Spent {
+    pub(crate) entries: u8,
+    pub(crate) crashes: u8,
+    pub(crate) reads: u8,
+    pub(crate) transfers: u8,
+    pub(crate) changes: u8,
+    pub(crate) snapshots: u8,
+}
+
+impl Spent {
+    /// Counts an input, if it is one of those that are bounded.
+    pub(crate) fn count(&mut self, input: &Input) {
+        match input {
+            Input::Deliver(_)
+            | Input::Fire
+            | Input::Silence
+            | Input::Persist { .. }
+            | Input::Campaign
+            | Input::StepDown => {}
+            Input::Crash { .. } => self.crashes += 1,
+            Input::Propose { .. } => self.entries += 1,
+            Input::Read { .. } => self.reads += 1,
+            Input::Transfer { .. } => self.transfers += 1,
+            Input::Change { .. } => self.changes += 1,
+            Input::Snapshot => self.snapshots += 1,
+        }
+    }
+}
+
+impl Ghost {
+    /// Whether facts of this kind can be told without looking at the other servers.
+    pub(crate) fn is_alone(facts: &[Fact]) -> bool {
+        facts.iter().all(|fact| match fact {
+            Fact::Commits(_)
+            | Fact::Counts { .. }
+            | Fact::Appends(_)
+            | Fact::Leads
+            | Fact::Reconfigures => false,
+            Fact::Truncates(_)
+            | Fact::Applies(_)
+            | Fact::Restores(_)
+            | Fact::Acknowledges { .. }
+            | Fact::Asks(_)
+            | Fact::Answers { .. }
+            | Fact::Ends(_)
+            | Fact::Restarts => true,
+        })
+    }
+
+    /// Takes what a step of one server means.
+    ///
+    /// # Errors
+    /// The invariant that it breaks.
+    pub(crate) fn witness(
+        &mut self,
+        at: usize,
+        facts: &[Fact],
+        hosts: &[Arc<Host>],
+    ) -> Result<(), Broken> {
+        let actor = u8::try_from(at).expect("a handful of servers");
+        for fact in facts {
+            match fact {
+                Fact::Leads => self.leads(actor, &hosts[at])?,
+                Fact::Appends(ids) => log_matching(at, ids, hosts)?,
+                Fact::Truncates(ids) => self.truncates(ids)?,
+                Fact::Commits(id) => self.commits(*id, &hosts[at])?,
+                Fact::Counts { id, quorum } => self.counts(*id, quorum, &hosts[at], hosts)?,
+                Fact::Applies(ids) => self.applies(ids)?,
+                Fact::Restores(id) => self.applies(&[*id])?,
+                Fact::Acknowledges { term, index } => self.acknowledges(*term, *index)?,
+                Fact::Asks(ticket) => self.reads.push((*ticket, actor, self.last())),
+                Fact::Answers { ticket, index } => self.answers(*ticket, *index)?,
+                Fact::Ends(ticket) => self.reads.retain(|(open, ..)| open != ticket),
+                Fact::Restarts => self.reads.retain(|(_, server, _)| *server != actor),
+                Fact::Reconfigures => self.reconfigures(&hosts[at])?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The same history with the names of servers exchanged.
+    pub(crate) fn exchanged(&self, places: &[usize]) -> Self {
+        let place =
+            |server: u8| u8::try_from(places[usize::from(server)]).expect("a handful of servers");
+        let mut history = self.clone();
+        for (_, leader) in &mut history.leaders {
+            *leader = place(*leader);
+        }
+        for (_, server, _) in &mut history.reads {
+            *server = place(*server);
+        }
+        history
+    }
+
+    fn last(&self) -> Index {
+        Index(self.committed.len() as u64)
+    }
+
+    fn at(&self, index: Index) -> Option<EntryId> {
+        let position = usize::try_from(index.0.checked_sub(1)?).ok()?;
+        self.committed.get(position).map(|(id, _)| *id)
+    }
+
+    /// Election Safety (§5.2) and Leader Completeness (§5.4.3).
+    fn leads(&mut self, actor: u8, host: &Host) -> Result<(), Broken> {
+        let status = host.raft.status();
+        if let Some((term, other)) =
+            self.leaders.iter().find(|(term, by)| *term == status.term && *by != actor)
+        {
+            return broken(
+                "ES",
+                format!("{term} is led by {} and by n{}", status.member, other + 1),
+            );
+        }
+        if self.leaders.iter().any(|(term, _)| *term == status.term) {
+            // The same server, in a later life: the first one's entries may be gone.
+            return broken("ES", format!("{} leads {} a second time", status.member, status.term));
+        }
+        self.leaders.push((status.term, actor));
+        self.leaders.sort_unstable();
+        for (id, counted) in &self.committed {
+            let is_there =
+                id.index <= status.base.index || host.raft.entry_id(id.index) == Some(*id);
+            if *counted < status.term && !is_there {
+                return broken("LC", format!("the leader of {} lacks {id}", status.term));
+            }
+        }
+        Ok(())
+    }
+
+    /// A committed entry stays (§5.4).
+    fn truncates(&self, ids: &[EntryId]) -> Result<(), Broken> {
+        match ids.iter().find(|id| self.at(id.index) == Some(**id)) {
+            Some(id) => broken("CI", format!("{id} is committed, and truncated")),
+            None => Ok(()),
+        }
+    }
+
+    /// Only a leader counts (§5.3): everybody else holds for committed what was counted before.
+    fn commits(&self, id: EntryId, host: &Host) -> Result<(), Broken> {
+        if id.index > self.last() {
+            let member = host.raft.status().member;
+            return broken(
+                "CQ",
+                format!("{member} holds {id} for committed, which nobody counted"),
+            );
+        }
+        let known = self.at(id.index);
+        if id.index > Index::ZERO && known != Some(id) {
+            return broken("CI", format!("{id} is committed in the place of {known:?}"));
+        }
+        Ok(())
+    }
+
+    /// Commit on a quorum (§5.3, §5.4.2, §6): a leader counts an entry of its own term, durable on a
+    /// quorum of every half.
+    fn counts(
+        &mut self,
+        id: EntryId,
+        quorum: &Membership,
+        host: &Host,
+        hosts: &[Arc<Host>],
+    ) -> Result<(), Broken> {
+        if id.index <= self.last() {
+            return self.commits(id, host);
+        }
+        let status = host.raft.status();
+        if id.term != status.term {
+            return broken("CQ", format!("the leader of {} commits {id} by counting", status.term));
+        }
+        let holds = |member: Member| {
+            let found = hosts.iter().find(|host| host.raft.status().member == member);
+            found.is_some_and(|host| host.disk.holds(id))
+        };
+        if !is_quorum(quorum, holds) {
+            return broken(
+                "CQ",
+                format!("{id} is committed and not durable on a quorum of {quorum}"),
+            );
+        }
+        for index in self.last().0 + 1..=id.index.0 {
+            let id = host.raft.entry_id(Index(index));
+            let id = id.unwrap_or_else(|| panic!("a leader that counts {index} has it"));
+            self.committed.push((id, status.term));
+        }
+        Ok(())
+    }
+
+    /// State Machine Safety (§5.4.3).
+    fn applies(&self, ids: &[EntryId]) -> Result<(), Broken> {
+        match ids.iter().find(|id| id.index > Index::ZERO && self.at(id.index) != Some(**id)) {
+            Some(id) => broken("SM", format!("{id} is applied and not what is committed")),
+            None => Ok(()),
+        }
+    }
+
+    fn acknowledges(&self, term: Term, index: Index) -> Result<(), Broken> {
+        match self.at(index).filter(|id| id.term == term) {
+            Some(_) => Ok(()),
+            None => broken("CQ", format!("a client is told that {index} of {term} is committed")),
+        }
+    }
+
+    /// Linearizability of reads (thesis §6.4): all that was committed when the read was asked.
+    fn answers(&mut self, ticket: Ticket, index: Index) -> Result<(), Broken> {
+        let Some(position) = self.reads.iter().position(|(open, ..)| *open == ticket) else {
+            return broken("LIN", format!("the read {ticket} is answered and not open"));
+        };
+        let (_, _, floor) = self.reads.remove(position);
+        if index < floor {
+            return broken(
+                "LIN",
+                format!(
+                    "a read is answered at {index}, and {floor} was committed when it was asked"
+                ),
+            );
+        }
+        Ok(())
+    }
+
+    /// At most one membership is not committed, and it shares its quorums with the one before (§6).
+    fn reconfigures(&self, host: &Host) -> Result<(), Broken> {
+        let memberships = host.memberships();
+        let open = memberships.iter().filter(|(index, _)| *index > self.last()).count();
+        if open > 1 && host.raft.status().role == RoleName::Leader {
+            return broken("CF", format!("{open} memberships are not committed"));
+        }
+        if let Some((_, newest)) = memberships.last()
+            && **newest != *host.raft.status().membership
+        {
+            return broken("CF", format!("{newest} is the newest in the log, and not in force"));
+        }
+        for pair in memberships.windows(2) {
+            let (before, after) = (&pair[0].1, &pair[1].1);
+            let is_entered = after.is_joint() && after.outgoing() == before.incoming();
+            let is_left = before.is_joint() && after.incoming() == before.incoming();
+            let is_same = before.incoming() == after.incoming() && !before.is_joint();
+            if !(is_entered || is_left || is_same) {
+                return broken("CF", format!("{before} is followed by {after}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An index and a term name one entry, and all before it (§5.3).
+fn log_matching(at: usize, ids: &[EntryId], hosts: &[Arc<Host>]) -> Result<(), Broken> {
+    let others = hosts.iter().enumerate().filter(|(other, _)| *other != at);
+    for (_, host) in others {
+        for id in ids {
+            let other = host.raft.entry_id(id.index).filter(|other| other.term == id.term);
+            if let Some(other) = other.filter(|other| other != id) {
+                return broken("LM", format!("{id} and {other} have one name"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A majority of every half (§6), counted here once more.
+fn is_quorum(membership: &Membership, holds: impl Fn(Member) -> bool) -> bool {
+    let agrees =
+        |half: &[Member]| half.iter().filter(|member| holds(**member)).count() * 2 > half.len();
+    let outgoing = membership.outgoing();
+    agrees(membership.incoming()) && (outgoing.is_empty() || agrees(outgoing))
+}
+
+#[cfg(test)]
+mod tests;

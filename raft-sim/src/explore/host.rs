@@ -1,0 +1,294 @@
+//! One server of an explored cluster: the shipping core with its disk, and what it can be given.
+//!
+//! A host does at once whatever no promise hangs on: it applies, reads and stages. What it writes
+//! stays on its way until the exploration completes it, or a crash decides how much of it was kept.
+//!
+//! Time is abstract. A deadline is reached by moving the clock of that node alone, whenever the
+//! exploration wants it.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use raft_core::{
+    Body, Chunk, Config, Effect, Envelope, Index, Membership, MembershipChange, Message, NodeId,
+    PersistBatch, Raft, ReadMode, RoleName, Status, Ticket, Time,
+};
+
+use crate::ideal_disk::Disk;
+
+/// A server between two inputs.
+#[derive(Clone, Debug)]
+pub(crate) struct Host {
+    config: Arc<Config>,
+    pub(crate) raft: Raft,
+    pub(crate) disk: Disk,
+    /// Batches on their way to the disk, oldest first.
+    pub(crate) unsynced: Vec<PersistBatch>,
+    /// The node's own clock.
+    now: Time,
+    /// Campaigns that timers have begun in the present term.
+    pub(crate) campaigns: u8,
+    /// Timers that have fired at a leader of the present term.
+    pub(crate) heartbeats: u8,
+}
+
+/// What a server can be given.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Input {
+    /// A message arrives.
+    Deliver(Arc<Envelope>),
+    /// The next deadline of the node passes.
+    Fire,
+    /// An election timeout passes without a word from the leader, but not the node's own deadline.
+    Silence,
+    /// So many of the oldest batches on their way become durable, and the node is told.
+    Persist { batches: usize },
+    /// The node crashes and starts again: so many of the batches on their way were written whole,
+    /// and so many pieces of the next one.
+    Crash { whole: usize, pieces: usize },
+    /// A client proposes its so-manyth command.
+    Propose { number: u8 },
+    /// A client asks for a linearizable read.
+    Read { number: u8 },
+    /// An operator hands the leadership to a server.
+    Transfer { number: u8, to: u64 },
+    /// An operator changes the membership.
+    Change { number: u8, change: MembershipChange },
+    /// The host makes a snapshot of what is applied.
+    Snapshot,
+    /// An operator asks the node to campaign. Scripts do; an exploration fires timers instead.
+    Campaign,
+    /// An operator asks a leader to become a follower. Scripts do.
+    StepDown,
+}
+
+impl Input {
+    /// Whether it may happen only so often.
+    pub(crate) fn is_bounded(&self) -> bool {
+        match self {
+            Self::Deliver(_)
+            | Self::Fire
+            | Self::Silence
+            | Self::Persist { .. }
+            | Self::Campaign
+            | Self::StepDown => false,
+            Self::Crash { .. }
+            | Self::Propose { .. }
+            | Self::Read { .. }
+            | Self::Transfer { .. }
+            | Self::Change { .. }
+            | Self::Snapshot => true,
+        }
+    }
+}
+
+impl Host {
+    /// A server that starts for the first time, and its first effects.
+    pub(crate) fn found(config: Config, genesis: Membership) -> (Self, Vec<Effect>) {
+        Self::start(Arc::new(config), Disk::new(genesis), Time(0))
+    }
+
+    /// A server that starts from a disk, and its first effects.
+    pub(crate) fn start(config: Arc<Config>, disk: Disk, now: Time) -> (Self, Vec<Effect>) {
+        let applied = disk.snapshot().index;
+        let found = disk.recovered(applied, applied);
+        let (raft, effects) = Raft::recover(Config::clone(&config), found, now)
+            .unwrap_or_else(|error| panic!("an honest disk is accepted: {error}; {disk:?}"));
+        let mut host =
+            Self { config, raft, disk, unsynced: Vec::new(), now, campaigns: 0, heartbeats: 0 };
+        let mut seen = Vec::new();
+        host.execute(effects, &mut seen);
+        (host, seen)
+    }
+
+    /// Takes an input: what the node asks for, in order, with what the host gave it at once.
+    pub(crate) fn take(&mut self, input: &Input) -> Vec<Effect> {
+        let mut seen = Vec::new();
+        let body = match input {
+            Input::Deliver(envelope) => Body::Peer(Envelope::clone(envelope)),
+            Input::Fire => {
+                self.now = self.raft.next_deadline().map_or(self.now, |at| at.max(self.now));
+                Body::Tick
+            }
+            Input::Silence => {
+                self.now = Time(self.now.0 + self.config.election_timeout_us);
+                Body::Tick
+            }
+            Input::Persist { batches } => {
+                let batches: Vec<PersistBatch> = self.unsynced.drain(..*batches).collect();
+                for batch in &batches {
+                    self.disk.write(batch, usize::MAX);
+                }
+                let last = batches.last().expect("at least one batch is completed");
+                Body::Persisted { seq: last.seq }
+            }
+            Input::Crash { whole, pieces } => return self.crash(*whole, *pieces),
+            Input::Propose { number } => {
+                Body::Propose { ticket: propose(*number), command: command(*number) }
+            }
+            Input::Read { number } => {
+                Body::Read { ticket: read(*number), mode: ReadMode::ReadIndex }
+            }
+            Input::Transfer { number, to } => Body::TransferLeadership {
+                ticket: Ticket(TRANSFERS + u64::from(*number)),
+                to: Some(NodeId(*to)),
+            },
+            Input::Change { number, change } => Body::ProposeMembership {
+                ticket: Ticket(CHANGES + u64::from(*number)),
+                change: change.clone(),
+                expect: None,
+            },
+            Input::Snapshot => {
+                let applied = self.raft.status().applied;
+                let snapshot = self.raft.snapshot_at(applied).expect("it is applied and known");
+                let image = snapshot.last.chain.0.to_le_bytes().to_vec();
+                self.disk.save(Arc::clone(&snapshot), image);
+                Body::SnapshotTaken { snapshot }
+            }
+            Input::Campaign => Body::Campaign,
+            Input::StepDown => Body::StepDown,
+        };
+        let Status { term, role, .. } = self.raft.status();
+        self.step(body, &mut seen);
+        if self.raft.status().term > term {
+            self.campaigns = 0;
+            self.heartbeats = 0;
+        }
+        if *input == Input::Fire && role == RoleName::Leader {
+            self.heartbeats = self.heartbeats.saturating_add(1);
+        }
+        // A pre-candidate that asks once more keeps its role, so the role alone tells.
+        if *input == Input::Fire && is_campaign(self.raft.status().role) {
+            self.campaigns = self.campaigns.saturating_add(1);
+        }
+        seen
+    }
+
+    /// How many different remains a crash can leave: whole batches, then pieces of the next one.
+    pub(crate) fn crashes(&self) -> impl Iterator<Item = Input> {
+        let partial = self.unsynced.iter().enumerate().flat_map(|(whole, batch)| {
+            (0..Disk::pieces(batch)).map(move |pieces| Input::Crash { whole, pieces })
+        });
+        let all = Input::Crash { whole: self.unsynced.len(), pieces: 0 };
+        partial.chain([all])
+    }
+
+    /// The memberships that the log names, oldest first, after that of the snapshot before it.
+    pub(crate) fn memberships(&self) -> Vec<(Index, Arc<Membership>)> {
+        let mut disk = self.disk.clone();
+        for batch in &self.unsynced {
+            disk.write(batch, usize::MAX);
+        }
+        disk.memberships()
+    }
+
+    fn crash(&mut self, whole: usize, pieces: usize) -> Vec<Effect> {
+        let mut disk = self.disk.clone();
+        disk.staged.clear();
+        for (at, batch) in self.unsynced.iter().take(whole + 1).enumerate() {
+            disk.write(batch, if at < whole { usize::MAX } else { pieces });
+        }
+        let (host, effects) = Self::start(Arc::clone(&self.config), disk, self.now);
+        *self = host;
+        effects
+    }
+
+    fn step(&mut self, body: Body, seen: &mut Vec<Effect>) {
+        let effects = self.raft.step(Message { now: self.now, body });
+        self.execute(effects, seen);
+    }
+
+    fn execute(&mut self, effects: Vec<Effect>, seen: &mut Vec<Effect>) {
+        let mut answers = Vec::new();
+        for effect in effects {
+            match &effect {
+                Effect::Persist(batch) => self.unsynced.push(batch.clone()),
+                Effect::Apply { entries } => {
+                    let through = entries.last().expect("never empty").index();
+                    answers.push(Body::Applied { through });
+                }
+                Effect::RestoreState { snapshot } => {
+                    answers.push(Body::Applied { through: snapshot.last.index });
+                }
+                Effect::Load(request) => {
+                    let entries = self.disk.entries(request);
+                    answers.push(Body::Loaded { request: *request, entries });
+                }
+                Effect::ReadChunk(request) => {
+                    let image = self.disk.image(request.snapshot);
+                    let chunk =
+                        image.map(|image| Chunk { data: image.to_vec().into(), done: true });
+                    answers.push(Body::ChunkRead { request: *request, chunk });
+                }
+                Effect::StageChunk { id, offset, data, .. } => {
+                    self.disk.staged.truncate(usize::try_from(*offset).expect("a short snapshot"));
+                    self.disk.staged.extend_from_slice(data);
+                    answers
+                        .push(Body::ChunkStaged { id: *id, staged: self.disk.staged.len() as u64 });
+                }
+                Effect::Send(_)
+                | Effect::Outcome { .. }
+                | Effect::ReadReady { .. }
+                | Effect::Observe(_) => {}
+            }
+            seen.push(effect);
+        }
+        for body in answers {
+            self.step(body, seen);
+        }
+    }
+}
+
+/// Tickets of changes and transfers are numbered from here.
+const CHANGES: u64 = 200;
+const TRANSFERS: u64 = 300;
+
+/// The ticket of a command.
+pub(crate) fn propose(number: u8) -> Ticket {
+    Ticket(u64::from(number))
+}
+
+/// The ticket of a read.
+pub(crate) fn read(number: u8) -> Ticket {
+    Ticket(100 + u64::from(number))
+}
+
+fn command(number: u8) -> Bytes {
+    Bytes::from(format!("x{number}"))
+}
+
+fn is_campaign(role: RoleName) -> bool {
+    matches!(role, RoleName::PreCandidate | RoleName::Candidate)
+}
+
+/// The clock and the numbers of batches do not count.
+impl PartialEq for Host {
+    fn eq(&self, other: &Self) -> bool {
+        self.raft == other.raft
+            && self.disk == other.disk
+            && self.campaigns == other.campaigns
+            && self.heartbeats == other.heartbeats
+            && self.unsynced.len() == other.unsynced.len()
+            && self.unsynced.iter().map(what).eq(other.unsynced.iter().map(what))
+    }
+}
+
+impl Eq for Host {}
+
+impl Hash for Host {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.raft.hash(state);
+        self.disk.hash(state);
+        (self.campaigns, self.heartbeats).hash(state);
+        for batch in &self.unsynced {
+            what(batch).hash(state);
+        }
+    }
+}
+
+/// All of a batch but its number.
+fn what(batch: &PersistBatch) -> impl PartialEq + Hash + '_ {
+    let PersistBatch { seq: _, hard_state, install, truncate_from, append, compact_to } = batch;
+    (hard_state, install, truncate_from, append, compact_to)
+}

@@ -1,0 +1,100 @@
+//! Every interleaving within small bounds of the core that ships.
+//!
+//! Seeds sample, and proofs speak of specifications. Here every state of a small cluster is visited
+//! that the shipping [`raft_core::Raft`] can reach within [`Bounds`], breadth first, and in each of
+//! them every promise is checked. What cannot be seen like this: more servers, terms, entries and
+//! faults than the bounds allow, the storage and the codec (the disk is ideal, messages are values),
+//! and time, for a timer may fire whenever it is armed.
+
+pub(crate) mod bounds;
+#[cfg(test)]
+mod by_hand;
+mod canon;
+mod coverage;
+pub(crate) mod facts;
+pub(crate) mod ghost;
+pub(crate) mod host;
+mod landmarks;
+mod letters;
+mod path;
+mod pool;
+mod report;
+pub(crate) mod search;
+pub(crate) mod start;
+mod store;
+mod symmetry;
+mod visited;
+mod worker;
+
+use std::sync::atomic::AtomicBool;
+
+pub use bounds::Bounds;
+pub use facts::Broken;
+pub use report::{Named, Report, Verdict};
+pub use search::Progress;
+
+use search::{End, Search};
+use start::Start;
+use worker::Found;
+
+use crate::script::{self, ScriptError};
+
+/// Explores everything within the bounds, with so many threads, until the end, a broken promise or a
+/// wish to stop. `tell` hears of the progress now and then.
+pub fn run(bounds: &Bounds, jobs: usize, stop: &AtomicBool, tell: impl FnMut(&Progress)) -> Report {
+    let start = Start::founded(bounds, |_| {});
+    explore(bounds, start, None, jobs, stop, tell)
+}
+
+/// Explores what follows the end of a script. What has happened until then does not count against
+/// the bounds, but for the highest term.
+///
+/// # Errors
+/// The first line of the script that makes no sense.
+pub fn run_from(
+    script: &str,
+    bounds: &Bounds,
+    jobs: usize,
+    stop: &AtomicBool,
+    tell: impl FnMut(&Progress),
+) -> Result<Report, ScriptError> {
+    let start = Start::from_script(script)?;
+    Ok(explore(&start.within(bounds), start, Some(script), jobs, stop, tell))
+}
+
+fn explore(
+    bounds: &Bounds,
+    start: Start,
+    script: Option<&str>,
+    jobs: usize,
+    stop: &AtomicBool,
+    tell: impl FnMut(&Progress),
+) -> Report {
+    let mut search = Search::new(bounds.clone(), start);
+    let (end, progress) = search.run(jobs, stop, tell);
+    let verdict = match end {
+        End::Complete => Verdict::Complete,
+        End::Stopped => Verdict::Stopped,
+        End::Violated(found) => violated(&search, &found, script, progress.depth + 1),
+    };
+    let store = search.store.get_mut().expect("no thread panics with the store in hand");
+    let names = Named {
+        hosts: store.hosts.len(),
+        letters: store.letters.len(),
+        inboxes: store.inboxes.len(),
+        histories: store.ghosts.len(),
+    };
+    let coverage = store.coverage.sum();
+    let is_from_script = script.is_some();
+    Report { bounds: bounds.clone(), is_from_script, verdict, progress, names, coverage }
+}
+
+fn violated(search: &Search, found: &Found, script: Option<&str>, depth: usize) -> Verdict {
+    let acts = search.path(found.state, found.step);
+    let path = match script {
+        Some(script) => script::continued(script, &acts).expect("it was read before"),
+        None => script::of_path(&search.bounds, &acts),
+    };
+    let trace = script::trace(&path).expect("a story can be told again");
+    Verdict::Violated { broken: found.broken.clone(), depth, path, trace }
+}

@@ -1,0 +1,185 @@
+//! A way from the start to a state, as it would really happen.
+//!
+//! The search takes liberties: states stand for their images under an exchange of names, messages
+//! that change nothing but what is said are delivered in passing, and one message stands for all
+//! stale ones. Here a path is told without them: one cluster, from its start, message by message.
+
+use std::sync::Arc;
+
+use raft_core::{Envelope, Member, Rpc, Term};
+
+use super::bounds::{Bounds, position};
+use super::host::{Host, Input};
+use super::search::Search;
+use super::worker::Worker;
+
+/// One server takes one input.
+pub(crate) type Act = (usize, Input);
+
+impl Search {
+    /// The acts that lead from the start to a state, and then take a step there.
+    pub(crate) fn path(&self, at: usize, last: u32) -> Vec<Act> {
+        let mut steps = vec![last];
+        let mut states = vec![at];
+        let mut at = at;
+        while at > 0 {
+            let (parent, step) = self.visited.parent(at);
+            steps.push(step);
+            states.push(parent);
+            at = parent;
+        }
+        let abstract_path =
+            self.without_exchanges(states.into_iter().rev().zip(steps.into_iter().rev()));
+        concrete(&self.bounds, self.start.clone(), &self.start_letters, abstract_path)
+    }
+
+    /// The acts of a path in the names of its start.
+    fn without_exchanges(&self, path: impl Iterator<Item = (usize, u32)>) -> Vec<Act> {
+        let mut worker = Worker::new(&self.bounds, &self.store);
+        // The exchange that turns a visited state into the one that really was reached.
+        let mut exchange = 0;
+        let mut acts = Vec::new();
+        for (at, name) in path {
+            let state = self.visited.state(at);
+            let mut store = self.store.lock().expect("no thread panics with the store in hand");
+            let step = Arc::clone(&store.steps[name as usize]);
+            let is_there = |server: &usize| state[2 * server] == step.from;
+            let server = (0..self.bounds.servers()).find(is_there).expect("the step begins here");
+            let input = store.input_image(&self.bounds, exchange, &step.input);
+            acts.push((store.exchanges[exchange][server], input));
+            drop(store);
+            if step.broken.is_none()
+                && let Some(chosen) = worker.exchange_after(state, server, name)
+            {
+                let store = self.store.lock().expect("no thread panics with the store in hand");
+                let (now, then) = (&store.exchanges[exchange], &store.exchanges[chosen]);
+                // Where each place of the visited state is really: first back, then on.
+                let back = |place: usize| then.iter().position(|to| *to == place);
+                let real: Vec<usize> = (0..then.len())
+                    .map(|place| now[back(place).expect("an exchange reaches every place")])
+                    .collect();
+                let known = store.exchanges.iter().position(|other| *other == real);
+                exchange = known.expect("exchanges one after the other are an exchange");
+            }
+        }
+        acts
+    }
+}
+
+/// What has happened on the way to a state.
+struct Told {
+    act: Act,
+    /// What was said, if that is all that came of it.
+    in_passing: Option<Vec<Arc<Envelope>>>,
+}
+
+/// The same acts with every message that must have been delivered in passing, and with messages that
+/// were really sent.
+///
+/// What is said in passing is said before each act, since a receiver may not say it any more when its
+/// answer is wanted; what nobody wanted is left out in the end.
+fn concrete(
+    bounds: &Bounds,
+    mut hosts: Vec<Host>,
+    letters: &[Envelope],
+    acts: Vec<Act>,
+) -> Vec<Act> {
+    assert!(hosts.len() == bounds.servers(), "a start has all servers");
+    let mut network: Vec<Arc<Envelope>> = letters.iter().cloned().map(Arc::new).collect();
+    let mut told = Vec::new();
+    for (server, input) in acts {
+        in_passing(&hosts, &mut network, &mut told);
+        let input = match input {
+            Input::Deliver(letter) if letter.term == Term::ZERO && !network.contains(&letter) => {
+                Input::Deliver(stale(&network, &letter, &hosts[server]))
+            }
+            input @ (Input::Deliver(_)
+            | Input::Fire
+            | Input::Silence
+            | Input::Persist { .. }
+            | Input::Crash { .. }
+            | Input::Propose { .. }
+            | Input::Read { .. }
+            | Input::Transfer { .. }
+            | Input::Change { .. }
+            | Input::Snapshot
+            | Input::Campaign
+            | Input::StepDown) => input,
+        };
+        for effect in hosts[server].take(&input) {
+            if let raft_core::Effect::Send(letter) = effect {
+                send(&mut network, letter);
+            }
+        }
+        told.push(Told { act: (server, input), in_passing: None });
+    }
+    without_needless(told)
+}
+
+/// The acts without those that said something in passing which nobody was to hear.
+fn without_needless(told: Vec<Told>) -> Vec<Act> {
+    let mut wanted: Vec<Arc<Envelope>> = Vec::new();
+    let mut acts = Vec::new();
+    for Told { act, in_passing } in told.into_iter().rev() {
+        if in_passing.is_some_and(|said| !said.iter().any(|letter| wanted.contains(letter))) {
+            continue;
+        }
+        if let Input::Deliver(letter) = &act.1 {
+            wanted.push(Arc::clone(letter));
+        }
+        acts.push(act);
+    }
+    acts.reverse();
+    acts
+}
+
+fn send(network: &mut Vec<Arc<Envelope>>, letter: Envelope) {
+    if network.iter().all(|other| **other != letter) {
+        network.push(Arc::new(letter));
+    }
+}
+
+/// A request on its way that is as stale as the one that stands for all of them.
+fn stale(network: &[Arc<Envelope>], of: &Envelope, receiver: &Host) -> Arc<Envelope> {
+    let term = receiver.raft.status().term;
+    let ends = |letter: &Envelope| -> (Member, Member) { (letter.from, letter.to) };
+    let is_request = |letter: &Envelope| {
+        matches!(
+            letter.rpc,
+            Rpc::RequestVote { .. }
+                | Rpc::RequestPreVote { .. }
+                | Rpc::AppendEntries { .. }
+                | Rpc::Heartbeat { .. }
+                | Rpc::InstallSnapshot { .. }
+        )
+    };
+    let found = network
+        .iter()
+        .find(|letter| ends(letter) == ends(of) && letter.term < term && is_request(letter));
+    Arc::clone(found.expect("one stands for others that were sent"))
+}
+
+/// Delivers what changes nothing at its receiver and makes it say something new.
+fn in_passing(hosts: &[Host], network: &mut Vec<Arc<Envelope>>, told: &mut Vec<Told>) {
+    let mut next = 0;
+    while next < network.len() {
+        let input = Input::Deliver(Arc::clone(&network[next]));
+        let server = position(network[next].to);
+        next += 1;
+        let mut after = hosts[server].clone();
+        let effects = after.take(&input);
+        if after != hosts[server] {
+            continue;
+        }
+        let before = network.len();
+        for effect in effects {
+            if let raft_core::Effect::Send(answer) = effect {
+                send(network, answer);
+            }
+        }
+        if network.len() > before {
+            let said = network[before..].to_vec();
+            told.push(Told { act: (server, input), in_passing: Some(said) });
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! What a person reads about an exploration.
+//!
+//! If an invariant is broken, that comes first: which, what it means, the shortest path to it, and
+//! the command that finds it again. Then how much was visited, what was covered, and which landmarks
+//! were reached. All of it is the same every time, with any number of threads.
+
+use std::fmt;
+
+use super::bounds::Bounds;
+use super::coverage::Covered;
+use super::facts::Broken;
+use super::landmarks;
+use super::search::Progress;
+use crate::check::Invariant;
+
+/// What came of an exploration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub(crate) bounds: Bounds,
+    /// Then the landmarks of a whole life are not demanded.
+    pub(crate) is_from_script: bool,
+    pub(crate) verdict: Verdict,
+    pub(crate) progress: Progress,
+    pub(crate) names: Named,
+    pub(crate) coverage: Covered,
+}
+
+/// How an exploration ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every state within the bounds was visited, and keeps every promise.
+    Complete,
+    /// It was stopped before that; what was visited keeps every promise.
+    Stopped,
+    /// A step breaks a promise.
+    Violated {
+        /// The promise.
+        broken: Broken,
+        /// How many steps the shortest path to it has.
+        depth: usize,
+        /// That path, for a person.
+        path: String,
+        /// The same as a trace: one JSON object a line.
+        trace: String,
+    },
+}
+
+/// How many of a kind have a name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// States of single servers.
+    pub hosts: usize,
+    /// Messages.
+    pub letters: usize,
+    /// Sets of messages on their way to one server.
+    pub inboxes: usize,
+    /// Histories of the group.
+    pub histories: usize,
+}
+
+impl Report {
+    /// How it ended.
+    #[must_use]
+    pub fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
+    /// How much was visited.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// How many of each kind were met.
+    #[must_use]
+    pub fn names(&self) -> Named {
+        self.names
+    }
+
+    /// The sentences of the landmarks that were reached.
+    pub fn reached(&self) -> impl Iterator<Item = &'static str> {
+        let all = landmarks::all().enumerate();
+        all.filter(|(at, _)| self.coverage.reached(*at) > 0).map(|(_, landmark)| landmark.what)
+    }
+
+    /// The sentences of the landmarks that must be reached within the bounds, and were not.
+    pub fn missing(&self) -> impl Iterator<Item = &'static str> {
+        landmarks::missing(&self.bounds, &self.coverage).map(|landmark| landmark.what)
+    }
+
+    /// Whether it is complete and has not reached what its bounds demand: then it proves nothing.
+    #[must_use]
+    pub fn is_vacuous(&self) -> bool {
+        let is_whole = self.verdict == Verdict::Complete && !self.is_from_script;
+        is_whole && self.missing().next().is_some()
+    }
+
+    /// The command that repeats the exploration.
+    #[must_use]
+    pub fn reproduce(&self) -> String {
+        let arguments = arguments(&self.bounds);
+        let version = env!("CARGO_PKG_VERSION");
+        format!("cargo run --release -p raft-sim -- explore{arguments} # raft-sim {version}")
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.verdict {
+            Verdict::Complete if self.is_vacuous() => {
+                writeln!(f, "verdict    VACUOUS: what the bounds demand was not reached")?;
+            }
+            Verdict::Complete => {
+                writeln!(f, "verdict    complete: every state keeps every promise")?;
+            }
+            Verdict::Stopped => {
+                writeln!(f, "verdict    stopped: what was visited keeps every promise")?;
+            }
+            Verdict::Violated { broken, depth, path, trace: _ } => {
+                self.tell(broken, *depth, path, f)?
+            }
+        }
+        self.tell_figures(f)?;
+        let (cells, steps) = (self.coverage.cells(), self.coverage.steps());
+        writeln!(f, "coverage   {cells} cells: role, input: outcomes of {steps} distinct steps")?;
+        write!(f, "{}", self.coverage)?;
+        self.tell_landmarks(f)
+    }
+}
+
+impl Report {
+    fn tell(
+        &self,
+        broken: &Broken,
+        depth: usize,
+        path: &str,
+        f: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
+        writeln!(f, "violated   {} at depth {depth}: {}", broken.id, broken.what)?;
+        if let Some(meaning) = meaning(broken.id) {
+            writeln!(f, "meaning    {meaning}")?;
+        }
+        for line in path.lines() {
+            writeln!(f, "  {line}")?;
+        }
+        writeln!(f, "reproduce  {}", self.reproduce())
+    }
+
+    fn tell_figures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Progress { states, transitions, depth, frontier, bytes } = self.progress;
+        let Named { hosts, letters, inboxes, histories } = self.names;
+        writeln!(f, "bounds    {}", arguments(&self.bounds))?;
+        writeln!(f, "states     {states}")?;
+        writeln!(f, "transitions {transitions}")?;
+        writeln!(f, "depth      {depth}")?;
+        writeln!(f, "frontier   {frontier}")?;
+        writeln!(f, "memory     {bytes} bytes, {} a state", bytes.div_ceil(states.max(1)))?;
+        writeln!(
+            f,
+            "names      {hosts} servers, {letters} messages, {inboxes} inboxes, {histories} \
+             histories"
+        )
+    }
+
+    fn tell_landmarks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_expected = |landmark: &landmarks::Landmark| (landmark.is_expected)(&self.bounds);
+        let expected = landmarks::all().filter(|landmark| is_expected(landmark)).count();
+        let missing = self.missing().count();
+        write!(f, "landmarks  {} of {expected} reached", expected - missing)?;
+        for (at, landmark) in landmarks::all().enumerate() {
+            let count = self.coverage.reached(at);
+            let count = match (is_expected(landmark), count) {
+                (false, 0) => continue,
+                (true, 0) => "MISSING".to_owned(),
+                (false | true, _) if landmark.is_of_cluster() => "seen".to_owned(),
+                (false | true, _) => count.to_string(),
+            };
+            write!(f, "\n  {count:>9}  {}", landmark.what)?;
+        }
+        Ok(())
+    }
+}
+
+/// What an invariant says, in one sentence.
+fn meaning(id: &str) -> Option<&'static str> {
+    Invariant::ALL.into_iter().find(|invariant| invariant.id() == id).map(Invariant::meaning)
+}
+
+/// The arguments that mean these bounds, each after a space. Those that every exploration should be
+/// read with are always there; others only if they are not the usual.
+#[must_use]
+pub(crate) fn arguments(bounds: &Bounds) -> String {
+    let usual = Bounds::default();
+    let Bounds { nodes, terms, entries, crashes, .. } = *bounds;
+    let mut text =
+        format!(" --nodes {nodes} --terms {terms} --entries {entries} --crashes {crashes}");
+    let numbers = [
+        ("learners", bounds.learners, usual.learners),
+        ("reads", bounds.reads, usual.reads),
+        ("transfers", bounds.transfers, usual.transfers),
+        ("changes", bounds.changes, usual.changes),
+        ("snapshots", bounds.snapshots, usual.snapshots),
+        ("heartbeats", bounds.heartbeats, usual.heartbeats),
+        ("attempts", bounds.attempts, usual.attempts),
+    ];
+    for (name, value, _) in numbers.iter().filter(|(_, value, usual)| value != usual) {
+        text.push_str(&format!(" --{name} {value}"));
+    }
+    let flags = [
+        ("pre-vote", bounds.pre_vote),
+        ("check-quorum", bounds.check_quorum),
+        ("no-collect", !bounds.collect),
+        ("no-symmetry", !bounds.symmetry),
+    ];
+    for (name, _) in flags.iter().filter(|(_, is_set)| *is_set) {
+        text.push_str(&format!(" --{name}"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(verdict: Verdict) -> Report {
+        Report {
+            is_from_script: false,
+            bounds: Bounds::default(),
+            verdict,
+            progress: Progress { states: 4, transitions: 9, depth: 2, frontier: 0, bytes: 100 },
+            names: Named::default(),
+            coverage: Covered::default(),
+        }
+    }
+
+    #[test]
+    fn a_complete_exploration_that_reaches_nothing_is_vacuous() {
+        let report = report(Verdict::Complete);
+        assert!(report.is_vacuous());
+        let shown = report.to_string();
+        assert!(shown.starts_with("verdict    VACUOUS: "), "{shown}");
+        assert!(shown.contains("\n    MISSING  a server wins an election\n"), "{shown}");
+        assert!(shown.contains("\nlandmarks  0 of "), "{shown}");
+    }
+
+    #[test]
+    fn what_the_bounds_do_not_demand_is_not_missing() {
+        let bounds = Bounds { crashes: 0, ..Bounds::default() };
+        let report = Report { bounds, ..report(Verdict::Complete) };
+        let is_crash = |what: &&str| what.contains("crash");
+        assert_eq!(report.missing().find(is_crash), None);
+        assert!(!report.to_string().contains("crash comes"));
+    }
+
+    #[test]
+    fn a_stopped_exploration_is_not_vacuous() {
+        let report = report(Verdict::Stopped);
+        assert!(!report.is_vacuous());
+        assert!(report.to_string().starts_with("verdict    stopped: "));
+    }
+
+    #[test]
+    fn a_violation_comes_first_with_its_meaning_its_path_and_its_command() {
+        let broken = Broken { id: "ES", what: "t1 is led by n1 and by n2".to_owned() };
+        let path = "one\ntwo\n".to_owned();
+        let shown =
+            report(Verdict::Violated { broken, depth: 7, path, trace: String::new() }).to_string();
+        let head: Vec<&str> = shown.lines().take(5).collect();
+        assert_eq!(head[0], "violated   ES at depth 7: t1 is led by n1 and by n2");
+        assert!(head[1].starts_with("meaning    a term has at most one leader"), "{shown}");
+        assert_eq!(head[2..4], ["  one", "  two"]);
+        let command = "reproduce  cargo run --release -p raft-sim -- explore --nodes 3 --terms 2 \
+                       --entries 1 --crashes 1 # raft-sim ";
+        assert!(head[4].starts_with(command), "{shown}");
+        assert!(shown.contains("\nstates     4\n"), "{shown}");
+    }
+
+    #[test]
+    fn every_invariant_has_a_meaning() {
+        for id in ["PS", "MT", "ES", "LC", "CI", "CQ", "SM", "LIN", "CF", "LM"] {
+            assert!(meaning(id).is_some(), "{id}");
+        }
+    }
+
+    #[test]
+    fn unusual_bounds_are_arguments() {
+        let bounds = Bounds { reads: 1, pre_vote: true, symmetry: false, ..Bounds::default() };
+        let expected =
+            " --nodes 3 --terms 2 --entries 1 --crashes 1 --reads 1 --pre-vote --no-symmetry";
+        assert_eq!(arguments(&bounds), expected);
+    }
+}

@@ -1,0 +1,72 @@
+//! Where an exploration begins: a cluster, its messages and its past.
+//!
+//! The plain start is that of servers that have just been founded. A script leads to any other one
+//! (see [`crate::script`]), so that what follows a long story can be explored without its prefix.
+
+use std::sync::Arc;
+
+use raft_core::{Config, Effect, Envelope, Membership};
+
+use super::bounds::Bounds;
+use super::facts;
+use super::ghost::Ghost;
+use super::host::{Host, Input};
+
+/// A cluster as an exploration finds it.
+#[derive(Clone, Debug)]
+pub(crate) struct Start {
+    /// How many servers there are, and their options. The other bounds are the default ones.
+    pub(crate) cluster: Bounds,
+    /// By position.
+    pub(crate) hosts: Vec<Host>,
+    /// Messages that may still arrive, each once, oldest first.
+    pub(crate) letters: Vec<Arc<Envelope>>,
+    /// Who led, what is committed, which reads are open, and what the past has spent.
+    pub(crate) ghost: Ghost,
+}
+
+impl Start {
+    /// All servers have just been started for the first time, and what they wrote then is durable.
+    /// Their options are those of the bounds, and what `adjust` makes of them.
+    pub(crate) fn founded(bounds: &Bounds, adjust: impl Fn(&mut Config)) -> Self {
+        let host = |at| {
+            let mut config = bounds.config(at);
+            adjust(&mut config);
+            found(config, bounds.genesis())
+        };
+        let hosts = (0..bounds.servers()).map(host).collect();
+        Self { cluster: bounds.clone(), hosts, letters: Vec::new(), ghost: Ghost::default() }
+    }
+
+    /// These bounds for what follows this start: the servers and their options are those of the
+    /// start, and its past does not count against what may happen.
+    ///
+    /// The highest term is left as it is. Servers with a past are not alike, so there is no
+    /// symmetry.
+    pub(crate) fn within(&self, bounds: &Bounds) -> Bounds {
+        let spent = self.ghost.spent;
+        Bounds {
+            nodes: self.cluster.nodes,
+            learners: self.cluster.learners,
+            pre_vote: self.cluster.pre_vote,
+            check_quorum: self.cluster.check_quorum,
+            entries: bounds.entries.saturating_add(spent.entries),
+            crashes: bounds.crashes.saturating_add(spent.crashes),
+            reads: bounds.reads.saturating_add(spent.reads),
+            transfers: bounds.transfers.saturating_add(spent.transfers),
+            changes: bounds.changes.saturating_add(spent.changes),
+            snapshots: bounds.snapshots.saturating_add(spent.snapshots),
+            symmetry: false,
+            ..bounds.clone()
+        }
+    }
+}
+
+fn found(config: Config, genesis: Membership) -> Host {
+    let (mut host, effects) = Host::found(config, genesis);
+    facts::of_step(None, None, &effects, &host).expect("a start breaks no promise");
+    let effects = host.take(&Input::Persist { batches: 1 });
+    let is_silent = !effects.iter().any(|effect| matches!(effect, Effect::Send(_)));
+    assert!(is_silent, "nobody speaks when it is founded");
+    host
+}

@@ -1,0 +1,345 @@
+//! Everything that was ever seen, once: servers, messages, inboxes, histories and the steps between
+//! servers, each with a short name.
+//!
+//! A cluster is a handful of servers, and each of them is in far fewer states than the cluster. So a
+//! state of the cluster is a few names, a step of the core is computed once for each server state
+//! and input, and most of the search is looking names up.
+
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashTable};
+use raft_core::{Effect, Envelope, Observation, Rpc};
+use rustc_hash::FxBuildHasher;
+
+use super::bounds::{Bounds, position};
+use super::coverage::{Coverage, Note, Taken};
+use super::facts::{self, Broken, Fact};
+use super::ghost::Ghost;
+use super::host::{Host, Input};
+use super::symmetry::{Exchange, Images, Origin};
+
+/// Values with names from 0 on, in the order of their first appearance.
+#[derive(Debug)]
+pub(crate) struct Names<T> {
+    values: Vec<Arc<T>>,
+    hashes: Vec<u64>,
+    index: HashTable<u32>,
+}
+
+impl<T> Default for Names<T> {
+    fn default() -> Self {
+        Self { values: Vec::new(), hashes: Vec::new(), index: HashTable::new() }
+    }
+}
+
+impl<T: Eq + Hash> Names<T> {
+    /// The name of a value.
+    pub(crate) fn name(&mut self, value: T) -> u32 {
+        let hash = FxBuildHasher.hash_one(&value);
+        let known = self.index.find(hash, |at| {
+            let at = *at as usize;
+            self.hashes[at] == hash && *self.values[at] == value
+        });
+        if let Some(name) = known {
+            return *name;
+        }
+        let name = u32::try_from(self.values.len()).expect("fewer than 2^32 of a kind fit memory");
+        self.values.push(Arc::new(value));
+        self.hashes.push(hash);
+        self.index.insert_unique(hash, name, |at| self.hashes[*at as usize]);
+        name
+    }
+
+    pub(crate) fn get(&self, name: u32) -> &Arc<T> {
+        &self.values[name as usize]
+    }
+
+    /// A hash of the value, the same in every run.
+    pub(crate) fn hash(&self, name: u32) -> u64 {
+        self.hashes[name as usize]
+    }
+
+    /// The values from a name on.
+    pub(crate) fn from(&self, name: usize) -> &[Arc<T>] {
+        &self.values[name..]
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.values.len()
+    }
+}
+
+/// A step of one server.
+#[derive(Debug)]
+pub(crate) struct Step {
+    /// The server before and after.
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+    pub(crate) input: Input,
+    /// What it sends: to whom, which message.
+    pub(crate) sent: Vec<(usize, u32)>,
+    pub(crate) facts: Vec<Fact>,
+    /// A promise that it breaks by itself.
+    pub(crate) broken: Option<Broken>,
+    /// Whether it leads beyond the bounds, and is not followed.
+    pub(crate) is_beyond: bool,
+    /// Whether it may as well be taken later.
+    is_deferred: bool,
+}
+
+impl Step {
+    /// Whether it changes nothing and only says something.
+    pub(crate) fn is_echo(&self) -> bool {
+        self.from == self.to && self.facts.is_empty() && self.broken.is_none() && !self.is_beyond
+    }
+
+    /// Whether taking it changes nothing and says nothing.
+    fn is_idle(&self) -> bool {
+        self.from == self.to
+            && self.sent.is_empty()
+            && self.facts.is_empty()
+            && self.broken.is_none()
+    }
+}
+
+/// The name of a step that changes nothing.
+pub(crate) const IDLE: u32 = u32::MAX;
+
+/// A step that was computed.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    name: u32,
+    /// What it covers, until that is counted.
+    note: Option<Note>,
+}
+
+/// All names.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    pub(crate) hosts: Names<Host>,
+    pub(crate) host_origins: Vec<Origin>,
+    pub(crate) letters: Names<Envelope>,
+    pub(crate) letter_origins: Vec<Origin>,
+    /// Names of messages, in the order of their hashes, which is the same in every run.
+    pub(crate) inboxes: Names<Vec<u32>>,
+    pub(crate) ghosts: Names<Ghost>,
+    pub(crate) steps: Vec<Arc<Step>>,
+    /// The steps by server and message, and by server and any other input.
+    delivered: HashMap<(u32, u32), Known, FxBuildHasher>,
+    taken: HashMap<(u32, Input), Known, FxBuildHasher>,
+    pub(crate) exchanges: Vec<Exchange>,
+    /// For each exchange.
+    pub(crate) images: Vec<Images>,
+    /// The servers at the start.
+    pub(crate) starts: Vec<u32>,
+    pub(crate) coverage: Coverage,
+}
+
+impl Store {
+    pub(crate) fn new(exchanges: Vec<Exchange>) -> Self {
+        let images = exchanges.iter().map(|_| Images::default()).collect();
+        Self { exchanges, images, ..Self::default() }
+    }
+
+    /// Names a server of the start.
+    pub(crate) fn start(&mut self, host: Host) -> u32 {
+        let name = self.host(host, &Origin::Start(self.starts.len()));
+        self.starts.push(name);
+        name
+    }
+
+    fn host(&mut self, host: Host, origin: &Origin) -> u32 {
+        let name = self.hosts.name(host);
+        if self.hosts.len() > self.host_origins.len() {
+            self.host_origins.push(origin.clone());
+        }
+        name
+    }
+
+    pub(crate) fn letter(&mut self, letter: Envelope, origin: &Origin) -> u32 {
+        let name = self.letters.name(letter);
+        if self.letters.len() > self.letter_origins.len() {
+            self.letter_origins.push(origin.clone());
+        }
+        name
+    }
+
+    /// The messages among effects, each once.
+    pub(crate) fn sent(&mut self, effects: &[Effect], origin: &Origin) -> Vec<(usize, u32)> {
+        let mut sent = Vec::new();
+        for effect in effects {
+            let Effect::Send(envelope) = effect else { continue };
+            let letter = (position(envelope.to), self.letter(envelope.clone(), origin));
+            if !sent.contains(&letter) {
+                sent.push(letter);
+            }
+        }
+        sent
+    }
+
+    /// The steps of a server by several inputs, without those that change nothing. These are the ones
+    /// that are covered; others are computed to compare states, and it depends on the order of
+    /// discovery which.
+    pub(crate) fn steps(
+        &mut self,
+        bounds: &Bounds,
+        host: u32,
+        inputs: impl IntoIterator<Item = Input>,
+    ) -> Vec<u32> {
+        let steps = inputs.into_iter().map(|input| {
+            let name = self.step(bounds, host, &input);
+            let known = self.taken.get_mut(&(host, input)).expect("it was just taken");
+            if let Some(note) = known.note.take() {
+                self.coverage.count(note);
+            }
+            name
+        });
+        steps.filter(|step| *step != IDLE).collect()
+    }
+
+    /// The history after a step that has led to a state whose history is the one before it.
+    ///
+    /// # Errors
+    /// The promise that the step breaks.
+    pub(crate) fn witness(
+        &mut self,
+        state: &[u32],
+        server: usize,
+        name: u32,
+    ) -> Result<u32, Broken> {
+        let (ghost, servers) = state.split_last().expect("a state is never empty");
+        let step = Arc::clone(&self.steps[name as usize]);
+        if let Some(broken) = &step.broken {
+            return Err(broken.clone());
+        }
+        let mut history = Ghost::clone(self.ghosts.get(*ghost));
+        history.spent.count(&step.input);
+        let hosts: Vec<Arc<Host>> =
+            servers.iter().step_by(2).map(|host| Arc::clone(self.hosts.get(*host))).collect();
+        history.witness(server, &step.facts, &hosts)?;
+        self.coverage.look(&step.facts, hosts.iter().map(Arc::as_ref));
+        Ok(self.ghosts.name(history))
+    }
+
+    /// A hash of the messages in an inbox, the same in every run.
+    pub(crate) fn inbox_hash(&self, inbox: u32) -> u64 {
+        let letters = self.inboxes.get(inbox).iter();
+        let hashes: Vec<u64> = letters.map(|letter| self.letters.hash(*letter)).collect();
+        FxBuildHasher.hash_one(hashes)
+    }
+
+    /// Names a set of messages.
+    pub(crate) fn inbox(&mut self, mut letters: Vec<u32>) -> u32 {
+        letters.sort_unstable_by_key(|letter| (self.letters.hash(*letter), *letter));
+        letters.dedup();
+        self.inboxes.name(letters)
+    }
+
+    /// The name of what a server does with a message.
+    pub(crate) fn deliver(&mut self, bounds: &Bounds, from: u32, letter: u32) -> u32 {
+        if let Some(known) = self.delivered.get(&(from, letter)) {
+            return known.name;
+        }
+        let input = Input::Deliver(Arc::clone(self.letters.get(letter)));
+        let known = self.compute_known(bounds, from, &input);
+        self.delivered.insert((from, letter), known);
+        known.name
+    }
+
+    /// The same for a message that is on its way there, which is covered.
+    pub(crate) fn hear(&mut self, bounds: &Bounds, from: u32, letter: u32) -> u32 {
+        let name = self.deliver(bounds, from, letter);
+        let known = self.delivered.get_mut(&(from, letter)).expect("it was just delivered");
+        if let Some(note) = known.note.take() {
+            self.coverage.count(note);
+        }
+        name
+    }
+
+    /// The name of what a server does with an input.
+    pub(crate) fn step(&mut self, bounds: &Bounds, from: u32, input: &Input) -> u32 {
+        if let Input::Deliver(letter) = input {
+            let letter = self.letters.name(Envelope::clone(letter));
+            return self.deliver(bounds, from, letter);
+        }
+        let key = (from, input.clone());
+        if let Some(known) = self.taken.get(&key) {
+            return known.name;
+        }
+        let known = self.compute_known(bounds, from, input);
+        self.taken.insert(key, known);
+        known.name
+    }
+
+    fn compute_known(&mut self, bounds: &Bounds, from: u32, input: &Input) -> Known {
+        let (step, note) = self.compute(bounds, from, input);
+        if step.is_idle() || step.is_deferred {
+            return Known { name: IDLE, note };
+        }
+        self.steps.push(Arc::new(step));
+        let name = u32::try_from(self.steps.len() - 1).expect("fewer than 2^32 steps fit memory");
+        Known { name, note }
+    }
+
+    fn compute(&mut self, bounds: &Bounds, from: u32, input: &Input) -> (Step, Option<Note>) {
+        let before = Arc::clone(self.hosts.get(from));
+        let mut after = Host::clone(&before);
+        let effects = after.take(input);
+        let told = facts::of_step(Some(&before), Some(input), &effects, &after);
+        let (facts, broken) = match told {
+            Ok(facts) => (facts, None),
+            Err(broken) => (Vec::new(), Some(broken)),
+        };
+        let status = after.raft.status();
+        let is_beyond = status.term.0 > u64::from(bounds.terms)
+            || after.campaigns > bounds.attempts
+            || after.heartbeats > bounds.heartbeats;
+        let origin = Origin::Step(from, input.clone());
+        let is_deferred = bounds.collect && is_answer_kept(&before, input, &effects);
+        let is_beyond = is_beyond || is_deferred;
+        let taken = || Taken::new(&before, input, &effects, &facts, &after);
+        let note = (!is_beyond).then(|| self.coverage.note(&taken()));
+        let step = Step {
+            from,
+            is_deferred,
+            to: if is_beyond { from } else { self.host(after, &origin) },
+            input: input.clone(),
+            sent: if is_beyond { Vec::new() } else { self.sent(&effects, &origin) },
+            facts,
+            broken,
+            is_beyond,
+        };
+        (step, note)
+    }
+}
+
+/// Whether all that a step does is to keep an answer until the present hard state is durable.
+///
+/// Who refuses a request answers, and changes nothing else. The answer leaves when the hard state is
+/// durable, if the term is still the same then; but the request, which stays around, may just as well
+/// arrive right after that moment and be refused and answered in the same words. A crash loses the
+/// answer in the one case and finds none in the other.
+fn is_answer_kept(before: &Host, input: &Input, effects: &[Effect]) -> bool {
+    let Input::Deliver(letter) = input else { return false };
+    let is_request = match letter.rpc {
+        Rpc::RequestPreVote { .. }
+        | Rpc::RequestVote { .. }
+        | Rpc::AppendEntries { .. }
+        | Rpc::Heartbeat { .. }
+        | Rpc::InstallSnapshot { .. } => true,
+        Rpc::RequestPreVoteResponse { .. }
+        | Rpc::RequestVoteResponse { .. }
+        | Rpc::AppendEntriesResponse { .. }
+        | Rpc::Commit { .. }
+        | Rpc::HeartbeatResponse { .. }
+        | Rpc::InstallSnapshotResponse { .. }
+        | Rpc::TimeoutNow
+        | Rpc::ReadIndex { .. }
+        | Rpc::ReadIndexResponse { .. } => false,
+    };
+    let is_refused =
+        effects.iter().all(|effect| matches!(effect, Effect::Observe(Observation::Refused { .. })));
+    let is_waiting = before.unsynced.iter().any(|batch| batch.hard_state.is_some());
+    is_request && is_refused && is_waiting && !effects.is_empty()
+}

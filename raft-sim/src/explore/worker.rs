@@ -1,0 +1,415 @@
+//! What follows a state: every step of every server, by names.
+//!
+//! Nearly all of it is looking names up. A worker keeps what it has looked up before in tables of
+//! its own, so that threads rarely meet at the common store.
+
+use std::sync::{Mutex, MutexGuard};
+
+use hashbrown::HashMap;
+use raft_core::RoleName;
+use rustc_hash::FxBuildHasher;
+
+use super::bounds::Bounds;
+use super::canon::Canon;
+use super::facts::Broken;
+use super::ghost::{Ghost, Spent};
+use super::host::Input;
+use super::letters;
+use super::pool::{Pool, Range};
+use super::store::{IDLE, Store};
+
+type Cache<V> = HashMap<u64, V, FxBuildHasher>;
+
+/// One of the threads that search.
+#[derive(Debug)]
+pub(crate) struct Worker<'a> {
+    bounds: &'a Bounds,
+    store: &'a Mutex<Store>,
+    canon: Canon,
+    steps: Vec<Step>,
+    /// The messages that steps send.
+    sent: Pool<(u32, u32)>,
+    /// The steps on menus and in the mail.
+    listed: Pool<u32>,
+    menus: Vec<Option<Menu>>,
+    /// By server and inbox: the steps that its messages lead to.
+    mail: Cache<Range>,
+    /// By server and history: the steps that clients and operators can ask for.
+    requests: Cache<Range>,
+    /// By inbox and message.
+    posted: Cache<u32>,
+    /// By server and inbox, in two parts: without crashes to come, and with.
+    settled: [Cache<Settled>; 2],
+    /// By history and step.
+    ghosts: Cache<u32>,
+    spent: Vec<Spent>,
+    pub(crate) transitions: u64,
+}
+
+/// What a worker keeps of a step.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    to: u32,
+    sent: Range,
+    kind: Kind,
+}
+
+/// What else a step asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Nothing: the history stays as it is.
+    Silent,
+    /// The next history depends on this one and the step alone.
+    Told,
+    /// The other servers must be looked at.
+    Judged,
+    /// It leads beyond the bounds.
+    Beyond,
+}
+
+/// What a server can do without a message or a request.
+#[derive(Clone, Copy, Debug)]
+struct Menu {
+    /// Timers and completions.
+    own: Range,
+    crashes: Range,
+}
+
+/// An inbox of a server, settled.
+#[derive(Clone, Copy, Debug)]
+struct Settled {
+    /// Without the messages that mean nothing any more.
+    inbox: u32,
+    /// What it makes the server say.
+    echoes: Range,
+}
+
+/// A step that breaks an invariant.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    /// The state before it.
+    pub(crate) state: usize,
+    pub(crate) step: u32,
+    pub(crate) broken: Broken,
+}
+
+impl<'a> Worker<'a> {
+    pub(crate) fn new(bounds: &'a Bounds, store: &'a Mutex<Store>) -> Self {
+        Self {
+            bounds,
+            store,
+            canon: Canon::new(bounds),
+            steps: Vec::new(),
+            sent: Pool::default(),
+            listed: Pool::default(),
+            menus: Vec::new(),
+            mail: Cache::default(),
+            requests: Cache::default(),
+            posted: Cache::default(),
+            settled: [Cache::default(), Cache::default()],
+            ghosts: Cache::default(),
+            spent: Vec::new(),
+            transitions: 0,
+        }
+    }
+
+    /// Puts what follows a state behind `out`: its names, `at`, and the step.
+    ///
+    /// # Errors
+    /// The first step that breaks an invariant.
+    pub(crate) fn expand(
+        &mut self,
+        at: usize,
+        state: &[u32],
+        out: &mut Vec<u32>,
+    ) -> Result<(), Found> {
+        let ghost = history(state);
+        let may_crash = self.may_crash(ghost);
+        for server in 0..self.bounds.servers() {
+            let (host, inbox) = (state[2 * server], state[2 * server + 1]);
+            let menu = self.menu(host);
+            let crashes = if may_crash { menu.crashes } else { Range::default() };
+            let lists = [menu.own, self.mail(host, inbox), crashes, self.requests(host, ghost)];
+            for list in lists {
+                for position in list.indices() {
+                    let step = self.listed.at(position);
+                    self.take(at, state, server, step, out)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a step: what the cluster is after it.
+    fn take(
+        &mut self,
+        at: usize,
+        state: &[u32],
+        server: usize,
+        name: u32,
+        out: &mut Vec<u32>,
+    ) -> Result<(), Found> {
+        if self.step(name).kind == Kind::Beyond {
+            return Ok(());
+        }
+        self.transitions += 1;
+        let start = out.len();
+        if let Err(broken) = self.follow(state, server, name, out) {
+            out.truncate(start);
+            return Err(Found { state: at, step: name, broken });
+        }
+        if out[start..] == *state {
+            out.truncate(start);
+        } else {
+            out.push(u32::try_from(at).expect("states are counted in 32 bits"));
+            out.push(name);
+        }
+        Ok(())
+    }
+
+    /// Puts the state that a step leads to behind `out`. Returns the exchange of names by which it
+    /// was replaced.
+    fn follow(
+        &mut self,
+        state: &[u32],
+        server: usize,
+        name: u32,
+        out: &mut Vec<u32>,
+    ) -> Result<usize, Broken> {
+        let step = self.step(name);
+        let start = out.len();
+        out.extend_from_slice(state);
+        let last = out.len() - 1;
+        out[start + 2 * server] = step.to;
+        let mut touched = 1 << server;
+        for position in step.sent.indices() {
+            let (to, letter) = self.sent.at(position);
+            let inbox = start + 2 * to as usize + 1;
+            out[inbox] = self.post(out[inbox], letter);
+            touched |= 1 << to;
+        }
+        if step.kind != Kind::Silent {
+            out[last] = self.witness(&out[start..=last], server, name, step.kind)?;
+        }
+        if self.bounds.collect {
+            let may_crash = self.may_crash(out[last]);
+            if may_crash != self.may_crash(history(state)) {
+                touched = (1 << self.bounds.servers()) - 1;
+            }
+            self.settle(&mut out[start..=last], touched, may_crash);
+        }
+        Ok(self.canon.canonize(&mut out[start..=last], self.bounds, self.store))
+    }
+
+    /// By which exchange of names a state is replaced that a step leads to; `None` if the step
+    /// breaks a promise.
+    pub(crate) fn exchange_after(
+        &mut self,
+        state: &[u32],
+        server: usize,
+        name: u32,
+    ) -> Option<usize> {
+        let mut out = Vec::new();
+        self.follow(state, server, name, &mut out).ok()
+    }
+
+    fn store(&self) -> MutexGuard<'a, Store> {
+        self.store.lock().expect("no thread panics with the store in hand")
+    }
+
+    fn may_crash(&mut self, ghost: u32) -> bool {
+        self.spent(ghost).crashes < self.bounds.crashes
+    }
+
+    fn spent(&mut self, ghost: u32) -> Spent {
+        let known = self.spent.len();
+        if ghost as usize >= known {
+            let store = self.store();
+            self.spent.extend(store.ghosts.from(known).iter().map(|ghost| ghost.spent));
+        }
+        self.spent[ghost as usize]
+    }
+
+    fn step(&mut self, name: u32) -> Step {
+        let known = self.steps.len();
+        if name as usize >= known {
+            let store = self.store();
+            for step in &store.steps[known..] {
+                let sent = self.sent.add(step.sent.iter().map(|(to, letter)| {
+                    (u32::try_from(*to).expect("a handful of servers"), *letter)
+                }));
+                let kind = if step.broken.is_some() {
+                    Kind::Judged
+                } else if step.is_beyond {
+                    Kind::Beyond
+                } else if step.facts.is_empty() && !step.input.is_bounded() {
+                    Kind::Silent
+                } else if Ghost::is_alone(&step.facts) {
+                    Kind::Told
+                } else {
+                    Kind::Judged
+                };
+                self.steps.push(Step { to: step.to, sent, kind });
+            }
+        }
+        self.steps[name as usize]
+    }
+
+    fn menu(&mut self, host: u32) -> Menu {
+        let at = host as usize;
+        if let Some(Some(menu)) = self.menus.get(at) {
+            return *menu;
+        }
+        let mut store = self.store();
+        let value = std::sync::Arc::clone(store.hosts.get(host));
+        let mut own = Vec::new();
+        if value.raft.next_deadline().is_some() {
+            own.push(Input::Fire);
+        }
+        if self.bounds.check_quorum && value.raft.status().role == RoleName::Follower {
+            own.push(Input::Silence);
+        }
+        own.extend((1..=value.unsynced.len()).map(|batches| Input::Persist { batches }));
+        let own = store.steps(self.bounds, host, own);
+        let may_crash = self.bounds.crashes > 0;
+        let crashes = value.crashes().filter(|_| may_crash);
+        let crashes = store.steps(self.bounds, host, crashes);
+        drop(store);
+        let menu = Menu { own: self.listed.add(own), crashes: self.listed.add(crashes) };
+        if self.menus.len() <= at {
+            self.menus.resize(at + 1, None);
+        }
+        self.menus[at] = Some(menu);
+        menu
+    }
+
+    /// Sends at once what can be had for nothing, and forgets what means nothing any more.
+    ///
+    /// A message whose delivery changes its receiver in nothing may still make it say something.
+    /// Messages are never lost, so whatever may happen without such an answer may happen with it
+    /// too: the state that has it stands for the one that lacks it. No promise speaks of the messages
+    /// that are there, only of servers, disks and histories.
+    ///
+    /// Only the servers in the set `touched` have a state or an inbox that is not settled already.
+    fn settle(&mut self, state: &mut [u32], mut touched: u32, may_crash: bool) {
+        while touched != 0 {
+            let server = touched.trailing_zeros() as usize;
+            touched &= touched - 1;
+            let settled = self.settled(state[2 * server], state[2 * server + 1], may_crash);
+            state[2 * server + 1] = settled.inbox;
+            for position in settled.echoes.indices() {
+                let (to, letter) = self.sent.at(position);
+                let (host, inbox) = (state[2 * to as usize], state[2 * to as usize + 1]);
+                let posted = self.post(inbox, letter);
+                // What is forgotten at once is no news, or two servers would go on for ever.
+                if posted != inbox && self.settled(host, posted, may_crash).inbox != inbox {
+                    state[2 * to as usize + 1] = posted;
+                    touched |= 1 << to;
+                }
+            }
+        }
+    }
+
+    fn settled(&mut self, host: u32, inbox: u32, may_crash: bool) -> Settled {
+        let key = pair(host, inbox);
+        if let Some(settled) = self.settled[usize::from(may_crash)].get(&key) {
+            return *settled;
+        }
+        let mut store = self.store();
+        let letters = std::sync::Arc::clone(store.inboxes.get(inbox));
+        let mut echoes = Vec::new();
+        for letter in letters.iter() {
+            let name = store.hear(self.bounds, host, *letter);
+            if let Some(step) = store.steps.get(name as usize).filter(|step| step.is_echo()) {
+                echoes.extend(step.sent.iter().map(|(to, letter)| {
+                    (u32::try_from(*to).expect("a handful of servers"), *letter)
+                }));
+            }
+        }
+        let inbox = letters::collect(&mut store, self.bounds, host, inbox, may_crash);
+        drop(store);
+        echoes.sort_unstable();
+        echoes.dedup();
+        let settled = Settled { inbox, echoes: self.sent.add(echoes) };
+        self.settled[usize::from(may_crash)].insert(key, settled);
+        settled
+    }
+
+    /// The steps that the messages of an inbox lead to.
+    fn mail(&mut self, host: u32, inbox: u32) -> Range {
+        let key = pair(host, inbox);
+        if let Some(steps) = self.mail.get(&key) {
+            return *steps;
+        }
+        let mut store = self.store();
+        let letters = std::sync::Arc::clone(store.inboxes.get(inbox));
+        let mut steps: Vec<u32> =
+            letters.iter().map(|letter| store.hear(self.bounds, host, *letter)).collect();
+        steps.retain(|step| *step != IDLE);
+        if self.bounds.collect {
+            // What they make it say was said when the state was settled.
+            steps.retain(|step| !store.steps[*step as usize].is_echo());
+        }
+        drop(store);
+        let steps = self.listed.add(steps);
+        self.mail.insert(key, steps);
+        steps
+    }
+
+    /// What clients and operators may ask of a server now.
+    fn requests(&mut self, host: u32, ghost: u32) -> Range {
+        let key = pair(host, ghost);
+        if let Some(steps) = self.requests.get(&key) {
+            return *steps;
+        }
+        let spent = self.spent(ghost);
+        let mut store = self.store();
+        let inputs = self.bounds.requests(&store.hosts.get(host).raft.status(), spent);
+        let steps = store.steps(self.bounds, host, inputs);
+        drop(store);
+        let steps = self.listed.add(steps);
+        self.requests.insert(key, steps);
+        steps
+    }
+
+    /// An inbox with one message more.
+    fn post(&mut self, inbox: u32, letter: u32) -> u32 {
+        let store = self.store;
+        *self.posted.entry(pair(inbox, letter)).or_insert_with(|| {
+            let mut store = store.lock().expect("no thread panics with the store in hand");
+            let letters = store.inboxes.get(inbox).iter().copied().chain([letter]).collect();
+            store.inbox(letters)
+        })
+    }
+
+    /// The history after a step.
+    fn witness(
+        &mut self,
+        state: &[u32],
+        server: usize,
+        name: u32,
+        kind: Kind,
+    ) -> Result<u32, Broken> {
+        let ghost = history(state);
+        let key = pair(ghost, name);
+        if kind == Kind::Told
+            && let Some(next) = self.ghosts.get(&key)
+        {
+            return Ok(*next);
+        }
+        let next = self.store().witness(state, server, name)?;
+        if kind == Kind::Told {
+            self.ghosts.insert(key, next);
+        }
+        Ok(next)
+    }
+}
+
+/// A state ends with its history.
+pub(crate) fn history(state: &[u32]) -> u32 {
+    *state.last().expect("a state is never empty")
+}
+
+fn pair(high: u32, low: u32) -> u64 {
+    u64::from(high) << 32 | u64::from(low)
+}

@@ -1,0 +1,159 @@
+//! Stories about whole clusters, in words: what happens to whom, one command to a line.
+//!
+//! They are the golden transcripts of raft-core, told with the servers of [`crate::explore`]. A
+//! story written by hand can be explored from its end on, and a path that an exploration has found
+//! is written as a story, which replays.
+//!
+//! ```text
+//! cluster 1 2 3 [learners 4] [pre_vote=off] [check_quorum=off] [disk=slow] [batch=ENTRIES]
+//! campaign 1, stepdown 1                  an operator's wishes
+//! fire 1                                  the next deadline of node 1 passes
+//! silence 1                               an election timeout passes at node 1, no deadline does
+//! propose 1, read 1                       a client's command x1, x2 .. and linearizable read
+//! transfer 1 3                            node 1 shall hand over to node 3
+//! change 1 [joint] STEP.., change 1 leave a membership change: add 4, promote 4, demote 3,
+//!                                         remove 3, replace 3 4, in order and all at once;
+//!                                         a `joint` one lasts until `leave`
+//! snapshot 1                              node 1's host makes a snapshot of what it has applied
+//! slow 2.., persist 2 [BATCHES], fast 2.. node 2's disk writes when told to, now, at once again
+//! crash 3 [keep BATCHES [PIECES]]         node 3 crashes and starts again; of what was on its way
+//!                                         to the disk these batches were written, and these
+//!                                         pieces of the next one
+//! deliver [FILTER..]                      until nothing moves: what passes a filter, or all
+//! round [FILTER..]                        what is on its way now, not what it causes
+//! deliver [#NTH] n1->n2 t1 WORDS          one message: the first, or nth, that begins like this
+//! drop [FILTER..]                         loses every copy of what passes
+//! quietly COMMAND                         the same, without telling
+//! network, status [1..], logs             shows what is on its way, the nodes, and their logs
+//! ```
+//! A FILTER is `1->2`, `1->`, `->2` (one of them must hold) or the kind of a message (one of them
+//! too). Several commands share a line if ` ; ` stands between them. Lines that begin with `>` are
+//! commands, empty ones and those that begin with `#` are kept, and all others are what was told.
+//!
+//! Disks: what a node writes is durable at once, as in the transcripts of raft-core, and waits for
+//! `persist` with `disk=slow`, as in an exploration.
+//!
+//! The network forgets nothing. A message that has arrived is not on its way any more, but it may
+//! be delivered by name again, as often as one likes, and an exploration counts on it. Only `drop`
+//! loses a message for good.
+//!
+//! Each step is judged like a step of an exploration. One that breaks an invariant is the last: the
+//! transcript ends with what is violated, and what that means.
+//!
+//! Deliberately absent: time in units, and nodes that are down. A crash ends with the restart; a
+//! node that nothing is delivered to is as good as gone.
+
+mod json;
+mod language;
+mod path;
+mod player;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use crate::check::Invariant;
+use crate::explore::facts::Broken;
+use crate::explore::start::Start;
+
+use language::{Command, SEPARATOR, Setting};
+use player::{Player, Stop, Taken};
+
+pub use language::ScriptError;
+pub(crate) use path::{continued, of_path};
+
+/// Plays a script: its commands and comments, and what happens after each command.
+///
+/// A transcript is a script, and plays to itself.
+///
+/// # Errors
+/// The first line that makes no sense.
+pub fn play(text: &str) -> Result<String, ScriptError> {
+    Ok(tell(text)?.lines.join("\n") + "\n")
+}
+
+/// The steps of a script for other programs: one JSON object a line.
+///
+/// # Errors
+/// The first line that makes no sense.
+pub fn trace(text: &str) -> Result<String, ScriptError> {
+    let told = tell(text)?;
+    let mut lines = told.setting.as_ref().map(json::head).into_iter().collect::<Vec<_>>();
+    lines.extend(told.steps.iter().flat_map(json::step));
+    Ok(lines.iter().map(|line| format!("{line}\n")).collect())
+}
+
+impl Start {
+    /// The cluster at the end of a script, for an exploration to begin with.
+    ///
+    /// # Errors
+    /// The first line that makes no sense; a script that ends with a violation makes none.
+    pub(crate) fn from_script(text: &str) -> Result<Self, ScriptError> {
+        let Told { lines, player, broken, .. } = tell(text)?;
+        let end = |what: String| ScriptError { line: text.lines().count().max(1), what };
+        if broken.is_some() {
+            return Err(end(format!("ends too early: {}", lines[lines.len() - 2])));
+        }
+        player.map(Player::start).ok_or_else(|| end("a story begins with `cluster`".to_owned()))
+    }
+}
+
+/// A script that was played.
+#[derive(Debug, Default)]
+struct Told {
+    setting: Option<Setting>,
+    player: Option<Player>,
+    lines: Vec<String>,
+    steps: Vec<Taken>,
+    broken: Option<Broken>,
+}
+
+fn tell(text: &str) -> Result<Told, ScriptError> {
+    let mut told = Told::default();
+    for (at, line) in text.lines().enumerate() {
+        if let Some(commands) = line.strip_prefix('>') {
+            told.lines.push(line.to_owned());
+            for command in commands.split(SEPARATOR) {
+                let stop = language::command(command).map_err(Stop::Wrong);
+                match stop.and_then(|command| told.execute(&command)) {
+                    Ok(()) => {}
+                    Err(Stop::Wrong(what)) => return Err(ScriptError { line: at + 1, what }),
+                    Err(Stop::Broken(broken)) => {
+                        told.violated(broken);
+                        return Ok(told);
+                    }
+                }
+            }
+        } else if line.is_empty() || line.starts_with('#') {
+            told.lines.push(line.to_owned());
+        }
+    }
+    Ok(told)
+}
+
+impl Told {
+    fn execute(&mut self, command: &Command) -> Result<(), Stop> {
+        let Some(player) = &mut self.player else {
+            let Command::Cluster(setting) = command else {
+                return Err(Stop::Wrong("a story begins with `cluster`".to_owned()));
+            };
+            self.setting = Some(*setting);
+            self.player = Some(Player::new(setting));
+            return Ok(());
+        };
+        let done = player.execute(command);
+        let (mut lines, mut steps) = player.heard();
+        self.lines.append(&mut lines);
+        self.steps.append(&mut steps);
+        done
+    }
+
+    fn violated(&mut self, broken: Broken) {
+        let Broken { id, what } = &broken;
+        self.lines.push(format!("violated {id}: {what}"));
+        let meaning = Invariant::ALL.iter().find(|invariant| invariant.id() == *id);
+        let meaning = meaning.map_or("an unnamed promise is kept", |found| found.meaning());
+        self.lines.push(format!("  {id} means: {meaning}"));
+        self.broken = Some(broken);
+    }
+}

@@ -1,0 +1,392 @@
+//! Plays commands: servers, a network that forgets nothing, and a witness of every step.
+
+use std::sync::Arc;
+
+use raft_core::{Effect, Envelope, MemberStep, MembershipChange};
+
+use super::language::{Ask, Command, Filter, Name, Setting, Wrong};
+use super::tables;
+use crate::explore::bounds::{Bounds, member, position};
+use crate::explore::facts::{self, Broken};
+use crate::explore::ghost::Ghost;
+use crate::explore::host::{Host, Input};
+use crate::explore::start::Start;
+use crate::ideal_disk::Disk;
+
+/// Why a command is the last one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// It makes no sense.
+    Wrong(Wrong),
+    /// It breaks an invariant.
+    Broken(Broken),
+}
+
+/// One step of one server, for those who tell of it.
+#[derive(Clone, Debug)]
+pub(super) struct Taken {
+    pub(super) at: usize,
+    pub(super) input: Input,
+    pub(super) effects: Vec<Effect>,
+    pub(super) before: Arc<Host>,
+    pub(super) after: Arc<Host>,
+}
+
+/// A message that was sent.
+#[derive(Clone, Debug)]
+struct Letter {
+    envelope: Arc<Envelope>,
+    /// It may arrive again, by name.
+    has_arrived: bool,
+}
+
+/// A story so far.
+#[derive(Clone, Debug)]
+pub(super) struct Player {
+    cluster: Bounds,
+    hosts: Vec<Arc<Host>>,
+    /// Oldest first, each once.
+    letters: Vec<Letter>,
+    /// Whose disks wait for `persist`.
+    slow: Vec<bool>,
+    ghost: Ghost,
+    /// The lines that the present command has to tell.
+    told: Vec<String>,
+    /// The steps that it has led to.
+    taken: Vec<Taken>,
+}
+
+/// Commands, reads and so on are numbered, in the names of their tickets too, which leave room for
+/// so many.
+const NUMBERED_MAX: u8 = 99;
+
+/// A command that leads to more steps than this does not come to rest.
+const STEPS_MAX: usize = 1_000;
+
+impl Player {
+    pub(super) fn new(setting: &Setting) -> Self {
+        let cluster = Bounds {
+            nodes: setting.voters,
+            learners: setting.learners,
+            pre_vote: setting.pre_vote,
+            check_quorum: setting.check_quorum,
+            ..Bounds::default()
+        };
+        let start = Start::founded(&cluster, |config| {
+            config.append_entries_max = setting.batch.unwrap_or(config.append_entries_max);
+        });
+        Self {
+            slow: vec![setting.is_slow; start.hosts.len()],
+            hosts: start.hosts.into_iter().map(Arc::new).collect(),
+            letters: Vec::new(),
+            ghost: start.ghost,
+            cluster,
+            told: Vec::new(),
+            taken: Vec::new(),
+        }
+    }
+
+    /// Where the story has led to.
+    pub(super) fn start(self) -> Start {
+        let here = |host: Arc<Host>| {
+            let mut host = Host::clone(&host);
+            // What the bounds speak of begins now.
+            (host.campaigns, host.heartbeats) = (0, 0);
+            host
+        };
+        Start {
+            cluster: self.cluster,
+            hosts: self.hosts.into_iter().map(here).collect(),
+            letters: self.letters.into_iter().map(|letter| letter.envelope).collect(),
+            ghost: self.ghost,
+        }
+    }
+
+    /// The lines and the steps since they were last asked for.
+    pub(super) fn heard(&mut self) -> (Vec<String>, Vec<Taken>) {
+        (std::mem::take(&mut self.told), std::mem::take(&mut self.taken))
+    }
+
+    /// Servers whose disks do not wait.
+    pub(super) fn fast(&self) -> Vec<usize> {
+        (0..self.slow.len()).filter(|at| !self.slow[*at]).collect()
+    }
+
+    /// Executes one command; what it tells is kept, also if it is the last one.
+    ///
+    /// # Errors
+    /// What is wrong with it, or with the cluster.
+    pub(super) fn execute(&mut self, command: &Command) -> Result<(), Stop> {
+        match command {
+            Command::Cluster(_) => return wrong("the cluster is there already"),
+            Command::Ask(at, ask) => {
+                let input = self.input(*at, ask).map_err(Stop::Wrong)?;
+                self.give(*at, input)?;
+            }
+            Command::Deliver { filter, is_round } => self.deliver(filter, *is_round)?,
+            Command::Hand(name) => {
+                let fits = |at: &usize| name.fits(&self.letters[*at].envelope);
+                let letter = (0..self.letters.len()).filter(fits).nth(name.ordinal - 1);
+                let Some(letter) = letter else { return wrong(format!("no message is {name}")) };
+                self.arrives(letter)?;
+            }
+            Command::Drop(filter) => self.drop(filter),
+            Command::Pace { servers, is_slow } => {
+                for at in servers {
+                    self.has(*at).map_err(Stop::Wrong)?;
+                    self.slow[*at] = *is_slow;
+                    self.sync(*at)?;
+                }
+            }
+            Command::Network => {
+                let moving = self.letters.iter().filter(|letter| !letter.has_arrived);
+                self.told.extend(moving.map(|letter| format!("  {}", letter.envelope)));
+            }
+            Command::Status(servers) => {
+                servers.iter().try_for_each(|at| self.has(*at)).map_err(Stop::Wrong)?;
+                self.told.extend(tables::status(&self.hosts, servers));
+            }
+            Command::Logs => self.told.extend(tables::logs(&self.hosts)),
+            Command::Quietly(command) => {
+                let told = self.told.len();
+                self.execute(command)?;
+                self.told.truncate(told);
+            }
+        }
+        Ok(())
+    }
+
+    /// The name of a message that has been sent.
+    pub(super) fn name(&self, wanted: &Envelope) -> Option<Name> {
+        let mut name = Name { ordinal: 0, text: wanted.to_string() };
+        for letter in &self.letters {
+            name.ordinal += usize::from(name.fits(&letter.envelope));
+            if *letter.envelope == *wanted {
+                return Some(name);
+            }
+        }
+        None
+    }
+
+    /// How many batches are on their way to a disk.
+    pub(super) fn unsynced(&self, at: usize) -> usize {
+        self.hosts[at].unsynced.len()
+    }
+
+    fn has(&self, at: usize) -> Result<(), Wrong> {
+        if at < self.hosts.len() { Ok(()) } else { Err(format!("there is no server {}", at + 1)) }
+    }
+
+    /// What a server is given, if it can be.
+    fn input(&self, at: usize, ask: &Ask) -> Result<Input, Wrong> {
+        self.has(at)?;
+        let (host, spent) = (&self.hosts[at], self.ghost.spent);
+        let next = |spent: u8| {
+            let is_free = spent < NUMBERED_MAX;
+            if is_free {
+                Ok(spent + 1)
+            } else {
+                Err(format!("{NUMBERED_MAX} of these are the most"))
+            }
+        };
+        Ok(match ask {
+            Ask::Campaign => Input::Campaign,
+            Ask::StepDown => Input::StepDown,
+            Ask::Fire => {
+                let deadline = host.raft.next_deadline();
+                deadline.map(|_| Input::Fire).ok_or("no timer of it is armed")?
+            }
+            Ask::Silence => Input::Silence,
+            Ask::Propose => Input::Propose { number: next(spent.entries)? },
+            Ask::Read => Input::Read { number: next(spent.reads)? },
+            Ask::Transfer { to } => {
+                self.has(*to)?;
+                Input::Transfer { number: next(spent.transfers)?, to: member(*to).id.0 }
+            }
+            Ask::Change(change) => {
+                self.knows(change)?;
+                Input::Change { number: next(spent.changes)?, change: change.clone() }
+            }
+            Ask::Snapshot => {
+                next(spent.snapshots)?;
+                let status = host.raft.status();
+                if status.applied <= status.snapshot.index {
+                    return Err("nothing is applied that its snapshot lacks".into());
+                }
+                Input::Snapshot
+            }
+            Ask::Persist(batches) => {
+                let (all, batches) = (host.unsynced.len(), batches.unwrap_or(host.unsynced.len()));
+                if batches == 0 || batches > all {
+                    return Err(format!("{all} batches are on their way to its disk"));
+                }
+                Input::Persist { batches }
+            }
+            Ask::Crash { whole, pieces } => {
+                next(spent.crashes)?;
+                let most = host.unsynced.get(*whole).map(Disk::pieces);
+                if *whole > host.unsynced.len() || *pieces > most.unwrap_or(0) {
+                    return Err("it has not written as much".into());
+                }
+                Input::Crash { whole: *whole, pieces: *pieces }
+            }
+        })
+    }
+
+    /// Whether a change speaks of servers that are there.
+    fn knows(&self, change: &MembershipChange) -> Result<(), Wrong> {
+        let steps = match change {
+            MembershipChange::Steps(steps) | MembershipChange::EnterJoint(steps) => steps,
+            MembershipChange::LeaveJoint => return Ok(()),
+        };
+        let last = member(self.hosts.len() - 1).id;
+        let is_there = |step: &MemberStep| match step {
+            MemberStep::AddLearner(member) => member.id <= last,
+            MemberStep::Promote(id) | MemberStep::Demote(id) | MemberStep::Remove(id) => {
+                *id <= last
+            }
+            MemberStep::Replace { old, new } => *old <= last && *new <= last,
+        };
+        let is_known = steps.iter().all(is_there);
+        if is_known { Ok(()) } else { Err(format!("{last} is the last server")) }
+    }
+
+    /// Gives a server an input, and what its disk says at once if it does not wait.
+    fn give(&mut self, at: usize, input: Input) -> Result<(), Stop> {
+        self.take(at, input).map_err(Stop::Broken)?;
+        self.sync(at)
+    }
+
+    fn sync(&mut self, at: usize) -> Result<(), Stop> {
+        while !self.slow[at] && self.unsynced(at) > 0 {
+            if self.taken.len() > STEPS_MAX {
+                return wrong("the cluster does not come to rest");
+            }
+            let batches = self.unsynced(at);
+            self.take(at, Input::Persist { batches }).map_err(Stop::Broken)?;
+        }
+        Ok(())
+    }
+
+    /// Takes one step, tells it, and judges it.
+    pub(super) fn take(&mut self, at: usize, input: Input) -> Result<(), Broken> {
+        if let Input::Crash { whole, pieces } = input {
+            self.tell_loss(at, whole, pieces);
+        }
+        let before = Arc::clone(&self.hosts[at]);
+        let mut after = Host::clone(&before);
+        let effects = after.take(&input);
+        let facts = facts::of_step(Some(&before), Some(&input), &effects, &after);
+        let after = Arc::new(after);
+        self.hosts[at] = Arc::clone(&after);
+        self.ghost.spent.count(&input);
+        // Where all disks wait, that is no news.
+        let waits = self.slow[at] && self.slow.contains(&false);
+        for effect in &effects {
+            let is_waiting = waits && matches!(effect, Effect::Persist(_));
+            let note = if is_waiting { " (not durable yet)" } else { "" };
+            self.told.push(format!("  n{} {effect}{note}", at + 1));
+            if let Effect::Send(envelope) = effect {
+                self.send(envelope);
+            }
+        }
+        self.taken.push(Taken { at, input, effects, before, after });
+        self.ghost.witness(at, &facts?, &self.hosts)
+    }
+
+    /// A message that is sent a second time is on its way again.
+    fn send(&mut self, envelope: &Envelope) {
+        match self.letters.iter_mut().find(|letter| *letter.envelope == *envelope) {
+            Some(letter) => letter.has_arrived = false,
+            None => {
+                let envelope = Arc::new(envelope.clone());
+                self.letters.push(Letter { envelope, has_arrived: false });
+            }
+        }
+    }
+
+    fn tell_loss(&mut self, at: usize, whole: usize, pieces: usize) {
+        for (place, batch) in self.hosts[at].unsynced.iter().enumerate().skip(whole) {
+            let kept = if place == whole { pieces } else { 0 };
+            let how = match kept {
+                0 => "forgets".to_owned(),
+                kept => format!("keeps {kept} of {} pieces of", Disk::pieces(batch)),
+            };
+            self.told.push(format!("  n{} {how} {batch}", at + 1));
+        }
+    }
+
+    /// Delivers the oldest message that moves and passes, again and again; in a round, only those
+    /// that move now.
+    fn deliver(&mut self, filter: &Filter, is_round: bool) -> Result<(), Stop> {
+        let is_next = |letter: &Letter| !letter.has_arrived && filter.passes(&letter.envelope);
+        let round: Vec<usize> =
+            (0..self.letters.len()).filter(|at| is_next(&self.letters[*at])).collect();
+        let mut round = round.into_iter();
+        let first = self.taken.len();
+        loop {
+            let next = if is_round { round.next() } else { self.letters.iter().position(is_next) };
+            let Some(next) = next else { return Ok(()) };
+            if self.taken.len() - first > STEPS_MAX {
+                return wrong("the cluster does not come to rest");
+            }
+            let letter = &self.letters[next].envelope;
+            let (from, to, kind) = (letter.from, letter.to, letter.rpc.kind());
+            self.told.push(format!("{from}->{to} {kind}"));
+            self.arrives(next)?;
+        }
+    }
+
+    fn arrives(&mut self, letter: usize) -> Result<(), Stop> {
+        let letter = &mut self.letters[letter];
+        letter.has_arrived = true;
+        let to = position(letter.envelope.to);
+        let input = Input::Deliver(Arc::clone(&letter.envelope));
+        self.give(to, input)
+    }
+
+    /// Loses every copy of what passes, also of what has arrived.
+    fn drop(&mut self, filter: &Filter) {
+        let told = &mut self.told;
+        self.letters.retain(|letter| {
+            let is_lost = filter.passes(&letter.envelope);
+            if is_lost && !letter.has_arrived {
+                told.push(format!("lost    {}", letter.envelope));
+            }
+            !is_lost
+        });
+    }
+}
+
+fn wrong<T>(what: impl Into<Wrong>) -> Result<T, Stop> {
+    Err(Stop::Wrong(what.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::script::language::command;
+
+    #[test]
+    fn a_disk_that_forgets_is_told_of() {
+        let setting = command("cluster 1 2 3 pre_vote=off").expect("it is a command");
+        let Command::Cluster(setting) = setting else { panic!("it is a cluster") };
+        let mut player = Player::new(&setting);
+        for text in ["fire 1", "round 1->2"] {
+            player.execute(&command(text).expect("it is a command")).expect("nothing is broken");
+        }
+        // n2 has voted for n1. It comes back with an empty disk.
+        let mut other = Host::clone(&player.hosts[1]);
+        other.disk = Disk::new(player.cluster.genesis());
+        player.hosts[1] = Arc::new(other);
+        let crash = command("crash 2").expect("it is a command");
+        player.execute(&crash).expect("an empty disk by itself breaks nothing");
+        for text in ["fire 3", "deliver 3->2"] {
+            let done = player.execute(&command(text).expect("it is a command"));
+            done.expect("a second vote by itself breaks nothing");
+        }
+        let ends = player.execute(&command("deliver").expect("it is a command"));
+        let what = "t1 is led by n3 and by n1".to_owned();
+        assert_eq!(ends, Err(Stop::Broken(Broken { id: "ES", what })));
+    }
+}

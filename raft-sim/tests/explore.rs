@@ -1,0 +1,119 @@
+//! The smallest explorations, to the end: their figures, what they reach, and that none of it depends
+//! on threads or on what is left out to save time.
+
+use std::sync::atomic::AtomicBool;
+
+use raft_sim::explore::{self, Bounds, Report, Verdict};
+
+fn small() -> Bounds {
+    Bounds { nodes: 2, terms: 1, entries: 0, crashes: 0, ..Bounds::default() }
+}
+
+fn explored(bounds: &Bounds, jobs: usize) -> Report {
+    explore::run(bounds, jobs, &AtomicBool::new(false), |_| ())
+}
+
+/// Explores to the end, and requires that everything was found right and everything was reached.
+#[track_caller]
+fn complete(bounds: &Bounds) -> Report {
+    let report = explored(bounds, 1);
+    assert_eq!(*report.verdict(), Verdict::Complete, "{report}");
+    assert!(!report.is_vacuous(), "{report}");
+    assert_eq!(report.progress().frontier, 0);
+    report
+}
+
+/// States, transitions and depth: golden. They change when the core or what is left out changes, and
+/// then one should know why.
+#[test]
+fn the_figures_of_the_smallest_bounds_are_known() {
+    let one = Bounds { nodes: 1, terms: 2, entries: 1, crashes: 1, ..small() };
+    let two = Bounds { terms: 2, ..small() };
+    let crash = Bounds { entries: 1, crashes: 1, ..small() };
+    let three = Bounds { nodes: 3, ..small() };
+    let expected = [(117, 163, 8), (204, 359, 19), (848, 2_583, 18), (226, 589, 15)];
+    for (bounds, expected) in [one, two, crash, three].iter().zip(expected) {
+        let progress = complete(bounds).progress();
+        let figures = (progress.states, progress.transitions, progress.depth);
+        assert_eq!(figures, expected, "{bounds:?}");
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    for bounds in [
+        Bounds { entries: 1, crashes: 1, ..small() },
+        Bounds { learners: 1, changes: 1, ..small() },
+        Bounds { nodes: 3, snapshots: 1, ..small() },
+    ] {
+        let (one, two) = (explored(&bounds, 1), explored(&bounds, 2));
+        assert_eq!(one.to_string(), two.to_string());
+        assert_eq!(one, two);
+    }
+}
+
+/// What is the same if nothing is left out: the verdict, what was reached, and in how many ways the
+/// group's history can go.
+#[track_caller]
+fn is_alike(one: &Report, other: &Report) {
+    assert_eq!(one.verdict(), other.verdict());
+    assert!(one.reached().eq(other.reached()), "{one}\n{other}");
+    assert_eq!(one.names().histories, other.names().histories);
+}
+
+#[test]
+fn messages_that_are_forgotten_and_steps_that_wait_are_not_missed() {
+    for bounds in [
+        Bounds { terms: 2, ..small() },
+        Bounds { entries: 1, reads: 1, ..small() },
+        Bounds { crashes: 1, ..small() },
+        Bounds { nodes: 3, ..small() },
+    ] {
+        let whole = complete(&Bounds { collect: false, ..bounds.clone() });
+        is_alike(&complete(&bounds), &whole);
+    }
+}
+
+#[test]
+fn servers_that_differ_only_in_their_names_are_not_missed() {
+    for bounds in [
+        Bounds { terms: 2, ..small() },
+        Bounds { entries: 1, crashes: 1, ..small() },
+        Bounds { nodes: 3, ..small() },
+    ] {
+        let (half, whole) =
+            (complete(&bounds), complete(&Bounds { symmetry: false, ..bounds.clone() }));
+        assert!(half.progress().states < whole.progress().states);
+        assert!(half.reached().eq(whole.reached()), "{half}\n{whole}");
+    }
+}
+
+#[test]
+fn each_feature_reaches_its_landmarks() {
+    for bounds in [
+        Bounds { terms: 2, reads: 1, ..small() },
+        Bounds { terms: 2, transfers: 1, ..small() },
+        Bounds { transfers: 2, entries: 1, ..small() },
+        Bounds { learners: 1, changes: 1, ..small() },
+        Bounds { changes: 1, ..small() },
+        Bounds { nodes: 3, snapshots: 1, heartbeats: 1, ..small() },
+        Bounds { terms: 2, pre_vote: true, ..small() },
+        Bounds { terms: 2, check_quorum: true, ..small() },
+        Bounds { check_quorum: true, heartbeats: 4, ..small() },
+    ] {
+        complete(&bounds);
+    }
+}
+
+#[test]
+fn an_exploration_that_is_stopped_tells_what_it_has_covered() {
+    let mut told = 0;
+    let bounds = Bounds { nodes: 3, terms: 2, ..small() };
+    let report = explore::run(&bounds, 1, &AtomicBool::new(true), |_| told += 1);
+    assert_eq!((told, report.verdict()), (1, &Verdict::Stopped));
+    assert!(report.progress().frontier > 0);
+    assert!(!report.is_vacuous(), "nothing can be demanded of it");
+    let shown = report.to_string();
+    assert!(shown.starts_with("verdict    stopped: "), "{shown}");
+    assert!(shown.contains("\n  follower      fire"), "{shown}");
+}
