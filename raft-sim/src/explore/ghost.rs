@@ -204,6 +204,14 @@ impl Ghost {
                 format!("{id} is committed and not durable on a quorum of {quorum}"),
             );
         }
+        // Who leads a later term already had to have it when it was elected (§5.4.3).
+        for leader in hosts.iter().map(|host| (host, host.raft.status())) {
+            let (host, later) = leader;
+            let leads = later.role == RoleName::Leader && later.term > status.term;
+            if leads && id.index > later.base.index && host.raft.entry_id(id.index) != Some(id) {
+                return broken("LC", format!("the leader of {} lacks {id}", later.term));
+            }
+        }
         for index in self.last().0 + 1..=id.index.0 {
             let id = host.raft.entry_id(Index(index));
             let id = id.unwrap_or_else(|| panic!("a leader that counts {index} has it"));
@@ -233,6 +241,9 @@ impl Ghost {
             return broken("LIN", format!("the read {ticket} is answered and not open"));
         };
         let (_, _, floor) = self.reads.remove(position);
+        if index > self.last() {
+            return broken("LIN", format!("a read is answered at {index}, which is not committed"));
+        }
         if index < floor {
             return broken(
                 "LIN",
