@@ -86,7 +86,19 @@ impl Search {
         let mut visited = Visited::new(state.len());
         state.extend([u32::MAX, u32::MAX]);
         visited.insert(&state);
-        Self { bounds, store: Mutex::new(store), visited, start: start.hosts, start_letters }
+        let store = Mutex::new(store);
+        let mut search = Self { bounds, store, visited, start: start.hosts, start_letters };
+        search.settle_start();
+        search
+    }
+
+    /// The first state has to be settled like all that follow it.
+    fn settle_start(&mut self) {
+        let mut state = self.visited.state(0).to_vec();
+        Worker::new(&self.bounds, &self.store).settle_all(&mut state);
+        self.visited = Visited::new(state.len());
+        state.extend([u32::MAX, u32::MAX]);
+        self.visited.insert(&state);
     }
 
     /// What leads to a state that was visited after the start.

@@ -310,6 +310,14 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// Settles a state of which nothing is settled yet.
+    pub(crate) fn settle_all(&mut self, state: &mut [u32]) {
+        if self.bounds.collect {
+            let may_crash = self.may_crash(history(state));
+            self.settle(state, (1 << self.bounds.servers()) - 1, may_crash);
+        }
+    }
+
     fn settled(&mut self, host: u32, inbox: u32, may_crash: bool) -> Settled {
         let key = pair(host, inbox);
         if let Some(settled) = self.settled[usize::from(may_crash)].get(&key) {
