@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
-use raft_core::{Envelope, Member, Rpc, Term};
+use raft_core::{Envelope, Member, Term};
 
 use super::bounds::{Bounds, position};
 use super::host::{Host, Input};
+use super::letters::is_request;
 use super::search::Search;
 use super::worker::Worker;
 
@@ -143,19 +144,9 @@ fn send(network: &mut Vec<Arc<Envelope>>, letter: Envelope) {
 fn stale(network: &[Arc<Envelope>], of: &Envelope, receiver: &Host) -> Arc<Envelope> {
     let term = receiver.raft.status().term;
     let ends = |letter: &Envelope| -> (Member, Member) { (letter.from, letter.to) };
-    let is_request = |letter: &Envelope| {
-        matches!(
-            letter.rpc,
-            Rpc::RequestVote { .. }
-                | Rpc::RequestPreVote { .. }
-                | Rpc::AppendEntries { .. }
-                | Rpc::Heartbeat { .. }
-                | Rpc::InstallSnapshot { .. }
-        )
-    };
     let found = network
         .iter()
-        .find(|letter| ends(letter) == ends(of) && letter.term < term && is_request(letter));
+        .find(|letter| ends(letter) == ends(of) && letter.term < term && is_request(&letter.rpc));
     Arc::clone(found.expect("one stands for others that were sent"))
 }
 

@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashTable};
-use raft_core::{Effect, Envelope, Observation, Rpc};
+use raft_core::{Effect, Envelope, Observation};
 use rustc_hash::FxBuildHasher;
 
 use super::bounds::{Bounds, position};
@@ -17,6 +17,7 @@ use super::coverage::{Coverage, Note, Taken};
 use super::facts::{self, Broken, Fact};
 use super::ghost::Ghost;
 use super::host::{Host, Input};
+use super::letters::is_request;
 use super::symmetry::{Exchange, Images, Origin};
 
 /// Values with names from 0 on, in the order of their first appearance.
@@ -322,24 +323,8 @@ impl Store {
 /// answer in the one case and finds none in the other.
 fn is_answer_kept(before: &Host, input: &Input, effects: &[Effect]) -> bool {
     let Input::Deliver(letter) = input else { return false };
-    let is_request = match letter.rpc {
-        Rpc::RequestPreVote { .. }
-        | Rpc::RequestVote { .. }
-        | Rpc::AppendEntries { .. }
-        | Rpc::Heartbeat { .. }
-        | Rpc::InstallSnapshot { .. } => true,
-        Rpc::RequestPreVoteResponse { .. }
-        | Rpc::RequestVoteResponse { .. }
-        | Rpc::AppendEntriesResponse { .. }
-        | Rpc::Commit { .. }
-        | Rpc::HeartbeatResponse { .. }
-        | Rpc::InstallSnapshotResponse { .. }
-        | Rpc::TimeoutNow
-        | Rpc::ReadIndex { .. }
-        | Rpc::ReadIndexResponse { .. } => false,
-    };
     let is_refused =
         effects.iter().all(|effect| matches!(effect, Effect::Observe(Observation::Refused { .. })));
     let is_waiting = before.unsynced.iter().any(|batch| batch.hard_state.is_some());
-    is_request && is_refused && is_waiting && !effects.is_empty()
+    is_request(&letter.rpc) && is_refused && is_waiting && !effects.is_empty()
 }
