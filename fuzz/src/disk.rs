@@ -57,6 +57,7 @@ impl Disk {
             before: self.before,
             applied: found.applied,
             founding: false,
+            is_snapshot_damaged: false,
         }
     }
 
@@ -129,6 +130,11 @@ impl Disk {
         if let Some(from) = batch.truncate_from.filter(|_| is_next(true)) {
             assert!(from > self.before.index, "what a snapshot covers is never truncated");
             self.log.retain(|entry| entry.index() < from);
+        }
+        for entry in batch.heal.iter().flat_map(|run| run.iter()) {
+            if is_next(true) {
+                assert_eq!(self.id_at(entry.index()), Some(entry.id()), "what heals was there");
+            }
         }
         for entry in batch.append.iter() {
             if is_next(true) {

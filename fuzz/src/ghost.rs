@@ -74,7 +74,8 @@ impl Ghost {
             | Rpc::InstallSnapshotResponse { .. }
             | Rpc::TimeoutNow
             | Rpc::ReadIndex { .. }
-            | Rpc::ReadIndexResponse { .. } => None,
+            | Rpc::ReadIndexResponse { .. }
+            | Rpc::Repair(_) => None,
         };
         if let Some(candidate) = vote {
             let given = *self.votes.entry((term, from)).or_insert(candidate);
@@ -250,6 +251,7 @@ pub(crate) fn check_claims(envelope: &Envelope, disk: &Disk) {
         | Rpc::InstallSnapshotResponse { .. }
         | Rpc::TimeoutNow
         | Rpc::ReadIndex { .. }
-        | Rpc::ReadIndexResponse { .. } => {}
+        | Rpc::ReadIndexResponse { .. }
+        | Rpc::Repair(_) => {}
     }
 }

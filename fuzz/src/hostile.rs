@@ -5,10 +5,10 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use raft_core::{
-    AppendResult, Body, Chunk, ChunkId, ChunkRequest, ClusterId, Config, Effect, EntryId, Envelope,
-    Epoch, GroupId, Incarnation, Index, LoadPurpose, LoadRequest, Member, Membership, Message,
-    PersistBatch, PersistSeq, Raft, ReadId, ReadMode, Round, Rpc, Session, SnapshotMeta, Span,
-    Term, Ticket, Time,
+    AppendResult, Body, Chunk, ChunkId, ChunkPurpose, ChunkRequest, ClusterId, Config, Effect,
+    EntryId, EntryResult, Envelope, Epoch, GroupId, Incarnation, Index, LoadPurpose, LoadRequest,
+    Member, Membership, Message, PersistBatch, PersistSeq, Raft, ReadId, ReadMode, RepairId,
+    RepairRpc, Round, Rpc, Session, SnapshotMeta, Span, Term, Ticket, Time,
 };
 
 use crate::disk::{Disk, Found};
@@ -228,7 +228,7 @@ impl Target {
 
     /// What operators and the host want.
     fn order(&mut self, script: &mut Script<'_>) -> Body {
-        match script.below(12) {
+        match script.below(13) {
             0 => Body::Campaign,
             1 => Body::PeerUnreachable { peer: script.member() },
             2 => Body::PersistFailed,
@@ -246,6 +246,11 @@ impl Target {
             8 => Body::ForceMembership { ticket: self.ticket() },
             9 => Body::Read { ticket: self.ticket(), mode: ReadMode::Lease },
             10 => self.loaded(script),
+            11 => {
+                let count = script.below(4);
+                let entries = (0..count).map(|_| self.entry_id(script)).collect();
+                Body::Damaged { entries }
+            }
             _ => self.due(),
         }
     }
@@ -253,11 +258,13 @@ impl Target {
     /// Entries that were asked for, or not; the right ones, or any.
     fn loaded(&self, script: &mut Script<'_>) -> Body {
         let any = LoadRequest {
-            purpose: if script.flag() {
-                LoadPurpose::Apply
-            } else {
-                let (member, session) = (script.member(), Session(script.number()));
-                LoadPurpose::Peer { member, session }
+            purpose: match script.below(3) {
+                0 => LoadPurpose::Apply,
+                1 => {
+                    let (member, session) = (script.member(), Session(script.number()));
+                    LoadPurpose::Peer { member, session }
+                }
+                _ => LoadPurpose::Repair { member: script.member(), id: repair_id(script) },
             },
             after: self.entry_id(script),
             through: Index(script.number()),
@@ -306,7 +313,11 @@ impl Target {
     fn chunk_read(&self, script: &mut Script<'_>) -> Body {
         let request = ChunkRequest {
             to: script.member(),
-            session: Session(script.number()),
+            purpose: if script.flag() {
+                ChunkPurpose::Lag { session: Session(script.number()) }
+            } else {
+                ChunkPurpose::Repair { id: repair_id(script) }
+            },
             snapshot: self.entry_id(script),
             offset: script.number(),
             bytes_max: script.below(256),
@@ -349,9 +360,46 @@ impl Target {
         }
     }
 
+    /// What nodes say to each other about damage.
+    fn repair_rpc(&self, script: &mut Script<'_>) -> RepairRpc {
+        let id = repair_id(script);
+        match script.below(6) {
+            0 => RepairRpc::Barrier,
+            1 => {
+                let incarnation = Incarnation(script.number());
+                RepairRpc::BarrierResponse { incarnation, index: Index(script.number()) }
+            }
+            2 => {
+                let (wanted, is_snapshot) = (self.entry_id(script), script.flag());
+                RepairRpc::RequestEntry { id, wanted, is_snapshot }
+            }
+            3 => {
+                let result = match script.below(4) {
+                    0 => {
+                        let before = self.entry_id(script);
+                        EntryResult::Have { entries: script.entries(before) }
+                    }
+                    1 => EntryResult::HaveSnapshot { snapshot: self.snapshot(script) },
+                    2 => EntryResult::DontHave,
+                    _ => EntryResult::HaveDamaged,
+                };
+                RepairRpc::RequestEntryResponse { id, result }
+            }
+            4 => {
+                let (snapshot, offset) = (self.entry_id(script), script.number());
+                RepairRpc::RequestSnapshot { id, snapshot, offset }
+            }
+            _ => {
+                let (snapshot, offset) = (self.snapshot(script), script.number());
+                let (data, done) = (script.command(), script.flag());
+                RepairRpc::RequestSnapshotResponse { id, snapshot, offset, data, done }
+            }
+        }
+    }
+
     fn rpc(&self, script: &mut Script<'_>) -> Rpc {
         let (session, round) = (Session(script.number()), Round(script.number()));
-        match script.below(16) {
+        match script.below(22) {
             0 => Rpc::RequestPreVote { last: self.entry_id(script), attempt: script.number() },
             1 => {
                 let (attempt, granted) = (script.number(), script.flag());
@@ -383,12 +431,17 @@ impl Target {
                 let (id, index) = (read_id(script), Index(script.number()));
                 Rpc::ReadIndexResponse { id, index }
             }
+            15..=20 => Rpc::Repair(self.repair_rpc(script)),
             _ => {
                 let (snapshot, staged) = (self.entry_id(script), script.number());
                 Rpc::InstallSnapshotResponse { session, round, snapshot, staged }
             }
         }
     }
+}
+
+fn repair_id(script: &mut Script<'_>) -> RepairId {
+    RepairId { incarnation: Incarnation(script.number()), n: script.number() }
 }
 
 fn read_id(script: &mut Script<'_>) -> ReadId {

@@ -2,7 +2,7 @@
 
 use raft_core::{
     Body, ClusterId, Config, Effect, Entry, EntryId, Epoch, GroupId, HardState, Incarnation, Index,
-    Member, Message, Raft, RecoveredState, Slot, Span, Term, Time,
+    Member, Message, Payload, Raft, RecoveredState, Slot, Span, Term, Time,
 };
 
 use crate::script::Script;
@@ -40,12 +40,18 @@ fn found(script: &mut Script<'_>) -> RecoveredState {
         term: Term(script.number()),
         vote: script.flag().then(|| script.member()),
         promise: Span(script.number()),
+        is_tail_unknown: script.below(8) == 0,
     };
     let before = script.entry_id();
     let entries = script.entries(before);
     let cold = script.below(6);
     let mut slots: Vec<Slot> =
         entries.iter().enumerate().map(|(at, entry)| slot(entry, at < cold)).collect();
+    for slot in &mut slots {
+        if script.below(8) == 0 {
+            *slot = damaged(slot);
+        }
+    }
     if script.below(8) == 0 {
         slots.push(Slot::Resident { id: script.entry_id(), payload: script.payload() });
     }
@@ -63,6 +69,7 @@ fn found(script: &mut Script<'_>) -> RecoveredState {
         commit: Index(script.number()),
         applied: Index(script.number()),
         founding: script.below(8) == 0,
+        is_snapshot_damaged: script.below(8) == 0,
     }
 }
 
@@ -88,4 +95,17 @@ fn slot(entry: &Entry, is_cold: bool) -> Slot {
     } else {
         Slot::Resident { id: entry.id(), payload: entry.payload().clone() }
     }
+}
+
+/// The same position, its payload gone.
+fn damaged(slot: &Slot) -> Slot {
+    let id = slot.id();
+    let (bytes, is_membership) = match slot {
+        Slot::Resident { payload, .. } => {
+            (payload.len(), matches!(payload, Payload::Membership(_)))
+        }
+        Slot::Cold { bytes, .. } => (*bytes, false),
+        Slot::Damaged { bytes, is_membership, .. } => (*bytes, *is_membership),
+    };
+    Slot::Damaged { id, bytes, is_membership }
 }

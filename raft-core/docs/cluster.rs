@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use raft_core::{
     Body, Chunk, ClusterId, Config, Effect, Envelope, GroupId, Index, Member, Membership, Message,
-    Observation, Outcome, Payload, PersistBatch, Raft, RecoveredState, RoleName, Slot,
+    Entry, Observation, Outcome, Payload, PersistBatch, Raft, RecoveredState, RoleName, Slot,
     SnapshotMeta, Ticket, Time,
 };
 
@@ -230,12 +230,13 @@ impl Server {
         if let Some(from) = batch.truncate_from {
             disk.slots.retain(|slot| slot.id().index < from);
         }
-        disk.slots.extend(
-            batch
-                .append
-                .iter()
-                .map(|entry| Slot::Resident { id: entry.id(), payload: entry.payload().clone() }),
-        );
+        let slot =
+            |entry: &Entry| Slot::Resident { id: entry.id(), payload: entry.payload().clone() };
+        for entry in batch.heal.iter().flat_map(|run| run.iter()) {
+            let damaged = disk.slots.iter_mut().find(|slot| slot.id() == entry.id());
+            *damaged.expect("what heals is what was there") = slot(entry);
+        }
+        disk.slots.extend(batch.append.iter().map(slot));
         if let Some(through) = batch.compact_to {
             let last = disk.slots.iter().map(Slot::id).find(|id| id.index == through);
             disk.before = last.unwrap_or(disk.before);

@@ -8,9 +8,9 @@ use crate::config::{ELECTION_TIMEOUT_LIMIT, MESSAGE_BYTES_MAX, MESSAGE_ENTRIES_M
 use crate::durable::SnapshotMeta;
 use crate::effect::Refused;
 use crate::entry::{Entries, Entry, Payload};
-use crate::message::{AppendResult, Envelope, Rpc};
+use crate::message::{AppendResult, EntryResult, Envelope, RepairRpc, Rpc};
 use crate::node::Node;
-use crate::types::{EntryId, Index, LIMIT, ReadId, Round, Session, Span, Term};
+use crate::types::{EntryId, Index, LIMIT, ReadId, RepairId, Round, Session, Span, Term};
 
 /// Whether the message can be for this node and from a correct peer.
 pub(crate) fn check(node: &Node, envelope: &Envelope) -> Result<(), Refused> {
@@ -90,6 +90,52 @@ fn check_rpc(term: Term, rpc: &Rpc) -> Result<(), Refused> {
             check_read(*id)?;
             check_index(*index)
         }
+        Rpc::Repair(rpc) => check_repair_rpc(term, rpc),
+    }
+}
+
+fn check_repair_rpc(term: Term, rpc: &RepairRpc) -> Result<(), Refused> {
+    match rpc {
+        RepairRpc::Barrier => Ok(()),
+        RepairRpc::BarrierResponse { incarnation, index } => {
+            check_number(incarnation.0)?;
+            check_index(*index)
+        }
+        RepairRpc::RequestEntry { id, wanted, is_snapshot: _ } => {
+            check_repair(*id)?;
+            check_id(term, *wanted)
+        }
+        RepairRpc::RequestEntryResponse { id, result } => {
+            check_repair(*id)?;
+            check_entry_result(term, result)
+        }
+        RepairRpc::RequestSnapshot { id, snapshot, offset } => {
+            check_repair(*id)?;
+            check_id(term, *snapshot)?;
+            check_bytes(*offset, 0)
+        }
+        RepairRpc::RequestSnapshotResponse { id, snapshot, offset, data, done: _ } => {
+            check_repair(*id)?;
+            check_snapshot(term, snapshot)?;
+            check_bytes(*offset, data.len())
+        }
+    }
+}
+
+fn check_entry_result(term: Term, result: &EntryResult) -> Result<(), Refused> {
+    match result {
+        EntryResult::Have { entries } => {
+            let Some(entry) = entries.first() else { return Err(Refused::Impossible) };
+            check_id(term, entry.id())?;
+            let index = entry.index().prev();
+            check_entries(
+                term,
+                EntryId { index, term: Term::ZERO, chain: entries.chain_before() },
+                entries,
+            )
+        }
+        EntryResult::HaveSnapshot { snapshot } => check_snapshot(term, snapshot),
+        EntryResult::DontHave | EntryResult::HaveDamaged => Ok(()),
     }
 }
 
@@ -141,6 +187,11 @@ fn check_number(number: u64) -> Result<(), Refused> {
 }
 
 fn check_read(id: ReadId) -> Result<(), Refused> {
+    check_number(id.incarnation.0)?;
+    check_number(id.n)
+}
+
+fn check_repair(id: RepairId) -> Result<(), Refused> {
     check_number(id.incarnation.0)?;
     check_number(id.n)
 }

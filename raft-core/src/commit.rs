@@ -109,6 +109,9 @@ pub(crate) fn hand_out(node: &mut Node) {
         node.unapplied_bytes = 0;
         node.effects.push(Effect::RestoreState { snapshot });
     }
+    if node.is_snapshot_damaged() && node.handed_out < node.snapshot().last.index {
+        return; // What lies between is nowhere here.
+    }
     let through = node.commit().min(durable);
     let limit = node.config.unapplied_bytes_max;
     while node.handed_out < through && has_room(node) {

@@ -13,9 +13,9 @@ use bytes::Bytes;
 use crate::durable::SnapshotMeta;
 use crate::effect::{Effect, Refused, Violation};
 use crate::gate::Reply;
-use crate::message::{AppendResult, Chunk, ChunkRequest, Rpc, RpcKind};
+use crate::message::{AppendResult, Chunk, ChunkPurpose, ChunkRequest, Rpc, RpcKind};
 use crate::node::Node;
-use crate::progress::{ChunkState, Incoming, Progress, ProgressState, Staging};
+use crate::progress::{ChunkState, Incoming, Origin, Progress, ProgressState, Staging};
 use crate::role::Leader;
 use crate::types::{ChunkId, EntryId, Index, Member};
 
@@ -62,7 +62,7 @@ pub(crate) fn want_chunks(node: &mut Node, leader: &mut Leader) {
             *chunk = ChunkState::Reading;
             node.effects.push(Effect::ReadChunk(ChunkRequest {
                 to: peer.member,
-                session: peer.session,
+                purpose: ChunkPurpose::Lag { session: peer.session },
                 snapshot: snapshot.last,
                 offset: *staged,
                 bytes_max,
@@ -82,7 +82,8 @@ pub(crate) fn on_chunk_read(
     let is_asked = |peer: &&mut Progress| {
         let ProgressState::Snapshot { snapshot, staged, chunk } = &peer.state else { return false };
         let is_next = *chunk == ChunkState::Reading && *staged == request.offset;
-        is_next && peer.session == request.session && snapshot.last == request.snapshot
+        let is_current = request.purpose == ChunkPurpose::Lag { session: peer.session };
+        is_next && is_current && snapshot.last == request.snapshot
     };
     let Some(peer) = leader.peer(request.to).filter(is_asked) else {
         node.refuse(Refused::Unasked);
@@ -129,7 +130,9 @@ pub(crate) fn on_install_snapshot(node: &mut Node, reply: Reply, part: Part) {
         // Everything that it covers is here already, and committed, or there would be no snapshot.
         node.commit_to(last.index);
     }
-    if last.index <= node.commit() {
+    // A snapshot of what is committed here is ignored, unless it covers what is damaged here.
+    let is_missed = node.is_missed_by(last.index) && last.index >= node.log().base().index;
+    if last.index <= node.commit() && !is_missed {
         // What is committed here is in the leader's log, so the acknowledgement claims that.
         node.acknowledge(reply, node.commit());
         return;
@@ -154,7 +157,8 @@ pub(crate) fn on_install_snapshot(node: &mut Node, reply: Reply, part: Part) {
     let Part { snapshot, offset, data, done } = part;
     let is_next = offset == staged;
     let kept = Arc::clone(&snapshot);
-    node.incoming = Some(Incoming { snapshot: kept, staged, from, session, round, term });
+    let origin = Origin::Leader { session, round, term };
+    node.incoming = Some(Incoming { snapshot: kept, staged, from, origin, is_moving: true });
     if !is_next {
         answer(node, reply, last, staged);
         return;
@@ -177,29 +181,37 @@ pub(crate) fn on_chunk_staged(node: &mut Node, leader: Option<Member>, id: Chunk
     let Some(incoming) = &mut node.incoming else { return };
     let last = incoming.snapshot.last;
     incoming.staged = staged.min(end);
-    let reply = Reply { to: incoming.from, session: incoming.session, round: incoming.round };
-    let is_current = incoming.term == term && leader == Some(incoming.from);
+    incoming.is_moving = true;
+    // Whom to answer, if it still wants to know.
+    let (from, staged_now) = (incoming.from, incoming.staged);
+    let reply = match incoming.origin {
+        Origin::Leader { session, round, term: then } if then == term && leader == Some(from) => {
+            Some(Reply { to: from, session, round })
+        }
+        Origin::Leader { .. } | Origin::Repair { .. } => None,
+    };
     if !is_last || staged < end {
-        let staged = incoming.staged;
-        if is_current {
-            answer(node, reply, last, staged);
+        if let Some(reply) = reply {
+            answer(node, reply, last, staged_now);
         }
         return;
     }
     let snapshot = Arc::clone(&incoming.snapshot);
     node.incoming = None;
-    if last.index <= node.commit() || diverges(node, reply, last) {
+    let is_missed = node.is_missed_by(last.index) && last.index >= node.log().base().index;
+    if (last.index <= node.commit() && !is_missed) || contradicts(node, last) {
         return;
     }
     node.install(&snapshot);
-    if is_current {
+    if let Some(reply) = reply {
+        node.note_match(last.index);
         node.acknowledge(reply, last.index);
     }
 }
 
 /// Whether the log has another history at the snapshot's last entry although index and term are
 /// equal, or although the entry here is committed: then nothing is installed or acknowledged.
-fn diverges(node: &mut Node, reply: Reply, last: EntryId) -> bool {
+fn contradicts(node: &mut Node, last: EntryId) -> bool {
     let Some(mine) = node.log().id(last.index) else { return false };
     let must_be_equal = mine.term == last.term || last.index <= node.commit();
     if mine.chain == last.chain || !must_be_equal {
@@ -207,8 +219,16 @@ fn diverges(node: &mut Node, reply: Reply, last: EntryId) -> bool {
     }
     let (index, mine, theirs) = (last.index, mine.chain, last.chain);
     node.violation(Violation::ChainMismatch { index, mine, theirs });
+    true
+}
+
+/// The same, and the leader is told.
+fn diverges(node: &mut Node, reply: Reply, last: EntryId) -> bool {
+    if !contradicts(node, last) {
+        return false;
+    }
     let Reply { to, session, round } = reply;
-    let result = AppendResult::Diverged { index };
+    let result = AppendResult::Diverged { index: last.index };
     node.send(to, Rpc::AppendEntriesResponse { session, round, result });
     true
 }

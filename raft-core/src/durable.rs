@@ -24,6 +24,11 @@ pub struct HardState {
     /// It only grows. A start waits it out, for what was promised just before may still be relied
     /// upon.
     pub promise: Span,
+    /// The log may once have reached further than what is left of it: what the node has acknowledged
+    /// is not known. It is set by whoever reads the disk, before anything there is changed, and
+    /// cleared by the core once it has caught up with what a leader had (the recovery chapter).
+    /// Until then the node neither votes nor campaigns.
+    pub is_tail_unknown: bool,
 }
 
 impl fmt::Display for HardState {
@@ -35,7 +40,10 @@ impl fmt::Display for HardState {
         if let Some(vote) = self.vote {
             write!(f, " vote={vote}")?;
         }
-        if self.promise.0 == 0 { Ok(()) } else { write!(f, " promise={}us", self.promise.0) }
+        if self.promise.0 > 0 {
+            write!(f, " promise={}us", self.promise.0)?;
+        }
+        if self.is_tail_unknown { f.write_str(" tail=unknown") } else { Ok(()) }
     }
 }
 
@@ -57,8 +65,6 @@ impl fmt::Display for SnapshotMeta {
 }
 
 /// One position of the log as a disk gives it back.
-///
-/// In this version a slot is resident or cold; damaged ones come with repair.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Slot {
     /// The entry is there. `recover` computes its chain again and compares.
@@ -76,6 +82,16 @@ pub enum Slot {
         /// The bytes of the payload.
         bytes: usize,
     },
+    /// The entry was there, and its payload cannot be read any more. What stands before it may be
+    /// [`Slot::Resident`] or [`Slot::Cold`].
+    Damaged {
+        /// The identity stored apart from the payload.
+        id: EntryId,
+        /// The bytes that the payload had.
+        bytes: usize,
+        /// Whether it was a membership: then this node cannot tell whose votes decide.
+        is_membership: bool,
+    },
 }
 
 impl Slot {
@@ -83,7 +99,7 @@ impl Slot {
     #[must_use]
     pub fn id(&self) -> EntryId {
         match self {
-            Self::Resident { id, .. } | Self::Cold { id, .. } => *id,
+            Self::Resident { id, .. } | Self::Cold { id, .. } | Self::Damaged { id, .. } => *id,
         }
     }
 }
@@ -105,6 +121,8 @@ pub struct RecoveredState {
     pub applied: Index,
     /// Whether the snapshot is genesis and not durable yet; the first batch installs it.
     pub founding: bool,
+    /// Whether only the description of the snapshot is left: its bytes cannot be read any more.
+    pub is_snapshot_damaged: bool,
 }
 
 impl RecoveredState {
@@ -121,6 +139,7 @@ impl RecoveredState {
             commit: Index::ZERO,
             applied: Index::ZERO,
             founding: true,
+            is_snapshot_damaged: false,
         }
     }
 }
@@ -143,6 +162,9 @@ pub struct PersistBatch {
     pub install: Option<Arc<SnapshotMeta>>,
     /// The entries at this index and after it go.
     pub truncate_from: Option<Index>,
+    /// Runs of entries whose payloads take the place of damaged ones: same index, term and chain.
+    /// The log does not get shorter, whenever the power fails.
+    pub heal: Vec<Entries>,
     /// Entries that follow the end of the log.
     pub append: Entries,
     /// The prefix of the log through this index may go; its snapshot is durable.
@@ -156,6 +178,7 @@ impl PersistBatch {
         self.hard_state.is_none()
             && self.install.is_none()
             && self.truncate_from.is_none()
+            && self.heal.is_empty()
             && self.append.is_empty()
             && self.compact_to.is_none()
     }
@@ -172,6 +195,9 @@ impl fmt::Display for PersistBatch {
         }
         if let Some(index) = self.truncate_from {
             write!(f, " truncate {index}..")?;
+        }
+        for run in &self.heal {
+            write!(f, " heal {run}")?;
         }
         if !self.append.is_empty() {
             write!(f, " append {}", self.append)?;

@@ -157,6 +157,11 @@ pub enum Rejection {
     NotJoint,
     /// Epochs or terms are at their end: nothing can follow.
     Exhausted,
+    /// The leader's log is damaged at this index; it serves nothing until it is whole again.
+    Damaged {
+        /// The first damaged entry.
+        index: Index,
+    },
     /// The learner lacks too much of the log to vote, or has not answered lately.
     NotCaughtUp {
         /// The learner.
@@ -207,6 +212,49 @@ pub enum Observation {
         /// Whom it asked to lead.
         successor: Option<Member>,
     },
+    /// Entries that were damaged here have been replaced by intact copies, which are on their way to
+    /// the disk.
+    Healed {
+        /// The first of them.
+        first: Index,
+        /// How many.
+        count: u64,
+    },
+    /// An entry is damaged here, and is asked for from peers until one has an intact copy.
+    EntryDamaged {
+        /// The entry.
+        id: EntryId,
+    },
+    /// Peers were asked again for a damaged entry: who has said that it cannot help. Whoever is not
+    /// named has not answered. Without an intact copy the entry cannot be replaced, and a leader
+    /// that lacks it serves nothing.
+    EntryMissed {
+        /// The entry.
+        id: EntryId,
+        /// Peers that never had it.
+        never: Vec<Member>,
+        /// Peers that may have had it and cannot read it either.
+        damaged: Vec<Member>,
+    },
+    /// A leader has dropped a damaged entry and all after it: so many voters never had it that it
+    /// cannot have been committed.
+    EntryDiscarded {
+        /// The entry.
+        id: EntryId,
+    },
+    /// A peer's snapshot is damaged, and this node has none that reaches as far: the host may take
+    /// one now instead of later.
+    SnapshotWanted {
+        /// The peer.
+        by: Member,
+        /// What the snapshot must cover.
+        index: Index,
+    },
+    /// The end of the log is unknown: the node votes for nobody until its log has come as far as a
+    /// leader's.
+    TailUnknown,
+    /// The log is known again to hold all that this node may ever have acknowledged: it votes.
+    TailCertain,
     /// The protocol's assumptions are broken: somebody must look.
     Violation(Violation),
     /// The node has halted until it is recovered.
@@ -327,6 +375,8 @@ pub enum Refused {
     /// It claims what cannot be: a match beyond the leader's log, a commit beyond the sender's
     /// claims, two leaders of one term.
     Impossible,
+    /// The node does not know what it has acknowledged, so it votes for nobody.
+    TailUnknown,
     /// `Persisted` names a batch that was never issued.
     UnknownPersist {
         /// The batch.
@@ -349,7 +399,8 @@ pub enum Refused {
     },
     /// `Loaded` answers nothing that was asked, or has entries other than those of the log.
     UnknownLoad,
-    /// The node has no members, or is no voter: it cannot campaign.
+    /// The node has no members, is no voter, or does not know what it has acknowledged or whose
+    /// votes decide: it cannot campaign.
     NotAVoter,
     /// Only a leader can do this: step down, or tell the read index.
     NotLeader,
@@ -407,5 +458,11 @@ pub enum HaltReason {
     LeftBehind {
         /// The higher epoch.
         epoch: Epoch,
+    },
+    /// So many voters never had an entry that it cannot have been committed, and yet it is known to
+    /// be: some disk has lied.
+    CommittedLost {
+        /// The position.
+        index: Index,
     },
 }

@@ -136,7 +136,9 @@ pub(crate) fn on_request_pre_vote(
         }
         Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) | Role::Halted => {
             // With or without check-quorum: a server that hears its leader wants no other.
+            let doubt = node.doubt.map(|_| Refused::TailUnknown);
             let promised = node.promised().map(|left| Refused::Promised { left });
+            let promised = doubt.or(promised);
             promised.or_else(|| leader_alive(role)).or_else(|| log_behind(node, last))
         }
     };
@@ -163,6 +165,7 @@ pub(crate) fn on_request_vote(
     let promised = node.promised().filter(|_| !is_released);
     let refused = match (vote, leader, promised) {
         (Some(candidate), _, _) if candidate == from => None,
+        _ if node.doubt.is_some() => Some(Refused::TailUnknown),
         (Some(candidate), _, _) => Some(Refused::AlreadyVoted { candidate }),
         (None, Some(leader), _) => Some(Refused::LeaderKnown { leader }),
         (None, None, Some(left)) => Some(Refused::Promised { left }),

@@ -6,12 +6,16 @@
 //!
 //! What waits is bounded: per peer at most one message of each kind (the newest), and at most one
 //! append acknowledgement, which claims at every completion the durable part of what it verified.
+//! What a disk has lost again is not durable: a claim ends before the first damaged entry.
+
+mod holes;
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
+use self::holes::Holes;
 use crate::durable::{HardState, PersistBatch, SnapshotMeta};
 use crate::effect::{Effect, emit};
 use crate::entry::Entries;
@@ -38,8 +42,10 @@ pub(crate) struct Gate {
     durable: u64,
     /// The batch that carries the present term, vote and incarnation.
     hard_state: u64,
-    /// The log equals what is durable through here.
-    durable_index: Index,
+    /// The log equals what was made durable through here.
+    written_index: Index,
+    /// What of it is damaged.
+    holes: Holes,
     /// What each batch on its way will make durable, as the log stands now.
     marks: VecDeque<(u64, Index)>,
     /// The batch that this step is filling.
@@ -53,6 +59,7 @@ struct Staged {
     hard_state: Option<HardState>,
     install: Option<Arc<SnapshotMeta>>,
     truncate_from: Option<Index>,
+    heal: Vec<Entries>,
     append: Entries,
     compact_to: Option<Index>,
 }
@@ -77,14 +84,16 @@ pub(crate) struct Reply {
 }
 
 impl Gate {
-    /// A gate for a node that starts with a durable log through `durable_index`.
-    pub(crate) fn new(incarnation: Incarnation, durable_index: Index) -> Self {
+    /// A gate for a node that starts with a log on its disk through `written_index`, of which the
+    /// entries at `holes` are damaged.
+    pub(crate) fn new(incarnation: Incarnation, written_index: Index, holes: Vec<Index>) -> Self {
         Self {
             incarnation,
             issued: 0,
             durable: 0,
             hard_state: 0,
-            durable_index,
+            written_index,
+            holes: Holes::new(holes),
             marks: VecDeque::new(),
             staged: Staged::default(),
             waiting: Vec::new(),
@@ -92,9 +101,48 @@ impl Gate {
         }
     }
 
-    /// The log equals what is durable here through this index.
+    /// The log equals what is durable and intact here through this index.
+    #[inline]
     pub(crate) fn durable_index(&self) -> Index {
-        self.durable_index
+        match self.holes.first() {
+            None => self.written_index,
+            Some(hole) => self.written_index.min(hole.prev()),
+        }
+    }
+
+    /// Whether what is at `index` is damaged.
+    pub(crate) fn is_hole(&self, index: Index) -> bool {
+        self.holes.contains(index)
+    }
+
+    /// Whether what is at `index` is damaged, and nothing is on its way to heal it.
+    pub(crate) fn is_open_hole(&self, index: Index) -> bool {
+        self.holes.is_open(index)
+    }
+
+    /// The first damaged entry.
+    pub(crate) fn first_hole(&self) -> Option<Index> {
+        self.holes.first()
+    }
+
+    /// The first damaged entry that nothing is on its way to heal.
+    pub(crate) fn first_open_hole(&self) -> Option<Index> {
+        self.holes.first_open()
+    }
+
+    /// The first damaged entry after `index`.
+    pub(crate) fn hole_after(&self, index: Index) -> Option<Index> {
+        self.holes.after(index)
+    }
+
+    /// How many entries are damaged.
+    pub(crate) fn hole_count(&self) -> usize {
+        self.holes.len()
+    }
+
+    /// An entry that was durable is damaged.
+    pub(crate) fn open_hole(&mut self, index: Index) {
+        self.holes.open(index);
     }
 
     /// The number that the batch being filled will have.
@@ -120,8 +168,9 @@ impl Gate {
         self.acks.clear();
     }
 
-    /// Stages a hard state that only promises more. What waits still holds, and waits for it too.
-    pub(crate) fn stage_promise(&mut self, hard_state: HardState) {
+    /// Stages a hard state that contradicts nothing of what waits: it promises more, or the tail of
+    /// the log is certain again. What waits, waits for it too.
+    pub(crate) fn stage_amended(&mut self, hard_state: HardState) {
         self.staged.hard_state = Some(hard_state);
         self.hard_state = self.issued + 1;
     }
@@ -136,9 +185,21 @@ impl Gate {
         self.mark(last);
     }
 
+    /// Stages runs of entries that take the place of damaged ones.
+    pub(crate) fn stage_heal(&mut self, runs: impl IntoIterator<Item = Entries>) {
+        let n = self.issued + 1;
+        for run in runs {
+            for entry in run.iter() {
+                self.holes.fill(entry.index(), n);
+            }
+            self.staged.heal.push(run);
+        }
+    }
+
     /// Stages the removal of a suffix of the log.
     pub(crate) fn stage_truncate(&mut self, from: Index, effects: &mut Vec<Effect>) {
-        let is_later_field = !self.staged.append.is_empty() || self.staged.compact_to.is_some();
+        let Staged { heal, append, compact_to, .. } = &self.staged;
+        let is_later_field = !(heal.is_empty() && append.is_empty()) || compact_to.is_some();
         if is_later_field || self.staged.truncate_from.is_some() {
             self.flush(effects);
         }
@@ -165,6 +226,8 @@ impl Gate {
             self.hard_state = self.issued + 1;
         }
         self.mark(snapshot.last.index);
+        // What it covers is not missed any more, once it is durable.
+        self.holes.fill_through(snapshot.last.index, self.issued + 1);
         self.staged.install = Some(snapshot);
     }
 
@@ -179,13 +242,15 @@ impl Gate {
             return; // Most steps write nothing: they are spared moving it.
         }
         let seq = self.staged_seq();
-        let Staged { hard_state, install, truncate_from, append, compact_to } = &mut self.staged;
+        let Staged { hard_state, install, truncate_from, heal, append, compact_to } =
+            &mut self.staged;
         emit(effects, || {
             Effect::Persist(PersistBatch {
                 seq,
                 hard_state: hard_state.take(),
                 install: install.take(),
                 truncate_from: truncate_from.take(),
+                heal: core::mem::take(heal),
                 append: core::mem::take(append),
                 compact_to: compact_to.take(),
             })
@@ -211,7 +276,10 @@ impl Gate {
             && n <= seq.n
         {
             self.marks.pop_front();
-            self.durable_index = self.durable_index.max(index);
+            self.written_index = self.written_index.max(index);
+        }
+        if self.holes.len() > 0 {
+            self.holes.settle(seq.n);
         }
         if self.is_hard_state_durable() {
             if !self.waiting.is_empty() {
@@ -267,9 +335,29 @@ impl Gate {
             }
             None => return,
         }
-        if verified <= self.durable_index && self.is_hard_state_durable() {
-            self.release_ack_at_once(reply, verified, envelope, effects);
+        if !self.is_hard_state_durable() {
+            return;
         }
+        if verified <= self.durable_index() {
+            self.release_ack_at_once(reply, verified, envelope, effects);
+        } else if self.holes.len() > 0 {
+            self.claim_before_hole(reply, envelope, effects);
+        }
+    }
+
+    /// What an append brings may be durable here all along but for a damaged entry, and then no
+    /// completion will release the answer: the leader is told at once from where to send again.
+    fn claim_before_hole(
+        &mut self,
+        reply: Reply,
+        envelope: impl Fn(Member, Rpc) -> Envelope,
+        effects: &mut Vec<Effect>,
+    ) {
+        let durable_index = self.durable_index();
+        let Some(ack) = self.acks.iter_mut().find(|ack| ack.reply.to == reply.to) else { return };
+        let claim = ack.verified.min(durable_index);
+        ack.claimed = ack.claimed.max(Some(claim));
+        emit(effects, || Effect::Send(envelope(reply.to, matched(ack.reply, claim))));
     }
 
     /// Forgets requests for votes that still wait: the candidacy is over, and the log that they
@@ -296,7 +384,7 @@ impl Gate {
         effects: &mut Vec<Effect>,
     ) {
         emit(effects, || Effect::Send(envelope(reply.to, matched(reply, verified))));
-        let durable_index = self.durable_index;
+        let durable_index = self.durable_index();
         self.acks.retain(|ack| ack.reply.to != reply.to || ack.verified > durable_index);
     }
 
@@ -305,11 +393,13 @@ impl Gate {
         envelope: impl Fn(Member, Rpc) -> Envelope,
         effects: &mut Vec<Effect>,
     ) {
-        let durable_index = self.durable_index;
+        let durable_index = self.durable_index();
         self.acks.retain_mut(|ack| {
             let claim = ack.verified.min(durable_index);
-            // A part that is empty is no claim: not even the genesis may be durable yet.
-            let is_worth_it = claim > Index::ZERO || ack.verified == Index::ZERO;
+            // A part that is empty is no claim: not even the genesis may be durable yet. But who has
+            // lost the first entry says so, or nobody would send it again.
+            let is_worth_it =
+                claim > Index::ZERO || ack.verified == Index::ZERO || self.holes.len() > 0;
             if is_worth_it && ack.claimed.is_none_or(|claimed| claimed < claim) {
                 ack.claimed = Some(claim);
                 emit(effects, || Effect::Send(envelope(ack.reply.to, matched(ack.reply, claim))));
@@ -328,7 +418,8 @@ impl Gate {
 
     /// Nothing above `index` counts as durable, nor will by a batch that is on its way already.
     fn clamp(&mut self, index: Index) {
-        self.durable_index = self.durable_index.min(index);
+        self.written_index = self.written_index.min(index);
+        self.holes.truncate_after(index);
         for (_, marked) in &mut self.marks {
             *marked = (*marked).min(index);
         }
@@ -354,8 +445,12 @@ impl Staged {
 
     /// Whether nothing is staged that an installation must not follow.
     fn is_hard_state_alone(&self) -> bool {
-        let Self { hard_state: _, install, truncate_from, append, compact_to } = self;
-        install.is_none() && truncate_from.is_none() && append.is_empty() && compact_to.is_none()
+        let Self { hard_state: _, install, truncate_from, heal, append, compact_to } = self;
+        install.is_none()
+            && truncate_from.is_none()
+            && heal.is_empty()
+            && append.is_empty()
+            && compact_to.is_none()
     }
 }
 
@@ -363,7 +458,8 @@ impl PartialEq for Gate {
     fn eq(&self, other: &Self) -> bool {
         self.on_its_way().eq(other.on_its_way())
             && self.incarnation == other.incarnation
-            && self.durable_index == other.durable_index
+            && self.written_index == other.written_index
+            && self.holes.relative_to(self.durable).eq(other.holes.relative_to(other.durable))
             && self.staged == other.staged
             && self.waiting == other.waiting
             && self.acks == other.acks
@@ -377,8 +473,11 @@ impl Hash for Gate {
         for on_its_way in self.on_its_way() {
             on_its_way.hash(state);
         }
-        let Self { incarnation, durable_index, staged, waiting, acks, .. } = self;
-        (incarnation, durable_index, staged, waiting, acks).hash(state);
+        for hole in self.holes.relative_to(self.durable) {
+            hole.hash(state);
+        }
+        let Self { incarnation, written_index, staged, waiting, acks, .. } = self;
+        (incarnation, written_index, staged, waiting, acks).hash(state);
     }
 }
 

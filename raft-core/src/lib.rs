@@ -158,6 +158,7 @@
 extern crate alloc;
 
 pub mod admission;
+mod barrier;
 mod commit;
 mod compaction;
 pub mod config;
@@ -179,6 +180,7 @@ mod raft;
 mod read;
 mod reconfiguration;
 pub mod recovery;
+mod repair;
 mod replication;
 mod rng;
 mod role;
@@ -196,8 +198,8 @@ pub use effect::{
 pub use entry::{Entries, Entry, Payload};
 pub use membership::{ChangeError, MemberStep, Membership, MembershipChange, MembershipError};
 pub use message::{
-    AppendResult, Body, Chunk, ChunkRequest, Envelope, LoadPurpose, LoadRequest, Message, ReadMode,
-    Rpc, RpcKind,
+    AppendResult, Body, Chunk, ChunkPurpose, ChunkRequest, EntryResult, Envelope, LoadPurpose,
+    LoadRequest, Message, ReadMode, RepairRpc, Rpc, RpcKind,
 };
 pub use raft::Raft;
 pub use recovery::RecoverError;

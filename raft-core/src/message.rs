@@ -1,18 +1,23 @@
 //! What comes in: peer messages (Figures 2 and 13, thesis §9.6), client requests, completions.
 
 mod display;
+mod kind;
+mod repair;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+pub use self::kind::RpcKind;
+pub use self::repair::{EntryResult, RepairRpc};
+
 use crate::durable::SnapshotMeta;
 use crate::entry::Entries;
 use crate::membership::{Membership, MembershipChange};
 use crate::types::{
     ChunkId, ClusterId, EntryId, Epoch, GroupId, Incarnation, Index, Member, NodeId, PersistSeq,
-    ReadId, Round, Session, Span, Term, Ticket, Time,
+    ReadId, RepairId, Round, Session, Span, Term, Ticket, Time,
 };
 
 /// One input of [`crate::Raft::step`], with the host's clock read after the input arrived.
@@ -107,6 +112,12 @@ pub enum Body {
         /// Entries that follow `request.after`, at least one; `None` if they cannot be read now.
         entries: Option<Entries>,
     },
+    /// The host has found that durable entries cannot be read any more: when it loaded them, or
+    /// when it looked through its files. They are asked for from peers.
+    Damaged {
+        /// Their identities.
+        entries: Vec<EntryId>,
+    },
     /// The host has made a snapshot of its state machine, wholly durable, that
     /// [`crate::Raft::snapshot_at`] described.
     SnapshotTaken {
@@ -166,6 +177,13 @@ pub enum LoadPurpose {
         /// The stream of appends that wants them.
         session: Session,
     },
+    /// A peer whose copy is damaged.
+    Repair {
+        /// The peer.
+        member: Member,
+        /// Its question.
+        id: RepairId,
+    },
 }
 
 /// Part of a snapshot.
@@ -177,13 +195,28 @@ pub struct Chunk {
     pub done: bool,
 }
 
-/// Which part of which snapshot a leader wants to send to whom.
+/// What a chunk of a snapshot is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ChunkPurpose {
+    /// A peer that lags behind its leader's log.
+    Lag {
+        /// The session in which it was asked for; an answer from an older one is dropped.
+        session: Session,
+    },
+    /// A peer that has asked for it, because what it had is damaged.
+    Repair {
+        /// Its question.
+        id: RepairId,
+    },
+}
+
+/// Which part of which snapshot a node wants to send to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ChunkRequest {
     /// The peer that will receive it.
     pub to: Member,
-    /// The session in which it was asked for; an answer from an older one is dropped.
-    pub session: Session,
+    /// What it is for.
+    pub purpose: ChunkPurpose,
     /// The snapshot.
     pub snapshot: EntryId,
     /// The first byte.
@@ -335,6 +368,8 @@ pub enum Rpc {
         /// The read index.
         index: Index,
     },
+    /// What nodes say to each other about damage.
+    Repair(RepairRpc),
 }
 
 /// What became of an AppendEntries.
@@ -363,74 +398,4 @@ pub enum AppendResult {
         /// Where the histories part.
         index: Index,
     },
-}
-
-/// A peer message's kind; what the durability gate keeps at most one of, per peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum RpcKind {
-    /// [`Rpc::RequestPreVote`].
-    RequestPreVote,
-    /// [`Rpc::RequestPreVoteResponse`].
-    RequestPreVoteResponse,
-    /// [`Rpc::RequestVote`].
-    RequestVote,
-    /// [`Rpc::RequestVoteResponse`].
-    RequestVoteResponse,
-    /// [`Rpc::AppendEntries`].
-    AppendEntries,
-    /// [`Rpc::AppendEntriesResponse`].
-    AppendEntriesResponse,
-    /// [`Rpc::Commit`].
-    Commit,
-    /// [`Rpc::Heartbeat`].
-    Heartbeat,
-    /// [`Rpc::HeartbeatResponse`].
-    HeartbeatResponse,
-    /// [`Rpc::InstallSnapshot`].
-    InstallSnapshot,
-    /// [`Rpc::InstallSnapshotResponse`].
-    InstallSnapshotResponse,
-    /// [`Rpc::TimeoutNow`].
-    TimeoutNow,
-    /// [`Rpc::ReadIndex`].
-    ReadIndex,
-    /// [`Rpc::ReadIndexResponse`].
-    ReadIndexResponse,
-}
-
-impl Rpc {
-    /// Its kind.
-    #[must_use]
-    pub fn kind(&self) -> RpcKind {
-        match self {
-            Self::RequestPreVote { .. } => RpcKind::RequestPreVote,
-            Self::RequestPreVoteResponse { .. } => RpcKind::RequestPreVoteResponse,
-            Self::RequestVote { .. } => RpcKind::RequestVote,
-            Self::RequestVoteResponse { .. } => RpcKind::RequestVoteResponse,
-            Self::AppendEntries { .. } => RpcKind::AppendEntries,
-            Self::AppendEntriesResponse { .. } => RpcKind::AppendEntriesResponse,
-            Self::Commit { .. } => RpcKind::Commit,
-            Self::Heartbeat { .. } => RpcKind::Heartbeat,
-            Self::HeartbeatResponse { .. } => RpcKind::HeartbeatResponse,
-            Self::InstallSnapshot { .. } => RpcKind::InstallSnapshot,
-            Self::InstallSnapshotResponse { .. } => RpcKind::InstallSnapshotResponse,
-            Self::TimeoutNow => RpcKind::TimeoutNow,
-            Self::ReadIndex { .. } => RpcKind::ReadIndex,
-            Self::ReadIndexResponse { .. } => RpcKind::ReadIndexResponse,
-        }
-    }
-
-    /// Whether only a leader of the envelope's term sends it.
-    #[must_use]
-    pub fn is_from_leader(&self) -> bool {
-        matches!(
-            self.kind(),
-            RpcKind::AppendEntries
-                | RpcKind::Commit
-                | RpcKind::Heartbeat
-                | RpcKind::InstallSnapshot
-                | RpcKind::TimeoutNow
-                | RpcKind::ReadIndexResponse
-        )
-    }
 }

@@ -3,20 +3,23 @@
 //! Log and membership change together: a membership is in force from the moment its entry is
 //! appended, and rolls back with a truncated one (thesis §4.1).
 
+mod damage;
+mod loading;
 mod standing;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+pub(crate) use self::damage::{Doubt, Lack, Lending, Repair};
 use self::standing::Standing;
 use crate::config::Config;
 use crate::durable::{HardState, SnapshotMeta};
 use crate::effect::{Effect, Observation, Outcome, Refused, Rejection, Violation, emit};
-use crate::entry::{Entries, Entry, Payload};
+use crate::entry::{Entries, Payload};
 use crate::gate::{Gate, Reply};
 use crate::log::Log;
 use crate::membership::Membership;
-use crate::message::{Envelope, LoadRequest, Rpc, RpcKind};
+use crate::message::{Envelope, Rpc, RpcKind};
 use crate::progress::{Incoming, Loading, Staging};
 use crate::rng;
 use crate::timers::Timer;
@@ -33,9 +36,13 @@ pub(crate) struct Node {
     log: Log,
     /// The membership at the base of the log, then each that the log holds, by index.
     memberships: Vec<(Index, Arc<Membership>)>,
+    /// Damaged entries of the log that are memberships: what they said is not known here.
+    lost_memberships: Vec<Index>,
     /// What follows from them and the commit index.
     standing: Standing,
     snapshot: Arc<SnapshotMeta>,
+    /// Only the description of the snapshot is left.
+    is_snapshot_damaged: bool,
     commit: Index,
     /// The last entry given to the host to apply.
     pub(crate) handed_out: Index,
@@ -57,6 +64,14 @@ pub(crate) struct Node {
     pub(crate) tickets: Vec<PendingTicket>,
     /// The term of the newest committed entry that open tickets were compared with.
     pub(crate) tickets_term: Term,
+    /// What it knows about the end of its log, while that is unknown.
+    pub(crate) doubt: Option<Doubt>,
+    /// What it asks its peers for, while an entry is damaged.
+    pub(crate) repair: Option<Repair>,
+    /// The last question about a damaged entry that this incarnation has asked.
+    pub(crate) repairs: u64,
+    /// Cold entries that the host reads for peers in repair, at most one for each.
+    pub(crate) lending: Vec<Lending>,
     /// Until it is over this node elects no other leader, itself included (thesis §6.4.1).
     pub(crate) promise: Timer,
     /// The last question about a read index that this incarnation has asked.
@@ -92,25 +107,34 @@ pub(crate) struct Parts {
     pub(crate) log: Log,
     pub(crate) memberships: Vec<(Index, Arc<Membership>)>,
     pub(crate) snapshot: Arc<SnapshotMeta>,
+    pub(crate) is_snapshot_damaged: bool,
     pub(crate) commit: Index,
     pub(crate) applied: Index,
+    /// Damaged entries, and those of them that are memberships.
+    pub(crate) holes: Vec<Index>,
+    pub(crate) lost_memberships: Vec<Index>,
 }
 
 impl Node {
     pub(crate) fn new(config: Config, parts: Parts) -> Self {
-        let gate = Gate::new(parts.hard_state.incarnation, parts.log.last().index);
-        let promised = parts.hard_state.promise;
-        let standing = Standing::of(config.member(), &parts.memberships, parts.commit);
-        let must_restore = parts.applied < parts.snapshot.last.index;
+        let Parts { hard_state, holes, lost_memberships, .. } = parts;
+        let gate = Gate::new(hard_state.incarnation, parts.log.last().index, holes);
+        let promised = hard_state.promise;
+        let is_whole = lost_memberships.is_empty() && !hard_state.is_tail_unknown;
+        let standing = Standing::of(config.member(), &parts.memberships, parts.commit, is_whole);
+        // What cannot be read cannot be restored; another snapshot must come.
+        let must_restore = parts.applied < parts.snapshot.last.index && !parts.is_snapshot_damaged;
         let mut node = Self {
             config,
-            hard_state: parts.hard_state,
+            hard_state,
             log: parts.log,
             memberships: parts.memberships,
+            lost_memberships,
             standing,
             restore: must_restore
                 .then(|| Restore { snapshot: Arc::clone(&parts.snapshot), installed_by: None }),
             snapshot: parts.snapshot,
+            is_snapshot_damaged: parts.is_snapshot_damaged,
             commit: parts.commit,
             handed_out: parts.applied,
             applied: parts.applied,
@@ -121,6 +145,10 @@ impl Node {
             chunks: 0,
             tickets: Vec::new(),
             tickets_term: Term::ZERO,
+            doubt: hard_state.is_tail_unknown.then(Doubt::default),
+            repair: None,
+            repairs: 0,
+            lending: Vec::new(),
             // What was promised just before the crash may still be relied upon.
             promise: if promised > Span(0) { Timer::armed(promised) } else { Timer::default() },
             asked: 0,
@@ -189,6 +217,9 @@ impl Node {
         assert!(term > self.hard_state.term, "terms only rise");
         self.hard_state.term = term;
         self.hard_state.vote = None;
+        if let Some(doubt) = &mut self.doubt {
+            *doubt = Doubt::default(); // Another leader's log is another.
+        }
         self.attempt = attempt;
         self.draw_jitter();
         self.gate.stage_hard_state(self.hard_state);
@@ -207,7 +238,7 @@ impl Node {
         self.promise.extend(span);
         if span > self.hard_state.promise {
             self.hard_state.promise = span;
-            self.gate.stage_promise(self.hard_state);
+            self.gate.stage_amended(self.hard_state);
         }
     }
 
@@ -246,9 +277,10 @@ impl Node {
     pub(crate) fn truncate_from(&mut self, from: Index) {
         assert!(from > self.commit, "what is committed is never truncated");
         self.log.truncate_from(from);
-        let before = self.memberships.len();
+        let before = self.memberships.len() + self.lost_memberships.len();
         self.memberships.retain(|(index, _)| *index < from);
-        if self.memberships.len() < before {
+        self.lost_memberships.retain(|index| *index < from);
+        if self.memberships.len() + self.lost_memberships.len() < before {
             self.stand();
             let membership = Membership::clone(self.membership());
             self.observe(Observation::MembershipChanged { membership });
@@ -261,8 +293,8 @@ impl Node {
     pub(crate) fn install(&mut self, snapshot: &Arc<SnapshotMeta>) {
         let last = snapshot.last;
         assert!(
-            last.index > self.commit || self.is_blank(),
-            "a snapshot at or below the commit index is ignored"
+            last.index > self.commit || self.is_blank() || self.is_missed_by(last.index),
+            "a snapshot at or below the commit index is ignored, unless it covers what is damaged"
         );
         let shared = if self.log.id(last.index) == Some(last) {
             self.log.compact_to(last.index);
@@ -273,15 +305,17 @@ impl Node {
             self.memberships.clear();
             Some(self.commit)
         };
+        self.lost_memberships.retain(|index| *index > last.index);
         self.memberships.insert(0, (last.index, Arc::new(snapshot.membership.clone())));
         self.gate.stage_install(Arc::clone(snapshot), shared, &mut self.effects);
         let installed_by = Some(self.gate.staged_seq());
         self.snapshot = Arc::clone(snapshot);
-        if last.index > Index::ZERO {
-            // The genesis has no state to take over.
+        self.is_snapshot_damaged = false;
+        if last.index > self.handed_out {
+            // The genesis has no state to take over; nor does a snapshot of what is applied here.
             self.restore = Some(Restore { snapshot: Arc::clone(snapshot), installed_by });
         }
-        self.commit = last.index;
+        self.commit = self.commit.max(last.index);
         self.stand();
         let membership = Membership::clone(self.membership());
         self.observe(Observation::MembershipChanged { membership });
@@ -291,6 +325,7 @@ impl Node {
     pub(crate) fn compact(&mut self, snapshot: Arc<SnapshotMeta>, through: Index) {
         assert!(snapshot.last.index <= self.applied, "a snapshot holds what was applied");
         self.snapshot = snapshot;
+        self.is_snapshot_damaged = false;
         if through <= self.log.base().index {
             return;
         }
@@ -327,41 +362,6 @@ impl Node {
         }
     }
 
-    /// Lets go of payloads that are durable and applied, beyond what shall stay in memory.
-    pub(crate) fn evict(&mut self) {
-        let through = self.applied.min(self.gate.durable_index());
-        self.log.evict(through, self.config.resident_bytes_max);
-    }
-
-    /// Whether what the host has read is what was asked for.
-    pub(crate) fn check_loaded(
-        &self,
-        request: &LoadRequest,
-        entries: &Entries,
-    ) -> Result<(), Refused> {
-        match entries.last() {
-            Some(last) if last.index() > request.through => Err(Refused::UnknownLoad),
-            Some(_) if self.log.has(request.after, entries) => {
-                self.check_loaded_memberships(entries)
-            }
-            Some(_) => Err(Refused::BrokenChain),
-            None => Err(Refused::UnknownLoad),
-        }
-    }
-
-    /// A membership that a disk gives back late would have been in force all along.
-    fn check_loaded_memberships(&self, entries: &Entries) -> Result<(), Refused> {
-        let is_known = |index: Index, membership: &Arc<Membership>| {
-            index <= self.snapshot.last.index
-                || self.memberships.iter().any(|(at, known)| *at == index && known == membership)
-        };
-        let is_unknown = |entry: &Entry| match entry.payload() {
-            Payload::Membership(membership) => !is_known(entry.index(), membership),
-            Payload::Noop | Payload::Command(_) => false,
-        };
-        if entries.iter().any(is_unknown) { Err(Refused::InvalidMembership) } else { Ok(()) }
-    }
-
     /// Whether a snapshot that the host must restore is durable.
     pub(crate) fn is_installed(&self, restore: &Restore) -> bool {
         restore.installed_by.is_none_or(|seq| self.gate.is_durable(seq))
@@ -370,7 +370,12 @@ impl Node {
     /// A fresh election timer: at least the election timeout, less than twice of it (§5.2), and
     /// longer for a node of low priority. Who cannot be needed to lead has none.
     pub(crate) fn election_timer(&self) -> Timer {
-        self.timer_after(self.config.priority_delay())
+        let delay = self.config.priority_delay();
+        if self.is_damaged() {
+            // Who is whole shall lead: it need not be repaired first.
+            return self.timer_after(Span(delay.0 + self.config.election_timeout_us));
+        }
+        self.timer_after(delay)
     }
 
     /// The election timer where votes are being given: all wait alike. Otherwise a node of high

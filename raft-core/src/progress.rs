@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use crate::config::Config;
 use crate::durable::SnapshotMeta;
 use crate::message::LoadRequest;
-use crate::types::{ChunkId, Incarnation, Index, Member, Round, Session, Term};
+use crate::types::{ChunkId, Incarnation, Index, Member, RepairId, Round, Session, Term};
 
 /// One peer, as its leader sees it.
 ///
@@ -38,6 +38,8 @@ pub(crate) struct Progress {
     pub(crate) commit_sent: Index,
     /// The cold entries that it needs next.
     pub(crate) loading: Loading,
+    /// It does not know the end of its log, and will only once its match is here.
+    pub(crate) barrier: Option<Index>,
     /// The entry that removes it from the membership, if one does: it is told, then forgotten.
     pub(crate) removed_by: Option<Index>,
 }
@@ -120,11 +122,19 @@ pub(crate) struct Incoming {
     pub(crate) snapshot: Arc<SnapshotMeta>,
     /// Bytes that the host has staged.
     pub(crate) staged: u64,
-    /// Whom to answer, in which term.
     pub(crate) from: Member,
-    pub(crate) session: Session,
-    pub(crate) round: Round,
-    pub(crate) term: Term,
+    pub(crate) origin: Origin,
+    /// Whether anything of it has come since somebody looked.
+    pub(crate) is_moving: bool,
+}
+
+/// Why a snapshot arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Origin {
+    /// A leader sends it, and is answered in this term.
+    Leader { session: Session, round: Round, term: Term },
+    /// A peer was asked for it, because something is damaged here.
+    Repair { id: RepairId },
 }
 
 /// A chunk that is at the host.
@@ -153,6 +163,7 @@ impl Progress {
             round_sent: Round::ZERO,
             commit_sent: Index::ZERO,
             loading: Loading::Idle,
+            barrier: None,
             removed_by: None,
         }
     }
@@ -172,6 +183,11 @@ impl Progress {
         self.commit_sent = Index::ZERO;
         self.loading = Loading::Idle;
         self.state = ProgressState::Probe { is_paused: false };
+    }
+
+    /// Whether it may have forgotten what it acknowledged, so that it votes for nobody.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.barrier.is_some_and(|barrier| self.match_index < barrier)
     }
 
     /// The peer has acknowledged through `index`.

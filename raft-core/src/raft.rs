@@ -5,7 +5,9 @@
 //! of a step or batch, lets each chapter act on the facts that the others have left.
 
 mod dispatch;
+mod repairs;
 mod requests;
+mod view;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -15,18 +17,18 @@ use core::hash::{Hash, Hasher};
 
 use crate::config::Config;
 use crate::digest::CanonicalHasher;
-use crate::durable::{RecoveredState, SnapshotMeta};
+use crate::durable::RecoveredState;
 use crate::effect::{Effect, HaltReason, Observation, Outcome, Refused, Rejection};
 use crate::entry::Entries;
-use crate::membership::Membership;
-use crate::message::{Body, Chunk, ChunkRequest, LoadPurpose, LoadRequest, Message};
+use crate::message::{Body, Chunk, ChunkPurpose, ChunkRequest, LoadPurpose, LoadRequest, Message};
 use crate::node::Node;
-use crate::progress::{Progress, ProgressState};
 use crate::recovery::{self, RecoverError};
 use crate::role::{Follower, Leader, Role, Transition};
-use crate::status::{Flow, PeerStatus, Status};
-use crate::types::{EntryId, Index, Member, Span, Term, Ticket, Time};
-use crate::{commit, compaction, election, lease, read, reconfiguration, replication, transfer};
+use crate::types::{Member, Span, Term, Ticket, Time};
+use crate::{
+    barrier, commit, compaction, election, lease, read, reconfiguration, repair, replication,
+    transfer,
+};
 
 /// A member of one Raft group: messages in, effects out.
 ///
@@ -106,7 +108,8 @@ impl Raft {
     /// When the host owes the next `Tick`; `None`: nothing will happen until an input arrives.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
-        let left = match &self.role {
+        let patience = self.node.repair.as_ref().and_then(|repair| repair.patience.left());
+        let of_role = match &self.role {
             Role::Follower(Follower { election, contact, reads, .. }) => {
                 let silence = contact.left().filter(|_| !reads.is_empty());
                 let election = election.left();
@@ -118,77 +121,14 @@ impl Raft {
                 let transfer = leader.transfer.and_then(|transfer| transfer.timeout.left());
                 transfer.map_or(next, |left| next.min(Some(left)))
             }
-            Role::Halted => None,
+            Role::Halted => return None,
+        };
+        let left = match (of_role, patience) {
+            (Some(left), Some(patience)) => Some(left.min(patience)),
+            (left, None) => left,
+            (None, patience) => patience,
         };
         left.map(|left| self.now.after(left))
-    }
-
-    /// What can be seen of the node.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        let node = &self.node;
-        let hard_state = node.hard_state();
-        Status {
-            member: node.member(),
-            role: self.role.name(),
-            epoch: hard_state.epoch,
-            incarnation: hard_state.incarnation,
-            term: hard_state.term,
-            vote: hard_state.vote,
-            leader: self.role.leader(node.member()),
-            commit: node.commit(),
-            applied: node.applied,
-            durable: node.gate.durable_index(),
-            last: node.log().last(),
-            base: node.log().base(),
-            snapshot: node.snapshot().last,
-            membership: Arc::clone(node.membership()),
-        }
-    }
-
-    /// How entries flow to each peer; empty unless this node leads.
-    #[must_use]
-    pub fn peers(&self) -> Vec<PeerStatus> {
-        let Role::Leader(leader) = &self.role else { return Vec::new() };
-        let status = |peer: &Progress| PeerStatus {
-            member: peer.member,
-            flow: match &peer.state {
-                ProgressState::Probe { .. } => Flow::Probe,
-                ProgressState::Replicate { inflight, .. } => {
-                    let (appends, bytes) = inflight.load();
-                    Flow::Replicate { appends, bytes }
-                }
-                ProgressState::Snapshot { snapshot, staged, .. } => {
-                    Flow::Snapshot { last: snapshot.last, staged: *staged }
-                }
-                ProgressState::Diverged => Flow::Diverged,
-            },
-            match_index: peer.match_index,
-            next_index: peer.next_index,
-            is_active: peer.is_active,
-            is_leaving: peer.removed_by.is_some(),
-        };
-        leader.peers.iter().map(status).collect()
-    }
-
-    /// The identity of the entry at `index`, if the log still has it.
-    #[must_use]
-    pub fn entry_id(&self, index: Index) -> Option<EntryId> {
-        self.node.log().id(index)
-    }
-
-    /// What a snapshot of the state machine at `index` covers: keep it with the bytes, and hand it
-    /// back in `SnapshotTaken` once they are durable.
-    ///
-    /// `None` unless `index` is applied and still in the log.
-    #[must_use]
-    pub fn snapshot_at(&self, index: Index) -> Option<Arc<SnapshotMeta>> {
-        if index > self.node.applied {
-            return None;
-        }
-        let last = self.node.log().id(index)?;
-        let membership = Membership::clone(self.node.membership_at(index)?);
-        Some(Arc::new(SnapshotMeta { last, membership }))
     }
 
     /// A canonical hash of the whole state: equal states, equal digests, on every machine.
@@ -203,7 +143,7 @@ impl Raft {
         let elapsed = self.now.follow(reading);
         if elapsed > Span(0) {
             self.role.pass(elapsed);
-            self.node.promise.pass(elapsed);
+            self.node.pass(elapsed);
         }
     }
 
@@ -258,6 +198,7 @@ impl Raft {
             Body::Loaded { ref request, ref mut entries } => {
                 self.on_loaded(request, entries.take())
             }
+            Body::Damaged { ref entries } => repair::on_damaged(&mut self.node, entries),
             Body::SnapshotTaken { ref snapshot } => {
                 compaction::on_snapshot_taken(&mut self.node, Arc::clone(snapshot));
             }
@@ -265,6 +206,7 @@ impl Raft {
             Body::ChunkStaged { id, staged } => {
                 let leader = self.role.leader(self.node.member());
                 compaction::on_chunk_staged(&mut self.node, leader, id, staged);
+                repair::request_chunk(&mut self.node);
             }
         }
     }
@@ -274,6 +216,7 @@ impl Raft {
     fn settle(&mut self) {
         let node = &mut self.node;
         if let Role::Leader(leader) = &mut self.role {
+            repair::finish(node, leader);
             replication::append_proposals(node, leader);
             commit::advance(node, leader);
             reconfiguration::leave_joint(node, leader);
@@ -288,6 +231,8 @@ impl Raft {
             return;
         }
         commit::end_tickets(node);
+        barrier::pass(node);
+        repair::ask(node, &self.role);
         node.gate.flush(&mut node.effects);
         commit::hand_out(node);
         node.evict();
@@ -313,6 +258,9 @@ impl Raft {
 
     fn on_tick(&mut self) {
         let node = &mut self.node;
+        if node.repair.as_ref().is_some_and(|repair| repair.patience.is_due()) {
+            repair::on_patience_over(node);
+        }
         if let Role::Follower(follower) = &mut self.role
             && follower.contact.is_due()
         {
@@ -356,11 +304,14 @@ impl Raft {
                 replication::on_loaded(&mut self.node, leader, stream, request, entries);
             }
             (LoadPurpose::Peer { .. }, _) => self.node.refuse(Refused::UnknownLoad),
+            (LoadPurpose::Repair { .. }, _) => repair::on_loaded(&mut self.node, request, entries),
         }
     }
 
     fn on_chunk_read(&mut self, request: ChunkRequest, chunk: Option<Chunk>) {
-        if let Role::Leader(leader) = &mut self.role {
+        if let ChunkPurpose::Repair { id } = request.purpose {
+            repair::on_chunk_read(&mut self.node, request, id, chunk);
+        } else if let Role::Leader(leader) = &mut self.role {
             compaction::on_chunk_read(&mut self.node, leader, request, chunk);
         } else {
             self.node.refuse(Refused::Unasked);
@@ -405,6 +356,7 @@ impl Raft {
                 Transition::Lead => {
                     let leader = replication::lead(&mut self.node);
                     self.set_role(Role::Leader(Box::new(leader)));
+                    repair::hurry(&mut self.node);
                     Transition::Stay
                 }
                 Transition::Halt(reason) => {

@@ -24,6 +24,10 @@ use crate::types::{Index, Member, ReadId, Ticket};
 
 /// Accepts a read at the leader; it waits for a round.
 pub(crate) fn on_read(node: &mut Node, leader: &mut Leader, ticket: Ticket) {
+    if leader.is_damaged {
+        node.reject(ticket, Rejection::Damaged { index: node.damaged_at() });
+        return;
+    }
     if waiting(leader) >= node.config.requests_max {
         node.reject(ticket, Rejection::Busy);
     } else {

@@ -90,7 +90,7 @@ pub(crate) fn on_force_membership(node: &mut Node, ticket: Ticket) -> Transition
     let membership = Arc::clone(node.membership());
     let rejection = if !membership.is_member(me) {
         Some(Rejection::UnknownMember)
-    } else if !membership.is_joint() && membership.incoming() == [me] {
+    } else if !membership.is_joint() && membership.incoming() == [me] && node.doubt.is_none() {
         Some(Rejection::NoChange)
     } else if !(epoch.next().is_valid() && term.next().is_valid()) {
         Some(Rejection::Exhausted)
@@ -112,6 +112,9 @@ pub(crate) fn force(node: &mut Node, ticket: Ticket) -> Campaign {
     let HardState { epoch, term, .. } = node.hard_state();
     // A snapshot that is still being staged would bring the old membership back.
     node.incoming = None;
+    if node.doubt.is_some() {
+        node.end_doubt(); // What it may have acknowledged and lost is given up as well.
+    }
     node.enter_epoch(epoch.next());
     node.enter_term(term.next());
     node.vote_for(node.member());
@@ -131,6 +134,9 @@ fn next_membership(
     let membership = node.membership();
     if leader.transfer.is_some() {
         return Err(Rejection::Transferring);
+    }
+    if leader.is_damaged {
+        return Err(Rejection::Damaged { index: node.damaged_at() });
     }
     if expect.is_some_and(|expected| *expected != **membership) {
         return Err(Rejection::MembershipDiffers);

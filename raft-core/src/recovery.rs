@@ -1,7 +1,12 @@
 //! A node starts from what its disk holds (Figure 2, persistent state), checked as a whole.
 //!
 //! Of a cold entry only the identity is there: it is believed here, and what the host loads later
-//! is compared with it. Deliberately absent in this version: damaged slots, unknown tails, amnesia.
+//! is compared with it. Of a damaged one the identity is all that is left: the node keeps its place
+//! in the log, votes and campaigns by it, and claims nothing from there on (the repair chapter
+//! fills it). A log whose tail is unknown is taken as it is; the barrier chapter says what follows.
+//!
+//! Deliberately absent: a lost hard state. Who has lost it is somebody else from then on: the host
+//! starts it under a new lineage, and the group admits it like any new node.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -9,6 +14,7 @@ use core::fmt;
 
 use crate::config::{Config, ConfigError, MESSAGE_BYTES_MAX};
 use crate::durable::{HardState, RecoveredState, Slot};
+use crate::effect::Observation;
 use crate::entry::{Entries, Payload, chain_after, genesis_chain};
 use crate::log::Log;
 use crate::membership::{Membership, MembershipError};
@@ -22,7 +28,7 @@ const RUN_ENTRIES: usize = 256;
 type Change = (Index, Arc<Membership>);
 
 /// Checks what was found, raises the incarnation and stages it.
-pub(crate) fn restart(config: Config, found: RecoveredState) -> Result<Node, RecoverError> {
+pub(crate) fn restart(config: Config, mut found: RecoveredState) -> Result<Node, RecoverError> {
     config.validate().map_err(RecoverError::Config)?;
     found.snapshot.membership.validate().map_err(RecoverError::Membership)?;
     check_numbers(&found)?;
@@ -39,11 +45,17 @@ pub(crate) fn restart(config: Config, found: RecoveredState) -> Result<Node, Rec
     if last.term > found.hard_state.term {
         return Err(RecoverError::TermBehindLog { term: found.hard_state.term, log: last.term });
     }
-    let (log, changes) = read_slots(found.before, &found.slots)?;
+    let compact_to = drop_covered_holes(&mut found);
+    let ReadSlots { log, changes, holes, lost_memberships } =
+        read_slots(found.before, &found.slots)?;
     if log.id(snapshot.index) != Some(snapshot) {
         return Err(RecoverError::LogMissesSnapshot);
     }
-    let commit = found.commit.max(snapshot.index);
+    let mut commit = found.commit.max(snapshot.index);
+    if found.hard_state.is_tail_unknown {
+        // It may have known of more than is left; the leader tells it again.
+        commit = commit.min(last.index);
+    }
     if commit > last.index {
         return Err(RecoverError::CommitBeyondLog { commit, last: last.index });
     }
@@ -60,11 +72,20 @@ pub(crate) fn restart(config: Config, found: RecoveredState) -> Result<Node, Rec
         snapshot: found.snapshot,
         commit,
         applied: found.applied,
+        is_snapshot_damaged: found.is_snapshot_damaged,
+        holes,
+        lost_memberships,
     };
     let mut node = Node::new(config, parts);
     node.stage_hard_state();
     if founding {
         node.stage_genesis();
+    }
+    if hard_state.is_tail_unknown {
+        node.observe(Observation::TailUnknown);
+    }
+    if let Some(through) = compact_to {
+        node.gate.stage_compact(through);
     }
     Ok(node)
 }
@@ -92,12 +113,36 @@ fn check_numbers(found: &RecoveredState) -> Result<(), RecoverError> {
     Ok(())
 }
 
-/// The log, and the memberships in it.
+/// What a snapshot covers is not missed: the log begins after the last damaged entry below it.
+fn drop_covered_holes(found: &mut RecoveredState) -> Option<Index> {
+    let end = found.snapshot.last.index;
+    let is_covered = |slot: &Slot| matches!(slot, Slot::Damaged { id, .. } if id.index <= end);
+    if found.is_snapshot_damaged {
+        return None;
+    }
+    let last = found.slots.iter().rposition(is_covered)?;
+    found.before = found.slots[last].id();
+    found.slots.drain(..=last);
+    Some(found.before.index)
+}
+
+/// A log as the slots give it.
+struct ReadSlots {
+    log: Log,
+    /// The memberships in it.
+    changes: Vec<Change>,
+    /// Where entries are damaged, and which of them are memberships.
+    holes: Vec<Index>,
+    lost_memberships: Vec<Index>,
+}
+
+/// The log, the memberships in it, and what of it is damaged.
 ///
 /// Computes every chain again that can be: what a disk returns is believed only if it is what was
 /// written. Where the entry before is cold, its identity is what the chain starts from.
-fn read_slots(before: EntryId, slots: &[Slot]) -> Result<(Log, Vec<Change>), RecoverError> {
+fn read_slots(before: EntryId, slots: &[Slot]) -> Result<ReadSlots, RecoverError> {
     let (mut log, mut changes, mut prev) = (Log::new(before), Vec::new(), before);
+    let (mut holes, mut lost_memberships) = (Vec::new(), Vec::new());
     for slot in slots {
         let (id, index) = (slot.id(), prev.index.next());
         if id.index != index || id.term < prev.term {
@@ -108,13 +153,17 @@ fn read_slots(before: EntryId, slots: &[Slot]) -> Result<(Log, Vec<Change>), Rec
             membership.validate().map_err(RecoverError::Membership)?;
             changes.push((index, Arc::clone(membership)));
         }
+        if let Slot::Damaged { is_membership, .. } = slot {
+            holes.push(index);
+            lost_memberships.extend(is_membership.then_some(index));
+        }
     }
     // What lies before a cold entry is cold too: a membership there is kept beside the log.
-    let is_cold = |slot: &Slot| matches!(slot, Slot::Cold { .. });
+    let is_cold = |slot: &Slot| matches!(slot, Slot::Cold { .. } | Slot::Damaged { .. });
     let cold = slots.iter().rposition(is_cold).map_or(0, |last| last + 1);
     for slot in &slots[..cold] {
         let bytes = match slot {
-            Slot::Cold { bytes, .. } => *bytes,
+            Slot::Cold { bytes, .. } | Slot::Damaged { bytes, .. } => *bytes,
             Slot::Resident { id, payload } => {
                 check_chain(chain_after(log.last().chain, id.term, id.index, payload), *id)?;
                 payload.len()
@@ -128,7 +177,7 @@ fn read_slots(before: EntryId, slots: &[Slot]) -> Result<(Log, Vec<Change>), Rec
     for run in slots[cold..].chunks(RUN_ENTRIES) {
         let items = run.iter().filter_map(|slot| match slot {
             Slot::Resident { id, payload } => Some((id.term, payload.clone())),
-            Slot::Cold { .. } => None,
+            Slot::Cold { .. } | Slot::Damaged { .. } => None,
         });
         let entries = Entries::after(log.last(), items);
         for (entry, slot) in entries.iter().zip(run) {
@@ -136,7 +185,7 @@ fn read_slots(before: EntryId, slots: &[Slot]) -> Result<(Log, Vec<Change>), Rec
         }
         log.append(entries);
     }
-    Ok((log, changes))
+    Ok(ReadSlots { log, changes, holes, lost_memberships })
 }
 
 fn check_chain(computed: Chain, id: EntryId) -> Result<(), RecoverError> {

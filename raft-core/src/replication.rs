@@ -34,6 +34,7 @@ pub(crate) fn lead(node: &mut Node) -> Leader {
         heartbeat: Timer::armed(node.config.heartbeat_interval()),
         quorum: Timer::armed(node.config.election_timeout()),
         first: last.index.next(),
+        is_damaged: node.is_damaged(),
         tracked: node.membership_index(),
         transfer: None,
         has_handed_over: false,
@@ -54,8 +55,10 @@ pub(crate) fn lead(node: &mut Node) -> Leader {
             leader.peers.push(Progress::new(member, session, last.index));
         }
     }
-    let noop = Entries::after(last, [(node.term(), Payload::Noop)]);
-    node.append(noop);
+    if !leader.is_damaged {
+        let noop = Entries::after(last, [(node.term(), Payload::Noop)]);
+        node.append(noop);
+    }
     leader
 }
 
@@ -100,6 +103,10 @@ pub(crate) fn on_propose(node: &mut Node, leader: &mut Leader, ticket: Ticket, c
         node.reject(ticket, Rejection::TooLarge);
         return;
     }
+    if leader.is_damaged {
+        node.reject(ticket, Rejection::Damaged { index: node.damaged_at() });
+        return;
+    }
     // A removed leader learns what becomes of the entries before its removal, and of no later one.
     if leader.transfer.is_some() || !node.membership().is_member(node.member()) {
         node.reject(ticket, Rejection::Transferring);
@@ -136,8 +143,11 @@ pub(crate) fn append_proposals(node: &mut Node, leader: &mut Leader) {
 /// Sends every peer what it may have now: entries, a new commit index, a read round.
 pub(crate) fn send_appends(node: &mut Node, leader: &mut Leader) {
     let (round, mut read) = (leader.round, None);
+    let is_damaged = leader.is_damaged;
     for peer in &mut leader.peers {
-        sending::send_to(node, peer, round, &mut read);
+        if !is_damaged {
+            sending::send_to(node, peer, round, &mut read);
+        }
         if peer.round_sent < round {
             send_heartbeat(node, peer, round);
         }
@@ -301,6 +311,7 @@ pub(crate) fn on_append(node: &mut Node, reply: Reply, append: Append) {
     };
     let verified = prev.index.max(base.index).max(last_of(&entries));
     if store(node, reply, entries) {
+        node.note_match(verified);
         node.commit_to(commit.min(verified));
         node.acknowledge(reply, verified);
     }
@@ -313,11 +324,9 @@ pub(crate) fn on_append(node: &mut Node, reply: Reply, append: Append) {
 /// clock that may be faster than the leader's.
 pub(crate) fn on_heartbeat(node: &mut Node, reply: Reply, commit: Index, lease: Span) {
     let Reply { to, session, round } = reply;
-    if commit > node.log().last().index {
-        node.refuse_peer(to, RpcKind::Heartbeat, Refused::Impossible);
+    if !take_commit(node, to, RpcKind::Heartbeat, commit) {
         return;
     }
-    node.commit_to(commit);
     node.loading.retry();
     if lease > Span(0) {
         node.promise(node.config.promise(lease));
@@ -327,17 +336,38 @@ pub(crate) fn on_heartbeat(node: &mut Node, reply: Reply, commit: Index, lease: 
 
 /// The leader of the term has committed more of what this node has acknowledged.
 pub(crate) fn on_commit(node: &mut Node, from: Member, commit: Index) {
-    if commit > node.log().last().index {
-        node.refuse_peer(from, RpcKind::Commit, Refused::Impossible);
-        return;
+    take_commit(node, from, RpcKind::Commit, commit);
+}
+
+/// Takes a commit index that this node's acknowledgements bound. `false`: it cannot be.
+fn take_commit(node: &mut Node, from: Member, kind: RpcKind, commit: Index) -> bool {
+    if commit <= node.log().last().index {
+        node.commit_to(commit);
+        return true;
     }
-    node.commit_to(commit);
+    if node.doubt.is_some() {
+        // What was acknowledged before the log lost its end; the leader must hear of the new start.
+        return true;
+    }
+    node.refuse_peer(from, kind, Refused::Impossible);
+    false
 }
 
 /// Stores entries that follow an entry which matches. Only a real conflict truncates: an old or
 /// repeated message never does. `false`: they contradict what must not change.
 fn store(node: &mut Node, reply: Reply, entries: Entries) -> bool {
-    match node.log().meet(&entries) {
+    let meeting = node.log().meet(&entries);
+    if node.gate.first_open_hole().is_some() {
+        // Where the identities are equal, an intact payload takes the place of a damaged one.
+        let equal_before = match meeting {
+            Meeting::Present => Index(u64::MAX),
+            Meeting::Extends(from) => from,
+            Meeting::Conflicts(at) => at,
+            Meeting::Diverges(TwoEntries { mine, .. }) => mine.index,
+        };
+        node.heal(&entries.slice(Index::ZERO, equal_before));
+    }
+    match meeting {
         Meeting::Present => true,
         Meeting::Extends(from) if entries.first_index() == Some(from) => {
             node.append(entries); // Nearly always all of them.

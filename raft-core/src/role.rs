@@ -71,6 +71,8 @@ pub(crate) struct Leader {
     pub(crate) quorum: Timer,
     /// The index of its no-op: from here on entries are of its own term.
     pub(crate) first: Index,
+    /// Its log is damaged: it appends nothing and serves nothing until the log is whole.
+    pub(crate) is_damaged: bool,
     /// The membership entry up to which `peers` follows the membership in force.
     pub(crate) tracked: Index,
     /// A successor is about to lead.
@@ -232,7 +234,8 @@ impl Leader {
 
     /// The voter among the peers that lacks least of the log; the smallest member among equals.
     pub(crate) fn best_voter(&self, membership: &Membership) -> Option<Member> {
-        let votes = |peer: &&Progress| membership.incoming().contains(&peer.member);
+        let votes =
+            |peer: &&Progress| membership.incoming().contains(&peer.member) && !peer.is_in_doubt();
         let voters = self.peers.iter().filter(votes);
         let best = voters.rev().max_by_key(|peer| (peer.match_index, peer.is_active));
         best.map(|peer| peer.member)

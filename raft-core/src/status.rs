@@ -36,6 +36,14 @@ pub struct Status {
     pub base: EntryId,
     /// The last entry that the newest snapshot covers.
     pub snapshot: EntryId,
+    /// Whether only the description of that snapshot is left.
+    pub is_snapshot_damaged: bool,
+    /// How many entries of the log are damaged and not durably healed.
+    pub damaged: usize,
+    /// The first of them: nothing from there on is acknowledged or applied.
+    pub first_damaged: Option<Index>,
+    /// Whether the node may have acknowledged entries that it has not got: it votes for nobody.
+    pub is_tail_unknown: bool,
     /// The membership in force.
     pub membership: Arc<Membership>,
 }
@@ -53,6 +61,15 @@ impl fmt::Display for Status {
         }
         if self.snapshot.index > Index::ZERO {
             write!(f, " snapshot={}", self.snapshot)?;
+        }
+        if self.is_snapshot_damaged {
+            f.write_str(" (damaged)")?;
+        }
+        if let Some(first) = self.first_damaged {
+            write!(f, " damaged={} from {first}", self.damaged)?;
+        }
+        if self.is_tail_unknown {
+            f.write_str(" tail=unknown")?;
         }
         if *epoch > Epoch::ZERO {
             write!(f, " {epoch}")?;

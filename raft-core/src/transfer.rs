@@ -24,11 +24,17 @@ pub(crate) fn on_transfer(
         node.reject(ticket, Rejection::NoChange);
         return;
     }
+    if leader.is_damaged {
+        // No successor's log can be brought up to date.
+        node.reject(ticket, Rejection::Damaged { index: node.damaged_at() });
+        return;
+    }
     let successor = match to {
         None => leader.best_voter(node.membership()),
         Some(id) => leader
             .peers
             .iter()
+            .filter(|peer| !peer.is_in_doubt())
             .map(|peer| peer.member)
             .find(|member| member.id == id && node.membership().is_voter(*member)),
     };

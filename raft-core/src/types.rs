@@ -279,6 +279,25 @@ pub struct ChunkId {
     pub n: u64,
 }
 
+/// A question about a damaged entry that a node asks its peers.
+///
+/// The incarnation keeps an answer from answering what a later life of the asker has asked.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct RepairId {
+    /// The incarnation of the node that asks.
+    pub incarnation: Incarnation,
+    /// The position among that incarnation's questions, from 1.
+    pub n: u64,
+}
+
+impl fmt::Display for RepairId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.incarnation.0, self.n)
+    }
+}
+
 impl fmt::Display for ReadId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.incarnation.0, self.n)

@@ -32,6 +32,8 @@ const FLOORS: &[(&str, u32)] = &[
     ("read", 8),
     ("lease", 8),
     ("recovery", 8),
+    ("repair", 8),
+    ("barrier", 8),
     ("reconfiguration", 8),
     ("transfer", 8),
     ("raft", 9),

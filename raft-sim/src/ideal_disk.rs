@@ -1,5 +1,6 @@
 //! A disk that keeps what the contract of [`PersistBatch`] promises, and no more.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use raft_core::{
@@ -18,6 +19,8 @@ pub(crate) struct Disk {
     pub(crate) staged: Vec<u8>,
     before: EntryId,
     log: Vec<Entry>,
+    /// Entries of the log that cannot be read any more.
+    damaged: BTreeSet<Index>,
     founding: bool,
 }
 
@@ -32,6 +35,7 @@ impl Disk {
             staged: Vec::new(),
             before: found.before,
             log: Vec::new(),
+            damaged: BTreeSet::new(),
             founding: true,
         }
     }
@@ -93,8 +97,13 @@ impl Disk {
     /// What the server finds when it starts, and what its host says of the state machine: that it
     /// is durable as it was after `applied`, and that `commit` is known to be committed.
     pub(crate) fn recovered(&self, commit: Index, applied: Index) -> RecoveredState {
-        let slot =
-            |entry: &Entry| Slot::Resident { id: entry.id(), payload: entry.payload().clone() };
+        let slot = |entry: &Entry| match (entry.id(), entry.payload().clone()) {
+            (id, payload) if self.damaged.contains(&id.index) => {
+                let is_membership = matches!(payload, Payload::Membership(_));
+                Slot::Damaged { id, bytes: payload.len(), is_membership }
+            }
+            (id, payload) => Slot::Resident { id, payload },
+        };
         RecoveredState {
             hard_state: self.hard_state,
             snapshot: Arc::clone(&self.snapshot),
@@ -103,6 +112,7 @@ impl Disk {
             commit: commit.max(self.snapshot.last.index),
             applied,
             founding: self.founding,
+            is_snapshot_damaged: false,
         }
     }
 
@@ -115,6 +125,9 @@ impl Disk {
     pub(crate) fn entries(&self, request: &LoadRequest) -> Option<Entries> {
         let mut bytes = 0;
         let wanted = |entry: &&Entry| {
+            if self.damaged.contains(&entry.index()) {
+                return false;
+            }
             bytes += entry.payload().len();
             let is_first = entry.index() == request.after.index.next();
             entry.index() <= request.through && (is_first || bytes <= request.bytes_max)
@@ -133,7 +146,8 @@ impl Disk {
             batch.truncate_from.is_some(),
             batch.compact_to.is_some(),
         ];
-        fields.into_iter().filter(|is_there| *is_there).count() + batch.append.len()
+        let healed: usize = batch.heal.iter().map(|run| run.len()).sum();
+        fields.into_iter().filter(|is_there| *is_there).count() + healed + batch.append.len()
     }
 
     /// Writes a beginning of a batch: so many of its pieces, in their order.
@@ -152,6 +166,12 @@ impl Disk {
         }
         if let Some(from) = batch.truncate_from.filter(|_| is_next()) {
             self.log.retain(|entry| entry.index() < from);
+            self.damaged.retain(|index| *index < from);
+        }
+        for entry in batch.heal.iter().flat_map(|run| run.iter()).filter(|_| is_next()) {
+            let is_there = self.log.iter().any(|there| there == entry);
+            assert!(is_there, "what heals is what was there");
+            self.damaged.remove(&entry.index());
         }
         for entry in batch.append.iter().filter(|_| is_next()) {
             let last = self.log.last().map_or(self.before, Entry::id);
@@ -163,6 +183,7 @@ impl Disk {
         {
             self.before = base.id();
             self.log.retain(|entry| entry.index() > through);
+            self.damaged.retain(|index| *index > through);
         }
     }
 
@@ -176,6 +197,7 @@ impl Disk {
         let last = snapshot.last;
         let is_on_log = self.log.iter().any(|entry| entry.id() == last);
         self.log.retain(|entry| is_on_log && entry.index() > last.index);
+        self.damaged.retain(|index| is_on_log && *index > last.index);
         self.before = last;
         self.snapshot = Arc::clone(snapshot);
         self.image = if last.index == Index::ZERO { Vec::new() } else { self.staged.clone() };

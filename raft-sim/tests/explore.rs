@@ -69,6 +69,8 @@ fn messages_that_are_forgotten_and_steps_that_wait_are_not_missed() {
         Bounds { crashes: 1, ..small() },
         Bounds { nodes: 3, ..small() },
     ] {
+        // Which of several images stands for a state may depend on what is left out.
+        let bounds = Bounds { symmetry: false, ..bounds };
         let whole = complete(&Bounds { collect: false, ..bounds.clone() });
         is_alike(&complete(&bounds), &whole);
     }

@@ -50,9 +50,13 @@ struct Record {
     hard_state: Option<Vec<u8>>,
     install: Option<Vec<u8>>,
     truncate_from: Option<Index>,
-    append: Vec<(EntryId, u8, Vec<u8>)>,
+    heal: Vec<RecordedEntry>,
+    append: Vec<RecordedEntry>,
     compact_to: Option<Index>,
 }
+
+/// An entry's identity, the kind of its payload, and the payload.
+type RecordedEntry = (EntryId, u8, Vec<u8>);
 
 impl Wal {
     /// Opens the file and says what a node may start from; a new one is founded with `founders`.
@@ -154,7 +158,8 @@ impl Wal {
         if let Some(from) = record.truncate_from {
             self.frames.split_off(&from);
         }
-        self.frames.extend(record.append.iter().map(|(id, ..)| (id.index, at)));
+        let written = record.heal.iter().chain(&record.append);
+        self.frames.extend(written.map(|(id, ..)| (id.index, at)));
     }
 }
 
@@ -168,6 +173,7 @@ impl Record {
             hard_state: batch.hard_state.as_ref().map(|it| wire::encode_hard_state(it).to_vec()),
             install: batch.install.as_ref().map(|it| wire::encode_snapshot_meta(it).to_vec()),
             truncate_from: batch.truncate_from,
+            heal: batch.heal.iter().flat_map(|run| run.iter()).map(entry).collect(),
             append: batch.append.iter().map(entry).collect(),
             compact_to: batch.compact_to,
         }
@@ -178,6 +184,14 @@ impl Record {
         let length = u32::try_from(record.len()).map_err(invalid)?;
         Ok([&length.to_le_bytes()[..], &xxh3_64(&record).to_le_bytes(), &record].concat())
     }
+}
+
+/// Commands stay where they are: the core asks for those that it needs.
+fn slot(id: EntryId, kind: u8, payload: Vec<u8>) -> io::Result<Slot> {
+    Ok(match wire::decode_payload(kind, Bytes::from(payload)).map_err(invalid)? {
+        Payload::Command(command) => Slot::Cold { id, bytes: command.len() },
+        payload @ (Payload::Noop | Payload::Membership(_)) => Slot::Resident { id, payload },
+    })
 }
 
 /// The fields of a batch take effect in the order in which they stand in it.
@@ -196,16 +210,14 @@ fn replay(found: &mut RecoveredState, record: Record) -> io::Result<()> {
     if let Some(from) = record.truncate_from {
         found.slots.retain(|slot| slot.id().index < from);
     }
+    for (id, kind, payload) in record.heal {
+        let healed = slot(id, kind, payload)?;
+        if let Some(damaged) = found.slots.iter_mut().find(|slot| slot.id() == id) {
+            *damaged = healed;
+        }
+    }
     for (id, kind, payload) in record.append {
-        found.slots.push(
-            match wire::decode_payload(kind, Bytes::from(payload)).map_err(invalid)? {
-                // Commands stay where they are: the core asks for those that it needs.
-                Payload::Command(command) => Slot::Cold { id, bytes: command.len() },
-                payload @ (Payload::Noop | Payload::Membership(_)) => {
-                    Slot::Resident { id, payload }
-                }
-            },
-        );
+        found.slots.push(slot(id, kind, payload)?);
     }
     if let Some(through) = record.compact_to {
         let last = found.slots.iter().map(Slot::id).filter(|id| id.index <= through).last();

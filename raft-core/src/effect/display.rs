@@ -59,6 +59,7 @@ impl fmt::Display for Rejection {
             Self::NoChange => f.write_str("it changes nothing"),
             Self::NotJoint => f.write_str("the membership is not joint"),
             Self::Exhausted => f.write_str("epochs or terms are at their end"),
+            Self::Damaged { index } => write!(f, "the log is damaged at {index}"),
             Self::NotCaughtUp { member, matched, needed } => {
                 write!(f, "{member} has not caught up: {matched}, needed {needed}")
             }
@@ -86,6 +87,20 @@ impl fmt::Display for Observation {
             }
             Self::Retired { successor: Some(to) } => write!(f, "retired in favour of {to}"),
             Self::Retired { successor: None } => f.write_str("retired"),
+            Self::Healed { first, count: 1 } => write!(f, "healed {first}"),
+            Self::Healed { first, count } => write!(f, "healed {count} from {first}"),
+            Self::EntryDamaged { id } => write!(f, "{id} is damaged"),
+            Self::EntryMissed { id, never, damaged } => {
+                write!(f, "{id} is missed")?;
+                show_members(f, " never had by", never)?;
+                show_members(f, " damaged at", damaged)
+            }
+            Self::EntryDiscarded { id } => write!(f, "{id} was never committed: discarded"),
+            Self::SnapshotWanted { by, index } => {
+                write!(f, "{by} wants a snapshot through {index}")
+            }
+            Self::TailUnknown => f.write_str("the tail of the log is unknown"),
+            Self::TailCertain => f.write_str("the tail of the log is certain"),
             Self::Violation(violation) => write!(f, "VIOLATION {violation}"),
             Self::Halted { reason } => write!(f, "halted: {reason}"),
         }
@@ -133,6 +148,7 @@ impl fmt::Display for Refused {
             Self::Busy => f.write_str("too many requests wait"),
             Self::Unasked => f.write_str("nobody asked"),
             Self::Impossible => f.write_str("it claims what cannot be"),
+            Self::TailUnknown => f.write_str("the tail of the log is unknown here"),
             Self::UnknownPersist { seq } => write!(f, "batch {seq} was never issued"),
             Self::UnknownApplied { through } => write!(f, "{through} was never handed out"),
             Self::UnknownSnapshot { snapshot } => {
@@ -172,6 +188,9 @@ impl fmt::Display for HaltReason {
         match self {
             Self::PersistFailed => f.write_str("a write or a sync failed"),
             Self::LeftBehind { epoch } => write!(f, "left behind, the cluster is in {epoch}"),
+            Self::CommittedLost { index } => {
+                write!(f, "{index} was committed, and too many say that they never had it")
+            }
         }
     }
 }
@@ -181,4 +200,12 @@ fn show_sender(f: &mut fmt::Formatter<'_>, from: Option<Member>) -> fmt::Result 
         Some(from) => write!(f, " {from}'s"),
         None => Ok(()),
     }
+}
+
+fn show_members(f: &mut fmt::Formatter<'_>, what: &str, members: &[Member]) -> fmt::Result {
+    for (position, member) in members.iter().enumerate() {
+        let before = if position == 0 { what } else { "," };
+        write!(f, "{before} {member}")?;
+    }
+    Ok(())
 }

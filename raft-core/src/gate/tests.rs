@@ -87,7 +87,7 @@ impl Naive {
     fn new() -> Self {
         let incarnation = Incarnation(1);
         Self {
-            gate: Gate::new(incarnation, Index::ZERO),
+            gate: Gate::new(incarnation, Index::ZERO, vec![]),
             incarnation,
             hard_state: HardState { incarnation, ..HardState::default() },
             log: Vec::new(),
@@ -139,7 +139,7 @@ impl Naive {
         match act {
             Act::HardState => self.enter_term(),
             Act::Promise => {
-                self.gate.stage_promise(self.hard_state);
+                self.gate.stage_amended(self.hard_state);
                 self.hard_state_in = self.count + 1;
             }
             Act::Append(count) => {

@@ -6,8 +6,8 @@
 use core::fmt;
 
 use super::{
-    AppendResult, Body, Chunk, ChunkRequest, Envelope, LoadPurpose, LoadRequest, Message, ReadMode,
-    Rpc, RpcKind,
+    AppendResult, Body, Chunk, ChunkRequest, EntryResult, Envelope, LoadPurpose, LoadRequest,
+    Message, ReadMode, RepairRpc, Rpc, RpcKind,
 };
 use crate::entry::Payload;
 use crate::types::{Round, Span};
@@ -48,6 +48,10 @@ impl fmt::Display for Body {
             Self::Persisted { seq } => write!(f, "persisted {seq}"),
             Self::PersistFailed => f.write_str("persist failed"),
             Self::Applied { through } => write!(f, "applied through {through}"),
+            Self::Damaged { entries } => {
+                f.write_str("damaged")?;
+                entries.iter().try_for_each(|id| write!(f, " {id}"))
+            }
             Self::SnapshotTaken { snapshot } => write!(f, "taken {snapshot}"),
             Self::ChunkRead { request, chunk } => match chunk {
                 Some(Chunk { data, done }) => {
@@ -75,7 +79,9 @@ impl fmt::Display for LoadRequest {
         write!(f, "{}..={} ", self.after.index.next(), self.through)?;
         match self.purpose {
             LoadPurpose::Apply => f.write_str("to apply"),
-            LoadPurpose::Peer { member, .. } => write!(f, "for {member}"),
+            LoadPurpose::Peer { member, .. } | LoadPurpose::Repair { member, .. } => {
+                write!(f, "for {member}")
+            }
         }
     }
 }
@@ -131,6 +137,7 @@ impl fmt::Display for Rpc {
             Self::TimeoutNow => Ok(()),
             Self::ReadIndex { id } => write!(f, " {id}"),
             Self::ReadIndexResponse { id, index } => write!(f, " {id} at {index}"),
+            Self::Repair(rpc) => write!(f, "{rpc}"),
         }
     }
 }
@@ -144,6 +151,39 @@ impl fmt::Display for AppendResult {
             }
             Self::Blank => f.write_str("blank"),
             Self::Diverged { index } => write!(f, "diverged {index}"),
+        }
+    }
+}
+
+/// All but the kind.
+impl fmt::Display for RepairRpc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Barrier => Ok(()),
+            Self::BarrierResponse { index, .. } => write!(f, " {index}"),
+            Self::RequestEntry { wanted, is_snapshot: true, .. } => {
+                write!(f, " snapshot{wanted}")
+            }
+            Self::RequestEntry { wanted, .. } => write!(f, " {wanted}"),
+            Self::RequestEntryResponse { result, .. } => write!(f, " {result}"),
+            Self::RequestSnapshot { snapshot, offset, .. } => {
+                write!(f, " {snapshot} from byte {offset}")
+            }
+            Self::RequestSnapshotResponse { snapshot, offset, data, done, .. } => {
+                let (last, end) = (snapshot.last, if *done { " done" } else { "" });
+                write!(f, " {last} bytes={offset}+{}{end}", data.len())
+            }
+        }
+    }
+}
+
+impl fmt::Display for EntryResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Have { entries } => write!(f, "have {entries}"),
+            Self::HaveSnapshot { snapshot } => write!(f, "have {snapshot}"),
+            Self::DontHave => f.write_str("never had it"),
+            Self::HaveDamaged => f.write_str("may have had it"),
         }
     }
 }
@@ -165,6 +205,12 @@ impl fmt::Display for RpcKind {
             Self::TimeoutNow => "TimeoutNow",
             Self::ReadIndex => "ReadIndex",
             Self::ReadIndexResponse => "ReadIndexResponse",
+            Self::Barrier => "Barrier",
+            Self::BarrierResponse => "BarrierResponse",
+            Self::RequestEntry => "RequestEntry",
+            Self::RequestEntryResponse => "EntryResponse",
+            Self::RequestSnapshot => "RequestSnapshot",
+            Self::RequestSnapshotResponse => "SnapshotPart",
         })
     }
 }

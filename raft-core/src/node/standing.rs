@@ -25,14 +25,22 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    /// The standing of `me`, given the membership at the base of the log and those after it.
-    pub(super) fn of(me: Member, memberships: &[(Index, Arc<Membership>)], commit: Index) -> Self {
+    /// The standing of `me`, given the membership at the base of the log and those after it, and
+    /// whether it knows all of them and the end of its log.
+    pub(super) fn of(
+        me: Member,
+        memberships: &[(Index, Arc<Membership>)],
+        commit: Index,
+        is_whole: bool,
+    ) -> Self {
         let (index, membership) = memberships.last().expect("the base has a membership");
         Self {
             index: *index,
             is_joint: membership.is_joint(),
             is_voter: membership.is_voter(me),
-            is_electable: is_electable(me, memberships, commit),
+            // Who may have forgotten what it acknowledged must not lead; nor who does not know whose
+            // votes decide.
+            is_electable: is_whole && is_electable(me, memberships, commit),
         }
     }
 
@@ -74,7 +82,8 @@ impl Node {
     }
 
     fn looked_up(&self) -> Standing {
-        Standing::of(self.member(), &self.memberships, self.commit)
+        let is_whole = self.lost_memberships.is_empty() && !self.hard_state.is_tail_unknown;
+        Standing::of(self.member(), &self.memberships, self.commit, is_whole)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::progress::Progress;
 use crate::replication::Append;
 use crate::role::{Cause, Role, Transition};
 use crate::types::{Incarnation, Index, Member, ReadId, Round, Session};
-use crate::{admission, compaction, election, lease, read, replication};
+use crate::{admission, barrier, compaction, election, lease, read, replication};
 
 impl Raft {
     /// Takes a message: checked whole, then by the term rule, then by its chapter.
@@ -87,20 +87,12 @@ impl Raft {
     /// one, and steps down or halts.
     fn on_stale(&mut self, envelope: &Envelope, reason: Refused) {
         let (node, from, kind) = (&mut self.node, envelope.from, envelope.rpc.kind());
-        match envelope.rpc {
+        let is_request = match envelope.rpc {
             Rpc::RequestPreVote { .. }
             | Rpc::RequestVote { .. }
             | Rpc::AppendEntries { .. }
             | Rpc::Heartbeat { .. }
-            | Rpc::InstallSnapshot { .. } => {
-                node.refuse_peer(from, kind, reason);
-                // An answer of the present term must answer nothing that was asked in it. A refusal
-                // would count against the sender should it be a candidate by now; and sessions and
-                // rounds begin anew in each term, so should it lead, an echo could confirm what it
-                // had not asked yet.
-                let (session, round) = (Session::ZERO, Round::ZERO);
-                node.send(from, Rpc::HeartbeatResponse { session, round });
-            }
+            | Rpc::InstallSnapshot { .. } => true,
             Rpc::RequestPreVoteResponse { .. }
             | Rpc::RequestVoteResponse { .. }
             | Rpc::AppendEntriesResponse { .. }
@@ -109,7 +101,16 @@ impl Raft {
             | Rpc::Commit { .. }
             | Rpc::TimeoutNow
             | Rpc::ReadIndex { .. }
-            | Rpc::ReadIndexResponse { .. } => node.refuse_peer(from, kind, reason),
+            | Rpc::ReadIndexResponse { .. } => false,
+            Rpc::Repair(ref rpc) => rpc.is_request(),
+        };
+        node.refuse_peer(from, kind, reason);
+        if is_request {
+            // An answer of the present term must answer nothing that was asked in it. A refusal would
+            // count against the sender should it be a candidate by now; and sessions and rounds begin
+            // anew in each term, so should it lead, an echo could confirm what it had not asked yet.
+            let (session, round) = (Session::ZERO, Round::ZERO);
+            node.send(from, Rpc::HeartbeatResponse { session, round });
         }
     }
 
@@ -162,10 +163,12 @@ impl Raft {
             Rpc::AppendEntries { session, round, prev, ref mut entries, commit } => {
                 let append = Append { prev, entries: core::mem::take(entries), commit };
                 replication::on_append(node, reply(session, round), append);
+                barrier::ask(node, from);
             }
             Rpc::Commit { session: _, commit } => replication::on_commit(node, from, commit),
             Rpc::Heartbeat { session, round, commit, lease } => {
                 replication::on_heartbeat(node, reply(session, round), commit, lease);
+                barrier::ask(node, from);
                 self.ask_again();
             }
             Rpc::InstallSnapshot { session, round, ref snapshot, offset, ref data, done } => {
@@ -195,6 +198,7 @@ impl Raft {
             },
             Rpc::ReadIndex { id } => self.on_read_index(from, id),
             Rpc::ReadIndexResponse { id, index } => self.on_read_index_response(from, id, index),
+            Rpc::Repair(_) => return self.on_repair_rpc(envelope),
         }
         Transition::Stay
     }

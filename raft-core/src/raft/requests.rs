@@ -123,6 +123,7 @@ impl Raft {
             | Body::Persisted { .. }
             | Body::PersistFailed
             | Body::Applied { .. }
+            | Body::Damaged { .. }
             | Body::SnapshotTaken { .. }
             | Body::ChunkRead { .. }
             | Body::ChunkStaged { .. } => {}

@@ -11,7 +11,7 @@ use crate::message::{LoadPurpose, LoadRequest, Rpc};
 use crate::node::Node;
 use crate::progress::{Loading, Progress, ProgressState};
 use crate::role::Leader;
-use crate::types::{EntryId, Member, Round, Session};
+use crate::types::{EntryId, Index, Member, Round, Session};
 
 /// Sends the entries that a peer may have now. Peers that keep up are all at the same place: what
 /// was `read` for one of them, after which entry, serves the next.
@@ -107,7 +107,8 @@ fn send_append(
 /// Asks the host for the entries that a peer needs next, if they are cold: one range at a time.
 fn want_load(node: &mut Node, peer: &mut Progress) {
     let is_replicating = matches!(peer.state, ProgressState::Replicate { .. });
-    let is_wanted = peer.loading == Loading::Idle && node.log().is_cold(peer.next_index);
+    let is_readable = node.log().is_cold(peer.next_index) && !node.gate.is_hole(peer.next_index);
+    let is_wanted = peer.loading == Loading::Idle && is_readable;
     if !(is_replicating && is_wanted && has_room(node, peer)) {
         return;
     }
@@ -115,7 +116,9 @@ fn want_load(node: &mut Node, peer: &mut Progress) {
     let Config { append_bytes_max: bytes_max, append_entries_max, .. } = node.config;
     let after =
         log.id(peer.next_index.prev()).expect("what is before a cold entry has an identity");
-    let through = log.cold_range(after.index, log.last().index, bytes_max, append_entries_max);
+    let hole = node.gate.hole_after(peer.next_index);
+    let end = hole.map_or(log.last().index, Index::prev);
+    let through = log.cold_range(after.index, end, bytes_max, append_entries_max);
     let purpose = LoadPurpose::Peer { member: peer.member, session: peer.session };
     let request = LoadRequest { purpose, after, through, bytes_max };
     peer.loading = Loading::asked(&request);

@@ -26,6 +26,7 @@
 //! all checks that need a node's state (who sent it, which term, whether terms fall).
 
 mod record;
+mod repair;
 mod sink;
 mod v1;
 
@@ -38,7 +39,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::Config;
 use crate::membership::{MEMBERS_MAX, MembershipError};
-use crate::message::{Envelope, Rpc, RpcKind};
+use crate::message::{EntryResult, Envelope, RepairRpc, Rpc, RpcKind};
 use crate::types::{ClusterId, Epoch, GroupId, Incarnation, LIMIT, Member, Term};
 
 use sink::{Sink, put_numbers};
@@ -236,6 +237,12 @@ fn kind_byte(kind: RpcKind) -> u8 {
         RpcKind::ReadIndex => 12,
         RpcKind::ReadIndexResponse => 13,
         RpcKind::Commit => 14,
+        RpcKind::Barrier => 15,
+        RpcKind::BarrierResponse => 16,
+        RpcKind::RequestEntry => 17,
+        RpcKind::RequestEntryResponse => 18,
+        RpcKind::RequestSnapshot => 19,
+        RpcKind::RequestSnapshotResponse => 20,
     }
 }
 
@@ -255,6 +262,12 @@ fn kind_of_byte(byte: u8) -> Option<RpcKind> {
         12 => Some(RpcKind::ReadIndex),
         13 => Some(RpcKind::ReadIndexResponse),
         14 => Some(RpcKind::Commit),
+        15 => Some(RpcKind::Barrier),
+        16 => Some(RpcKind::BarrierResponse),
+        17 => Some(RpcKind::RequestEntry),
+        18 => Some(RpcKind::RequestEntryResponse),
+        19 => Some(RpcKind::RequestSnapshot),
+        20 => Some(RpcKind::RequestSnapshotResponse),
         _ => None,
     }
 }
@@ -320,7 +333,14 @@ fn frame_bytes_estimate(rpc: &Rpc) -> usize {
         Rpc::AppendEntries { entries, .. } => {
             OVERHEAD_BYTES + entries.bytes() + entries.len() * ENTRY_OVERHEAD_BYTES
         }
-        Rpc::InstallSnapshot { data, .. } => OVERHEAD_BYTES * 2 + data.len(),
+        Rpc::InstallSnapshot { data, .. }
+        | Rpc::Repair(RepairRpc::RequestSnapshotResponse { data, .. }) => {
+            OVERHEAD_BYTES * 2 + data.len()
+        }
+        Rpc::Repair(RepairRpc::RequestEntryResponse {
+            result: EntryResult::Have { entries },
+            ..
+        }) => OVERHEAD_BYTES + entries.bytes(),
         Rpc::RequestPreVote { .. }
         | Rpc::RequestPreVoteResponse { .. }
         | Rpc::RequestVote { .. }
@@ -332,6 +352,7 @@ fn frame_bytes_estimate(rpc: &Rpc) -> usize {
         | Rpc::InstallSnapshotResponse { .. }
         | Rpc::TimeoutNow
         | Rpc::ReadIndex { .. }
-        | Rpc::ReadIndexResponse { .. } => OVERHEAD_BYTES,
+        | Rpc::ReadIndexResponse { .. }
+        | Rpc::Repair(_) => OVERHEAD_BYTES,
     }
 }

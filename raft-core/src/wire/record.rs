@@ -23,8 +23,8 @@ const PAYLOAD_MEMBERSHIP: u8 = 2;
 /// The durable record of a hard state.
 #[must_use]
 pub fn encode_hard_state(state: &HardState) -> Bytes {
-    let HardState { epoch, incarnation, term, vote, promise } = *state;
-    record(&V1HardState { epoch, incarnation, term, vote, promise })
+    let HardState { epoch, incarnation, term, vote, promise, is_tail_unknown } = *state;
+    record(&V1HardState { epoch, incarnation, term, vote, promise, is_tail_unknown })
 }
 
 /// The hard state in a durable record.
@@ -32,9 +32,10 @@ pub fn encode_hard_state(state: &HardState) -> Bytes {
 /// # Errors
 /// [`WireError`] if it is not one.
 pub fn decode_hard_state(bytes: &[u8]) -> Result<HardState, WireError> {
-    let V1HardState { epoch, incarnation, term, vote, promise } = take_record(bytes)?;
+    let V1HardState { epoch, incarnation, term, vote, promise, is_tail_unknown } =
+        take_record(bytes)?;
     bounded([epoch.0, incarnation.0, term.0, promise.0])?;
-    Ok(HardState { epoch, incarnation, term, vote, promise })
+    Ok(HardState { epoch, incarnation, term, vote, promise, is_tail_unknown })
 }
 
 /// The kind and the durable record of a payload; a command's record shares the command's memory.
@@ -98,6 +99,7 @@ struct V1HardState {
     term: Term,
     vote: Option<Member>,
     promise: Span,
+    is_tail_unknown: bool,
 }
 
 fn record<T: Serialize>(value: &T) -> Bytes {

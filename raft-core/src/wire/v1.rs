@@ -12,7 +12,7 @@ use crate::wire::record::{
     borrow_payload, decode_payload, decode_snapshot_meta, encode_snapshot_meta,
 };
 use crate::wire::sink::put_numbers;
-use crate::wire::{Limits, Reader, WireError, bounded, put};
+use crate::wire::{Limits, Reader, WireError, bounded, put, repair};
 
 /// An entry's term, kind and length, one byte each.
 const ENTRY_BYTES_MIN: usize = 3;
@@ -128,7 +128,7 @@ struct V1ReadIndexResponse {
 }
 
 /// Bytes of the frame. Serde would take `&[u8]` for a sequence and write it byte by byte.
-struct Borrowed<'a>(&'a [u8]);
+pub(super) struct Borrowed<'a>(pub(super) &'a [u8]);
 
 impl Serialize for Borrowed<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -204,6 +204,7 @@ pub(super) fn put_body(out: &mut impl BufMut, rpc: &Rpc) {
         Rpc::ReadIndexResponse { id, index } => {
             put(out, &V1ReadIndexResponse { id: *id, index: *index });
         }
+        Rpc::Repair(rpc) => repair::put_body(out, rpc),
     }
 }
 
@@ -272,12 +273,20 @@ pub(super) fn take_body(
             bounded([id.incarnation.0, id.n])?;
             Ok(Rpc::ReadIndex { id })
         }
-        RpcKind::ReadIndexResponse => {
-            let V1ReadIndexResponse { id, index } = reader.take()?;
-            bounded([id.incarnation.0, id.n, index.0])?;
-            Ok(Rpc::ReadIndexResponse { id, index })
-        }
+        RpcKind::ReadIndexResponse => take_read_index_response(reader),
+        RpcKind::Barrier
+        | RpcKind::BarrierResponse
+        | RpcKind::RequestEntry
+        | RpcKind::RequestEntryResponse
+        | RpcKind::RequestSnapshot
+        | RpcKind::RequestSnapshotResponse => repair::take_body(reader, kind).map(Rpc::Repair),
     }
+}
+
+fn take_read_index_response(reader: &mut Reader<'_>) -> Result<Rpc, WireError> {
+    let V1ReadIndexResponse { id, index } = reader.take()?;
+    bounded([id.incarnation.0, id.n, index.0])?;
+    Ok(Rpc::ReadIndexResponse { id, index })
 }
 
 impl V1AppendEntries {

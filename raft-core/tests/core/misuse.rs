@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::{
-    AppendResult, Body, Chain, Chunk, ChunkId, ChunkRequest, Config, ConfigError, Effect, Entries,
-    EntryId, Envelope, Incarnation, Index, Message, Observation, Payload, Raft, RecoverError,
-    RecoveredState, Refused, Round, Rpc, RpcKind, Session, SnapshotMeta, Term, Ticket, Time,
-    Violation,
+    AppendResult, Body, Chain, Chunk, ChunkId, ChunkPurpose, ChunkRequest, Config, ConfigError,
+    Effect, Entries, EntryId, Envelope, Incarnation, Index, Message, Observation, Payload, Raft,
+    RecoverError, RecoveredState, Refused, Round, Rpc, RpcKind, Session, SnapshotMeta, Term,
+    Ticket, Time, Violation,
 };
 
 use crate::support::{Cluster, config, member, membership};
@@ -140,7 +140,7 @@ fn a_chunk_that_was_not_asked_for_is_refused() {
     cluster.elect(1);
     let request = ChunkRequest {
         to: member(3),
-        session: Session(1),
+        purpose: ChunkPurpose::Lag { session: Session(1) },
         snapshot: snapshot(50, 9).last,
         offset: 0,
         bytes_max: 4,

@@ -65,7 +65,8 @@ fn an_answer_of_another_session_counts_for_nothing() {
             | Rpc::InstallSnapshotResponse { .. }
             | Rpc::TimeoutNow
             | Rpc::ReadIndex { .. }
-            | Rpc::ReadIndexResponse { .. } => {}
+            | Rpc::ReadIndexResponse { .. }
+            | Rpc::Repair(_) => {}
         }
         cluster.step(1, Body::Peer(answer));
     }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use raft_core::{
     Body, ClusterId, Config, Effect, Entries, Entry, EntryId, Envelope, GroupId, HardState, Index,
-    LoadRequest, Member, Membership, Message, Observation, Outcome, PersistBatch, PersistSeq, Raft,
-    RecoveredState, Refused, RoleName, Slot, SnapshotMeta, Status, Term, Ticket, Time, Violation,
+    LoadRequest, Member, Membership, Message, Observation, Outcome, Payload, PersistBatch,
+    PersistSeq, Raft, RecoveredState, Refused, RoleName, Slot, SnapshotMeta, Status, Term, Ticket,
+    Time, Violation,
 };
 
 /// The member with this id; its lineage is ten times the id.
@@ -34,6 +35,10 @@ pub(crate) struct Disk {
     pub(crate) before: EntryId,
     pub(crate) log: Vec<Entry>,
     pub(crate) founding: bool,
+    /// Entries that cannot be read any more.
+    pub(crate) damaged: BTreeSet<Index>,
+    /// The bytes of the snapshot cannot be read any more.
+    pub(crate) is_snapshot_damaged: bool,
 }
 
 impl Disk {
@@ -45,6 +50,8 @@ impl Disk {
             before: found.before,
             log: Vec::new(),
             founding: true,
+            damaged: BTreeSet::new(),
+            is_snapshot_damaged: false,
         }
     }
 
@@ -59,9 +66,16 @@ impl Disk {
             self.before = install.last;
             self.snapshot = install.clone();
             self.founding = false;
+            self.is_snapshot_damaged = false;
         }
         if let Some(from) = batch.truncate_from {
             self.log.retain(|entry| entry.index() < from);
+            self.damaged.retain(|index| *index < from);
+        }
+        for entry in batch.heal.iter().flat_map(|run| run.iter()) {
+            let there = self.log.iter().find(|there| there.index() == entry.index());
+            assert_eq!(there, Some(entry), "what heals is what was there");
+            self.damaged.remove(&entry.index());
         }
         self.log.extend(batch.append.iter().cloned());
         if let Some(through) = batch.compact_to {
@@ -71,6 +85,8 @@ impl Disk {
                 self.log.retain(|entry| entry.index() > through);
             }
         }
+        let kept = |index: &Index| self.log.iter().any(|entry| entry.index() == *index);
+        self.damaged.retain(kept);
     }
 
     /// The entries that a request asks for.
@@ -79,6 +95,7 @@ impl Disk {
             request.after.index < entry.index() && entry.index() <= request.through
         };
         let items = self.log.iter().filter(wanted);
+        let items = items.take_while(|entry| !self.damaged.contains(&entry.index()));
         Entries::after(request.after, items.map(|entry| (entry.term(), entry.payload().clone())))
     }
 
@@ -86,16 +103,22 @@ impl Disk {
         RecoveredState {
             hard_state: self.hard_state,
             snapshot: self.snapshot.clone(),
-            slots: self
-                .log
-                .iter()
-                .map(|entry| Slot::Resident { id: entry.id(), payload: entry.payload().clone() })
-                .collect(),
+            slots: self.log.iter().map(|entry| self.slot(entry)).collect(),
             before: self.before,
             commit: Index::ZERO,
             applied: Index::ZERO,
             founding: self.founding,
+            is_snapshot_damaged: self.is_snapshot_damaged,
         }
+    }
+
+    fn slot(&self, entry: &Entry) -> Slot {
+        let (id, payload) = (entry.id(), entry.payload().clone());
+        if self.damaged.contains(&id.index) {
+            let is_membership = matches!(payload, Payload::Membership(_));
+            return Slot::Damaged { id, bytes: payload.len(), is_membership };
+        }
+        Slot::Resident { id, payload }
     }
 }
 
@@ -341,6 +364,7 @@ impl Cluster {
                 Effect::Load(request) => {
                     server.loads.push(request);
                     let entries = is_reading.then(|| server.disk.load(&request));
+                    let entries = entries.filter(|entries| !entries.is_empty());
                     follow_up.push(Body::Loaded { request, entries });
                 }
                 Effect::ReadChunk(request) => {

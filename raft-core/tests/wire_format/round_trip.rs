@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use raft_core::wire::{self, Limits};
-use raft_core::{Config, Payload, Rpc};
+use raft_core::{Config, EntryResult, Payload, RepairRpc, Rpc};
 
 use crate::samples;
 use crate::strategies::{envelopes, hard_states, payloads, snapshot_metas};
@@ -132,7 +132,12 @@ fn parts(rpc: &Rpc) -> Vec<Bytes> {
         Rpc::AppendEntries { entries, .. } => {
             entries.iter().filter_map(|entry| command(entry.payload())).collect()
         }
-        Rpc::InstallSnapshot { data, .. } => vec![data.clone()],
+        Rpc::Repair(RepairRpc::RequestEntryResponse {
+            result: EntryResult::Have { entries },
+            ..
+        }) => entries.iter().filter_map(|entry| command(entry.payload())).collect(),
+        Rpc::InstallSnapshot { data, .. }
+        | Rpc::Repair(RepairRpc::RequestSnapshotResponse { data, .. }) => vec![data.clone()],
         Rpc::RequestPreVote { .. }
         | Rpc::RequestPreVoteResponse { .. }
         | Rpc::RequestVote { .. }
@@ -144,7 +149,8 @@ fn parts(rpc: &Rpc) -> Vec<Bytes> {
         | Rpc::InstallSnapshotResponse { .. }
         | Rpc::TimeoutNow
         | Rpc::ReadIndex { .. }
-        | Rpc::ReadIndexResponse { .. } => Vec::new(),
+        | Rpc::ReadIndexResponse { .. }
+        | Rpc::Repair(_) => Vec::new(),
     };
     parts.retain(|part| !part.is_empty());
     parts

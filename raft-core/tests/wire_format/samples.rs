@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::{
-    AppendResult, Chain, ClusterId, Entries, EntryId, Envelope, Epoch, GroupId, HardState,
-    Incarnation, Index, LIMIT, Member, Membership, Payload, ReadId, Round, Rpc, Session,
-    SnapshotMeta, Span, Term, wire,
+    AppendResult, Chain, ClusterId, Entries, EntryId, EntryResult, Envelope, Epoch, GroupId,
+    HardState, Incarnation, Index, LIMIT, Member, Membership, Payload, ReadId, RepairId, RepairRpc,
+    Round, Rpc, Session, SnapshotMeta, Span, Term, wire,
 };
 
 /// Every kind of peer message, and the variants that are encoded in another way.
@@ -38,7 +38,47 @@ pub(crate) fn messages() -> Vec<(&'static str, Envelope)> {
         ("read_index", Rpc::ReadIndex { id: read_id() }),
         ("read_index_response", Rpc::ReadIndexResponse { id: read_id(), index: Index(128) }),
     ];
-    rpcs.into_iter().map(|(name, rpc)| (name, envelope(rpc))).collect()
+    let all = rpcs
+        .into_iter()
+        .chain(about_damage().into_iter().map(|(name, rpc)| (name, Rpc::Repair(rpc))));
+    all.map(|(name, rpc)| (name, envelope(rpc))).collect()
+}
+
+/// What nodes say to each other about damage.
+fn about_damage() -> Vec<(&'static str, RepairRpc)> {
+    let id = RepairId { incarnation: Incarnation(130), n: 5 };
+    let response = |result| RepairRpc::RequestEntryResponse { id, result };
+    let entries = Entries::after(prev(), [(Term(300), Payload::Command(Bytes::from("put a 1")))]);
+    let snapshot = Arc::new(snapshot_meta());
+    let (offset, data, done) = (65_536, Bytes::from("chunk"), true);
+    let part = RepairRpc::RequestSnapshotResponse {
+        id,
+        snapshot: Arc::clone(&snapshot),
+        offset,
+        data,
+        done,
+    };
+    vec![
+        ("barrier", RepairRpc::Barrier),
+        (
+            "barrier_response",
+            RepairRpc::BarrierResponse { incarnation: Incarnation(130), index: Index(128) },
+        ),
+        ("request_entry", RepairRpc::RequestEntry { id, wanted: prev(), is_snapshot: false }),
+        (
+            "request_entry_snapshot",
+            RepairRpc::RequestEntry { id, wanted: prev(), is_snapshot: true },
+        ),
+        ("request_entry_response_have", response(EntryResult::Have { entries })),
+        (
+            "request_entry_response_have_snapshot",
+            response(EntryResult::HaveSnapshot { snapshot: Arc::clone(&snapshot) }),
+        ),
+        ("request_entry_response_dont_have", response(EntryResult::DontHave)),
+        ("request_entry_response_have_damaged", response(EntryResult::HaveDamaged)),
+        ("request_snapshot", RepairRpc::RequestSnapshot { id, snapshot: prev(), offset: 65_536 }),
+        ("request_snapshot_response", part),
+    ]
 }
 
 /// A message between two members, with identities of all lengths.
@@ -121,6 +161,7 @@ pub(crate) fn hard_state() -> HardState {
         term: Term(345),
         vote: Some(Member::new(2, 0xabcd_ef01)),
         promise: Span(990_000),
+        is_tail_unknown: false,
     }
 }
 

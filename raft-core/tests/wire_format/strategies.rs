@@ -9,9 +9,9 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use raft_core::{
-    AppendResult, Chain, ClusterId, Entries, EntryId, Envelope, Epoch, GroupId, HardState,
-    Incarnation, Index, LIMIT, Lineage, Member, Membership, NodeId, Payload, ReadId, Round, Rpc,
-    Session, SnapshotMeta, Span, Term,
+    AppendResult, Chain, ClusterId, Entries, EntryId, EntryResult, Envelope, Epoch, GroupId,
+    HardState, Incarnation, Index, LIMIT, Lineage, Member, Membership, NodeId, Payload, ReadId,
+    RepairId, RepairRpc, Round, Rpc, Session, SnapshotMeta, Span, Term,
 };
 
 use crate::samples;
@@ -35,13 +35,14 @@ pub(crate) fn envelopes() -> impl Strategy<Value = Envelope> {
 
 /// Any hard state.
 pub(crate) fn hard_states() -> impl Strategy<Value = HardState> {
-    (counters(), counters(), counters(), option::of(members()), counters()).prop_map(
-        |(epoch, incarnation, term, vote, promise)| HardState {
+    (counters(), counters(), counters(), option::of(members()), counters(), any::<bool>()).prop_map(
+        |(epoch, incarnation, term, vote, promise, is_tail_unknown)| HardState {
             epoch: Epoch(epoch),
             incarnation: Incarnation(incarnation),
             term: Term(term),
             vote,
             promise: Span(promise),
+            is_tail_unknown,
         },
     )
 }
@@ -93,7 +94,54 @@ fn rpcs() -> impl Strategy<Value = Rpc> {
         read_ids().prop_map(|id| Rpc::ReadIndex { id }),
         (read_ids(), counters())
             .prop_map(|(id, index)| Rpc::ReadIndexResponse { id, index: Index(index) }),
+        about_damage().prop_map(Rpc::Repair),
     ]
+}
+
+/// What nodes say to each other about damage.
+fn about_damage() -> impl Strategy<Value = RepairRpc> {
+    let snapshots = || snapshot_metas().prop_map(Arc::new);
+    prop_oneof![
+        Just(RepairRpc::Barrier),
+        (counters(), counters()).prop_map(|(incarnation, index)| RepairRpc::BarrierResponse {
+            incarnation: Incarnation(incarnation),
+            index: Index(index)
+        }),
+        (repair_ids(), entry_ids(0..LIMIT), any::<bool>()).prop_map(|(id, wanted, is_snapshot)| {
+            RepairRpc::RequestEntry { id, wanted, is_snapshot }
+        }),
+        (repair_ids(), entry_results())
+            .prop_map(|(id, result)| RepairRpc::RequestEntryResponse { id, result }),
+        (repair_ids(), entry_ids(0..LIMIT), counters())
+            .prop_map(|(id, snapshot, offset)| RepairRpc::RequestSnapshot { id, snapshot, offset }),
+        (repair_ids(), snapshots(), counters(), blobs(), any::<bool>()).prop_map(
+            |(id, snapshot, offset, data, done)| RepairRpc::RequestSnapshotResponse {
+                id,
+                snapshot,
+                offset,
+                data,
+                done
+            }
+        ),
+    ]
+}
+
+fn entry_results() -> impl Strategy<Value = EntryResult> {
+    let entry = (entry_ids(0..LIMIT - 8), counters(), payloads());
+    prop_oneof![
+        entry.prop_map(|(prev, term, payload)| {
+            let before = EntryId { term: Term::ZERO, ..prev };
+            EntryResult::Have { entries: Entries::after(before, [(Term(term), payload)]) }
+        }),
+        snapshot_metas().prop_map(|meta| EntryResult::HaveSnapshot { snapshot: Arc::new(meta) }),
+        Just(EntryResult::DontHave),
+        Just(EntryResult::HaveDamaged),
+    ]
+}
+
+fn repair_ids() -> impl Strategy<Value = RepairId> {
+    (counters(), counters())
+        .prop_map(|(incarnation, n)| RepairId { incarnation: Incarnation(incarnation), n })
 }
 
 fn append_entries() -> impl Strategy<Value = Rpc> {

@@ -46,7 +46,8 @@ pub(super) fn sent(ghost: &Ghost, slot: usize, envelope: &Envelope) -> Result<()
         | Rpc::InstallSnapshotResponse { .. }
         | Rpc::TimeoutNow
         | Rpc::ReadIndex { .. }
-        | Rpc::ReadIndexResponse { .. } => {}
+        | Rpc::ReadIndexResponse { .. }
+        | Rpc::Repair(_) => {}
     }
     Ok(())
 }

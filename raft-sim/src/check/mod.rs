@@ -36,7 +36,7 @@ use std::sync::Arc;
 
 use raft_core::{
     Entries, Envelope, Index, Member, Membership, NodeId, PersistBatch, PersistSeq, RecoveredState,
-    Rpc, SnapshotMeta, Span, Term, Time,
+    RepairRpc, Rpc, SnapshotMeta, Span, Term, Time,
 };
 
 use exactly_once::Told;
@@ -163,7 +163,12 @@ impl Checker {
                 election_safety::leads(ghost, slot, envelope.term)?;
                 commit_quorum::claimed(ghost, slot, *commit)?;
             }
-            Rpc::TimeoutNow => election_safety::leads(ghost, slot, envelope.term)?,
+            Rpc::TimeoutNow | Rpc::Repair(RepairRpc::BarrierResponse { .. }) => {
+                election_safety::leads(ghost, slot, envelope.term)?;
+            }
+            Rpc::Repair(RepairRpc::RequestSnapshotResponse { snapshot, .. }) => {
+                commit_immutable::is_committed(ghost, node, snapshot.last)?;
+            }
             Rpc::InstallSnapshot { snapshot, .. } => {
                 election_safety::leads(ghost, slot, envelope.term)?;
                 commit_immutable::is_committed(ghost, node, snapshot.last)?;
@@ -173,7 +178,8 @@ impl Checker {
             | Rpc::AppendEntriesResponse { .. }
             | Rpc::HeartbeatResponse { .. }
             | Rpc::InstallSnapshotResponse { .. }
-            | Rpc::ReadIndex { .. } => {}
+            | Rpc::ReadIndex { .. }
+            | Rpc::Repair(_) => {}
         }
         promise_durability::sent(ghost, slot, envelope)?;
         commit_quorum::acknowledged(ghost, slot, envelope);

@@ -40,7 +40,8 @@ pub(super) fn sent(ghost: &Ghost, slot: usize, envelope: &Envelope) -> Result<()
         | Rpc::InstallSnapshotResponse { .. }
         | Rpc::TimeoutNow
         | Rpc::ReadIndex { .. }
-        | Rpc::ReadIndexResponse { .. } => Ok(()),
+        | Rpc::ReadIndexResponse { .. }
+        | Rpc::Repair(_) => Ok(()),
     }
 }
 

@@ -304,7 +304,10 @@ pub(crate) fn is_answer(rpc: &Rpc) -> bool {
         | RpcKind::AppendEntriesResponse
         | RpcKind::HeartbeatResponse
         | RpcKind::InstallSnapshotResponse
-        | RpcKind::ReadIndexResponse => true,
+        | RpcKind::ReadIndexResponse
+        | RpcKind::BarrierResponse
+        | RpcKind::RequestEntryResponse
+        | RpcKind::RequestSnapshotResponse => true,
         RpcKind::RequestPreVote
         | RpcKind::RequestVote
         | RpcKind::AppendEntries
@@ -312,7 +315,10 @@ pub(crate) fn is_answer(rpc: &Rpc) -> bool {
         | RpcKind::Heartbeat
         | RpcKind::InstallSnapshot
         | RpcKind::TimeoutNow
-        | RpcKind::ReadIndex => false,
+        | RpcKind::ReadIndex
+        | RpcKind::Barrier
+        | RpcKind::RequestEntry
+        | RpcKind::RequestSnapshot => false,
     }
 }
 

@@ -262,7 +262,8 @@ fn claims(envelope: &Envelope, sender: &Host) -> Result<(), Broken> {
         | Rpc::InstallSnapshotResponse { .. }
         | Rpc::TimeoutNow
         | Rpc::ReadIndex { .. }
-        | Rpc::ReadIndexResponse { .. } => {}
+        | Rpc::ReadIndexResponse { .. }
+        | Rpc::Repair(_) => {}
     }
     Ok(())
 }

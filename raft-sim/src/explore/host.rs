@@ -289,6 +289,7 @@ impl Hash for Host {
 
 /// All of a batch but its number.
 fn what(batch: &PersistBatch) -> impl PartialEq + Hash + '_ {
-    let PersistBatch { seq: _, hard_state, install, truncate_from, append, compact_to } = batch;
-    (hard_state, install, truncate_from, append, compact_to)
+    let PersistBatch { seq: _, hard_state, install, truncate_from, heal, append, compact_to } =
+        batch;
+    (hard_state, install, truncate_from, heal, append, compact_to)
 }

@@ -79,7 +79,8 @@ fn is_said_again(store: &mut Store, bounds: &Bounds, host: u32, letter: u32) -> 
         | Rpc::InstallSnapshotResponse { .. }
         | Rpc::TimeoutNow
         | Rpc::ReadIndex { .. }
-        | Rpc::ReadIndexResponse { .. } => false,
+        | Rpc::ReadIndexResponse { .. }
+        | Rpc::Repair(_) => false,
     };
     step.is_echo() && step.sent.iter().all(|(_, letter)| is_final(*letter))
 }
@@ -106,7 +107,8 @@ fn is_over(letter: &Envelope, receiver: Receiver, may_crash: bool, bounds: &Boun
         | Rpc::InstallSnapshotResponse { .. }
         | Rpc::TimeoutNow
         | Rpc::ReadIndex { .. }
-        | Rpc::ReadIndexResponse { .. } => false,
+        | Rpc::ReadIndexResponse { .. }
+        | Rpc::Repair(_) => false,
     }
 }
 
@@ -168,6 +170,7 @@ fn is_dead(letter: &Envelope, receiver: Receiver, bounds: &Bounds) -> bool {
         | Rpc::AppendEntries { .. }
         | Rpc::Heartbeat { .. }
         | Rpc::InstallSnapshot { .. } => false,
+        Rpc::Repair(ref rpc) => is_past && !rpc.is_request(),
     }
 }
 
@@ -197,7 +200,8 @@ fn settles(letter: &Envelope, receiver: Receiver, may_crash: bool, bounds: &Boun
         | Rpc::InstallSnapshotResponse { .. }
         | Rpc::TimeoutNow
         | Rpc::ReadIndex { .. }
-        | Rpc::ReadIndexResponse { .. } => false,
+        | Rpc::ReadIndexResponse { .. }
+        | Rpc::Repair(_) => false,
     }
 }
 
@@ -224,6 +228,7 @@ pub(crate) fn is_request(rpc: &Rpc) -> bool {
         | Rpc::TimeoutNow
         | Rpc::ReadIndex { .. }
         | Rpc::ReadIndexResponse { .. } => false,
+        Rpc::Repair(rpc) => rpc.is_request(),
     }
 }
 

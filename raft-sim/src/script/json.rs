@@ -20,7 +20,8 @@
 //! repeated by an act of the network: a message that is never received was lost.
 
 use raft_core::{
-    AppendResult, Effect, Entry, EntryId, Envelope, Member, Membership, Payload, RoleName, Rpc,
+    AppendResult, Effect, Entry, EntryId, Envelope, Member, Membership, Payload, RepairRpc,
+    RoleName, Rpc,
 };
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
@@ -146,8 +147,22 @@ fn role(role: RoleName) -> &'static str {
     }
 }
 
+fn at(id: &EntryId) -> Value {
+    json!({ "idx": id.index.0, "lt": id.term.0 })
+}
+
+fn about_damage(rpc: &RepairRpc) -> (&'static str, Value) {
+    match rpc {
+        RepairRpc::Barrier => ("barrierReq", json!({})),
+        RepairRpc::BarrierResponse { index, .. } => ("barrierResp", json!({ "idx": index.0 })),
+        RepairRpc::RequestEntry { wanted, .. } => ("entryReq", at(wanted)),
+        RepairRpc::RequestEntryResponse { .. } => ("entryResp", json!({})),
+        RepairRpc::RequestSnapshot { snapshot, .. } => ("partReq", at(snapshot)),
+        RepairRpc::RequestSnapshotResponse { snapshot, .. } => ("partResp", at(&snapshot.last)),
+    }
+}
+
 fn message(envelope: &Envelope) -> Value {
-    let at = |id: &EntryId| json!({ "idx": id.index.0, "lt": id.term.0 });
     let (name, more) = match &envelope.rpc {
         Rpc::RequestPreVote { last, .. } => ("preVoteReq", at(last)),
         Rpc::RequestPreVoteResponse { granted, .. } => ("preVoteResp", json!({ "ok": granted })),
@@ -169,6 +184,7 @@ fn message(envelope: &Envelope) -> Value {
         Rpc::TimeoutNow => ("timeoutNow", json!({})),
         Rpc::ReadIndex { .. } => ("readReq", json!({})),
         Rpc::ReadIndexResponse { .. } => ("readResp", json!({})),
+        Rpc::Repair(rpc) => about_damage(rpc),
     };
     let mut line = more;
     line["mt"] = name.into();

@@ -314,7 +314,7 @@ fn end(word: &str) -> Result<Option<u64>, Wrong> {
 }
 
 /// All kinds of messages, by the words that show them.
-const KINDS: [RpcKind; 14] = [
+const KINDS: [RpcKind; 20] = [
     RpcKind::RequestPreVote,
     RpcKind::RequestPreVoteResponse,
     RpcKind::RequestVote,
@@ -329,6 +329,12 @@ const KINDS: [RpcKind; 14] = [
     RpcKind::TimeoutNow,
     RpcKind::ReadIndex,
     RpcKind::ReadIndexResponse,
+    RpcKind::Barrier,
+    RpcKind::BarrierResponse,
+    RpcKind::RequestEntry,
+    RpcKind::RequestEntryResponse,
+    RpcKind::RequestSnapshot,
+    RpcKind::RequestSnapshotResponse,
 ];
 
 fn some<'a>(words: &'a [&'a str]) -> Result<&'a [&'a str], Wrong> {

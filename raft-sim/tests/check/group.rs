@@ -72,6 +72,7 @@ impl Disk {
             commit: Index::ZERO,
             applied: Index::ZERO,
             founding: !self.founded,
+            is_snapshot_damaged: false,
         }
     }
 

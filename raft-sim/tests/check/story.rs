@@ -66,6 +66,7 @@ impl Story {
             hard_state: None,
             install: None,
             truncate_from: None,
+            heal: Vec::new(),
             append: Entries::empty(),
             compact_to: None,
         }
@@ -330,6 +331,7 @@ pub(crate) fn hard_state(term: u64, incarnation: u64, vote: Option<Member>) -> H
         term: Term(term),
         vote,
         promise: Span(0),
+        is_tail_unknown: false,
     }
 }
 

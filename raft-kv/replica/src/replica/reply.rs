@@ -29,6 +29,7 @@ pub(super) fn refusal(rejection: Rejection) -> Failure {
         | Rejection::NotJoint
         | Rejection::Exhausted
         | Rejection::NotCaughtUp { .. }
+        | Rejection::Damaged { .. }
         | _ => Failure::Refused(rejection),
     }
 }

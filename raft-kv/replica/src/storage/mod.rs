@@ -265,7 +265,8 @@ impl<D: Disk> Storage<D> {
     }
 
     fn persist(&mut self, batch: PersistBatch, commit: Index) -> Result<(), StorageError> {
-        let PersistBatch { seq, hard_state, install, truncate_from, append, compact_to } = batch;
+        let PersistBatch { seq, hard_state, install, truncate_from, heal, append, compact_to } =
+            batch;
         if commit > self.commit_next {
             self.commit = core::mem::replace(&mut self.commit_next, commit);
         }
@@ -281,6 +282,9 @@ impl<D: Disk> Storage<D> {
         }
         if let Some(from) = truncate_from {
             self.truncate(from)?;
+        }
+        if !heal.is_empty() {
+            return Err(StorageError::OutOfOrder { what: "nothing was found damaged" });
         }
         self.log.append(append)?;
         self.compact_to = self.compact_to.max(compact_to.unwrap_or(Index::ZERO));

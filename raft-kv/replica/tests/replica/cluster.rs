@@ -64,6 +64,7 @@ impl Store {
             commit: self.commit.min(last),
             applied: Index::ZERO,
             founding: !self.founded,
+            is_snapshot_damaged: false,
         }
     }
 
@@ -128,6 +129,10 @@ impl Store {
         }
         if let Some(from) = batch.truncate_from {
             self.log.retain(|entry| entry.index() < from);
+        }
+        let healed = batch.heal.iter().flat_map(|run| run.iter());
+        for entry in healed {
+            assert!(self.log.contains(entry), "what heals is what was there");
         }
         for entry in batch.append.iter() {
             let last = self.log.last().map_or(self.before.index, Entry::index);

@@ -33,6 +33,7 @@ impl Durable {
         let entry = |slot: &Slot| match slot {
             Slot::Resident { id, payload } => (*id, payload.clone()),
             Slot::Cold { id, .. } => panic!("a scan reads every payload: {id}"),
+            Slot::Damaged { id, .. } => panic!("nothing is damaged here: {id}"),
         };
         let log = found.slots.iter().map(entry).filter(|(id, _)| id.index > end).collect();
         Self { hard_state: found.hard_state, snapshot, log }
@@ -129,6 +130,7 @@ impl Script {
             hard_state: None,
             install: None,
             truncate_from: None,
+            heal: Vec::new(),
             append: Entries::empty(),
             compact_to: None,
         };

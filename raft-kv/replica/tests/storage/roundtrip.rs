@@ -4,8 +4,8 @@ use crate::memory_disk::MemoryDisk;
 use crate::model::{Durable, Script, entries, identity, meta};
 use bytes::Bytes;
 use raft_core::{
-    ChunkId, ChunkRequest, Entries, EntryId, Index, LoadPurpose, LoadRequest, Membership, Payload,
-    PersistBatch, PersistSeq, RecoveredState, Session, Term,
+    ChunkId, ChunkPurpose, ChunkRequest, Entries, EntryId, Index, LoadPurpose, LoadRequest,
+    Membership, Payload, PersistBatch, PersistSeq, RecoveredState, Session, Term,
 };
 use raft_replica::storage::work::{Done, Work};
 use raft_replica::storage::{Storage, StorageError, StorageOptions};
@@ -109,6 +109,7 @@ fn a_genesis_replaces_the_blank_one() {
             hard_state: None,
             install: Some(snapshot.clone()),
             truncate_from: None,
+            heal: Vec::new(),
             append: Entries::empty(),
             compact_to: None,
         };
@@ -196,7 +197,8 @@ fn chunks_are_read_and_staged_as_they_are_asked_for() {
     loop {
         let offset = read.len() as u64;
         let (to, session) = (identity().member, Session(1));
-        let request = ChunkRequest { to, session, snapshot, offset, bytes_max: 3000 };
+        let purpose = ChunkPurpose::Lag { session };
+        let request = ChunkRequest { to, purpose, snapshot, offset, bytes_max: 3000 };
         let done = storage.write(Work::ReadChunk(request)).unwrap();
         let Some(Done::ChunkRead { chunk: Some(chunk), .. }) = done else { panic!("{done:?}") };
         read.extend_from_slice(&chunk.data);
@@ -243,9 +245,9 @@ fn work_out_of_order_is_refused_and_nothing_after_it_accepted() {
         script.run(&mut storage).unwrap();
         let seq = PersistSeq::default();
         let (hard_state, install, truncate_from, compact_to) = (None, None, None, None);
-        let append = Entries::empty();
+        let (heal, append) = (Vec::new(), Entries::empty());
         let mut batch =
-            PersistBatch { seq, hard_state, install, truncate_from, append, compact_to };
+            PersistBatch { seq, hard_state, install, truncate_from, heal, append, compact_to };
         fill(&mut batch);
         let error = storage.write(Work::Persist { batch, commit: Index(1) }).unwrap_err();
         let refused = if number == 1 {

@@ -42,6 +42,7 @@ fn kind(rpc: &Rpc) -> Kind {
         Rpc::TimeoutNow => Kind::TimeoutNow,
         Rpc::ReadIndex { .. } => Kind::ReadIndex,
         Rpc::ReadIndexResponse { .. } => Kind::ReadIndexAnswer,
+        Rpc::Repair(_) => Kind::Other,
     }
 }
 
@@ -61,7 +62,8 @@ pub(super) fn stream(rpc: &Rpc) -> Option<(Session, Round)> {
         | Rpc::InstallSnapshotResponse { .. }
         | Rpc::TimeoutNow
         | Rpc::ReadIndex { .. }
-        | Rpc::ReadIndexResponse { .. } => None,
+        | Rpc::ReadIndexResponse { .. }
+        | Rpc::Repair(_) => None,
     }
 }
 

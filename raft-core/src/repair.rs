@@ -1,0 +1,423 @@
+//! Damaged entries are replaced by intact copies from peers (protocol-aware recovery: Alagappan et
+//! al., FAST'18, section 3.4).
+//!
+//! A node keeps the identity of every damaged entry, and its place in the log: it votes as if the
+//! entry were there, acknowledges nothing from there on, and applies what is before it. Three ways
+//! lead out:
+//!
+//! - the leader's appends bring the entry again, for the node's match ends before it (the
+//!   replication chapter);
+//! - any peer answers the question for the entry, by its identity;
+//! - a snapshot covers it: the leader's, or that of a peer which is asked for it.
+//!
+//! A leader with a damaged entry cannot know whether the entry is committed. It appends nothing, not
+//! even the entry of its term, and serves nothing until its log is whole. It may drop the entry, and
+//! all after it, on one condition: so many voters of the membership in force *at that entry* never
+//! had it that no quorum can have acknowledged it. Damage is no such answer, nor is silence, nor the
+//! answer of a voter that was admitted later or does not know the end of its own log. Of a joint
+//! membership the voters of the incoming half decide: the entry that leaves it may have been in
+//! force already without anybody knowing.
+//!
+//! If no intact copy is left and it cannot be ruled out that the entry is committed, the leader
+//! stays, and says for what it waits on whom. It never invents an entry and never drops one.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::durable::SnapshotMeta;
+use crate::effect::{Effect, HaltReason, Observation, Refused};
+use crate::entry::{Entries, Payload};
+use crate::message::{
+    Chunk, ChunkPurpose, ChunkRequest, EntryResult, LoadPurpose, LoadRequest, RepairRpc, Rpc,
+};
+use crate::node::{Lack, Lending, Node, Repair};
+use crate::progress::{Incoming, Origin, Staging};
+use crate::quorum::majority;
+use crate::role::{Leader, Role, Transition};
+use crate::timers::Timer;
+use crate::types::{ChunkId, EntryId, Index, Member, RepairId};
+
+/// Keeps the question in step with what is damaged first. A leader asks at once, and so does who has
+/// just been helped; a follower gives its leader's appends time to bring what it lacks.
+pub(crate) fn ask(node: &mut Node, role: &Role) {
+    let Some(wanted) = wanted(node) else {
+        node.repair = None;
+        return;
+    };
+    if node.repair.as_ref().is_some_and(|repair| repair.wanted == wanted) {
+        return;
+    }
+    let is_urgent = node.repair.is_some() || matches!(role, Role::Leader(_));
+    node.repairs += 1;
+    let id = RepairId { incarnation: node.hard_state().incarnation, n: node.repairs };
+    let patience = Timer::armed(node.config.election_timeout());
+    node.repair = Some(Repair { id, wanted, patience, answers: Vec::new() });
+    node.observe(Observation::EntryDamaged { id: wanted });
+    if is_urgent {
+        send_question(node);
+    }
+}
+
+/// A new leader does not wait for anybody's appends.
+pub(crate) fn hurry(node: &mut Node) {
+    send_question(node);
+}
+
+/// Nobody has helped for an election timeout: says who cannot, and asks all again.
+pub(crate) fn on_patience_over(node: &mut Node) {
+    let patience = Timer::armed(node.config.election_timeout());
+    let Some(repair) = &mut node.repair else { return };
+    repair.patience = patience;
+    let who = |lack: Lack| {
+        let found = repair.answers.iter().filter(move |(_, answer)| *answer == lack);
+        found.map(|(member, _)| *member).collect()
+    };
+    let (never, damaged) = (who(Lack::Never), who(Lack::Damaged));
+    let missed = Observation::EntryMissed { id: repair.wanted, never, damaged };
+    node.observe(missed);
+    // Who sends a snapshot and has fallen silent is given up for another.
+    node.incoming.take_if(|incoming| {
+        let is_silent = !core::mem::take(&mut incoming.is_moving);
+        is_silent && matches!(incoming.origin, Origin::Repair { .. })
+    });
+    send_question(node);
+}
+
+/// A peer asks for a snapshot in the place of one that is damaged there.
+fn on_request_state(node: &mut Node, from: Member, id: RepairId, wanted: EntryId) {
+    let covers = wanted.index <= node.snapshot().last.index && !node.is_snapshot_damaged();
+    let result = if covers {
+        EntryResult::HaveSnapshot { snapshot: Arc::clone(node.snapshot()) }
+    } else {
+        node.observe(Observation::SnapshotWanted { by: from, index: wanted.index });
+        EntryResult::HaveDamaged
+    };
+    say(node, from, RepairRpc::RequestEntryResponse { id, result });
+}
+
+/// A peer asks for an entry that is damaged there, or for a snapshot through it.
+pub(crate) fn on_request_entry(
+    node: &mut Node,
+    from: Member,
+    id: RepairId,
+    wanted: EntryId,
+    is_snapshot: bool,
+) {
+    if is_snapshot {
+        on_request_state(node, from, id, wanted);
+        return;
+    }
+    let index = wanted.index;
+    if node.log().id(index) == Some(wanted) && index > node.log().base().index {
+        lend(node, Lending { to: from, id, wanted });
+        return;
+    }
+    let result = if index <= node.snapshot().last.index {
+        if node.is_snapshot_damaged() {
+            EntryResult::HaveDamaged
+        } else {
+            EntryResult::HaveSnapshot { snapshot: Arc::clone(node.snapshot()) }
+        }
+    } else if index <= node.log().base().index || node.hard_state().is_tail_unknown {
+        // It may have been here.
+        EntryResult::HaveDamaged
+    } else {
+        EntryResult::DontHave
+    };
+    say(node, from, RepairRpc::RequestEntryResponse { id, result });
+}
+
+/// The entry is in this log: it is sent at once, or read first.
+fn lend(node: &mut Node, lending: Lending) {
+    let Lending { to, id, wanted } = lending;
+    let index = wanted.index;
+    let prev = node.log().id(index.prev()).expect("what is before an entry has an identity");
+    if node.gate.is_hole(index) {
+        say(node, to, RepairRpc::RequestEntryResponse { id, result: EntryResult::HaveDamaged });
+    } else if node.log().is_cold(index) {
+        // A question that is asked again replaces the one before: at most one for each peer.
+        node.lending.retain(|other| other.to != to);
+        if node.lending.len() < node.config.requests_max {
+            node.lending.push(lending);
+            let purpose = LoadPurpose::Repair { member: to, id };
+            let bytes_max = node.config.append_bytes_max;
+            let request = LoadRequest { purpose, after: prev, through: index, bytes_max };
+            node.effects.push(Effect::Load(request));
+        }
+    } else {
+        let entries = node.log().read(index.prev(), index, usize::MAX, 1);
+        say(
+            node,
+            to,
+            RepairRpc::RequestEntryResponse { id, result: EntryResult::Have { entries } },
+        );
+    }
+}
+
+/// The host has read an entry for a peer, or could not.
+pub(crate) fn on_loaded(node: &mut Node, request: &LoadRequest, entries: Option<Entries>) {
+    let LoadPurpose::Repair { member, id } = request.purpose else { return };
+    let is_asked = |lending: &&Lending| {
+        lending.to == member && lending.id == id && lending.wanted.index == request.through
+    };
+    let Some(lending) = node.lending.iter().find(is_asked).copied() else {
+        node.refuse(Refused::UnknownLoad);
+        return;
+    };
+    node.lending.retain(|other| other.to != member);
+    let is_it = |entries: &Entries| {
+        entries.len() == 1 && entries.last().is_some_and(|entry| entry.id() == lending.wanted)
+    };
+    let result = match entries {
+        Some(entries) if is_it(&entries) => EntryResult::Have { entries },
+        Some(_) => {
+            node.refuse(Refused::UnknownLoad);
+            return;
+        }
+        None => EntryResult::HaveDamaged,
+    };
+    say(node, member, RepairRpc::RequestEntryResponse { id, result });
+}
+
+/// A peer has answered.
+pub(crate) fn on_request_entry_response(
+    node: &mut Node,
+    leader: Option<&mut Leader>,
+    from: Member,
+    id: RepairId,
+    result: EntryResult,
+) -> Result<Transition, Refused> {
+    let known = node.hard_state().incarnation;
+    if id.incarnation != known {
+        return Err(Refused::StaleIncarnation { known, theirs: id.incarnation });
+    }
+    let Some(repair) = node.repair.as_mut().filter(|repair| repair.id == id) else {
+        return Err(Refused::Unasked);
+    };
+    let wanted = repair.wanted;
+    let lack = match result {
+        EntryResult::Have { entries } => {
+            let is_it = entries.len() == 1
+                && entries[0].id() == wanted
+                && node.log().id(wanted.index.prev()).map(|prev| prev.chain)
+                    == Some(entries.chain_before());
+            if !is_it {
+                return Err(Refused::BrokenChain);
+            }
+            node.heal(&entries);
+            return Ok(Transition::Stay);
+        }
+        EntryResult::HaveSnapshot { snapshot } => {
+            fetch(node, leader.is_some(), from, id, snapshot);
+            return Ok(Transition::Stay);
+        }
+        EntryResult::DontHave => Lack::Never,
+        EntryResult::HaveDamaged => Lack::Damaged,
+    };
+    match repair.answers.binary_search_by_key(&from, |(member, _)| *member) {
+        Ok(position) => repair.answers[position].1 = lack,
+        Err(position) => repair.answers.insert(position, (from, lack)),
+    }
+    match leader {
+        Some(leader) if leader.is_damaged => Ok(discard(node, leader, wanted)),
+        Some(_) | None => Ok(Transition::Stay),
+    }
+}
+
+/// Drops the damaged entry and all after it, if it cannot have been committed.
+fn discard(node: &mut Node, leader: &mut Leader, wanted: EntryId) -> Transition {
+    let index = wanted.index;
+    if !node.gate.is_open_hole(index) || !is_ruled_out(node, index) {
+        return Transition::Stay;
+    }
+    if index <= node.commit() {
+        return Transition::Halt(HaltReason::CommittedLost { index });
+    }
+    node.observe(Observation::EntryDiscarded { id: wanted });
+    node.truncate_from(index);
+    // What was said about the log as it was says nothing about the log as it is.
+    let last = node.log().last().index;
+    for position in 0..leader.peers.len() {
+        let session = leader.next_session();
+        let peer = &mut leader.peers[position];
+        peer.restart(peer.incarnation, session);
+        peer.next_index = last.next();
+    }
+    Transition::Stay
+}
+
+/// Whether so many voters never had the entry that no quorum can have acknowledged it. The leader
+/// does not count itself: it had the entry.
+fn is_ruled_out(node: &Node, index: Index) -> bool {
+    let (Some(membership), Some(repair)) = (node.membership_at(index), &node.repair) else {
+        return false;
+    };
+    let voters = membership.incoming();
+    let never = |voter: &&Member| {
+        let answer = repair.answers.iter().find(|(member, _)| member == *voter);
+        **voter != node.member() && answer.is_some_and(|(_, lack)| *lack == Lack::Never)
+    };
+    let nacks = voters.iter().filter(never).count();
+    nacks + majority(voters.len()) > voters.len()
+}
+
+/// A leader whose log is whole again leads like any new one: it appends an entry of its term.
+pub(crate) fn finish(node: &mut Node, leader: &mut Leader) {
+    if !leader.is_damaged || node.is_damaged() {
+        return;
+    }
+    leader.is_damaged = false;
+    let last = node.log().last();
+    leader.first = last.index.next();
+    node.append(Entries::after(last, [(node.term(), Payload::Noop)]));
+}
+
+/// The host has found damage while it runs. What is still in memory is written again at once.
+pub(crate) fn on_damaged(node: &mut Node, found: &[EntryId]) {
+    for id in found {
+        let is_there = node.log().id(id.index) == Some(*id) && id.index > node.log().base().index;
+        if !is_there || id.index > node.gate.durable_index() || node.gate.is_hole(id.index) {
+            continue; // It is gone, on its way to the disk, or known to be damaged.
+        }
+        node.gate.open_hole(id.index);
+        let before = node.log().id(id.index.prev()).expect("what is before it has an identity");
+        if !node.log().is_cold(id.index) {
+            let entries = node.log().read(before.index, id.index, usize::MAX, 1);
+            node.heal(&entries);
+        } else if let Some(membership) = node.membership_appended_at(id.index) {
+            node.heal(&Entries::after(before, [(id.term, Payload::Membership(membership))]));
+        }
+    }
+}
+
+/// Goes on with a snapshot that covers what is damaged here, or begins with it.
+fn fetch(
+    node: &mut Node,
+    is_leader: bool,
+    from: Member,
+    id: RepairId,
+    snapshot: Arc<SnapshotMeta>,
+) {
+    let last = snapshot.last;
+    let mine = node.log().id(last.index);
+    let is_use = node.is_missed_by(last.index) && last.index >= node.log().base().index;
+    // Only what a later leader may still take away can differ from what a snapshot covers.
+    let is_mine = mine == Some(last) || (mine.is_none() && !is_leader);
+    if !is_use || !is_mine || node.staging.is_some() {
+        return;
+    }
+    let is_same = |incoming: &Incoming| incoming.snapshot.last == last && incoming.from == from;
+    match &mut node.incoming {
+        Some(incoming) if is_same(incoming) => incoming.origin = Origin::Repair { id },
+        Some(_) => return, // Another one is on its way.
+        None => {
+            let origin = Origin::Repair { id };
+            let incoming = Incoming { snapshot, staged: 0, from, origin, is_moving: true };
+            node.incoming = Some(incoming);
+        }
+    }
+    request_chunk(node);
+}
+
+/// A peer asks for a part of a snapshot.
+pub(crate) fn on_request_snapshot(
+    node: &mut Node,
+    from: Member,
+    id: RepairId,
+    snapshot: EntryId,
+    offset: u64,
+) -> Result<(), Refused> {
+    if node.snapshot().last != snapshot || node.is_snapshot_damaged() {
+        return Err(Refused::UnknownSnapshot { snapshot });
+    }
+    if snapshot.index == Index::ZERO {
+        // The genesis is a membership alone: there is nothing to read.
+        let (snapshot, data, done) = (Arc::clone(node.snapshot()), Bytes::new(), true);
+        say(node, from, RepairRpc::RequestSnapshotResponse { id, snapshot, offset, data, done });
+        return Ok(());
+    }
+    let purpose = ChunkPurpose::Repair { id };
+    let bytes_max = node.config.snapshot_chunk_bytes;
+    let request = ChunkRequest { to: from, purpose, snapshot, offset, bytes_max };
+    node.effects.push(Effect::ReadChunk(request));
+    Ok(())
+}
+
+/// The host has read a part of the snapshot for a peer, or found that it is gone: then the peer
+/// asks again, and hears of a newer one.
+pub(crate) fn on_chunk_read(
+    node: &mut Node,
+    request: ChunkRequest,
+    id: RepairId,
+    read: Option<Chunk>,
+) {
+    let snapshot = Arc::clone(node.snapshot());
+    let Some(Chunk { data, done }) = read.filter(|_| snapshot.last == request.snapshot) else {
+        return;
+    };
+    let offset = request.offset;
+    say(node, request.to, RepairRpc::RequestSnapshotResponse { id, snapshot, offset, data, done });
+}
+
+/// A part of the snapshot has come.
+pub(crate) fn on_request_snapshot_response(
+    node: &mut Node,
+    from: Member,
+    id: RepairId,
+    (snapshot, offset): (Arc<SnapshotMeta>, u64),
+    (data, done): (Bytes, bool),
+) -> Result<(), Refused> {
+    let is_asked = |incoming: &&mut Incoming| {
+        incoming.from == from
+            && incoming.origin == (Origin::Repair { id })
+            && incoming.snapshot == snapshot
+    };
+    let Some(incoming) = node.incoming.as_mut().filter(is_asked) else {
+        return Err(Refused::Unasked);
+    };
+    if node.staging.is_some() || incoming.staged != offset {
+        return Err(Refused::Busy);
+    }
+    node.chunks += 1;
+    let chunk = ChunkId { incarnation: node.hard_state().incarnation, n: node.chunks };
+    node.staging = Some(Staging { id: chunk, end: offset + data.len() as u64, is_last: done });
+    node.effects.push(Effect::StageChunk { id: chunk, snapshot, offset, data, done });
+    Ok(())
+}
+
+/// Asks for the next part of the snapshot that is on its way.
+pub(crate) fn request_chunk(node: &mut Node) {
+    let Some(Incoming { snapshot, staged, from, origin: Origin::Repair { id }, .. }) =
+        &node.incoming
+    else {
+        return;
+    };
+    let rpc = RepairRpc::RequestSnapshot { id: *id, snapshot: snapshot.last, offset: *staged };
+    say(node, *from, rpc);
+}
+
+/// What is asked for first: the oldest damaged entry, or a snapshot in the place of one.
+fn wanted(node: &Node) -> Option<EntryId> {
+    if node.is_snapshot_damaged() {
+        return Some(node.snapshot().last);
+    }
+    let hole = node.gate.first_open_hole()?;
+    Some(node.log().id(hole).expect("a damaged entry has its identity"))
+}
+
+fn send_question(node: &mut Node) {
+    let Some(Repair { id, wanted, .. }) = node.repair else { return };
+    let (me, is_snapshot) = (node.member(), node.is_snapshot_damaged());
+    let membership = Arc::clone(node.membership());
+    for member in membership.members() {
+        if member != me {
+            say(node, member, RepairRpc::RequestEntry { id, wanted, is_snapshot });
+        }
+    }
+}
+
+fn say(node: &mut Node, to: Member, rpc: RepairRpc) {
+    node.send(to, Rpc::Repair(rpc));
+}

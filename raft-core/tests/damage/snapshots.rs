@@ -1,0 +1,130 @@
+//! Damage that a snapshot covers, and damaged snapshots.
+
+use raft_core::{Body, Index, Observation, RoleName, RpcKind, Ticket};
+
+use crate::follower::{beat, led};
+use crate::support::{Cluster, member};
+
+/// A node makes a snapshot of all that it has applied, and keeps no log before it.
+fn take_snapshot(cluster: &mut Cluster, id: u64) {
+    let applied = cluster.status(id).applied;
+    let snapshot = cluster.server(id).raft.snapshot_at(applied).expect("applied");
+    let server = cluster.servers.get_mut(&id).expect("a node of the cluster");
+    server.disk.snapshot = snapshot.clone();
+    cluster.step(id, Body::SnapshotTaken { snapshot });
+}
+
+/// The snapshot of a node breaks, and it starts again.
+fn break_snapshot(cluster: &mut Cluster, id: u64) {
+    let mut server = cluster.servers.remove(&id).expect("a node of the cluster");
+    server.disk.is_snapshot_damaged = true;
+    cluster.start(server.config, server.disk);
+}
+
+#[test]
+fn the_leaders_snapshot_replaces_what_is_damaged_and_keeps_what_follows() {
+    let mut cluster = led(4);
+    take_snapshot(&mut cluster, 1);
+    cluster.propose(1, 9, "after it");
+    beat(&mut cluster, 1);
+    cluster.break_entries(2, &[3]);
+    assert_eq!(cluster.status(2).last.index, Index(6));
+    beat(&mut cluster, 1);
+    for _ in 0..4 {
+        beat(&mut cluster, 1);
+    }
+    let status = cluster.status(2);
+    assert_eq!((status.damaged, status.snapshot.index), (0, Index(5)));
+    assert_eq!(status.last.index, Index(6), "what follows is kept");
+    assert_eq!(status.applied, Index(6));
+}
+
+#[test]
+fn what_the_own_snapshot_covers_is_not_missed() {
+    let mut cluster = led(4);
+    let mut server = cluster.servers.remove(&2).unwrap();
+    server.config.kept_behind_snapshot = 3;
+    cluster.start(server.config, server.disk);
+    beat(&mut cluster, 1);
+    beat(&mut cluster, 1);
+    take_snapshot(&mut cluster, 2);
+    assert_eq!(cluster.log_of(2).first().unwrap().1, Index(3), "some of it is kept for others");
+    cluster.break_entries(2, &[4]);
+    assert_eq!(cluster.status(2).damaged, 0);
+    assert_eq!(cluster.status(2).base.index, Index(4), "the log begins after it");
+    assert_eq!(cluster.log_of(2).first().unwrap().1, Index(5));
+}
+
+#[test]
+fn a_damaged_snapshot_is_fetched_from_a_peer_chunk_by_chunk() {
+    let mut cluster = led(4);
+    let adjusted = |cluster: &mut Cluster, id: u64| {
+        let mut server = cluster.servers.remove(&id).unwrap();
+        server.config.snapshot_chunk_bytes = 10;
+        cluster.start(server.config, server.disk);
+    };
+    adjusted(&mut cluster, 3);
+    beat(&mut cluster, 1);
+    beat(&mut cluster, 1);
+    take_snapshot(&mut cluster, 2);
+    break_snapshot(&mut cluster, 2);
+    let status = cluster.status(2);
+    assert!(status.is_snapshot_damaged && status.applied == Index::ZERO);
+    beat(&mut cluster, 1);
+    assert_eq!(cluster.status(2).applied, Index::ZERO, "nothing is applied without it");
+    // Nobody has one: a host may take one now.
+    cluster.tick(2, 1_000);
+    cluster.deliver_if(|sent| sent.rpc.kind() != RpcKind::RequestPreVote);
+    let wanted = Observation::SnapshotWanted { by: member(2), index: Index(5) };
+    assert!(cluster.server(3).observations.contains(&wanted));
+    take_snapshot(&mut cluster, 3);
+    cluster.tick(1, 100);
+    cluster.deliver();
+    cluster.tick(2, 1_000);
+    cluster.deliver_if(|sent| sent.rpc.kind() != RpcKind::RequestPreVote);
+    let status = cluster.status(2);
+    assert!(!status.is_snapshot_damaged);
+    assert_eq!((status.snapshot.index, status.applied), (Index(5), Index(5)));
+    let server = cluster.server(2);
+    assert_eq!(server.staged, server.snapshot, "all of its bytes");
+    cluster.propose(1, 9, "next");
+    beat(&mut cluster, 1);
+    beat(&mut cluster, 1);
+    assert_eq!(cluster.status(2).applied, Index(6));
+}
+
+#[test]
+fn a_part_that_is_lost_is_asked_for_again() {
+    let mut cluster = led(4);
+    take_snapshot(&mut cluster, 2);
+    take_snapshot(&mut cluster, 3);
+    break_snapshot(&mut cluster, 2);
+    cluster.tick(2, 1_000);
+    cluster.deliver_if(|sent| {
+        !matches!(sent.rpc.kind(), RpcKind::RequestSnapshotResponse | RpcKind::RequestPreVote)
+    });
+    assert!(cluster.status(2).is_snapshot_damaged);
+    for _ in 0..3 {
+        cluster.tick(2, 1_000);
+        cluster.deliver_if(|sent| sent.rpc.kind() != RpcKind::RequestPreVote);
+    }
+    assert!(!cluster.status(2).is_snapshot_damaged);
+}
+
+#[test]
+fn a_leader_fetches_a_snapshot_of_what_only_a_peer_has() {
+    let mut cluster = led(4);
+    take_snapshot(&mut cluster, 3);
+    cluster.servers.remove(&2);
+    cluster.break_entries(1, &[2]);
+    cluster.fall_silent();
+    cluster.elect(1);
+    beat(&mut cluster, 1);
+    let status = cluster.status(1);
+    assert_eq!((status.damaged, status.snapshot.index), (0, Index(5)));
+    cluster.propose(1, 9, "served");
+    beat(&mut cluster, 1);
+    let outcome = cluster.server(1).outcomes[&Ticket(9)];
+    assert!(matches!(outcome, raft_core::Outcome::Committed { .. }));
+    assert_eq!(cluster.status(1).role, RoleName::Leader);
+}
