@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use raft_core::wire::{self, Limits};
 use raft_core::{
-    Body, Effect, Envelope, Index, Member, Membership, Message, Observation, Outcome, RoleName,
-    Status, Ticket, Time,
+    Body, Effect, Envelope, HaltReason, Index, Member, Membership, Message, Observation, Outcome,
+    RoleName, Status, Ticket, Time,
 };
 
 use crate::disk::Disk;
@@ -43,6 +43,22 @@ pub struct Life {
     pub transfers: u64,
     /// New epochs.
     pub epochs: u64,
+    /// Damaged entries that were healed.
+    pub healed: u64,
+    /// Damaged entries that were found to be uncommitted, and dropped by a leader.
+    pub discarded: u64,
+    /// Servers that did not know the end of their log, and do now.
+    pub doubts: u64,
+}
+
+impl Life {
+    fn count(&mut self, observation: &Observation) {
+        if let Observation::Healed { count, .. } = observation {
+            self.healed += count;
+        }
+        self.discarded += u64::from(matches!(observation, Observation::EntryDiscarded { .. }));
+        self.doubts += u64::from(matches!(observation, Observation::TailCertain));
+    }
 }
 
 /// A cluster whose every promise is checked at every step.
@@ -50,7 +66,9 @@ pub struct Life {
 pub(crate) struct Cluster {
     pub(crate) servers: Vec<Server>,
     network: VecDeque<Bytes>,
-    now: Time,
+    pub(crate) now: Time,
+    /// Whether a member was ever replaced by another one with an empty disk.
+    pub(crate) is_wiped: bool,
     pub(crate) ghost: Ghost,
     tickets: u64,
     /// Until when, by which server's clock, nobody else may begin to lead.
@@ -65,6 +83,7 @@ impl Cluster {
             servers: Vec::new(),
             network: VecDeque::new(),
             now: Time(0),
+            is_wiped: false,
             ghost: Ghost::default(),
             tickets: 0,
             lent: Vec::new(),
@@ -176,8 +195,13 @@ impl Cluster {
         self.execute(at, effects);
     }
 
-    /// The directory of a server is formatted anew.
+    /// The directory of a server is formatted anew. Not while something is damaged: it might be the
+    /// last copy.
     pub(crate) fn wipe(&mut self, at: usize) {
+        if self.servers.iter().any(|server| server.disk.is_hurt()) {
+            return;
+        }
+        self.is_wiped = true;
         self.forget_leases(at);
         let effects = self.servers[at].wipe(self.now);
         self.execute(at, effects);
@@ -257,7 +281,7 @@ impl Cluster {
         ghost.moved(before, raft, disk);
     }
 
-    fn execute(&mut self, at: usize, effects: Vec<Effect>) {
+    pub(crate) fn execute(&mut self, at: usize, effects: Vec<Effect>) {
         for effect in effects {
             let server = &mut self.servers[at];
             match effect {
@@ -271,6 +295,11 @@ impl Cluster {
                         let id = entry.id();
                         assert_eq!(id.index, server.handed_out.next(), "in order, and once");
                         assert!(server.disk.holds(id), "what is applied is durable here: {id}");
+                        let damaged = server.disk.first_damaged();
+                        assert!(
+                            damaged.is_none_or(|damaged| id.index < damaged),
+                            "and intact: {id}"
+                        );
                         self.ghost.is_committed(id);
                         server.handed_out = id.index;
                     }
@@ -295,8 +324,14 @@ impl Cluster {
                     server.jobs.push(Job::Stage { id, snapshot, offset, data });
                 }
                 Effect::Observe(observation) => {
-                    let is_violation = matches!(observation, Observation::Violation(_));
+                    let lost = |reason| matches!(reason, HaltReason::CommittedLost { .. });
+                    let is_violation = matches!(observation, Observation::Violation(_))
+                        || matches!(observation, Observation::Halted { reason } if lost(reason));
                     assert!(!is_violation, "an honest cluster sees a {observation:?}");
+                    if let Observation::SnapshotWanted { .. } = observation {
+                        server.jobs.push(Job::Snapshot);
+                    }
+                    self.life.count(&observation);
                 }
             }
         }

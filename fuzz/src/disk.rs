@@ -1,5 +1,6 @@
 //! A disk that keeps exactly what the contract of [`PersistBatch`] promises, and no more.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use raft_core::{
@@ -25,13 +26,38 @@ pub(crate) struct Disk {
     /// The entry before the log's first one.
     before: EntryId,
     log: Vec<Entry>,
+    /// Entries of the log that cannot be read any more.
+    damaged: BTreeSet<Index>,
+    /// The bytes of the snapshot cannot be read any more.
+    is_snapshot_damaged: bool,
+    /// Entries that were durable here until the disk lost them.
+    lost: BTreeSet<EntryId>,
+}
+
+/// What a disk may lose although it was durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The payload of one entry.
+    Entry(Index),
+    /// The entries from here on, without a trace but for the fact that some are gone.
+    Tail(Index),
+    /// The bytes of the newest snapshot.
+    Snapshot,
 }
 
 impl Disk {
     /// A formatted disk on which nothing was ever written.
     pub(crate) fn new() -> Self {
         let hard_state = HardState::default();
-        Self { hard_state, snapshot: None, before: EntryId::default(), log: Vec::new() }
+        Self {
+            hard_state,
+            snapshot: None,
+            before: EntryId::default(),
+            log: Vec::new(),
+            damaged: BTreeSet::new(),
+            is_snapshot_damaged: false,
+            lost: BTreeSet::new(),
+        }
     }
 
     /// What a node finds; founders start from the same membership.
@@ -40,6 +66,11 @@ impl Disk {
         let hard_state = self.hard_state;
         let Some(snapshot) = self.snapshot.clone() else {
             return RecoveredState { hard_state, ..genesis };
+        };
+        let damaged = |entry: &Entry| Slot::Damaged {
+            id: entry.id(),
+            bytes: entry.payload().len(),
+            is_membership: matches!(entry.payload(), Payload::Membership(_)),
         };
         let slot = |entry: &Entry| match entry.payload() {
             Payload::Command(command) if entry.index() <= found.cold => {
@@ -53,12 +84,80 @@ impl Disk {
             hard_state,
             commit: found.commit.max(snapshot.last.index),
             snapshot,
-            slots: self.log.iter().map(slot).collect(),
+            slots: self
+                .log
+                .iter()
+                .map(|entry| {
+                    let is_damaged = self.damaged.contains(&entry.index());
+                    if is_damaged { damaged(entry) } else { slot(entry) }
+                })
+                .collect(),
             before: self.before,
             applied: found.applied,
             founding: false,
-            is_snapshot_damaged: false,
+            is_snapshot_damaged: self.is_snapshot_damaged,
         }
+    }
+
+    /// Loses something.
+    pub(crate) fn hurt(&mut self, fault: Fault) {
+        match fault {
+            Fault::Entry(index) => {
+                self.damaged.insert(index);
+            }
+            Fault::Tail(from) => {
+                let gone = self.log.iter().map(Entry::id).filter(|id| id.index >= from);
+                self.lost.extend(gone);
+                self.log.retain(|entry| entry.index() < from);
+                self.damaged.retain(|index| *index < from);
+                self.hard_state.is_tail_unknown = true;
+                // A log that ends before the snapshot is of no use: it begins anew after it.
+                if let Some(snapshot) = &self.snapshot
+                    && self.last().index < snapshot.last.index
+                {
+                    self.before = snapshot.last;
+                    self.log.clear();
+                    self.damaged.clear();
+                }
+            }
+            Fault::Snapshot => self.is_snapshot_damaged = true,
+        }
+    }
+
+    /// Whether anything here waits to be healed.
+    pub(crate) fn is_hurt(&self) -> bool {
+        !self.damaged.is_empty() || self.is_snapshot_damaged || self.hard_state.is_tail_unknown
+    }
+
+    /// The first entry that cannot be read and is in no snapshot here.
+    pub(crate) fn first_damaged(&self) -> Option<Index> {
+        let covered = self.snapshot.as_ref().map_or(Index::ZERO, |snapshot| snapshot.last.index);
+        let covered = if self.is_snapshot_damaged { Index::ZERO } else { covered };
+        self.damaged.iter().copied().find(|index| *index > covered)
+    }
+
+    /// Whether the entry can be read here, or a snapshot that covers it.
+    pub(crate) fn has_intact(&self, id: EntryId) -> bool {
+        let covers = |snapshot: &Arc<SnapshotMeta>| snapshot.last.index >= id.index;
+        let is_covered = !self.is_snapshot_damaged && self.snapshot.as_ref().is_some_and(covers);
+        let is_here = self.log.iter().any(|entry| entry.id() == id);
+        is_covered || (is_here && !self.damaged.contains(&id.index))
+    }
+
+    /// The entries of the log.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = EntryId> {
+        self.log.iter().map(Entry::id)
+    }
+
+    /// Whether the log has a membership there.
+    pub(crate) fn is_membership(&self, index: Index) -> bool {
+        let is_it = |entry: &Entry| matches!(entry.payload(), Payload::Membership(_));
+        self.log.iter().any(|entry| entry.index() == index && is_it(entry))
+    }
+
+    /// As [`Self::holds`], or it did until the disk lost it.
+    pub(crate) fn held(&self, id: EntryId) -> bool {
+        self.holds(id) || self.lost.contains(&id)
     }
 
     /// Entries that a node does not keep in memory, within the limit; `None` if they are gone.
@@ -72,6 +171,7 @@ impl Disk {
             .log
             .iter()
             .filter(|entry| wanted.contains(&entry.index()))
+            .take_while(|entry| !self.damaged.contains(&entry.index()))
             .enumerate()
             .take_while(|(position, entry)| {
                 bytes += entry.payload().len();
@@ -130,10 +230,12 @@ impl Disk {
         if let Some(from) = batch.truncate_from.filter(|_| is_next(true)) {
             assert!(from > self.before.index, "what a snapshot covers is never truncated");
             self.log.retain(|entry| entry.index() < from);
+            self.damaged.retain(|index| *index < from);
         }
         for entry in batch.heal.iter().flat_map(|run| run.iter()) {
             if is_next(true) {
                 assert_eq!(self.id_at(entry.index()), Some(entry.id()), "what heals was there");
+                self.damaged.remove(&entry.index());
             }
         }
         for entry in batch.append.iter() {
@@ -150,15 +252,19 @@ impl Disk {
     /// A snapshot that the host made by itself is durable; the log stays.
     pub(crate) fn save(&mut self, snapshot: Arc<SnapshotMeta>) {
         self.snapshot = Some(snapshot);
+        self.is_snapshot_damaged = false;
     }
 
     fn install(&mut self, snapshot: Arc<SnapshotMeta>) {
         let last = snapshot.last;
         if self.id_at(last.index) == Some(last) {
             self.log.retain(|entry| entry.index() > last.index);
+            self.damaged.retain(|index| *index > last.index);
         } else {
             self.log.clear();
+            self.damaged.clear();
         }
+        self.is_snapshot_damaged = false;
         self.before = last;
         self.snapshot = Some(snapshot);
     }
@@ -169,6 +275,7 @@ impl Disk {
         if let Some(id) = self.id_at(through).filter(|id| id.index > self.before.index) {
             self.before = id;
             self.log.retain(|entry| entry.index() > through);
+            self.damaged.retain(|index| *index > through);
         }
     }
 }

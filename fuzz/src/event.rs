@@ -70,6 +70,13 @@ pub enum Event {
         /// Whether the state machine survives, or starts from the snapshot.
         state: bool,
     },
+    /// A server stops, its disk loses something that was durable, and it starts again.
+    Hurt {
+        /// The server.
+        at: usize,
+        /// What is lost.
+        choice: usize,
+    },
     /// A write fails.
     Fail(usize),
     /// An operator wants an election.
@@ -156,6 +163,7 @@ impl Event {
             47 => Self::Borrow(LEADER, choice),
             46 if rest % 8 == 0 => Self::Force(at),
             34 | 35 => Self::Rush { things: 1 + rest, seed: what },
+            48 => Self::Hurt { at, choice: rest },
             _ => Self::Deliver { choice, is_kept: false },
         }
     }
@@ -177,6 +185,7 @@ impl Event {
             Self::Crash { at, whole, steps, state } => {
                 cluster.crash(at, Left { whole, steps, state });
             }
+            Self::Hurt { at, choice } => cluster.hurt(at, choice),
             Self::Fail(at) => cluster.fail(at),
             Self::Campaign(at) => cluster.campaign(at),
             Self::Disconnect { at, to } => cluster.disconnect(at, to),

@@ -108,7 +108,7 @@ impl Ghost {
         let is_leader = has_led || after.role == RoleName::Leader;
         if is_leader && self.last_committed() < after.commit {
             assert_eq!(id.term, after.term, "only an entry of its own term is counted");
-            let holds = |member| disk(member).is_some_and(|disk: &Disk| disk.holds(id));
+            let holds = |member| disk(member).is_some_and(|disk: &Disk| disk.held(id));
             // Another membership may have come into force in the same step, just after.
             let memberships = [&before.membership, &after.membership];
             let is_held = memberships.into_iter().any(|membership| is_quorum(membership, holds));
@@ -238,6 +238,8 @@ pub(crate) fn check_claims(envelope: &Envelope, disk: &Disk) {
         Rpc::AppendEntriesResponse { result, .. } => {
             if let AppendResult::Matched { index } = result {
                 assert!(*index <= disk.last().index, "the entries acknowledged: {envelope}");
+                let is_intact = disk.first_damaged().is_none_or(|damaged| *index < damaged);
+                assert!(is_intact, "the entries acknowledged are intact: {envelope}");
             }
         }
         Rpc::RequestVoteResponse { granted: false }

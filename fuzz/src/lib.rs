@@ -13,6 +13,7 @@
 //! | [`recover`](fn@recover) | what a node finds on its disk | refused, or a node that lives |
 
 mod cluster;
+mod damage;
 mod dice;
 mod disk;
 mod event;

@@ -123,6 +123,7 @@ impl Cluster {
             if membership.is_member(server.member()) {
                 let status = server.raft.status();
                 assert!(status.applied >= committed, "everyone catches up: {status:?}");
+                assert!(!server.disk.is_hurt(), "everyone is whole again: {status:?}");
                 assert!(server.open.is_empty(), "every request ends: {:?}", server.open);
             }
         }

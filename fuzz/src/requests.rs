@@ -62,6 +62,9 @@ impl Cluster {
     /// A change about one or two servers, some of them made only if the membership is the one that
     /// the operator sees.
     pub(crate) fn change(&mut self, at: usize, what: usize, who: usize) {
+        if self.servers.iter().any(|server| server.disk.is_hurt()) {
+            return; // A smaller group might not bear what this one does.
+        }
         let at = self.server(at);
         let one = self.member(self.server(who));
         let two = self.member(self.server(who / self.servers.len()));
@@ -91,7 +94,8 @@ impl Cluster {
     pub(crate) fn force(&mut self, at: usize) {
         let at = self.server(at);
         let epoch = self.servers[at].raft.status().epoch;
-        if epoch.0 > 0 || self.life.epochs > 0 {
+        let is_hurt = self.servers.iter().any(|server| server.disk.is_hurt());
+        if epoch.0 > 0 || self.life.epochs > 0 || is_hurt {
             return;
         }
         let ticket = self.open(at, Request::Change);

@@ -13,7 +13,7 @@ use raft_core::{
     Membership, PersistBatch, PersistSeq, Raft, SnapshotMeta, Ticket, Time,
 };
 
-use crate::disk::{Disk, Found};
+use crate::disk::{Disk, Fault, Found};
 
 /// A node with what surrounds it.
 #[derive(Clone, Debug)]
@@ -47,6 +47,8 @@ pub(crate) enum Job {
     Stage { id: ChunkId, snapshot: EntryId, offset: u64, data: Bytes },
     /// Read entries.
     Load(LoadRequest),
+    /// Make a snapshot.
+    Snapshot,
 }
 
 /// What a client or an operator waits for.
@@ -123,6 +125,13 @@ impl Server {
         self.start(found, now)
     }
 
+    /// A server stops, its disk loses something, and it starts again.
+    pub(crate) fn hurt(&mut self, fault: Fault, now: Time) -> Vec<Effect> {
+        self.unsynced.clear();
+        self.disk.hurt(fault);
+        self.start(Found::default(), now)
+    }
+
     /// The directory is formatted anew: the server becomes another member, which knows nothing.
     pub(crate) fn wipe(&mut self, now: Time) -> Vec<Effect> {
         self.config.lineage.0 += 1000;
@@ -177,6 +186,7 @@ impl Server {
     pub(crate) fn work(&mut self, choice: usize, can_load: bool) -> Option<Body> {
         let position = choice.checked_rem(self.jobs.len())?;
         Some(match self.jobs.remove(position) {
+            Job::Snapshot => return self.snapshot(),
             Job::Read(request) => Body::ChunkRead { request, chunk: self.chunk(&request) },
             Job::Stage { id, snapshot, offset, data } => {
                 Body::ChunkStaged { id, staged: self.stage(snapshot, offset, &data) }
@@ -199,8 +209,8 @@ impl Server {
     /// Makes a snapshot of what is applied, if there is anything new; what to tell the node.
     pub(crate) fn snapshot(&mut self) -> Option<Body> {
         let snapshot = self.raft.snapshot_at(self.raft.status().applied)?;
-        let newest = self.disk.snapshot()?.last.index;
-        if snapshot.last.index <= newest {
+        let newest = self.disk.snapshot()?.last.index.0;
+        if snapshot.last.index.0 < newest + u64::from(!self.raft.status().is_snapshot_damaged) {
             return None;
         }
         self.disk.save(Arc::clone(&snapshot));

@@ -1,6 +1,5 @@
 //! The commit rule (§5.3, §5.4.2), what becomes of proposals, and what the host may apply.
 
-use alloc::sync::Arc;
 use core::cmp::Ordering;
 
 use crate::effect::{Effect, Outcome, Refused, emit};
@@ -98,19 +97,16 @@ pub(crate) fn end_tickets(node: &mut Node) {
 /// always admitted.
 pub(crate) fn hand_out(node: &mut Node) {
     let durable = node.gate.durable_index();
-    if let Some(restore) = &node.restore {
-        // The entries that it covers may be durable long before the snapshot itself is.
-        if !node.is_installed(restore) {
-            return;
-        }
-        let snapshot = Arc::clone(&restore.snapshot);
-        node.restore = None;
+    if node.restore.is_some() && node.gate.is_installing() {
+        return; // The entries that it covers may be durable long before the snapshot itself is.
+    }
+    if let Some(snapshot) = node.restore.take() {
         node.handed_out = snapshot.last.index;
         node.unapplied_bytes = 0;
         node.effects.push(Effect::RestoreState { snapshot });
     }
-    if node.is_snapshot_damaged() && node.handed_out < node.snapshot().last.index {
-        return; // What lies between is nowhere here.
+    if node.handed_out < node.log().base().index {
+        return; // The snapshot is damaged, and what it covered is nowhere else here.
     }
     let through = node.commit().min(durable);
     let limit = node.config.unapplied_bytes_max;

@@ -33,7 +33,10 @@ pub(crate) fn on_snapshot_taken(node: &mut Node, snapshot: Arc<SnapshotMeta>) {
     let is_described = last.index <= node.applied
         && node.log().id(last.index) == Some(last)
         && node.membership_at(last.index).is_some_and(|found| **found == snapshot.membership);
-    if !is_described || last.index <= node.snapshot().last.index {
+    let known = node.snapshot().last.index;
+    let is_newer = last.index > known || (last.index == known && node.is_snapshot_damaged());
+    // What is installed takes its place, be it older: a damaged entry may have called for that.
+    if !is_described || !is_newer || node.gate.is_installing() {
         node.refuse(Refused::UnknownSnapshot { snapshot: last });
         return;
     }
@@ -139,9 +142,7 @@ pub(crate) fn on_install_snapshot(node: &mut Node, reply: Reply, part: Part) {
     }
     // One chunk at a time is with the host, and none while an installation needs the staged bytes:
     // so nothing that the host does late can meet the wrong transfer. The leader asks again.
-    if node.staging.is_some()
-        || node.restore.as_ref().is_some_and(|restore| !node.is_installed(restore))
-    {
+    if node.staging.is_some() || node.gate.is_installing() {
         node.refuse_peer(reply.to, RpcKind::InstallSnapshot, Refused::Busy);
         return;
     }

@@ -242,10 +242,10 @@ pub enum Observation {
         /// The entry.
         id: EntryId,
     },
-    /// A peer's snapshot is damaged, and this node has none that reaches as far: the host may take
-    /// one now instead of later.
+    /// A snapshot is damaged, a peer's or this node's own, and this node has none that reaches as far:
+    /// the host may take one now instead of later.
     SnapshotWanted {
-        /// The peer.
+        /// Whose is damaged.
         by: Member,
         /// What the snapshot must cover.
         index: Index,

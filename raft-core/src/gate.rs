@@ -9,6 +9,7 @@
 //! What a disk has lost again is not durable: a claim ends before the first damaged entry.
 
 mod holes;
+mod staged;
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -16,6 +17,7 @@ use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
 use self::holes::Holes;
+use self::staged::Staged;
 use crate::durable::{HardState, PersistBatch, SnapshotMeta};
 use crate::effect::{Effect, emit};
 use crate::entry::Entries;
@@ -42,6 +44,8 @@ pub(crate) struct Gate {
     durable: u64,
     /// The batch that carries the present term, vote and incarnation.
     hard_state: u64,
+    /// The newest batch that installs a snapshot.
+    install: u64,
     /// The log equals what was made durable through here.
     written_index: Index,
     /// What of it is damaged.
@@ -52,16 +56,6 @@ pub(crate) struct Gate {
     staged: Staged,
     waiting: Vec<Envelope>,
     acks: Vec<PendingAck>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Staged {
-    hard_state: Option<HardState>,
-    install: Option<Arc<SnapshotMeta>>,
-    truncate_from: Option<Index>,
-    heal: Vec<Entries>,
-    append: Entries,
-    compact_to: Option<Index>,
 }
 
 /// An append acknowledgement that may claim more as more becomes durable.
@@ -92,6 +86,7 @@ impl Gate {
             issued: 0,
             durable: 0,
             hard_state: 0,
+            install: 0,
             written_index,
             holes: Holes::new(holes),
             marks: VecDeque::new(),
@@ -135,6 +130,11 @@ impl Gate {
         self.holes.after(index)
     }
 
+    /// The last damaged entry through `index`.
+    pub(crate) fn last_hole_through(&self, index: Index) -> Option<Index> {
+        self.holes.last_through(index)
+    }
+
     /// How many entries are damaged.
     pub(crate) fn hole_count(&self) -> usize {
         self.holes.len()
@@ -150,9 +150,9 @@ impl Gate {
         PersistSeq { incarnation: self.incarnation, n: self.issued + 1 }
     }
 
-    /// Whether the batch is durable.
-    pub(crate) fn is_durable(&self, seq: PersistSeq) -> bool {
-        seq.incarnation == self.incarnation && seq.n <= self.durable
+    /// Whether a snapshot is being installed: the host still needs its staged bytes.
+    pub(crate) fn is_installing(&self) -> bool {
+        self.install > self.durable
     }
 
     /// Whether the present term, vote and incarnation are durable: no message leaves before.
@@ -226,6 +226,10 @@ impl Gate {
             self.hard_state = self.issued + 1;
         }
         self.mark(snapshot.last.index);
+        if snapshot.last.index > Index::ZERO {
+            // The genesis has no bytes.
+            self.install = self.issued + 1;
+        }
         // What it covers is not missed any more, once it is durable.
         self.holes.fill_through(snapshot.last.index, self.issued + 1);
         self.staged.install = Some(snapshot);
@@ -233,6 +237,7 @@ impl Gate {
 
     /// Stages the removal of a prefix of the log.
     pub(crate) fn stage_compact(&mut self, through: Index) {
+        self.holes.compact_to(through);
         self.staged.compact_to = Some(through);
     }
 
@@ -428,29 +433,13 @@ impl Gate {
 
 impl Gate {
     /// What the batches on their way will bring, each counted from the last durable one: the last
-    /// of them, the hard state, and the log.
+    /// of them, the hard state, a snapshot, and the log.
     fn on_its_way(&self) -> impl Iterator<Item = (u64, Index)> {
-        let Self { issued, durable, hard_state, .. } = *self;
-        let ends =
-            [(issued - durable, Index::ZERO), (hard_state.saturating_sub(durable), Index::ZERO)];
+        let Self { issued, durable, hard_state, install, .. } = *self;
+        let ends = [issued, hard_state, install];
+        let ends = ends.into_iter().map(move |n| (n.saturating_sub(durable), Index::ZERO));
         let marks = self.marks.iter().map(move |(n, index)| (n - durable, *index));
-        ends.into_iter().chain(marks)
-    }
-}
-
-impl Staged {
-    fn is_empty(&self) -> bool {
-        self.hard_state.is_none() && self.is_hard_state_alone()
-    }
-
-    /// Whether nothing is staged that an installation must not follow.
-    fn is_hard_state_alone(&self) -> bool {
-        let Self { hard_state: _, install, truncate_from, heal, append, compact_to } = self;
-        install.is_none()
-            && truncate_from.is_none()
-            && heal.is_empty()
-            && append.is_empty()
-            && compact_to.is_none()
+        ends.chain(marks)
     }
 }
 

@@ -53,7 +53,7 @@ pub(crate) struct Node {
     /// Cold entries that the state machine needs next.
     pub(crate) loading: Loading,
     /// A snapshot that the state machine must take over once it is durable.
-    pub(crate) restore: Option<Restore>,
+    pub(crate) restore: Option<Arc<SnapshotMeta>>,
     /// A snapshot that is being received.
     pub(crate) incoming: Option<Incoming>,
     /// The chunk that the host is asked to stage, also if its transfer is over.
@@ -93,14 +93,6 @@ pub(crate) struct PendingTicket {
     pub(crate) term: Term,
 }
 
-/// A snapshot that the host must restore once it is durable.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Restore {
-    pub(crate) snapshot: Arc<SnapshotMeta>,
-    /// The batch that makes it durable; `None` if it was found on the disk.
-    pub(crate) installed_by: Option<PersistSeq>,
-}
-
 /// What a node starts from, checked by the recovery chapter.
 pub(crate) struct Parts {
     pub(crate) hard_state: HardState,
@@ -131,8 +123,7 @@ impl Node {
             memberships: parts.memberships,
             lost_memberships,
             standing,
-            restore: must_restore
-                .then(|| Restore { snapshot: Arc::clone(&parts.snapshot), installed_by: None }),
+            restore: must_restore.then(|| Arc::clone(&parts.snapshot)),
             snapshot: parts.snapshot,
             is_snapshot_damaged: parts.is_snapshot_damaged,
             commit: parts.commit,
@@ -308,12 +299,11 @@ impl Node {
         self.lost_memberships.retain(|index| *index > last.index);
         self.memberships.insert(0, (last.index, Arc::new(snapshot.membership.clone())));
         self.gate.stage_install(Arc::clone(snapshot), shared, &mut self.effects);
-        let installed_by = Some(self.gate.staged_seq());
         self.snapshot = Arc::clone(snapshot);
         self.is_snapshot_damaged = false;
         if last.index > self.handed_out {
             // The genesis has no state to take over; nor does a snapshot of what is applied here.
-            self.restore = Some(Restore { snapshot: Arc::clone(snapshot), installed_by });
+            self.restore = Some(Arc::clone(snapshot));
         }
         self.commit = self.commit.max(last.index);
         self.stand();
@@ -326,11 +316,15 @@ impl Node {
         assert!(snapshot.last.index <= self.applied, "a snapshot holds what was applied");
         self.snapshot = snapshot;
         self.is_snapshot_damaged = false;
+        // Nothing is kept for peers that is damaged.
+        let hole = self.gate.last_hole_through(self.snapshot.last.index);
+        let through = hole.map_or(through, |hole| through.max(hole));
         if through <= self.log.base().index {
             return;
         }
         let at_base = self.memberships.partition_point(|(index, _)| *index <= through);
         self.memberships.drain(..at_base.saturating_sub(1));
+        self.lost_memberships.retain(|index| *index > through);
         self.stand();
         self.log.compact_to(through);
         self.gate.stage_compact(through);
@@ -360,11 +354,6 @@ impl Node {
         if self.memberships.len() > 1 {
             self.stand();
         }
-    }
-
-    /// Whether a snapshot that the host must restore is durable.
-    pub(crate) fn is_installed(&self, restore: &Restore) -> bool {
-        restore.installed_by.is_none_or(|seq| self.gate.is_durable(seq))
     }
 
     /// A fresh election timer: at least the election timeout, less than twice of it (§5.2), and

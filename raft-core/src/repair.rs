@@ -18,6 +18,10 @@
 //! membership the voters of the incoming half decide: the entry that leaves it may have been in
 //! force already without anybody knowing.
 //!
+//! A leader whose snapshot alone is damaged leads: its log is whole. It cannot apply, and so answers no
+//! read, before another snapshot has come; its peers could not make one without being told what is
+//! committed.
+//!
 //! If no intact copy is left and it cannot be ruled out that the entry is committed, the leader
 //! stays, and says for what it waits on whom. It never invents an entry and never drops one.
 
@@ -42,21 +46,34 @@ use crate::types::{ChunkId, EntryId, Index, Member, RepairId};
 /// Keeps the question in step with what is damaged first. A leader asks at once, and so does who has
 /// just been helped; a follower gives its leader's appends time to bring what it lacks.
 pub(crate) fn ask(node: &mut Node, role: &Role) {
-    let Some(wanted) = wanted(node) else {
+    let Some((wanted, is_snapshot)) = wanted(node) else {
         node.repair = None;
         return;
     };
-    if node.repair.as_ref().is_some_and(|repair| repair.wanted == wanted) {
+    let is_it = |repair: &Repair| (repair.wanted, repair.is_snapshot) == (wanted, is_snapshot);
+    if node.repair.as_ref().is_some_and(is_it) {
         return;
     }
     let is_urgent = node.repair.is_some() || matches!(role, Role::Leader(_));
     node.repairs += 1;
     let id = RepairId { incarnation: node.hard_state().incarnation, n: node.repairs };
     let patience = Timer::armed(node.config.election_timeout());
-    node.repair = Some(Repair { id, wanted, patience, answers: Vec::new() });
+    node.repair = Some(Repair { id, wanted, is_snapshot, patience, answers: Vec::new() });
     node.observe(Observation::EntryDamaged { id: wanted });
     if is_urgent {
         send_question(node);
+    }
+}
+
+/// The host can make the snapshot again if it has applied as much, from the log or because its state
+/// is durable.
+fn want_own_snapshot(node: &mut Node) {
+    let Some(Repair { wanted: EntryId { index, .. }, is_snapshot: true, .. }) = node.repair else {
+        return;
+    };
+    if node.applied >= index {
+        let by = node.member();
+        node.observe(Observation::SnapshotWanted { by, index });
     }
 }
 
@@ -82,6 +99,7 @@ pub(crate) fn on_patience_over(node: &mut Node) {
         let is_silent = !core::mem::take(&mut incoming.is_moving);
         is_silent && matches!(incoming.origin, Origin::Repair { .. })
     });
+    want_own_snapshot(node);
     send_question(node);
 }
 
@@ -265,7 +283,7 @@ fn is_ruled_out(node: &Node, index: Index) -> bool {
 
 /// A leader whose log is whole again leads like any new one: it appends an entry of its term.
 pub(crate) fn finish(node: &mut Node, leader: &mut Leader) {
-    if !leader.is_damaged || node.is_damaged() {
+    if !leader.is_damaged || node.gate.first_hole().is_some() {
         return;
     }
     leader.is_damaged = false;
@@ -305,7 +323,7 @@ fn fetch(
     let is_use = node.is_missed_by(last.index) && last.index >= node.log().base().index;
     // Only what a later leader may still take away can differ from what a snapshot covers.
     let is_mine = mine == Some(last) || (mine.is_none() && !is_leader);
-    if !is_use || !is_mine || node.staging.is_some() {
+    if !is_use || !is_mine || node.staging.is_some() || node.gate.is_installing() {
         return;
     }
     let is_same = |incoming: &Incoming| incoming.snapshot.last == last && incoming.from == from;
@@ -377,7 +395,7 @@ pub(crate) fn on_request_snapshot_response(
     let Some(incoming) = node.incoming.as_mut().filter(is_asked) else {
         return Err(Refused::Unasked);
     };
-    if node.staging.is_some() || incoming.staged != offset {
+    if node.staging.is_some() || node.gate.is_installing() || incoming.staged != offset {
         return Err(Refused::Busy);
     }
     node.chunks += 1;
@@ -398,18 +416,17 @@ pub(crate) fn request_chunk(node: &mut Node) {
     say(node, *from, rpc);
 }
 
-/// What is asked for first: the oldest damaged entry, or a snapshot in the place of one.
-fn wanted(node: &Node) -> Option<EntryId> {
-    if node.is_snapshot_damaged() {
-        return Some(node.snapshot().last);
-    }
-    let hole = node.gate.first_open_hole()?;
-    Some(node.log().id(hole).expect("a damaged entry has its identity"))
+/// What is asked for: the oldest damaged entry, and only then a snapshot in the place of a damaged one.
+/// As long as a leader's log is not whole its peers hear of no commit, and can make no snapshot.
+fn wanted(node: &Node) -> Option<(EntryId, bool)> {
+    let hole = node.gate.first_open_hole().and_then(|hole| node.log().id(hole));
+    let snapshot = node.is_snapshot_damaged().then(|| node.snapshot().last);
+    hole.map(|id| (id, false)).or(snapshot.map(|id| (id, true)))
 }
 
 fn send_question(node: &mut Node) {
-    let Some(Repair { id, wanted, .. }) = node.repair else { return };
-    let (me, is_snapshot) = (node.member(), node.is_snapshot_damaged());
+    let Some(Repair { id, wanted, is_snapshot, .. }) = node.repair else { return };
+    let me = node.member();
     let membership = Arc::clone(node.membership());
     for member in membership.members() {
         if member != me {

@@ -34,7 +34,7 @@ pub(crate) fn lead(node: &mut Node) -> Leader {
         heartbeat: Timer::armed(node.config.heartbeat_interval()),
         quorum: Timer::armed(node.config.election_timeout()),
         first: last.index.next(),
-        is_damaged: node.is_damaged(),
+        is_damaged: node.gate.first_hole().is_some(),
         tracked: node.membership_index(),
         transfer: None,
         has_handed_over: false,

@@ -24,6 +24,7 @@ fn fate() -> impl Strategy<Value = Event> {
         1 => at().prop_map(Event::Snapshot),
         3 => (at(), 0usize..4, 0usize..8, any::<bool>())
             .prop_map(|(at, whole, steps, state)| Event::Crash { at, whole, steps, state }),
+        3 => (at(), 0usize..64).prop_map(|(at, choice)| Event::Hurt { at, choice }),
         2 => at().prop_map(Event::Campaign),
         4 => (at(), 0usize..40, 0usize..36)
             .prop_map(|(at, what, who)| Event::Change { at, what, who }),

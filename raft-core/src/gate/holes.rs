@@ -42,6 +42,12 @@ impl Holes {
         self.0.get(position).map(|hole| hole.index)
     }
 
+    /// The last one through `index`.
+    pub(super) fn last_through(&self, index: Index) -> Option<Index> {
+        let position = self.0.partition_point(|hole| hole.index <= index);
+        self.0[..position].last().map(|hole| hole.index)
+    }
+
     /// Whether there is one at `index` that no batch fills yet.
     pub(super) fn is_open(&self, index: Index) -> bool {
         self.position(index).is_ok_and(|position| self.0[position].filled_by.is_none())
@@ -81,6 +87,11 @@ impl Holes {
     /// All batches through `n` are durable.
     pub(super) fn settle(&mut self, n: u64) {
         self.0.retain(|hole| hole.filled_by.is_none_or(|batch| batch > n));
+    }
+
+    /// What is through `index` is gone from the log.
+    pub(super) fn compact_to(&mut self, index: Index) {
+        self.0.retain(|hole| hole.index > index);
     }
 
     /// What is after `index` is gone from the log.

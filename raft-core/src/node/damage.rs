@@ -26,6 +26,8 @@ pub(crate) struct Repair {
     pub(crate) id: RepairId,
     /// The entry.
     pub(crate) wanted: EntryId,
+    /// Whether a snapshot through it is wanted.
+    pub(crate) is_snapshot: bool,
     /// Until it is over, nobody is asked again.
     pub(crate) patience: Timer,
     /// Who has answered what, by member.
@@ -115,10 +117,9 @@ impl Node {
         }
     }
 
-    /// Where the state ends that can be read here, if any of it is damaged.
+    /// The first damaged entry; the end of the log if there is none.
     pub(crate) fn damaged_at(&self) -> Index {
-        let hole = self.gate.first_hole();
-        hole.unwrap_or(self.snapshot.last.index)
+        self.gate.first_hole().unwrap_or(self.log.last().index)
     }
 
     /// The membership that was appended as the entry at `index`, if it is known.

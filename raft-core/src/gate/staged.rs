@@ -1,0 +1,35 @@
+//! The batch that a step is filling.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::durable::{HardState, SnapshotMeta};
+use crate::entry::Entries;
+use crate::types::Index;
+
+/// What the next batch will say, field by field.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Staged {
+    pub(super) hard_state: Option<HardState>,
+    pub(super) install: Option<Arc<SnapshotMeta>>,
+    pub(super) truncate_from: Option<Index>,
+    pub(super) heal: Vec<Entries>,
+    pub(super) append: Entries,
+    pub(super) compact_to: Option<Index>,
+}
+
+impl Staged {
+    pub(super) fn is_empty(&self) -> bool {
+        self.hard_state.is_none() && self.is_hard_state_alone()
+    }
+
+    /// Whether nothing is staged that an installation must not follow.
+    pub(super) fn is_hard_state_alone(&self) -> bool {
+        let Self { hard_state: _, install, truncate_from, heal, append, compact_to } = self;
+        install.is_none()
+            && truncate_from.is_none()
+            && heal.is_empty()
+            && append.is_empty()
+            && compact_to.is_none()
+    }
+}
