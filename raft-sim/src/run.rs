@@ -124,7 +124,16 @@ fn is_vacuous(options: &Options, world: &World) -> bool {
     stats.crashes == 0 || stats.elections == 0 || options.faults.iter().any(silent)
 }
 
-fn message(payload: &(dyn std::any::Any + Send)) -> String {
+/// What comes of a call, or the message with which it panics. Nothing is printed.
+pub(crate) fn quietly<T>(call: impl FnOnce() -> T) -> Result<T, String> {
+    RUNNING.with(|running| running.set(true));
+    let result = panic::catch_unwind(AssertUnwindSafe(call));
+    RUNNING.with(|running| running.set(false));
+    result.map_err(|payload| message(payload.as_ref()))
+}
+
+/// The text of a panic.
+pub(crate) fn message(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without a message".to_owned())

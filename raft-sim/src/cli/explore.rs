@@ -14,10 +14,12 @@ use clap::builder::RangedU64ValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{EXIT_INTERRUPTED, EXIT_USAGE, Output, stop_on_interrupt, tell};
-use crate::explore::{self, Bounds, Progress, Report, Verdict};
+use crate::explore::{self, Bounds, PANIC, Progress, Report, Verdict};
 
 /// An invariant is violated.
 const EXIT_VIOLATED: u8 = 2;
+/// The product has panicked.
+const EXIT_PANICKED: u8 = 101;
 /// The exploration is complete and has not reached what its bounds demand.
 const EXIT_VACUOUS: u8 = 3;
 
@@ -70,6 +72,9 @@ pub(super) struct Arguments {
     /// Keep messages that nothing can react to any more.
     #[arg(long)]
     no_collect: bool,
+    /// Let terms and votes be written as slowly after the last crash as before it.
+    #[arg(long)]
+    no_hurry: bool,
     /// Tell servers apart that differ in nothing but their names.
     #[arg(long)]
     no_symmetry: bool,
@@ -122,6 +127,7 @@ impl Arguments {
             heartbeats: self.heartbeats,
             symmetry: !self.no_symmetry,
             collect: !self.no_collect,
+            hurry: !self.no_hurry,
         })
     }
 }
@@ -185,11 +191,16 @@ fn from_script(
 
 fn exit_code(report: &Report) -> u8 {
     match report.verdict() {
-        Verdict::Violated { .. } => EXIT_VIOLATED,
+        Verdict::Violated { broken, .. } => exit_code_of(broken.id),
         Verdict::Stopped => EXIT_INTERRUPTED,
         Verdict::Complete if report.is_vacuous() => EXIT_VACUOUS,
         Verdict::Complete => 0,
     }
+}
+
+/// The exit code for a promise that is broken.
+fn exit_code_of(id: &str) -> u8 {
+    if id == PANIC { EXIT_PANICKED } else { EXIT_VIOLATED }
 }
 
 /// What is seen of an exploration while it runs, on standard error.
@@ -291,5 +302,11 @@ mod tests {
         {
             assert!(parse_bytes(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_panic_has_an_exit_code_of_its_own() {
+        assert_eq!(exit_code_of(PANIC), 101);
+        assert_eq!(exit_code_of("ES"), 2);
     }
 }

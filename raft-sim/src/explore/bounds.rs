@@ -49,6 +49,8 @@ pub struct Bounds {
     pub symmetry: bool,
     /// Whether messages are forgotten that nothing can react to any more.
     pub collect: bool,
+    /// Whether servers that do not lead make terms and votes durable at once when no crash is to come.
+    pub hurry: bool,
 }
 
 impl Default for Bounds {
@@ -69,6 +71,7 @@ impl Default for Bounds {
             heartbeats: 0,
             symmetry: true,
             collect: true,
+            hurry: true,
         }
     }
 }
@@ -92,6 +95,33 @@ impl Bounds {
         config.pre_vote = self.pre_vote;
         config.check_quorum = self.check_quorum;
         config
+    }
+
+    /// Whether terms, votes and incarnations are durable at once where a server does not lead, after so
+    /// much has happened.
+    ///
+    /// Before the last crash disks are as slow as can be: a crash may find any write on its way. After
+    /// it, a write that holds nothing but the hard state may as well be completed as soon as it is
+    /// made, if it is the next one. It decides only when the server speaks. So whatever the server
+    /// takes first, it is the same server in the end; and the one that writes first has said all that
+    /// the other one says, and maybe more. Nothing is ever lost on the way, so what may happen after
+    /// less was said may happen after more.
+    ///
+    /// Entries are not hurried, since what is acknowledged, and what a leader counts, depends on how
+    /// many of them are durable when the next ones come. Nor is anything where a server may campaign
+    /// alone, since it leads by its own write; where a snapshot is taken of what is applied just then;
+    /// and with reads, for an acknowledgement that waits also confirms the rounds of later ones.
+    pub(crate) fn is_hurried(&self, spent: Spent) -> bool {
+        let is_calm = self.crashes > 0 && spent.crashes >= self.crashes;
+        let is_alone = self.nodes == 1 || self.changes > 0;
+        let commutes = !is_alone && self.snapshots == 0 && self.reads == 0;
+        self.hurry && is_calm && commutes
+    }
+
+    /// Whether it matters to a leader that somebody is alive: it looks when its timers fire. How much
+    /// of their time has passed where a script ends is not asked.
+    pub(crate) fn is_watching(&self) -> bool {
+        self.check_quorum || self.heartbeats > 0
     }
 
     /// What clients and operators may ask of a server, after so much was asked for.

@@ -8,6 +8,7 @@ use raft_core::{
 };
 
 use super::host::{Host, Input};
+use crate::check::Invariant;
 
 /// Something that the history of the group must agree with.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -27,8 +28,12 @@ pub(crate) enum Fact {
     Applies(Vec<EntryId>),
     /// Its state machine has taken over a snapshot.
     Restores(EntryId),
+    /// A client's command was accepted, as this entry.
+    Proposes { ticket: Ticket, id: EntryId },
     /// A client was told that its command or change is committed here.
-    Acknowledges { term: Term, index: Index },
+    Acknowledges { ticket: Ticket, term: Term, index: Index },
+    /// A client was told that its command will never be committed.
+    Supersedes(Ticket),
     /// A read was accepted.
     Asks(Ticket),
     /// A read is answered at this index.
@@ -54,6 +59,22 @@ pub(crate) fn broken<T>(id: &'static str, what: impl Into<String>) -> Result<T, 
     Err(Broken { id, what: what.into() })
 }
 
+/// What is broken if the product panics. It is no invariant of Raft.
+pub(crate) const PANIC: &str = "PANIC";
+
+/// The product has panicked, with this message.
+pub(crate) fn panicked(message: &str) -> Broken {
+    Broken { id: PANIC, what: format!("the product panics: {message}") }
+}
+
+impl Broken {
+    /// What the invariant says, in one sentence.
+    pub(crate) fn meaning(&self) -> &'static str {
+        let found = Invariant::ALL.into_iter().find(|invariant| invariant.id() == self.id);
+        found.map_or("the product never panics", Invariant::meaning)
+    }
+}
+
 /// Judges a step of one node by its own disk and its own past.
 ///
 /// # Errors
@@ -75,6 +96,13 @@ pub(crate) fn of_step(
     }
     for effect in effects {
         judge(effect, before, input, after, &mut facts)?;
+    }
+    hands_out(before.filter(|_| !is_restart), effects, after)?;
+    if let Some(Input::Propose { number }) = input {
+        let ticket = super::host::propose(*number);
+        if !facts.contains(&Fact::Ends(ticket)) {
+            facts.push(Fact::Proposes { ticket, id: status.last });
+        }
     }
     if let Some(Input::Read { number }) = input {
         let ticket = super::host::read(*number);
@@ -177,8 +205,15 @@ fn judge(
             Ok(())
         }
         Effect::Outcome { ticket, outcome } => {
-            if let Outcome::Committed { term, index } = *outcome {
-                facts.push(Fact::Acknowledges { term, index });
+            match *outcome {
+                Outcome::Committed { term, index } => {
+                    facts.push(Fact::Acknowledges { ticket: *ticket, term, index });
+                }
+                Outcome::Superseded => facts.push(Fact::Supersedes(*ticket)),
+                Outcome::Unknown
+                | Outcome::Transferred { .. }
+                | Outcome::Refused(_)
+                | Outcome::Halted => {}
             }
             facts.push(Fact::Ends(*ticket));
             Ok(())
@@ -193,6 +228,37 @@ fn judge(
         Effect::Load(_) | Effect::ReadChunk(_) | Effect::StageChunk { .. } | Effect::Observe(_) => {
             Ok(())
         }
+    }
+}
+
+/// In one life the state machine is handed every index once, in order; it begins with what the
+/// snapshot on the disk covers. The host applies at once, so what the node holds for applied is what
+/// was handed out before.
+fn hands_out(before: Option<&Host>, effects: &[Effect], after: &Host) -> Result<(), Broken> {
+    let mut applied = match before {
+        Some(before) => before.raft.status().applied,
+        None => after.disk.snapshot().index,
+    };
+    for effect in effects {
+        if let Effect::RestoreState { snapshot } = effect {
+            if snapshot.last.index < applied {
+                return broken("SM", format!("{snapshot} is restored, and {applied} is applied"));
+            }
+            applied = snapshot.last.index;
+        }
+        let Effect::Apply { entries } = effect else { continue };
+        for entry in entries.iter() {
+            if entry.index() != applied.next() {
+                return broken("SM", format!("{} is applied after {applied}", entry.id()));
+            }
+            applied = entry.index();
+        }
+    }
+    let known = after.raft.status().applied;
+    if known == applied {
+        Ok(())
+    } else {
+        broken("SM", format!("{known} counts as applied, and {applied} was handed out"))
     }
 }
 

@@ -15,8 +15,11 @@ use super::host::{Host, Input};
 pub(crate) struct Ghost {
     /// Who led which term.
     leaders: Vec<(Term, u8)>,
-    /// Every committed entry, from index 1, each with the term in which a leader counted it.
+    /// Every committed entry, from index 1, each with the term in which a leader counted it, or a
+    /// later one as long as all those between have been led.
     committed: Vec<(EntryId, Term)>,
+    /// Commands whose clients wait at a server, each with the entry that it became.
+    proposed: Vec<(Ticket, u8, EntryId)>,
     /// Reads that wait at a server, each with the index that its answer must reach.
     reads: Vec<(Ticket, u8, Index)>,
     pub(crate) spent: Spent,
@@ -65,7 +68,9 @@ impl Ghost {
             Fact::Truncates(_)
             | Fact::Applies(_)
             | Fact::Restores(_)
+            | Fact::Proposes { .. }
             | Fact::Acknowledges { .. }
+            | Fact::Supersedes(_)
             | Fact::Asks(_)
             | Fact::Answers { .. }
             | Fact::Ends(_)
@@ -93,14 +98,19 @@ impl Ghost {
                 Fact::Counts { id, quorum } => self.counts(*id, quorum, &hosts[at], hosts)?,
                 Fact::Applies(ids) => self.applies(ids)?,
                 Fact::Restores(id) => self.applies(&[*id])?,
-                Fact::Acknowledges { term, index } => self.acknowledges(*term, *index)?,
+                Fact::Proposes { ticket, id } => self.proposed.push((*ticket, actor, *id)),
+                Fact::Acknowledges { ticket, term, index } => {
+                    self.acknowledges(*ticket, *term, *index)?;
+                }
+                Fact::Supersedes(ticket) => self.supersedes(*ticket)?,
                 Fact::Asks(ticket) => self.reads.push((*ticket, actor, self.last())),
                 Fact::Answers { ticket, index } => self.answers(*ticket, *index)?,
-                Fact::Ends(ticket) => self.reads.retain(|(open, ..)| open != ticket),
-                Fact::Restarts => self.reads.retain(|(_, server, _)| *server != actor),
+                Fact::Ends(ticket) => self.ends(*ticket),
+                Fact::Restarts => self.restarts(actor),
                 Fact::Reconfigures => self.reconfigures(&hosts[at])?,
             }
         }
+        self.forget();
         Ok(())
     }
 
@@ -115,7 +125,31 @@ impl Ghost {
         for (_, server, _) in &mut history.reads {
             *server = place(*server);
         }
+        for (_, server, _) in &mut history.proposed {
+            *server = place(*server);
+        }
         history
+    }
+
+    /// A request ends. What it was is of no interest any more.
+    fn ends(&mut self, ticket: Ticket) {
+        self.reads.retain(|(open, ..)| *open != ticket);
+        self.proposed.retain(|(open, ..)| *open != ticket);
+    }
+
+    fn restarts(&mut self, actor: u8) {
+        self.reads.retain(|(_, server, _)| *server != actor);
+        self.proposed.retain(|(_, server, _)| *server != actor);
+    }
+
+    /// In which term an entry was counted is asked when a later term gets its leader, so a term that
+    /// has one already says as much as the one before it.
+    fn forget(&mut self) {
+        for (_, counted) in &mut self.committed {
+            while self.leaders.iter().any(|(term, _)| *term == counted.next()) {
+                *counted = counted.next();
+            }
+        }
     }
 
     fn last(&self) -> Index {
@@ -215,6 +249,9 @@ impl Ghost {
         for index in self.last().0 + 1..=id.index.0 {
             let id = host.raft.entry_id(Index(index));
             let id = id.unwrap_or_else(|| panic!("a leader that counts {index} has it"));
+            if self.committed.last().is_some_and(|(before, _)| before.term > id.term) {
+                return broken("LM", format!("terms fall along the log before {id}"));
+            }
             self.committed.push((id, status.term));
         }
         Ok(())
@@ -228,11 +265,34 @@ impl Ghost {
         }
     }
 
-    fn acknowledges(&self, term: Term, index: Index) -> Result<(), Broken> {
-        match self.at(index).filter(|id| id.term == term) {
-            Some(_) => Ok(()),
-            None => broken("CQ", format!("a client is told that {index} of {term} is committed")),
+    fn acknowledges(&self, ticket: Ticket, term: Term, index: Index) -> Result<(), Broken> {
+        let Some(id) = self.at(index).filter(|id| id.term == term) else {
+            return broken("CQ", format!("a client is told that {index} of {term} is committed"));
+        };
+        match self.proposal(ticket) {
+            Some(mine) if mine != id => {
+                broken("LIN", format!("{mine} is told to be committed, which is {id}"))
+            }
+            Some(_) | None => Ok(()),
         }
+    }
+
+    fn proposal(&self, ticket: Ticket) -> Option<EntryId> {
+        self.proposed.iter().find(|(open, ..)| *open == ticket).map(|(_, _, id)| *id)
+    }
+
+    /// A command that a client was told to be lost stays lost. Where its entry would be, another one
+    /// is committed; or one of a later term is, before it, and terms never fall along a log.
+    fn supersedes(&self, ticket: Ticket) -> Result<(), Broken> {
+        let Some(mine) = self.proposal(ticket) else { return Ok(()) };
+        let rules_out = |id: &EntryId| {
+            let is_there = id.index == mine.index && *id != mine;
+            is_there || (id.index < mine.index && id.term > mine.term)
+        };
+        if self.committed.iter().any(|(id, _)| rules_out(id)) {
+            return Ok(());
+        }
+        broken("LIN", format!("{mine} is told to be lost, and may yet be committed"))
     }
 
     /// Linearizability of reads (thesis §6.4): all that was committed when the read was asked.

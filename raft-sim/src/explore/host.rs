@@ -165,6 +165,24 @@ impl Host {
         seen
     }
 
+    /// Whether an election timeout may pass without the node's own deadline: at most once after it
+    /// has heard its leader.
+    pub(crate) fn may_be_silent(&self) -> bool {
+        let end = self.now.0 + self.config.election_timeout_us;
+        let is_later = self.raft.next_deadline().is_none_or(|deadline| deadline > Time(end));
+        self.raft.status().role == RoleName::Follower && is_later
+    }
+
+    /// The next write to be completed at once, where disks are fast (see [`Bounds::is_hurried`]).
+    ///
+    /// [`Bounds::is_hurried`]: super::bounds::Bounds::is_hurried
+    pub(crate) fn hurried(&self) -> Option<Input> {
+        let first = self.unsynced.first()?;
+        let is_state = PersistBatch { hard_state: None, ..first.clone() }.is_empty();
+        let is_hurried = is_state && self.raft.status().role != RoleName::Leader;
+        is_hurried.then_some(Input::Persist { batches: 1 })
+    }
+
     /// How many different remains a crash can leave: whole batches, then pieces of the next one.
     pub(crate) fn crashes(&self) -> impl Iterator<Item = Input> {
         let partial = self.unsynced.iter().enumerate().flat_map(|(whole, batch)| {
@@ -292,4 +310,48 @@ fn what(batch: &PersistBatch) -> impl PartialEq + Hash + '_ {
     let PersistBatch { seq: _, hard_state, install, truncate_from, heal, append, compact_to } =
         batch;
     (hard_state, install, truncate_from, heal, append, compact_to)
+}
+
+#[cfg(test)]
+mod tests {
+    use raft_core::Rpc;
+
+    use super::super::by_hand::{deliver, leader, letter, noop, with_log};
+    use super::*;
+
+    fn contact() -> Envelope {
+        let last = leader(1, 1, &[]).raft.status().last;
+        let rpc = Rpc::AppendEntries {
+            session: raft_core::Session(1),
+            round: raft_core::Round::ZERO,
+            prev: last,
+            entries: raft_core::Entries::empty(),
+            commit: Index::ZERO,
+        };
+        letter(1, 0, 1, rpc)
+    }
+
+    #[test]
+    fn a_follower_is_silent_once_between_two_words_of_its_leader() {
+        let mut host = with_log(0, 1, &[noop(1)]);
+        deliver(&mut host, contact());
+        for _ in 0..3 {
+            assert!(host.may_be_silent());
+            host.take(&Input::Silence);
+            assert!(!host.may_be_silent(), "the next one would be an election");
+            deliver(&mut host, contact());
+        }
+        assert_eq!(host.raft.status().term.0, 1);
+        assert!(!leader(0, 1, &[]).may_be_silent());
+    }
+
+    #[test]
+    fn terms_and_votes_hurry_and_entries_do_not() {
+        let mut host = with_log(0, 1, &[]);
+        assert_eq!(host.hurried(), None);
+        host.take(&Input::Fire);
+        assert_eq!(host.hurried(), Some(Input::Persist { batches: 1 }));
+        let leader = leader(0, 1, &[]);
+        assert!(leader.hurried().is_none() && !leader.unsynced.is_empty());
+    }
 }

@@ -13,9 +13,33 @@ use raft_core::{
     Status, Term,
 };
 
-use super::bounds::{Bounds, CLUSTER, GROUP};
+use super::bounds::{Bounds, CLUSTER, GROUP, SERVERS_MAX, position};
+use super::host::Host;
 use super::store::{IDLE, Store};
 use super::symmetry::Origin;
+
+/// What of the whole cluster decides about messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Outlook {
+    /// Servers may still crash.
+    Stormy,
+    /// Nobody crashes any more: these are the incarnations in which the servers stay, by position.
+    Calm([Incarnation; SERVERS_MAX]),
+}
+
+impl Outlook {
+    fn may_crash(self) -> bool {
+        self == Self::Stormy
+    }
+
+    /// Whether the sender of a message will have no other life than the one it speaks of.
+    pub(crate) fn is_last_life(self, letter: &Envelope) -> bool {
+        match self {
+            Self::Stormy => false,
+            Self::Calm(lives) => lives[position(letter.from)] == letter.incarnation,
+        }
+    }
+}
 
 /// The name of an inbox without the messages that mean nothing to its server any more.
 pub(crate) fn collect(
@@ -23,39 +47,69 @@ pub(crate) fn collect(
     bounds: &Bounds,
     host: u32,
     inbox: u32,
-    may_crash: bool,
+    outlook: Outlook,
 ) -> u32 {
     let value = Arc::clone(store.hosts.get(host));
-    let status = value.raft.status();
-    let receiver = Receiver::new(&status, value.disk.hard_state().term, may_crash);
+    let receiver = Receiver::new(&value, outlook, bounds);
     let mut kept: Vec<u32> = Vec::new();
-    let mut stale: Vec<Member> = Vec::new();
+    let mut stale: Vec<(Member, Term)> = Vec::new();
+    let mut matches: Vec<Match> = Vec::new();
     let letters = Arc::clone(store.inboxes.get(inbox));
     for name in letters.iter() {
         let letter = Arc::clone(store.letters.get(*name));
-        if is_dead(&letter, receiver, bounds) {
-            continue;
-        }
-        let settles = settles(&letter, receiver, may_crash, bounds);
-        if settles && store.deliver(bounds, host, *name) == IDLE {
-            continue;
-        }
-        if is_stale(&letter, receiver) {
-            stale.push(letter.from);
-        } else if is_over(&letter, receiver, may_crash, bounds)
-            && is_said_again(store, bounds, host, *name)
-        {
-            if letter.term.0 < u64::from(bounds.terms) {
-                stale.push(letter.from);
-            }
-        } else {
-            kept.push(*name);
+        match fate(store, bounds, &receiver, host, *name) {
+            Fate::Kept => kept.push(*name),
+            Fate::Gone => {}
+            Fate::Stale => stale.push((letter.from, Term::ZERO)),
+            Fate::Over => stale.push((letter.from, letter.term)),
+            Fate::Matched => Match::add(&mut matches, *name, &letter),
         }
     }
     stale.sort_unstable();
-    stale.dedup();
-    kept.extend(stale.into_iter().map(|from| store.stale(from, status.member)));
+    // What is answered in more terms stands for the others too.
+    stale.dedup_by_key(|(from, _)| *from);
+    for (from, term) in stale {
+        let letter = store.stand_in(from, receiver.member, term);
+        if !is_answered_for_good(store, bounds, &receiver, host, letter) {
+            kept.push(letter);
+        }
+    }
+    kept.extend(matches.into_iter().map(|best| best.name));
     store.inbox(kept)
+}
+
+/// What becomes of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Kept,
+    Gone,
+    /// One of term 0 stands for it.
+    Stale,
+    /// One of its term stands for it, until it is stale.
+    Over,
+    /// One of its kind is kept (see [`Match`]).
+    Matched,
+}
+
+fn fate(store: &mut Store, bounds: &Bounds, receiver: &Receiver, host: u32, name: u32) -> Fate {
+    let letter = Arc::clone(store.letters.get(name));
+    if is_dead(&letter, receiver) {
+        return Fate::Gone;
+    }
+    if is_stale(&letter, receiver) {
+        return Fate::Stale;
+    }
+    if is_stand_in(&letter) {
+        return if receiver.is_last_term { Fate::Gone } else { Fate::Over };
+    }
+    let is_settling = letter.term == receiver.term && may_settle(&letter.rpc, receiver);
+    if is_settling && store.deliver(bounds, host, name) == IDLE {
+        return settled(&letter, receiver, store.is_disowned(host, name));
+    }
+    if is_over(&letter, receiver) && is_said_again(store, bounds, host, name) {
+        return if receiver.is_last_term { Fate::Gone } else { Fate::Over };
+    }
+    Fate::Kept
 }
 
 /// Whether the receiver answers a message in the same words for ever, as long as its term lasts.
@@ -85,17 +139,43 @@ fn is_said_again(store: &mut Store, bounds: &Bounds, host: u32, letter: u32) -> 
     step.is_echo() && step.sent.iter().all(|(_, letter)| is_final(*letter))
 }
 
+/// Whether the one message that stands for all stale requests of a sender means nothing either.
+///
+/// Its answer names the receiver's term, which is the last one: it was said when the state was
+/// settled, and there is no later term to speak of. Only the receiver's incarnation may be news the
+/// next time, after a crash, and that concerns nobody but a leader of this term. (With timers that
+/// ask who is alive, nor is an answer of every moment alike.)
+fn is_answered_for_good(
+    store: &mut Store,
+    bounds: &Bounds,
+    receiver: &Receiver,
+    host: u32,
+    letter: u32,
+) -> bool {
+    let from = store.letters.get(letter).from;
+    let is_never_led = receiver.leader.is_some_and(|leader| leader != from);
+    let is_last = receiver.is_last_term && receiver.floor == receiver.term;
+    if !is_last || (receiver.may_crash && !is_never_led) {
+        return false;
+    }
+    let name = store.deliver(bounds, host, letter);
+    name != IDLE && store.steps[name as usize].is_echo()
+}
+
 /// Whether a request of the receiver's present term has had all its effects, but for its answer,
-/// which was sent at once: the vote of the term is given, or the entries are there and durable, and
-/// the receiver cannot crash any more. It is of use only when it is stale. (A timer that must be put
-/// off again and again, or a pre-candidate that must give up again, would need it.)
-fn is_over(letter: &Envelope, receiver: Receiver, may_crash: bool, bounds: &Bounds) -> bool {
-    if may_crash || bounds.check_quorum || bounds.pre_vote || letter.term != receiver.term {
+/// which was sent at once. It is of use only when it is stale.
+///
+/// A vote that is durable is given for good, and every other candidate refused. Entries that are
+/// there and durable stay, and the leader is known, as long as the receiver does not crash. (A timer
+/// that must be put off again and again, or a pre-candidate that must give up again, would need
+/// either. And where a snapshot may take the place of the entries, the answer changes.)
+fn is_over(letter: &Envelope, receiver: &Receiver) -> bool {
+    if receiver.is_timed || letter.term != receiver.term {
         return false;
     }
     match letter.rpc {
         Rpc::RequestVote { .. } => receiver.has_voted,
-        Rpc::AppendEntries { .. } => true,
+        Rpc::AppendEntries { .. } => !receiver.may_crash && !receiver.is_compacting,
         Rpc::RequestPreVote { .. }
         | Rpc::RequestPreVoteResponse { .. }
         | Rpc::RequestVoteResponse { .. }
@@ -113,30 +193,68 @@ fn is_over(letter: &Envelope, receiver: Receiver, may_crash: bool, bounds: &Boun
 }
 
 /// What of a receiver decides about its messages.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Receiver {
+    member: Member,
+    /// No later life of it is in an earlier term.
     floor: Term,
     term: Term,
+    is_last_term: bool,
     role: RoleName,
+    leader: Option<Member>,
+    /// Its vote in this term is given, in every later life too.
     has_voted: bool,
+    outlook: Outlook,
+    may_crash: bool,
+    /// Whether it matters how often, or when, somebody was heard: to followers that stick to a
+    /// leader, and to pre-candidates.
+    is_timed: bool,
+    /// Whether logs may lose their beginnings.
+    is_compacting: bool,
+    is_watching: bool,
+    /// Through which index a peer is known to have a leader's log.
+    peers: Vec<(Member, Index)>,
 }
 
 impl Receiver {
     /// A node that may crash falls back to what its disk holds; one that cannot crash any more
     /// never falls.
-    fn new(status: &Status, durable: Term, may_crash: bool) -> Self {
-        let floor = if may_crash { durable } else { status.term };
-        Self { floor, term: status.term, role: status.role, has_voted: status.vote.is_some() }
+    fn new(host: &Host, outlook: Outlook, bounds: &Bounds) -> Self {
+        let may_crash = outlook.may_crash();
+        let Status { member, term, role, leader, vote, .. } = host.raft.status();
+        let durable = host.disk.hard_state();
+        let is_vote_durable = durable.term == term && durable.vote.is_some();
+        let peers = host.raft.peers().into_iter();
+        Self {
+            member,
+            floor: if may_crash { durable.term } else { term },
+            term,
+            is_last_term: term.0 >= u64::from(bounds.terms),
+            role,
+            leader,
+            has_voted: if may_crash { is_vote_durable } else { vote.is_some() },
+            outlook,
+            may_crash,
+            is_timed: bounds.check_quorum || bounds.pre_vote,
+            is_compacting: bounds.snapshots > 0,
+            is_watching: bounds.is_watching(),
+            peers: peers.map(|peer| (peer.member, peer.match_index)).collect(),
+        }
     }
 
     /// Whether the receiver holds this role in this term.
-    fn is(self, term: Term, roles: &[RoleName]) -> bool {
+    fn is(&self, term: Term, roles: &[RoleName]) -> bool {
         self.term == term && roles.contains(&self.role)
+    }
+
+    fn match_index(&self, peer: Member) -> Index {
+        let known = self.peers.iter().find(|(member, _)| *member == peer);
+        known.map_or(Index::ZERO, |(_, index)| *index)
     }
 }
 
 /// Whether nothing can react to a message any more, whatever happens to its receiver.
-fn is_dead(letter: &Envelope, receiver: Receiver, bounds: &Bounds) -> bool {
+fn is_dead(letter: &Envelope, receiver: &Receiver) -> bool {
     let is_past = letter.term < receiver.floor;
     match letter.rpc {
         // An answer to a candidate. A node is a candidate of a term only from the moment at which it
@@ -149,11 +267,13 @@ fn is_dead(letter: &Envelope, receiver: Receiver, bounds: &Bounds) -> bool {
             let roles = [RoleName::Candidate, RoleName::Leader];
             letter.term <= receiver.floor && !receiver.is(letter.term, &roles)
         }
-        // The same. Without a session it only tells a term (and a leader that checks its quorum, that
-        // the sender is alive).
+        // The same. Without a session it tells a leader of its term only that the sender is alive,
+        // and in which life: from then on earlier lives are refused, and later ones start over. If
+        // there is no later one, a leader that knows of none may do whatever one that knows it may.
         Rpc::HeartbeatResponse { session, .. } => {
             let roles = [RoleName::Candidate, RoleName::Leader];
-            let is_for_nobody = session == Session::ZERO && !bounds.check_quorum;
+            let is_old_news = receiver.outlook.is_last_life(letter) && !receiver.is_watching;
+            let is_for_nobody = session == Session::ZERO && is_old_news;
             letter.term <= receiver.floor && (is_for_nobody || !receiver.is(letter.term, &roles))
         }
         // Pre-votes may be asked for again and again in one term.
@@ -174,30 +294,24 @@ fn is_dead(letter: &Envelope, receiver: Receiver, bounds: &Bounds) -> bool {
     }
 }
 
-/// Whether a message that changes nothing now never will.
-///
-/// An answer to a candidate counts once. What an answer to a leader confirms only grows while it
-/// leads; only a new incarnation of the peer takes it back, and that makes the answer stale. (With
-/// the check of the quorum, an answer also tells again and again that the peer is alive.) A node that
-/// cannot crash does not forget what it knows to be committed.
-fn settles(letter: &Envelope, receiver: Receiver, may_crash: bool, bounds: &Bounds) -> bool {
-    if letter.term != receiver.term {
-        return false;
-    }
-    match letter.rpc {
+/// Whether a message of the receiver's term that changes nothing now and is not answered may be
+/// needless for good. An answer to a candidate counts once. What a leader's peers say is looked at
+/// more closely ([`settled`]). What a follower was told to be committed it knows until it crashes.
+fn may_settle(rpc: &Rpc, receiver: &Receiver) -> bool {
+    match rpc {
         Rpc::RequestVoteResponse { .. } => receiver.role == RoleName::Candidate,
-        Rpc::AppendEntriesResponse { .. } => {
-            receiver.role == RoleName::Leader && !bounds.check_quorum
+        Rpc::AppendEntriesResponse { .. }
+        | Rpc::HeartbeatResponse { .. }
+        | Rpc::InstallSnapshotResponse { .. } => receiver.role == RoleName::Leader,
+        Rpc::Commit { .. } => {
+            receiver.role == RoleName::Follower && !receiver.may_crash && !receiver.is_timed
         }
-        Rpc::Commit { .. } => receiver.role == RoleName::Follower && !may_crash,
         Rpc::RequestPreVote { .. }
         | Rpc::RequestPreVoteResponse { .. }
         | Rpc::RequestVote { .. }
         | Rpc::AppendEntries { .. }
         | Rpc::Heartbeat { .. }
-        | Rpc::HeartbeatResponse { .. }
         | Rpc::InstallSnapshot { .. }
-        | Rpc::InstallSnapshotResponse { .. }
         | Rpc::TimeoutNow
         | Rpc::ReadIndex { .. }
         | Rpc::ReadIndexResponse { .. }
@@ -205,9 +319,92 @@ fn settles(letter: &Envelope, receiver: Receiver, may_crash: bool, bounds: &Boun
     }
 }
 
+/// What becomes of such a message.
+///
+/// A leader counts streams up and incarnations too: an answer that it disowns, since it belongs to
+/// an earlier stream or life of the peer, it disowns for ever, and all that it could still learn from
+/// it is that the peer is alive. An answer that it owns is owned until the stream ends, and changes
+/// nothing now; so its round is confirmed already. Then
+///
+/// - a conflict below what is acknowledged is old for ever, since what is acknowledged only grows;
+/// - a match stays of use: a leader that goes back to probing in the same stream goes on by it
+///   ([`Match`]);
+/// - the others may be of use again.
+fn settled(letter: &Envelope, receiver: &Receiver, is_disowned: bool) -> Fate {
+    match letter.rpc {
+        Rpc::RequestVoteResponse { .. } | Rpc::Commit { .. } => Fate::Gone,
+        Rpc::AppendEntriesResponse { .. }
+        | Rpc::HeartbeatResponse { .. }
+        | Rpc::InstallSnapshotResponse { .. }
+            if is_disowned =>
+        {
+            if receiver.is_watching {
+                Fate::Kept
+            } else {
+                Fate::Gone
+            }
+        }
+        Rpc::AppendEntriesResponse { result: AppendResult::Conflict { rejected, .. }, .. } => {
+            let is_old = rejected < receiver.match_index(letter.from);
+            if is_old && !receiver.is_watching { Fate::Gone } else { Fate::Kept }
+        }
+        Rpc::AppendEntriesResponse { result: AppendResult::Matched { index }, .. } => {
+            // A claim that cannot be, or of a stranger, is none.
+            let is_known = index <= receiver.match_index(letter.from);
+            if is_known { Fate::Matched } else { Fate::Kept }
+        }
+        Rpc::AppendEntriesResponse {
+            result: AppendResult::Blank | AppendResult::Diverged { .. },
+            ..
+        }
+        | Rpc::HeartbeatResponse { .. }
+        | Rpc::InstallSnapshotResponse { .. }
+        | Rpc::RequestPreVote { .. }
+        | Rpc::RequestPreVoteResponse { .. }
+        | Rpc::RequestVote { .. }
+        | Rpc::AppendEntries { .. }
+        | Rpc::Heartbeat { .. }
+        | Rpc::InstallSnapshot { .. }
+        | Rpc::TimeoutNow
+        | Rpc::ReadIndex { .. }
+        | Rpc::ReadIndexResponse { .. }
+        | Rpc::Repair(_) => Fate::Kept,
+    }
+}
+
+/// Of the matches of one stream that change nothing now, the one that claims most.
+///
+/// From now on they all say the same: the leader knows that the peer has as much, and the rounds that
+/// they confirm. They only end a probe, which goes on behind what is acknowledged and not behind what
+/// they claim, or tell that the peer is alive. (The one that claims most also ends the sending of a
+/// snapshot wherever another one does.)
+#[derive(Clone, Copy, Debug)]
+struct Match {
+    stream: (Member, Incarnation, Session),
+    claim: (Index, Round),
+    name: u32,
+}
+
+impl Match {
+    fn add(matches: &mut Vec<Self>, name: u32, letter: &Envelope) {
+        let Rpc::AppendEntriesResponse { session, round, result: AppendResult::Matched { index } } =
+            letter.rpc
+        else {
+            unreachable!("only matches are taken for such");
+        };
+        let stream = (letter.from, letter.incarnation, session);
+        let new = Self { stream, claim: (index, round), name };
+        match matches.iter_mut().find(|known| known.stream == stream) {
+            Some(known) if known.claim < new.claim => *known = new,
+            Some(_) => {}
+            None => matches.push(new),
+        }
+    }
+}
+
 /// Whether a request is stale for good. All of them are answered alike: with the present term and
 /// nothing else. So one, of term 0, stands for all that a sender has sent.
-fn is_stale(letter: &Envelope, receiver: Receiver) -> bool {
+fn is_stale(letter: &Envelope, receiver: &Receiver) -> bool {
     letter.term < receiver.floor && is_request(&letter.rpc)
 }
 
@@ -232,9 +429,16 @@ pub(crate) fn is_request(rpc: &Rpc) -> bool {
     }
 }
 
+/// Whether a message was never sent, and stands for requests that were.
+pub(crate) fn is_stand_in(letter: &Envelope) -> bool {
+    matches!(letter.rpc, Rpc::Heartbeat { session: Session::ZERO, .. })
+}
+
 impl Store {
-    /// The message that stands for all stale requests of a sender.
-    pub(crate) fn stale(&mut self, from: Member, to: Member) -> u32 {
+    /// The message that stands for requests of a sender: all stale ones, in term 0, or those of a
+    /// term that are over but for the answer that they get when they are stale. Nobody opens a stream
+    /// with session 0, so nothing that is sent is like it.
+    pub(crate) fn stand_in(&mut self, from: Member, to: Member, term: Term) -> u32 {
         let (session, round, commit) = (Session::ZERO, Round::ZERO, Index::ZERO);
         let letter = Envelope {
             cluster: CLUSTER,
@@ -243,9 +447,9 @@ impl Store {
             to,
             epoch: Epoch::ZERO,
             incarnation: Incarnation(1),
-            term: Term::ZERO,
+            term,
             rpc: Rpc::Heartbeat { session, round, commit, lease: Span(0) },
         };
-        self.letter(letter, &Origin::Stale(from, to))
+        self.letter(letter, &Origin::StandIn { from, to, term })
     }
 }

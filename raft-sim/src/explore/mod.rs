@@ -30,6 +30,7 @@ use std::sync::atomic::AtomicBool;
 
 pub use bounds::Bounds;
 pub use facts::Broken;
+pub(crate) use facts::PANIC;
 pub use report::{Named, Report, Verdict};
 pub use search::Progress;
 

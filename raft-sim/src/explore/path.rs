@@ -6,13 +6,15 @@
 
 use std::sync::Arc;
 
-use raft_core::{Envelope, Member, Term};
+use raft_core::{Effect, Envelope, Member};
 
 use super::bounds::{Bounds, position};
+use super::ghost::Spent;
 use super::host::{Host, Input};
-use super::letters::is_request;
+use super::letters::{is_request, is_stand_in};
 use super::search::Search;
 use super::worker::Worker;
+use crate::run;
 
 /// One server takes one input.
 pub(crate) type Act = (usize, Input);
@@ -31,7 +33,17 @@ impl Search {
         }
         let abstract_path =
             self.without_exchanges(states.into_iter().rev().zip(steps.into_iter().rev()));
-        concrete(&self.bounds, self.start.clone(), &self.start_letters, abstract_path)
+        let store = self.store.lock().expect("no thread panics with the store in hand");
+        let cluster = Cluster {
+            bounds: &self.bounds,
+            hosts: self.start.clone(),
+            network: self.start_letters.iter().cloned().map(Arc::new).collect(),
+            // The history of the start has the first name.
+            spent: store.ghosts.get(0).spent,
+            told: Vec::new(),
+        };
+        drop(store);
+        cluster.concrete(abstract_path)
     }
 
     /// The acts of a path in the names of its start.
@@ -74,47 +86,71 @@ struct Told {
     in_passing: Option<Vec<Arc<Envelope>>>,
 }
 
-/// The same acts with every message that must have been delivered in passing, and with messages that
-/// were really sent.
-///
-/// What is said in passing is said before each act, since a receiver may not say it any more when its
-/// answer is wanted; what nobody wanted is left out in the end.
-fn concrete(
-    bounds: &Bounds,
-    mut hosts: Vec<Host>,
-    letters: &[Envelope],
-    acts: Vec<Act>,
-) -> Vec<Act> {
-    assert!(hosts.len() == bounds.servers(), "a start has all servers");
-    let mut network: Vec<Arc<Envelope>> = letters.iter().cloned().map(Arc::new).collect();
-    let mut told = Vec::new();
-    for (server, input) in acts {
-        in_passing(&hosts, &mut network, &mut told);
-        let input = match input {
-            Input::Deliver(letter) if letter.term == Term::ZERO && !network.contains(&letter) => {
-                Input::Deliver(stale(&network, &letter, &hosts[server]))
-            }
-            input @ (Input::Deliver(_)
-            | Input::Fire
-            | Input::Silence
-            | Input::Persist { .. }
-            | Input::Crash { .. }
-            | Input::Propose { .. }
-            | Input::Read { .. }
-            | Input::Transfer { .. }
-            | Input::Change { .. }
-            | Input::Snapshot
-            | Input::Campaign
-            | Input::StepDown) => input,
-        };
-        for effect in hosts[server].take(&input) {
-            if let raft_core::Effect::Send(letter) = effect {
-                send(&mut network, letter);
+/// A cluster that takes the acts of a path.
+struct Cluster<'a> {
+    bounds: &'a Bounds,
+    hosts: Vec<Host>,
+    network: Vec<Arc<Envelope>>,
+    spent: Spent,
+    told: Vec<Told>,
+}
+
+impl Cluster<'_> {
+    /// The same acts with every message that must have been delivered in passing, with messages that
+    /// were really sent, and with the writes that were completed at once.
+    ///
+    /// What is said in passing is said before each act, since a receiver may not say it any more when
+    /// its answer is wanted; what nobody wanted is left out in the end.
+    fn concrete(mut self, acts: Vec<Act>) -> Vec<Act> {
+        assert!(self.hosts.len() == self.bounds.servers(), "a start has all servers");
+        for (server, input) in acts {
+            in_passing(&self.hosts, &mut self.network, &mut self.told);
+            let input = match input {
+                Input::Deliver(letter) if is_stand_in(&letter) => {
+                    Input::Deliver(stale(&self.network, &letter, &self.hosts[server]))
+                }
+                input @ (Input::Deliver(_)
+                | Input::Fire
+                | Input::Silence
+                | Input::Persist { .. }
+                | Input::Crash { .. }
+                | Input::Propose { .. }
+                | Input::Read { .. }
+                | Input::Transfer { .. }
+                | Input::Change { .. }
+                | Input::Snapshot
+                | Input::Campaign
+                | Input::StepDown) => input,
+            };
+            self.spent.count(&input);
+            self.take(server, input);
+            self.hurry();
+        }
+        without_needless(self.told)
+    }
+
+    /// Takes an act. One that panics is the last of its path.
+    fn take(&mut self, server: usize, input: Input) {
+        let mut after = self.hosts[server].clone();
+        for effect in run::quietly(|| after.take(&input)).unwrap_or_default() {
+            if let Effect::Send(letter) = effect {
+                send(&mut self.network, letter);
             }
         }
-        told.push(Told { act: (server, input), in_passing: None });
+        self.hosts[server] = after;
+        self.told.push(Told { act: (server, input), in_passing: None });
     }
-    without_needless(told)
+
+    fn hurry(&mut self) {
+        if !self.bounds.is_hurried(self.spent) {
+            return;
+        }
+        for server in 0..self.hosts.len() {
+            while let Some(input) = self.hosts[server].hurried() {
+                self.take(server, input);
+            }
+        }
+    }
 }
 
 /// The acts without those that said something in passing which nobody was to hear.
@@ -158,13 +194,13 @@ fn in_passing(hosts: &[Host], network: &mut Vec<Arc<Envelope>>, told: &mut Vec<T
         let server = position(network[next].to);
         next += 1;
         let mut after = hosts[server].clone();
-        let effects = after.take(&input);
+        let Ok(effects) = run::quietly(|| after.take(&input)) else { continue };
         if after != hosts[server] {
             continue;
         }
         let before = network.len();
         for effect in effects {
-            if let raft_core::Effect::Send(answer) = effect {
+            if let Effect::Send(answer) = effect {
                 send(network, answer);
             }
         }

@@ -11,7 +11,6 @@ use super::coverage::Covered;
 use super::facts::Broken;
 use super::landmarks;
 use super::search::Progress;
-use crate::check::Invariant;
 
 /// What came of an exploration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,9 +136,7 @@ impl Report {
         f: &mut fmt::Formatter<'_>,
     ) -> fmt::Result {
         writeln!(f, "violated   {} at depth {depth}: {}", broken.id, broken.what)?;
-        if let Some(meaning) = meaning(broken.id) {
-            writeln!(f, "meaning    {meaning}")?;
-        }
+        writeln!(f, "meaning    {}", broken.meaning())?;
         for line in path.lines() {
             writeln!(f, "  {line}")?;
         }
@@ -181,11 +178,6 @@ impl Report {
     }
 }
 
-/// What an invariant says, in one sentence.
-fn meaning(id: &str) -> Option<&'static str> {
-    Invariant::ALL.into_iter().find(|invariant| invariant.id() == id).map(Invariant::meaning)
-}
-
 /// The arguments that mean these bounds, each after a space. Those that every exploration should be
 /// read with are always there; others only if they are not the usual.
 #[must_use]
@@ -210,6 +202,7 @@ pub(crate) fn arguments(bounds: &Bounds) -> String {
         ("pre-vote", bounds.pre_vote),
         ("check-quorum", bounds.check_quorum),
         ("no-collect", !bounds.collect),
+        ("no-hurry", !bounds.hurry && bounds.crashes > 0),
         ("no-symmetry", !bounds.symmetry),
     ];
     for (name, _) in flags.iter().filter(|(_, is_set)| *is_set) {
@@ -220,6 +213,8 @@ pub(crate) fn arguments(bounds: &Bounds) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn report(verdict: Verdict) -> Report {
@@ -277,9 +272,11 @@ mod tests {
 
     #[test]
     fn every_invariant_has_a_meaning() {
-        for id in ["PS", "MT", "ES", "LC", "CI", "CQ", "SM", "LIN", "CF", "LM"] {
-            assert!(meaning(id).is_some(), "{id}");
+        let mut meanings = BTreeSet::new();
+        for id in ["PS", "MT", "ES", "LC", "CI", "CQ", "SM", "LIN", "CF", "LM", "PANIC"] {
+            meanings.insert(Broken { id, what: String::new() }.meaning());
         }
+        assert_eq!(meanings.len(), 11, "each has its own");
     }
 
     #[test]

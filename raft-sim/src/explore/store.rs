@@ -6,10 +6,11 @@
 //! and input, and most of the search is looking names up.
 
 use std::hash::{BuildHasher, Hash};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashTable};
-use raft_core::{Effect, Envelope, Observation};
+use raft_core::{Effect, Envelope, Observation, Refused, Rpc, Term};
 use rustc_hash::FxBuildHasher;
 
 use super::bounds::{Bounds, position};
@@ -17,8 +18,9 @@ use super::coverage::{Coverage, Note, Taken};
 use super::facts::{self, Broken, Fact};
 use super::ghost::Ghost;
 use super::host::{Host, Input};
-use super::letters::is_request;
+use super::letters::{is_request, is_stand_in};
 use super::symmetry::{Exchange, Images, Origin};
+use crate::run;
 
 /// Values with names from 0 on, in the order of their first appearance.
 #[derive(Debug)]
@@ -90,6 +92,20 @@ pub(crate) struct Step {
 }
 
 impl Step {
+    /// A step that never ends.
+    fn panics(from: u32, input: &Input, message: &str) -> Self {
+        Self {
+            from,
+            to: from,
+            input: input.clone(),
+            sent: Vec::new(),
+            facts: Vec::new(),
+            broken: Some(facts::panicked(message)),
+            is_beyond: false,
+            is_deferred: false,
+        }
+    }
+
     /// Whether it changes nothing and only says something.
     pub(crate) fn is_echo(&self) -> bool {
         self.from == self.to && self.facts.is_empty() && self.broken.is_none() && !self.is_beyond
@@ -113,6 +129,8 @@ struct Known {
     name: u32,
     /// What it covers, until that is counted.
     note: Option<Note>,
+    /// Whether it refuses an answer that belongs to an earlier stream, or life, of its sender.
+    is_disowned: bool,
 }
 
 /// All names.
@@ -135,6 +153,7 @@ pub(crate) struct Store {
     /// The servers at the start.
     pub(crate) starts: Vec<u32>,
     pub(crate) coverage: Coverage,
+    has_panicked: bool,
 }
 
 impl Store {
@@ -242,10 +261,25 @@ impl Store {
         if let Some(known) = self.delivered.get(&(from, letter)) {
             return known.name;
         }
-        let input = Input::Deliver(Arc::clone(self.letters.get(letter)));
-        let known = self.compute_known(bounds, from, &input);
+        let envelope = Arc::clone(self.letters.get(letter));
+        let known = if is_stand_in(&envelope) && envelope.term >= self.term(from) {
+            // What it stands for says nothing as long as its term lasts.
+            Known { name: IDLE, note: None, is_disowned: false }
+        } else {
+            self.compute_known(bounds, from, &Input::Deliver(envelope))
+        };
         self.delivered.insert((from, letter), known);
         known.name
+    }
+
+    fn term(&self, host: u32) -> Term {
+        self.hosts.get(host).raft.status().term
+    }
+
+    /// Whether a server refuses a message, which it was given before, because it belongs to an earlier
+    /// stream or life of its sender.
+    pub(crate) fn is_disowned(&self, from: u32, letter: u32) -> bool {
+        self.delivered.get(&(from, letter)).is_some_and(|known| known.is_disowned)
     }
 
     /// The same for a message that is on its way there, which is covered.
@@ -274,19 +308,34 @@ impl Store {
     }
 
     fn compute_known(&mut self, bounds: &Bounds, from: u32, input: &Input) -> Known {
-        let (step, note) = self.compute(bounds, from, input);
+        let (step, note, is_disowned) = self.compute(bounds, from, input);
         if step.is_idle() || step.is_deferred {
-            return Known { name: IDLE, note };
+            return Known { name: IDLE, note, is_disowned };
         }
         self.steps.push(Arc::new(step));
         let name = u32::try_from(self.steps.len() - 1).expect("fewer than 2^32 steps fit memory");
-        Known { name, note }
+        Known { name, note, is_disowned }
     }
 
-    fn compute(&mut self, bounds: &Bounds, from: u32, input: &Input) -> (Step, Option<Note>) {
+    /// What comes of a call, or the message with which it panics. The first panic is printed where it
+    /// happens, with its place; more of them would say the same.
+    fn calmly<T>(&mut self, call: impl FnOnce() -> T) -> Result<T, String> {
+        if self.has_panicked {
+            return run::quietly(call);
+        }
+        panic::catch_unwind(AssertUnwindSafe(call)).map_err(|payload| {
+            self.has_panicked = true;
+            run::message(payload.as_ref())
+        })
+    }
+
+    fn compute(&mut self, bounds: &Bounds, from: u32, input: &Input) -> (Step, Option<Note>, bool) {
         let before = Arc::clone(self.hosts.get(from));
         let mut after = Host::clone(&before);
-        let effects = after.take(input);
+        let effects = match self.calmly(|| after.take(input)) {
+            Ok(effects) => effects,
+            Err(message) => return (Step::panics(from, input, &message), None, false),
+        };
         let told = facts::of_step(Some(&before), Some(input), &effects, &after);
         let (facts, broken) = match told {
             Ok(facts) => (facts, None),
@@ -311,20 +360,60 @@ impl Store {
             broken,
             is_beyond,
         };
-        (step, note)
+        (step, note, effects.iter().any(is_disowned))
     }
+}
+
+fn is_disowned(effect: &Effect) -> bool {
+    let Effect::Observe(Observation::Refused { reason, .. }) = effect else { return false };
+    matches!(reason, Refused::StaleSession { .. } | Refused::StaleIncarnation { .. })
 }
 
 /// Whether all that a step does is to keep an answer until the present hard state is durable.
 ///
-/// Who refuses a request answers, and changes nothing else. The answer leaves when the hard state is
-/// durable, if the term is still the same then; but the request, which stays around, may just as well
-/// arrive right after that moment and be refused and answered in the same words. A crash loses the
-/// answer in the one case and finds none in the other.
+/// Who refuses a request of an earlier term, or a candidate, answers, and changes nothing else. The
+/// answer leaves when the hard state is durable, if the term is still the same then; but the request,
+/// which stays around, may just as well arrive right after that moment and be refused and answered in
+/// the same words. A crash loses the answer in the one case and finds none in the other. (A part of a
+/// snapshot that is refused because another one is with the host is not answered at all.)
 fn is_answer_kept(before: &Host, input: &Input, effects: &[Effect]) -> bool {
     let Input::Deliver(letter) = input else { return false };
-    let is_refused =
-        effects.iter().all(|effect| matches!(effect, Effect::Observe(Observation::Refused { .. })));
+    let is_candidate = matches!(letter.rpc, Rpc::RequestVote { .. } | Rpc::RequestPreVote { .. });
+    let is_refused = effects.iter().all(|effect| match effect {
+        Effect::Observe(Observation::Refused { reason, .. }) => {
+            is_candidate || matches!(reason, Refused::StaleTerm { .. })
+        }
+        Effect::Observe(_)
+        | Effect::Persist(_)
+        | Effect::Send(_)
+        | Effect::Apply { .. }
+        | Effect::RestoreState { .. }
+        | Effect::Outcome { .. }
+        | Effect::ReadReady { .. }
+        | Effect::Load(_)
+        | Effect::ReadChunk(_)
+        | Effect::StageChunk { .. } => false,
+    });
     let is_waiting = before.unsynced.iter().any(|batch| batch.hard_state.is_some());
     is_request(&letter.rpc) && is_refused && is_waiting && !effects.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::explore::by_hand::with_log;
+
+    #[test]
+    fn a_panic_is_a_broken_promise_of_its_step() {
+        let mut store = Store::new(vec![vec![0, 1, 2]]);
+        let host = store.start(with_log(0, 1, &[]));
+        // Nothing is on its way to the disk: to complete two writes is a mistake.
+        for batches in [1, 2] {
+            let name = store.step(&Bounds::default(), host, &Input::Persist { batches });
+            let step = Arc::clone(&store.steps[name as usize]);
+            let broken = step.broken.as_ref().expect("it panics");
+            assert_eq!((broken.id, step.to), ("PANIC", host));
+            assert!(broken.what.starts_with("the product panics: "), "{}", broken.what);
+        }
+    }
 }

@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use raft_core::{Envelope, Member};
+use raft_core::{Envelope, Member, Term};
 
 use super::bounds::{Bounds, member, position};
 use super::ghost::Ghost;
@@ -63,8 +63,8 @@ pub(crate) enum Origin {
     Start(usize),
     /// By an input to a server in this state.
     Step(u32, Input),
-    /// It stands for all stale requests from one server to another.
-    Stale(Member, Member),
+    /// It stands for requests from one server to another.
+    StandIn { from: Member, to: Member, term: Term },
 }
 
 impl Store {
@@ -75,7 +75,7 @@ impl Store {
         }
         let image = match self.host_origins[host as usize].clone() {
             Origin::Start(at) => self.starts[self.exchanges[exchange][at]],
-            Origin::Stale(..) => panic!("a server is no message"),
+            Origin::StandIn { .. } => panic!("a server is no message"),
             Origin::Step(from, input) => {
                 let step = self.step_image(bounds, exchange, from, &input);
                 if step == IDLE {
@@ -131,9 +131,9 @@ impl Store {
         let (from, input) = match self.letter_origins[letter as usize].clone() {
             Origin::Step(from, input) => (from, input),
             Origin::Start(_) => panic!("a symmetric start has no messages on their way"),
-            Origin::Stale(from, to) => {
+            Origin::StandIn { from, to, term } => {
                 let place = |of: Member| member(self.exchanges[exchange][position(of)]);
-                let image = self.stale(place(from), place(to));
+                let image = self.stand_in(place(from), place(to), term);
                 note(&mut self.images[exchange].letters, letter, image);
                 return image;
             }

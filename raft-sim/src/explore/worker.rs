@@ -3,10 +3,14 @@
 //! Nearly all of it is looking names up. A worker keeps what it has looked up before in tables of
 //! its own, so that threads rarely meet at the common store.
 
+mod settle;
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Mutex, MutexGuard};
 
 use hashbrown::HashMap;
-use raft_core::RoleName;
+use raft_core::Incarnation;
 use rustc_hash::FxBuildHasher;
 
 use super::bounds::Bounds;
@@ -14,7 +18,7 @@ use super::canon::Canon;
 use super::facts::Broken;
 use super::ghost::{Ghost, Spent};
 use super::host::Input;
-use super::letters;
+use super::letters::Outlook;
 use super::pool::{Pool, Range};
 use super::store::{IDLE, Store};
 
@@ -32,14 +36,18 @@ pub(crate) struct Worker<'a> {
     /// The steps on menus and in the mail.
     listed: Pool<u32>,
     menus: Vec<Option<Menu>>,
+    /// By server: the step that it takes at once where disks are fast, or [`IDLE`].
+    hurried: Vec<Option<u32>>,
     /// By server and inbox: the steps that its messages lead to.
     mail: Cache<Range>,
     /// By server and history: the steps that clients and operators can ask for.
     requests: Cache<Range>,
     /// By inbox and message.
     posted: Cache<u32>,
-    /// By server and inbox, in two parts: without crashes to come, and with.
-    settled: [Cache<Settled>; 2],
+    /// By server and inbox, for each outlook.
+    settled: Vec<(Outlook, Cache<Settled>)>,
+    /// By server: its incarnation.
+    lives: Vec<Incarnation>,
     /// By history and step.
     ghosts: Cache<u32>,
     spent: Vec<Spent>,
@@ -103,10 +111,12 @@ impl<'a> Worker<'a> {
             sent: Pool::default(),
             listed: Pool::default(),
             menus: Vec::new(),
+            hurried: Vec::new(),
             mail: Cache::default(),
             requests: Cache::default(),
             posted: Cache::default(),
-            settled: [Cache::default(), Cache::default()],
+            settled: Vec::new(),
+            lives: Vec::new(),
             ghosts: Cache::default(),
             spent: Vec::new(),
             transitions: 0,
@@ -191,12 +201,17 @@ impl<'a> Worker<'a> {
         if step.kind != Kind::Silent {
             out[last] = self.witness(&out[start..=last], server, name, step.kind)?;
         }
-        if self.bounds.collect {
-            let may_crash = self.may_crash(out[last]);
-            if may_crash != self.may_crash(history(state)) {
+        if self.is_hurried(out[last]) {
+            if !self.is_hurried(history(state)) {
                 touched = (1 << self.bounds.servers()) - 1;
             }
-            self.settle(&mut out[start..=last], touched, may_crash);
+            touched |= self.hurry(&mut out[start..=last], touched)?;
+        }
+        if self.bounds.collect {
+            if self.may_crash(out[last]) != self.may_crash(history(state)) {
+                touched = (1 << self.bounds.servers()) - 1;
+            }
+            self.settle(&mut out[start..=last], touched);
         }
         Ok(self.canon.canonize(&mut out[start..=last], self.bounds, self.store))
     }
@@ -266,7 +281,7 @@ impl<'a> Worker<'a> {
         if value.raft.next_deadline().is_some() {
             own.push(Input::Fire);
         }
-        if self.bounds.check_quorum && value.raft.status().role == RoleName::Follower {
+        if self.bounds.check_quorum && value.may_be_silent() {
             own.push(Input::Silence);
         }
         own.extend((1..=value.unsynced.len()).map(|batches| Input::Persist { batches }));
@@ -281,66 +296,6 @@ impl<'a> Worker<'a> {
         }
         self.menus[at] = Some(menu);
         menu
-    }
-
-    /// Sends at once what can be had for nothing, and forgets what means nothing any more.
-    ///
-    /// A message whose delivery changes its receiver in nothing may still make it say something.
-    /// Messages are never lost, so whatever may happen without such an answer may happen with it
-    /// too: the state that has it stands for the one that lacks it. No promise speaks of the messages
-    /// that are there, only of servers, disks and histories.
-    ///
-    /// Only the servers in the set `touched` have a state or an inbox that is not settled already.
-    fn settle(&mut self, state: &mut [u32], mut touched: u32, may_crash: bool) {
-        while touched != 0 {
-            let server = touched.trailing_zeros() as usize;
-            touched &= touched - 1;
-            let settled = self.settled(state[2 * server], state[2 * server + 1], may_crash);
-            state[2 * server + 1] = settled.inbox;
-            for position in settled.echoes.indices() {
-                let (to, letter) = self.sent.at(position);
-                let (host, inbox) = (state[2 * to as usize], state[2 * to as usize + 1]);
-                let posted = self.post(inbox, letter);
-                // What is forgotten at once is no news, or two servers would go on for ever.
-                if posted != inbox && self.settled(host, posted, may_crash).inbox != inbox {
-                    state[2 * to as usize + 1] = posted;
-                    touched |= 1 << to;
-                }
-            }
-        }
-    }
-
-    /// Settles a state of which nothing is settled yet.
-    pub(crate) fn settle_all(&mut self, state: &mut [u32]) {
-        if self.bounds.collect {
-            let may_crash = self.may_crash(history(state));
-            self.settle(state, (1 << self.bounds.servers()) - 1, may_crash);
-        }
-    }
-
-    fn settled(&mut self, host: u32, inbox: u32, may_crash: bool) -> Settled {
-        let key = pair(host, inbox);
-        if let Some(settled) = self.settled[usize::from(may_crash)].get(&key) {
-            return *settled;
-        }
-        let mut store = self.store();
-        let letters = std::sync::Arc::clone(store.inboxes.get(inbox));
-        let mut echoes = Vec::new();
-        for letter in letters.iter() {
-            let name = store.hear(self.bounds, host, *letter);
-            if let Some(step) = store.steps.get(name as usize).filter(|step| step.is_echo()) {
-                echoes.extend(step.sent.iter().map(|(to, letter)| {
-                    (u32::try_from(*to).expect("a handful of servers"), *letter)
-                }));
-            }
-        }
-        let inbox = letters::collect(&mut store, self.bounds, host, inbox, may_crash);
-        drop(store);
-        echoes.sort_unstable();
-        echoes.dedup();
-        let settled = Settled { inbox, echoes: self.sent.add(echoes) };
-        self.settled[usize::from(may_crash)].insert(key, settled);
-        settled
     }
 
     /// The steps that the messages of an inbox lead to.

@@ -107,6 +107,9 @@ fn of_exploration(ended: &Ended) -> Verdict {
     let after = states.map_or("unknown states".to_owned(), |states| count(states, "state"));
     if let Some((id, depth)) = ended.stdout.iter().find_map(|line| violated(line)) {
         let after = format!("{after}, depth {depth}");
+        if id == "PANIC" {
+            return Verdict::Weak { how: "panic".to_owned(), after };
+        }
         return Verdict::Killed { by: id.to_owned(), after };
     }
     without_a_finding(ended, after)

@@ -52,7 +52,6 @@ mod tables;
 mod tests;
 mod words;
 
-use crate::check::Invariant;
 use crate::explore::facts::Broken;
 use crate::explore::start::Start;
 
@@ -151,9 +150,7 @@ impl Told {
     fn violated(&mut self, broken: Broken) {
         let Broken { id, what } = &broken;
         self.lines.push(format!("violated {id}: {what}"));
-        let meaning = Invariant::ALL.iter().find(|invariant| invariant.id() == *id);
-        let meaning = meaning.map_or("an unnamed promise is kept", |found| found.meaning());
-        self.lines.push(format!("  {id} means: {meaning}"));
+        self.lines.push(format!("  {id} means: {}", broken.meaning()));
         self.broken = Some(broken);
     }
 }

@@ -12,6 +12,7 @@ use crate::explore::ghost::Ghost;
 use crate::explore::host::{Host, Input};
 use crate::explore::start::Start;
 use crate::ideal_disk::Disk;
+use crate::run;
 
 /// Why a command is the last one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -275,7 +276,14 @@ impl Player {
         }
         let before = Arc::clone(&self.hosts[at]);
         let mut after = Host::clone(&before);
-        let effects = after.take(&input);
+        let effects = match run::quietly(|| after.take(&input)) {
+            Ok(effects) => effects,
+            Err(message) => {
+                let (effects, after) = (Vec::new(), Arc::clone(&before));
+                self.taken.push(Taken { at, input, effects, before, after });
+                return Err(facts::panicked(&message));
+            }
+        };
         let facts = facts::of_step(Some(&before), Some(&input), &effects, &after);
         let after = Arc::new(after);
         self.hosts[at] = Arc::clone(&after);
@@ -388,5 +396,17 @@ mod tests {
         let ends = player.execute(&command("deliver").expect("it is a command"));
         let what = "t1 is led by n3 and by n1".to_owned();
         assert_eq!(ends, Err(Stop::Broken(Broken { id: "ES", what })));
+    }
+
+    #[test]
+    fn a_step_that_panics_is_the_last_one() {
+        let setting = command("cluster 1 2 3 pre_vote=off").expect("it is a command");
+        let Command::Cluster(setting) = setting else { panic!("it is a cluster") };
+        let mut player = Player::new(&setting);
+        // Nothing is on its way to the disk.
+        let broken = player.take(0, Input::Persist { batches: 1 }).expect_err("it panics");
+        assert_eq!(broken.id, "PANIC");
+        let (_, taken) = player.heard();
+        assert_eq!(taken.len(), 1, "it is told");
     }
 }

@@ -103,9 +103,10 @@ fn ci_the_commit_index_falls() {
     let append =
         Rpc::AppendEntries { session: Session(1), round: Round::ZERO, prev, entries, commit };
     let fresh = before.clone();
-    deliver(&mut before, letter(1, 0, 1, append));
+    let effects = deliver(&mut before, letter(1, 0, 1, append));
     assert_eq!(before.raft.status().commit, commit);
-    assert_eq!(judged(&fresh, &[], &before), Ok(vec![Fact::Commits(prev)]));
+    let told = vec![Fact::Commits(prev), Fact::Applies(vec![prev])];
+    assert_eq!(judged(&fresh, &effects, &before), Ok(told));
     is_broken(judged(&before, &[], &fresh), "CI");
 }
 
@@ -158,8 +159,25 @@ fn ps_an_entry_is_applied_before_it_is_durable() {
     let effects = [Effect::Apply { entries }];
     is_broken(judged(&host, &effects, &host), "PS");
     sync(&mut host);
+    let before = host.clone();
+    deliver(&mut host, letter(1, 0, 1, matched(1)));
     let last = host.raft.status().last;
-    assert_eq!(judged(&host, &effects, &host), Ok(vec![Fact::Applies(vec![last])]));
+    let facts = judged(&before, &effects, &host).expect("it is durable and committed");
+    assert!(facts.contains(&Fact::Applies(vec![last])));
+}
+
+#[test]
+fn sm_an_entry_is_applied_twice_or_never() {
+    let mut before = leader(0, 1, &[]);
+    sync(&mut before);
+    let mut after = before.clone();
+    let effects = deliver(&mut after, letter(1, 0, 1, matched(1)));
+    assert!(judged(&before, &effects, &after).is_ok(), "it is applied once");
+    is_broken(judged(&before, &[], &after), "SM");
+    is_broken(judged(&before, &[&effects[..], &effects[..]].concat(), &after), "SM");
+    let snapshot =
+        Arc::new(SnapshotMeta { last: after.disk.snapshot(), membership: voters(&[0, 1, 2]) });
+    is_broken(judged(&after, &[Effect::RestoreState { snapshot }], &after), "SM");
 }
 
 #[test]
@@ -187,11 +205,12 @@ fn a_leader_counts_and_a_follower_is_told() {
     let mut before = leader(0, 1, &[]);
     sync(&mut before);
     let mut after = before.clone();
-    deliver(&mut after, letter(1, 0, 1, matched(1)));
+    let effects = deliver(&mut after, letter(1, 0, 1, matched(1)));
     let last = after.raft.status().last;
     assert_eq!(after.raft.status().commit, last.index, "n1 and n2 have it");
     let quorum = before.raft.status().membership;
-    assert_eq!(judged(&before, &[], &after), Ok(vec![Fact::Counts { id: last, quorum }]));
+    let told = vec![Fact::Counts { id: last, quorum }, Fact::Applies(vec![last])];
+    assert_eq!(judged(&before, &effects, &after), Ok(told));
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Each invariant of the group's history is broken once by servers and facts made by hand, and holds
 //! for the nearest that is right.
 
-use raft_core::{MemberStep, MembershipChange, NodeId};
+use raft_core::{Chain, MemberStep, MembershipChange, NodeId};
 
 use super::super::by_hand::{command, leader, membership, noop, sync, voters, with_log};
-use super::super::host::read;
+use super::super::host::{propose, read};
 use super::*;
 
 fn hosts(hosts: [Host; 3]) -> Vec<Arc<Host>> {
@@ -113,10 +113,48 @@ fn cq_a_follower_holds_for_committed_what_nobody_has_counted() {
 #[test]
 fn cq_a_client_is_told_of_a_commit_that_was_none() {
     let (mut ghost, hosts, id) = committed();
-    let told = |term, index| [Fact::Acknowledges { term, index }];
+    let told = |term, index| [Fact::Acknowledges { ticket: propose(1), term, index }];
     assert_eq!(ghost.witness(0, &told(id.term, id.index), &hosts), Ok(()));
     is_broken(ghost.witness(0, &told(Term(2), id.index), &hosts), "CQ");
     is_broken(ghost.witness(0, &told(id.term, Index(2)), &hosts), "CQ");
+}
+
+#[test]
+fn lin_a_client_is_told_that_another_entry_is_its_command() {
+    let (mut ghost, hosts, id) = committed();
+    let other = EntryId { chain: Chain(0), ..id };
+    let told = [Fact::Acknowledges { ticket: propose(1), term: id.term, index: id.index }];
+    let asked = |id| Fact::Proposes { ticket: propose(1), id };
+    ghost.witness(0, &[asked(id)], &hosts).expect("anything may be asked");
+    assert_eq!(ghost.witness(0, &told, &hosts), Ok(()));
+    ghost.witness(0, &[Fact::Ends(propose(1)), asked(other)], &hosts).expect("the same");
+    is_broken(ghost.witness(0, &told, &hosts), "LIN");
+}
+
+#[test]
+fn lin_a_command_is_told_to_be_lost_that_may_yet_be_committed() {
+    let (ghost, hosts, id) = committed();
+    let lost = |mine: EntryId| {
+        let facts = [Fact::Proposes { ticket: propose(1), id: mine }, Fact::Supersedes(propose(1))];
+        ghost.clone().witness(0, &facts, &hosts)
+    };
+    is_broken(lost(id), "LIN");
+    let next = EntryId { index: id.index.next(), ..id };
+    is_broken(lost(next), "LIN");
+    // Another entry is in its place, or one of a later term before it.
+    assert_eq!(lost(EntryId { chain: Chain(0), ..id }), Ok(()));
+    assert_eq!(lost(EntryId { term: Term::ZERO, ..next }), Ok(()));
+}
+
+#[test]
+fn what_waits_at_a_server_that_restarts_is_forgotten() {
+    let (mut ghost, hosts, id) = committed();
+    let asked = Fact::Proposes { ticket: propose(1), id };
+    ghost.witness(0, &[asked, Fact::Asks(read(1))], &hosts).expect("anything may be asked");
+    ghost.witness(1, &[Fact::Restarts], &hosts).expect("it breaks nothing");
+    assert_eq!((ghost.proposed.len(), ghost.reads.len()), (1, 1));
+    ghost.witness(0, &[Fact::Restarts], &hosts).expect("it breaks nothing");
+    assert_eq!((ghost.proposed.len(), ghost.reads.len()), (0, 0));
 }
 
 #[test]

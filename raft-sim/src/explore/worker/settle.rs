@@ -1,0 +1,147 @@
+//! What is done at once, as a part of the step that made it possible: what can be said for nothing
+//! is said, what means nothing any more is forgotten, and writes that may hurry are completed.
+
+use raft_core::Incarnation;
+
+use super::super::bounds::SERVERS_MAX;
+use super::super::facts::Broken;
+use super::super::letters::{self, Outlook};
+use super::super::store::IDLE;
+use super::{Cache, Kind, Settled, Worker, history, pair};
+
+impl Worker<'_> {
+    /// Completes what these servers write and may as well complete at once. Returns the servers that
+    /// hear of it.
+    pub(super) fn hurry(&mut self, state: &mut [u32], servers: u32) -> Result<u32, Broken> {
+        let last = state.len() - 1;
+        let mut heard = 0;
+        for server in 0..self.bounds.servers() {
+            let is_touched = servers & (1 << server) != 0;
+            while let Some(name) = self.hurried(state[2 * server]).filter(|_| is_touched) {
+                let step = self.step(name);
+                state[2 * server] = step.to;
+                for position in step.sent.indices() {
+                    let (to, letter) = self.sent.at(position);
+                    let inbox = 2 * to as usize + 1;
+                    state[inbox] = self.post(state[inbox], letter);
+                    heard |= 1 << to;
+                }
+                if step.kind != Kind::Silent {
+                    state[last] = self.witness(state, server, name, step.kind)?;
+                }
+            }
+        }
+        Ok(heard)
+    }
+
+    fn hurried(&mut self, host: u32) -> Option<u32> {
+        let at = host as usize;
+        if let Some(Some(known)) = self.hurried.get(at) {
+            return Some(*known).filter(|name| *name != IDLE);
+        }
+        let mut store = self.store();
+        let input = store.hosts.get(host).hurried();
+        let steps = store.steps(self.bounds, host, input);
+        drop(store);
+        if self.hurried.len() <= at {
+            self.hurried.resize(at + 1, None);
+        }
+        self.hurried[at] = Some(steps.first().copied().unwrap_or(IDLE));
+        steps.first().copied()
+    }
+
+    pub(super) fn is_hurried(&mut self, ghost: u32) -> bool {
+        let spent = self.spent(ghost);
+        self.bounds.is_hurried(spent)
+    }
+
+    /// Sends at once what can be had for nothing, and forgets what means nothing any more.
+    ///
+    /// A message whose delivery changes its receiver in nothing may still make it say something.
+    /// Messages are never lost, so whatever may happen without such an answer may happen with it
+    /// too: the state that has it stands for the one that lacks it. No promise speaks of the messages
+    /// that are there, only of servers, disks and histories.
+    ///
+    /// Only the servers in the set `touched` have a state or an inbox that is not settled already.
+    pub(super) fn settle(&mut self, state: &mut [u32], mut touched: u32) {
+        let outlook = self.outlook(state);
+        // What is said a second time is no news, or two servers that forget at once what they hear
+        // would go on for ever.
+        let mut said: Vec<(u32, u32)> = Vec::new();
+        while touched != 0 {
+            let server = touched.trailing_zeros() as usize;
+            touched &= touched - 1;
+            let settled = self.settled(state[2 * server], state[2 * server + 1], outlook);
+            state[2 * server + 1] = settled.inbox;
+            for position in settled.echoes.indices() {
+                let (to, letter) = self.sent.at(position);
+                let inbox = 2 * to as usize + 1;
+                let posted = self.post(state[inbox], letter);
+                if posted != state[inbox] && !said.contains(&(to, letter)) {
+                    said.push((to, letter));
+                    state[inbox] = posted;
+                    touched |= 1 << to;
+                }
+            }
+        }
+    }
+
+    /// Settles a state of which nothing is settled yet.
+    pub(crate) fn settle_all(&mut self, state: &mut [u32]) {
+        if self.bounds.collect {
+            self.settle(state, (1 << self.bounds.servers()) - 1);
+        }
+    }
+
+    /// The part of the table of settled inboxes that a state belongs to.
+    pub(super) fn outlook(&mut self, state: &[u32]) -> usize {
+        let mut outlook = Outlook::Stormy;
+        if !self.may_crash(history(state)) {
+            let mut lives = [Incarnation::ZERO; SERVERS_MAX];
+            for server in 0..self.bounds.servers() {
+                lives[server] = self.life(state[2 * server]);
+            }
+            outlook = Outlook::Calm(lives);
+        }
+        let known = self.settled.iter().position(|(known, _)| *known == outlook);
+        known.unwrap_or_else(|| {
+            self.settled.push((outlook, Cache::default()));
+            self.settled.len() - 1
+        })
+    }
+
+    fn life(&mut self, host: u32) -> Incarnation {
+        let known = self.lives.len();
+        if host as usize >= known {
+            let store = self.store();
+            let lives = store.hosts.from(known).iter().map(|host| host.raft.status().incarnation);
+            self.lives.extend(lives);
+        }
+        self.lives[host as usize]
+    }
+
+    pub(super) fn settled(&mut self, host: u32, inbox: u32, outlook: usize) -> Settled {
+        let key = pair(host, inbox);
+        if let Some(settled) = self.settled[outlook].1.get(&key) {
+            return *settled;
+        }
+        let mut store = self.store();
+        let letters = std::sync::Arc::clone(store.inboxes.get(inbox));
+        let mut echoes = Vec::new();
+        for letter in letters.iter() {
+            let name = store.hear(self.bounds, host, *letter);
+            if let Some(step) = store.steps.get(name as usize).filter(|step| step.is_echo()) {
+                echoes.extend(step.sent.iter().map(|(to, letter)| {
+                    (u32::try_from(*to).expect("a handful of servers"), *letter)
+                }));
+            }
+        }
+        let inbox = letters::collect(&mut store, self.bounds, host, inbox, self.settled[outlook].0);
+        drop(store);
+        echoes.sort_unstable();
+        echoes.dedup();
+        let settled = Settled { inbox, echoes: self.sent.add(echoes) };
+        self.settled[outlook].1.insert(key, settled);
+        settled
+    }
+}
