@@ -18,10 +18,10 @@ use crate::node::Node;
 use crate::role::Leader;
 use crate::types::{Incarnation, Index, Member};
 
-/// The leader has spoken: a node in doubt asks how far the leader's log goes, again and again until
-/// it is told, for question and answer may be lost.
+/// The leader has sent a heartbeat: a node in doubt asks how far the leader's log goes, as long as it
+/// is in doubt. Question and answer may be lost, and a leader may drop the end of its own log.
 pub(crate) fn ask(node: &mut Node, leader: Member) {
-    if node.doubt.is_some_and(|doubt| doubt.barrier.is_none()) {
+    if node.doubt.is_some() {
         node.send(leader, Rpc::Repair(RepairRpc::Barrier));
     }
 }

@@ -17,10 +17,12 @@ use crate::message::{AppendResult, Chunk, ChunkPurpose, ChunkRequest, Rpc, RpcKi
 use crate::node::Node;
 use crate::progress::{ChunkState, Incoming, Origin, Progress, ProgressState, Staging};
 use crate::role::Leader;
-use crate::types::{ChunkId, EntryId, Index, Member};
+use crate::types::{ChunkId, EntryId, Incarnation, Index, Member};
 
 /// A chunk as a leader sends it.
 pub(crate) struct Part {
+    /// The life of the sender.
+    pub(crate) incarnation: Incarnation,
     pub(crate) snapshot: Arc<SnapshotMeta>,
     pub(crate) offset: u64,
     pub(crate) data: Bytes,
@@ -148,18 +150,21 @@ pub(crate) fn on_install_snapshot(node: &mut Node, reply: Reply, part: Part) {
     }
     let term = node.term();
     let Reply { to: from, session, round } = reply;
-    // Another node's snapshot of the same state may be other bytes: a transfer has one sender.
+    let Part { incarnation, snapshot, offset, data, done } = part;
+    // Another node's snapshot of the same state may be other bytes, and so may that of another life
+    // of one node: a transfer has one sender.
+    let sender = (from, incarnation);
     let staged = match &node.incoming {
-        Some(incoming) if incoming.snapshot.last == last && incoming.from == from => {
+        Some(incoming) if incoming.snapshot.last == last && incoming.sender() == sender => {
             incoming.staged
         }
         Some(_) | None => 0,
     };
-    let Part { snapshot, offset, data, done } = part;
     let is_next = offset == staged;
     let kept = Arc::clone(&snapshot);
     let origin = Origin::Leader { session, round, term };
-    node.incoming = Some(Incoming { snapshot: kept, staged, from, origin, is_moving: true });
+    node.incoming =
+        Some(Incoming { snapshot: kept, staged, from, incarnation, origin, is_moving: true });
     if !is_next {
         answer(node, reply, last, staged);
         return;
@@ -181,8 +186,9 @@ pub(crate) fn on_chunk_staged(node: &mut Node, leader: Option<Member>, id: Chunk
     // A membership was forced meanwhile: what the leader of the old one sends is not wanted.
     let Some(incoming) = &mut node.incoming else { return };
     let last = incoming.snapshot.last;
+    // A disk without room keeps nothing of it.
+    incoming.is_moving |= staged.min(end) > incoming.staged;
     incoming.staged = staged.min(end);
-    incoming.is_moving = true;
     // Whom to answer, if it still wants to know.
     let (from, staged_now) = (incoming.from, incoming.staged);
     let reply = match incoming.origin {

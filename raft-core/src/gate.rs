@@ -27,7 +27,7 @@ use crate::types::{Incarnation, Index, Member, PersistSeq, Round, Session};
 
 /// Messages that may wait at once. More than all members times all kinds; what strangers provoke
 /// beyond it is dropped, as a network might.
-const WAITING_MAX: usize = 16 * MEMBERS_MAX;
+const WAITING_MAX: usize = 24 * MEMBERS_MAX;
 
 /// The persist stream and what waits for it.
 ///
@@ -148,6 +148,11 @@ impl Gate {
     /// The number that the batch being filled will have.
     pub(crate) fn staged_seq(&self) -> PersistSeq {
         PersistSeq { incarnation: self.incarnation, n: self.issued + 1 }
+    }
+
+    /// The log equals what was made durable through here, damaged since or not.
+    pub(crate) fn written_index(&self) -> Index {
+        self.written_index
     }
 
     /// Whether a snapshot is being installed: the host still needs its staged bytes.

@@ -188,9 +188,12 @@ impl Node {
         self.log.last().index == Index::ZERO && self.membership().is_empty()
     }
 
-    /// The membership in force at an index from the base on.
+    /// The membership in force at an index from the base on; `None` if the one that would tell is
+    /// damaged.
     pub(crate) fn membership_at(&self, index: Index) -> Option<&Arc<Membership>> {
-        self.memberships.iter().rev().find(|(from, _)| *from <= index).map(|(_, found)| found)
+        let (from, found) = self.memberships.iter().rev().find(|(from, _)| *from <= index)?;
+        let is_lost = self.lost_memberships.iter().any(|lost| *from < *lost && *lost <= index);
+        (!is_lost).then_some(found)
     }
 
     /// Enters a later term, without a vote (§5.1).

@@ -123,9 +123,18 @@ pub(crate) struct Incoming {
     /// Bytes that the host has staged.
     pub(crate) staged: u64,
     pub(crate) from: Member,
+    /// The life of the sender.
+    pub(crate) incarnation: Incarnation,
     pub(crate) origin: Origin,
     /// Whether anything of it has come since somebody looked.
     pub(crate) is_moving: bool,
+}
+
+impl Incoming {
+    /// Whose bytes these are.
+    pub(crate) fn sender(&self) -> (Member, Incarnation) {
+        (self.from, self.incarnation)
+    }
 }
 
 /// Why a snapshot arrives.

@@ -205,8 +205,12 @@ impl Raft {
             Body::ChunkRead { request, ref mut chunk } => self.on_chunk_read(request, chunk.take()),
             Body::ChunkStaged { id, staged } => {
                 let leader = self.role.leader(self.node.member());
+                let before = self.node.incoming.as_ref().map(|incoming| incoming.staged);
                 compaction::on_chunk_staged(&mut self.node, leader, id, staged);
-                repair::request_chunk(&mut self.node);
+                let incoming = self.node.incoming.as_ref();
+                if incoming.is_some_and(|incoming| Some(incoming.staged) > before) {
+                    repair::request_chunk(&mut self.node);
+                }
             }
         }
     }

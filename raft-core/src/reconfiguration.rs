@@ -90,6 +90,9 @@ pub(crate) fn on_force_membership(node: &mut Node, ticket: Ticket) -> Transition
     let membership = Arc::clone(node.membership());
     let rejection = if !membership.is_member(me) {
         Some(Rejection::UnknownMember)
+    } else if node.is_damaged() {
+        // Nobody could help the only member of the new epoch.
+        Some(Rejection::Damaged { index: node.damaged_at() })
     } else if !membership.is_joint() && membership.incoming() == [me] && node.doubt.is_none() {
         Some(Rejection::NoChange)
     } else if !(epoch.next().is_valid() && term.next().is_valid()) {

@@ -41,7 +41,7 @@ use crate::progress::{Incoming, Origin, Staging};
 use crate::quorum::majority;
 use crate::role::{Leader, Role, Transition};
 use crate::timers::Timer;
-use crate::types::{ChunkId, EntryId, Index, Member, RepairId};
+use crate::types::{ChunkId, EntryId, Incarnation, Index, Member, RepairId};
 
 /// Keeps the question in step with what is damaged first. A leader asks at once, and so does who has
 /// just been helped; a follower gives its leader's appends time to bring what it lacks.
@@ -65,20 +65,22 @@ pub(crate) fn ask(node: &mut Node, role: &Role) {
     }
 }
 
-/// The host can make the snapshot again if it has applied as much, from the log or because its state
-/// is durable.
+/// What is applied is not missed once it is in a snapshot, which the host can make by itself.
 fn want_own_snapshot(node: &mut Node) {
-    let Some(Repair { wanted: EntryId { index, .. }, is_snapshot: true, .. }) = node.repair else {
-        return;
-    };
+    let Some(Repair { wanted: EntryId { index, .. }, .. }) = node.repair else { return };
     if node.applied >= index {
         let by = node.member();
         node.observe(Observation::SnapshotWanted { by, index });
     }
 }
 
-/// A new leader does not wait for anybody's appends.
+/// A new leader does not wait for anybody's appends. It asks anew: who said in an earlier term that
+/// it never had the entry may have acknowledged it since.
 pub(crate) fn hurry(node: &mut Node) {
+    let Some(repair) = &mut node.repair else { return };
+    node.repairs += 1;
+    repair.id.n = node.repairs;
+    repair.answers.clear();
     send_question(node);
 }
 
@@ -95,10 +97,7 @@ pub(crate) fn on_patience_over(node: &mut Node) {
     let missed = Observation::EntryMissed { id: repair.wanted, never, damaged };
     node.observe(missed);
     // Who sends a snapshot and has fallen silent is given up for another.
-    node.incoming.take_if(|incoming| {
-        let is_silent = !core::mem::take(&mut incoming.is_moving);
-        is_silent && matches!(incoming.origin, Origin::Repair { .. })
-    });
+    node.incoming.take_if(|incoming| !core::mem::take(&mut incoming.is_moving));
     want_own_snapshot(node);
     send_question(node);
 }
@@ -138,7 +137,7 @@ pub(crate) fn on_request_entry(
         } else {
             EntryResult::HaveSnapshot { snapshot: Arc::clone(node.snapshot()) }
         }
-    } else if index <= node.log().base().index || node.hard_state().is_tail_unknown {
+    } else if node.hard_state().is_tail_unknown {
         // It may have been here.
         EntryResult::HaveDamaged
     } else {
@@ -155,7 +154,10 @@ fn lend(node: &mut Node, lending: Lending) {
     if node.gate.is_hole(index) {
         say(node, to, RepairRpc::RequestEntryResponse { id, result: EntryResult::HaveDamaged });
     } else if node.log().is_cold(index) {
-        // A question that is asked again replaces the one before: at most one for each peer.
+        if node.lending.contains(&lending) {
+            return; // Asked again: the host reads it already.
+        }
+        // Another question replaces the one before: at most one for each peer.
         node.lending.retain(|other| other.to != to);
         if node.lending.len() < node.config.requests_max {
             node.lending.push(lending);
@@ -203,7 +205,7 @@ pub(crate) fn on_loaded(node: &mut Node, request: &LoadRequest, entries: Option<
 pub(crate) fn on_request_entry_response(
     node: &mut Node,
     leader: Option<&mut Leader>,
-    from: Member,
+    (from, incarnation): (Member, Incarnation),
     id: RepairId,
     result: EntryResult,
 ) -> Result<Transition, Refused> {
@@ -228,11 +230,15 @@ pub(crate) fn on_request_entry_response(
             return Ok(Transition::Stay);
         }
         EntryResult::HaveSnapshot { snapshot } => {
-            fetch(node, leader.is_some(), from, id, snapshot);
+            fetch(node, leader.is_some(), (from, incarnation), id, snapshot);
             return Ok(Transition::Stay);
         }
         EntryResult::DontHave => Lack::Never,
         EntryResult::HaveDamaged => Lack::Damaged,
+    };
+    let is_asked = asked(node, wanted).contains(&from);
+    let Some(repair) = node.repair.as_mut().filter(|_| is_asked) else {
+        return Err(Refused::NotAMember);
     };
     match repair.answers.binary_search_by_key(&from, |(member, _)| *member) {
         Ok(position) => repair.answers[position].1 = lack,
@@ -240,6 +246,8 @@ pub(crate) fn on_request_entry_response(
     }
     match leader {
         Some(leader) if leader.is_damaged => Ok(discard(node, leader, wanted)),
+        // It has entries of its own term and may not drop any; those who answered lead without it.
+        Some(_) if is_open_and_ruled_out(node, wanted.index) => Ok(Transition::Follow(None)),
         Some(_) | None => Ok(Transition::Stay),
     }
 }
@@ -247,7 +255,7 @@ pub(crate) fn on_request_entry_response(
 /// Drops the damaged entry and all after it, if it cannot have been committed.
 fn discard(node: &mut Node, leader: &mut Leader, wanted: EntryId) -> Transition {
     let index = wanted.index;
-    if !node.gate.is_open_hole(index) || !is_ruled_out(node, index) {
+    if !is_open_and_ruled_out(node, index) {
         return Transition::Stay;
     }
     if index <= node.commit() {
@@ -255,15 +263,23 @@ fn discard(node: &mut Node, leader: &mut Leader, wanted: EntryId) -> Transition 
     }
     node.observe(Observation::EntryDiscarded { id: wanted });
     node.truncate_from(index);
-    // What was said about the log as it was says nothing about the log as it is.
-    let last = node.log().last().index;
-    for position in 0..leader.peers.len() {
-        let session = leader.next_session();
-        let peer = &mut leader.peers[position];
-        peer.restart(peer.incarnation, session);
-        peer.next_index = last.next();
+    // What was said about the log as it was says nothing about the log as it is, and a membership may
+    // be gone with the entry.
+    leader.tracked = node.membership_index();
+    let membership = Arc::clone(node.membership());
+    let lives: Vec<(Member, Incarnation)> =
+        leader.peers.iter().map(|peer| (peer.member, peer.incarnation)).collect();
+    leader.begin_streams(node.member(), &membership, node.log().last().index);
+    for (member, incarnation) in lives {
+        if let Some(peer) = leader.peer(member) {
+            peer.incarnation = incarnation;
+        }
     }
     Transition::Stay
+}
+
+fn is_open_and_ruled_out(node: &Node, index: Index) -> bool {
+    node.gate.is_open_hole(index) && is_ruled_out(node, index)
 }
 
 /// Whether so many voters never had the entry that no quorum can have acknowledged it. The leader
@@ -296,7 +312,7 @@ pub(crate) fn finish(node: &mut Node, leader: &mut Leader) {
 pub(crate) fn on_damaged(node: &mut Node, found: &[EntryId]) {
     for id in found {
         let is_there = node.log().id(id.index) == Some(*id) && id.index > node.log().base().index;
-        if !is_there || id.index > node.gate.durable_index() || node.gate.is_hole(id.index) {
+        if !is_there || id.index > node.gate.written_index() || node.gate.is_open_hole(id.index) {
             continue; // It is gone, on its way to the disk, or known to be damaged.
         }
         node.gate.open_hole(id.index);
@@ -314,7 +330,7 @@ pub(crate) fn on_damaged(node: &mut Node, found: &[EntryId]) {
 fn fetch(
     node: &mut Node,
     is_leader: bool,
-    from: Member,
+    (from, incarnation): (Member, Incarnation),
     id: RepairId,
     snapshot: Arc<SnapshotMeta>,
 ) {
@@ -326,13 +342,17 @@ fn fetch(
     if !is_use || !is_mine || node.staging.is_some() || node.gate.is_installing() {
         return;
     }
-    let is_same = |incoming: &Incoming| incoming.snapshot.last == last && incoming.from == from;
+    let is_same = |incoming: &Incoming| {
+        incoming.snapshot.last == last && incoming.sender() == (from, incarnation)
+    };
     match &mut node.incoming {
         Some(incoming) if is_same(incoming) => incoming.origin = Origin::Repair { id },
         Some(_) => return, // Another one is on its way.
         None => {
             let origin = Origin::Repair { id };
-            let incoming = Incoming { snapshot, staged: 0, from, origin, is_moving: true };
+            let staged = 0;
+            let incoming =
+                Incoming { snapshot, staged, from, incarnation, origin, is_moving: true };
             node.incoming = Some(incoming);
         }
     }
@@ -382,13 +402,13 @@ pub(crate) fn on_chunk_read(
 /// A part of the snapshot has come.
 pub(crate) fn on_request_snapshot_response(
     node: &mut Node,
-    from: Member,
+    sender: (Member, Incarnation),
     id: RepairId,
     (snapshot, offset): (Arc<SnapshotMeta>, u64),
     (data, done): (Bytes, bool),
 ) -> Result<(), Refused> {
     let is_asked = |incoming: &&mut Incoming| {
-        incoming.from == from
+        incoming.sender() == sender
             && incoming.origin == (Origin::Repair { id })
             && incoming.snapshot == snapshot
     };
@@ -426,13 +446,19 @@ fn wanted(node: &Node) -> Option<(EntryId, bool)> {
 
 fn send_question(node: &mut Node) {
     let Some(Repair { id, wanted, is_snapshot, .. }) = node.repair else { return };
-    let me = node.member();
-    let membership = Arc::clone(node.membership());
-    for member in membership.members() {
-        if member != me {
-            say(node, member, RepairRpc::RequestEntry { id, wanted, is_snapshot });
-        }
+    for member in asked(node, wanted) {
+        say(node, member, RepairRpc::RequestEntry { id, wanted, is_snapshot });
     }
+}
+
+/// Who is asked: all other members, of now and of when the entry was appended.
+fn asked(node: &Node, wanted: EntryId) -> Vec<Member> {
+    let mut members = node.membership().members();
+    members.extend(node.membership_at(wanted.index).into_iter().flat_map(|then| then.members()));
+    members.retain(|member| *member != node.member());
+    members.sort_unstable();
+    members.dedup();
+    members
 }
 
 fn say(node: &mut Node, to: Member, rpc: RepairRpc) {

@@ -47,14 +47,7 @@ pub(crate) fn lead(node: &mut Node) -> Leader {
         leases: Vec::new(),
         lent: Timer::default(),
     };
-    let members = node.membership().members();
-    leader.peers.reserve_exact(members.len().saturating_sub(1));
-    for member in members {
-        if member != me {
-            let session = leader.next_session();
-            leader.peers.push(Progress::new(member, session, last.index));
-        }
-    }
+    leader.begin_streams(me, node.membership(), last.index);
     if !leader.is_damaged {
         let noop = Entries::after(last, [(node.term(), Payload::Noop)]);
         node.append(noop);
@@ -341,12 +334,15 @@ pub(crate) fn on_commit(node: &mut Node, from: Member, commit: Index) {
 
 /// Takes a commit index that this node's acknowledgements bound. `false`: it cannot be.
 fn take_commit(node: &mut Node, from: Member, kind: RpcKind, commit: Index) -> bool {
-    if commit <= node.log().last().index {
-        node.commit_to(commit);
+    if let Some(doubt) = node.doubt {
+        // It counts what was acknowledged before the log lost its end: only what has been compared
+        // since is the leader's. The message is answered, or the leader would not hear of the new
+        // start.
+        node.commit_to(commit.min(doubt.matched));
         return true;
     }
-    if node.doubt.is_some() {
-        // What was acknowledged before the log lost its end; the leader must hear of the new start.
+    if commit <= node.log().last().index {
+        node.commit_to(commit);
         return true;
     }
     node.refuse_peer(from, kind, Refused::Impossible);

@@ -241,6 +241,19 @@ impl Leader {
         best.map(|peer| peer.member)
     }
 
+    /// Begins a stream of appends to everyone else in a membership, of whom nothing is known.
+    pub(crate) fn begin_streams(&mut self, me: Member, membership: &Membership, last: Index) {
+        let members = membership.members();
+        self.peers.clear();
+        self.peers.reserve_exact(members.len().saturating_sub(1));
+        for member in members {
+            if member != me {
+                let session = self.next_session();
+                self.peers.push(Progress::new(member, session, last));
+            }
+        }
+    }
+
     /// Whether the host may still answer a read by a lease that this leader gave out.
     pub(crate) fn has_lent(&self) -> bool {
         self.lent.left().is_some_and(|left| left > Span(0))

@@ -56,10 +56,16 @@ impl Raft {
     fn enter_later_term(&mut self, envelope: &Envelope, is_released: bool) -> bool {
         let is_candidate =
             matches!(envelope.rpc, Rpc::RequestVote { .. } | Rpc::RequestPreVote { .. });
-        if is_candidate
+        // Nor may a removed server that campaigns in vain depose it by asking for help.
+        let asks_for_help = matches!(&envelope.rpc, Rpc::Repair(rpc) if rpc.is_request());
+        if (is_candidate || asks_for_help)
             && !is_released
             && let Some(reason) = election::stickiness(&self.node, &self.role)
         {
+            if asks_for_help {
+                self.node.refuse_peer(envelope.from, envelope.rpc.kind(), reason);
+                return false;
+            }
             election::refuse_candidate(&mut self.node, envelope.from, &envelope.rpc, reason);
             return false;
         }
@@ -163,7 +169,6 @@ impl Raft {
             Rpc::AppendEntries { session, round, prev, ref mut entries, commit } => {
                 let append = Append { prev, entries: core::mem::take(entries), commit };
                 replication::on_append(node, reply(session, round), append);
-                barrier::ask(node, from);
             }
             Rpc::Commit { session: _, commit } => replication::on_commit(node, from, commit),
             Rpc::Heartbeat { session, round, commit, lease } => {
@@ -173,7 +178,7 @@ impl Raft {
             }
             Rpc::InstallSnapshot { session, round, ref snapshot, offset, ref data, done } => {
                 let (snapshot, data) = (Arc::clone(snapshot), data.clone());
-                let part = compaction::Part { snapshot, offset, data, done };
+                let part = compaction::Part { incarnation, snapshot, offset, data, done };
                 compaction::on_install_snapshot(node, reply(session, round), part);
             }
             Rpc::AppendEntriesResponse { session, round, result } => {

@@ -40,7 +40,8 @@ impl Raft {
             RepairRpc::RequestSnapshotResponse { id, ref snapshot, offset, ref data, done } => {
                 let place = (Arc::clone(snapshot), offset);
                 let part = (data.clone(), done);
-                repair::on_request_snapshot_response(node, from, id, place, part)
+                let sender = (from, incarnation);
+                repair::on_request_snapshot_response(node, sender, id, place, part)
             }
         };
         if let Err(reason) = done {
@@ -63,7 +64,8 @@ impl Raft {
         if incarnation < known {
             return Err(Refused::StaleIncarnation { known, theirs: incarnation });
         }
-        repair::on_request_entry_response(&mut self.node, leader, from, id, result)
+        let sender = (from, incarnation);
+        repair::on_request_entry_response(&mut self.node, leader, sender, id, result)
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod barrier;
 mod follower;
+mod found;
+mod found_snapshots;
 mod leader;
 mod snapshots;
 #[expect(dead_code, reason = "shared with tests of the core that look at more")]

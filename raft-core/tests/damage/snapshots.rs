@@ -6,7 +6,7 @@ use crate::follower::{beat, led};
 use crate::support::{Cluster, member};
 
 /// A node makes a snapshot of all that it has applied, and keeps no log before it.
-fn take_snapshot(cluster: &mut Cluster, id: u64) {
+pub(crate) fn take_snapshot(cluster: &mut Cluster, id: u64) {
     let applied = cluster.status(id).applied;
     let snapshot = cluster.server(id).raft.snapshot_at(applied).expect("applied");
     let server = cluster.servers.get_mut(&id).expect("a node of the cluster");
@@ -15,7 +15,7 @@ fn take_snapshot(cluster: &mut Cluster, id: u64) {
 }
 
 /// The snapshot of a node breaks, and it starts again.
-fn break_snapshot(cluster: &mut Cluster, id: u64) {
+pub(crate) fn break_snapshot(cluster: &mut Cluster, id: u64) {
     let mut server = cluster.servers.remove(&id).expect("a node of the cluster");
     server.disk.is_snapshot_damaged = true;
     cluster.start(server.config, server.disk);
