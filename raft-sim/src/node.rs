@@ -321,6 +321,7 @@ fn storage_options(options: &Options) -> StorageOptions {
         segment_bytes: 32 << 10,
         guard_bytes: options.guard_bytes,
         chunk_bytes: 4096,
+        resident_bytes: 64 << 10,
     }
 }
 

@@ -18,7 +18,7 @@ pub trait Disk {
     /// [`DiskError::NotFound`], or whatever the disk reports.
     fn open(&mut self, path: &str) -> Result<Self::File, DiskError>;
 
-    /// Creates a file of `len` zero bytes and opens it.
+    /// Creates a file of `len` zero bytes and opens it. If that fails, there is no file.
     ///
     /// # Errors
     /// [`DiskError::Exists`], [`DiskError::NoSpace`], or whatever the disk reports.
@@ -33,7 +33,8 @@ pub trait Disk {
     /// Fills `buffer` from `offset`.
     ///
     /// # Errors
-    /// [`DiskError::Short`] if the file ends before, or whatever the disk reports.
+    /// [`DiskError::Short`] if the file ends before, [`DiskError::Unreadable`] if some of it is on
+    /// a bad sector, or whatever the disk reports.
     fn read(&mut self, file: &Self::File, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError>;
 
     /// Writes `data` at `offset`, growing the file if it ends before.
@@ -89,8 +90,12 @@ pub enum DiskError {
     Exists,
     /// The file ends before what was to be read.
     Short,
+    /// What was to be read is on a bad sector; other parts of the file may be readable.
+    Unreadable,
     /// The disk is full.
     NoSpace,
+    /// The process may not do this.
+    NoPermission,
     /// Somebody else works on the data directory.
     InUse {
         /// Its path.
@@ -106,6 +111,8 @@ impl fmt::Display for DiskError {
             Self::NotFound => f.write_str("not found"),
             Self::Exists => f.write_str("exists already"),
             Self::Short => f.write_str("the file is too short"),
+            Self::Unreadable => f.write_str("it cannot be read: a bad sector"),
+            Self::NoPermission => f.write_str("permission denied"),
             Self::NoSpace => f.write_str("no space left"),
             Self::InUse { directory } => {
                 write!(f, "{directory} is in use: another process has opened it")

@@ -21,8 +21,9 @@ use crate::disk::{Disk, DiskError};
 #[derive(Debug)]
 pub struct FileDisk {
     root: PathBuf,
-    /// Holds the lock; locks are the directory's, whatever name led to it.
-    _lock: File,
+    /// Holds the lock; locks are the directory's, whatever name led to it. There is none on a
+    /// directory that is only read.
+    lock: Option<File>,
 }
 
 impl FileDisk {
@@ -32,18 +33,29 @@ impl FileDisk {
     /// [`DiskError::NotFound`] if it does not exist, [`DiskError::InUse`] if another process, or
     /// another disk of this one, has it, or whatever the system reports.
     pub fn new(root: impl AsRef<Path>) -> Result<Self, DiskError> {
-        let root = root.as_ref().canonicalize().map_err(disk_error)?;
-        if !root.is_dir() {
-            return Err(DiskError::NotFound);
-        }
+        let root = directory(root)?;
         let lock = File::open(&root).map_err(disk_error)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { root, _lock: lock }),
+            Ok(()) => Ok(Self { root, lock: Some(lock) }),
             Err(TryLockError::WouldBlock) => {
                 Err(DiskError::InUse { directory: root.display().to_string() })
             }
             Err(TryLockError::Error(error)) => Err(disk_error(error)),
         }
+    }
+
+    /// The directory at `root`, to be read and not to be changed, whoever else has it. While somebody
+    /// works on it, what is read may be of different moments.
+    ///
+    /// # Errors
+    /// [`DiskError::NotFound`] if it does not exist, or whatever the system reports.
+    pub fn read_only(root: impl AsRef<Path>) -> Result<Self, DiskError> {
+        Ok(Self { root: directory(root)?, lock: None })
+    }
+
+    /// Whether files may be changed; without the lock they may not.
+    fn writable(&self) -> Result<(), DiskError> {
+        if self.lock.is_some() { Ok(()) } else { Err(DiskError::NoPermission) }
     }
 
     fn path(&self, path: &str) -> PathBuf {
@@ -56,19 +68,20 @@ impl Disk for FileDisk {
 
     fn open(&mut self, path: &str) -> Result<File, DiskError> {
         let path = self.path(path);
-        OpenOptions::new().read(true).write(true).open(path).map_err(disk_error)
+        let may_write = self.lock.is_some();
+        OpenOptions::new().read(true).write(may_write).open(path).map_err(disk_error)
     }
 
     fn create(&mut self, path: &str, len: u64) -> Result<File, DiskError> {
+        self.writable()?;
+        let path = self.path(path);
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create_new(true);
-        let mut file = options.open(self.path(path)).map_err(disk_error)?;
-        let zeros = [0; 64 << 10];
-        let mut left = len;
-        while left > 0 {
-            let part = usize::try_from(left).map_or(zeros.len(), |left| left.min(zeros.len()));
-            file.write_all(&zeros[..part]).map_err(disk_error)?;
-            left -= part as u64;
+        let mut file = options.open(&path).map_err(disk_error)?;
+        if let Err(error) = fill(&mut file, len) {
+            // Half a file would take space and stand in the way of the next attempt.
+            std::fs::remove_file(&path).map_err(disk_error)?;
+            return Err(disk_error(error));
         }
         Ok(file)
     }
@@ -78,18 +91,27 @@ impl Disk for FileDisk {
     }
 
     fn read(&mut self, file: &File, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        file.read_exact_at(buffer, offset).map_err(disk_error)
+        file.read_exact_at(buffer, offset).map_err(|error| {
+            if error.raw_os_error() == Some(EIO) {
+                DiskError::Unreadable
+            } else {
+                disk_error(error)
+            }
+        })
     }
 
     fn write(&mut self, file: &File, offset: u64, data: &[u8]) -> Result<(), DiskError> {
+        self.writable()?;
         file.write_all_at(data, offset).map_err(disk_error)
     }
 
     fn sync(&mut self, file: &File) -> Result<(), DiskError> {
+        self.writable()?;
         file.sync_data().map_err(disk_error)
     }
 
     fn create_dir(&mut self, path: &str) -> Result<(), DiskError> {
+        self.writable()?;
         match std::fs::create_dir(self.path(path)) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(disk_error(error)),
             Ok(()) | Err(_) => Ok(()),
@@ -97,10 +119,12 @@ impl Disk for FileDisk {
     }
 
     fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
+        self.writable()?;
         std::fs::rename(self.path(from), self.path(to)).map_err(disk_error)
     }
 
     fn remove(&mut self, path: &str) -> Result<(), DiskError> {
+        self.writable()?;
         std::fs::remove_file(self.path(path)).map_err(disk_error)
     }
 
@@ -121,6 +145,26 @@ impl Disk for FileDisk {
     }
 }
 
+/// The number of an input/output error, on every system that has `pread`.
+const EIO: i32 = 5;
+
+fn directory(root: impl AsRef<Path>) -> Result<PathBuf, DiskError> {
+    let root = root.as_ref().canonicalize().map_err(disk_error)?;
+    if root.is_dir() { Ok(root) } else { Err(DiskError::NotFound) }
+}
+
+/// Writes so many zeros.
+fn fill(file: &mut File, len: u64) -> Result<(), Error> {
+    let zeros = [0; 64 << 10];
+    let mut left = len;
+    while left > 0 {
+        let part = usize::try_from(left).map_or(zeros.len(), |left| left.min(zeros.len()));
+        file.write_all(&zeros[..part])?;
+        left -= part as u64;
+    }
+    Ok(())
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn disk_error(error: Error) -> DiskError {
     let kind = error.kind();
@@ -130,8 +174,10 @@ fn disk_error(error: Error) -> DiskError {
         DiskError::Exists
     } else if kind == ErrorKind::UnexpectedEof {
         DiskError::Short
-    } else if kind == ErrorKind::StorageFull {
+    } else if kind == ErrorKind::StorageFull || kind == ErrorKind::QuotaExceeded {
         DiskError::NoSpace
+    } else if kind == ErrorKind::PermissionDenied || kind == ErrorKind::ReadOnlyFilesystem {
+        DiskError::NoPermission
     } else {
         DiskError::Failed(error.to_string())
     }

@@ -267,9 +267,13 @@ impl<M: StateMachine> Replica<M> {
         match done {
             Done::Persisted { seq } => self.bodies.push(Body::Persisted { seq }),
             Done::Failed => self.bodies.push(Body::PersistFailed),
-            Done::Loaded { request, entries } => {
-                self.bodies.push(Body::Loaded { request, entries })
+            Done::Loaded { request, entries, damaged } => {
+                self.bodies.push(Body::Loaded { request, entries });
+                if !damaged.is_empty() {
+                    self.bodies.push(Body::Damaged { entries: damaged });
+                }
             }
+            Done::Damaged { entries } => self.bodies.push(Body::Damaged { entries }),
             Done::SnapshotSaved { snapshot } => {
                 self.saving = false;
                 self.bodies.push(Body::SnapshotTaken { snapshot });

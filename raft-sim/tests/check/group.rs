@@ -117,7 +117,7 @@ impl Disk {
                 let data = self.images.get(&snapshot.last.index).cloned();
                 Done::SnapshotLoaded { snapshot, data }
             }
-            Work::Load(request) => Done::Loaded { request, entries: None },
+            Work::Load(request) => Done::Loaded { request, entries: None, damaged: Vec::new() },
             Work::ReadChunk(request) => {
                 let chunk = self.images.get(&request.snapshot.index).map(|data| {
                     let from = usize::try_from(request.offset).unwrap();

@@ -76,6 +76,12 @@ impl BatchHeader {
         bytes.try_into().expect("the fields fill the header")
     }
 
+    /// The header of any batch that stands at `offset` of a segment of this epoch, and its number.
+    pub(super) fn decode_any(bytes: &[u8], epoch: u64, offset: u32) -> Option<(u32, Self)> {
+        let batch = Reader(bytes.get(16..)?).u32()?;
+        Some((batch, Self::decode(bytes, Place { epoch, batch, offset })?))
+    }
+
     /// The header of the batch at `place`, unless something else stands there.
     pub(super) fn decode(bytes: &[u8], place: Place) -> Option<Self> {
         let mut read = Reader(bytes);
@@ -211,6 +217,27 @@ impl BatchWriter {
         true
     }
 
+    /// Adds an entry whose payload is not there: zeros take its place, and their chain is wrong.
+    pub(super) fn push_hole(&mut self, place: Place, found: &SlotRecord, bytes_max: u32) -> bool {
+        let start = self.data.len();
+        let end = start + ENTRY_HEADER as usize + found.len as usize;
+        if end > bytes_max as usize || self.slots.len() == usize::from(u16::MAX) {
+            return false;
+        }
+        let offset = place.offset + u32::try_from(start).expect("a batch fits in its segment");
+        let position = u16::try_from(self.slots.len()).expect("bounded above");
+        let slot = SlotRecord { offset, batch: place.batch, position, entries: 0, ..*found };
+        encode_entry(&slot, place.epoch, &[], &mut self.data);
+        self.data.resize(end, 0);
+        self.slots.push(slot);
+        true
+    }
+
+    /// The slots of the batch, in order.
+    pub(super) fn slots(&self) -> &[SlotRecord] {
+        &self.slots
+    }
+
     /// Completes the header and the table.
     pub(super) fn finish(&mut self, place: Place, before: EntryId, commit: Index, generation: u64) {
         let entries = u16::try_from(self.slots.len()).expect("bounded by push");
@@ -243,43 +270,38 @@ pub(super) fn encode_entry(slot: &SlotRecord, epoch: u64, payload: &[u8], out: &
     out.extend_from_slice(payload);
 }
 
-/// An entry read back from a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct FoundEntry {
-    pub(super) slot: SlotRecord,
-    pub(super) payload: Payload,
+/// What the header of an entry says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct EntryHead {
+    pub(super) id: EntryId,
+    pub(super) len: u32,
+    pub(super) kind: u8,
 }
 
-/// The entry at `at` bytes into the batch at `place` that follows `before`, if it is there and
-/// intact: its header passes, and its payload gives the chain that the header names.
-pub(super) fn read_entry(
-    batch: &Bytes,
-    place: Place,
-    at: u32,
-    header: &BatchHeader,
+impl EntryHead {
+    /// The header of the entry at `index` that stands at `place.offset`, unless something else does.
+    pub(super) fn decode(bytes: &[u8], place: Place, index: Index) -> Option<Self> {
+        let mut read = Reader(bytes);
+        let covered = bytes.get(..ENTRY_HEADER as usize - 8)?;
+        let (found, term, chain) = (Index(read.u64()?), Term(read.u64()?), Chain(read.u64()?));
+        let (len, flags) = (read.u32()?, read.u32()?);
+        let whole =
+            read.u64()? == xxh3_64_with_seed(covered, seed(place.epoch, place.batch, place.offset));
+        let kind = u8::try_from(flags).ok()?;
+        let id = EntryId { index, term, chain };
+        (whole && found == index).then_some(Self { id, len, kind })
+    }
+}
+
+/// The payload in these bytes, if it makes an entry of this identity after `before`.
+pub(super) fn read_payload(
+    bytes: Bytes,
+    kind: u8,
+    id: EntryId,
     before: EntryId,
-) -> Option<FoundEntry> {
-    let mut read = Reader(batch.get(at as usize..)?);
-    let covered = read.0.get(..ENTRY_HEADER as usize - 8)?;
-    let (index, term) = (Index(read.u64()?), Term(read.u64()?));
-    let chain = Chain(read.u64()?);
-    let (len, flags) = (read.u32()?, read.u32()?);
-    let offset = place.offset + at;
-    if read.u64()? != xxh3_64_with_seed(covered, seed(place.epoch, place.batch, offset))
-        || index != before.index.next()
-    {
-        return None;
-    }
-    let payload_bytes = read.take(len as usize)?;
-    let kind = u8::try_from(flags).ok()?;
-    let payload = decode_payload(kind, batch.slice_ref(payload_bytes)).ok()?;
-    if chain_after(before.chain, term, index, &payload) != chain {
-        return None;
-    }
-    let position = u16::try_from(index.0 - header.first.0).ok()?;
-    let (entries, id) = (header.entries, EntryId { index, term, chain });
-    let slot = SlotRecord { id, len, offset, batch: place.batch, position, entries, kind };
-    Some(FoundEntry { slot, payload })
+) -> Option<Payload> {
+    let payload = decode_payload(kind, bytes).ok()?;
+    (chain_after(before.chain, id.term, id.index, &payload) == id.chain).then_some(payload)
 }
 
 /// Ties a checksum to a position. The multiplier spreads the epoch over all bits.

@@ -1,7 +1,8 @@
 //! Why storage refuses to work.
 //!
-//! One error type for the whole boundary. What a crash can leave behind is no error; what it cannot
-//! leave behind is damage, and damage is never repaired by guessing.
+//! One error type for the whole boundary. What a crash can leave behind is no error, and neither is a
+//! damaged entry or snapshot: those are found and reported. An error is what leaves a node without
+//! its identity or its promises, or without a log to begin from; it is never repaired by guessing.
 
 use core::fmt;
 
@@ -57,6 +58,21 @@ pub enum StorageError {
         /// What is wrong with it.
         what: String,
     },
+    /// What makes the node who it is cannot be read any more: its identity, its hard state, or what
+    /// says where its log is. It must not go on as if it had never voted. Nothing has been changed;
+    /// [`crate::storage::Storage::readmit`] is the way back into the group.
+    Amnesia {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// There was no space for a new file. Nothing of the work has been lost, nothing that was
+    /// acknowledged is at risk, and the same work may be handed in again.
+    NoSpace {
+        /// The file that was to be made.
+        file: String,
+    },
     /// A snapshot is to be installed of which not all chunks are staged.
     NotStaged {
         /// The snapshot.
@@ -77,6 +93,10 @@ pub enum StorageError {
 }
 
 impl StorageError {
+    pub(super) fn amnesia(file: &str, what: impl Into<String>) -> Self {
+        Self::Amnesia { file: file.to_owned(), what: what.into() }
+    }
+
     pub(super) fn damaged(file: &str, what: impl Into<String>) -> Self {
         Self::Damaged { file: file.to_owned(), what: what.into() }
     }
@@ -95,6 +115,10 @@ impl fmt::Display for StorageError {
                 write!(f, "{file}: format version {found}, but only {supported} is understood")
             }
             Self::Damaged { file, what } => write!(f, "{file} is damaged: {what}"),
+            Self::Amnesia { file, what } => {
+                write!(f, "{file}: {what}: the node cannot know what it has promised")
+            }
+            Self::NoSpace { file } => write!(f, "{file}: no space left for it"),
             Self::NotStaged { snapshot } => write!(f, "snapshot {snapshot} is not wholly staged"),
             Self::OutOfOrder { what } => write!(f, "work out of order: {what}"),
             Self::Options { what } => write!(f, "storage options: {what}"),
@@ -116,13 +140,33 @@ impl<T> InFile<T> for Result<T, DiskError> {
     }
 }
 
-/// Opens a file that was made durable before anything that led here: its absence is damage.
-pub(super) fn open_durable<D: Disk>(disk: &mut D, file: &str) -> Result<D::File, StorageError> {
-    disk.open(file).map_err(|error| {
-        if error == DiskError::NotFound {
-            StorageError::damaged(file, "it is missing")
-        } else {
-            StorageError::Disk { file: file.to_owned(), error }
-        }
+/// Opens a file; `None` if it is not there.
+pub(super) fn open_found<D: Disk>(
+    disk: &mut D,
+    file: &str,
+) -> Result<Option<D::File>, StorageError> {
+    match disk.open(file) {
+        Ok(file) => Ok(Some(file)),
+        Err(DiskError::NotFound) => Ok(None),
+        Err(error) => Err(StorageError::Disk { file: file.to_owned(), error }),
+    }
+}
+
+/// Creates a file on which nothing depends yet. No space for it is no failure of the disk: what is
+/// there stays as it is.
+pub(super) fn create_fresh<D: Disk>(
+    disk: &mut D,
+    file: &str,
+    len: u64,
+) -> Result<D::File, StorageError> {
+    disk.create(file, len).map_err(|error| match error {
+        DiskError::NoSpace => StorageError::NoSpace { file: file.to_owned() },
+        DiskError::NotFound
+        | DiskError::Exists
+        | DiskError::Short
+        | DiskError::Unreadable
+        | DiskError::NoPermission
+        | DiskError::InUse { .. }
+        | DiskError::Failed(_) => StorageError::Disk { file: file.to_owned(), error },
     })
 }

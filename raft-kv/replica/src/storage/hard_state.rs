@@ -20,13 +20,16 @@
 use raft_core::{HardState, Index};
 
 use super::batch::PAGE;
-use super::error::{InFile, StorageError, open_durable};
+use super::error::{InFile, StorageError, open_found};
 use super::frame::{Flaw, VERSION};
+use super::read::read_lossy;
 use super::record::{HardRecord, decode_hard_record, encode_hard_record};
 use super::ring;
 use crate::disk::Disk;
 
 pub(super) const FILES: [&str; 2] = ["hs.a", "hs.b"];
+/// One that is being made for a node that has lost its own.
+const SCRATCH: &str = "hs.tmp";
 
 /// The two files, and what they say.
 #[derive(Debug)]
@@ -68,27 +71,92 @@ impl<F> HardStateFiles<F> {
     /// Reads the newest generation.
     ///
     /// # Errors
-    /// A missing file, a slot of a later version, two copies that contradict each other, or no
-    /// copy at all. A generation of which only a part was written is none of these.
+    /// [`StorageError::Amnesia`]: a missing file, two copies that contradict each other, or no copy
+    /// at all. A slot of a later version. A generation of which only a part was written is none of
+    /// these.
     pub(super) fn open<D: Disk<File = F>>(disk: &mut D) -> Result<Self, StorageError> {
         let mut found: Vec<HardRecord> = Vec::with_capacity(4);
         let mut files = Vec::with_capacity(2);
-        let mut bytes = vec![0; 2 * PAGE as usize];
-        for (number, name) in (0u32..).zip(FILES) {
-            let file = open_durable(disk, name)?;
-            disk.read(&file, 0, &mut bytes).in_file(name)?;
-            for (pair, page) in (0u32..).zip(bytes.chunks_exact(PAGE as usize)) {
-                match decode_hard_record(page, 2 * number + pair) {
-                    Ok(record) if record.generation % 2 == u64::from(pair) => found.push(record),
-                    Ok(_) | Err(Flaw::Zero | Flaw::Bad) => {}
-                    Err(Flaw::Newer(version)) => return Err(newer(name, version)),
-                }
-            }
+        for number in 0..2 {
+            let name = FILES[number as usize];
+            let Some(file) = open_found(disk, name)? else {
+                return Err(StorageError::amnesia(name, "it is missing"));
+            };
+            found.extend(read_copies(disk, &file, number)?);
             files.push(file);
         }
         let record = newest(&found)?;
         let files = files.try_into().ok().expect("one file for each of two names");
         Ok(Self { files, record })
+    }
+
+    /// Makes a hard state for a node that has lost its own, in new files, durable on return. The
+    /// ring of memberships goes along. `generation` is the highest that the log knows of.
+    pub(super) fn replace<D: Disk<File = F>>(
+        disk: &mut D,
+        mut state: HardState,
+        generation: u64,
+    ) -> Result<(), StorageError> {
+        if open_found(disk, SCRATCH)?.is_some() {
+            disk.remove(SCRATCH).in_file(SCRATCH)?;
+        }
+        let mut newest: Option<HardRecord> = None;
+        let mut rings = Vec::with_capacity(2);
+        for number in 0..2 {
+            let name = FILES[number as usize];
+            let mut ring = vec![0; ring::BYTES as usize];
+            if let Some(file) = open_found(disk, name)? {
+                let found = read_copies(disk, &file, number)?;
+                newest = found.into_iter().chain(newest).max_by_key(|record| record.generation);
+                read_lossy(disk, &file, name, u64::from(2 * PAGE), &mut ring)?;
+            }
+            rings.push(ring);
+        }
+        if let Some(newest) = newest {
+            state.term = state.term.max(newest.state.term);
+            state.epoch = newest.state.epoch;
+        }
+        // Far enough from whatever is left that none can be taken for its twin or its parent.
+        let generation = newest.map_or(0, |newest| newest.generation).max(generation) + 2;
+        let (parent, log_epoch) = (0, 0);
+        let (log_through, commit) = (Index::ZERO, Index::ZERO);
+        let record = HardRecord { generation, parent, state, log_through, commit, log_epoch };
+        for (number, ring) in (0u32..).zip(rings) {
+            let name = FILES[number as usize];
+            let length = u64::from(2 * PAGE + ring::BYTES);
+            let file = disk.create(SCRATCH, length).in_file(SCRATCH)?;
+            let pair = u32::from(generation % 2 == 1);
+            let copy = encode_hard_record(&record, 2 * number + pair);
+            disk.write(&file, u64::from(pair * PAGE), &copy).in_file(SCRATCH)?;
+            disk.write(&file, u64::from(2 * PAGE), &ring).in_file(SCRATCH)?;
+            disk.sync(&file).in_file(SCRATCH)?;
+            disk.rename(SCRATCH, name).in_file(name)?;
+        }
+        disk.sync_dir("").in_file("")
+    }
+
+    /// The copies of the present generation that cannot be read, and their files.
+    pub(super) fn bad_copies<D: Disk<File = F>>(
+        &self,
+        disk: &mut D,
+    ) -> Result<Vec<(u32, &'static str)>, StorageError> {
+        let mut bad = Vec::new();
+        for number in 0..2 {
+            if !self.shows(disk, number)? {
+                bad.push((number, FILES[number as usize]));
+            }
+        }
+        Ok(bad)
+    }
+
+    /// Writes a copy of the present generation again whose twin can be read.
+    pub(super) fn repair<D: Disk<File = F>>(
+        &self,
+        disk: &mut D,
+        number: u32,
+    ) -> Result<(), StorageError> {
+        self.put_copy(disk, number)?;
+        self.sync_copy(disk, number)
     }
 
     /// The files, which the ring of memberships shares.
@@ -108,11 +176,7 @@ impl<F> HardStateFiles<F> {
     pub(super) fn settle<D: Disk<File = F>>(&self, disk: &mut D) -> Result<(), StorageError> {
         // A copy that cannot be read goes first: the only good one is not put at risk.
         let order = if self.shows(disk, 0)? { [1, 0] } else { [0, 1] };
-        for number in order {
-            self.put_copy(disk, number)?;
-            self.sync_copy(disk, number)?;
-        }
-        Ok(())
+        order.into_iter().try_for_each(|number| self.repair(disk, number))
     }
 
     /// Whether this file shows the present generation.
@@ -120,7 +184,7 @@ impl<F> HardStateFiles<F> {
         let (name, file) = self.file(number);
         let copy = self.encode_copy(number);
         let mut found = vec![0; copy.len()];
-        disk.read(file, self.offset(), &mut found).in_file(name)?;
+        read_lossy(disk, file, name, self.offset(), &mut found)?;
         Ok(found == copy)
     }
 
@@ -172,10 +236,30 @@ impl<F> HardStateFiles<F> {
     }
 }
 
+/// The copies of both pairs in one file, as far as they can be read.
+fn read_copies<D: Disk>(
+    disk: &mut D,
+    file: &D::File,
+    number: u32,
+) -> Result<Vec<HardRecord>, StorageError> {
+    let name = FILES[number as usize];
+    let mut found = Vec::with_capacity(2);
+    let mut bytes = vec![0; 2 * PAGE as usize];
+    read_lossy(disk, file, name, 0, &mut bytes)?;
+    for (pair, page) in (0u32..).zip(bytes.chunks_exact(PAGE as usize)) {
+        match decode_hard_record(page, 2 * number + pair) {
+            Ok(record) if record.generation % 2 == u64::from(pair) => found.push(record),
+            Ok(_) | Err(Flaw::Zero | Flaw::Bad) => {}
+            Err(Flaw::Newer(version)) => return Err(newer(name, version)),
+        }
+    }
+    Ok(found)
+}
+
 fn newest(found: &[HardRecord]) -> Result<HardRecord, StorageError> {
     let newest = found.iter().max_by_key(|record| record.generation);
     let Some(newest) = newest else {
-        return Err(StorageError::damaged(FILES[0], "no copy of the hard state can be read"));
+        return Err(StorageError::amnesia(FILES[0], "no copy of the hard state can be read"));
     };
     for other in found {
         let agrees = match newest.generation - other.generation {
@@ -186,7 +270,7 @@ fn newest(found: &[HardRecord]) -> Result<HardRecord, StorageError> {
             _ => true,
         };
         if !agrees {
-            return Err(StorageError::damaged(FILES[0], "copies of the hard state contradict"));
+            return Err(StorageError::amnesia(FILES[0], "copies of the hard state contradict"));
         }
     }
     Ok(*newest)

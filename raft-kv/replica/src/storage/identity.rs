@@ -5,15 +5,17 @@ use core::fmt;
 use raft_core::{ClusterId, GroupId, Member};
 
 use super::batch::PAGE;
-use super::error::{InFile, StorageError};
+use super::error::{InFile, StorageError, open_found};
 use super::frame::{Flaw, VERSION, seal, unseal};
+use super::read::read_lossy;
 use super::record::{put_u32, put_u64};
 use crate::disk::{Disk, DiskError};
 
-const FILE: &str = "IDENTITY";
+pub(super) const FILE: &str = "IDENTITY";
 const SCRATCH: &str = "IDENTITY.tmp";
 
-/// Whose data directory it is. Written once, by an explicit act, and never changed.
+/// Whose data directory it is. Written by an explicit act, and changed only by another one: a node
+/// that has lost its promises goes on under a new lineage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// The cluster.
@@ -33,8 +35,11 @@ impl fmt::Display for Identity {
 
 const MAGIC: &[u8; 8] = b"raft-id\0";
 
-/// Makes the file, durable on return.
+/// Makes the file, durable on return; it takes the place of one that is there.
 pub(super) fn create<D: Disk>(disk: &mut D, identity: &Identity) -> Result<(), StorageError> {
+    if open_found(disk, SCRATCH)?.is_some() {
+        disk.remove(SCRATCH).in_file(SCRATCH)?;
+    }
     let file = disk.create(SCRATCH, 2 * u64::from(PAGE)).in_file(SCRATCH)?;
     for copy in 0..2 {
         let record = encode(identity, copy);
@@ -57,7 +62,8 @@ impl<F> IdentityFile<F> {
     /// Reads whose directory it is.
     ///
     /// # Errors
-    /// There is no such file, none of its copies can be read, or it is not of `expect`.
+    /// There is no such file, none of its copies can be read ([`StorageError::Amnesia`]), or it is
+    /// not of `expect`.
     pub(super) fn open<D: Disk<File = F>>(
         disk: &mut D,
         expect: Option<Identity>,
@@ -71,14 +77,14 @@ impl<F> IdentityFile<F> {
             }
         })?;
         let mut pages = vec![0; 2 * PAGE as usize];
-        disk.read(&file, 0, &mut pages).in_file(FILE)?;
+        read_lossy(disk, &file, FILE, 0, &mut pages)?;
         let (mut found, mut bad) = (None, None);
         for (copy, page) in (0..).zip(pages.chunks_exact(PAGE as usize)) {
             match decode(page, copy) {
                 Ok(identity) if found.is_none_or(|other| other == identity) => {
                     found = Some(identity);
                 }
-                Ok(_) => return Err(StorageError::damaged(FILE, "its copies contradict")),
+                Ok(_) => return Err(StorageError::amnesia(FILE, "its copies contradict")),
                 Err(Flaw::Zero | Flaw::Bad) => bad = Some(copy),
                 Err(Flaw::Newer(found)) => {
                     let (file, supported) = (name(), VERSION);
@@ -87,7 +93,7 @@ impl<F> IdentityFile<F> {
             }
         }
         let Some(found) = found else {
-            return Err(StorageError::damaged(FILE, "no copy of it can be read"));
+            return Err(StorageError::amnesia(FILE, "no copy of it can be read"));
         };
         match expect {
             Some(expected) if expected != found => {
@@ -95,6 +101,11 @@ impl<F> IdentityFile<F> {
             }
             Some(_) | None => Ok((Self { file, bad }, found)),
         }
+    }
+
+    /// The copy that cannot be read.
+    pub(super) fn bad(&self) -> Option<u32> {
+        self.bad
     }
 
     /// Writes the copy again that cannot be read.

@@ -2,81 +2,229 @@
 //!
 //! The slots of the table say where the entries stand. What is read is believed only if its
 //! identity is the one that the log has in memory, which the chain proves of the payload as well.
-//! Absent: any repair. What cannot be read is not there, and the next start says why.
+//! What cannot be read is named, so that a peer can be asked for it; nothing is repaired here.
 
-use raft_core::entry::chain_after;
-use raft_core::wire::decode_payload;
 use raft_core::{Entries, EntryId, Index, LoadRequest, Payload, Term};
 
-use super::batch::{ENTRY_HEADER, SLOT_BYTES, SlotRecord};
+use super::batch::{
+    BATCH_HEADER, ENTRY_HEADER, EntryHead, Place, SLOT_BYTES, SlotRecord, read_payload,
+};
+use super::error::{InFile, StorageError};
 use super::log::Log;
-use super::segment::{SegmentName, TABLE_OFFSET};
+use super::read::read_lossy;
+use super::segment::{SegmentName, TABLE_OFFSET, open_head, round_up};
 use crate::disk::Disk;
 
-/// The most entries that are read at once: their slots are read together.
+/// The most entries that are read at once.
 const ENTRIES_MAX: u64 = 1024;
+
+/// Entries that were asked for.
+#[derive(Debug, Default)]
+pub(super) struct LoadedEntries {
+    /// The first of them; `None` if the first one is not there.
+    pub(super) entries: Option<Entries>,
+    /// Those that were looked at and cannot be read.
+    pub(super) damaged: Vec<EntryId>,
+}
+
+/// A segment that is open for reading.
+#[derive(Debug)]
+pub(super) struct OpenForRead<F> {
+    pub(super) name: SegmentName,
+    pub(super) path: String,
+    pub(super) file: F,
+    /// Its last entry.
+    pub(super) end: Index,
+}
+
+/// What an entry is found to be.
+#[derive(Debug)]
+pub(super) struct Looked {
+    pub(super) payload: Option<Payload>,
+    /// What its slot should say, if that could not be read.
+    pub(super) slot_again: Option<SlotRecord>,
+}
 
 impl<F> Log<F> {
     /// Entries that follow `request.after`, from one segment: at least one, as many as the request
-    /// admits. `None` if the first one is not there, or not intact.
+    /// admits. Nothing if the log is another one there. What cannot be read ends them.
     pub(super) fn load<D: Disk<File = F>>(
         &self,
         disk: &mut D,
         request: &LoadRequest,
-    ) -> Option<Entries> {
+    ) -> Result<LoadedEntries, StorageError> {
         let after = request.after;
         let first = after.index.next();
-        if self.id(after.index) != Some(after) {
-            return None;
-        }
-        let (name, end) = self.segment_of(first)?;
-        let last = request.through.min(end).min(self.durable().index);
+        let mut loaded = LoadedEntries::default();
+        let last = request.through.min(self.durable().index);
         let last = last.min(Index(after.index.0.saturating_add(ENTRIES_MAX)));
-        let count = usize::try_from(last.0.checked_sub(after.index.0)?).ok()?;
-        let file = disk.open(&name.path()).ok()?;
-        let mut table = vec![0; count * SLOT_BYTES as usize];
-        let offset = (first.0 - name.first.0) * u64::from(SLOT_BYTES);
-        disk.read(&file, u64::from(TABLE_OFFSET) + offset, &mut table).ok()?;
-        let mut items: Vec<(Term, Payload)> = Vec::with_capacity(count);
+        if self.id(after.index) != Some(after) || first > last {
+            return Ok(loaded);
+        }
+        let segment = self.open_segment_of(disk, first)?;
+        let mut items: Vec<(Term, Payload)> = Vec::new();
         let (mut before, mut bytes) = (after, 0usize);
-        for slot in table.chunks_exact(SLOT_BYTES as usize) {
-            let id = self.id(before.index.next())?;
-            let slot = SlotRecord::decode(slot, name.epoch, id.index).filter(|slot| slot.id == id);
-            let Some(slot) = slot else { break };
-            let Some(payload) = read_payload(disk, &file, &slot, before) else { break };
+        while before.index < last.min(segment.end) {
+            let id = self.id(before.index.next()).expect("it is durable");
+            let payload = self.look(disk, &segment, id, before)?.payload;
+            let Some(payload) = payload else {
+                loaded.damaged.push(id);
+                before = id;
+                if items.is_empty() { continue } else { break }
+            };
             bytes = bytes.saturating_add(payload.len());
-            if !items.is_empty() && bytes > request.bytes_max {
+            if !loaded.damaged.is_empty() || (!items.is_empty() && bytes > request.bytes_max) {
                 break;
             }
             items.push((id.term, payload));
             before = id;
         }
-        (!items.is_empty()).then(|| Entries::after(after, items))
+        loaded.entries = (!items.is_empty()).then(|| Entries::after(after, items));
+        Ok(loaded)
     }
 
-    /// The segment that holds the entry at `index`, and its last entry.
-    fn segment_of(&self, index: Index) -> Option<(SegmentName, Index)> {
-        let active = self.active.as_ref().map(|segment| segment.name)?;
-        if active.first <= index {
-            return Some((active, Index(u64::MAX)));
+    /// Reads the entry `id`, which follows `before` and stands in this segment.
+    pub(super) fn look<D: Disk<File = F>>(
+        &self,
+        disk: &mut D,
+        segment: &OpenForRead<F>,
+        id: EntryId,
+        before: EntryId,
+    ) -> Result<Looked, StorageError> {
+        let (mut payload, mut slot_again) = (None, None);
+        let active = self.active.as_ref().filter(|active| active.name == segment.name);
+        let known = match active.and_then(|active| active.unwritten_slot(id.index)) {
+            Some(slot) => Some(slot),
+            None => segment.slot(disk, id.index)?.filter(|slot| slot.id == id),
+        };
+        let slot = match known {
+            Some(slot) => Some(slot),
+            None => {
+                let id_at = |index| self.id(index).expect("it is in the segment");
+                segment.find(disk, id, id_at)?
+            }
+        };
+        if let Some(slot) = slot {
+            payload = segment.payload(disk, &slot, before)?;
+            slot_again = Some(slot).filter(|_| known.is_none() && payload.is_some());
         }
+        if payload.is_none()
+            && let Some(place) = self.heals.place(id.index)
+        {
+            payload = place.read(disk, id, before)?;
+        }
+        Ok(Looked { payload, slot_again })
+    }
+
+    /// Opens the segment that holds the entry at `index`, which is durable.
+    pub(super) fn open_segment_of<D: Disk<File = F>>(
+        &self,
+        disk: &mut D,
+        index: Index,
+    ) -> Result<OpenForRead<F>, StorageError> {
+        let active = self.active.as_ref().expect("what is durable is in a segment").name;
         let later = self.sealed.partition_point(|name| name.first <= index);
-        let name = *self.sealed.get(later.checked_sub(1)?)?;
-        let next = self.sealed.get(later).map_or(active.first, |next| next.first);
-        Some((name, next.prev()))
+        let (name, end) = if active.first <= index {
+            (active, Index(u64::MAX))
+        } else {
+            let name = self.sealed[later.checked_sub(1).expect("it is in a sealed segment")];
+            let next = self.sealed.get(later).map_or(active.first, |next| next.first);
+            (name, next.prev())
+        };
+        let path = name.path();
+        let file = disk.open(&path).in_file(&path)?;
+        Ok(OpenForRead { name, path, file, end })
     }
 }
 
-/// The payload that a slot describes, if it gives the chain that the slot names.
-fn read_payload<D: Disk>(
-    disk: &mut D,
-    file: &D::File,
-    slot: &SlotRecord,
-    before: EntryId,
-) -> Option<Payload> {
-    let mut bytes = vec![0; slot.len as usize];
-    disk.read(file, u64::from(slot.offset) + u64::from(ENTRY_HEADER), &mut bytes).ok()?;
-    let payload = decode_payload(slot.kind, bytes.into()).ok()?;
-    let EntryId { index, term, chain } = slot.id;
-    (chain_after(before.chain, term, index, &payload) == chain).then_some(payload)
+impl<F> OpenForRead<F> {
+    fn slot<D: Disk<File = F>>(
+        &self,
+        disk: &mut D,
+        index: Index,
+    ) -> Result<Option<SlotRecord>, StorageError> {
+        let mut bytes = [0; SLOT_BYTES as usize];
+        let offset = self.slot_offset(index);
+        read_lossy(disk, &self.file, &self.path, offset, &mut bytes)?;
+        Ok(SlotRecord::decode(&bytes, self.name.epoch, index))
+    }
+
+    pub(super) fn slot_offset(&self, index: Index) -> u64 {
+        u64::from(TABLE_OFFSET) + (index.0 - self.name.first.0) * u64::from(SLOT_BYTES)
+    }
+
+    /// Where the entry `id` stands, whose slot cannot be read: from the nearest entry before it that
+    /// has one, or from the beginning of the segment, the headers lead there.
+    fn find<D: Disk<File = F>>(
+        &self,
+        disk: &mut D,
+        id: EntryId,
+        id_at: impl Fn(Index) -> EntryId,
+    ) -> Result<Option<SlotRecord>, StorageError> {
+        let mut anchor = None;
+        let mut next = id.index;
+        while next > self.name.first && anchor.is_none() {
+            anchor = self.slot(disk, next.prev())?;
+            if anchor.is_none() {
+                next = next.prev();
+            }
+        }
+        let (mut batch, mut position, mut at) = match anchor {
+            Some(slot) => (slot.batch, slot.position, end_of(slot.offset, slot.len)),
+            None => match open_head(disk, self.name)? {
+                Ok(segment) => (0, 0, segment.head.data_offset),
+                Err(_) => return Ok(None),
+            },
+        };
+        loop {
+            let wanted = id_at(next);
+            let same = (batch, at, position.saturating_add(1));
+            let other = (batch + 1, round_up(at).saturating_add(BATCH_HEADER), 0);
+            let mut found = None;
+            for (batch, offset, position) in [same, other] {
+                let head =
+                    self.head(disk, Place { epoch: self.name.epoch, batch, offset }, wanted)?;
+                if let Some(EntryHead { id, len, kind }) = head {
+                    let entries = 0;
+                    found = Some(SlotRecord { id, len, offset, batch, position, entries, kind });
+                    break;
+                }
+            }
+            let Some(slot) = found else { return Ok(None) };
+            if wanted == id {
+                return Ok(Some(slot));
+            }
+            (batch, position, at) = (slot.batch, slot.position, end_of(slot.offset, slot.len));
+            next = next.next();
+        }
+    }
+
+    /// The header at this place, if it is that of the entry `id`.
+    fn head<D: Disk<File = F>>(
+        &self,
+        disk: &mut D,
+        place: Place,
+        id: EntryId,
+    ) -> Result<Option<EntryHead>, StorageError> {
+        let mut bytes = [0; ENTRY_HEADER as usize];
+        read_lossy(disk, &self.file, &self.path, u64::from(place.offset), &mut bytes)?;
+        Ok(EntryHead::decode(&bytes, place, id.index).filter(|head| head.id == id))
+    }
+
+    fn payload<D: Disk<File = F>>(
+        &self,
+        disk: &mut D,
+        slot: &SlotRecord,
+        before: EntryId,
+    ) -> Result<Option<Payload>, StorageError> {
+        let mut bytes = vec![0; slot.len as usize];
+        let offset = u64::from(slot.offset) + u64::from(ENTRY_HEADER);
+        read_lossy(disk, &self.file, &self.path, offset, &mut bytes)?;
+        Ok(read_payload(bytes.into(), slot.kind, slot.id, before))
+    }
+}
+
+/// Where an entry ends.
+fn end_of(offset: u32, len: u32) -> u32 {
+    offset.saturating_add(ENTRY_HEADER).saturating_add(len)
 }

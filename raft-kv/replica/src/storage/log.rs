@@ -9,13 +9,14 @@
 //! the hard state and the same file used again would save the new file, at the price that every
 //! record must be told from its predecessor in the same place. Truncations are rare.)
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use raft_core::{Chain, Entries, Entry, EntryId, Index, Payload, Term};
 
 use super::StorageOptions;
 use super::batch::{BATCH_HEADER, BatchWriter, entry_bytes};
 use super::error::{InFile, StorageError};
+use super::heal::HealLog;
 use super::segment::{BatchSize, Segment, SegmentName};
 use crate::disk::Disk;
 
@@ -39,6 +40,7 @@ pub(super) struct Log<F> {
     /// Those of `pending` that are memberships and not kept in the ring yet.
     pub(super) memberships: Vec<Entry>,
     pub(super) end: EntryId,
+    pub(super) heals: HealLog<F>,
     pub(super) writer: BatchWriter,
 }
 
@@ -55,6 +57,7 @@ impl<F> Log<F> {
             pending: Vec::new(),
             memberships: Vec::new(),
             end: before,
+            heals: HealLog::new(BTreeSet::new(), BTreeMap::new()),
             writer: BatchWriter::default(),
         }
     }
@@ -88,43 +91,71 @@ impl<F> Log<F> {
     }
 
     /// Makes everything that was accepted durable. `commit` and `generation` are evidence for
-    /// recovery: both were durable before.
+    /// recovery: both were durable before. Without space for a segment, what has no place waits on.
     pub(super) fn flush<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
         commit: Index,
         generation: u64,
     ) -> Result<(), StorageError> {
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        let pending = core::mem::take(&mut self.pending);
-        let mut entries = pending.iter().flat_map(|run| run.iter()).peekable();
-        while let Some(next) = entries.peek() {
+        while let Some(next) = self.pending.first().and_then(|run| run.first()) {
             let durable = self.durable();
             let size = u64::from(BATCH_HEADER) + entry_bytes(next.payload());
             let segment = self.writable(disk, size)?;
             let (place, slots) = (segment.place(), segment.free_slots(durable.index));
             let room = segment.room();
             self.writer.begin();
-            while let Some(entry) = entries.peek() {
+            for entry in self.pending.iter().flat_map(|run| run.iter()) {
                 let full = self.writer.len() as u64 == slots;
                 if full || !self.writer.push(place, entry.id(), entry.payload(), room) {
                     break;
                 }
                 self.ids.push_back((entry.term(), entry.chain()));
-                entries.next();
             }
             self.writer.finish(place, durable, commit.min(durable.index), generation);
             let segment = self.active.as_mut().expect("writable made it");
-            segment.write(disk, &self.writer, durable.index.next())?;
+            segment.write(disk, &mut self.writer, durable.index.next())?;
             disk.sync(&segment.file).in_file(&segment.path)?;
+            self.written(self.durable().index);
         }
-        drop(entries);
-        // The allocation is used again; the entries are the core's.
-        self.pending = pending;
-        self.pending.clear();
         Ok(())
+    }
+
+    /// Makes the slots durable that are not yet: those of the last batch. From then on, what of it
+    /// cannot be read any more is known to be damaged, and not torn.
+    pub(super) fn settle<D: Disk<File = F>>(&mut self, disk: &mut D) -> Result<(), StorageError> {
+        self.active.as_mut().map_or(Ok(()), |segment| segment.settle(disk))
+    }
+
+    /// Drops what is durable from what waits.
+    fn written(&mut self, through: Index) {
+        let is_written = |run: &Entries| run.last().is_none_or(|entry| entry.index() <= through);
+        let whole = self.pending.iter().take_while(|run| is_written(run)).count();
+        self.pending.drain(..whole);
+        if let Some(run) = self.pending.first_mut() {
+            *run = run.slice(through.next(), Index(u64::MAX));
+        }
+    }
+
+    /// Writes payloads again, durably; who the entries are stays as it is.
+    pub(super) fn heal<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        runs: &[Entries],
+    ) -> Result<(), StorageError> {
+        let mut all: BTreeMap<Index, &Entry> = BTreeMap::new();
+        for entry in runs.iter().flat_map(|run| run.iter()) {
+            // What a snapshot covers by now needs no healing.
+            if entry.index() <= self.before.index {
+                continue;
+            }
+            if self.id(entry.index()) != Some(entry.id()) {
+                return Err(StorageError::OutOfOrder { what: "a heal is of an entry of the log" });
+            }
+            all.insert(entry.index(), entry);
+        }
+        let all: Vec<_> = all.values().map(|entry| (entry.id(), entry.payload())).collect();
+        self.heals.write(disk, self.epoch, &all)
     }
 
     /// The active segment, a fresh one if there is none with room for one entry of this size.
@@ -138,6 +169,7 @@ impl<F> Log<F> {
             u64::from(segment.room()) >= bytes && segment.free_slots(durable.index) > 0
         });
         if !fits {
+            self.settle(disk)?;
             self.epoch = self.epoch.max(1);
             let size = BatchSize { entries: 1, bytes };
             let segment = Segment::begin(disk, &self.options, self.epoch, durable, size)?;
@@ -157,9 +189,11 @@ impl<F> Log<F> {
         let Some(last) = self.id(from.prev()) else {
             return Err(StorageError::OutOfOrder { what: "a truncation keeps what is compacted" });
         };
+        self.fence(disk, last)?;
         self.ids.truncate(usize::try_from(last.index.0 - self.before.index.0).expect("in memory"));
         self.end = last;
-        self.fence(disk, last)
+        self.heals.keep(Index::ZERO, from);
+        self.heals.sweep(disk)
     }
 
     /// Drops the whole log, durably; it goes on after `before`.
@@ -168,17 +202,20 @@ impl<F> Log<F> {
         disk: &mut D,
         before: EntryId,
     ) -> Result<(), StorageError> {
+        let has_segments = self.active.is_some();
+        if has_segments {
+            self.fence(disk, before)?;
+        }
         self.ids.clear();
         self.before = before;
         self.end = before;
-        if self.active.is_none() {
-            return Ok(());
+        if has_segments {
+            while let Some(name) = self.sealed.pop_front() {
+                remove(disk, name)?;
+            }
         }
-        self.fence(disk, before)?;
-        while let Some(name) = self.sealed.pop_front() {
-            remove(disk, name)?;
-        }
-        Ok(())
+        self.heals.keep(Index::ZERO, Index::ZERO);
+        self.heals.sweep(disk)
     }
 
     /// Begins a segment of a new epoch after `last`. Segments that begin after it are dead from
@@ -188,10 +225,12 @@ impl<F> Log<F> {
         disk: &mut D,
         last: EntryId,
     ) -> Result<(), StorageError> {
-        self.epoch += 1;
+        self.settle(disk)?;
+        let epoch = self.epoch + 1;
         let size = BatchSize { entries: 1, bytes: 0 };
-        let segment = Segment::begin(disk, &self.options, self.epoch, last, size)?;
+        let segment = Segment::begin(disk, &self.options, epoch, last, size)?;
         segment.publish(disk)?;
+        self.epoch = epoch;
         self.activate(segment);
         while let Some(dead) = self.sealed.back().copied().filter(|name| name.first > last.index) {
             self.sealed.pop_back();
@@ -222,13 +261,14 @@ impl<F> Log<F> {
             if next.prev() > through {
                 break;
             }
+            let gone = usize::try_from(next.prev().0 - self.before.index.0).expect("in memory");
             self.before = self.id(next.prev()).expect("a segment's entries are in the log");
-            let gone = usize::try_from(next.0 - oldest.first.0).expect("in memory");
-            self.ids.drain(..gone.min(self.ids.len()));
+            self.ids.drain(..gone);
             self.sealed.pop_front();
             remove(disk, oldest)?;
         }
-        Ok(())
+        self.heals.keep(self.before.index.next(), Index(u64::MAX));
+        self.heals.sweep(disk)
     }
 }
 

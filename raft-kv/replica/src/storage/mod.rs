@@ -1,10 +1,13 @@
 //! The durable state of one node on a [`Disk`]: identity, hard state, log, snapshots.
 //!
 //! ```text
-//! IDENTITY                             whose directory it is, twice; written once, by `format`
-//! hs.a  hs.b                           the hard state (Figure 2), two copies of two generations
-//! wal/seg-<first index>-<epoch>.wal    the log, in segments of fixed size
-//! snap/<index>-<term>.manifest .data   snapshots (§7)
+//! IDENTITY                             whose directory it is, twice; written by `format`
+//! hs.a  hs.b                           the hard state (Figure 2), two copies of two generations, and
+//!                                      the newest memberships a second time
+//! wal/seg-<first index>-<epoch>.wal    the log, in segments of fixed size: names and payloads apart
+//! wal/heal-<number>.wal                payloads that were damaged and have been given back
+//! snap/<index>-<term>.data             snapshots (§7): the bytes
+//!                    .manifest(2)      what they are, twice
 //! ```
 //!
 //! Storage executes [`Work`] in the order in which the replica issued it and answers with
@@ -13,45 +16,75 @@
 //! A changed hard state is made durable after what was accepted before it and before what comes
 //! after it, so what a crash leaves is always a beginning of the persist stream.
 //!
-//! What a crash can leave, [`Storage::open`] repairs. What it cannot leave is damage: an error that
-//! names the file, before anything has been changed. (One limit: rot in the batch that was written
-//! last may pass for a crash; `scan.rs` says exactly when.) What is deliberately absent: healing of
-//! damaged entries from peers, and any retry. After a failed write or sync, what is on the disk is
-//! unknown (the kernel may have dropped the pages and call them clean), so nothing is accepted
-//! until the storage is opened again.
+//! # What a start makes of what it finds
+//! What a crash can leave, [`Storage::open`] repairs: a torn batch is cut off, and what is there twice is
+//! written again where one copy is bad. What a crash cannot leave is damage, and is never cut off
+//! (protocol-aware recovery: Alagappan et al., FAST'18):
+//!
+//! | found | becomes |
+//! |---|---|
+//! | a payload that cannot be read, its name can | [`Slot::Damaged`](raft_core::Slot); healed later in its place |
+//! | neither can be read, and something says that it was durable | the log ends there, `is_tail_unknown` is durable before anything else is written |
+//! | the newest snapshot's bytes | an older one that the log reaches, or `is_snapshot_damaged` |
+//! | hard state or identity, both copies; both heads of a segment | [`StorageError::Amnesia`], and nothing has been modified; [`Storage::readmit`] |
+//!
+//! The files `scan.rs`, `recover.rs` and `open.rs` say exactly what is evidence of what. Two limits are
+//! known, and stated there: rot in the batch that was acknowledged last, before anything else is
+//! written, may pass for a crash ([`Storage::rest`] ends that); and where an entry has lost its payload
+//! *and* both its names, what follows it is given up too, aloud. [`Found::report`] lists everything,
+//! [`inspect`] shows the same of a directory without changing it, and [`Storage::scrub`] looks for
+//! damage while the storage runs.
+//!
+//! # What fails while it runs
+//! After a failed write or sync, what is on the disk is unknown (the kernel may have dropped the pages
+//! and call them clean; Rebello et al., ATC'20), so nothing is accepted until the storage is opened
+//! again, and nothing is ever retried. No space for a *new* file is no such failure: nothing depends on
+//! it yet ([`StorageError::NoSpace`]).
+//!
+//! Deliberately absent: threads, clocks, and asking anybody. Which peer has what is damaged here, the
+//! core finds out; what it gets comes back in `PersistBatch::heal`.
 
 mod batch;
 mod error;
+mod found;
 mod frame;
+mod gather;
 mod hard_state;
+mod heal;
 mod identity;
+mod inspect;
 mod load;
 mod log;
+mod manifest;
+mod open;
 mod options;
+mod read;
 mod record;
 mod recover;
+mod report;
 mod ring;
 mod scan;
+mod scrub;
 mod segment;
 mod snapshots;
 pub mod work;
 
 use std::sync::Arc;
 
-use raft_core::{
-    EntryId, HardState, Index, Membership, PersistBatch, PersistSeq, RecoveredState, Slot,
-    SnapshotMeta,
-};
+use raft_core::{HardState, Index, PersistBatch, PersistSeq, SnapshotMeta};
 
 pub use error::StorageError;
+pub use found::Found;
 pub use identity::Identity;
+pub use inspect::{Inspection, SegmentSummary, SnapshotSummary, inspect};
 pub use options::StorageOptions;
+pub use report::{Finding, Report, What};
+pub use scrub::ScrubStep;
 
-use error::InFile;
 use hard_state::{HardStateFiles, LogMark};
-use identity::IdentityFile;
+use load::LoadedEntries;
 use log::Log;
-use recover::FoundLog;
+use scrub::Scrub;
 use snapshots::Snapshots;
 use work::{Done, Work};
 
@@ -61,6 +94,7 @@ use crate::disk::Disk;
 #[derive(Debug)]
 pub struct Storage<D: Disk> {
     disk: D,
+    identity: Identity,
     hard_state: HardStateFiles<D::File>,
     log: Log<D::File>,
     snapshots: Snapshots<D::File>,
@@ -74,104 +108,21 @@ pub struct Storage<D: Disk> {
     /// The last batch accepted, unless a sync has already confirmed it.
     accepted: Option<PersistSeq>,
     poisoned: bool,
-}
-
-/// What was found on the disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// Whose directory it is.
-    pub identity: Identity,
-    /// The newest hard state.
-    pub hard_state: HardState,
-    /// The newest snapshot; `None` before the first batch, not even genesis is durable.
-    pub snapshot: Option<Arc<SnapshotMeta>>,
-    /// The log after `before`, consecutive. It may begin before the end of the snapshot.
-    pub slots: Vec<Slot>,
-    /// The entry before the first slot.
-    pub before: EntryId,
-    /// The highest index that is known to be committed; at most the last one found.
-    pub commit: Index,
-}
-
-impl Found {
-    /// What the core starts from: what was found, or genesis with these founders if nothing is
-    /// durable yet. The state machine is in memory, so nothing has been applied.
-    #[must_use]
-    pub fn into_state(self, founders: &Membership) -> RecoveredState {
-        let genesis = RecoveredState::genesis(founders.clone());
-        let Some(snapshot) = self.snapshot else {
-            return RecoveredState { hard_state: self.hard_state, ..genesis };
-        };
-        RecoveredState {
-            hard_state: self.hard_state,
-            snapshot,
-            slots: self.slots,
-            before: self.before,
-            commit: self.commit,
-            founding: false,
-            ..genesis
-        }
-    }
+    scrub: Scrub,
 }
 
 impl<D: Disk> Storage<D> {
-    /// Makes an empty directory the data directory of `identity`. An explicit act: a node that
-    /// lost its directory must not start as if it were new.
-    ///
-    /// # Errors
-    /// [`StorageError::NotEmpty`], or whatever the disk reports. A directory whose formatting was
-    /// interrupted is not empty and no data directory; remove what is in it.
-    pub fn format(disk: &mut D, identity: Identity) -> Result<(), StorageError> {
-        if let Some(file) = disk.list("").in_file("")?.into_iter().next() {
-            return Err(StorageError::NotEmpty { file });
-        }
-        for dir in [segment::DIR, snapshots::DIR] {
-            disk.create_dir(dir).in_file(dir)?;
-        }
-        HardStateFiles::format(disk)?;
-        disk.sync_dir("").in_file("")?;
-        // Its name is what makes the directory a data directory, so it comes last.
-        identity::create(disk, &identity)
-    }
-
-    /// Opens a data directory, of `expect` if it is given, and makes durable what it found.
-    ///
-    /// # Errors
-    /// The directory is missing something, belongs to somebody else, was written by a later
-    /// version, or is damaged; each names the file. Or whatever the disk reports.
-    pub fn open(
-        mut disk: D,
-        options: StorageOptions,
-        expect: Option<Identity>,
-    ) -> Result<(Self, Found), StorageError> {
-        options.validate()?;
-        let (identity_file, identity) = IdentityFile::open(&mut disk, expect)?;
-        let mut hard_state = HardStateFiles::open(&mut disk)?;
-        let snapshots = Snapshots::open(&mut disk, options.chunk_bytes)?;
-        let snapshot = snapshots.newest().cloned();
-        let end = snapshot.as_ref().map_or(EntryId::default(), |snapshot| snapshot.last);
-        let log = FoundLog::read(&mut disk, end, hard_state.files())?;
-        check(&hard_state, &log, snapshot.as_deref())?;
-        let record = *hard_state.record();
-        let commit = log.commit().max(record.commit);
-        identity_file.repair(&mut disk, &identity)?;
-        hard_state.settle(&mut disk)?;
-        snapshots.adopt(&mut disk)?;
-        if !log.continues(end) && record.log_through > end.index {
-            // The log goes; from here on it is not missed.
-            let log_through = end.index;
-            let mark = LogMark { log_through, commit, log_epoch: record.log_epoch };
-            hard_state.write(&mut disk, record.state, mark)?;
-        }
-        let (log, slots) = log.adopt(&mut disk, options, snapshot.as_deref())?;
-        let last = log.durable().index;
-        let (before, commit) = (log.before, commit.min(last));
-        // From here on, all that was found is missed if it goes.
-        let mark = LogMark { log_through: last, commit, log_epoch: log.epoch };
-        hard_state.write(&mut disk, record.state, mark)?;
-        let found = Found { identity, hard_state: record.state, snapshot, slots, before, commit };
-        let storage = Self {
+    fn new(
+        disk: D,
+        identity: Identity,
+        hard_state: HardStateFiles<D::File>,
+        log: Log<D::File>,
+        snapshots: Snapshots<D::File>,
+        commit: Index,
+    ) -> Self {
+        Self {
             disk,
+            identity,
             hard_state,
             log,
             snapshots,
@@ -180,16 +131,17 @@ impl<D: Disk> Storage<D> {
             compact_to: Index::ZERO,
             accepted: None,
             poisoned: false,
-        };
-        Ok((storage, found))
+            scrub: Scrub::default(),
+        }
     }
 
     /// Executes a piece of work. What completes at once is answered; a batch of the persist stream
     /// is confirmed by [`Storage::sync`].
     ///
     /// # Errors
-    /// A disk call failed or the work is out of order: the storage refuses everything from then
-    /// on. A snapshot that cannot be read is no error, its answer says so.
+    /// [`StorageError::NoSpace`]: hand the same work in again, later; nothing is lost. A disk call
+    /// failed or the work is out of order: the storage refuses everything from then on. An entry or
+    /// a snapshot that cannot be read is no error, its answer says so.
     pub fn write(&mut self, work: Work) -> Result<Option<Done>, StorageError> {
         self.guarded(|storage| storage.execute(work))
     }
@@ -197,7 +149,8 @@ impl<D: Disk> Storage<D> {
     /// Makes every accepted batch durable; `None` if there is none to confirm.
     ///
     /// # Errors
-    /// A disk call failed: the storage refuses everything from then on. A sync is never retried.
+    /// [`StorageError::NoSpace`]: what was accepted waits, call again later. A disk call failed: the
+    /// storage refuses everything from then on. A sync that failed is never retried.
     pub fn sync(&mut self) -> Result<Option<Done>, StorageError> {
         self.guarded(|storage| {
             storage.flush()?;
@@ -205,6 +158,16 @@ impl<D: Disk> Storage<D> {
             storage.log.compact(&mut storage.disk, storage.compact_to.min(snapshot))?;
             Ok(storage.accepted.take().map(|seq| Done::Persisted { seq }))
         })
+    }
+
+    /// Tells a disk that has nothing to do what it would learn with the next batch: that the last one
+    /// was acknowledged. Until then, what of it cannot be read after a restart is taken for torn. One
+    /// write and one sync, or nothing if there is nothing to tell.
+    ///
+    /// # Errors
+    /// A disk call failed: the storage refuses everything from then on.
+    pub fn rest(&mut self) -> Result<(), StorageError> {
+        self.guarded(|storage| storage.log.settle(&mut storage.disk))
     }
 
     /// The disk that it works on.
@@ -230,7 +193,10 @@ impl<D: Disk> Storage<D> {
             return Err(StorageError::Poisoned);
         }
         let result = work(self);
-        self.poisoned = result.is_err();
+        self.poisoned = match &result {
+            Ok(_) | Err(StorageError::NoSpace { .. }) => false,
+            Err(_) => true,
+        };
         result
     }
 
@@ -250,8 +216,8 @@ impl<D: Disk> Storage<D> {
                 Done::SnapshotLoaded { snapshot, data }
             }
             Work::Load(request) => {
-                let entries = self.log.load(disk, &request);
-                Done::Loaded { request, entries }
+                let LoadedEntries { entries, damaged } = self.log.load(disk, &request)?;
+                Done::Loaded { request, entries, damaged }
             }
             Work::ReadChunk(request) => {
                 let chunk = self.snapshots.chunk(disk, &request);
@@ -284,7 +250,8 @@ impl<D: Disk> Storage<D> {
             self.truncate(from)?;
         }
         if !heal.is_empty() {
-            return Err(StorageError::OutOfOrder { what: "nothing was found damaged" });
+            self.flush()?;
+            self.log.heal(&mut self.disk, &heal)?;
         }
         self.log.append(append)?;
         self.compact_to = self.compact_to.max(compact_to.unwrap_or(Index::ZERO));
@@ -305,6 +272,8 @@ impl<D: Disk> Storage<D> {
         state: HardState,
         log_through: Index,
     ) -> Result<(), StorageError> {
+        // What the hard state vouches for has two names from here on.
+        self.log.settle(&mut self.disk)?;
         let commit = self.commit.min(log_through);
         let mark = LogMark { log_through, commit, log_epoch: self.log.epoch };
         self.hard_state.write(&mut self.disk, state, mark)
@@ -341,28 +310,4 @@ impl<D: Disk> Storage<D> {
         }
         self.write_hard_state(record.state, through)
     }
-}
-
-/// Compares what the files say about each other. A crash leaves no contradiction.
-fn check<F>(
-    hard_state: &HardStateFiles<F>,
-    log: &FoundLog<F>,
-    snapshot: Option<&SnapshotMeta>,
-) -> Result<(), StorageError> {
-    let record = hard_state.record();
-    if snapshot.is_none() && !log.is_absent() {
-        // Genesis is installed, as a snapshot, before the first entry is written.
-        return Err(StorageError::damaged(snapshots::DIR, "the log has no snapshot to begin from"));
-    }
-    let end = snapshot.map_or(Index::ZERO, |snapshot| snapshot.last.index);
-    let reach = log.last().index.max(end);
-    if record.log_through.max(record.commit) > reach || log.epoch < record.log_epoch {
-        let what = format!("it was durable through {}, and ends at {reach}", record.log_through);
-        return Err(StorageError::damaged(segment::DIR, what));
-    }
-    if log.generation() > record.generation {
-        let what = "the log was written under a later hard state than the one that is found";
-        return Err(StorageError::damaged(hard_state::FILES[0], what));
-    }
-    log.cut().map_or(Ok(()), Err)
 }

@@ -16,13 +16,22 @@ pub struct StorageOptions {
     pub guard_bytes: u32,
     /// The unit in which a snapshot is checked, in bytes, at least 1.
     pub chunk_bytes: u32,
+    /// The payload bytes of the newest entries that a start keeps in memory; the payloads of the
+    /// others are read when they are asked for.
+    pub resident_bytes: u64,
 }
 
 impl StorageOptions {
     /// Sizes for a simulation: segments are cheap and roll often.
     #[must_use]
     pub const fn small() -> Self {
-        Self { segment_slots: 64, segment_bytes: 64 << 10, guard_bytes: 0, chunk_bytes: 4 << 10 }
+        Self {
+            segment_slots: 64,
+            segment_bytes: 64 << 10,
+            guard_bytes: 0,
+            chunk_bytes: 4 << 10,
+            resident_bytes: 64 << 10,
+        }
     }
 
     /// Checks the ranges.
@@ -53,6 +62,7 @@ impl Default for StorageOptions {
             segment_bytes: 16 << 20,
             guard_bytes: 1 << 20,
             chunk_bytes: 64 << 10,
+            resident_bytes: 16 << 20,
         }
     }
 }

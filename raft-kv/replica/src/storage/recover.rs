@@ -1,118 +1,210 @@
 //! Finds the log again after a restart.
 //!
-//! Segments are read from the newest to the oldest. Each holds the entries from its first one to
-//! the one before the first of the next newer segment; whatever else is in it was truncated. Then
-//! the last batch is copied into a segment of a new epoch, synced before the node speaks:
+//! A segment holds the entries from its first one to the one before the first of the next newer
+//! segment; whatever else is in it was truncated. So the names say which segments count, and they are
+//! read from the oldest to the newest. Then the last batch is copied into a segment of a new epoch,
+//! synced before the node speaks:
 //! * what was read may be in the page cache only, if a sync failed before the restart;
 //! * a batch that was torn, and its leftovers, stay in the old epoch, where nothing looks again;
 //! * no sector that was ever acknowledged is written a second time, except slots.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
-use raft_core::{EntryId, Index, Slot, SnapshotMeta};
+use raft_core::{EntryId, Index, Payload, Slot, SnapshotMeta};
 
 use super::StorageOptions;
-use super::batch::{BATCH_HEADER, BatchHeader, FoundEntry, entry_bytes};
+use super::batch::{BATCH_HEADER, ENTRY_HEADER};
 use super::error::{InFile, StorageError};
+use super::gather::Gathered;
+use super::heal::{self, HealLog, Heals};
 use super::log::{Log, remove};
-use super::scan::Scan;
-use super::segment::{BatchSize, DIR, SCRATCH, Segment, SegmentName};
+use super::read::Window;
+use super::report::{Report, What};
+use super::ring::Kept;
+use super::scan::{Ending, Scan, Spares};
+use super::segment::{BatchSize, DIR, OpenSegment, SCRATCH, Segment, SegmentName, open_head};
 use crate::disk::Disk;
 
 /// The log as it was found; nothing has been changed yet.
 #[derive(Debug)]
 pub(super) struct FoundLog<F> {
-    /// Oldest first; the first follows `before`, each follows the one before it.
-    scans: Vec<Scan<F>>,
+    /// Oldest first; the first follows `entries.before`, each follows the one before it.
+    pub(super) live: Vec<Live<F>>,
     /// Segments that hold nothing any more.
-    dead: Vec<SegmentName>,
-    before: EntryId,
+    pub(super) dead: Vec<SegmentName>,
+    pub(super) entries: Gathered,
+    heals: Heals,
     /// Whether a segment was being made.
     scratch: bool,
     /// The highest epoch of any segment.
     pub(super) epoch: u64,
+    /// Why the log may have reached further than what was found.
+    pub(super) cut: Option<String>,
+}
+
+/// A segment that holds something.
+#[derive(Debug)]
+pub(super) struct Live<F> {
+    pub(super) name: SegmentName,
+    pub(super) path: String,
+    file: F,
+    repairs: Vec<(u64, Vec<u8>)>,
+    /// For people: its last entry, its batches, and where they end of how much.
+    pub(super) last: Index,
+    pub(super) batches: u32,
+    pub(super) data_end: u32,
+    pub(super) file_bytes: u32,
+}
+
+/// What a start looks for, and how.
+#[derive(Debug)]
+pub(super) struct Search {
+    /// The entry that the newest snapshot covers last.
+    pub(super) snapshot: EntryId,
+    pub(super) ring: Vec<Kept>,
+    pub(super) resident_bytes_max: usize,
+    /// Whether a segment that does not say what it is counts as lost. It is amnesia otherwise.
+    pub(super) is_readmission: bool,
 }
 
 impl<F> FoundLog<F> {
-    /// Reads the log of a node whose newest snapshot is `snapshot`.
+    /// Reads the log.
     ///
     /// # Errors
-    /// Damage, or a disk error.
+    /// Amnesia, a later version, or a disk error.
     pub(super) fn read<D: Disk<File = F>>(
         disk: &mut D,
-        snapshot: EntryId,
-        ring: &[F; 2],
+        search: Search,
+        report: &mut Report,
     ) -> Result<Self, StorageError> {
+        let Search { snapshot, ring, resident_bytes_max, is_readmission } = search;
         let listed = disk.list(DIR).in_file(DIR)?;
-        let mut names: Vec<_> = listed.iter().filter_map(|name| SegmentName::parse(name)).collect();
         let scratch = listed.iter().any(|name| SCRATCH.strip_prefix("wal/") == Some(name));
-        names.sort_unstable();
-        let epoch = names.last().map_or(0, |name| name.epoch);
-        let (mut scans, mut dead): (Vec<Scan<F>>, Vec<_>) = (Vec::new(), Vec::new());
-        while let Some(name) = names.pop() {
-            let Some(newer) = scans.last().map(|scan| scan.head.before) else {
-                scans.push(Scan::read(disk, name, None, ring)?);
-                continue;
-            };
-            if name.first > newer.index {
-                dead.push(name);
-                continue;
-            }
-            match older(disk, name, newer, ring) {
-                Ok(scan) => scans.push(scan),
-                // What a snapshot covers may have been removed, in any order.
-                Err(StorageError::Damaged { .. }) if newer.index <= snapshot.index => {
-                    dead.push(name);
-                    dead.append(&mut names);
+        let (names, dead, epoch) = order(&listed);
+        let spares = Spares { ring, heals: Heals::read(disk, &listed)? };
+        let entries = Gathered::after(snapshot, resident_bytes_max);
+        let heals = Heals::default();
+        let mut log = Self { live: Vec::new(), dead, entries, heals, scratch, epoch, cut: None };
+        let mut window = Window::default();
+        for (at, (name, limit)) in names.iter().enumerate() {
+            let segment = match open_head(disk, *name)? {
+                Ok(segment) => segment,
+                Err(_) if is_readmission => {
+                    log.dead.push(*name);
+                    continue;
                 }
-                Err(error) => return Err(error),
+                Err(what) => return Err(StorageError::amnesia(&name.path(), what)),
+            };
+            if !log.follows(&segment, snapshot) {
+                log.cut_before(*name, &names[at..], report);
+                break;
+            }
+            let scan = Scan::begin(disk, *name, segment, window)?;
+            window = log.read_segment(disk, scan, *limit, &spares, report)?;
+            if log.cut.is_some() {
+                break;
             }
         }
-        scans.reverse();
-        let before = scans.first().map_or(snapshot, |scan| scan.head.before);
-        if before.index > snapshot.index {
-            let what = format!("the log begins after {before}, its snapshot ends at {snapshot}");
-            return Err(StorageError::damaged(&scans[0].path, what));
-        }
-        Ok(Self { scans, dead, before, epoch, scratch })
+        log.heals = spares.heals;
+        Ok(log)
     }
 
-    /// The last intact entry.
+    /// Whether a segment goes on where the log ends so far. What a snapshot covers may have been
+    /// removed, in any order: a gap in it is none.
+    fn follows(&mut self, segment: &OpenSegment<F>, snapshot: EntryId) -> bool {
+        let before = segment.head.before;
+        if before == self.entries.last() && !self.live.is_empty() {
+            return true;
+        }
+        if before.index > snapshot.index {
+            return false;
+        }
+        self.dead.extend(self.live.drain(..).map(|live| live.name));
+        self.entries.begin_again(before);
+        true
+    }
+
+    /// The log ends before the segment `name`: what is between was durable and is gone.
+    fn cut_before(
+        &mut self,
+        name: SegmentName,
+        rest: &[(SegmentName, Option<Index>)],
+        report: &mut Report,
+    ) {
+        let after = self.entries.last();
+        let why = format!("a segment begins at {}", name.first);
+        // How many entries the others hold, nobody has looked.
+        let entries = rest.last().map_or(0, |(last, _)| last.first.0.saturating_sub(name.first.0));
+        report.add(name.path(), What::TailUnknown { after, entries, why: why.clone() });
+        self.dead.extend(rest.iter().map(|(name, _)| *name));
+        self.cut = Some(why);
+    }
+
+    fn read_segment<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        mut scan: Scan<F>,
+        limit: Option<Index>,
+        spares: &Spares,
+        report: &mut Report,
+    ) -> Result<Window, StorageError> {
+        let is_wanted = |last: EntryId| limit.is_none_or(|limit| last.index.next() < limit);
+        if let Some(copy) = scan.bad_copy() {
+            report.add(scan.path.as_str(), What::BadCopy { record: "segment's head", copy });
+        }
+        let mut is_cut = false;
+        while is_wanted(self.entries.last()) {
+            let Some(piece) = scan.next(disk, self.entries.last(), spares)? else {
+                is_cut = true;
+                break;
+            };
+            self.entries.push(scan.name, &scan.path, piece, report);
+        }
+        if let Some(torn) = self.entries.first_unproven(scan.name).filter(|_| limit.is_none())
+            && !scan.is_proven(disk)?
+        {
+            let entries = self.entries.cut_back(torn, report);
+            report.add(scan.path.as_str(), What::Torn { after: self.entries.last(), entries });
+        } else if is_cut && limit.is_none() {
+            self.end(scan.ending(disk, self.entries.last())?, &scan.path, report);
+        }
+        scan.headers.iter().for_each(|header| self.entries.heard(header));
+        let (repairs, name) = (scan.repairs(limit.is_none()), scan.name);
+        let (batches, data_end) = (scan.batch(), scan.data_end());
+        let (file_bytes, last) = (scan.head.file_bytes, self.entries.last().index);
+        let (file, path, window) = scan.into_parts();
+        let live = Live { name, path, file, repairs, last, batches, data_end, file_bytes };
+        self.live.push(live);
+        Ok(window)
+    }
+
+    fn end(&mut self, ending: Ending, path: &str, report: &mut Report) {
+        let after = self.entries.last();
+        match ending {
+            Ending::Clean => {}
+            Ending::Torn(entries) => report.add(path, What::Torn { after, entries }),
+            Ending::Cut(entries) => {
+                let why = "a later batch has left a trace".to_owned();
+                report.add(path, What::TailUnknown { after, entries, why: why.clone() });
+                self.cut = Some(why);
+            }
+        }
+    }
+
+    /// The last entry.
     pub(super) fn last(&self) -> EntryId {
-        self.scans.last().map_or(self.before, Scan::last)
+        self.entries.last()
     }
 
     /// Whether there is no segment at all.
     pub(super) fn is_absent(&self) -> bool {
-        self.scans.is_empty()
-    }
-
-    /// The highest generation of the hard state that was durable before some batch.
-    pub(super) fn generation(&self) -> u64 {
-        self.batches(|batch| batch.generation).unwrap_or(0)
-    }
-
-    /// The highest index that is known to be committed.
-    pub(super) fn commit(&self) -> Index {
-        self.batches(|batch| batch.commit).unwrap_or(Index::ZERO)
-    }
-
-    fn batches<T: Ord>(&self, of: impl Fn(&BatchHeader) -> T) -> Option<T> {
-        self.scans.iter().flat_map(|scan| &scan.batches).map(of).max()
-    }
-
-    /// Whether something is missing after the last intact entry, and where.
-    pub(super) fn cut(&self) -> Option<StorageError> {
-        let newest = self.scans.last().filter(|scan| scan.cut)?;
-        let what = format!("what follows {} was durable", newest.last());
-        Some(StorageError::damaged(&newest.path, what))
+        self.live.is_empty()
     }
 
     /// Whether the log goes on where the snapshot ends. If it does not, a crash came between the
-    /// installation of the snapshot and the removal of the log.
+    /// installation of the snapshot and the removal of the log, or the log was cut before it.
     pub(super) fn continues(&self, snapshot: EntryId) -> bool {
-        let ids = self.scans.iter().flat_map(|scan| &scan.entries).map(|entry| entry.slot.id);
-        self.before == snapshot || ids.rev().any(|id| id == snapshot)
+        self.entries.has(snapshot)
     }
 
     /// Makes what was found durable and writable, after everything that does not belong to it is
@@ -124,42 +216,75 @@ impl<F> FoundLog<F> {
         snapshot: Option<&SnapshotMeta>,
     ) -> Result<(Log<F>, Vec<Slot>), StorageError> {
         let last = snapshot.map_or(EntryId::default(), |snapshot| snapshot.last);
-        if self.scratch {
-            disk.remove(SCRATCH).in_file(SCRATCH)?;
+        for (is_there, scratch) in [(self.scratch, SCRATCH), (self.heals.scratch, heal::SCRATCH)] {
+            if is_there {
+                disk.remove(scratch).in_file(scratch)?;
+            }
         }
-        let mut log = Log::empty(options, self.epoch, self.before);
-        if self.scans.is_empty() {
-            log.before = last;
-            log.end = last;
+        let files = core::mem::take(&mut self.heals.files);
+        let was_absent = self.live.is_empty() && self.dead.is_empty() && files.is_empty();
+        if !self.continues(last) {
+            self.dead.extend(self.live.drain(..).map(|live| live.name));
+            self.entries.begin_again(last);
+        }
+        let mut log = Log::empty(options, self.epoch, self.entries.before);
+        log.heals = HealLog::new(files, core::mem::take(&mut self.entries.healed));
+        if was_absent {
             return Ok((log, Vec::new()));
         }
-        if !self.continues(last) {
-            self.dead.extend(self.scans.drain(..).map(|scan| scan.name));
-            log.before = last;
-            log.end = last;
-        }
         self.repair(disk)?;
-        let slots = self.take_up(disk, &mut log)?;
+        log.ids = core::mem::take(&mut self.entries.ids);
+        log.end = log.durable();
+        self.keep_apart(disk, &mut log)?;
+        self.take_up(disk, &mut log)?;
         for name in self.dead {
             remove(disk, name)?;
         }
+        log.heals.sweep(disk)?;
         disk.sync_dir(DIR).in_file(DIR)?;
-        Ok((log, slots))
+        Ok((log, self.entries.take_slots()))
     }
 
     /// Writes again what could not be read and is known nevertheless.
     fn repair<D: Disk<File = F>>(&self, disk: &mut D) -> Result<(), StorageError> {
-        for scan in &self.scans {
-            let path = &scan.path;
-            let repairs = scan.repairs();
-            for (offset, bytes) in &repairs {
-                disk.write(&scan.file, *offset, bytes).in_file(path)?;
+        for Live { path, file, repairs, .. } in &self.live {
+            for (offset, bytes) in repairs {
+                disk.write(file, *offset, bytes).in_file(path)?;
             }
             if !repairs.is_empty() {
-                disk.sync(&scan.file).in_file(path)?;
+                disk.sync(file).in_file(path)?;
             }
         }
         Ok(())
+    }
+
+    /// Where the last batch begins.
+    fn tail(&self, end: EntryId) -> Index {
+        self.entries.tail.first().map_or(end.index.next(), |(slot, _)| slot.id.index)
+    }
+
+    /// Writes what cannot stay where it is to a file of healed entries: what has no other place, and
+    /// what an earlier process may have left unsynced there.
+    fn keep_apart<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        log: &mut Log<F>,
+    ) -> Result<(), StorageError> {
+        let tail = self.tail(log.end);
+        let mut all: BTreeMap<Index, (EntryId, Payload)> = BTreeMap::new();
+        let exposed = core::mem::take(&mut self.entries.exposed);
+        all.extend(exposed.into_iter().map(|(id, payload)| (id.index, (id, payload))));
+        for (index, place) in log.heals.newest() {
+            let ids = log.id(index).zip(log.id(index.prev()));
+            let (id, before) = ids.expect("what is healed is in the log");
+            if let Some(payload) = place.read(disk, id, before)? {
+                all.insert(index, (id, payload));
+            }
+        }
+        // The last batch is copied as a whole.
+        all.retain(|index, _| *index < tail);
+        let all: Vec<_> = all.values().map(|(id, payload)| (*id, payload)).collect();
+        log.heals.write(disk, log.epoch, &all)
     }
 
     /// Begins the segment of the new epoch with a copy of the last batch.
@@ -167,60 +292,60 @@ impl<F> FoundLog<F> {
         &mut self,
         disk: &mut D,
         log: &mut Log<F>,
-    ) -> Result<Vec<Slot>, StorageError> {
-        let commit = self.commit();
-        let generation = self.generation();
-        let tail = self.scans.iter().rev().find_map(Scan::tail);
-        let mut found: Vec<FoundEntry> = Vec::new();
-        for scan in &mut self.scans {
-            log.sealed.push_back(scan.name);
-            found.append(&mut scan.entries);
-        }
-        log.ids = found.iter().map(|entry| (entry.slot.id.term, entry.slot.id.chain)).collect();
-        log.end = log.durable();
-        let first = tail.unwrap_or(log.end.index.next());
-        let kept = usize::try_from(first.prev().0 - log.before.index.0).expect("in memory");
+    ) -> Result<(), StorageError> {
+        let first = self.tail(log.end);
+        let batch = core::mem::take(&mut self.entries.tail);
         log.epoch += 1;
         let before = log.id(first.prev()).expect("the tail is in the log");
-        let batch = &found[kept..];
-        let bytes = batch.iter().map(|entry| entry_bytes(&entry.payload)).sum::<u64>();
+        let bytes = batch.iter().map(|(slot, _)| u64::from(ENTRY_HEADER + slot.len)).sum::<u64>();
         let entries = u32::try_from(batch.len()).expect("a batch has fewer than 2^16 entries");
         let size = BatchSize { entries: entries + 1, bytes: bytes + u64::from(BATCH_HEADER) };
         let mut segment = Segment::begin(disk, &log.options, log.epoch, before, size)?;
         if !batch.is_empty() {
-            let place = segment.place();
+            let (place, room) = (segment.place(), segment.room());
             log.writer.begin();
-            for entry in batch {
-                let room = segment.room();
-                let fits = log.writer.push(place, entry.slot.id, &entry.payload, room);
+            for (slot, payload) in &batch {
+                let fits = match payload {
+                    Some(payload) => log.writer.push(place, slot.id, payload, room),
+                    None => log.writer.push_hole(place, slot, room),
+                };
                 assert!(fits, "the segment was made for this batch");
             }
+            let (commit, generation) = (self.entries.commit, self.entries.generation);
             log.writer.finish(place, before, commit.min(before.index), generation);
-            segment.write(disk, &log.writer, first)?;
+            segment.write(disk, &mut log.writer, first)?;
+            segment.write_slots(disk)?;
         }
         segment.publish(disk)?;
         log.active = Some(segment);
-        let dead: VecDeque<SegmentName> = core::mem::take(&mut log.sealed);
-        for name in dead {
-            if name.first < first { log.sealed.push_back(name) } else { self.dead.push(name) }
+        log.heals.keep(Index::ZERO, first);
+        for live in &self.live {
+            if live.name.first < first {
+                log.sealed.push_back(live.name);
+            } else {
+                self.dead.push(live.name);
+            }
         }
-        let resident =
-            |entry: FoundEntry| Slot::Resident { id: entry.slot.id, payload: entry.payload };
-        Ok(found.into_iter().map(resident).collect())
+        Ok(())
     }
 }
 
-/// Reads a segment that a newer one continues after `newer`.
-fn older<D: Disk>(
-    disk: &mut D,
-    name: SegmentName,
-    newer: EntryId,
-    ring: &[D::File; 2],
-) -> Result<Scan<D::File>, StorageError> {
-    let scan = Scan::read(disk, name, Some(newer.index.next()), ring)?;
-    if scan.last() == newer {
-        return Ok(scan);
+/// The segments that count, oldest first, each with the first entry of the next one; those that do
+/// not; and the highest epoch.
+#[expect(clippy::type_complexity, reason = "three lists of names, used in one place")]
+fn order(listed: &[String]) -> (Vec<(SegmentName, Option<Index>)>, Vec<SegmentName>, u64) {
+    let mut names: Vec<_> = listed.iter().filter_map(|name| SegmentName::parse(name)).collect();
+    names.sort_unstable();
+    let epoch = names.last().map_or(0, |name| name.epoch);
+    let (mut live, mut dead, mut limit) = (Vec::new(), Vec::new(), None);
+    for name in names.into_iter().rev() {
+        if limit.is_some_and(|limit| name.first >= limit) {
+            dead.push(name);
+        } else {
+            live.push((name, limit));
+            limit = Some(name.first);
+        }
     }
-    let what = format!("it ends at {}, the next segment begins after {newer}", scan.last());
-    Err(StorageError::damaged(&scan.path, what))
+    live.reverse();
+    (live, dead, epoch)
 }

@@ -11,6 +11,7 @@ use super::batch::PAGE;
 use super::error::{InFile, StorageError};
 use super::frame::{Flaw, seal, unseal};
 use super::hard_state::FILES;
+use super::read::read_lossy;
 use super::record::{entry_id, put_entry_id, put_u32, put_u64};
 use crate::disk::Disk;
 
@@ -39,7 +40,7 @@ pub(super) fn read<D: Disk>(disk: &mut D, files: &[D::File; 2]) -> Result<Vec<Ke
     let mut all: Vec<Kept> = Vec::new();
     let mut bytes = vec![0; BYTES as usize];
     for (number, (name, file)) in (0u32..).zip(FILES.into_iter().zip(files)) {
-        disk.read(file, u64::from(OFFSET), &mut bytes).in_file(name)?;
+        read_lossy(disk, file, name, u64::from(OFFSET), &mut bytes)?;
         for (place, bytes) in (0u32..).zip(bytes.chunks_exact(PLACE_BYTES as usize)) {
             all.extend(decode(bytes, number * PLACES + place));
         }
@@ -59,7 +60,7 @@ pub(super) fn keep<D: Disk>(
     for (number, entry) in (newest + 1..).zip(entries) {
         let place = u32::try_from(number % u64::from(PLACES)).expect("it is below PLACES");
         for (copy, (name, file)) in (0u32..).zip(FILES.into_iter().zip(files)) {
-            let record = encode(entry, number, copy * PLACES + place);
+            let record = encode(entry.id(), entry.payload(), number, copy * PLACES + place);
             let offset = OFFSET + place * PLACE_BYTES;
             disk.write(file, u64::from(offset), &record).in_file(name)?;
         }
@@ -70,12 +71,48 @@ pub(super) fn keep<D: Disk>(
     Ok(())
 }
 
-fn encode(entry: &Entry, number: u64, place: u32) -> Vec<u8> {
-    let (kind, payload) = encode_payload(entry.payload());
+/// Writes copies again whose twins can be read, durably; says which there were.
+pub(super) fn repair<D: Disk>(
+    disk: &mut D,
+    files: &[D::File; 2],
+    write: bool,
+) -> Result<Vec<(u32, &'static str)>, StorageError> {
+    let mut newest: [Option<Kept>; PLACES as usize] = [const { None }; PLACES as usize];
+    for kept in read(disk, files)? {
+        let place = usize::try_from(kept.number % u64::from(PLACES)).expect("below PLACES");
+        newest[place] = Some(kept);
+    }
+    let mut bad = Vec::new();
+    for (copy, (name, file)) in (0u32..).zip(FILES.into_iter().zip(files)) {
+        let before = bad.len();
+        for (place, kept) in (0u32..).zip(&newest) {
+            let Some(Kept { number, id, payload }) = kept else { continue };
+            let record = encode(*id, payload, *number, copy * PLACES + place);
+            let offset = u64::from(OFFSET + place * PLACE_BYTES);
+            let mut found = vec![0; record.len()];
+            read_lossy(disk, file, name, offset, &mut found)?;
+            if found == record {
+                continue;
+            }
+            bad.push((copy, name));
+            if write {
+                disk.write(file, offset, &record).in_file(name)?;
+            }
+        }
+        // One file after the other: a power cut tears one copy at most.
+        if write && bad.len() > before {
+            disk.sync(file).in_file(name)?;
+        }
+    }
+    Ok(bad)
+}
+
+fn encode(id: EntryId, payload: &Payload, number: u64, place: u32) -> Vec<u8> {
+    let (kind, payload) = encode_payload(payload);
     let mut body = Vec::with_capacity(48 + payload.len());
     put_u32(&mut body, place);
     put_u64(&mut body, number);
-    put_entry_id(&mut body, entry.id());
+    put_entry_id(&mut body, id);
     body.push(kind);
     body.extend_from_slice(&payload);
     let record = seal(MAGIC, &body);

@@ -1,271 +1,494 @@
-//! Reads one segment back, and tells what a crash tore from what is damaged.
+//! Reads one segment back, entry by entry, and tells what a crash tore from what is damaged.
 //!
 //! Of each entry there are two things: the entry with its payload, in a batch, and its slot, in
-//! the table. Everything before the last batch of the log was synced before that batch was
-//! written, so only the last one can be torn:
+//! the table. Both say who it is, so one of them is enough to know that. A batch is written once the
+//! one before it is durable, and with it the slots of that one. So only the last batch can be torn, and
+//! a slot proves that its entry was durable:
 //!
 //! | entry | slot | before the last batch | in the last batch |
 //! |---|---|---|---|
 //! | ok | ok, the same | keep | keep |
-//! | ok | ok, another | damaged | damaged |
+//! | ok | ok, another | damaged, as the slot says | the same |
 //! | ok | not ok | keep, write the slot again | keep, write the slot again |
-//! | not ok | any | damaged | torn, unless there is evidence that it was durable |
+//! | payload not ok | ok | damaged | damaged |
+//! | payload not ok, header ok | not ok | damaged | torn, unless there is evidence |
+//! | not ok | not ok | the log ends here, its tail is unknown | torn, unless there is evidence |
 //!
-//! A membership entry that is not intact is taken from the ring before it is given up.
-//!
-//! A good entry with a bad slot is ordinary: the sector of the slot is shared with its neighbours,
-//! and a crash may tear it for all of them.
+//! A damaged payload is taken from a healed copy, or from the ring of memberships, if it is there. A
+//! good entry with a bad slot is ordinary: the last batch has no slots yet, and the sector of a slot is
+//! shared with its neighbours, so that a crash may tear it for all of them. A good entry with a bad
+//! header is told by its slot.
 //!
 //! # The last batch: what is known, and what is not
-//! A batch and its slots are written together and share one sync, in any order. So a power cut may
-//! keep every slot of a batch that was never acknowledged and tear its entries, and an acknowledged
-//! batch whose entries rot looks the same. It is damaged, and the storage refuses to open, if
-//! anything says that it was durable:
-//! * an intact slot of a later batch, or an intact header of the batch after it: either was written
-//!   after the sync;
+//! An entry of the last batch that cannot be read and has no slot is taken for torn, and the log is cut
+//! there, unless anything says that it was durable. If something does, it is damaged where its header
+//! names it; where nothing does, the log is cut and its tail is called unknown. Evidence is:
+//! * an intact slot of the same batch or of a later one, or an intact header of a later one;
 //! * a segment that goes on after it, even an empty one;
-//! * the hard state: `log_through` and `commit` count only what is durable. Both are written with
-//!   every change of term or vote, before every truncation, and by every start, so whatever a start
-//!   has found is never taken for torn afterwards.
+//! * the hard state: what it counts was durable when it was written. It is written with every change
+//!   of term or vote, before every truncation, and by every start, and the slots are before it.
 //!
-//! Without any of these it is taken for torn and cut off. That is a limit, and a known one: of the
-//! single batch that was acknowledged last, since the last start and the last hard state, an entry
-//! that rots before anything else is written is given up silently on this node, intact slot or not.
-//! To refuse instead would turn ordinary power cuts into nodes that do not start, as long as there
-//! is no repair from peers; to sync the entries before the slots would double the syncs of every
-//! commit. The rest of its quorum still has the entry, but this node may now help to elect a leader
-//! that does not: the promise that committed entries stay is kept against crashes, failed syncs and
-//! rot in all else, and not against rot in this batch.
+//! Without any of these the entry is taken for torn. That is a limit: of the single batch that was
+//! acknowledged last, an entry that rots before anything else is written is given up silently on this
+//! node. (To write the slots with their own batch instead would keep its name, and turn every power
+//! cut that keeps slots and loses entries into damage: if it strikes the whole group, nobody could say
+//! any more that such an entry was never acknowledged.) A host that has nothing to write ends it by
+//! [`crate::storage::Storage::rest`]. Another limit is an entry that rots in both places further up:
+//! what follows it is intact and is given up all the same, aloud, because where the log is cut the
+//! node asks its group before it votes again.
 
-use bytes::Bytes;
-use raft_core::entry::chain_after;
-use raft_core::wire::encode_payload;
-use raft_core::{EntryId, Index};
+use std::collections::BTreeMap;
+
+use raft_core::{EntryId, Index, Payload};
 
 use super::batch::{
-    BATCH_HEADER, BatchHeader, ENTRY_HEADER, FoundEntry, PAGE, Place, SLOT_BYTES, SlotRecord,
-    encode_entry, read_entry,
+    BATCH_HEADER, BatchHeader, ENTRY_HEADER, EntryHead, PAGE, Place, SLOT_BYTES, SlotRecord,
+    read_payload,
 };
-use super::error::{InFile, StorageError};
+use super::error::StorageError;
+use super::heal::{HealPlace, Heals, Identified};
+use super::read::{InWindow, Window, read_lossy};
 use super::record::{SegmentHead, encode_segment_head};
-use super::ring;
-use super::segment::{SegmentName, TABLE_OFFSET, open_head, round_up};
+use super::ring::Kept;
+use super::segment::{OpenSegment, SegmentName, TABLE_OFFSET, round_up};
 use crate::disk::Disk;
-
-/// How much of a batch is read before its length is known: a sector, often all of it.
-const FIRST_READ: usize = 512;
 
 /// The kind of a membership in a slot, as the core's encoding numbers it.
 const PAYLOAD_MEMBERSHIP: u8 = 2;
 
-/// A batch as it was read, and what is taken of it.
-struct Batch<'a, F> {
-    header: BatchHeader,
-    bytes: Bytes,
-    limit: Option<Index>,
-    ring: &'a [F; 2],
+/// Slots that share a sector.
+const SLOTS_PER_SECTOR: u64 = 512 / SLOT_BYTES as u64;
+
+/// Where payloads are kept that the log itself cannot give back.
+#[derive(Debug)]
+pub(super) struct Spares {
+    pub(super) ring: Vec<Kept>,
+    pub(super) heals: Heals,
 }
 
-/// What a segment holds.
+/// An entry whose identity is known.
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    pub(super) slot: SlotRecord,
+    /// The payload, or what became of it.
+    pub(super) body: Body,
+    /// Whether the slot could not be read.
+    pub(super) is_slot_bad: bool,
+}
+
+/// The payload of an entry.
+#[derive(Clone, Debug)]
+pub(super) enum Body {
+    /// It stands where it was written, and so does its header.
+    Intact(Payload),
+    /// It can be read, but its place is no longer whole: it has to be kept a second time.
+    Exposed(Payload),
+    /// It was healed and is read from there.
+    Healed(Payload, HealPlace),
+    /// It is not there.
+    Damaged,
+}
+
+impl Piece {
+    pub(super) fn is_membership(&self) -> bool {
+        self.slot.kind == PAYLOAD_MEMBERSHIP
+    }
+}
+
+/// How the newest segment ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// After a whole batch, with nothing behind it.
+    Clean,
+    /// In a batch that was being written; so many entries after the end have left a trace.
+    Torn(u64),
+    /// In a batch, and there is a trace of a later one.
+    Cut(u64),
+}
+
+/// One segment that is being read.
 #[derive(Debug)]
 pub(super) struct Scan<F> {
     pub(super) name: SegmentName,
     pub(super) path: String,
     pub(super) head: SegmentHead,
     pub(super) file: F,
-    /// The intact entries, consecutive from the first.
-    pub(super) entries: Vec<FoundEntry>,
-    /// The headers of the batches, the torn one included.
-    pub(super) batches: Vec<BatchHeader>,
-    /// In the newest segment, a trace of a later batch than the last one found: what ends here was
-    /// durable further on.
-    pub(super) cut: bool,
-    table: Vec<u8>,
     /// The copy of its head that cannot be read.
-    bad_head: Option<u32>,
-    /// Membership entries that were found in the ring instead.
-    healed: Vec<FoundEntry>,
+    bad_copy: Option<u32>,
+    table: Vec<u8>,
+    window: Window,
+    /// The batch that is being read: its number, from 1, and its first entry.
+    batch: u32,
+    batch_first: Index,
+    /// How many entries it has; zero if nothing says so.
+    batch_entries: u16,
+    /// Behind the last entry.
+    at: u32,
+    /// The headers of the batches that have been read.
+    pub(super) headers: Vec<BatchHeader>,
+    /// Slots of intact entries that are to be written again.
+    slots_again: BTreeMap<Index, SlotRecord>,
+    /// Entries of which the slot alone, or the header alone, says who they are.
+    fragile: Vec<Index>,
 }
 
 impl<F> Scan<F> {
-    /// Reads the entries below `limit`; a later segment holds what was there from then on.
-    ///
-    /// # Errors
-    /// An unreadable head, a slot that contradicts its entry, or a disk error. Where the entries
-    /// end is for the caller to judge.
-    pub(super) fn read<D: Disk<File = F>>(
+    /// Reads the table of a segment.
+    pub(super) fn begin<D: Disk<File = F>>(
         disk: &mut D,
         name: SegmentName,
-        limit: Option<Index>,
-        ring: &[F; 2],
+        segment: OpenSegment<F>,
+        window: Window,
     ) -> Result<Self, StorageError> {
-        let (file, head, bad_head) = open_head(disk, name)?;
+        let OpenSegment { file, head, bad_copy } = segment;
         let path = name.path();
         let mut table = vec![0; head.slots as usize * SLOT_BYTES as usize];
-        disk.read(&file, u64::from(TABLE_OFFSET), &mut table).in_file(&path)?;
-        let (entries, batches, healed) = (Vec::new(), Vec::new(), Vec::new());
-        let cut = false;
-        let mut scan =
-            Self { name, path, head, file, entries, batches, cut, table, bad_head, healed };
-        let mut place = Place { epoch: head.epoch, batch: 1, offset: head.data_offset };
-        while limit.is_none_or(|limit| scan.last().index.next() < limit) {
-            let Some((header, bytes)) = scan.read_batch(disk, place)? else { break };
-            let whole = scan.take_entries(disk, place, &Batch { header, bytes, limit, ring })?;
-            place.offset = round_up(place.offset + header.bytes);
-            if !whole {
-                // The next batch was written only after this one was durable.
-                place.batch += 1;
-                scan.cut = scan.read_batch_at(disk, place)?.is_some();
-                place.batch -= 1;
-                break;
-            }
-            place.batch += 1;
-        }
-        scan.cut |= limit.is_none() && scan.slots_after(place.batch);
-        Ok(scan)
+        read_lossy(disk, &file, &path, u64::from(TABLE_OFFSET), &mut table)?;
+        Ok(Self {
+            name,
+            path,
+            head,
+            file,
+            bad_copy,
+            table,
+            window: window.for_another_file(),
+            batch: 0,
+            batch_first: name.first,
+            batch_entries: 0,
+            at: head.data_offset,
+            headers: Vec::new(),
+            slots_again: BTreeMap::new(),
+            fragile: Vec::new(),
+        })
     }
 
-    /// The last intact entry, or the one before the segment.
-    pub(super) fn last(&self) -> EntryId {
-        self.entries.last().map_or(self.head.before, |entry| entry.slot.id)
+    /// The entry after `before`, if its slot or its header can be read.
+    pub(super) fn next<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        before: EntryId,
+        spares: &Spares,
+    ) -> Result<Option<Piece>, StorageError> {
+        let index = before.index.next();
+        let known = self.slot(index).filter(|slot| slot.id.term >= before.term);
+        let (slot, is_header_ok, agree) = if let Some(slot) = known {
+            self.come_to(disk, &slot)?;
+            let found = self.entry_head(disk, slot.batch, slot.offset, index)?;
+            let agree = found.is_none_or(|found| found == head_of(&slot));
+            (slot, found.is_some(), agree)
+        } else {
+            let Some(slot) = self.find(disk, before)? else {
+                return self.identify(disk, before, spares);
+            };
+            (slot, true, true)
+        };
+        let payload = if agree { self.payload(disk, &slot, before)? } else { None };
+        let body = match payload {
+            Some(payload) if is_header_ok => Body::Intact(payload),
+            Some(payload) => spares.healed_or_exposed(disk, &slot, before, payload)?,
+            None => spares.find(disk, &slot, before)?,
+        };
+        self.at = slot.offset + ENTRY_HEADER + slot.len;
+        let piece = Piece { slot, body, is_slot_bad: known.is_none() };
+        self.note(&piece, is_header_ok);
+        Ok(Some(piece))
     }
 
     /// What could not be read and is known nevertheless, and where it belongs: a copy of the head,
-    /// the slots of intact entries, entries that were found in the ring.
-    pub(super) fn repairs(&self) -> Vec<(u64, Vec<u8>)> {
+    /// the slots of intact entries. The last batch of the log is copied, and needs none.
+    pub(super) fn repairs(&self, is_newest: bool) -> Vec<(u64, Vec<u8>)> {
         let mut repairs = Vec::new();
-        if let Some(copy) = self.bad_head {
+        if let Some(copy) = self.bad_copy {
             repairs.push((u64::from(copy * PAGE), encode_segment_head(&self.head, copy)));
         }
-        for found in &self.healed {
-            let mut bytes = Vec::new();
-            let payload = encode_payload(&found.payload).1;
-            encode_entry(&found.slot, self.head.epoch, &payload, &mut bytes);
-            repairs.push((u64::from(found.slot.offset), bytes));
-        }
-        for FoundEntry { slot, .. } in &self.entries {
-            if self.slot(slot.id.index).is_none() {
-                let mut bytes = Vec::new();
-                slot.encode(self.head.epoch, &mut bytes);
-                let number = slot.id.index.0 - self.name.first.0;
-                let offset = u64::from(TABLE_OFFSET) + number * u64::from(SLOT_BYTES);
-                repairs.push((offset, bytes));
+        let sector = |index: Index| (index.0 - self.name.first.0) / SLOTS_PER_SECTOR;
+        for (index, slot) in &self.slots_again {
+            if is_newest && slot.batch == self.batch {
+                continue;
             }
+            // To write a sector is to put it at risk, and here it holds what is nowhere else.
+            if self.fragile.iter().any(|other| sector(*other) == sector(*index)) {
+                continue;
+            }
+            let mut bytes = Vec::new();
+            slot.encode(self.head.epoch, &mut bytes);
+            repairs.push((self.slot_offset(*index), bytes));
         }
         repairs
     }
 
-    /// The first entry of the last batch of which anything is intact.
-    pub(super) fn tail(&self) -> Option<Index> {
-        let last = self.entries.last()?;
-        Some(Index(last.slot.id.index.0 - u64::from(last.slot.position)))
+    /// The copy of its head that cannot be read.
+    pub(super) fn bad_copy(&self) -> Option<u32> {
+        self.bad_copy
+    }
+
+    /// The number of the batch that was read last.
+    pub(super) fn batch(&self) -> u32 {
+        self.batch
+    }
+
+    /// Where the entries end that were read.
+    pub(super) fn data_end(&self) -> u32 {
+        self.at
+    }
+
+    /// How the segment ends, after its last known entry `last`; nothing continues it.
+    pub(super) fn ending<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        last: EntryId,
+    ) -> Result<Ending, StorageError> {
+        let is_whole = self.is_batch_whole(last.index);
+        // The batch in which the entry stood that cannot be read.
+        let torn = if is_whole { self.batch + 1 } else { self.batch };
+        let end = self.name.first.0 + u64::from(self.head.slots);
+        let slots = (last.index.0 + 1..end).filter_map(|index| self.slot(Index(index)));
+        let (mut traces, mut is_later) = (0, false);
+        for slot in slots {
+            traces += 1;
+            is_later |= slot.batch >= torn;
+        }
+        let mut offset = round_up(self.at);
+        let first = self.peek(disk, offset, BATCH_HEADER)?;
+        let is_empty = first.iter().all(|byte| *byte == 0) && is_whole && traces == 0;
+        if is_empty {
+            return Ok(Ending::Clean);
+        }
+        while offset < self.head.file_bytes {
+            let epoch = self.head.epoch;
+            let bytes = self.peek(disk, offset, BATCH_HEADER)?;
+            if let Some((batch, header)) = BatchHeader::decode_any(bytes, epoch, offset) {
+                // A header is evidence of what was durable before it, whatever became of its batch.
+                self.headers.push(header);
+                is_later |= batch > torn;
+                traces = traces.max(u64::from(header.entries));
+            }
+            offset += PAGE;
+        }
+        Ok(if is_later { Ending::Cut(traces) } else { Ending::Torn(traces) })
+    }
+
+    /// Whether anything says that the batch which was read last was durable: a slot of it or of a later
+    /// one, or the header of a later one.
+    pub(super) fn is_proven<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+    ) -> Result<bool, StorageError> {
+        let slots = self.name.first.0..self.name.first.0 + u64::from(self.head.slots);
+        let proves = |index| self.slot(Index(index)).is_some_and(|slot| slot.batch >= self.batch);
+        if slots.into_iter().any(proves) {
+            return Ok(true);
+        }
+        let mut offset = round_up(self.at);
+        while offset < self.head.file_bytes {
+            let epoch = self.head.epoch;
+            let bytes = self.peek(disk, offset, BATCH_HEADER)?;
+            let header = BatchHeader::decode_any(bytes, epoch, offset);
+            if header.is_some_and(|(batch, _)| batch > self.batch) {
+                return Ok(true);
+            }
+            offset += PAGE;
+        }
+        Ok(false)
+    }
+
+    /// Whether all entries of the present batch have been read; unknown counts as no.
+    fn is_batch_whole(&self, last: Index) -> bool {
+        let read = last.0 + 1 - self.batch_first.0;
+        self.batch == 0 || (self.batch_entries > 0 && read >= u64::from(self.batch_entries))
+    }
+
+    /// Follows a slot into its batch.
+    fn come_to<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        slot: &SlotRecord,
+    ) -> Result<(), StorageError> {
+        if slot.batch != self.batch {
+            let start = slot.offset.saturating_sub(BATCH_HEADER);
+            let start = if slot.position == 0 { start } else { round_up(self.at) };
+            let first = Index(slot.id.index.0.saturating_sub(u64::from(slot.position)));
+            self.enter(disk, slot.batch, start, first)?;
+        }
+        self.batch_entries = slot.entries;
+        Ok(())
+    }
+
+    fn enter<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        batch: u32,
+        start: u32,
+        first: Index,
+    ) -> Result<(), StorageError> {
+        let place = Place { epoch: self.head.epoch, batch, offset: start };
+        let header = BatchHeader::decode(self.peek(disk, start, BATCH_HEADER)?, place);
+        (self.batch, self.batch_first) = (batch, first);
+        self.batch_entries = header.map_or(0, |header| header.entries);
+        self.headers.extend(header);
+        Ok(())
+    }
+
+    /// Looks for the entry after `before` where it must stand if its slot cannot be read: behind the
+    /// last one, or at the beginning of the next batch.
+    fn find<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        before: EntryId,
+    ) -> Result<Option<SlotRecord>, StorageError> {
+        let index = before.index.next();
+        if index.0 - self.name.first.0 >= u64::from(self.head.slots) {
+            return Ok(None);
+        }
+        let start = round_up(self.at);
+        let next = (self.batch + 1, start + BATCH_HEADER);
+        let is_whole = self.is_batch_whole(before.index);
+        let same = (!is_whole).then_some((self.batch, self.at));
+        for (batch, offset) in same.into_iter().chain([next]) {
+            let found = self.entry_head(disk, batch, offset, index)?;
+            let Some(found) = found.filter(|found| found.id.term >= before.term) else { continue };
+            if batch != self.batch {
+                self.enter(disk, batch, start, index)?;
+            }
+            let position = u16::try_from(index.0 - self.batch_first.0).unwrap_or(u16::MAX);
+            let EntryHead { id, len, kind } = found;
+            let entries = self.batch_entries;
+            return Ok(Some(SlotRecord { id, len, offset, batch, position, entries, kind }));
+        }
+        Ok(None)
+    }
+
+    /// The entry after `before`, if only its healed copy says who it is.
+    fn identify<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        before: EntryId,
+        spares: &Spares,
+    ) -> Result<Option<Piece>, StorageError> {
+        let found = spares.heals.identify(disk, before, self.head.epoch)?;
+        let Some(Identified { id, payload, place }) = found else { return Ok(None) };
+        if self.is_batch_whole(before.index) {
+            let start = round_up(self.at);
+            self.enter(disk, self.batch + 1, start, id.index)?;
+            self.at = start + BATCH_HEADER;
+        }
+        let (len, kind) = place.shape();
+        let position = u16::try_from(id.index.0 - self.batch_first.0).unwrap_or(u16::MAX);
+        let (offset, batch, entries) = (self.at, self.batch, self.batch_entries);
+        let slot = SlotRecord { id, len, offset, batch, position, entries, kind };
+        self.at += ENTRY_HEADER + len;
+        let piece = Piece { slot, body: Body::Healed(payload, place), is_slot_bad: true };
+        self.note(&piece, false);
+        Ok(Some(piece))
+    }
+
+    fn note(&mut self, piece: &Piece, is_header_ok: bool) {
+        let index = piece.slot.id.index;
+        let is_intact = match &piece.body {
+            Body::Intact(_) => true,
+            Body::Exposed(_) | Body::Healed(..) | Body::Damaged => false,
+        };
+        if piece.is_slot_bad {
+            self.slots_again.insert(index, piece.slot);
+        }
+        if !is_intact && !piece.is_slot_bad && !is_header_ok {
+            self.fragile.push(index);
+        }
+    }
+
+    fn slot_offset(&self, index: Index) -> u64 {
+        u64::from(TABLE_OFFSET) + (index.0 - self.name.first.0) * u64::from(SLOT_BYTES)
     }
 
     fn slot(&self, index: Index) -> Option<SlotRecord> {
-        let number = usize::try_from(index.0 - self.name.first.0).ok()?;
+        let number = usize::try_from(index.0.checked_sub(self.name.first.0)?).ok()?;
         let start = number.checked_mul(SLOT_BYTES as usize)?;
         let bytes = self.table.get(start..start + SLOT_BYTES as usize)?;
-        SlotRecord::decode(bytes, self.head.epoch, index)
+        let slot = SlotRecord::decode(bytes, self.head.epoch, index)?;
+        let end = u64::from(slot.offset) + u64::from(ENTRY_HEADER) + u64::from(slot.len);
+        let is_inside = slot.offset >= self.head.data_offset + BATCH_HEADER
+            && end <= u64::from(self.head.file_bytes);
+        is_inside.then_some(slot)
     }
 
-    /// Whether the table has a slot, past what was found, of a later batch than this.
-    fn slots_after(&self, batch: u32) -> bool {
-        let first = self.name.first.0 + self.entries.len() as u64;
-        let last = self.name.first.0 + u64::from(self.head.slots);
-        (first..last).any(|index| self.slot(Index(index)).is_some_and(|slot| slot.batch > batch))
-    }
-
-    /// The batch at `place`, if one is there that continues what was found.
-    fn read_batch<D: Disk<File = F>>(
-        &self,
-        disk: &mut D,
-        place: Place,
-    ) -> Result<Option<(BatchHeader, Bytes)>, StorageError> {
-        let Some((header, mut bytes)) = self.read_batch_at(disk, place)? else { return Ok(None) };
-        let last = self.last();
-        if (header.first, header.chain_before) != (last.index.next(), last.chain) {
-            let what = format!("batch {} does not follow the one before it", place.batch);
-            return Err(StorageError::damaged(&self.path, what));
-        }
-        let read = bytes.len().min(header.bytes as usize);
-        bytes.resize(header.bytes as usize, 0);
-        if let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
-            let offset = u64::from(place.offset) + read as u64;
-            disk.read(&self.file, offset, rest).in_file(&self.path)?;
-        }
-        Ok(Some((header, Bytes::from(bytes))))
-    }
-
-    /// The header at `place` and what follows it in its sector, if it is a header at all.
-    fn read_batch_at<D: Disk<File = F>>(
-        &self,
-        disk: &mut D,
-        place: Place,
-    ) -> Result<Option<(BatchHeader, Vec<u8>)>, StorageError> {
-        if place.offset >= self.head.file_bytes {
-            return Ok(None);
-        }
-        let mut bytes = vec![0; FIRST_READ];
-        disk.read(&self.file, u64::from(place.offset), &mut bytes).in_file(&self.path)?;
-        let header = BatchHeader::decode(&bytes, place)
-            .filter(|header| header.bytes <= self.head.file_bytes - place.offset);
-        Ok(header.map(|header| (header, bytes)))
-    }
-
-    /// Takes the entries of a batch up to the first that is not intact; says whether all are.
-    fn take_entries<D: Disk<File = F>>(
+    fn entry_head<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
-        place: Place,
-        batch: &Batch<'_, F>,
-    ) -> Result<bool, StorageError> {
-        let Batch { header, bytes, limit, ring } = batch;
-        // A header is evidence of what was durable before it, even if no entry behind it is intact.
-        self.batches.push(*header);
-        let mut at = BATCH_HEADER;
-        for _ in 0..header.entries {
-            let last = self.last();
-            if limit.is_some_and(|limit| last.index.next() >= limit) {
-                break;
-            }
-            if self.entries.len() == self.head.slots as usize {
-                return Ok(false);
-            }
-            let mut found = read_entry(bytes, place, at, header, last);
-            if found.is_none() {
-                let here = Place { offset: place.offset + at, ..place };
-                found = self.heal(disk, here, last, ring)?;
-            }
-            let Some(entry) = found else { return Ok(false) };
-            if self.slot(entry.slot.id.index).is_some_and(|slot| slot != entry.slot) {
-                let what = format!("the slot of {} contradicts it", entry.slot.id);
-                return Err(StorageError::damaged(&self.path, what));
-            }
-            at += ENTRY_HEADER + entry.slot.len;
-            self.entries.push(entry);
-        }
-        Ok(true)
+        batch: u32,
+        offset: u32,
+        index: Index,
+    ) -> Result<Option<EntryHead>, StorageError> {
+        let place = Place { epoch: self.head.epoch, batch, offset };
+        let file_bytes = u64::from(self.head.file_bytes);
+        let bytes = self.peek(disk, offset, ENTRY_HEADER)?;
+        let fits = |head: &EntryHead| {
+            u64::from(offset) + u64::from(ENTRY_HEADER) + u64::from(head.len) <= file_bytes
+        };
+        Ok(EntryHead::decode(bytes, place, index).filter(fits))
     }
 
-    /// The entry after `last`, if it is a membership whose slot is intact and which is in the ring.
-    fn heal<D: Disk<File = F>>(
+    fn payload<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
-        place: Place,
-        last: EntryId,
-        ring: &[F; 2],
-    ) -> Result<Option<FoundEntry>, StorageError> {
-        let slot = self.slot(last.index.next()).filter(|slot| {
-            let here = (slot.batch, slot.offset) == (place.batch, place.offset);
-            here && slot.kind == PAYLOAD_MEMBERSHIP
-        });
-        let Some(slot) = slot else { return Ok(None) };
-        let EntryId { index, term, chain } = slot.id;
-        let kept = ring::read(disk, ring)?.into_iter().find(|kept| {
-            kept.id == slot.id && chain_after(last.chain, term, index, &kept.payload) == chain
-        });
-        let found = kept.map(|kept| FoundEntry { slot, payload: kept.payload });
-        self.healed.extend(found.clone());
-        Ok(found)
+        slot: &SlotRecord,
+        before: EntryId,
+    ) -> Result<Option<Payload>, StorageError> {
+        let file_bytes = u64::from(self.head.file_bytes);
+        let of = InWindow { file: &self.file, path: &self.path, file_bytes };
+        let offset = u64::from(slot.offset) + u64::from(ENTRY_HEADER);
+        let bytes = self.window.get(disk, of, offset, slot.len as usize)?;
+        Ok(read_payload(bytes, slot.kind, slot.id, before))
     }
+
+    /// The memory that was read into, for the next segment.
+    pub(super) fn into_parts(self) -> (F, String, Window) {
+        (self.file, self.path, self.window)
+    }
+
+    fn peek<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        offset: u32,
+        len: u32,
+    ) -> Result<&[u8], StorageError> {
+        let file_bytes = u64::from(self.head.file_bytes);
+        let of = InWindow { file: &self.file, path: &self.path, file_bytes };
+        self.window.peek(disk, of, u64::from(offset), len as usize)
+    }
+}
+
+impl Spares {
+    /// A payload that its place cannot give back.
+    fn find<D: Disk>(
+        &self,
+        disk: &mut D,
+        slot: &SlotRecord,
+        before: EntryId,
+    ) -> Result<Body, StorageError> {
+        if let Some((payload, place)) = self.heals.find(disk, slot.id, before)? {
+            return Ok(Body::Healed(payload, place));
+        }
+        let kept = self.ring.iter().find(|kept| {
+            let chain = raft_core::entry::chain_after;
+            let EntryId { index, term, .. } = slot.id;
+            kept.id == slot.id && chain(before.chain, term, index, &kept.payload) == slot.id.chain
+        });
+        Ok(kept.map_or(Body::Damaged, |kept| Body::Exposed(kept.payload.clone())))
+    }
+
+    /// A payload that stands in its place, behind a header that does not.
+    fn healed_or_exposed<D: Disk>(
+        &self,
+        disk: &mut D,
+        slot: &SlotRecord,
+        before: EntryId,
+        payload: Payload,
+    ) -> Result<Body, StorageError> {
+        let healed = self.heals.find(disk, slot.id, before)?;
+        Ok(healed.map_or(Body::Exposed(payload), |(payload, place)| Body::Healed(payload, place)))
+    }
+}
+
+fn head_of(slot: &SlotRecord) -> EntryHead {
+    EntryHead { id: slot.id, len: slot.len, kind: slot.kind }
 }

@@ -10,9 +10,10 @@
 
 use raft_core::{EntryId, Index, LIMIT};
 
-use super::batch::{BatchWriter, PAGE, Place, SLOT_BYTES};
-use super::error::{InFile, StorageError};
+use super::batch::{BatchWriter, PAGE, Place, SLOT_BYTES, SlotRecord};
+use super::error::{InFile, StorageError, create_fresh};
 use super::frame::VERSION;
+use super::read::read_lossy;
 use super::record::{SegmentHead, decode_segment_head, encode_segment_head};
 use super::{StorageOptions, frame::Flaw};
 use crate::disk::Disk;
@@ -66,6 +67,8 @@ pub(super) struct Segment<F> {
     /// Where the next batch goes, and its number.
     pub(super) next_offset: u32,
     pub(super) next_batch: u32,
+    /// The slots of the last batch, from this entry on, which are not written yet.
+    unwritten: (Index, Vec<u8>),
 }
 
 impl<F> Segment<F> {
@@ -79,14 +82,15 @@ impl<F> Segment<F> {
         batch: BatchSize,
     ) -> Result<Self, StorageError> {
         let head = layout(options, epoch, before, batch)?;
-        let file = disk.create(SCRATCH, u64::from(head.file_bytes)).in_file(SCRATCH)?;
+        let file = create_fresh(disk, SCRATCH, u64::from(head.file_bytes))?;
         for copy in 0..2 {
             let bytes = encode_segment_head(&head, copy);
             disk.write(&file, u64::from(copy * PAGE), &bytes).in_file(SCRATCH)?;
         }
         let name = SegmentName { epoch, first: before.index.next() };
         let path = name.path();
-        Ok(Self { name, path, file, head, next_offset: head.data_offset, next_batch: 1 })
+        let (next_offset, unwritten) = (head.data_offset, (name.first, Vec::new()));
+        Ok(Self { name, path, file, head, next_offset, next_batch: 1, unwritten })
     }
 
     /// Makes it, and whatever was written to it, durable under its name.
@@ -101,21 +105,56 @@ impl<F> Segment<F> {
         Place { epoch: self.name.epoch, batch: self.next_batch, offset: self.next_offset }
     }
 
-    /// Writes a finished batch whose first entry is `first`; the caller syncs.
+    /// Writes a finished batch whose first entry is `first`, and with it the slots of the batch before,
+    /// which is durable; the caller syncs. So a slot is never on the disk without its entry, unless
+    /// the entry was durable and is no more.
     pub(super) fn write<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
-        batch: &BatchWriter,
+        batch: &mut BatchWriter,
         first: Index,
     ) -> Result<(), StorageError> {
-        let slot = first.0 - self.name.first.0;
-        let table_at = u64::from(TABLE_OFFSET) + slot * u64::from(SLOT_BYTES);
         disk.write(&self.file, u64::from(self.next_offset), &batch.data).in_file(&self.path)?;
-        disk.write(&self.file, table_at, &batch.table).in_file(&self.path)?;
+        self.write_slots(disk)?;
+        self.unwritten.0 = first;
+        core::mem::swap(&mut self.unwritten.1, &mut batch.table);
         let length = u32::try_from(batch.data.len()).expect("a batch fits in its segment");
         self.next_offset = round_up(self.next_offset + length);
         self.next_batch += 1;
         Ok(())
+    }
+
+    /// Writes the slots of the last batch; the caller syncs. Says whether there were any.
+    pub(super) fn write_slots<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+    ) -> Result<bool, StorageError> {
+        let (first, table) = &mut self.unwritten;
+        if table.is_empty() {
+            return Ok(false);
+        }
+        let slot = first.0 - self.name.first.0;
+        let table_at = u64::from(TABLE_OFFSET) + slot * u64::from(SLOT_BYTES);
+        disk.write(&self.file, table_at, table).in_file(&self.path)?;
+        table.clear();
+        Ok(true)
+    }
+
+    /// Makes the slots of the last batch durable, which is durable itself.
+    pub(super) fn settle<D: Disk<File = F>>(&mut self, disk: &mut D) -> Result<(), StorageError> {
+        if self.write_slots(disk)? {
+            disk.sync(&self.file).in_file(&self.path)?;
+        }
+        Ok(())
+    }
+
+    /// The slot of an entry, if it is not written yet.
+    pub(super) fn unwritten_slot(&self, index: Index) -> Option<SlotRecord> {
+        let (first, table) = &self.unwritten;
+        let number = usize::try_from(index.0.checked_sub(first.0)?).ok()?;
+        let start = number.checked_mul(SLOT_BYTES as usize)?;
+        let bytes = table.get(start..start + SLOT_BYTES as usize)?;
+        SlotRecord::decode(bytes, self.name.epoch, index)
     }
 
     /// The bytes that the next batch may take.
@@ -129,48 +168,51 @@ impl<F> Segment<F> {
     }
 }
 
-/// Opens a segment and reads what it says about itself, and which copy of that cannot be read.
+/// A segment as it was opened.
+#[derive(Debug)]
+pub(super) struct OpenSegment<F> {
+    pub(super) file: F,
+    pub(super) head: SegmentHead,
+    /// The copy of its head that cannot be read.
+    pub(super) bad_copy: Option<u32>,
+}
+
+/// Opens a segment and reads what it says about itself; or says why nothing can be learned from it.
 ///
 /// # Errors
-/// Both copies are unreadable, or the file is another one than its name or its head says: a
-/// segment is made durable before it gets its name, so no crash leaves this.
+/// A later version, or a disk error.
 pub(super) fn open_head<D: Disk>(
     disk: &mut D,
     name: SegmentName,
-) -> Result<(D::File, SegmentHead, Option<u32>), StorageError> {
+) -> Result<Result<OpenSegment<D::File>, &'static str>, StorageError> {
     let path = name.path();
     let file = disk.open(&path).in_file(&path)?;
-    let length = disk.len(&file).in_file(&path)?;
     let mut pages = vec![0; 2 * PAGE as usize];
-    if length < pages.len() as u64 {
-        return Err(StorageError::damaged(&path, "shorter than its head"));
-    }
-    disk.read(&file, 0, &mut pages).in_file(&path)?;
-    let (mut head, mut bad) = (None, None);
+    read_lossy(disk, &file, &path, 0, &mut pages)?;
+    let (mut head, mut bad_copy) = (None, None);
     for (copy, page) in (0..).zip(pages.chunks_exact(PAGE as usize)) {
         match decode_segment_head(page, copy) {
+            Ok(found) if !describes(&found, name) => bad_copy = Some(copy),
             Ok(found) if head.is_none_or(|other| other == found) => head = Some(found),
-            Ok(_) => return Err(StorageError::damaged(&path, "the copies of its head contradict")),
-            Err(Flaw::Zero | Flaw::Bad) => bad = Some(copy),
+            Ok(_) => return Ok(Err("the copies of its head contradict")),
+            Err(Flaw::Zero | Flaw::Bad) => bad_copy = Some(copy),
             Err(Flaw::Newer(found)) => {
                 return Err(StorageError::NewerFormat { file: path, found, supported: VERSION });
             }
         }
     }
-    let Some(head) = head else {
-        return Err(StorageError::damaged(&path, "no copy of its head can be read"));
-    };
+    let found = head.map(|head| OpenSegment { file, head, bad_copy });
+    Ok(found.ok_or("no copy of its head can be read"))
+}
+
+/// Whether this can be the head of the segment of this name.
+fn describes(head: &SegmentHead, name: SegmentName) -> bool {
     let table_end = u64::from(TABLE_OFFSET) + u64::from(head.slots) * u64::from(SLOT_BYTES);
-    let named = (head.epoch, head.before.index.next()) == (name.epoch, name.first);
-    let fits = length == u64::from(head.file_bytes)
+    (head.epoch, head.before.index.next()) == (name.epoch, name.first)
         && table_end <= u64::from(head.data_offset)
         && head.data_offset <= head.file_bytes
         && head.file_bytes < FILE_BYTES_LIMIT
-        && [head.data_offset, head.file_bytes].iter().all(|offset| offset % PAGE == 0);
-    if !(named && fits) {
-        return Err(StorageError::damaged(&path, "its head describes another file"));
-    }
-    Ok((file, head, bad))
+        && [head.data_offset, head.file_bytes].iter().all(|offset| offset % PAGE == 0)
 }
 
 /// The next page boundary.

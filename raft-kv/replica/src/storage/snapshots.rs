@@ -3,37 +3,47 @@
 //! ```text
 //! snap/<index>-<term>.data        the bytes
 //! snap/<index>-<term>.manifest    what they cover; length and a digest of each chunk
+//! snap/<index>-<term>.manifest2   the same again: one bad sector does not take the description
 //! snap/stage.data                 one that is being received
 //! ```
-//! The manifest is written last, under another name; its rename is the moment at which the
-//! snapshot exists. The bytes, and their name, are durable before it. The newest two are kept:
-//! the one before the newest may still be on its way to a peer.
+//! The manifests are written last, under another name; the rename of the first is the moment at which
+//! the snapshot exists. The bytes, and their name, are durable before it. The newest two are kept: the
+//! one before the newest may still be on its way to a peer, and stands in for the newest if that one's
+//! bytes cannot be read any more and the log still reaches back to it.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raft_core::{Chunk, ChunkRequest, EntryId, Index, SnapshotMeta, Term};
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use raft_core::{Chunk, ChunkRequest, EntryId, Index, SnapshotMeta};
 
-use super::error::{InFile, StorageError, open_durable};
-use super::frame::{Flaw, VERSION};
-use super::record::{Manifest, decode_manifest, encode_manifest};
-use crate::disk::Disk;
+use super::error::{InFile, StorageError, create_fresh};
+use super::manifest::{
+    DIR, Digester, SCRATCH, data_path, is_intact, is_ours, manifest_path, parse, read_manifest,
+    read_range, stem, write_fresh, write_manifest, write_manifests,
+};
+use super::record::Manifest;
+use super::report::{Report, What};
+use crate::disk::{Disk, DiskError};
 
-/// The directory of the snapshots.
-pub(super) const DIR: &str = "snap";
 const STAGE: &str = "snap/stage.data";
-const SCRATCH: &str = "snap/new.tmp";
 /// How many snapshots are kept.
 const KEPT: usize = 2;
-
 /// The snapshots of one node.
 #[derive(Debug)]
 pub(super) struct Snapshots<F> {
     chunk_bytes: u32,
     /// By index.
-    manifests: Vec<Manifest>,
+    kept: Vec<Kept>,
     stage: Option<Stage<F>>,
+    /// A snapshot whose bytes are there, durably, and whose manifest had no space yet.
+    ready: Option<Manifest>,
+}
+
+/// A snapshot that is described, whatever became of its bytes.
+#[derive(Debug)]
+pub(super) struct Kept {
+    manifest: Manifest,
+    is_damaged: bool,
 }
 
 /// A snapshot that is being received.
@@ -46,40 +56,92 @@ struct Stage<F> {
 }
 
 impl<F> Snapshots<F> {
-    /// Reads the newest manifest.
+    /// Reads the manifests, and the bytes of the newest.
     ///
     /// # Errors
-    /// It cannot be read, or its data are missing: neither is left by a crash.
+    /// A later version, or a disk error.
     pub(super) fn open<D: Disk<File = F>>(
         disk: &mut D,
         chunk_bytes: u32,
+        report: &mut Report,
     ) -> Result<Self, StorageError> {
         let names = disk.list(DIR).in_file(DIR)?;
-        let newest = names.iter().filter_map(|name| parse(name)).max();
-        let mut manifests = Vec::with_capacity(KEPT + 1);
-        if let Some((index, term)) = newest {
-            manifests.push(read_manifest(disk, index, term)?);
+        let mut found: Vec<_> = names.iter().filter_map(|name| parse(name)).collect();
+        found.sort_unstable();
+        found.dedup();
+        let mut kept = Vec::with_capacity(KEPT + 1);
+        for (index, term) in found {
+            let name = EntryId { index, term, ..EntryId::default() };
+            let copies = [read_manifest(disk, name, 0)?, read_manifest(disk, name, 1)?];
+            for copy in 0..2u32 {
+                if copies[copy as usize].is_none() {
+                    let record = "manifest";
+                    report.add(manifest_path(name, copy), What::BadCopy { record, copy });
+                }
+            }
+            // Where one is replaced by another of the same name, the first copy is the newer one.
+            let manifest = copies.into_iter().flatten().next();
+            kept.extend(manifest.map(|manifest| Kept { manifest, is_damaged: false }));
         }
-        Ok(Self { chunk_bytes, manifests, stage: None })
+        if let Some(newest) = kept.last_mut() {
+            newest.is_damaged = !is_intact(disk, &newest.manifest)?;
+        }
+        Ok(Self { chunk_bytes, kept, stage: None, ready: None })
     }
 
-    /// Makes what was found durable, and removes all else.
-    pub(super) fn adopt<D: Disk<File = F>>(&self, disk: &mut D) -> Result<(), StorageError> {
+    /// If the newest snapshot cannot be read, an older one that the log reaches takes its place.
+    pub(super) fn settle_for_older<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        reaches: impl Fn(EntryId) -> bool,
+        report: &mut Report,
+    ) -> Result<(), StorageError> {
+        let Some(newest) = self.kept.last().filter(|newest| newest.is_damaged) else {
+            return Ok(());
+        };
+        let snapshot = newest.manifest.meta.last;
+        let mut replaced = None;
+        for (at, older) in self.kept.iter().enumerate().rev().skip(1) {
+            if reaches(older.manifest.meta.last) && is_intact(disk, &older.manifest)? {
+                replaced = Some(at);
+                break;
+            }
+        }
+        let what = What::SnapshotDamaged { snapshot, replaced: replaced.is_some() };
+        report.add(data_path(snapshot), what);
+        if let Some(at) = replaced {
+            self.kept.truncate(at + 1);
+        }
+        Ok(())
+    }
+
+    /// Makes what was found durable, and removes what of ours is not needed.
+    pub(super) fn adopt<D: Disk<File = F>>(&mut self, disk: &mut D) -> Result<(), StorageError> {
         let names = disk.list(DIR).in_file(DIR)?;
         if names.iter().any(|name| SCRATCH.strip_prefix("snap/") == Some(name)) {
             disk.remove(SCRATCH).in_file(SCRATCH)?;
         }
-        // The manifest's name may be in a cache only, if a sync failed before the restart; then the
+        // The manifests' names may be in a cache only, if a sync failed before the restart; then the
         // older snapshot is all that the disk has, and must not go first. The data had their name,
         // durably, before there was a manifest.
-        if let Some(newest) = self.manifests.last() {
-            write_manifest(disk, newest)?;
+        if let Some(newest) = self.kept.last() {
+            write_manifests(disk, &newest.manifest, false)?;
         }
-        let stem = self.manifests.last().map(|newest| stem(newest.meta.last));
-        for name in names {
+        let has_data = |kept: &Kept| {
+            let last = kept.manifest.meta.last;
+            let path = data_path(last);
+            last.index == Index::ZERO
+                || names.iter().any(|name| path.strip_prefix("snap/") == Some(name))
+        };
+        let newest = self.kept.len().saturating_sub(1);
+        let older = newest.checked_sub(1).filter(|older| has_data(&self.kept[*older]));
+        self.kept.drain(..older.unwrap_or(newest));
+        let stems: Vec<_> = self.kept.iter().map(|kept| stem(kept.manifest.meta.last)).collect();
+        for name in &names {
             let path = format!("{DIR}/{name}");
-            let end = stem.as_ref().and_then(|stem| name.strip_prefix(stem));
-            if path != SCRATCH && !matches!(end, Some(".manifest" | ".data")) {
+            let is_kept =
+                stems.iter().any(|stem| name.split_once('.').map(|(front, _)| front) == Some(stem));
+            if path == STAGE || (is_ours(name) && !is_kept) {
                 disk.remove(&path).in_file(&path)?;
             }
         }
@@ -87,7 +149,19 @@ impl<F> Snapshots<F> {
     }
 
     pub(super) fn newest(&self) -> Option<&Arc<SnapshotMeta>> {
-        self.manifests.last().map(|manifest| &manifest.meta)
+        self.kept.last().map(|kept| &kept.manifest.meta)
+    }
+
+    /// Whether the newest snapshot's bytes cannot be read.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.kept.last().is_some_and(|kept| kept.is_damaged)
+    }
+
+    /// What each snapshot covers, how many bytes it has, and whether they cannot be read, as far as
+    /// anybody has looked.
+    pub(super) fn list(&self) -> impl Iterator<Item = (&Arc<SnapshotMeta>, u64, bool)> {
+        let all = self.kept.iter();
+        all.map(|kept| (&kept.manifest.meta, kept.manifest.bytes, kept.is_damaged))
     }
 
     /// Writes a whole snapshot, durable on return.
@@ -97,17 +171,18 @@ impl<F> Snapshots<F> {
         meta: &Arc<SnapshotMeta>,
         data: &Bytes,
     ) -> Result<(), StorageError> {
-        if self.find(meta.last).is_some() {
+        if self.has_intact(meta.last) {
             return Ok(());
         }
+        let file = create_fresh(disk, SCRATCH, 0)?;
+        write_fresh(disk, &file, SCRATCH, 0, data)?;
+        disk.sync(&file).in_file(SCRATCH)?;
         let path = data_path(meta.last);
-        let file = disk.create(&path, 0).in_file(&path)?;
-        disk.write(&file, 0, data).in_file(&path)?;
-        disk.sync(&file).in_file(&path)?;
+        disk.rename(SCRATCH, &path).in_file(&path)?;
         disk.sync_dir(DIR).in_file(DIR)?;
         let mut digester = Digester::new(self.chunk_bytes);
         digester.update(data);
-        self.publish(disk, meta, digester)
+        self.publish(disk, digester.describe(meta))
     }
 
     /// Keeps a part of a snapshot that is being received, and says how much of it is there. A part
@@ -124,7 +199,7 @@ impl<F> Snapshots<F> {
             if self.stage.take().is_some() {
                 disk.remove(STAGE).in_file(STAGE)?;
             }
-            let file = disk.create(STAGE, 0).in_file(STAGE)?;
+            let file = create_fresh(disk, STAGE, 0)?;
             let digester = Digester::new(self.chunk_bytes);
             self.stage = Some(Stage { snapshot, file, digester, done: false });
         }
@@ -132,7 +207,11 @@ impl<F> Snapshots<F> {
             return Ok(0);
         };
         if offset == stage.digester.bytes && !stage.done {
-            disk.write(&stage.file, offset, data).in_file(STAGE)?;
+            if let Err(error) = write_fresh(disk, &stage.file, STAGE, offset, data) {
+                // It is received from its beginning again.
+                self.stage = None;
+                return Err(error);
+            }
             stage.digester.update(data);
             stage.done = done;
         }
@@ -140,17 +219,20 @@ impl<F> Snapshots<F> {
     }
 
     /// Makes the staged snapshot the newest one, durable on return. The one at index 0 has no
-    /// bytes and is never staged.
+    /// bytes and is never staged. One that is there already is replaced only if it cannot be read.
     pub(super) fn install<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
         meta: &Arc<SnapshotMeta>,
     ) -> Result<(), StorageError> {
-        if self.find(meta.last).is_some() {
+        if self.has_intact(meta.last) {
             return Ok(());
         }
         if meta.last.index == Index::ZERO {
-            return self.publish(disk, meta, Digester::new(self.chunk_bytes));
+            return self.publish(disk, Digester::new(self.chunk_bytes).describe(meta));
+        }
+        if let Some(ready) = self.ready.take().filter(|ready| ready.meta == *meta) {
+            return self.publish(disk, ready);
         }
         let stage = self.stage.take().filter(|stage| stage.snapshot == meta.last && stage.done);
         let Some(stage) = stage else {
@@ -160,188 +242,105 @@ impl<F> Snapshots<F> {
         disk.sync(&stage.file).in_file(STAGE)?;
         disk.rename(STAGE, &path).in_file(&path)?;
         disk.sync_dir(DIR).in_file(DIR)?;
-        self.publish(disk, meta, stage.digester)
+        self.publish(disk, stage.digester.describe(meta))
     }
 
     /// Writes the manifest, and removes the snapshots that are not kept any longer.
     fn publish<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
-        meta: &Arc<SnapshotMeta>,
-        digester: Digester,
+        manifest: Manifest,
     ) -> Result<(), StorageError> {
-        let (bytes, chunk_bytes) = (digester.bytes, self.chunk_bytes);
-        let digests = digester.finish();
-        let manifest = Manifest { meta: Arc::clone(meta), bytes, chunk_bytes, digests };
-        write_manifest(disk, &manifest)?;
+        let last = manifest.meta.last;
         // A blank node's genesis is replaced by the group's, which has the same name.
-        let name = stem(meta.last);
-        self.manifests.retain(|other| stem(other.meta.last) != name);
-        let place = self.manifests.partition_point(|other| other.meta.last < meta.last);
-        self.manifests.insert(place, manifest);
-        while self.manifests.len() > KEPT {
-            let old = self.manifests.remove(0).meta.last;
-            let path = manifest_path(old);
-            disk.remove(&path).in_file(&path)?;
-            if old.index > Index::ZERO {
-                let path = data_path(old);
-                disk.remove(&path).in_file(&path)?;
+        let name = stem(last);
+        let replaces = self.kept.iter().any(|other| stem(other.manifest.meta.last) == name);
+        if let Err(error) = write_manifests(disk, &manifest, replaces) {
+            self.ready = Some(manifest);
+            return Err(error);
+        }
+        self.kept.retain(|other| stem(other.manifest.meta.last) != name);
+        let place = self.kept.partition_point(|other| other.manifest.meta.last < last);
+        self.kept.insert(place, Kept { manifest, is_damaged: false });
+        while self.kept.len() > KEPT {
+            let old = self.kept.remove(0).manifest.meta.last;
+            for path in [manifest_path(old, 0), manifest_path(old, 1), data_path(old)] {
+                match disk.remove(&path) {
+                    // A copy may be damaged by being away, and genesis has no bytes.
+                    Ok(()) | Err(DiskError::NotFound) => {}
+                    Err(error) => return Err(StorageError::Disk { file: path, error }),
+                }
             }
         }
         Ok(())
     }
 
     /// The whole snapshot, or `None` if it is not there or not intact.
-    pub(super) fn load<D: Disk<File = F>>(&self, disk: &mut D, snapshot: EntryId) -> Option<Bytes> {
-        let manifest = self.find(snapshot)?;
-        read_range(disk, manifest, 0, manifest.bytes)
+    pub(super) fn load<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        snapshot: EntryId,
+    ) -> Option<Bytes> {
+        let kept = self.find(snapshot)?;
+        let data = read_range(disk, &kept.manifest, 0, kept.manifest.bytes);
+        kept.is_damaged = data.is_none();
+        data
     }
 
     /// A part of a snapshot, or `None` if it is not there or not intact.
     pub(super) fn chunk<D: Disk<File = F>>(
-        &self,
+        &mut self,
         disk: &mut D,
         request: &ChunkRequest,
     ) -> Option<Chunk> {
-        let manifest = self.find(request.snapshot)?;
+        let kept = self.find(request.snapshot)?;
+        let manifest = &kept.manifest;
         let end = request.offset.saturating_add(request.bytes_max as u64).min(manifest.bytes);
-        let data = read_range(disk, manifest, request.offset, end)?;
-        Some(Chunk { data, done: end == manifest.bytes })
+        let data = read_range(disk, manifest, request.offset, end);
+        kept.is_damaged |= data.is_none() && request.offset <= end;
+        Some(Chunk { data: data?, done: end == manifest.bytes })
     }
 
-    fn find(&self, snapshot: EntryId) -> Option<&Manifest> {
-        self.manifests.iter().find(|manifest| manifest.meta.last == snapshot)
-    }
-}
-
-/// The bytes from `start` to `end`, checked against the digests of the chunks that hold them.
-fn read_range<D: Disk>(disk: &mut D, manifest: &Manifest, start: u64, end: u64) -> Option<Bytes> {
-    if start > end {
-        return None;
-    }
-    if start == end {
-        return Some(Bytes::new());
-    }
-    let chunk = u64::from(manifest.chunk_bytes);
-    let (first, last) = (start / chunk, end.div_ceil(chunk));
-    let (from, to) = (first * chunk, (last * chunk).min(manifest.bytes));
-    let file = disk.open(&data_path(manifest.meta.last)).ok()?;
-    let mut bytes = vec![0; usize::try_from(to - from).ok()?];
-    disk.read(&file, from, &mut bytes).ok()?;
-    let digests = manifest.digests.get(usize::try_from(first).ok()?..)?;
-    let chunks = bytes.chunks(manifest.chunk_bytes as usize);
-    let intact = chunks.zip(digests).all(|(chunk, digest)| xxh3_64(chunk) == *digest);
-    let range = usize::try_from(start - from).ok()?..usize::try_from(end - from).ok()?;
-    intact.then(|| Bytes::from(bytes).slice(range))
-}
-
-/// Writes a manifest and names it, durably.
-fn write_manifest<D: Disk>(disk: &mut D, manifest: &Manifest) -> Result<(), StorageError> {
-    let file = disk.create(SCRATCH, 0).in_file(SCRATCH)?;
-    disk.write(&file, 0, &encode_manifest(manifest)).in_file(SCRATCH)?;
-    disk.sync(&file).in_file(SCRATCH)?;
-    let path = manifest_path(manifest.meta.last);
-    disk.rename(SCRATCH, &path).in_file(&path)?;
-    disk.sync_dir(DIR).in_file(DIR)
-}
-
-fn read_manifest<D: Disk>(
-    disk: &mut D,
-    index: Index,
-    term: Term,
-) -> Result<Manifest, StorageError> {
-    let name = EntryId { index, term, ..EntryId::default() };
-    let path = manifest_path(name);
-    let file = disk.open(&path).in_file(&path)?;
-    let length = disk.len(&file).in_file(&path)?;
-    let too_long = |_| StorageError::damaged(&path, "it is too long to be a manifest");
-    let mut bytes = vec![0; usize::try_from(length).map_err(too_long)?];
-    disk.read(&file, 0, &mut bytes).in_file(&path)?;
-    let manifest = decode_manifest(&bytes).map_err(|flaw| match flaw {
-        Flaw::Zero | Flaw::Bad => StorageError::damaged(&path, "its checksum fails"),
-        Flaw::Newer(found) => {
-            StorageError::NewerFormat { file: path.clone(), found, supported: VERSION }
+    /// Checks bytes of a snapshot, by its number, from `offset`: how many there were, and whether they
+    /// are intact. `None` if there are no more.
+    pub(super) fn check<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        number: usize,
+        offset: u64,
+    ) -> Option<(EntryId, u64, bool)> {
+        let kept = self.kept.get_mut(number)?;
+        let left = kept.manifest.bytes.saturating_sub(offset);
+        if left == 0 {
+            return None;
         }
-    })?;
-    if (manifest.meta.last.index, manifest.meta.last.term) != (index, term) {
-        return Err(StorageError::damaged(&path, "it describes another snapshot"));
-    }
-    if index > Index::ZERO {
-        let path = data_path(name);
-        let file = open_durable(disk, &path)?;
-        if disk.len(&file).in_file(&path)? != manifest.bytes {
-            return Err(StorageError::damaged(&path, "its length is not the manifest's"));
-        }
-    }
-    Ok(manifest)
-}
-
-fn stem(snapshot: EntryId) -> String {
-    format!("{}-{}", snapshot.index.0, snapshot.term.0)
-}
-
-fn data_path(snapshot: EntryId) -> String {
-    format!("{DIR}/{}.data", stem(snapshot))
-}
-
-fn manifest_path(snapshot: EntryId) -> String {
-    format!("{DIR}/{}.manifest", stem(snapshot))
-}
-
-fn parse(name: &str) -> Option<(Index, Term)> {
-    let (index, term) = name.strip_suffix(".manifest")?.split_once('-')?;
-    let (index, term) = (Index(index.parse().ok()?), Term(term.parse().ok()?));
-    let id = EntryId { index, term, ..EntryId::default() };
-    (name.strip_suffix(".manifest") == Some(&stem(id))).then_some((index, term))
-}
-
-/// Digests of consecutive chunks, from bytes that come in pieces of any size.
-#[derive(Debug)]
-struct Digester {
-    chunk_bytes: u32,
-    bytes: u64,
-    digests: Vec<u64>,
-    chunk: Box<ChunkDigest>,
-}
-
-struct ChunkDigest(Xxh3);
-
-impl core::fmt::Debug for ChunkDigest {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_tuple("ChunkDigest").field(&self.0.digest()).finish()
-    }
-}
-
-impl Digester {
-    fn new(chunk_bytes: u32) -> Self {
-        let chunk = Box::new(ChunkDigest(Xxh3::new()));
-        Self { chunk_bytes, bytes: 0, digests: Vec::new(), chunk }
+        let bytes = left.min(u64::from(kept.manifest.chunk_bytes));
+        let is_intact = read_range(disk, &kept.manifest, offset, offset + bytes).is_some();
+        kept.is_damaged |= !is_intact;
+        Some((kept.manifest.meta.last, bytes, is_intact))
     }
 
-    fn update(&mut self, mut data: &[u8]) {
-        let chunk_bytes = u64::from(self.chunk_bytes);
-        while !data.is_empty() {
-            let left = chunk_bytes - self.bytes % chunk_bytes;
-            let take = usize::try_from(left).map_or(data.len(), |left| left.min(data.len()));
-            let (part, rest) = data.split_at(take);
-            self.chunk.0.update(part);
-            self.bytes += part.len() as u64;
-            if self.bytes.is_multiple_of(chunk_bytes) {
-                self.close();
+    /// Writes manifests again whose twins can be read, durably; says how many there were.
+    pub(super) fn repair<D: Disk<File = F>>(&self, disk: &mut D) -> Result<u32, StorageError> {
+        let mut repaired = 0;
+        for kept in &self.kept {
+            for copy in 0..2 {
+                let found = read_manifest(disk, kept.manifest.meta.last, copy)?;
+                if found.as_ref() != Some(&kept.manifest) {
+                    write_manifest(disk, &kept.manifest, copy)?;
+                    disk.sync_dir(DIR).in_file(DIR)?;
+                    repaired += 1;
+                }
             }
-            data = rest;
         }
+        Ok(repaired)
     }
 
-    fn finish(mut self) -> Vec<u64> {
-        if !self.bytes.is_multiple_of(u64::from(self.chunk_bytes)) {
-            self.close();
-        }
-        self.digests
+    fn find(&mut self, snapshot: EntryId) -> Option<&mut Kept> {
+        self.kept.iter_mut().find(|kept| kept.manifest.meta.last == snapshot)
     }
 
-    fn close(&mut self) {
-        self.digests.push(self.chunk.0.digest());
-        self.chunk.0.reset();
+    fn has_intact(&mut self, snapshot: EntryId) -> bool {
+        self.find(snapshot).is_some_and(|kept| !kept.is_damaged)
     }
 }

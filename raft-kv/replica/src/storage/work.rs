@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::{
-    Chunk, ChunkId, ChunkRequest, Entries, Index, LoadRequest, PersistBatch, PersistSeq,
+    Chunk, ChunkId, ChunkRequest, Entries, EntryId, Index, LoadRequest, PersistBatch, PersistSeq,
     SnapshotMeta,
 };
 
@@ -81,6 +81,13 @@ pub enum Done {
         request: LoadRequest,
         /// The entries that follow `request.after`, at least one.
         entries: Option<Entries>,
+        /// Entries that were looked at and cannot be read any more: a peer may still have them.
+        damaged: Vec<EntryId>,
+    },
+    /// Entries that cannot be read any more, found by a scrub.
+    Damaged {
+        /// Which.
+        entries: Vec<EntryId>,
     },
     /// A part of a snapshot, or `None` if it is not there any more.
     ChunkRead {

@@ -92,7 +92,8 @@ impl Store {
                 let wanted = self.log.iter().filter(wanted);
                 let items = wanted.map(|entry| (entry.term(), entry.payload().clone()));
                 let entries = Entries::after(request.after, items);
-                Done::Loaded { request, entries: (!entries.is_empty()).then_some(entries) }
+                let entries = (!entries.is_empty()).then_some(entries);
+                Done::Loaded { request, entries, damaged: Vec::new() }
             }
             Work::ReadChunk(request) => {
                 let chunk = self.snapshots.get(&request.snapshot.index).map(|data| {
@@ -296,6 +297,7 @@ impl Cluster {
             Done::SnapshotLoaded { .. } => Some(Hold::Loads),
             Done::Failed
             | Done::Loaded { .. }
+            | Done::Damaged { .. }
             | Done::ChunkRead { .. }
             | Done::ChunkStaged { .. } => None,
         };

@@ -14,8 +14,13 @@ use crate::memory_disk::{Fate, MemoryDisk};
 use crate::model::{Durable, Script, entries, identity};
 
 /// Eight entries or two pages to a segment, so that short workloads roll.
-const TINY: StorageOptions =
-    StorageOptions { segment_slots: 8, segment_bytes: 8192, guard_bytes: 0, chunk_bytes: 700 };
+pub(crate) const TINY: StorageOptions = StorageOptions {
+    segment_slots: 8,
+    segment_bytes: 8192,
+    guard_bytes: 0,
+    chunk_bytes: 700,
+    resident_bytes: 500,
+};
 
 /// A small generator of our own: the same sequence on every machine.
 #[derive(Clone)]
@@ -72,6 +77,8 @@ struct Seen {
     crashes: u64,
     /// Of those, the ones that lost something accepted.
     losses: u64,
+    /// Of the crashes, those after which something that was never confirmed counts as damaged.
+    conservative: u64,
     states: BTreeSet<String>,
 }
 
@@ -83,9 +90,11 @@ pub(crate) fn reopen(
     end: &Durable,
     context: &str,
 ) -> Opened {
-    let (storage, found) = open(disk).unwrap_or_else(|error| panic!("{context}: {error}"));
-    let durable = Durable::found(&found);
-    assert!(allowed.contains(&durable), "{context}: found {durable:#?}, allowed only {allowed:#?}");
+    let (mut storage, found) = open(disk).unwrap_or_else(|error| panic!("{context}: {error}"));
+    let durable = Durable::found(&mut storage, &found);
+    let is_allowed = allowed.iter().any(|state| durable.is_like(state, &allowed[0]));
+    assert!(is_allowed, "{context}: found {durable:#?}, allowed only {allowed:#?}");
+    assert!(!found.is_snapshot_damaged, "{context}: a crash damages no snapshot");
     assert!(found.commit <= durable.last().index, "{context}: commit");
     for (id, _) in durable.log.iter().filter(|(id, _)| id.index <= found.commit) {
         let snapshot = end.snapshot.unwrap_or_default().index;
@@ -100,8 +109,9 @@ fn explore(name: &str, base: &MemoryDisk, script: &Script) -> Seen {
     let whole = base.fork();
     let mut storage = open(&whole).unwrap().0;
     script.run(&mut storage).unwrap();
-    let (_, found) = open(&whole).unwrap();
-    assert_eq!(Durable::found(&found), *script.now(), "{name}: without a crash");
+    let (mut storage, found) = open(&whole).unwrap();
+    let durable = Durable::found(&mut storage, &found);
+    assert_eq!(durable, *script.now(), "{name}: without a crash");
     assert!(found.commit <= script.committed(), "{name}: commit is not invented");
 
     let mut seen = Seen::default();
@@ -124,6 +134,7 @@ fn explore(name: &str, base: &MemoryDisk, script: &Script) -> Seen {
             let state = crash_again(&disk, &allowed, script.now(), &mut rng, &context);
             seen.crashes += 1;
             seen.losses += u64::from(Some(&state) != allowed.last());
+            seen.conservative += u64::from(state.damaged() > 0);
             seen.states.insert(format!("{state:?}"));
         }
     }
@@ -138,8 +149,9 @@ fn crash_again(
     rng: &mut Rng,
     context: &str,
 ) -> Durable {
+    reopen(&disk.fork(), allowed, end, context);
     let probe = disk.fork();
-    reopen(&probe, allowed, end, context);
+    drop(open(&probe));
     let calls = probe.calls();
     let middle = disk.fork();
     middle.crash_at(1 + rng.below(calls));
@@ -148,13 +160,14 @@ fn crash_again(
     let context = format!("{context}, again in recovery");
     let (mut storage, found) = reopen(&middle, allowed, end, &context);
 
-    let start = Durable::found(&found);
+    let start = Durable::found(&mut storage, &found);
     let script = more_work(start.clone());
     let before = middle.calls();
     let unharmed = middle.fork();
     script.run(&mut open(&unharmed).unwrap().0).unwrap();
-    let (_, after) = open(&unharmed).unwrap();
-    assert_eq!(Durable::found(&after), *script.now(), "{context}, more work");
+    let (mut reopened, after) = open(&unharmed).unwrap();
+    let after = Durable::found(&mut reopened, &after);
+    assert_eq!(after, *script.now(), "{context}, more work");
 
     middle.crash_at(1 + rng.below(before.max(8)));
     let allowed = match script.run(&mut storage) {
@@ -183,7 +196,12 @@ fn more_work(start: Durable) -> Script {
 
 fn check(name: &str, script: &Script, states: usize) {
     let seen = explore(name, &formatted(), script);
-    let Seen { crashes, losses, states: found } = seen;
+    let Seen { crashes, losses, conservative, states: found } = seen;
+    println!(
+        "{name}: {crashes} crashes, {} states, {losses} lost something that was not confirmed, \
+         {conservative} call it damaged",
+        found.len()
+    );
     assert!(found.len() >= states, "{name}: only {} states in {crashes} crashes", found.len());
     assert!(losses > crashes / 20, "{name}: only {losses} of {crashes} crashes lost anything");
 }
@@ -355,11 +373,12 @@ fn what_is_found_after_a_failed_sync_is_durable() {
         failures += 1;
         assert_eq!(storage.sync(), Err(StorageError::Poisoned), "nothing is retried");
         let context = format!("call {call}");
-        let (_, found) = reopen(&disk, script.allowed(step), script.now(), &context);
-        kept += u64::from(Some(&Durable::found(&found)) == script.allowed(step).last());
+        let (mut storage, found) = reopen(&disk, script.allowed(step), script.now(), &context);
+        let found = Durable::found(&mut storage, &found);
+        kept += u64::from(Some(&found) == script.allowed(step).last());
         disk.crash(|| Fate::Old);
-        let (_, again) = open(&disk).unwrap();
-        assert_eq!(Durable::found(&again), Durable::found(&found), "{context}");
+        let (mut storage, again) = open(&disk).unwrap();
+        assert_eq!(Durable::found(&mut storage, &again), found, "{context}");
     }
     assert!(failures > 80 && kept > 20, "{failures} failures, {kept} that kept everything");
 }

@@ -1,26 +1,29 @@
 //! Storage on real files: the same script leaves the same bytes as in memory.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+
+use raft_core::{EntryId, Index, Term};
 
 use raft_replica::disk::{Disk, DiskError};
 use raft_replica::file_disk::FileDisk;
-use raft_replica::storage::{Storage, StorageError, StorageOptions};
+use raft_replica::storage::{Found, Storage, StorageError, StorageOptions};
 
 use crate::memory_disk::MemoryDisk;
-use crate::model::{Durable, Script, identity};
+use crate::model::{Durable, Script, entries, identity};
 
 /// A directory of its own for a test, removed when the test is over.
-struct Directory(PathBuf);
+pub(crate) struct Directory(pub(crate) PathBuf);
 
 impl Directory {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("raft-storage-{name}-{}", std::process::id()));
         fs::create_dir(&path).unwrap();
         Self(path)
     }
 
-    fn disk(&self) -> FileDisk {
+    pub(crate) fn disk(&self) -> FileDisk {
         FileDisk::new(&self.0).unwrap()
     }
 }
@@ -32,36 +35,88 @@ impl Drop for Directory {
     }
 }
 
-fn run<D: Disk>(disk: D, script: &Script) -> Storage<D> {
-    let (mut storage, _) = Storage::open(disk, StorageOptions::small(), None).unwrap();
-    script.run(&mut storage).unwrap();
-    storage
-}
-
+/// Each script is run on both disks, and both are opened again, with the same sector gone bad: the
+/// same bytes, and the same of what is found.
 #[test]
 fn files_and_memory_hold_the_same_bytes() {
-    let directory = Directory::new("parity");
-    let mut script = Script::founding();
-    script.term(1, Some(1)).append(&[0, 10, 20]).sync().append(&[1; 100]).sync();
-    script.term(2, None).rewrite(40, &[7, 9000]).sync().commit(40);
-    script.snapshot(30, &[9; 10_000]).append(&[3]).sync();
+    let mut append = Script::founding();
+    append.term(1, Some(1)).append(&[0, 10, 20]).sync().append(&[1; 100]).sync();
+    let mut rewrite = append.clone();
+    rewrite.term(2, None).rewrite(40, &[7, 9000]).sync().membership(4).sync().commit(40);
+    let mut snapshot = rewrite.clone();
+    snapshot.snapshot(30, &[9; 10_000]).append(&[3]).sync();
+    let mut install = snapshot.clone();
+    let before = EntryId { index: Index(99), ..EntryId::default() };
+    let last = entries(before, Term(2), &[1])[0].id();
+    install.receive(last, &[6; 9000], 4000).append(&[2; 2]).sync();
+    let scripts =
+        [("append", append), ("rewrite", rewrite), ("snapshot", snapshot), ("install", install)];
+    let mut verdicts = 0;
+    for (name, script) in &scripts {
+        verdicts += same_on_both(name, script);
+    }
+    println!("{verdicts} verdicts are the same on both disks");
+}
 
+fn same_on_both(name: &str, script: &Script) -> u64 {
+    let directory = Directory::new(&format!("parity-{name}"));
     let mut memory = MemoryDisk::default();
     Storage::format(&mut memory, identity()).unwrap();
-    drop(run(memory.clone(), &script));
     Storage::format(&mut directory.disk(), identity()).unwrap();
-    drop(run(directory.disk(), &script));
+    script.run(&mut open(memory.clone()).unwrap().0).unwrap();
+    script.run(&mut open(directory.disk()).unwrap().0).unwrap();
+    compare(name, &directory, &memory);
+    let mut verdicts = 0;
+    for file in memory.files() {
+        // A start may have removed it.
+        let length = memory.bytes(&file).map_or(0, |bytes| bytes.len());
+        for offset in [0, 4096, 8192, 12_288, 12_800].into_iter().filter(|at| at + 512 <= length) {
+            let context = format!("{name}: {file} at {offset}");
+            memory.overwrite(&file, offset, &[0xa5; 512]);
+            let real = fs::OpenOptions::new().write(true).open(directory.0.join(&file)).unwrap();
+            real.write_all_at(&[0xa5; 512], offset as u64).unwrap();
+            let (in_memory, on_disk) = (open(memory.clone()), open(directory.disk()));
+            verdicts += 1;
+            match (in_memory, on_disk) {
+                (Ok((mut memory, first)), Ok((mut disk, second))) => {
+                    assert_eq!(first, second, "{context}");
+                    let first = Durable::found(&mut memory, &first);
+                    assert_eq!(first, Durable::found(&mut disk, &second), "{context}");
+                }
+                (Err(first), Err(second)) => {
+                    assert_eq!(first, second, "{context}");
+                    return verdicts;
+                }
+                (first, second) => panic!("{context}: {first:?}, {second:?}"),
+            }
+            compare(&context, &directory, &memory);
+            if !memory.files().contains(&file) {
+                break;
+            }
+        }
+    }
+    verdicts
+}
 
+type Opened<D> = (Storage<D>, Found);
+
+fn open<D: Disk>(disk: D) -> Result<Opened<D>, StorageError> {
+    Storage::open(disk, StorageOptions::small(), None)
+}
+
+fn compare(context: &str, directory: &Directory, memory: &MemoryDisk) {
     let files = memory.files();
-    assert!(files.len() >= 7, "{files:?}");
+    assert!(files.len() >= 6, "{context}: {files:?}");
     for file in &files {
         let found = fs::read(directory.0.join(file)).unwrap();
-        assert!(Some(found) == memory.bytes(file), "{file} differs");
+        assert!(Some(found) == memory.bytes(file), "{context}: {file} differs");
     }
     let count = ["", "wal", "snap"].map(|dir| directory.disk().list(dir).unwrap().len());
-    assert_eq!(count.iter().sum::<usize>(), files.len() + 2, "no other file but two directories");
-    let (_, found) = Storage::open(directory.disk(), StorageOptions::small(), None).unwrap();
-    assert_eq!(Durable::found(&found), *script.now());
+    assert_eq!(
+        count.iter().sum::<usize>(),
+        files.len() + 2,
+        "{context}: two directories, no other file"
+    );
 }
 
 #[test]
@@ -74,8 +129,8 @@ fn production_sizes_work() {
     let (mut storage, _) = Storage::open(directory.disk(), options, None).unwrap();
     script.run(&mut storage).unwrap();
     drop(storage);
-    let (_, found) = Storage::open(directory.disk(), options, None).unwrap();
-    assert_eq!(Durable::found(&found), *script.now());
+    let (mut storage, found) = Storage::open(directory.disk(), options, None).unwrap();
+    assert_eq!(Durable::found(&mut storage, &found), *script.now());
 }
 
 #[test]

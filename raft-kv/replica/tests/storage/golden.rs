@@ -50,6 +50,7 @@ fn every_record_has_the_bytes_that_it_always_had() {
     script.term(2, None).rewrite(2, &[5]).membership(9).sync().snapshot(2, &[9; 4100]);
     let (mut storage, _) = Storage::open(disk.clone(), StorageOptions::small(), None).unwrap();
     script.run(&mut storage).unwrap();
+    storage.rest().unwrap();
     let dump = dump(&disk);
     assert!(dump == GOLDEN, "the format has changed:\n{dump}");
 }

@@ -1,12 +1,21 @@
 //! Storage, through its public API: what is written is found again, whatever a crash does.
 #![expect(clippy::unwrap_used, reason = "a test that fails names its line")]
+#![expect(clippy::print_stdout, reason = "a test says how much it has visited")]
 
+mod amnesia;
 mod crash;
 mod damage;
+
+mod evidence;
+mod exhaustive;
 mod failed_sync;
 mod files;
 mod golden;
 mod memory_disk;
 mod model;
 mod random;
+mod refusals;
 mod roundtrip;
+mod scrub;
+mod space;
+mod verdict;

@@ -40,6 +40,8 @@ struct State {
     crash_at: Option<u64>,
     fail_at: Option<u64>,
     down: bool,
+    /// How many bytes all files may have.
+    space: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -47,6 +49,8 @@ struct Inode {
     durable: Vec<u8>,
     cached: Vec<u8>,
     dirty: BTreeSet<usize>,
+    /// Sectors that cannot be read until they are written again.
+    bad: BTreeSet<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -114,8 +118,11 @@ impl MemoryDisk {
     pub(crate) fn crash(&self, mut fate: impl FnMut() -> Fate) {
         let mut state = self.0.borrow_mut();
         let state = &mut *state;
-        for inode in &mut state.inodes {
-            inode.crash(&mut fate);
+        for number in 0..state.inodes.len() {
+            // What no name can reach any more is not worth a decision.
+            if state.is_reachable(number) {
+                state.inodes[number].crash(&mut fate);
+            }
         }
         for change in state.pending.drain(..) {
             if fate() == Fate::New {
@@ -125,6 +132,28 @@ impl MemoryDisk {
         state.names = state.durable_names.clone();
         (state.crash_at, state.fail_at) = (None, None);
         state.down = false;
+    }
+
+    /// Tells states of the disk and its cache apart.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let state = self.0.borrow();
+        let mut text = format!("{:?} {:?}", state.names, state.pending);
+        for inode in &state.inodes {
+            let cached = xxhash_rust::xxh3::xxh3_64(&inode.cached);
+            let durable = xxhash_rust::xxh3::xxh3_64(&inode.durable);
+            text += &format!("{cached} {durable} {:?}", inode.dirty);
+        }
+        xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+    }
+
+    /// How many things are not synced: a crash decides about each.
+    pub(crate) fn unsynced(&self) -> usize {
+        let mut count = 0;
+        self.fork().crash(|| {
+            count += 1;
+            Fate::Old
+        });
+        count
     }
 
     /// An independent copy of what is there, cache included.
@@ -154,6 +183,18 @@ impl MemoryDisk {
         let inode = &mut state.inodes[inode];
         inode.cached[offset..offset + bytes.len()].copy_from_slice(bytes);
         inode.durable[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// A sector of a file cannot be read any more, until it is written again.
+    pub(crate) fn spoil(&self, path: &str, offset: usize) {
+        let mut state = self.0.borrow_mut();
+        let inode = state.names[path];
+        state.inodes[inode].bad.insert(offset / SECTOR);
+    }
+
+    /// How many bytes of files there may be from now on, those that are there included.
+    pub(crate) fn limit_space(&self, bytes: u64) {
+        self.0.borrow_mut().space = Some(bytes);
     }
 
     /// Removes a file durably.
@@ -249,6 +290,23 @@ impl State {
         })
     }
 
+    fn is_reachable(&self, inode: usize) -> bool {
+        let named = |names: &BTreeMap<String, usize>| names.values().any(|named| *named == inode);
+        let pending = self.pending.iter().any(|change| match change {
+            Change::Link(_, linked) | Change::Rename(_, _, linked) => *linked == inode,
+            Change::Unlink(_) => false,
+        });
+        pending || named(&self.names) || named(&self.durable_names)
+    }
+
+    /// Makes a file longer, if there is space.
+    fn take_space(&self, more: usize) -> Result<(), DiskError> {
+        let named: BTreeSet<usize> = self.names.values().copied().collect();
+        let used: usize = named.into_iter().map(|inode| self.inodes[inode].cached.len()).sum();
+        let is_full = |space| more > 0 && (used + more) as u64 > space;
+        if self.space.is_some_and(is_full) { Err(DiskError::NoSpace) } else { Ok(()) }
+    }
+
     fn change(&mut self, change: Change) {
         change.apply(&mut self.names);
         self.pending.push(change);
@@ -271,6 +329,7 @@ impl Disk for MemoryDisk {
             if state.names.contains_key(path) {
                 return Err(DiskError::Exists);
             }
+            state.take_space(usize::try_from(len).unwrap())?;
             let cached = vec![0; usize::try_from(len).unwrap()];
             state.inodes.push(Inode { cached, ..Inode::default() });
             let inode = state.inodes.len() - 1;
@@ -286,7 +345,12 @@ impl Disk for MemoryDisk {
     fn read(&mut self, file: &usize, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
         self.call(|state| {
             let start = usize::try_from(offset).unwrap();
-            let found = state.inodes[*file].cached.get(start..start + buffer.len());
+            let inode = &state.inodes[*file];
+            let found = inode.cached.get(start..start + buffer.len());
+            let sectors = start / SECTOR..(start + buffer.len()).div_ceil(SECTOR);
+            if inode.bad.range(sectors).next().is_some() {
+                return Err(DiskError::Unreadable);
+            }
             buffer.copy_from_slice(found.ok_or(DiskError::Short)?);
             Ok(())
         })
@@ -294,9 +358,12 @@ impl Disk for MemoryDisk {
 
     fn write(&mut self, file: &usize, offset: u64, data: &[u8]) -> Result<(), DiskError> {
         self.call(|state| {
-            let inode = &mut state.inodes[*file];
             let start = usize::try_from(offset).unwrap();
             let end = start + data.len();
+            let more = end.saturating_sub(state.inodes[*file].cached.len());
+            state.take_space(more)?;
+            let inode = &mut state.inodes[*file];
+            inode.bad.retain(|sector| !(start / SECTOR..end.div_ceil(SECTOR)).contains(sector));
             if inode.cached.len() < end {
                 inode.cached.resize(end, 0);
             }

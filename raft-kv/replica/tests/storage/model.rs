@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::{
-    ChunkId, Entries, EntryId, HardState, Incarnation, Index, Member, Membership, Payload,
-    PersistBatch, PersistSeq, Slot, SnapshotMeta, Term,
+    ChunkId, Entries, EntryId, HardState, Incarnation, Index, LoadPurpose, LoadRequest, Member,
+    Membership, Payload, PersistBatch, PersistSeq, Slot, SnapshotMeta, Term,
 };
 use raft_replica::disk::Disk;
 use raft_replica::storage::work::{Done, Work};
@@ -21,22 +21,47 @@ use raft_replica::storage::{Found, Identity, Storage, StorageError};
 pub(crate) struct Durable {
     pub(crate) hard_state: HardState,
     pub(crate) snapshot: Option<EntryId>,
-    /// The entries after the snapshot.
-    pub(crate) log: Vec<(EntryId, Payload)>,
+    /// The entries after the snapshot; without a payload where it is damaged.
+    pub(crate) log: Vec<(EntryId, Option<Payload>)>,
 }
 
 impl Durable {
-    /// What was found on a disk.
-    pub(crate) fn found(found: &Found) -> Self {
+    /// What was found on a disk; what is cold is loaded, and must be there.
+    pub(crate) fn found<D: Disk>(storage: &mut Storage<D>, found: &Found) -> Self {
         let snapshot = found.snapshot.as_ref().map(|snapshot| snapshot.last);
         let end = snapshot.map_or(Index::ZERO, |snapshot| snapshot.index);
-        let entry = |slot: &Slot| match slot {
-            Slot::Resident { id, payload } => (*id, payload.clone()),
-            Slot::Cold { id, .. } => panic!("a scan reads every payload: {id}"),
-            Slot::Damaged { id, .. } => panic!("nothing is damaged here: {id}"),
-        };
-        let log = found.slots.iter().map(entry).filter(|(id, _)| id.index > end).collect();
+        let (mut log, mut before) = (Vec::with_capacity(found.slots.len()), found.before);
+        for slot in &found.slots {
+            let id = slot.id();
+            let payload = match slot {
+                Slot::Resident { payload, .. } => Some(payload.clone()),
+                Slot::Damaged { .. } => None,
+                Slot::Cold { .. } => Some(load_one(storage, before, id)),
+            };
+            if id.index > end {
+                log.push((id, payload));
+            }
+            before = id;
+        }
         Self { hard_state: found.hard_state, snapshot, log }
+    }
+
+    /// How many payloads are not there.
+    pub(crate) fn damaged(&self) -> usize {
+        self.log.iter().filter(|(_, payload)| payload.is_none()).count()
+    }
+
+    /// Whether this may be found where `state` was reached and `certain` is confirmed: the same, but
+    /// that payloads which were never confirmed may be damaged.
+    pub(crate) fn is_like(&self, state: &Self, certain: &Self) -> bool {
+        let may_be_damaged = |id: &EntryId| {
+            !certain.log.iter().any(|(other, payload)| other == id && payload.is_some())
+        };
+        (self.hard_state, self.snapshot, self.log.len())
+            == (state.hard_state, state.snapshot, state.log.len())
+            && self.log.iter().zip(&state.log).all(|((id, payload), (other, expected))| {
+                id == other && (payload == expected || (payload.is_none() && may_be_damaged(id)))
+            })
     }
 
     pub(crate) fn last(&self) -> EntryId {
@@ -148,8 +173,15 @@ impl Script {
             state.log.retain(|(id, _)| id.index < from);
             self.states.push(state.clone());
         }
+        if !batch.heal.is_empty() {
+            for entry in batch.heal.iter().flat_map(|run| run.iter()) {
+                let at = state.log.iter().position(|(id, _)| *id == entry.id()).unwrap();
+                state.log[at].1 = Some(entry.payload().clone());
+            }
+            self.states.push(state.clone());
+        }
         for entry in batch.append.iter() {
-            state.log.push((entry.id(), entry.payload().clone()));
+            state.log.push((entry.id(), Some(entry.payload().clone())));
             self.states.push(state.clone());
         }
         let commit = self.commit;
@@ -193,6 +225,12 @@ impl Script {
         self.persist(|batch| batch.hard_state = Some(hard_state))
     }
 
+    /// Heals these entries.
+    pub(crate) fn heal(&mut self, runs: &[Entries]) -> &mut Self {
+        let runs = runs.to_vec();
+        self.persist(|batch| batch.heal = runs)
+    }
+
     pub(crate) fn sync(&mut self) -> &mut Self {
         self.confirmed = self.states.len() - 1;
         self.step(Step::Sync)
@@ -207,7 +245,7 @@ impl Script {
     /// Saves a snapshot at an entry that is durable, then lets the log before it go.
     pub(crate) fn snapshot(&mut self, index: u64, data: &[u8]) -> &mut Self {
         self.sync();
-        let id = |(id, _): &(EntryId, Payload)| (id.index.0 == index).then_some(*id);
+        let id = |(id, _): &(EntryId, Option<Payload>)| (id.index.0 == index).then_some(*id);
         let last = self.now().log.iter().find_map(id).unwrap();
         let mut state = self.now().clone();
         state.install(last);
@@ -255,6 +293,16 @@ impl Script {
         Ok(())
     }
 
+    /// If step `number` stages a part of a snapshot, the steps that staged the parts before it.
+    pub(crate) fn restart_of_receive(&self, number: usize) -> Vec<usize> {
+        let is_part = |step: &Step| matches!(step, Step::Write(Work::StageChunk { .. }));
+        if !is_part(&self.steps[number]) {
+            return Vec::new();
+        }
+        let parts = self.steps[..number].iter().rev().take_while(|step| is_part(step)).count();
+        (number - parts..number).collect()
+    }
+
     /// What may be found after a crash in step `number`.
     pub(crate) fn allowed(&self, number: usize) -> &[Durable] {
         let certain = if number == 0 { 0 } else { self.certain[number - 1] };
@@ -276,10 +324,25 @@ pub(crate) fn meta(last: EntryId) -> Arc<SnapshotMeta> {
     Arc::new(SnapshotMeta { last, membership: founders() })
 }
 
+/// The entry `id`, which follows `before` and is said to be on the disk.
+fn load_one<D: Disk>(storage: &mut Storage<D>, before: EntryId, id: EntryId) -> Payload {
+    let (purpose, through) = (LoadPurpose::Apply, id.index);
+    let request = LoadRequest { purpose, after: before, through, bytes_max: 1 };
+    match storage.write(Work::Load(request)).unwrap() {
+        Some(Done::Loaded { entries: Some(entries), .. }) => {
+            assert_eq!(entries[0].id(), id, "what is cold is what its identity says");
+            entries[0].payload().clone()
+        }
+        other => panic!("{id} is cold, but {other:?}"),
+    }
+}
+
 /// Commands of these sizes after `before`; a size of 0 is a no-op. Their bytes tell them apart.
 pub(crate) fn entries(before: EntryId, term: Term, sizes: &[usize]) -> Entries {
     let payload = |(number, size): (usize, &usize)| {
+        // Never zero: zeros are what stands where a payload is missing.
         let byte = u8::try_from((before.index.0 + number as u64) % 251).unwrap();
+        let byte = if byte == 0 { 251 } else { byte };
         let payload = match size {
             0 => Payload::Noop,
             size => Payload::Command(Bytes::from(vec![byte; *size])),

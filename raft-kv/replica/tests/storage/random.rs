@@ -90,7 +90,7 @@ fn a_node_lives_on_through_many_crashes() {
             }
             let (reopened, found) = reopen(&disk, &allowed, script.now(), &context);
             (storage, commit) = (reopened, found.commit.0);
-            let found = Durable::found(&found);
+            let found = Durable::found(&mut storage, &found);
             losses += u64::from(Some(&found) != allowed.last());
             truncations += u64::from(found.last().index < state.last().index);
             installs += u64::from(found.snapshot != state.snapshot);

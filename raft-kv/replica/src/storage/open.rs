@@ -1,0 +1,274 @@
+//! From a directory to a running storage: format, look, settle, adopt.
+//!
+//! Everything is read, and judged, before anything is written. Then what was found is made durable,
+//! in an order in which a crash at any point leaves a directory that says the same: first the promises
+//! (identity, hard state, the flag of an unknown tail), then the snapshots, then the log.
+
+use raft_core::{EntryId, HardState, Index, Member, SnapshotMeta};
+
+use super::error::{InFile, StorageError};
+use super::found::Found;
+use super::hard_state::{self, HardStateFiles, LogMark};
+use super::identity::{self, Identity, IdentityFile};
+use super::recover::{FoundLog, Search};
+use super::report::{Report, What};
+use super::snapshots::Snapshots;
+use super::{Storage, StorageOptions, manifest, ring, segment};
+use crate::disk::{Disk, DiskError};
+
+/// A directory that has been read, and not been changed.
+#[derive(Debug)]
+pub(super) struct Examined<F> {
+    pub(super) identity_file: IdentityFile<F>,
+    pub(super) identity: Identity,
+    pub(super) hard_state: HardStateFiles<F>,
+    pub(super) snapshots: Snapshots<F>,
+    pub(super) log: FoundLog<F>,
+    /// Where the newest usable snapshot ends.
+    pub(super) end: EntryId,
+    /// Whether the log may have reached further.
+    pub(super) is_tail_unknown: bool,
+    pub(super) report: Report,
+}
+
+impl<D: Disk> Storage<D> {
+    /// Makes an empty directory the data directory of `identity`. An explicit act: a node that
+    /// lost its directory must not start as if it were new.
+    ///
+    /// # Errors
+    /// [`StorageError::NotEmpty`], or whatever the disk reports. A directory whose formatting was
+    /// interrupted is not empty and no data directory; remove what is in it.
+    pub fn format(disk: &mut D, identity: Identity) -> Result<(), StorageError> {
+        if let Some(file) = disk.list("").in_file("")?.into_iter().next() {
+            return Err(StorageError::NotEmpty { file });
+        }
+        for dir in [segment::DIR, manifest::DIR] {
+            disk.create_dir(dir).in_file(dir)?;
+        }
+        HardStateFiles::format(disk)?;
+        disk.sync_dir("").in_file("")?;
+        // Its name is what makes the directory a data directory, so it comes last.
+        identity::create(disk, &identity)
+    }
+
+    /// Opens a data directory, of `expect` if it is given, and makes durable what it found.
+    ///
+    /// Damage is no error: what cannot be read any more is found as damaged, and where the log may
+    /// have reached further, the hard state says so, durably, before anything is written again.
+    ///
+    /// # Errors
+    /// The directory is missing something, belongs to somebody else, was written by a later
+    /// version, or has lost what the node has promised ([`StorageError::Amnesia`]); each names the
+    /// file, and nothing has been modified. Or whatever the disk reports.
+    pub fn open(
+        mut disk: D,
+        options: StorageOptions,
+        expect: Option<Identity>,
+    ) -> Result<(Self, Found), StorageError> {
+        options.validate()?;
+        let examined = examine(&mut disk, &options, expect, false)?;
+        Self::adopt(disk, options, examined)
+    }
+
+    /// Opens the directory of a node that has lost its identity or its hard state, as another one: the
+    /// same server under a new lineage, which has promised nothing to anybody. The log and the
+    /// snapshots stay, for they may be the last good copies of something. An explicit act, like
+    /// [`Storage::format`]: the group admits the new lineage as a learner, or not.
+    ///
+    /// # Errors
+    /// [`StorageError::OtherNode`] if the directory can still say whose it is, and that is neither
+    /// this server nor is the lineage a new one. Otherwise as [`Storage::open`].
+    pub fn readmit(
+        mut disk: D,
+        options: StorageOptions,
+        identity: Identity,
+    ) -> Result<(Self, Found), StorageError> {
+        options.validate()?;
+        match IdentityFile::open(&mut disk, None) {
+            Ok((_, found)) => {
+                let is_same_server = Identity {
+                    member: Member { lineage: identity.member.lineage, ..found.member },
+                    ..found
+                } == identity;
+                // With its old lineage it would go on as if it had never voted.
+                if !is_same_server || found.member.lineage == identity.member.lineage {
+                    let file = identity::FILE.to_owned();
+                    return Err(StorageError::OtherNode { file, found, expected: identity });
+                }
+            }
+            Err(StorageError::Missing { .. } | StorageError::Amnesia { .. }) => {
+                if !has_life(&mut disk)? {
+                    return Err(StorageError::Missing { file: identity::FILE.to_owned() });
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        let mut report = Report::default();
+        let snapshots = Snapshots::open(&mut disk, options.chunk_bytes, &mut report)?;
+        let snapshot = snapshots.newest().map_or(EntryId::default(), |meta| meta.last);
+        let search =
+            Search { snapshot, ring: Vec::new(), resident_bytes_max: 0, is_readmission: true };
+        let log = FoundLog::read(&mut disk, search, &mut report)?;
+        let term = log.entries.term.max(snapshot.term);
+        let state = HardState { term, ..HardState::default() };
+        let generation = log.entries.generation;
+        // The new lineage first: a fresh hard state under the old one would be a forgotten vote.
+        identity::create(&mut disk, &identity)?;
+        HardStateFiles::replace(&mut disk, state, generation)?;
+        let examined = examine(&mut disk, &options, Some(identity), true)?;
+        Self::adopt(disk, options, examined)
+    }
+
+    fn adopt(
+        mut disk: D,
+        options: StorageOptions,
+        examined: Examined<D::File>,
+    ) -> Result<(Self, Found), StorageError> {
+        let Examined { identity_file, identity, mut hard_state, mut snapshots, log, .. } = examined;
+        let Examined { end, is_tail_unknown, report, .. } = examined;
+        let commit = log.entries.commit.max(hard_state.record().commit);
+        identity_file.repair(&mut disk, &identity)?;
+        hard_state.settle(&mut disk)?;
+        let record = *hard_state.record();
+        let state = HardState { is_tail_unknown, ..record.state };
+        let last = log.last().index;
+        let log_through = if log.continues(end) { last } else { end.index };
+        if state != record.state || record.log_through > log_through {
+            // What is gone is not missed from here on, and what it means for the node is not
+            // forgotten.
+            let log_through = record.log_through.min(log_through);
+            let commit = commit.min(log_through);
+            let mark = LogMark { log_through, commit, log_epoch: record.log_epoch };
+            hard_state.write(&mut disk, state, mark)?;
+        }
+        ring::repair(&mut disk, hard_state.files(), true)?;
+        snapshots.adopt(&mut disk)?;
+        let is_snapshot_damaged = snapshots.is_damaged();
+        let snapshot = snapshots.newest().cloned();
+        let (log, slots) = log.adopt(&mut disk, options, snapshot.as_deref())?;
+        let last = log.durable().index;
+        let (before, known) = (log.before, commit.min(last));
+        // From here on, all that was found is missed if it goes.
+        let mark = LogMark { log_through: last, commit: known, log_epoch: log.epoch };
+        hard_state.write(&mut disk, state, mark)?;
+        let found = Found {
+            identity,
+            hard_state: state,
+            snapshot,
+            is_snapshot_damaged,
+            slots,
+            before,
+            commit: known,
+            report,
+        };
+        Ok((Self::new(disk, identity, hard_state, log, snapshots, known), found))
+    }
+}
+
+/// Reads a directory.
+pub(super) fn examine<D: Disk>(
+    disk: &mut D,
+    options: &StorageOptions,
+    expect: Option<Identity>,
+    is_readmission: bool,
+) -> Result<Examined<D::File>, StorageError> {
+    let mut report = Report::default();
+    let opened = IdentityFile::open(disk, expect);
+    let (identity_file, identity) = match opened {
+        Err(StorageError::Missing { file }) if has_life(disk)? => {
+            return Err(StorageError::amnesia(&file, "it is missing"));
+        }
+        Err(StorageError::Amnesia { file, .. }) if !has_life(disk)? => {
+            return Err(StorageError::damaged(
+                &file,
+                "it is none of ours, and nothing else is here",
+            ));
+        }
+        opened => opened?,
+    };
+    if let Some(copy) = identity_file.bad() {
+        report.add(identity::FILE, What::BadCopy { record: "identity", copy });
+    }
+    let hard_state = HardStateFiles::open(disk)?;
+    for (copy, file) in hard_state.bad_copies(disk)? {
+        report.add(file, What::BadCopy { record: "hard state", copy });
+    }
+    for (copy, file) in ring::repair(disk, hard_state.files(), false)? {
+        report.add(file, What::BadCopy { record: "membership in the ring", copy });
+    }
+    let mut snapshots = Snapshots::open(disk, options.chunk_bytes, &mut report)?;
+    let newest = snapshots.newest().map_or(EntryId::default(), |meta| meta.last);
+    let search = Search {
+        snapshot: newest,
+        ring: ring::read(disk, hard_state.files())?,
+        resident_bytes_max: usize::try_from(options.resident_bytes).unwrap_or(usize::MAX),
+        is_readmission,
+    };
+    let log = FoundLog::read(disk, search, &mut report)?;
+    snapshots.settle_for_older(disk, |snapshot| log.continues(snapshot), &mut report)?;
+    let end = snapshots.newest().map_or(EntryId::default(), |meta| meta.last);
+    check(&hard_state, &log, snapshots.newest().map(|meta| &**meta))?;
+    let missing = missing(&hard_state, &log, end.index);
+    if let Some(why) = missing.clone().filter(|_| log.cut.is_none()) {
+        let what = What::TailUnknown { after: log.last(), entries: 0, why };
+        report.add(segment::DIR, what);
+    }
+    let is_new = missing.is_some() || log.cut.is_some();
+    let is_tail_unknown = hard_state.record().state.is_tail_unknown || (is_new && !is_readmission);
+    Ok(Examined {
+        identity_file,
+        identity,
+        hard_state,
+        snapshots,
+        log,
+        end,
+        is_tail_unknown,
+        report,
+    })
+}
+
+/// Whether anything has ever been written here by a node. A directory without an identity is no data
+/// directory otherwise, and a node is made by formatting one, not by being started.
+fn has_life<D: Disk>(disk: &mut D) -> Result<bool, StorageError> {
+    for dir in [segment::DIR, manifest::DIR] {
+        match disk.list(dir) {
+            Ok(names) if names.iter().any(|name| !name.ends_with(".tmp")) => return Ok(true),
+            Ok(_) | Err(DiskError::NotFound) => {}
+            Err(error) => return Err(StorageError::Disk { file: dir.to_owned(), error }),
+        }
+    }
+    Ok(false)
+}
+
+/// Compares what the files say about each other: neither a crash nor one fault leaves this.
+fn check<F>(
+    hard_state: &HardStateFiles<F>,
+    log: &FoundLog<F>,
+    snapshot: Option<&SnapshotMeta>,
+) -> Result<(), StorageError> {
+    let record = hard_state.record();
+    if snapshot.is_none() && !(log.is_absent() && log.dead.is_empty()) {
+        // Genesis is installed, as a snapshot, before the first entry is written.
+        return Err(StorageError::damaged(manifest::DIR, "the log has no snapshot to begin from"));
+    }
+    if log.entries.generation > record.generation || log.entries.term > record.state.term {
+        let what = "the log was written under a later hard state than the one that is found";
+        return Err(StorageError::amnesia(hard_state::FILES[0], what));
+    }
+    Ok(())
+}
+
+/// What says that the log has been longer than it is.
+fn missing<F>(hard_state: &HardStateFiles<F>, log: &FoundLog<F>, end: Index) -> Option<String> {
+    let record = hard_state.record();
+    let reach = log.last().index.max(end);
+    let (through, epoch) = (record.log_through, record.log_epoch);
+    if through > reach {
+        return Some(format!("it was durable through {through}"));
+    }
+    let commit = record.commit.max(log.entries.commit);
+    if commit > reach {
+        return Some(format!("it was committed through {commit}"));
+    }
+    (log.epoch < epoch).then(|| format!("a segment of epoch {epoch} is gone"))
+}

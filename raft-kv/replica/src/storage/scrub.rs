@@ -1,0 +1,206 @@
+//! Reads what nobody asks for, a little at a time, and finds damage while there still is another copy.
+//!
+//! A scrub goes round: first the records that are kept twice, whose bad copies it writes again; then
+//! the log, entry by entry; then the bytes of the snapshots. What it cannot repair it names: a peer
+//! may still have it. A host calls it at the rate that it can afford.
+
+use raft_core::{EntryId, Index};
+
+use super::batch::{PAGE, SLOT_BYTES, SlotRecord};
+use super::error::{InFile, StorageError};
+use super::identity::{self, Identity, IdentityFile};
+use super::load::OpenForRead;
+use super::log::Log;
+use super::record::encode_segment_head;
+use super::segment::{OpenSegment, SegmentName, open_head};
+use super::{Storage, ring};
+use crate::disk::Disk;
+
+/// Slots that share a sector.
+const SLOTS_PER_SECTOR: u64 = 512 / SLOT_BYTES as u64;
+
+/// What a part of a scrub has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScrubStep {
+    /// The bytes that it has checked, about.
+    pub bytes: u64,
+    /// Copies and slots that could not be read, and were written again.
+    pub repaired: u64,
+    /// Entries whose payloads cannot be read.
+    pub damaged: Vec<EntryId>,
+    /// Snapshots of which some bytes cannot be read.
+    pub snapshots: Vec<EntryId>,
+    /// Whether everything has been checked once since the round began; the next step begins another.
+    pub is_round_over: bool,
+}
+
+/// Where a scrub goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Scrub {
+    /// At what is kept twice.
+    #[default]
+    Copies,
+    /// At the entry after this one.
+    Log(Index),
+    /// At this byte of the snapshot with this number.
+    Snapshot(usize, u64),
+}
+
+impl<D: Disk> Storage<D> {
+    /// Checks about `bytes_max` more bytes of what is durable.
+    ///
+    /// # Errors
+    /// A disk call failed: the storage refuses everything from then on. What cannot be read is no
+    /// error.
+    pub fn scrub(&mut self, bytes_max: u64) -> Result<ScrubStep, StorageError> {
+        self.guarded(|storage| {
+            let mut step = ScrubStep::default();
+            while step.bytes < bytes_max && !step.is_round_over {
+                storage.scrub = match storage.scrub {
+                    Scrub::Copies => {
+                        storage.scrub_copies(&mut step)?;
+                        Scrub::Log(storage.log.before.index)
+                    }
+                    Scrub::Log(after) => {
+                        let next = storage.scrub_log(after, bytes_max, &mut step)?;
+                        next.map_or(Scrub::Snapshot(0, 0), Scrub::Log)
+                    }
+                    Scrub::Snapshot(number, offset) => {
+                        storage.scrub_snapshot(number, offset, &mut step)
+                    }
+                };
+            }
+            Ok(step)
+        })
+    }
+
+    fn scrub_copies(&mut self, step: &mut ScrubStep) -> Result<(), StorageError> {
+        step.repaired += repair_identity(&mut self.disk, &self.identity)?;
+        for (number, _) in self.hard_state.bad_copies(&mut self.disk)? {
+            self.hard_state.repair(&mut self.disk, number)?;
+            step.repaired += 1;
+        }
+        step.repaired += ring::repair(&mut self.disk, self.hard_state.files(), true)?.len() as u64;
+        step.repaired += u64::from(self.snapshots.repair(&mut self.disk)?);
+        step.repaired += self.log.repair_heads(&mut self.disk)?;
+        step.bytes += u64::from(PAGE) * 16;
+        Ok(())
+    }
+
+    /// Checks entries after `after`; where to go on, unless all have been.
+    fn scrub_log(
+        &mut self,
+        after: Index,
+        bytes_max: u64,
+        step: &mut ScrubStep,
+    ) -> Result<Option<Index>, StorageError> {
+        let Self { log, disk, .. } = self;
+        let mut at = after.max(log.before.index);
+        let last = log.durable().index;
+        if at >= last {
+            return Ok(None);
+        }
+        let segment = log.open_segment_of(disk, at.next())?;
+        let mut bad_slots = Vec::new();
+        while at < last.min(segment.end) && step.bytes < bytes_max {
+            let before = log.id(at).expect("it is durable");
+            let id = log.id(at.next()).expect("it is durable");
+            let looked = log.look(disk, &segment, id, before)?;
+            step.bytes += u64::from(SLOT_BYTES) * 2;
+            match &looked.payload {
+                Some(payload) => step.bytes += payload.len() as u64,
+                None => step.damaged.push(id),
+            }
+            bad_slots.extend(looked.slot_again);
+            at = id.index;
+        }
+        step.repaired += log.repair_slots(disk, &segment, &bad_slots)?;
+        Ok(Some(at))
+    }
+
+    fn scrub_snapshot(&mut self, number: usize, offset: u64, step: &mut ScrubStep) -> Scrub {
+        if number >= self.snapshots.list().count() {
+            step.is_round_over = true;
+            return Scrub::Copies;
+        }
+        match self.snapshots.check(&mut self.disk, number, offset) {
+            None => Scrub::Snapshot(number + 1, 0),
+            Some((_, bytes, true)) => {
+                step.bytes += bytes;
+                Scrub::Snapshot(number, offset + bytes)
+            }
+            Some((snapshot, bytes, false)) => {
+                step.bytes += bytes;
+                step.snapshots.push(snapshot);
+                Scrub::Snapshot(number + 1, 0)
+            }
+        }
+    }
+}
+
+impl<F> Log<F> {
+    /// Writes heads of segments again whose twins can be read; how many there were.
+    fn repair_heads<D: Disk<File = F>>(&self, disk: &mut D) -> Result<u64, StorageError> {
+        let active = self.active.as_ref().map(|segment| segment.name);
+        let mut repaired = 0;
+        let names: Vec<SegmentName> = self.sealed.iter().copied().chain(active).collect();
+        for name in names {
+            let Ok(OpenSegment { file, head, bad_copy: Some(copy) }) = open_head(disk, name)?
+            else {
+                continue;
+            };
+            let (path, bytes) = (name.path(), encode_segment_head(&head, copy));
+            disk.write(&file, u64::from(copy * PAGE), &bytes).in_file(&path)?;
+            disk.sync(&file).in_file(&path)?;
+            repaired += 1;
+        }
+        Ok(repaired)
+    }
+
+    /// Writes slots again whose entries can be read; how many there were. A sector that also names an
+    /// entry whose payload is gone is left alone: its name may be nowhere else.
+    fn repair_slots<D: Disk<File = F>>(
+        &self,
+        disk: &mut D,
+        segment: &OpenForRead<F>,
+        slots: &[SlotRecord],
+    ) -> Result<u64, StorageError> {
+        let mut repaired = 0;
+        for slot in slots {
+            let number = slot.id.index.0 - segment.name.first.0;
+            let first = segment.name.first.0 + number / SLOTS_PER_SECTOR * SLOTS_PER_SECTOR;
+            let mut is_sound = true;
+            for index in first.max(self.before.index.0 + 1)..first + SLOTS_PER_SECTOR {
+                let ids = self.id(Index(index)).zip(self.id(Index(index - 1)));
+                let Some((id, before)) = ids.filter(|_| Index(index) <= segment.end) else { break };
+                is_sound &= self.look(disk, segment, id, before)?.payload.is_some();
+            }
+            if is_sound {
+                let mut bytes = Vec::new();
+                slot.encode(segment.name.epoch, &mut bytes);
+                let offset = segment.slot_offset(slot.id.index);
+                disk.write(&segment.file, offset, &bytes).in_file(&segment.path)?;
+                repaired += 1;
+            }
+        }
+        if repaired > 0 {
+            disk.sync(&segment.file).in_file(&segment.path)?;
+        }
+        Ok(repaired)
+    }
+}
+
+/// Both copies are written from memory if neither can be read: this process knows who it is.
+fn repair_identity<D: Disk>(disk: &mut D, identity: &Identity) -> Result<u64, StorageError> {
+    match IdentityFile::open(disk, Some(*identity)) {
+        Ok((file, _)) => {
+            file.repair(disk, identity)?;
+            Ok(u64::from(file.bad().is_some()))
+        }
+        Err(StorageError::Amnesia { .. } | StorageError::Missing { .. }) => {
+            identity::create(disk, identity)?;
+            Ok(2)
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,118 @@
+//! Directories that no node can start on, on real files: one clear error that names the file and the
+//! reason, and not a byte changes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use raft_core::{ClusterId, Member};
+use raft_replica::file_disk::FileDisk;
+use raft_replica::storage::{Identity, Storage, StorageError, StorageOptions};
+
+use crate::files::Directory;
+use crate::model::{Script, identity};
+
+/// A directory in which a node has lived.
+fn lived_in(name: &str) -> Directory {
+    let directory = Directory::new(name);
+    let mut disk = directory.disk();
+    Storage::format(&mut disk, identity()).unwrap();
+    let mut script = Script::founding();
+    script.term(1, Some(1)).append(&[1; 80]).sync().snapshot(30, &[9; 9000]).append(&[3, 4]).sync();
+    let (mut storage, _) = Storage::open(disk, StorageOptions::small(), None).unwrap();
+    script.run(&mut storage).unwrap();
+    directory
+}
+
+fn open(directory: &Directory, expect: Option<Identity>) -> Result<(), StorageError> {
+    Storage::open(directory.disk(), StorageOptions::small(), expect).map(drop)
+}
+
+/// Every file, with its bytes.
+fn contents(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(contents(&path));
+        } else {
+            all.insert(path.clone(), fs::read(&path).unwrap());
+        }
+    }
+    all
+}
+
+fn refused(directory: &Directory, expect: Option<Identity>, says: &[&str]) {
+    let before = contents(&directory.0);
+    let error = open(directory, expect).unwrap_err().to_string();
+    for part in says {
+        assert!(error.contains(part), "{error}: does not say {part}");
+    }
+    assert!(contents(&directory.0) == before, "{error}: something was modified");
+}
+
+#[test]
+fn a_directory_of_another_cluster() {
+    let directory = lived_in("other-cluster");
+    let other = Identity { cluster: ClusterId(0xdead), ..identity() };
+    refused(&directory, Some(other), &["IDENTITY", "belongs to", "cdead"]);
+    let other = Identity { member: Member::new(9, 101), ..identity() };
+    refused(&directory, Some(other), &["IDENTITY", "belongs to", "n9"]);
+}
+
+#[test]
+fn a_file_that_is_not_ours() {
+    let directory = Directory::new("not-ours");
+    fs::write(directory.0.join("IDENTITY"), "a letter to somebody").unwrap();
+    refused(&directory, None, &["IDENTITY", "none of ours"]);
+    let directory = Directory::new("empty");
+    refused(&directory, None, &["IDENTITY", "missing", "not a data directory"]);
+    fs::write(directory.0.join("notes.txt"), "keep me").unwrap();
+    refused(&directory, None, &["IDENTITY", "missing"]);
+    let before = contents(&directory.0);
+    let error = Storage::format(&mut directory.disk(), identity()).unwrap_err();
+    assert!(error.to_string().contains("notes.txt"), "{error}");
+    assert!(contents(&directory.0) == before);
+}
+
+/// What somebody else has put beside our files stays there.
+#[test]
+fn strangers_among_the_files_are_left_alone() {
+    let directory = lived_in("strangers");
+    let strangers =
+        ["README", "wal/notes.txt", "wal/seg-01-1.wal", "snap/notes.txt", "snap/1.data"];
+    for name in strangers {
+        fs::write(directory.0.join(name), "keep me").unwrap();
+    }
+    open(&directory, Some(identity())).unwrap();
+    for name in strangers {
+        assert_eq!(fs::read(directory.0.join(name)).unwrap(), b"keep me", "{name}");
+    }
+}
+
+#[test]
+fn a_later_format() {
+    let directory = lived_in("later");
+    let file = directory.0.join("IDENTITY");
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[8] = 7;
+    let length = 16 + 36;
+    let checksum = xxhash_rust::xxh3::xxh3_64(&bytes[..length]).to_le_bytes();
+    bytes[length..length + 8].copy_from_slice(&checksum);
+    fs::write(&file, bytes).unwrap();
+    refused(&directory, None, &["IDENTITY", "version 7", "only 1"]);
+}
+
+#[test]
+fn no_permission() {
+    let directory = lived_in("permission");
+    let before = contents(&directory.0);
+    let disk = FileDisk::read_only(&directory.0).unwrap();
+    let error = Storage::open(disk, StorageOptions::small(), None).unwrap_err().to_string();
+    assert!(error.contains("permission denied") && error.contains("hs."), "{error}");
+    let empty = Directory::new("permission-empty");
+    let mut disk = FileDisk::read_only(&empty.0).unwrap();
+    let error = Storage::format(&mut disk, identity()).unwrap_err().to_string();
+    assert!(error.contains("wal: permission denied"), "{error}");
+    assert!(contents(&directory.0) == before);
+}

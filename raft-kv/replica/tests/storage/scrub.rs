@@ -1,0 +1,137 @@
+//! Damage that comes while the storage runs: what asks for an entry is told, and a scrub finds the
+//! rest.
+
+use std::collections::BTreeSet;
+
+use raft_core::{EntryId, Index, LoadPurpose, LoadRequest};
+use raft_replica::storage::work::{Done, Work};
+use raft_replica::storage::{ScrubStep, Storage};
+
+use crate::memory_disk::MemoryDisk;
+use crate::model::{Durable, Script, identity};
+use crate::verdict::{FIRST_BATCH, healing, open, run};
+
+/// A node that runs and has everything: sealed segments, two snapshots, a ring.
+fn running() -> (MemoryDisk, Storage<MemoryDisk>, Durable) {
+    let mut disk = MemoryDisk::default();
+    Storage::format(&mut disk, identity()).unwrap();
+    let mut script = Script::founding();
+    script.term(1, Some(1)).append(&[1; 12]).sync().commit(10).snapshot(4, &[6; 900]);
+    script.append(&[2; 9]).sync().append(&[700, 700, 700]).sync().membership(4).sync();
+    script.snapshot(9, &[7; 2000]).append(&[30, 40]).sync();
+    let mut storage = open(&disk).unwrap().0;
+    script.run(&mut storage).unwrap();
+    (disk, storage, script.now().clone())
+}
+
+/// A whole round in steps of a few bytes.
+fn round(storage: &mut Storage<MemoryDisk>, bytes: u64) -> ScrubStep {
+    let mut all = ScrubStep::default();
+    for _ in 0..10_000 {
+        let step = storage.scrub(bytes).unwrap();
+        assert!(step.bytes > 0 || step.is_round_over, "it goes on");
+        all.bytes += step.bytes;
+        all.repaired += step.repaired;
+        all.damaged.extend(step.damaged);
+        all.snapshots.extend(step.snapshots);
+        if step.is_round_over {
+            return all;
+        }
+    }
+    panic!("a round ends");
+}
+
+#[test]
+fn a_whole_disk_is_left_alone() {
+    let (disk, mut storage, _) = running();
+    let before = (disk.fingerprint(), disk.syncs());
+    for bytes in [1, 300, 1 << 20] {
+        let step = round(&mut storage, bytes);
+        assert_eq!((step.repaired, step.damaged.len(), step.snapshots.len()), (0, 0, 0));
+        assert!(step.bytes > 2900 + 2100, "{step:?}");
+    }
+    assert_eq!((disk.fingerprint(), disk.syncs()), before, "nothing is written");
+}
+
+/// Each sector of each file goes bad in turn: what is there twice is repaired, payloads and snapshots
+/// are named, and a second round finds only what the first one could not repair.
+#[test]
+fn every_bad_sector_is_repaired_or_named() {
+    let (mut repaired, mut named, mut snapshots, mut nothing) = (0, 0, 0, 0);
+    let (pristine, ..) = running();
+    for file in pristine.files() {
+        for offset in (0..pristine.bytes(&file).unwrap().len()).step_by(512) {
+            let (disk, mut storage, expected) = running();
+            let length = disk.bytes(&file).unwrap().len().min(offset + 512) - offset;
+            disk.overwrite(&file, offset, &vec![0xa5; length]);
+            let context = format!("{file} at {offset}");
+            let first = round(&mut storage, 500);
+            let second = round(&mut storage, 1 << 20);
+            assert_eq!(second.repaired, 0, "{context}");
+            assert_eq!(first.snapshots, second.snapshots, "{context}");
+            assert_eq!(first.damaged, second.damaged, "{context}");
+            repaired += u64::from(first.repaired > 0);
+            named += u64::from(!first.damaged.is_empty());
+            snapshots += u64::from(!first.snapshots.is_empty());
+            nothing += u64::from(first == ScrubStep { bytes: first.bytes, ..Default::default() });
+            if first.damaged.is_empty() && first.snapshots.is_empty() {
+                drop(storage);
+                let (mut storage, found) = open(&disk).unwrap();
+                assert_eq!(Durable::found(&mut storage, &found), expected, "{context}");
+            }
+        }
+    }
+    println!(
+        "{repaired} repaired, {named} named, {snapshots} of snapshots, {nothing} hold nothing"
+    );
+    assert!(repaired > 15 && named > 8 && snapshots > 4, "{repaired} {named} {snapshots}");
+}
+
+/// Who loads what has rotted gets what is before it, and is told which entries are gone; once they are
+/// healed, they are there.
+#[test]
+fn what_is_loaded_and_damaged_is_named_and_healed() {
+    let (disk, mut storage, expected) = running();
+    let log = &expected.log;
+    // The batch of three large entries, 22 to 24: the second and the third.
+    let batch = FIRST_BATCH + 4096;
+    disk.overwrite("wal/seg-17-1.wal", batch + 1024, &[0xa5; 1024]);
+    let at = |index: u64| log.iter().position(|(id, _)| id.index == Index(index)).unwrap();
+    let load = |storage: &mut Storage<MemoryDisk>, after: u64| {
+        let request = LoadRequest {
+            purpose: LoadPurpose::Apply,
+            after: log[at(after)].0,
+            through: Index(25),
+            bytes_max: 1 << 20,
+        };
+        match storage.write(Work::Load(request)).unwrap() {
+            Some(Done::Loaded { entries, damaged, .. }) => {
+                let ids: Vec<u64> = entries
+                    .iter()
+                    .flat_map(|run| run.iter())
+                    .map(|entry| entry.index().0)
+                    .collect();
+                let damaged: Vec<EntryId> = damaged;
+                (ids, damaged.iter().map(|id| id.index.0).collect::<Vec<_>>())
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let (ids, damaged) = load(&mut storage, 20);
+    assert_eq!((ids.last(), damaged.as_slice()), (Some(&22), [23].as_slice()));
+    assert_eq!(load(&mut storage, 22), (vec![], vec![23, 24]));
+    let named: BTreeSet<u64> =
+        round(&mut storage, 1000).damaged.iter().map(|id| id.index.0).collect();
+    assert_eq!(named, BTreeSet::from([23, 24]));
+    let single = |index: u64| {
+        let (id, payload) = log[at(index)].clone();
+        run(log[at(index) - 1].0, id, payload.unwrap())
+    };
+    let batch = healing(vec![single(23), single(24)]);
+    storage.write(Work::Persist { batch, commit: Index::ZERO }).unwrap();
+    assert_eq!(load(&mut storage, 22), (vec![23, 24], vec![]), "the segment ends there");
+    assert_eq!(round(&mut storage, 1000).damaged, []);
+    drop(storage);
+    let (mut storage, found) = open(&disk).unwrap();
+    assert_eq!(Durable::found(&mut storage, &found), expected);
+}
