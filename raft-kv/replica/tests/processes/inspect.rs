@@ -1,0 +1,106 @@
+//! What `raft-inspect` says of directories, good and bad. It changes none.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use raft_replica::file_disk::FileDisk;
+use raft_replica::storage::{Storage, inspect};
+
+use crate::Directory;
+use crate::life::{Life, identity};
+
+/// A directory in which a node has lived.
+fn lived_in(name: &str) -> Directory {
+    let directory = Directory::new(name);
+    Storage::format(&mut FileDisk::new(&directory.0).unwrap(), identity()).unwrap();
+    let mut life = Life::begin(&directory.0);
+    life.raise_term();
+    life.append(60);
+    life.sync();
+    life.snapshot();
+    life.append(20);
+    life.sync();
+    directory
+}
+
+/// Every file, with its bytes.
+fn contents(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(contents(&path));
+        } else {
+            all.insert(path.clone(), fs::read(&path).unwrap());
+        }
+    }
+    all
+}
+
+fn raft_inspect(arguments: &[&str]) -> (i32, String, String) {
+    let program = env!("CARGO_BIN_EXE_raft-inspect");
+    let Output { status, stdout, stderr } = Command::new(program).args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+/// It looks at a directory that somebody else has locked.
+pub(crate) fn an_inspection_shows_what_is_there() {
+    let directory = lived_in("inspect");
+    let locked = FileDisk::new(&directory.0).unwrap();
+    let before = contents(&directory.0);
+    let path = directory.0.display().to_string();
+    let (code, text, errors) = raft_inspect(&[&path]);
+    assert_eq!((code, errors.as_str()), (0, ""), "{text}");
+    for part in [
+        "identity    n1/l65 of cc1 g7",
+        "hard state  t1 inc1, generation 4",
+        "snapshot    (t1,i60), 9000 bytes",
+        "log         80 entries after (t0,i0), to (t1,i80)",
+        "segment     wal/seg-1-1.wal: i1 to i64 in 2 batches",
+        "segment     wal/seg-65-1.wal: i65 to i80 in 1 batches",
+        "nothing amiss",
+    ] {
+        assert!(text.contains(part), "no {part} in\n{text}");
+    }
+    drop(locked);
+    assert!(contents(&directory.0) == before);
+
+    // The first byte of the first payload.
+    let mut bytes = fs::read(directory.0.join("wal/seg-1-1.wal")).unwrap();
+    bytes[8192 + 4096 + 64 + 40] ^= 1;
+    fs::write(directory.0.join("wal/seg-1-1.wal"), bytes).unwrap();
+    let before = contents(&directory.0);
+    let (code, text, _) = raft_inspect(&[&path]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("the payload of (t1,i1) cannot be read"), "{text}");
+    let (code, json, _) = raft_inspect(&["--json", &path]);
+    assert_eq!(code, 1, "{json}");
+    let expected = inspect(&mut FileDisk::new(&directory.0).unwrap()).unwrap().to_json();
+    assert_eq!(json.trim_end(), expected);
+    assert!(json.contains("\"damaged\":1,") && json.contains("\"findings\":[{\"file\":\"wal/"));
+    let (open, close) = (json.matches(['{', '[']).count(), json.matches(['}', ']']).count());
+    assert_eq!((open, json.matches('"').count() % 2), (close, 0), "{json}");
+    assert!(contents(&directory.0) == before);
+}
+
+pub(crate) fn an_inspection_says_why_it_cannot() {
+    let directory = lived_in("inspect-amnesia");
+    let path = directory.0.display().to_string();
+    fs::remove_file(directory.0.join("hs.a")).unwrap();
+    let cases: [(&[&str], &str); 5] = [
+        (&[&path], "hs.a: it is missing"),
+        (&["/nowhere/at/all"], "/nowhere/at/all: not found"),
+        (&[], "usage"),
+        (&[&path, &path], "usage"),
+        (&["--yaml", &path], "--yaml is no option"),
+    ];
+    for (arguments, says) in cases {
+        let (code, text, errors) = raft_inspect(arguments);
+        assert_eq!((code, text.as_str()), (2, ""), "{arguments:?}");
+        assert!(errors.contains(says), "{arguments:?}: {errors}");
+    }
+    assert_eq!(raft_inspect(&["--help"]).0, 0);
+}
