@@ -14,10 +14,11 @@
 //!
 //! A cell of the table is one process, so that a profiler can look at it:
 //! `target/release/deps/peers-* cell ours w1-one/3x256/direct`. All drive a [`contest::Contestant`]:
-//! the nodes of one group in one thread, whose disks are memory. One more bench, `events`, times
-//! whole simulated runs.
+//! the nodes of one group in one thread, whose disks are memory. Two more benches: `events` times
+//! whole simulated runs, [`storage`] appends and recovers on a real disk.
 //!
-//! Deliberately absent: real disks, sockets and threads, whose cost would hide the protocol's.
+//! Deliberately absent: sockets and threads, whose cost would hide the protocol's; so would disks,
+//! which are measured apart.
 
 pub mod cells;
 pub mod contest;
@@ -26,6 +27,7 @@ mod frames;
 mod group;
 pub mod peers;
 pub mod runner;
+pub mod storage;
 pub mod table;
 
 pub use counting::{Counting, Memory, memory};
