@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::{
-    Body, Chunk, ClusterId, Config, Effect, Envelope, GroupId, Index, Member, Membership, Message,
-    Entry, Observation, Outcome, Payload, PersistBatch, Raft, RecoveredState, RoleName, Slot,
-    SnapshotMeta, Ticket, Time,
+    Body, Chunk, ClusterId, Config, Effect, Entries, Entry, Envelope, GroupId, Index, Member,
+    Membership, Message, Observation, Outcome, Payload, PersistBatch, Raft, RecoveredState,
+    RoleName, Slot, SnapshotMeta, Ticket, Time,
 };
 
 pub fn member(id: u64) -> Member {
@@ -171,7 +171,19 @@ impl Server {
     /// Executes an effect other than `Send`, and returns what completes it.
     fn execute(&mut self, effect: Effect) -> Option<Body> {
         match effect {
-            Effect::Send(_) | Effect::Load(_) => unreachable!("sent, or kept in memory"),
+            Effect::Send(_) => unreachable!("sent"),
+            Effect::Load(request) => {
+                let wanted = |slot: &&Slot| {
+                    request.after.index < slot.id().index && slot.id().index <= request.through
+                };
+                let payloads = self.disk.slots.iter().filter(wanted).map_while(|slot| match slot {
+                    Slot::Resident { id, payload } => Some((id.term, payload.clone())),
+                    Slot::Cold { .. } | Slot::Damaged { .. } => None,
+                });
+                let entries = Entries::after(request.after, payloads);
+                let entries = (!entries.is_empty()).then_some(entries);
+                return Some(Body::Loaded { request, entries });
+            }
             Effect::Persist(batch) => {
                 let seq = batch.seq;
                 self.write(batch);

@@ -36,6 +36,9 @@ pub mod limits {}
 #[doc = include_str!("../docs/quorum_loss.md")]
 pub mod quorum_loss {}
 
+#[doc = include_str!("../docs/damage.md")]
+pub mod damage {}
+
 #[doc = include_str!("../docs/observing.md")]
 pub mod observing {}
 

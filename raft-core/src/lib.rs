@@ -56,6 +56,13 @@
 //! message speaks of. A host may execute effects late, in any order, and drop or repeat messages;
 //! it cannot lose data by it. See [`effect`] for what little order there is.
 //!
+//! **Damage** (`repair.rs`, `barrier.rs`; Alagappan et al., FAST 2018). A disk may give back less than
+//! was written. A damaged entry keeps its identity and its place in the log: the node votes by it,
+//! claims nothing from there on, and is healed in place by its leader's appends, by any peer that it
+//! asks, or by a snapshot. A leader serves nothing while its log has a hole, and drops the entry only
+//! when so many voters never had it that no quorum can have. A log whose end is unknown votes for
+//! nobody until it has come as far as a leader's.
+//!
 //! **Limits** (`config.rs`). Whatever waits has a bound, in entries or in bytes: requests, entries that
 //! are not committed or not applied, appends on their way to a peer. Payloads of old entries leave
 //! memory and are asked for with [`Effect::Load`] when somebody needs them.
@@ -129,9 +136,8 @@
 //!
 //! # Absent
 //!
-//! Absent in this version, with their messages, inputs and rules: damaged entries and their repair,
-//! unknown tails and lost identities of a disk, a full disk as an input of its own, recorded
-//! batches. Absent on purpose, for good: storage, transport, clocks, threads, configuration files,
+//! Absent in this version: an entry of which not even the identity is left (the log is cut there, and
+//! its end is unknown); a full disk as an input of its own; recorded batches. Absent on purpose, for good: storage, transport, clocks, threads, configuration files,
 //! logging.
 //!
 //! # Where it differs from the paper
@@ -151,6 +157,8 @@
 //! | A commit index alone travels in a message that is not answered. | Half of the messages of a quiet group were answers that say nothing. | `core/flow.rs` |
 //! | A successor is asked to campaign, and a joint membership left, only once no read by a lease that was given out can be answered. | The first election passes all promises, and the second one may need nobody who has promised. | `core/leases.rs` |
 //! | The leader promises as its followers do. | It may step down and give the vote that decides while its host still answers. | `core/leases.rs` |
+//! | A damaged leader appends nothing, not even the entry of its term. | What it cannot read may be committed. | `damage/leader.rs` |
+//! | A log that may have lost its end does not vote. | A quorum may rest on what it has forgotten. | `damage/barrier.rs` |
 //! | Heartbeats are messages of their own and carry the commit index only as far as the peer is known to match. | They need no look at the log. | `core/replication.rs` |
 #![no_std]
 #![forbid(unsafe_code)]
