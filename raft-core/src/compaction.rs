@@ -6,6 +6,7 @@
 //! another node sends starts anew.
 //! Deliberately absent: the bytes themselves, which the host reads and stages.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use bytes::Bytes;
@@ -163,8 +164,14 @@ pub(crate) fn on_install_snapshot(node: &mut Node, reply: Reply, part: Part) {
     let is_next = offset == staged;
     let kept = Arc::clone(&snapshot);
     let origin = Origin::Leader { session, round, term };
-    node.incoming =
-        Some(Incoming { snapshot: kept, staged, from, incarnation, origin, is_moving: true });
+    node.incoming = Some(Box::new(Incoming {
+        snapshot: kept,
+        staged,
+        from,
+        incarnation,
+        origin,
+        is_moving: true,
+    }));
     if !is_next {
         answer(node, reply, last, staged);
         return;

@@ -7,6 +7,7 @@ mod damage;
 mod loading;
 mod standing;
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -55,7 +56,7 @@ pub(crate) struct Node {
     /// A snapshot that the state machine must take over once it is durable.
     pub(crate) restore: Option<Arc<SnapshotMeta>>,
     /// A snapshot that is being received.
-    pub(crate) incoming: Option<Incoming>,
+    pub(crate) incoming: Option<Box<Incoming>>,
     /// The chunk that the host is asked to stage, also if its transfer is over.
     pub(crate) staging: Option<Staging>,
     /// The chunks of snapshots that this incarnation has asked the host to stage.
@@ -67,7 +68,7 @@ pub(crate) struct Node {
     /// What it knows about the end of its log, while that is unknown.
     pub(crate) doubt: Option<Doubt>,
     /// What it asks its peers for, while an entry is damaged.
-    pub(crate) repair: Option<Repair>,
+    pub(crate) repair: Option<Box<Repair>>,
     /// The last question about a damaged entry that this incarnation has asked.
     pub(crate) repairs: u64,
     /// Cold entries that the host reads for peers in repair, at most one for each.

@@ -235,8 +235,12 @@ impl Raft {
             return;
         }
         commit::end_tickets(node);
-        barrier::pass(node);
-        repair::ask(node, &self.role);
+        if node.doubt.is_some() {
+            barrier::pass(node);
+        }
+        if node.is_damaged() || node.repair.is_some() {
+            repair::ask(node, &self.role);
+        }
         node.gate.flush(&mut node.effects);
         commit::hand_out(node);
         node.evict();

@@ -25,6 +25,7 @@
 //! If no intact copy is left and it cannot be ruled out that the entry is committed, the leader
 //! stays, and says for what it waits on whom. It never invents an entry and never drops one.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -51,14 +52,15 @@ pub(crate) fn ask(node: &mut Node, role: &Role) {
         return;
     };
     let is_it = |repair: &Repair| (repair.wanted, repair.is_snapshot) == (wanted, is_snapshot);
-    if node.repair.as_ref().is_some_and(is_it) {
+    if node.repair.as_deref().is_some_and(is_it) {
         return;
     }
     let is_urgent = node.repair.is_some() || matches!(role, Role::Leader(_));
     node.repairs += 1;
     let id = RepairId { incarnation: node.hard_state().incarnation, n: node.repairs };
     let patience = Timer::armed(node.config.election_timeout());
-    node.repair = Some(Repair { id, wanted, is_snapshot, patience, answers: Vec::new() });
+    let answers = Vec::new();
+    node.repair = Some(Box::new(Repair { id, wanted, is_snapshot, patience, answers }));
     node.observe(Observation::EntryDamaged { id: wanted });
     if is_urgent {
         send_question(node);
@@ -67,7 +69,8 @@ pub(crate) fn ask(node: &mut Node, role: &Role) {
 
 /// What is applied is not missed once it is in a snapshot, which the host can make by itself.
 fn want_own_snapshot(node: &mut Node) {
-    let Some(Repair { wanted: EntryId { index, .. }, .. }) = node.repair else { return };
+    let Some(Repair { wanted, .. }) = node.repair.as_deref() else { return };
+    let index = wanted.index;
     if node.applied >= index {
         let by = node.member();
         node.observe(Observation::SnapshotWanted { by, index });
@@ -353,7 +356,7 @@ fn fetch(
             let staged = 0;
             let incoming =
                 Incoming { snapshot, staged, from, incarnation, origin, is_moving: true };
-            node.incoming = Some(incoming);
+            node.incoming = Some(Box::new(incoming));
         }
     }
     request_chunk(node);
@@ -412,7 +415,7 @@ pub(crate) fn on_request_snapshot_response(
             && incoming.origin == (Origin::Repair { id })
             && incoming.snapshot == snapshot
     };
-    let Some(incoming) = node.incoming.as_mut().filter(is_asked) else {
+    let Some(incoming) = node.incoming.as_deref_mut().filter(is_asked) else {
         return Err(Refused::Unasked);
     };
     if node.staging.is_some() || node.gate.is_installing() || incoming.staged != offset {
@@ -428,7 +431,7 @@ pub(crate) fn on_request_snapshot_response(
 /// Asks for the next part of the snapshot that is on its way.
 pub(crate) fn request_chunk(node: &mut Node) {
     let Some(Incoming { snapshot, staged, from, origin: Origin::Repair { id }, .. }) =
-        &node.incoming
+        node.incoming.as_deref()
     else {
         return;
     };
@@ -445,7 +448,8 @@ fn wanted(node: &Node) -> Option<(EntryId, bool)> {
 }
 
 fn send_question(node: &mut Node) {
-    let Some(Repair { id, wanted, is_snapshot, .. }) = node.repair else { return };
+    let Some(Repair { id, wanted, is_snapshot, .. }) = node.repair.as_deref() else { return };
+    let (id, wanted, is_snapshot) = (*id, *wanted, *is_snapshot);
     for member in asked(node, wanted) {
         say(node, member, RepairRpc::RequestEntry { id, wanted, is_snapshot });
     }

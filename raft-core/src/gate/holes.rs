@@ -27,6 +27,7 @@ impl Holes {
     }
 
     /// Where the first one is.
+    #[inline]
     pub(super) fn first(&self) -> Option<Index> {
         self.0.first().map(|hole| hole.index)
     }
@@ -58,6 +59,7 @@ impl Holes {
         self.position(index).is_ok()
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }

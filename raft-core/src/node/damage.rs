@@ -137,6 +137,7 @@ impl Node {
     }
 
     /// Whether anything of the state is damaged, healed but not durable included.
+    #[inline]
     pub(crate) fn is_damaged(&self) -> bool {
         self.is_snapshot_damaged || self.gate.first_hole().is_some()
     }
