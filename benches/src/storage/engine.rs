@@ -5,7 +5,7 @@ use std::path::Path;
 use raft::eraftpb::Entry;
 use raft_engine::{Config, LogBatch, MessageExt, ReadableSize};
 
-use super::{Appender, Shape};
+use super::{Appender, Shape, noise};
 
 struct Entries;
 
@@ -31,10 +31,11 @@ impl Engine {
         let target_file_size = ReadableSize::mb(16);
         let config = Config { dir, target_file_size, ..Config::default() };
         let engine = raft_engine::Engine::open(config).expect("a fresh directory");
-        let mut entry = Entry::default();
-        entry.term = 1;
-        entry.data = vec![0x5a; shape.payload_bytes].into();
-        Self { engine, entries: vec![entry; shape.batch], next: 1, bytes: 0 }
+        // No two alike: it compresses a batch as a whole.
+        let noise = noise(shape.payload_bytes * shape.batch);
+        let entry = |data: &[u8]| Entry { term: 1, data: data.to_vec().into(), ..Entry::default() };
+        let entries = noise.chunks(shape.payload_bytes).map(entry).collect();
+        Self { engine, entries, next: 1, bytes: 0 }
     }
 }
 

@@ -154,7 +154,20 @@ fn median(mut rates: Vec<u64>) -> Option<u64> {
     rates.get(rates.len() / 2).copied()
 }
 
-/// Writes zeros' places again and again: a file that is there, one piece, one sync.
+/// A payload that nobody can compress: some stores try.
+pub(crate) fn noise(bytes: usize) -> Vec<u8> {
+    let mut word = 1_u64;
+    let mut next = || {
+        // A xorshift generator (Marsaglia 2003).
+        word ^= word << 13;
+        word ^= word >> 7;
+        word ^= word << 17;
+        word.to_le_bytes()[0]
+    };
+    (0..bytes).map(|_| next()).collect()
+}
+
+/// Writes to a file that is there: one piece, one sync.
 struct Floor {
     file: File,
     data: Vec<u8>,

@@ -12,7 +12,7 @@ use raft_replica::storage::work::Work;
 use raft_replica::storage::{Identity, Storage, StorageOptions};
 
 use super::counted::Counted;
-use super::{Appender, Shape};
+use super::{Appender, Shape, noise};
 
 /// A node's storage in a fresh directory.
 pub(crate) struct Ours {
@@ -33,7 +33,7 @@ impl Ours {
         Storage::format(&mut disk, identity()).expect("the disk works");
         let options = StorageOptions::default();
         let (storage, _) = Storage::open(disk, options, None).expect("the disk works");
-        let command = Bytes::from(vec![0x5a; shape.payload_bytes]);
+        let command = Bytes::from(noise(shape.payload_bytes));
         let payloads = vec![Payload::Command(command); shape.batch];
         let members = Membership::new(vec![identity().member], Vec::new());
         let genesis = RecoveredState::genesis(members.expect("one member is a group")).snapshot;
@@ -64,7 +64,7 @@ impl Ours {
         self.storage.sync().expect("the disk works");
     }
 
-    /// The bytes of all payloads so far.
+    /// How many entries there are.
     pub(crate) fn last_index(&self) -> u64 {
         self.last.index.0
     }
