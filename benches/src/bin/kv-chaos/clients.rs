@@ -1,0 +1,264 @@
+//! Clients: one operation at a time each, at any server, and what became of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hyper::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
+use hyper::{Method, StatusCode};
+use raft_kv::client::{Answer, Ask, Client, ClientError, IDEMPOTENCY_KEY};
+use tokio::task::JoinSet;
+
+use super::dice::Dice;
+use super::{Mix, Options};
+
+/// How many keys there are: few, so that clients meet.
+const KEYS: u64 = 16;
+
+/// How long a client waits for an answer.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often a command with a name is tried.
+const TRIES: u64 = 8;
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Get,
+    Put {
+        value: String,
+    },
+    Delete,
+    /// Only if the key is absent.
+    Create {
+        value: String,
+    },
+    /// Only if the key has this version.
+    Swap {
+        version: u64,
+        value: String,
+    },
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The write took effect at this index of the log.
+    Written { index: u64 },
+    /// The condition did not hold: this version was there.
+    Unmet { version: Option<u64> },
+    /// The read: the version and the value, and the index through which the answer is complete.
+    Read { found: Option<(u64, String)>, index: u64 },
+    /// Certainly nothing was done.
+    Nothing,
+    /// It may have been done, or may yet be.
+    Unknown,
+}
+
+/// An operation as its client saw it. Times are of one clock.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub(crate) key: u64,
+    pub(crate) operation: Operation,
+    pub(crate) begin: Instant,
+    pub(crate) end: Instant,
+    pub(crate) outcome: Outcome,
+}
+
+/// All clients.
+pub(crate) struct Clients {
+    tasks: JoinSet<Vec<Record>>,
+    stop: Arc<AtomicBool>,
+    count: Arc<AtomicU64>,
+}
+
+impl Clients {
+    pub(crate) fn start(urls: &[String], options: &Options, clients: u64) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let count = Arc::new(AtomicU64::new(0));
+        let mut tasks = JoinSet::new();
+        for id in 0..clients {
+            let one = One {
+                id,
+                dice: Dice::new(options.seed, id + 1),
+                servers: servers(urls),
+                writes: match options.mix {
+                    Mix::WriteHeavy => 90,
+                    Mix::ReadHeavy => 10,
+                    Mix::Chaos | Mix::Healthy | Mix::HighConcurrency => 50,
+                },
+                serial: 0,
+                seen: vec![None; usize::try_from(KEYS).unwrap_or(0)],
+            };
+            tasks.spawn(one.live(Arc::clone(&stop), Arc::clone(&count)));
+        }
+        Self { tasks, stop, count }
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Lets every client finish, and returns all that they saw.
+    pub(crate) async fn stop(mut self) -> Vec<Record> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut history = Vec::new();
+        while let Some(done) = self.tasks.join_next().await {
+            history.extend(done.expect("clients do not panic"));
+        }
+        history
+    }
+}
+
+fn servers(urls: &[String]) -> Vec<Client> {
+    let client = |url: &String| {
+        let mut client = Client::new(std::slice::from_ref(url));
+        client.timeout = TIMEOUT;
+        client
+    };
+    urls.iter().map(client).collect()
+}
+
+/// Every key, read at every server.
+pub(crate) async fn read_all(urls: &[String], after: usize) -> Result<Vec<Record>, String> {
+    let mut history = Vec::with_capacity(after.min(1024));
+    for (at, server) in servers(urls).iter().enumerate() {
+        for key in 0..KEYS {
+            let begin = Instant::now();
+            let outcome = judge_answer(&Operation::Get, server.once(&get(key)).await);
+            let Outcome::Read { .. } = &outcome else {
+                return Err(format!("server {} does not answer a read: {outcome:?}", at + 1));
+            };
+            let (operation, end) = (Operation::Get, Instant::now());
+            history.push(Record { key, operation, begin, end, outcome });
+        }
+    }
+    Ok(history)
+}
+
+struct One {
+    id: u64,
+    dice: Dice,
+    servers: Vec<Client>,
+    writes: u64,
+    serial: u64,
+    /// The version of each key that it saw last.
+    seen: Vec<Option<u64>>,
+}
+
+impl One {
+    async fn live(mut self, stop: Arc<AtomicBool>, count: Arc<AtomicU64>) -> Vec<Record> {
+        let mut history = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            let key = self.dice.below(KEYS);
+            let operation = self.choose(key, history.len());
+            let begin = Instant::now();
+            let outcome = self.perform(key, &operation).await;
+            if let Outcome::Read { found, .. } = &outcome
+                && let Some(seen) = usize::try_from(key).ok().and_then(|at| self.seen.get_mut(at))
+            {
+                *seen = found.as_ref().map(|(version, _)| *version);
+            }
+            let end = Instant::now();
+            history.push(Record { key, operation, begin, end, outcome });
+            count.fetch_add(1, Ordering::Relaxed);
+            // Slow enough that the judge's history stays short, fast enough to meet faults.
+            tokio::time::sleep(Duration::from_millis(self.dice.below(10))).await;
+        }
+        history
+    }
+
+    fn choose(&mut self, key: u64, turn: usize) -> Operation {
+        if !self.dice.percent(self.writes) {
+            return Operation::Get;
+        }
+        // Every value is written by one operation only.
+        let value = format!("{}.{turn}", self.id);
+        let seen = usize::try_from(key).ok().and_then(|at| self.seen.get(at).copied().flatten());
+        match (self.dice.below(10), seen) {
+            (0, _) => Operation::Delete,
+            (1, _) => Operation::Create { value },
+            (2..5, Some(version)) => Operation::Swap { version, value },
+            (_, _) => Operation::Put { value },
+        }
+    }
+
+    async fn perform(&mut self, key: u64, operation: &Operation) -> Outcome {
+        let mut ask = ask(key, operation);
+        if *operation == Operation::Get || self.dice.percent(50) {
+            let server = self.server();
+            return judge_answer(operation, server.once(&ask).await);
+        }
+        self.serial += 1;
+        ask = ask.header(IDEMPOTENCY_KEY, &format!("client-{}/{}", self.id, self.serial));
+        let mut last = Outcome::Nothing;
+        for _ in 0..TRIES {
+            let server = self.server();
+            match judge_answer(operation, server.once(&ask).await) {
+                // This try did nothing; an earlier one may have.
+                Outcome::Nothing => {}
+                Outcome::Unknown => last = Outcome::Unknown,
+                told @ (Outcome::Written { .. } | Outcome::Unmet { .. } | Outcome::Read { .. }) => {
+                    return told;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        last
+    }
+
+    fn server(&mut self) -> Client {
+        let at = self.dice.below(self.servers.len() as u64);
+        self.servers[usize::try_from(at).unwrap_or(0)].clone()
+    }
+}
+
+fn get(key: u64) -> Ask {
+    Ask::new(Method::GET, format!("/kv/key-{key}"))
+}
+
+fn ask(key: u64, operation: &Operation) -> Ask {
+    let put = |value: &String| Ask::new(Method::PUT, format!("/kv/key-{key}")).body(value.clone());
+    match operation {
+        Operation::Get => get(key),
+        Operation::Put { value } => put(value),
+        Operation::Delete => Ask::new(Method::DELETE, format!("/kv/key-{key}")),
+        Operation::Create { value } => put(value).header(IF_NONE_MATCH, "*"),
+        Operation::Swap { version, value } => {
+            put(value).header(IF_MATCH, &format!("\"{version}\""))
+        }
+    }
+}
+
+fn judge_answer(operation: &Operation, answer: Result<Answer, ClientError>) -> Outcome {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(ClientError::Unreachable(_) | ClientError::Unavailable(_)) => return Outcome::Nothing,
+        Err(ClientError::Unknown(_)) => return Outcome::Unknown,
+    };
+    let number = |name: HeaderName| {
+        let text = answer.headers.get(name)?.to_str().ok()?;
+        text.trim_matches('"').parse::<u64>().ok()
+    };
+    let (etag, index) =
+        (number(hyper::header::ETAG), number(HeaderName::from_static("raft-kv-index")));
+    match (operation, answer.status, index) {
+        (Operation::Get, StatusCode::OK, Some(index)) => {
+            Outcome::Read { found: etag.map(|version| (version, answer.text())), index }
+        }
+        (Operation::Get, StatusCode::NOT_FOUND, Some(index)) => {
+            Outcome::Read { found: None, index }
+        }
+        (_, StatusCode::OK, Some(index)) => Outcome::Written { index },
+        (_, StatusCode::PRECONDITION_FAILED, _) => Outcome::Unmet { version: etag },
+        (
+            _,
+            StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::CONFLICT
+            | StatusCode::REQUEST_TIMEOUT,
+            _,
+        ) => Outcome::Nothing,
+        (_, _, _) => Outcome::Unknown,
+    }
+}

@@ -1,0 +1,246 @@
+//! The servers: processes of the real binary, each behind its proxy.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use hyper::Method;
+use raft_kv::client::{Answer, Ask, Client};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use super::proxy::{self, Rules};
+
+/// How long the healed cluster may take until every server answers.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a node is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Running,
+    /// By SIGSTOP.
+    Paused,
+    Down,
+}
+
+struct Node {
+    id: u64,
+    state: State,
+    child: Option<Child>,
+    listen: String,
+    proxy: String,
+    client: String,
+}
+
+/// All servers.
+pub(crate) struct Cluster {
+    program: PathBuf,
+    directory: TempDir,
+    nodes: Vec<Node>,
+    pub(crate) rules: Rules,
+}
+
+impl Cluster {
+    pub(crate) async fn start(program: PathBuf, count: u64) -> Result<Self, String> {
+        let directory = tempfile::Builder::new().prefix("kv-chaos-").tempdir();
+        let directory = directory.map_err(|error| error.to_string())?;
+        let rules = Rules::default();
+        let mut nodes = Vec::new();
+        for id in 1..=count {
+            let [listen, client] = free_addresses().await?;
+            let listener = TcpListener::bind("127.0.0.1:0").await;
+            let listener = listener.map_err(|error| error.to_string())?;
+            let proxy = listener.local_addr().map_err(|error| error.to_string())?.to_string();
+            tokio::spawn(proxy::serve(listener, id, listen.clone(), rules.clone()));
+            nodes.push(Node { id, state: State::Down, child: None, listen, proxy, client });
+        }
+        let mut cluster = Self { program, directory, nodes, rules };
+        for id in 1..=count {
+            cluster.run(id)?;
+        }
+        Ok(cluster)
+    }
+
+    pub(crate) fn urls(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.client.clone()).collect()
+    }
+
+    pub(crate) fn ids(&self) -> Vec<u64> {
+        self.nodes.iter().map(|node| node.id).collect()
+    }
+
+    pub(crate) fn state(&self, id: u64) -> State {
+        self.nodes.iter().find(|node| node.id == id).map_or(State::Down, |node| node.state)
+    }
+
+    /// Where others reach a server.
+    pub(crate) fn proxy(&self, id: u64) -> Option<&str> {
+        self.nodes.iter().find(|node| node.id == id).map(|node| node.proxy.as_str())
+    }
+
+    pub(crate) fn run(&mut self, id: u64) -> Result<(), String> {
+        let peers: Vec<String> = self
+            .nodes
+            .iter()
+            .filter(|node| node.id != id)
+            .map(|node| format!("{}={}", node.id, node.proxy))
+            .collect();
+        let (data, log) = (self.data(id), self.directory.path().join(format!("node{id}.log")));
+        let node = self.nodes.iter_mut().find(|node| node.id == id).ok_or("no such node")?;
+        let log = File::options().create(true).append(true).open(log);
+        let log = log.map_err(|error| error.to_string())?;
+        let child = Command::new(&self.program)
+            .args(["--id", &id.to_string(), "--addr", &node.listen])
+            .args(["--advertise-addr", &node.proxy, "--client-addr", &node.client])
+            .args(["--peers", &peers.join(","), "--disk-reserve-bytes", "0"])
+            // Snapshots are taken often, and a request does not outlast a fault by much.
+            .args(["--snapshot-after-entries", "500", "--request-timeout-ms", "2000"])
+            .arg("--data-dir")
+            .arg(data)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        node.child = Some(child);
+        node.state = State::Running;
+        Ok(())
+    }
+
+    /// SIGKILL: whatever was not synced is lost with the process only, not with the machine.
+    pub(crate) fn kill(&mut self, id: u64) -> Result<(), String> {
+        self.signal(id, Signal::KILL)?;
+        let Some(node) = self.nodes.iter_mut().find(|node| node.id == id) else { return Ok(()) };
+        node.state = State::Down;
+        if let Some(mut child) = node.child.take() {
+            child.wait().map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn pause(&mut self, id: u64) -> Result<(), String> {
+        self.signal(id, Signal::STOP)?;
+        self.set(id, State::Paused);
+        Ok(())
+    }
+
+    pub(crate) fn go_on(&mut self, id: u64) -> Result<(), String> {
+        self.signal(id, Signal::CONT)?;
+        self.set(id, State::Running);
+        Ok(())
+    }
+
+    /// The server loses its disk; it must be down.
+    pub(crate) fn wipe(&self, id: u64) -> Result<(), String> {
+        std::fs::remove_dir_all(self.data(id)).map_err(|error| error.to_string())
+    }
+
+    /// One request to whoever answers.
+    pub(crate) async fn ask(&self, ask: &Ask, timeout: Duration) -> Result<Answer, String> {
+        let mut client = Client::new(&self.urls());
+        client.timeout = timeout;
+        client.ask(ask).await.map_err(|error| error.to_string())
+    }
+
+    /// Ends all faults, and waits until every server answers.
+    pub(crate) async fn heal(&mut self) -> Result<(), String> {
+        self.rules.clear();
+        for id in self.ids() {
+            match self.state(id) {
+                State::Running => {}
+                State::Paused => self.go_on(id)?,
+                State::Down => self.run(id)?,
+            }
+        }
+        self.all_answer().await
+    }
+
+    pub(crate) async fn all_answer(&mut self) -> Result<(), String> {
+        let end = Instant::now() + PATIENCE;
+        for id in self.ids() {
+            loop {
+                let last = match self.is_ready(id).await {
+                    Ok(()) => break,
+                    Err(error) => error,
+                };
+                if Instant::now() > end {
+                    return Err(format!("server {id} does not answer: {last}"));
+                }
+                // Perhaps it was removed and waits, or does not even know. Who is a member stays one;
+                // if it does not come about now, it is tried again.
+                drop(self.add(id).await);
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn is_ready(&self, id: u64) -> Result<(), String> {
+        let node = self.nodes.iter().find(|node| node.id == id).ok_or("no such node")?;
+        let mut client = Client::new(std::slice::from_ref(&node.client));
+        client.timeout = Duration::from_secs(3);
+        let answer = client.once(&Ask::new(Method::GET, "/readyz")).await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        if answer.status.is_success() { Ok(()) } else { Err(answer.text()) }
+    }
+
+    pub(crate) async fn add(&self, id: u64) -> Result<Answer, String> {
+        let body = format!("{{\"id\":{id},\"addr\":\"{}\"}}", self.proxy(id).unwrap_or_default());
+        let ask = Ask::new(Method::POST, "/cluster/members").body(body);
+        self.ask(&ask, Duration::from_secs(3)).await
+    }
+
+    /// Leaves the directory where it is.
+    pub(crate) fn keep(&mut self) -> PathBuf {
+        self.directory.disable_cleanup(true);
+        self.directory.path().to_owned()
+    }
+
+    fn data(&self, id: u64) -> PathBuf {
+        Path::new(self.directory.path()).join(format!("node{id}"))
+    }
+
+    fn set(&mut self, id: u64, state: State) {
+        if let Some(node) = self.nodes.iter_mut().find(|node| node.id == id) {
+            node.state = state;
+        }
+    }
+
+    fn signal(&self, id: u64, signal: Signal) -> Result<(), String> {
+        let node = self.nodes.iter().find(|node| node.id == id);
+        let Some(child) = node.and_then(|node| node.child.as_ref()) else { return Ok(()) };
+        kill_process(Pid::from_child(child), signal).map_err(|error| error.to_string())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for child in self.nodes.iter_mut().filter_map(|node| node.child.as_mut()) {
+            // It may have ended already.
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+/// Two addresses that are free: on ports that the system gives to no connection, or they would be taken
+/// the next moment.
+async fn free_addresses() -> Result<[String; 2], String> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let mut found = Vec::new();
+    for _ in 0..1000 {
+        let offset = std::process::id().wrapping_mul(31).wrapping_add(NEXT.fetch_add(1, Relaxed));
+        let address = format!("127.0.0.1:{}", 10_000 + offset % 20_000);
+        if TcpListener::bind(&address).await.is_ok() {
+            found.push(address);
+        }
+        if let [first, second] = &found[..] {
+            return Ok([first.clone(), second.clone()]);
+        }
+    }
+    Err("there are no free ports".to_owned())
+}

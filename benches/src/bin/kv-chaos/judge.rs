@@ -1,0 +1,244 @@
+//! Whether the answers are those of one machine, in an order that respects real time.
+//!
+//! The servers say where in the log a write took effect, and through which index a read is complete;
+//! so no order has to be searched, only their word to be checked:
+//!
+//! 1. what was complete when an operation began stands before it (a write strictly);
+//! 2. no two writes stand at one index, and none of which the client was told that nothing was done;
+//! 3. a read as of an index finds what was written to the key last at or below it;
+//! 4. a conditional write that took effect found its condition fulfilled.
+//!
+//! A write whose outcome is unknown takes effect where a read first shows its value; a delete of
+//! unknown outcome may explain that a key is absent. A server that lies about its indices is caught by
+//! 1 or by 3. This is how `raft-sim` judges its clients; there the ghost knows the log as well.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::clients::{Operation, Outcome, Record};
+
+/// What stands at an index of a key: a value, or none after a delete.
+type Timeline<'a> = BTreeMap<u64, Option<&'a str>>;
+
+/// The operations by what became of them.
+pub(crate) fn summary(history: &[Record]) -> String {
+    let count =
+        |is: fn(&Outcome) -> bool| history.iter().filter(|record| is(&record.outcome)).count();
+    format!(
+        "{} operations: {} written, {} conditions unmet, {} reads, {} refused, {} unknown",
+        history.len(),
+        count(|outcome| matches!(outcome, Outcome::Written { .. })),
+        count(|outcome| matches!(outcome, Outcome::Unmet { .. })),
+        count(|outcome| matches!(outcome, Outcome::Read { .. })),
+        count(|outcome| *outcome == Outcome::Nothing),
+        count(|outcome| *outcome == Outcome::Unknown),
+    )
+}
+
+/// Judges a history.
+///
+/// # Errors
+/// The first thing that cannot be.
+pub(crate) fn judge(history: &[Record]) -> Result<(), String> {
+    in_time(history)?;
+    let timelines = timelines(history)?;
+    for record in history {
+        match &record.outcome {
+            Outcome::Read { found, index } => {
+                read(&timelines, history, record, found.as_ref(), *index)?;
+            }
+            Outcome::Written { index } => condition(&timelines, record, *index)?,
+            Outcome::Unmet { .. } | Outcome::Nothing | Outcome::Unknown => {}
+        }
+    }
+    Ok(())
+}
+
+/// The place of an operation, and whether something else may have the same.
+fn place(record: &Record) -> Option<(u64, bool)> {
+    match record.outcome {
+        Outcome::Written { index } => Some((index, false)),
+        Outcome::Read { index, .. } => Some((index, true)),
+        Outcome::Unmet { .. } | Outcome::Nothing | Outcome::Unknown => None,
+    }
+}
+
+fn in_time(history: &[Record]) -> Result<(), String> {
+    let mut ends: Vec<(Instant, u64)> =
+        history.iter().filter_map(|record| Some((record.end, place(record)?.0))).collect();
+    ends.sort_unstable();
+    let mut begins: Vec<&Record> = history.iter().collect();
+    begins.sort_unstable_by_key(|record| record.begin);
+    let (mut floor, mut ended) = (0, ends.iter().peekable());
+    for record in begins {
+        while let Some((_, place)) = ended.next_if(|(end, _)| *end < record.begin) {
+            floor = floor.max(*place);
+        }
+        let Some((place, may_share)) = place(record) else { continue };
+        if place < floor || (place == floor && !may_share) {
+            return Err(format!("at {floor} something was complete before this began: {record:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn written(record: &Record) -> Option<Option<&str>> {
+    match &record.operation {
+        Operation::Get => None,
+        Operation::Delete => Some(None),
+        Operation::Put { value } | Operation::Create { value } | Operation::Swap { value, .. } => {
+            Some(Some(value))
+        }
+    }
+}
+
+/// All writes that certainly took effect, by key and place.
+fn timelines(history: &[Record]) -> Result<BTreeMap<u64, Timeline<'_>>, String> {
+    let mut places: BTreeMap<u64, &Record> = BTreeMap::new();
+    let mut timelines: BTreeMap<u64, Timeline<'_>> = BTreeMap::new();
+    let mut by_value: BTreeMap<&str, &Record> = BTreeMap::new();
+    for record in history {
+        let Some(value) = written(record) else { continue };
+        if let Some(value) = value {
+            by_value.insert(value, record);
+        }
+        let Outcome::Written { index } = record.outcome else { continue };
+        if let Some(other) = places.insert(index, record) {
+            return Err(format!("two writes at one index: {other:?} and {record:?}"));
+        }
+        timelines.entry(record.key).or_default().insert(index, value);
+    }
+    for record in history {
+        let Outcome::Read { found: Some((version, value)), .. } = &record.outcome else { continue };
+        let writer = by_value.get(value.as_str()).copied();
+        let is_told = writer.is_some_and(|writer| {
+            writer.key == record.key
+                && match writer.outcome {
+                    Outcome::Written { index } => index == *version,
+                    // Its outcome was not known; now it is.
+                    Outcome::Unknown => true,
+                    Outcome::Nothing | Outcome::Unmet { .. } | Outcome::Read { .. } => false,
+                }
+        });
+        if !is_told {
+            return Err(format!("{record:?} has read what nobody has written so: {writer:?}"));
+        }
+        let timeline = timelines.entry(record.key).or_default();
+        let other = timeline.insert(*version, Some(value));
+        if other.is_some_and(|other| other != Some(value)) {
+            return Err(format!("{record:?} finds {other:?} at the same index"));
+        }
+        let effects = timeline.values().filter(|written| **written == Some(value.as_str())).count();
+        if effects > 1 {
+            return Err(format!("{record:?} has read what took effect twice"));
+        }
+    }
+    Ok(timelines)
+}
+
+fn read(
+    timelines: &BTreeMap<u64, Timeline<'_>>,
+    history: &[Record],
+    record: &Record,
+    found: Option<&(u64, String)>,
+    index: u64,
+) -> Result<(), String> {
+    let timeline = timelines.get(&record.key);
+    let last = timeline.and_then(|timeline| timeline.range(..=index).next_back());
+    let is_right = match (found, last) {
+        (Some((version, _)), Some((place, _))) => version == place,
+        (Some(_), None) => false,
+        (None, None | Some((_, None))) => true,
+        (None, Some((_, Some(_)))) => history.iter().any(|other| {
+            other.key == record.key
+                && other.operation == Operation::Delete
+                && other.outcome == Outcome::Unknown
+                && other.begin < record.end
+        }),
+    };
+    if is_right {
+        return Ok(());
+    }
+    Err(format!("the last write to the key at or below {index} is {last:?}: {record:?}"))
+}
+
+fn condition(
+    timelines: &BTreeMap<u64, Timeline<'_>>,
+    record: &Record,
+    index: u64,
+) -> Result<(), String> {
+    let Operation::Swap { version, .. } = &record.operation else { return Ok(()) };
+    let timeline = timelines.get(&record.key);
+    let between = timeline.and_then(|timeline| timeline.range(version + 1..index).next_back());
+    match between {
+        None => Ok(()),
+        Some(between) => Err(format!("{between:?} came between, and {record:?} took effect")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn record(at: u64, operation: Operation, outcome: Outcome, zero: Instant) -> Record {
+        let moment = |ms| zero + Duration::from_millis(ms);
+        Record { key: 1, operation, begin: moment(at), end: moment(at + 1), outcome }
+    }
+
+    fn put(value: &str) -> Operation {
+        Operation::Put { value: value.to_owned() }
+    }
+
+    fn reads(found: Option<(u64, &str)>, index: u64) -> Outcome {
+        Outcome::Read { found: found.map(|(version, value)| (version, value.to_owned())), index }
+    }
+
+    #[test]
+    fn what_one_machine_could_answer_passes() {
+        let zero = Instant::now();
+        let history = [
+            record(0, put("a"), Outcome::Written { index: 3 }, zero),
+            record(2, Operation::Get, reads(Some((3, "a")), 3), zero),
+            record(4, put("b"), Outcome::Unknown, zero),
+            record(6, Operation::Get, reads(Some((3, "a")), 4), zero),
+            record(8, Operation::Get, reads(Some((5, "b")), 5), zero),
+            record(10, Operation::Delete, Outcome::Unknown, zero),
+            record(12, Operation::Get, reads(None, 6), zero),
+        ];
+        assert_eq!(judge(&history), Ok(()));
+    }
+
+    #[test]
+    fn each_kind_of_lie_is_found() {
+        let zero = Instant::now();
+        let first = || record(0, put("a"), Outcome::Written { index: 3 }, zero);
+        let second = || record(2, put("b"), Outcome::Written { index: 4 }, zero);
+        let swap = Operation::Swap { version: 3, value: "c".to_owned() };
+        let lies = [
+            // An old value, at an old place; the same at a new place.
+            vec![first(), second(), record(4, Operation::Get, reads(Some((3, "a")), 3), zero)],
+            vec![first(), second(), record(4, Operation::Get, reads(Some((3, "a")), 4), zero)],
+            // A value that is gone without a delete.
+            vec![first(), record(4, Operation::Get, reads(None, 4), zero)],
+            // A write that was told to be refused; one that nobody asked for; one with two effects.
+            vec![
+                record(0, put("a"), Outcome::Nothing, zero),
+                record(2, Operation::Get, reads(Some((3, "a")), 3), zero),
+            ],
+            vec![record(2, Operation::Get, reads(Some((3, "z")), 3), zero)],
+            vec![
+                record(0, put("a"), Outcome::Unknown, zero),
+                record(2, Operation::Get, reads(Some((3, "a")), 3), zero),
+                record(4, Operation::Get, reads(Some((5, "a")), 5), zero),
+            ],
+            // Two writes at one place; a condition that cannot have held.
+            vec![first(), record(0, put("b"), Outcome::Written { index: 3 }, zero)],
+            vec![first(), second(), record(4, swap, Outcome::Written { index: 5 }, zero)],
+        ];
+        for lie in &lies {
+            assert!(judge(lie).is_err(), "{lie:?}");
+        }
+    }
+}

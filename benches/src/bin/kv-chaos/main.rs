@@ -1,0 +1,137 @@
+//! A cluster of real processes through everything that goes wrong, and a judge of what clients saw.
+//!
+//! ```text
+//! cargo build --release -p raft-kv
+//! cargo run --release -p benches --bin kv-chaos -- --minutes 1 --seed 7
+//! ```
+//!
+//! starts raft-kv processes whose connections to each other pass through proxies of this one, lets
+//! clients read, write, delete, compare-and-swap and retry, and meanwhile kills nodes (-9), stops and
+//! continues them, starts them again, cuts and delays links in either direction, hands the leadership
+//! over, and lets members leave, lose their disks and come back. Then it heals everything, waits until
+//! all servers answer, reads every key at each of them, and judges the history.
+//!
+//! The seed decides what is drawn, not what happens: processes and networks have a mind of their own.
+//! A failing run keeps its directory, with the logs of all servers.
+//!
+//! Deliberately absent: full disks and flipped bytes, which the simulator's disk has; clocks that jump.
+
+mod clients;
+mod cluster;
+mod dice;
+mod judge;
+mod nemesis;
+mod proxy;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, ValueEnum};
+
+/// What clients do most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mix {
+    /// Everything, with faults.
+    Chaos,
+    /// Everything, without faults.
+    Healthy,
+    /// Many clients, with faults.
+    HighConcurrency,
+    /// Nine writes of ten, with faults.
+    WriteHeavy,
+    /// Nine reads of ten, with faults.
+    ReadHeavy,
+}
+
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "kv-chaos",
+    about = "A cluster of real processes through everything that goes wrong"
+)]
+pub(crate) struct Options {
+    /// How long the faults last
+    #[arg(long, default_value_t = 1)]
+    minutes: u64,
+    /// What is drawn
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many servers
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(3..=7))]
+    nodes: u64,
+    /// What clients do most
+    #[arg(long, value_enum, default_value = "chaos")]
+    mix: Mix,
+    /// The server's binary; without it, `raft-kv` beside this program
+    #[arg(long)]
+    program: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let outcome = runtime
+        .map_err(|error| error.to_string())
+        .and_then(|runtime| runtime.block_on(run(&options)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tell(&format!("kv-chaos: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: &Options) -> Result<(), String> {
+    show(&format!("seed {}, {} servers, {:?}", options.seed, options.nodes, options.mix));
+    let program = program(options)?;
+    let mut cluster = cluster::Cluster::start(program, options.nodes).await?;
+    cluster.all_answer().await?;
+    let count = if options.mix == Mix::HighConcurrency { 64 } else { 12 };
+    let clients = clients::Clients::start(&cluster.urls(), options, count);
+    let end = Instant::now() + Duration::from_secs(options.minutes * 60);
+    let faults = nemesis::strike(&mut cluster, options, end, &clients).await?;
+    tell("healing");
+    let healed = cluster.heal().await;
+    let mut history = clients.stop().await;
+    let verdict = match healed {
+        Ok(()) => {
+            history.extend(clients::read_all(&cluster.urls(), history.len()).await?);
+            judge::judge(&history)
+        }
+        Err(error) => Err(error),
+    };
+    show(&judge::summary(&history));
+    for (fault, count) in &faults {
+        show(&format!("  {fault:<12}{count:>6}"));
+    }
+    match verdict {
+        Ok(()) => {
+            show(&format!("PASS  seed {}", options.seed));
+            Ok(())
+        }
+        Err(what) => {
+            show(&format!("FAIL  seed {}: {what}", options.seed));
+            Err(format!("see {}", cluster.keep().display()))
+        }
+    }
+}
+
+fn program(options: &Options) -> Result<PathBuf, String> {
+    let beside = || Some(std::env::current_exe().ok()?.with_file_name("raft-kv"));
+    let program = options.program.clone().or_else(beside).unwrap_or_default();
+    if program.is_file() {
+        return Ok(program);
+    }
+    Err(format!("{} is missing: cargo build --release -p raft-kv", program.display()))
+}
+
+#[expect(clippy::print_stdout, reason = "the verdict is the product")]
+fn show(line: &str) {
+    println!("{line}");
+}
+
+#[expect(clippy::print_stderr, reason = "what goes on meanwhile")]
+fn tell(line: &str) {
+    eprintln!("{line}");
+}

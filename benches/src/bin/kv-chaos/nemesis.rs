@@ -1,0 +1,134 @@
+//! What goes wrong, and when.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use hyper::Method;
+use raft_kv::client::Ask;
+
+use super::clients::Clients;
+use super::cluster::{Cluster, State};
+use super::dice::Dice;
+use super::proxy::Rule;
+use super::{Mix, Options, tell};
+
+/// How often each fault struck.
+pub(crate) type Faults = BTreeMap<&'static str, u64>;
+
+/// How often something may happen.
+const PACE_MS: u64 = 700;
+
+/// How often a line tells how far it is.
+const PROGRESS: Duration = Duration::from_secs(10);
+
+/// Strikes until the time is over.
+pub(crate) async fn strike(
+    cluster: &mut Cluster,
+    options: &Options,
+    end: Instant,
+    clients: &Clients,
+) -> Result<Faults, String> {
+    let mut dice = Dice::new(options.seed, 0);
+    let mut faults = Faults::new();
+    let mut told = Instant::now();
+    while Instant::now() < end {
+        let pause = Duration::from_millis(PACE_MS / 2 + dice.below(PACE_MS));
+        tokio::time::sleep(pause).await;
+        if options.mix != Mix::Healthy {
+            let fault = act(cluster, &mut dice).await?;
+            *faults.entry(fault).or_default() += 1;
+        }
+        if told.elapsed() > PROGRESS {
+            told = Instant::now();
+            let left = end.saturating_duration_since(told).as_secs();
+            let struck: u64 = faults.values().sum();
+            tell(&format!("{} operations, {struck} faults, {left} s left", clients.count()));
+        }
+    }
+    Ok(faults)
+}
+
+async fn act(cluster: &mut Cluster, dice: &mut Dice) -> Result<&'static str, String> {
+    let ids = cluster.ids();
+    let disturbed = ids.iter().filter(|id| cluster.state(**id) != State::Running).count();
+    let id = ids[usize::try_from(dice.below(ids.len() as u64)).unwrap_or(0)];
+    match cluster.state(id) {
+        State::Down => {
+            cluster.run(id)?;
+            return Ok("start");
+        }
+        State::Paused => {
+            cluster.go_on(id)?;
+            return Ok("continue");
+        }
+        State::Running => {}
+    }
+    // A minority at a time most of the time; all at once now and then.
+    let may_disturb = disturbed < ids.len() / 2 || dice.percent(5);
+    match dice.below(100) {
+        0..20 if may_disturb => {
+            cluster.kill(id)?;
+            Ok("kill -9")
+        }
+        20..35 if may_disturb => {
+            cluster.pause(id)?;
+            Ok("stop")
+        }
+        0..55 => {
+            isolate(cluster, &ids, id, dice);
+            Ok("cut")
+        }
+        55..70 => {
+            let by = Rule::Late(Duration::from_millis(5 + dice.below(200)));
+            for other in ids.iter().filter(|other| **other != id) {
+                cluster.rules.set(*other, id, by);
+            }
+            Ok("delay")
+        }
+        70..85 => {
+            cluster.rules.clear();
+            Ok("mend")
+        }
+        85..93 => {
+            let ask = Ask::new(Method::POST, "/cluster/transfer-leader").body("{}");
+            // Whether it comes about is not the question here.
+            drop(cluster.ask(&ask, Duration::from_secs(2)).await);
+            Ok("transfer")
+        }
+        _ if disturbed == 0 => replace(cluster, id).await,
+        _ => Ok("nothing"),
+    }
+}
+
+/// Cuts a server off: both ways, or one.
+fn isolate(cluster: &Cluster, ids: &[u64], id: u64, dice: &mut Dice) {
+    let way = dice.below(3);
+    for other in ids.iter().filter(|other| **other != id) {
+        if way != 0 {
+            cluster.rules.set(id, *other, Rule::Cut);
+        }
+        if way != 1 {
+            cluster.rules.set(*other, id, Rule::Cut);
+        }
+    }
+}
+
+/// A member leaves, loses its disk, and comes back as somebody new.
+async fn replace(cluster: &mut Cluster, id: u64) -> Result<&'static str, String> {
+    let ask = Ask::new(Method::DELETE, format!("/cluster/members/{id}"));
+    match cluster.ask(&ask, Duration::from_secs(3)).await {
+        Ok(answer) if answer.status.is_success() => {}
+        // It may be at risk, or not a member at present.
+        Ok(_) | Err(_) => return Ok("no removal"),
+    }
+    cluster.kill(id)?;
+    cluster.wipe(id)?;
+    cluster.run(id)?;
+    for _ in 0..20 {
+        if cluster.add(id).await.is_ok_and(|answer| answer.status.is_success()) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok("replace")
+}

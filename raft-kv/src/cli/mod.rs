@@ -1,0 +1,61 @@
+//! The command line. Without a verb it is a server; every verb is a client or an offline tool.
+
+mod cluster;
+mod recover;
+mod serve;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What a run comes to, beside success: the command line makes no sense.
+const USAGE: u8 = 64;
+
+#[derive(Parser, Debug)]
+#[command(
+    name = "raft-kv",
+    version,
+    about = "A replicated key-value store. Without a verb: a server.",
+    subcommand_negates_reqs = true
+)]
+struct Cli {
+    #[command(flatten)]
+    serve: serve::Serve,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    #[command(flatten)]
+    Client(verbs::Verb),
+    /// Run a whole cluster on this machine
+    Cluster(cluster::Cluster),
+    /// Make a directory a cluster of one, when the quorum is lost for good
+    Recover(recover::Recover),
+}
+
+/// Runs what the command line says.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody is left to be told that standard error is closed.
+            drop(error.print());
+            return if error.use_stderr() { USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    match cli.verb {
+        None => serve::run(cli.serve),
+        Some(Verb::Client(verb)) => verbs::run(verb),
+        Some(Verb::Cluster(cluster)) => cluster::run(cluster),
+        Some(Verb::Recover(recover)) => recover::run(&recover),
+    }
+}
+
+/// One line for people.
+#[expect(clippy::print_stderr, reason = "what the command line has to say")]
+fn complain(what: impl std::fmt::Display) {
+    eprintln!("raft-kv: {what}");
+}

@@ -1,0 +1,130 @@
+//! `raft-kv recover --as-single --accept-data-loss`: an operator's last resort, offline.
+//!
+//! The quorum is lost for good. This server's directory becomes a cluster of one, in a new cluster
+//! epoch: servers of the old one that come back are refused and halt. What they had and this one lacks
+//! is lost; what this one had and was never committed is kept.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use raft_core::{NodeId, Time};
+use raft_kv::bootstrap::DataDirectory;
+use raft_kv::config::ServerConfig;
+use raft_kv::store::Store;
+use raft_replica::file_disk::FileDisk;
+use raft_replica::replica::Replica;
+use raft_replica::request::{Input, Output, Reply, Request, RequestId};
+use raft_replica::storage::{Storage, StorageOptions};
+
+use super::complain;
+
+/// More steps than any recovery takes.
+const STEPS_MAX: usize = 10_000;
+
+#[derive(Args, Debug)]
+pub(super) struct Recover {
+    /// The number of the server whose directory it is
+    #[arg(long)]
+    id: u64,
+    /// Its data directory; the server must not run
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+    /// Make it a cluster of one
+    #[arg(long, required = true)]
+    as_single: bool,
+    /// What only the lost servers had is lost
+    #[arg(long)]
+    accept_data_loss: bool,
+}
+
+pub(super) fn run(recover: &Recover) -> ExitCode {
+    match execute(recover) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(what) => {
+            complain(what);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(recover: &Recover) -> Result<(), String> {
+    let text = |error: &dyn std::error::Error| error.to_string();
+    if !recover.data_dir.is_dir() {
+        return Err(format!("{} is no directory", recover.data_dir.display()));
+    }
+    let id = NodeId(recover.id);
+    let mut directory = DataDirectory::open(&recover.data_dir, id).map_err(|error| text(&error))?;
+    let member = directory.founding().member;
+    let Some(settled) = directory.founding().settled.clone() else {
+        return Err("the directory belongs to no cluster: there is nothing to recover".to_owned());
+    };
+    let opened = directory.open_storage(StorageOptions::default());
+    let (storage, found) = opened.map_err(|error| text(&error))?;
+    let last = found.slots.last().map_or(found.before, raft_core::Slot::id);
+    let genesis = settled.genesis(member).map_err(|error| text(&error))?;
+    let found = found.into_state(&genesis);
+    let others: Vec<String> = found
+        .snapshot
+        .membership
+        .members()
+        .iter()
+        .filter(|other| other.id != id)
+        .map(|other| other.id.0.to_string())
+        .collect();
+    complain(format!(
+        "this log ends at index {} of term {}; it knows that everything through {} is committed.\n\
+         What servers {} have committed after that, and this one has not, is lost.",
+        last.index.0,
+        last.term.0,
+        found.commit.0,
+        others.join(", "),
+    ));
+    if !recover.accept_data_loss {
+        return Err("nothing was done; say --accept-data-loss".to_owned());
+    }
+    let path = recover.data_dir.clone();
+    let config = ServerConfig::new(recover.id, "", "", path);
+    let options = config.replica_options(settled.cluster, member.lineage);
+    let mut out = Vec::new();
+    let replica = Replica::start(options, found, Store::default(), Time(0), &mut out);
+    let replica = replica.map_err(|error| text(&error))?;
+    force(replica, storage, out)?;
+    complain("done: start it, and add the others as new servers with empty directories");
+    Ok(())
+}
+
+/// Drives the replica, the disk's work at once, until the new membership is durable.
+fn force(
+    mut replica: Replica<Store>,
+    mut storage: Storage<FileDisk>,
+    mut out: Vec<Output<Store>>,
+) -> Result<(), String> {
+    let id = RequestId(1);
+    let mut inputs = vec![Input::Request { id, request: Request::ForceMembership }];
+    for _ in 0..STEPS_MAX {
+        for output in out.drain(..) {
+            match output {
+                Output::Work(work) => {
+                    let done = storage.write(work).map_err(|error| error.to_string())?;
+                    inputs.extend(done.map(Input::Done));
+                }
+                Output::Reply { reply: Reply::MembershipChanged { .. }, .. } => return Ok(()),
+                Output::Reply { reply: Reply::Failed(failure), .. } => {
+                    return Err(failure.to_string());
+                }
+                Output::BadSnapshot { error, .. } => return Err(error.to_string()),
+                Output::Reply { .. }
+                | Output::Send { .. }
+                | Output::Applied { .. }
+                | Output::Restored { .. }
+                | Output::Observe(_)
+                | Output::BadFrame(_) => {}
+            }
+        }
+        let done = storage.sync().map_err(|error| error.to_string())?;
+        inputs.extend(done.map(Input::Done));
+        replica.handle_batch(Time(0), inputs.drain(..), &mut out);
+    }
+    Err("the membership does not change".to_owned())
+}

@@ -1,0 +1,344 @@
+//! The verbs of a client: `raft-kv put KEY VALUE` and so on, with `--endpoints`.
+
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use http_body_util::BodyExt as _;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use raft_kv::backup;
+use raft_kv::bootstrap::draw_lineage;
+use raft_kv::client::{Answer, Ask, Client, IDEMPOTENCY_KEY};
+use tokio::runtime::Builder;
+
+use super::complain;
+
+/// Keys keep what a path may hold.
+const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.');
+
+/// Where the servers are.
+#[derive(Args, Debug)]
+pub(super) struct Servers {
+    /// Addresses of servers for clients
+    #[arg(
+        long,
+        env = "RAFT_KV_ENDPOINTS",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:8001,127.0.0.1:8002,127.0.0.1:8003"
+    )]
+    endpoints: Vec<String>,
+    /// The bearer token that they want
+    #[arg(long = "auth", env = "RAFT_KV_AUTH", value_name = "TOKEN", hide_env_values = true)]
+    auth: Option<String>,
+}
+
+impl Servers {
+    fn client(&self) -> Client {
+        let client = Client::new(&self.endpoints);
+        match &self.auth {
+            Some(token) => client.with_token(token),
+            None => client,
+        }
+    }
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Verb {
+    /// Write a value; without one, standard input is the value
+    Put {
+        /// The key
+        key: String,
+        /// The value
+        value: Option<String>,
+        #[command(flatten)]
+        servers: Servers,
+    },
+    /// Print a value
+    Get {
+        /// The key
+        key: String,
+        /// linearizable, lease or stale
+        #[arg(long)]
+        consistency: Option<String>,
+        #[command(flatten)]
+        servers: Servers,
+    },
+    /// Remove a key
+    Delete {
+        /// The key
+        key: String,
+        #[command(flatten)]
+        servers: Servers,
+    },
+    /// Print the keys with a prefix
+    List {
+        /// The prefix
+        #[arg(default_value = "")]
+        prefix: String,
+        #[command(flatten)]
+        servers: Servers,
+    },
+    /// Print changes as they happen
+    Watch {
+        /// The prefix of the keys
+        #[arg(default_value = "")]
+        prefix: String,
+        /// After this index; 0 is the beginning
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        #[command(flatten)]
+        servers: Servers,
+    },
+    /// Print what a server says of itself and of the cluster
+    Status {
+        #[command(flatten)]
+        servers: Servers,
+    },
+    /// Look at the members, or change them
+    #[command(subcommand)]
+    Member(Member),
+    /// Hand the leadership over
+    Transfer {
+        /// To this server; without it, to the one with the longest log
+        to: Option<u64>,
+        #[command(flatten)]
+        servers: Servers,
+    },
+    /// Save all keys in a file
+    Backup {
+        /// The file
+        file: PathBuf,
+        #[command(flatten)]
+        servers: Servers,
+    },
+    /// Write the keys of a backup into a cluster
+    Restore {
+        /// The file
+        file: PathBuf,
+        /// Replace what is there; without it, only keys that are absent are written
+        #[arg(long)]
+        overwrite: bool,
+        #[command(flatten)]
+        servers: Servers,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Member {
+    /// Print the members
+    List {
+        #[command(flatten)]
+        servers: Servers,
+    },
+    /// Add a server that runs and waits; it votes once it has caught up
+    Add {
+        /// Its number
+        id: u64,
+        /// Its address for other servers
+        addr: String,
+        /// Let it stay a learner
+        #[arg(long)]
+        learner: bool,
+        #[command(flatten)]
+        servers: Servers,
+    },
+    /// Remove a server
+    Remove {
+        /// Its number
+        id: u64,
+        #[command(flatten)]
+        servers: Servers,
+    },
+    /// Let a server that runs and waits take the place of another, in one change
+    Replace {
+        /// Who leaves
+        old: u64,
+        /// Who comes
+        new: u64,
+        /// Its address for other servers
+        addr: String,
+        #[command(flatten)]
+        servers: Servers,
+    },
+}
+
+/// What went wrong, for people.
+type Outcome = Result<(), String>;
+
+pub(super) fn run(verb: Verb) -> ExitCode {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let outcome = runtime
+        .map_err(|error| error.to_string())
+        .and_then(|runtime| runtime.block_on(execute(verb)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(what) => {
+            complain(what);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn execute(verb: Verb) -> Outcome {
+    match verb {
+        Verb::Put { key, value, servers } => {
+            let value = value.map_or_else(read_stdin, |value| Ok(value.into_bytes()))?;
+            write(&servers, Ask::new(hyper::Method::PUT, path(&key)).body(value)).await
+        }
+        Verb::Get { key, consistency, servers } => {
+            let query = consistency.map_or(String::new(), |how| format!("?consistency={how}"));
+            let ask = Ask::new(hyper::Method::GET, path(&key) + &query);
+            print(&good(servers.client().ask(&ask).await)?.body)
+        }
+        Verb::Delete { key, servers } => {
+            write(&servers, Ask::new(hyper::Method::DELETE, path(&key))).await
+        }
+        Verb::List { prefix, servers } => list(&servers.client(), &prefix).await,
+        Verb::Watch { prefix, from, servers } => watch(&servers.client(), &prefix, from).await,
+        Verb::Status { servers } => show(&servers, Ask::new(hyper::Method::GET, "/status")).await,
+        Verb::Member(member) => change_members(member).await,
+        Verb::Transfer { to, servers } => {
+            let body = serde_json::json!({ "to": to }).to_string();
+            let ask = Ask::new(hyper::Method::POST, "/cluster/transfer-leader").body(body);
+            show(&servers, ask).await
+        }
+        Verb::Backup { file, servers } => {
+            let ask = Ask::new(hyper::Method::GET, "/cluster/snapshot");
+            let bytes = good(servers.client().ask(&ask).await)?.body;
+            let found = backup::decode(&bytes).map_err(|error| error.to_string())?;
+            std::fs::write(&file, &bytes).map_err(|error| error.to_string())?;
+            let line = format!("{} keys through index {}\n", found.kv.len(), found.index.0);
+            print(line.as_bytes())
+        }
+        Verb::Restore { file, overwrite, servers } => {
+            restore(&servers.client(), &file, overwrite).await
+        }
+    }
+}
+
+async fn change_members(member: Member) -> Outcome {
+    let members = "/cluster/members";
+    let (ask, servers) = match member {
+        Member::List { servers } => (Ask::new(hyper::Method::GET, members), servers),
+        Member::Add { id, addr, learner, servers } => {
+            let body = serde_json::json!({ "id": id, "addr": addr, "learner": learner });
+            (Ask::new(hyper::Method::POST, members).body(body.to_string()), servers)
+        }
+        Member::Remove { id, servers } => {
+            (Ask::new(hyper::Method::DELETE, format!("{members}/{id}")), servers)
+        }
+        Member::Replace { old, new, addr, servers } => {
+            let body = serde_json::json!({ "old": old, "new": new, "addr": addr });
+            let path = format!("{members}/replace");
+            (Ask::new(hyper::Method::POST, path).body(body.to_string()), servers)
+        }
+    };
+    show(&servers, ask).await
+}
+
+fn path(key: &str) -> String {
+    format!("/kv/{}", utf8_percent_encode(key, KEPT))
+}
+
+fn read_stdin() -> Result<Vec<u8>, String> {
+    let mut value = Vec::new();
+    io::stdin().read_to_end(&mut value).map_err(|error| error.to_string())?;
+    Ok(value)
+}
+
+/// Sends a write that may be tried again: it has a name of its own.
+async fn write(servers: &Servers, ask: Ask) -> Outcome {
+    let client = draw_lineage().map_err(|error| error.to_string())?;
+    let ask = ask.header(IDEMPOTENCY_KEY, &format!("cli-{client:x}/1"));
+    let answer = good(servers.client().ask(&ask).await)?;
+    print(&[&answer.body[..], b"\n"].concat())
+}
+
+async fn show(servers: &Servers, ask: Ask) -> Outcome {
+    let answer = good(servers.client().ask(&ask).await)?;
+    let shown = serde_json::from_slice::<serde_json::Value>(&answer.body)
+        .and_then(|value| serde_json::to_string_pretty(&value));
+    print(format!("{}\n", shown.unwrap_or_else(|_| answer.text())).as_bytes())
+}
+
+async fn list(client: &Client, prefix: &str) -> Outcome {
+    let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let mut after: Option<String> = None;
+    loop {
+        let mut path = format!("/kv?keys_only=true&limit=1000&prefix={}", encode(prefix));
+        if let Some(after) = &after {
+            path += &format!("&after={}", encode(after));
+        }
+        let answer = good(client.ask(&Ask::new(hyper::Method::GET, path)).await)?;
+        let page: serde_json::Value =
+            serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
+        let keys = page["keys"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let lines: String =
+            keys.iter().filter_map(|entry| Some(format!("{}\n", entry["key"].as_str()?))).collect();
+        print(lines.as_bytes())?;
+        match page["next"].as_str() {
+            Some(next) => after = Some(next.to_owned()),
+            None => return Ok(()),
+        }
+    }
+}
+
+async fn watch(client: &Client, prefix: &str, from: u64) -> Outcome {
+    let prefix = utf8_percent_encode(prefix, NON_ALPHANUMERIC);
+    let ask = Ask::new(hyper::Method::GET, format!("/kv?prefix={prefix}&watch={from}"));
+    let response = client.open(&ask).await.map_err(|error| error.to_string())?;
+    let status = response.status();
+    let mut body = response.into_body();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| error.to_string())?;
+        if let Ok(data) = frame.into_data() {
+            print(&data)?;
+        }
+    }
+    if status.is_success() { Ok(()) } else { Err(status.to_string()) }
+}
+
+async fn restore(client: &Client, file: &PathBuf, overwrite: bool) -> Outcome {
+    let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
+    let backup = backup::decode(&bytes).map_err(|error| error.to_string())?;
+    let name = draw_lineage().map_err(|error| error.to_string())?;
+    let (mut written, mut kept) = (0u64, 0u64);
+    for (serial, (key, found)) in (1u64..).zip(backup.kv.iter()) {
+        let key = std::str::from_utf8(key).map_err(|error| error.to_string())?;
+        let mut ask = Ask::new(hyper::Method::PUT, path(key))
+            .body(found.value.clone())
+            .header(IDEMPOTENCY_KEY, &format!("restore-{name:x}/{serial}"));
+        if !overwrite {
+            ask = ask.header(hyper::header::IF_NONE_MATCH, "*");
+        }
+        let answer = client.ask(&ask).await.map_err(|error| error.to_string())?;
+        if answer.status == hyper::StatusCode::PRECONDITION_FAILED {
+            kept += 1;
+        } else {
+            good(Ok(answer))?;
+            written += 1;
+        }
+    }
+    print(format!("{written} keys written, {kept} were there and kept\n").as_bytes())
+}
+
+/// The answer, if it is a success.
+fn good(answer: Result<Answer, raft_kv::client::ClientError>) -> Result<Answer, String> {
+    let answer = answer.map_err(|error| error.to_string())?;
+    if answer.status.is_success() {
+        return Ok(answer);
+    }
+    let told = serde_json::from_slice::<serde_json::Value>(&answer.body).ok();
+    let message = told.as_ref().and_then(|told| told["message"].as_str());
+    Err(message.map_or_else(|| format!("{}: {}", answer.status, answer.text()), str::to_owned))
+}
+
+/// A reader that closes a pipe early is no error.
+fn print(bytes: &[u8]) -> Outcome {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.to_string()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

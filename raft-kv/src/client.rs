@@ -1,0 +1,255 @@
+//! A client of the HTTP interface: knows several servers, tries them until one answers.
+//!
+//! It follows the one rule of the answers: after a 503 certainly nothing was done, so any request is
+//! tried again elsewhere; after a 504 or a broken connection a write is tried again only if it carries
+//! an `Idempotency-Key`.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+/// Names a client and its command.
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// How long to wait before the servers are asked once more.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A client.
+#[derive(Clone)]
+pub struct Client {
+    http: hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>,
+    endpoints: Vec<String>,
+    headers: HeaderMap,
+    /// How long a request may take, all tries together.
+    pub timeout: Duration,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("endpoints", &self.endpoints).finish_non_exhaustive()
+    }
+}
+
+/// A request, without the server that it goes to.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The method.
+    pub method: Method,
+    /// Path and query.
+    pub path: String,
+    /// What goes with it.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Ask {
+    /// A request without a body.
+    #[must_use]
+    pub fn new(method: Method, path: impl Into<String>) -> Self {
+        Self { method, path: path.into(), headers: HeaderMap::new(), body: Bytes::new() }
+    }
+
+    /// The same with a body.
+    #[must_use]
+    pub fn body(self, body: impl Into<Bytes>) -> Self {
+        Self { body: body.into(), ..self }
+    }
+
+    /// The same with a header; one that cannot be printed is left out.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(name, value);
+        }
+        self
+    }
+
+    /// Whether a second try does no harm.
+    fn is_repeatable(&self) -> bool {
+        self.method == Method::GET || self.headers.contains_key(IDEMPOTENCY_KEY)
+    }
+}
+
+/// An answer, whole.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// What came with it.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The body as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// A header as text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+impl Client {
+    /// A client of the servers at these base URLs; without a scheme, `http://` is meant.
+    #[must_use]
+    pub fn new(endpoints: &[String]) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(Duration::from_secs(1)));
+        let http =
+            hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
+        let base = |endpoint: &String| {
+            let endpoint = endpoint.trim_end_matches('/');
+            if endpoint.contains("://") { endpoint.into() } else { format!("http://{endpoint}") }
+        };
+        let endpoints = endpoints.iter().map(base).collect();
+        Self { http, endpoints, headers: HeaderMap::new(), timeout: Duration::from_secs(10) }
+    }
+
+    /// The same with a bearer token.
+    #[must_use]
+    pub fn with_token(mut self, token: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(&format!("Bearer {token}")) {
+            self.headers.insert(AUTHORIZATION, value);
+        }
+        self
+    }
+
+    /// Asks the servers one after the other until one gives an answer that is worth something.
+    ///
+    /// # Errors
+    /// None did in time, or one may have done what was asked.
+    pub async fn ask(&self, ask: &Ask) -> Result<Answer, ClientError> {
+        let deadline = Instant::now() + self.timeout;
+        let mut last = ClientError::Unreachable("no server is named".to_owned());
+        while Instant::now() < deadline {
+            for endpoint in &self.endpoints {
+                match self.try_at(endpoint, ask, deadline).await {
+                    Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => {
+                        last = ClientError::Unavailable(answer.text());
+                    }
+                    Ok(answer)
+                        if answer.status == StatusCode::GATEWAY_TIMEOUT && ask.is_repeatable() =>
+                    {
+                        last = ClientError::Unknown(answer.text());
+                    }
+                    Ok(answer) => return Ok(answer),
+                    Err(error @ ClientError::Unknown(_)) if !ask.is_repeatable() => {
+                        return Err(error);
+                    }
+                    Err(error) => last = error,
+                }
+            }
+            sleep_until(deadline.min(Instant::now() + PAUSE)).await;
+        }
+        Err(last)
+    }
+
+    /// Asks the first server once, and returns whatever it answers.
+    ///
+    /// # Errors
+    /// It did not answer.
+    pub async fn once(&self, ask: &Ask) -> Result<Answer, ClientError> {
+        let endpoint = self.endpoints.first();
+        let nobody = || ClientError::Unreachable("no server is named".to_owned());
+        self.try_at(endpoint.ok_or_else(nobody)?, ask, Instant::now() + self.timeout).await
+    }
+
+    /// Asks one server, once, and returns its answer as it begins: for bodies without an end.
+    ///
+    /// # Errors
+    /// It did not answer.
+    pub async fn open(&self, ask: &Ask) -> Result<Response<Incoming>, ClientError> {
+        let deadline = Instant::now() + self.timeout;
+        let mut last = ClientError::Unreachable("no server is named".to_owned());
+        for endpoint in &self.endpoints {
+            match self.send(endpoint, ask, deadline).await {
+                Ok(response) => return Ok(response),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn send(
+        &self,
+        endpoint: &str,
+        ask: &Ask,
+        deadline: Instant,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let uri = format!("{endpoint}{}", ask.path);
+        let mut request = Request::builder().method(ask.method.clone()).uri(uri.as_str());
+        if let Some(headers) = request.headers_mut() {
+            headers.extend(self.headers.clone());
+            headers.extend(ask.headers.clone());
+        }
+        let request = request
+            .body(Full::new(ask.body.clone()))
+            .map_err(|error| ClientError::Unreachable(format!("{uri}: {error}")))?;
+        match timeout_at(deadline, self.http.request(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) if error.is_connect() => {
+                Err(ClientError::Unreachable(format!("{endpoint} cannot be reached")))
+            }
+            Ok(Err(error)) => Err(ClientError::Unknown(format!("{endpoint}: {error}"))),
+            Err(_) => Err(ClientError::Unknown(format!("{endpoint} has not answered in time"))),
+        }
+    }
+
+    async fn try_at(
+        &self,
+        endpoint: &str,
+        ask: &Ask,
+        deadline: Instant,
+    ) -> Result<Answer, ClientError> {
+        let response = self.send(endpoint, ask, deadline).await?;
+        let (parts, body) = response.into_parts();
+        let unknown = |what: &str| ClientError::Unknown(format!("{endpoint}: {what}"));
+        match timeout_at(deadline, body.collect()).await {
+            Ok(Ok(body)) => {
+                let (status, headers) = (parts.status, parts.headers);
+                Ok(Answer { status, headers, body: body.to_bytes() })
+            }
+            Ok(Err(_)) => Err(unknown("the answer broke off")),
+            Err(_) => Err(unknown("the answer did not come in time")),
+        }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientError {
+    /// Nobody was there: nothing was done.
+    Unreachable(String),
+    /// Nobody could do it: nothing was done.
+    Unavailable(String),
+    /// It may have been done, or not.
+    Unknown(String),
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(what) => write!(f, "nothing was done: {what}"),
+            Self::Unavailable(what) => write!(f, "nothing was done: {what}"),
+            Self::Unknown(what) => write!(f, "the outcome is not known: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for ClientError {}

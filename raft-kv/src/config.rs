@@ -1,0 +1,188 @@
+//! What a server is told: identity, addresses, limits. Parsed once; what is inside is valid.
+//!
+//! The same settings come from three places: a file for all nodes, the environment (`RAFT_KV_*`) and
+//! the command line; the later one wins. Absent: any change while the server runs.
+
+mod settings;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use raft_core::{ClusterId, Config, GroupId, Lineage, Member, NodeId};
+use raft_replica::kv::KEY_BYTES_MAX;
+use raft_replica::replica::ReplicaOptions;
+use serde::{Deserialize, Serialize};
+
+pub use settings::{PeerFlag, Settings};
+
+/// The room that a command's key, condition and names take beside its value.
+const COMMAND_EXTRA_BYTES: usize = 16 << 10;
+
+/// What a follower does with a request that only the leader can answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFollower {
+    /// Passes it on and brings the answer back.
+    #[default]
+    Forward,
+    /// Answers 307 with the leader's URL.
+    Redirect,
+    /// Answers 503.
+    Refuse,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// A server's configuration.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// This server.
+    pub id: NodeId,
+    /// Where it listens to other servers.
+    pub addr: String,
+    /// Where other servers reach it, if that is not where it listens.
+    pub advertise_addr: Option<String>,
+    /// Where it listens to clients.
+    pub client_addr: String,
+    /// The base of its URLs for clients, if that is not where it listens.
+    pub advertise_client_url: Option<String>,
+    /// The other servers of the cluster, as far as the operator names them: the other founders.
+    pub peers: BTreeMap<NodeId, String>,
+    /// Where its data is.
+    pub data_dir: PathBuf,
+    /// The shortest time without a leader after which it campaigns.
+    pub election_timeout: Duration,
+    /// How often a leader speaks.
+    pub heartbeat: Duration,
+    /// What a follower does with what only the leader can do.
+    pub on_follower: OnFollower,
+    /// How long a request may take.
+    pub request_timeout: Duration,
+    /// The longest key, in bytes.
+    pub key_bytes_max: usize,
+    /// The longest value, in bytes.
+    pub value_bytes_max: usize,
+    /// The most bytes of request bodies in the server.
+    pub inflight_bytes_max: usize,
+    /// The most memory that the process may use before growing writes are refused.
+    pub memory_bytes_max: Option<u64>,
+    /// The least free bytes on the disk before growing writes are refused.
+    pub disk_reserve_bytes: u64,
+    /// Make a snapshot after so many entries.
+    pub snapshot_after_entries: u64,
+    /// Clients must show this token.
+    pub token: Option<String>,
+    /// How log lines look.
+    pub log_format: LogFormat,
+}
+
+impl ServerConfig {
+    /// A server with the default limits.
+    #[must_use]
+    pub fn new(id: u64, addr: &str, client_addr: &str, data_dir: PathBuf) -> Self {
+        Self {
+            id: NodeId(id),
+            addr: addr.to_owned(),
+            advertise_addr: None,
+            client_addr: client_addr.to_owned(),
+            advertise_client_url: None,
+            peers: BTreeMap::new(),
+            data_dir,
+            election_timeout: Duration::from_millis(300),
+            heartbeat: Duration::from_millis(50),
+            on_follower: OnFollower::default(),
+            request_timeout: Duration::from_secs(5),
+            key_bytes_max: 1 << 10,
+            value_bytes_max: 1 << 20,
+            inflight_bytes_max: 64 << 20,
+            memory_bytes_max: None,
+            disk_reserve_bytes: 128 << 20,
+            snapshot_after_entries: 100_000,
+            token: None,
+            log_format: LogFormat::default(),
+        }
+    }
+
+    /// The base of its URLs for clients.
+    #[must_use]
+    pub fn client_url(&self) -> String {
+        self.advertise_client_url.clone().unwrap_or_else(|| format!("http://{}", self.client_addr))
+    }
+
+    /// How long a request waits for a leader: most elections are over by then.
+    #[must_use]
+    pub fn leader_patience(&self) -> Duration {
+        (self.election_timeout * 4).min(self.request_timeout)
+    }
+
+    /// The options of the replica of this member.
+    #[must_use]
+    pub fn replica_options(&self, cluster: ClusterId, lineage: Lineage) -> ReplicaOptions {
+        let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        let member = Member { id: self.id, lineage };
+        let config = Config {
+            election_timeout_us: micros(self.election_timeout),
+            heartbeat_interval_us: micros(self.heartbeat),
+            lease_us: micros(self.election_timeout) / 2,
+            seed: lineage.0,
+            command_bytes_max: self.value_bytes_max + COMMAND_EXTRA_BYTES,
+            promotion_lag_entries_max: 1024,
+            requests_max: 16 << 10,
+            kept_behind_snapshot: 10_000,
+            ..Config::new(cluster, GroupId(1), member)
+        };
+        ReplicaOptions {
+            snapshot_after_entries: self.snapshot_after_entries,
+            ..ReplicaOptions::new(config)
+        }
+    }
+
+    /// Checks that the settings make sense together.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the first one that does not.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let wrong = |what: &str| Err(ConfigError(what.to_owned()));
+        if self.id.0 == 0 {
+            return wrong("--id is a number from 1");
+        }
+        if self.peers.contains_key(&self.id) {
+            return wrong("--peer names this server itself");
+        }
+        if self.key_bytes_max == 0 || self.key_bytes_max > KEY_BYTES_MAX {
+            return wrong("--max-key-bytes is 1 to 4096");
+        }
+        if self.value_bytes_max > 64 << 20 {
+            return wrong("--max-value-bytes is at most 64 MiB");
+        }
+        if self.inflight_bytes_max < self.value_bytes_max.saturating_mul(6).saturating_add(64) {
+            return wrong("--max-inflight-bytes has room for six of the longest values at least");
+        }
+        let options = self.replica_options(ClusterId(1), Lineage(1));
+        options.config.validate().map_err(|error| ConfigError(error.to_string()))
+    }
+}
+
+/// Why a configuration is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError(pub String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}

@@ -1,0 +1,310 @@
+//! Members, leadership, backups: what operators change.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use hyper::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
+use hyper::http::request::Parts;
+use raft_core::{Member, MemberStep, Membership, MembershipChange, NodeId, ReadMode};
+use raft_replica::kv::KvQuery;
+use raft_replica::request::{Reply, Request as ReplicaRequest};
+use serde::{Deserialize, Serialize};
+
+use super::App;
+use super::forward::at_leader;
+use super::kv::{command, confirmed, unexpected};
+use super::list::json;
+use super::parse;
+use super::problem::Problem;
+use super::status::Members;
+use crate::backup;
+use crate::node::Node;
+use crate::store::{Peer, StoreCommand};
+
+/// The longest body of an operator's request, in bytes.
+const BODY_MAX: usize = 16 << 10;
+
+/// Whom to add.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Joiner {
+    id: u64,
+    addr: String,
+    /// Whether it stays a learner.
+    #[serde(default)]
+    learner: bool,
+    /// Whom it replaces, once it has caught up.
+    replaces: Option<u64>,
+}
+
+/// Who takes whose place.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Replacement {
+    old: u64,
+    new: u64,
+    addr: String,
+}
+
+/// Who shall lead.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Successor {
+    to: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct MembersNow {
+    membership: Members,
+    members: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    id: u64,
+    lineage: String,
+    role: &'static str,
+    address: Option<String>,
+    url: Option<String>,
+    /// What it is meant to become.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pending: Option<&'static str>,
+}
+
+pub(super) async fn members(State(app): State<Arc<App>>) -> Response {
+    let result = async { Ok(json(&members_now(&app.node()?).await?)) };
+    app.respond(result.await)
+}
+
+async fn members_now(node: &Node) -> Result<MembersNow, Problem> {
+    let look = node.inspect(|view| {
+        let status = view.replica.status();
+        let membership = &*status.membership;
+        let row = |member: &Member| row(membership, *member, view.store().peers().get(&member.id));
+        MembersNow {
+            membership: Members::of(membership),
+            members: membership.members().iter().map(row).collect(),
+        }
+    });
+    look.await.map_err(|gone| Problem::unavailable("stopped", gone.to_string()))
+}
+
+fn row(membership: &Membership, member: Member, peer: Option<&Peer>) -> Row {
+    let peer = peer.filter(|peer| peer.member == member);
+    let is_voter = membership.is_voter(member);
+    let pending = match peer {
+        Some(Peer { replaces: Some(_), .. }) if !is_voter => {
+            Some("replaces a voter once caught up")
+        }
+        Some(Peer { shall_vote: true, .. }) if !is_voter => Some("votes once caught up"),
+        Some(_) | None => None,
+    };
+    Row {
+        id: member.id.0,
+        lineage: format!("{:016x}", member.lineage.0),
+        role: if is_voter { "voter" } else { "learner" },
+        address: peer.map(|peer| peer.address.clone()),
+        url: peer.map(|peer| peer.client_url.clone()),
+        pending,
+    }
+}
+
+pub(super) async fn add(State(app): State<Arc<App>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let result = async {
+        let body = parse::body(&app, &parts.headers, body, BODY_MAX).await?.bytes;
+        let joiner: Joiner = from_json(&body)?;
+        join(&app, &parts, &body, joiner).await
+    };
+    app.respond(result.await)
+}
+
+pub(super) async fn replace(State(app): State<Arc<App>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let result = async {
+        let body = parse::body(&app, &parts.headers, body, BODY_MAX).await?.bytes;
+        let Replacement { old, new, addr } = from_json(&body)?;
+        let joiner = Joiner { id: new, addr, learner: false, replaces: Some(old) };
+        join(&app, &parts, &body, joiner).await
+    };
+    app.respond(result.await)
+}
+
+fn from_json<'a, T: Deserialize<'a>>(body: &'a Bytes) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| Problem::bad_request(error.to_string()))
+}
+
+/// Adds a learner; the leader of the day promotes it once it has caught up.
+async fn join(app: &App, parts: &Parts, body: &Bytes, joiner: Joiner) -> Result<Response, Problem> {
+    at_leader(app, parts, body, &|node| {
+        let joiner = joiner.clone();
+        Box::pin(async move {
+            let peer = introduce(app, &joiner).await?;
+            let membership = membership(&node).await?;
+            if let Some(old) = joiner.replaces
+                && !membership.incoming().iter().any(|voter| voter.id.0 == old)
+            {
+                return Err(Problem::conflict("refused", format!("{old} is no voter")));
+            }
+            let member = peer.member;
+            command(app, &node, StoreCommand::SetPeer(peer)).await?;
+            if !membership.is_member(member) {
+                let mut steps = Vec::new();
+                if membership.members().iter().any(|other| other.id == member.id) {
+                    // The server has lost its disk: what it was leaves, and it comes as somebody new.
+                    steps.push(MemberStep::Remove(member.id));
+                }
+                steps.push(MemberStep::AddLearner(member));
+                reconfigure(app, &node, steps, membership).await?;
+            }
+            Ok(json(&members_now(&node).await?))
+        })
+    })
+    .await
+}
+
+/// Asks the server that is to join who it is.
+async fn introduce(app: &App, joiner: &Joiner) -> Result<Peer, Problem> {
+    let Joiner { id, addr, learner, replaces } = joiner.clone();
+    let hello = app.links.ask(&addr).await.map_err(|error| {
+        Problem::conflict("unreachable", format!("no server answers at {addr}: {error}"))
+    })?;
+    if hello.member.id.0 != id {
+        let found = hello.member.id.0;
+        let message = format!("the server at {addr} is {found}, not {id}");
+        return Err(Problem::conflict("refused", message));
+    }
+    if hello.cluster != app.links.cluster() {
+        let message = match hello.cluster {
+            Some(other) => format!("the server at {addr} belongs to cluster {other}"),
+            None => format!("the server at {addr} does not know this cluster yet"),
+        };
+        return Err(Problem::conflict("refused", message));
+    }
+    Ok(Peer {
+        member: hello.member,
+        address: addr,
+        client_url: hello.client_url,
+        shall_vote: !learner,
+        replaces: replaces.map(NodeId),
+    })
+}
+
+async fn membership(node: &Node) -> Result<Arc<Membership>, Problem> {
+    let look = node.inspect(|view| view.replica.status().membership);
+    look.await.map_err(|gone| Problem::unavailable("stopped", gone.to_string()))
+}
+
+async fn reconfigure(
+    app: &App,
+    node: &Node,
+    steps: Vec<MemberStep>,
+    seen: Arc<Membership>,
+) -> Result<(), Problem> {
+    let change = MembershipChange::Steps(steps);
+    let request = ReplicaRequest::ChangeMembership { change, expect: Some(seen) };
+    match tokio::time::timeout(app.config.request_timeout, node.ask(request)).await {
+        Ok(Ok(Reply::MembershipChanged { .. })) => Ok(()),
+        Ok(Ok(Reply::Failed(failure))) => Err(Problem::of_write(failure)),
+        Ok(Ok(other)) => Err(unexpected(&other)),
+        Ok(Err(gone)) => Err(Problem::unknown_outcome(gone.to_string())),
+        Err(_) => Err(Problem::unknown_outcome("the change is not committed in time")),
+    }
+}
+
+pub(super) async fn remove(
+    State(app): State<Arc<App>>,
+    Path(id): Path<u64>,
+    request: Request,
+) -> Response {
+    let (parts, _) = request.into_parts();
+    let result = async {
+        at_leader(&app, &parts, &Bytes::new(), &|node| {
+            let app = &app;
+            Box::pin(async move {
+                let seen = may_go(&node, NodeId(id)).await?;
+                reconfigure(app, &node, vec![MemberStep::Remove(NodeId(id))], seen).await?;
+                Ok(json(&members_now(&node).await?))
+            })
+        })
+        .await
+    };
+    app.respond(result.await)
+}
+
+/// Refuses a removal after which the voters that answer would be no quorum.
+async fn may_go(node: &Node, id: NodeId) -> Result<Arc<Membership>, Problem> {
+    let look = node.inspect(move |view| {
+        let status = view.replica.status();
+        let rest: Vec<Member> =
+            status.membership.incoming().iter().filter(|voter| voter.id != id).copied().collect();
+        let alive = rest.iter().filter(|voter| view.is_alive(**voter)).count();
+        (Arc::clone(&status.membership), rest.len(), alive)
+    });
+    let (membership, voters, alive) =
+        look.await.map_err(|gone| Problem::unavailable("stopped", gone.to_string()))?;
+    if !membership.members().iter().any(|member| member.id == id) {
+        return Err(Problem::conflict("refused", format!("{} is no member", id.0)));
+    }
+    if voters > 0 && alive > voters / 2 {
+        return Ok(membership);
+    }
+    let message = format!("of the {voters} voters that remain, only {alive} answer: no quorum");
+    Err(Problem::conflict("quorum_at_risk", message))
+}
+
+pub(super) async fn transfer(State(app): State<Arc<App>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let result = async {
+        let body = parse::body(&app, &parts.headers, body, BODY_MAX).await?.bytes;
+        let successor: Successor =
+            if body.is_empty() { Successor::default() } else { from_json(&body)? };
+        let to = successor.to.map(NodeId);
+        at_leader(&app, &parts, &body, &|node| {
+            let app = &app;
+            Box::pin(async move { hand_over(app, &node, to).await })
+        })
+        .await
+    };
+    app.respond(result.await)
+}
+
+async fn hand_over(app: &App, node: &Node, to: Option<NodeId>) -> Result<Response, Problem> {
+    if to == Some(app.config.id) {
+        return Ok(json(&serde_json::json!({ "term": node.now().term.0 })));
+    }
+    let request = ReplicaRequest::TransferLeadership { to };
+    match tokio::time::timeout(app.config.request_timeout, node.ask(request)).await {
+        Ok(Ok(Reply::Transferred { term })) => Ok(json(&serde_json::json!({ "term": term.0 }))),
+        // Unlike a write it may have had an effect, so it is not tried again by itself.
+        Ok(Ok(Reply::Failed(failure))) => Err(Problem::conflict("refused", failure.to_string())),
+        Ok(Ok(other)) => Err(unexpected(&other)),
+        Ok(Err(gone)) => Err(Problem::unknown_outcome(gone.to_string())),
+        Err(_) => Err(Problem::unknown_outcome("the transfer has not ended in time")),
+    }
+}
+
+/// All keys as of a moment after the question, in a file that proves that it is whole.
+pub(super) async fn snapshot(State(app): State<Arc<App>>) -> Response {
+    let result = async {
+        let node = app.node()?;
+        let query = KvQuery::Get { key: Bytes::new() };
+        confirmed(&app, &node, query, ReadMode::ReadIndex).await?;
+        let look = node.inspect(|view| (view.applied(), view.store().kv().clone()));
+        let (index, kv) =
+            look.await.map_err(|gone| Problem::unavailable("stopped", gone.to_string()))?;
+        let cluster = app.links.cluster();
+        let write = tokio::task::spawn_blocking(move || backup::encode(cluster, index, &kv));
+        let bytes = write.await.map_err(|error| Problem::internal(error.to_string()))?;
+        let mut response = Response::new(Body::from(bytes));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        let name = HeaderValue::from_static("attachment; filename=\"raft-kv.backup\"");
+        headers.insert(CONTENT_DISPOSITION, name);
+        Ok(response)
+    };
+    app.respond(result.await)
+}

@@ -1,0 +1,190 @@
+//! Who is asked for what only the leader can do.
+//!
+//! By default a follower passes the request on, body and all, over a connection that it keeps; the
+//! client need not know who leads. While nobody leads, or the leader is changing, it waits a little:
+//! most elections are over before a client would have asked again. It tries again only after an answer
+//! that says that certainly nothing was done.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{
+    AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH,
+};
+use hyper::http::request::Parts;
+use hyper::{Request, StatusCode};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use raft_core::NodeId;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::App;
+use super::parse::IDEMPOTENCY_KEY;
+use super::problem::Problem;
+use crate::config::OnFollower;
+use crate::node::Node;
+
+/// Marks a request that a server has passed on: it is not passed on again.
+const FORWARDED: HeaderName = HeaderName::from_static("raft-kv-forwarded");
+
+/// The longest wait before it is looked again who leads.
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
+
+/// The headers that travel along.
+const HEADERS: [HeaderName; 5] =
+    [AUTHORIZATION, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH, IDEMPOTENCY_KEY];
+
+/// What a handler does where the leader is.
+pub(super) type Local<'a> = dyn Fn(Node) -> Pin<Box<dyn Future<Output = Result<Response, Problem>> + Send + 'a>>
+    + Send
+    + Sync
+    + 'a;
+
+/// Passes requests on to the leader.
+pub(crate) struct Forwarder {
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+impl fmt::Debug for Forwarder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forwarder").finish_non_exhaustive()
+    }
+}
+
+impl Forwarder {
+    pub(crate) fn new() -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(Duration::from_secs(1)));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(30))
+            .build(connector);
+        Self { client }
+    }
+}
+
+/// Does something where the leader is: here, or there.
+///
+/// `local` is called again only after it has said that nothing was done.
+pub(super) async fn at_leader(
+    app: &App,
+    parts: &Parts,
+    body: &Bytes,
+    local: &Local<'_>,
+) -> Result<Response, Problem> {
+    let node = app.node()?;
+    let mut published = node.published();
+    let patience = Instant::now() + app.config.leader_patience();
+    let deadline = Instant::now() + app.config.request_timeout;
+    let me = app.config.id;
+    loop {
+        let leader = published.borrow_and_update().leader.map(|leader| leader.id);
+        let problem = match leader {
+            Some(leader) if leader == me => match local(node.clone()).await {
+                Err(problem) if problem.is_passing() => problem,
+                result => return result,
+            },
+            Some(leader) => {
+                let url = app.links.client_url(leader);
+                match pass_on(app, parts, body, url, deadline).await {
+                    Err(problem) if problem.is_passing() => problem,
+                    result => return result,
+                }
+            }
+            None => no_leader(),
+        };
+        if parts.headers.contains_key(FORWARDED) || Instant::now() >= patience {
+            return Err(problem);
+        }
+        // An answer to whoever asked too early comes with the next change, or there is none.
+        drop(timeout(LOOK_AGAIN, published.changed()).await);
+    }
+}
+
+/// Whether a read is to be answered here although this server does not lead.
+pub(super) fn may_answer(app: &App, parts: &Parts, node: &Node) -> Result<(), Problem> {
+    let leader = node.now().leader.map(|leader| leader.id);
+    match (app.config.on_follower, leader) {
+        (OnFollower::Forward, _) => Ok(()),
+        (_, Some(leader)) if leader == app.config.id => Ok(()),
+        (OnFollower::Redirect, Some(leader)) => Err(redirect(app, parts, leader)),
+        (OnFollower::Redirect, None) => Err(no_leader()),
+        (OnFollower::Refuse, _) => Err(Problem::refused()),
+    }
+}
+
+pub(super) fn no_leader() -> Problem {
+    Problem::unavailable("no_leader", "no leader is known; nothing was done")
+}
+
+async fn pass_on(
+    app: &App,
+    parts: &Parts,
+    body: &Bytes,
+    url: Option<String>,
+    deadline: Instant,
+) -> Result<Response, Problem> {
+    match app.config.on_follower {
+        OnFollower::Refuse => return Ok(Problem::refused().respond(app)),
+        OnFollower::Redirect | OnFollower::Forward => {}
+    }
+    if parts.headers.contains_key(FORWARDED) {
+        return Err(Problem::unavailable("not_leader", "not the leader; nothing was done"));
+    }
+    let Some(url) = url else {
+        return Err(Problem::unavailable("not_leader", "the leader's address is not known yet"));
+    };
+    let target = target(&url, parts);
+    if app.config.on_follower == OnFollower::Redirect {
+        return Err(Problem::redirect(&target));
+    }
+    let request = request(parts, body, &target)?;
+    let sent = timeout_at(deadline, app.forwarder.client.request(request)).await;
+    let response = match sent {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) if error.is_connect() => {
+            return Err(Problem::unavailable("not_leader", "the leader cannot be reached"));
+        }
+        Ok(Err(_)) => return Err(Problem::unknown_outcome("the leader has not answered")),
+        Err(_) => return Err(Problem::unknown_outcome("the leader has not answered in time")),
+    };
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        return Err(Problem::unavailable("not_leader", "the leader is changing; nothing was done"));
+    }
+    Ok(response.map(Body::new))
+}
+
+fn redirect(app: &App, parts: &Parts, leader: NodeId) -> Problem {
+    match app.links.client_url(leader) {
+        Some(url) => Problem::redirect(&target(&url, parts)),
+        None => Problem::unavailable("not_leader", "the leader's address is not known yet"),
+    }
+}
+
+fn target(url: &str, parts: &Parts) -> String {
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    format!("{}{path}", url.trim_end_matches('/'))
+}
+
+fn request(parts: &Parts, body: &Bytes, target: &str) -> Result<Request<Full<Bytes>>, Problem> {
+    let mut request = Request::builder()
+        .method(parts.method.clone())
+        .uri(target)
+        .header(FORWARDED, HeaderValue::from_static("1"));
+    for name in HEADERS {
+        if let Some(value) = parts.headers.get(&name) {
+            request = request.header(name, value);
+        }
+    }
+    request
+        .body(Full::new(body.clone()))
+        .map_err(|error| Problem::internal(format!("the leader's URL makes no sense: {error}")))
+}

@@ -1,0 +1,193 @@
+//! The HTTP side: what clients and operators see.
+//!
+//! Every handler ends in a response or in a [`Problem`], which becomes JSON that says what is wrong,
+//! who leads, and when to try again. A request is bounded in time and in bytes before it reaches the
+//! node; a connection in the time that its head may take; and all together in number.
+
+mod cluster;
+mod forward;
+mod health;
+mod kv;
+mod list;
+mod parse;
+mod problem;
+mod status;
+mod watch;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::{delete, get, post};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch as channel};
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+use crate::bootstrap::Stage;
+use crate::clock::Clock;
+use crate::config::ServerConfig;
+use crate::links::Links;
+use crate::metrics::Metrics;
+use crate::node::Node;
+
+pub(crate) use forward::Forwarder;
+use problem::Problem;
+
+/// The most connections of clients.
+const CONNECTIONS_MAX: usize = 16_384;
+
+/// How long open requests may take once the server ends.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What the handlers share.
+pub(crate) struct App {
+    pub(crate) config: ServerConfig,
+    pub(crate) clock: Clock,
+    pub(crate) links: Links,
+    pub(crate) metrics: Metrics,
+    pub(crate) stage: channel::Receiver<Stage>,
+    /// `None` until the server has found its place in a cluster.
+    pub(crate) node: channel::Receiver<Option<Node>>,
+    pub(crate) forwarder: Forwarder,
+    /// Bytes of request bodies that may be in the server.
+    pub(crate) body_budget: Arc<Semaphore>,
+    /// Whether a read is under way that only shall tell how old the state is.
+    pub(crate) is_probing: AtomicBool,
+    /// Whether the disk has room for what makes the state grow.
+    pub(crate) has_room: AtomicBool,
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl App {
+    /// The node, once there is one.
+    fn node(&self) -> Result<Node, Problem> {
+        self.node.borrow().clone().ok_or_else(Problem::starting)
+    }
+
+    /// What a handler has come to, as a response.
+    fn respond(&self, result: Result<Response, Problem>) -> Response {
+        result.unwrap_or_else(|problem| problem.respond(self))
+    }
+}
+
+/// Answers requests until it is told to end, then finishes those that are open.
+pub(crate) async fn serve(listener: TcpListener, app: Arc<App>, mut end: channel::Receiver<bool>) {
+    let head_timeout = app.config.request_timeout;
+    let router = router(app);
+    let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = told(&mut end) => break,
+        };
+        while connections.try_join_next().is_some() {}
+        let Ok(place) = Arc::clone(&free).try_acquire_owned() else { continue };
+        match accepted {
+            Ok((stream, _)) => {
+                // A small answer must not wait for the next one.
+                drop(stream.set_nodelay(true));
+                let (router, end) = (router.clone(), end.clone());
+                connections.spawn(async move {
+                    converse(TokioIo::new(stream), router, head_timeout, end).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+    drop(listener);
+    let finish = async { while connections.join_next().await.is_some() {} };
+    // Who is not done by then is cut off.
+    drop(tokio::time::timeout(GRACE, finish).await);
+}
+
+async fn converse(
+    stream: TokioIo<tokio::net::TcpStream>,
+    router: Router,
+    head_timeout: Duration,
+    mut end: channel::Receiver<bool>,
+) {
+    let service = TowerToHyperService::new(router);
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(head_timeout).max_headers(64);
+    let connection = builder.serve_connection(stream, service);
+    tokio::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = told(&mut end) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        debug!(%error, "a client's connection has ended");
+    }
+}
+
+/// Returns once the server ends.
+async fn told(end: &mut channel::Receiver<bool>) {
+    // Who would tell is gone: that is the end as well.
+    drop(end.wait_for(|end| *end).await);
+}
+
+fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/kv", get(list::list))
+        .route("/kv/", get(list::list))
+        .route("/kv/{*key}", get(kv::get).put(kv::put).post(kv::post).delete(kv::delete))
+        .route("/client/leader", get(status::leader))
+        .route("/client/status", get(status::brief))
+        .route("/status", get(status::status))
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
+        .route("/cluster/members", get(cluster::members).post(cluster::add))
+        .route("/cluster/members/replace", post(cluster::replace))
+        .route("/cluster/members/{id}", delete(cluster::remove))
+        .route("/cluster/transfer-leader", post(cluster::transfer))
+        .route("/cluster/snapshot", get(cluster::snapshot))
+        .fallback(unknown)
+        .layer(from_fn_with_state(Arc::clone(&app), authorize))
+        .with_state(app)
+}
+
+async fn unknown(State(app): State<Arc<App>>, request: Request) -> Response {
+    app.respond(Err(Problem::unknown_path(request.uri().path())))
+}
+
+/// Who has no token is told so, except where the system asks whether the server is well.
+async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let is_open = matches!(request.uri().path(), "/livez" | "/readyz");
+    if let Some(token) = app.config.token.as_deref().filter(|_| !is_open) {
+        let header = request.headers().get(hyper::header::AUTHORIZATION);
+        let given = header.and_then(|header| header.as_bytes().strip_prefix(b"Bearer "));
+        if !given.is_some_and(|given| is_equal(given, token.as_bytes())) {
+            return app.respond(Err(Problem::unauthorized()));
+        }
+    }
+    next.run(request).await
+}
+
+/// Compares in a time that does not tell where the difference is.
+fn is_equal(given: &[u8], token: &[u8]) -> bool {
+    let differences = given.iter().zip(token).fold(0, |seen, (a, b)| seen | (a ^ b));
+    given.len() == token.len() && differences == 0
+}

@@ -1,0 +1,122 @@
+//! What a request says: key, condition, number of a try, query, body. All of it comes from outside.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
+use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
+use percent_encoding::percent_decode_str;
+use raft_core::Index;
+use serde::de::DeserializeOwned;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::App;
+use super::problem::Problem;
+use crate::store::{Condition, Once};
+
+/// Names a client and its command: `CLIENT/SEQ`.
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The longest name of a client, in bytes.
+const CLIENT_BYTES_MAX: usize = 128;
+
+/// The key in a path: all behind `/kv/`, decoded. It is UTF-8, so that JSON can name it.
+pub(super) fn key(app: &App, path: &str) -> Result<Bytes, Problem> {
+    let encoded = path.strip_prefix("/kv/").unwrap_or_default();
+    let key = percent_decode_str(encoded).decode_utf8();
+    let key = key.map_err(|_| Problem::bad_request("the key is not UTF-8"))?;
+    if key.is_empty() {
+        return Err(Problem::bad_request("the key is empty"));
+    }
+    if key.len() > app.config.key_bytes_max {
+        return Err(Problem::too_large("key", app.config.key_bytes_max));
+    }
+    Ok(Bytes::copy_from_slice(key.as_bytes()))
+}
+
+/// The tag of a version.
+pub(super) fn etag(version: Index) -> HeaderValue {
+    HeaderValue::from_str(&format!("\"{}\"", version.0)).expect("digits and quotes are printable")
+}
+
+/// What must be so before a write.
+pub(super) fn condition(headers: &HeaderMap) -> Result<Condition, Problem> {
+    let (if_match, if_none_match) = (headers.get(IF_MATCH), headers.get(IF_NONE_MATCH));
+    match (if_match, if_none_match) {
+        (None, None) => Ok(Condition::Always),
+        (Some(tags), None) if tags == "*" => Ok(Condition::Present),
+        (Some(tags), None) => Ok(Condition::VersionIn(versions(tags)?)),
+        (None, Some(tags)) if tags == "*" => Ok(Condition::Absent),
+        (None, Some(_)) => Err(Problem::bad_request("If-None-Match of a write is * here")),
+        (Some(_), Some(_)) => Err(Problem::bad_request("If-Match and If-None-Match together")),
+    }
+}
+
+/// Whether the reader has this version already.
+pub(super) fn has_version(headers: &HeaderMap, version: Index) -> bool {
+    let tags = headers.get(IF_NONE_MATCH);
+    tags.is_some_and(|tags| {
+        tags == "*" || versions(tags).is_ok_and(|versions| versions.contains(&version))
+    })
+}
+
+/// A list of tags. A weak one, or one that is none of ours, is no version: it matches nothing.
+fn versions(tags: &HeaderValue) -> Result<Vec<Index>, Problem> {
+    let tags = tags.to_str().map_err(|_| Problem::bad_request("the tags are not printable"))?;
+    let version = |tag: &str| tag.trim().strip_prefix('"')?.strip_suffix('"')?.parse().ok();
+    Ok(tags.split(',').filter_map(version).map(Index).collect())
+}
+
+/// Which try of which command this is.
+pub(super) fn once(headers: &HeaderMap) -> Result<Option<Once>, Problem> {
+    let Some(header) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let wrong = || Problem::bad_request("Idempotency-Key is CLIENT/SEQ, SEQ a number from 1");
+    let (client, serial) =
+        header.to_str().ok().and_then(|text| text.rsplit_once('/')).ok_or_else(wrong)?;
+    let serial: u64 = serial.parse().map_err(|_| wrong())?;
+    if client.is_empty() || client.len() > CLIENT_BYTES_MAX || serial == 0 {
+        return Err(wrong());
+    }
+    Ok(Some(Once { client: Bytes::copy_from_slice(client.as_bytes()), serial }))
+}
+
+/// The query of a URI.
+pub(super) fn query<T: DeserializeOwned>(uri: &hyper::Uri) -> Result<T, Problem> {
+    axum::extract::Query::try_from_uri(uri)
+        .map(|query| query.0)
+        .map_err(|error| Problem::bad_request(error.body_text()))
+}
+
+/// A body, and its share of what may be under way.
+pub(super) struct Payload {
+    pub(super) bytes: Bytes,
+    pub(super) _share: OwnedSemaphorePermit,
+}
+
+/// Reads a body of at most `max` bytes. What it may take is reserved before any of it is read.
+pub(super) async fn body(
+    app: &App,
+    headers: &HeaderMap,
+    body: Body,
+    max: usize,
+) -> Result<Payload, Problem> {
+    let announced =
+        headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let expected: usize = announced.unwrap_or(max);
+    if expected > max {
+        return Err(Problem::too_large("value", max));
+    }
+    let share = u32::try_from(expected).map_err(|_| Problem::too_large("value", max))?;
+    let budget = std::sync::Arc::clone(&app.body_budget);
+    let share = budget.try_acquire_many_owned(share).map_err(|_| Problem::busy())?;
+    let limit: Duration = app.config.request_timeout;
+    match tokio::time::timeout(limit, Limited::new(body, max).collect()).await {
+        Ok(Ok(collected)) => Ok(Payload { bytes: collected.to_bytes(), _share: share }),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(Problem::too_large("value", max))
+        }
+        Ok(Err(_)) => Err(Problem::bad_request("the body broke off")),
+        Err(_) => Err(Problem::slow_body()),
+    }
+}

@@ -1,0 +1,469 @@
+//! Links to the other servers: one connection to each, one way, kept open, made again when it breaks.
+//!
+//! A frame that cannot be sent now is dropped: the protocol expects losses and likes to be told when a
+//! connection breaks, so that it need not wait for a heartbeat. Nothing here grows: queues have a
+//! length, frames a size, connections a number; what waits for the node counts against a budget, and a
+//! peer whose frames find it used up is read from more slowly.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use raft_core::{ClusterId, Member, NodeId, Span, Time};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::timeout;
+use tokio_util::codec::{Framed, LengthDelimitedCodec};
+use tracing::{debug, info, warn};
+
+use crate::clock::Clock;
+use crate::hello::{self, Hello};
+use crate::transport::{Connection, Listener, Transport};
+
+/// The most frames that wait for a connection.
+const FRAMES_MAX: usize = 1024;
+/// The most connections from other servers, strangers included.
+const CONNECTIONS_MAX: usize = 256;
+/// The most bytes of frames that wait for the node.
+const WAITING_BYTES_MAX: usize = 64 << 20;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+const BACK_OFF_MIN: Duration = Duration::from_millis(20);
+const BACK_OFF_MAX: Duration = Duration::from_millis(500);
+/// Frames are gathered until there are this many bytes of them.
+const GATHER_BYTES: usize = 256 << 10;
+/// The most peers that are remembered because they have introduced themselves.
+const PEERS_MAX: usize = 128;
+
+/// What a link has to tell.
+#[derive(Debug)]
+pub enum News {
+    /// A frame arrived.
+    Frame {
+        /// One encoded message.
+        frame: Bytes,
+        /// Its share of the budget, until it is dropped.
+        budget: OwnedSemaphorePermit,
+    },
+    /// The connection to a peer broke.
+    Unreachable(Member),
+}
+
+/// Takes what links have to tell; false: nobody listens any more.
+pub type OnNews = Arc<dyn Fn(News) -> bool + Send + Sync>;
+
+/// What is known of a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerInfo {
+    /// Its address.
+    pub address: String,
+    /// What it said of itself when it was last heard.
+    pub hello: Option<Hello>,
+    /// Whether a connection to it stands.
+    pub is_connected: bool,
+    /// When its last frame came.
+    pub heard: Option<Time>,
+}
+
+/// All links of a server.
+#[derive(Clone)]
+pub struct Links {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// Where links run: addresses are also learned on threads that belong to no runtime.
+    runtime: Handle,
+    clock: Clock,
+    transport: Arc<dyn Transport>,
+    me: watch::Receiver<Hello>,
+    frame_bytes_max: usize,
+    budget: Arc<Semaphore>,
+    peers: Mutex<BTreeMap<NodeId, Peer>>,
+    on_news: Mutex<Option<OnNews>>,
+    /// Why the data directory here seems to be of another cluster than the peers.
+    foreign: watch::Sender<Option<String>>,
+}
+
+struct Peer {
+    info: PeerInfo,
+    /// `None` until the node runs.
+    frames: Option<mpsc::Sender<Bytes>>,
+    /// Ends the link when it is dropped.
+    address: watch::Sender<String>,
+    /// When its last frame came, in microseconds and one more; zero: never.
+    heard: Arc<AtomicU64>,
+}
+
+impl Peer {
+    fn info(&self) -> PeerInfo {
+        let heard = self.heard.load(Ordering::Relaxed).checked_sub(1).map(Time);
+        PeerInfo { heard, ..self.info.clone() }
+    }
+}
+
+impl std::fmt::Debug for Links {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Links").field("peers", &self.peers()).finish_non_exhaustive()
+    }
+}
+
+impl Links {
+    /// No links yet; they will run in the present runtime. `me` is what this server says of itself.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    #[must_use]
+    pub fn new(
+        transport: Arc<dyn Transport>,
+        me: watch::Receiver<Hello>,
+        frame_bytes_max: usize,
+        clock: Clock,
+    ) -> Self {
+        let shared = Shared {
+            runtime: Handle::current(),
+            clock,
+            transport,
+            me,
+            frame_bytes_max,
+            budget: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
+            peers: Mutex::default(),
+            on_news: Mutex::default(),
+            foreign: watch::Sender::new(None),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// From now on there is a node that frames are for.
+    pub fn open(&self, on_news: OnNews) {
+        *self.shared.on_news.lock().unwrap_or_else(PoisonError::into_inner) = Some(on_news);
+        for (id, peer) in &mut *self.lock() {
+            self.start(*id, peer);
+        }
+    }
+
+    /// The peer `id` listens at `address`.
+    pub fn set_address(&self, id: NodeId, address: &str) {
+        let mut peers = self.lock();
+        if let Some(peer) = peers.get_mut(&id) {
+            if peer.info.address != address {
+                address.clone_into(&mut peer.info.address);
+                peer.address.send_replace(address.to_owned());
+            }
+            return;
+        }
+        let address = address.to_owned();
+        let info =
+            PeerInfo { address: address.clone(), hello: None, is_connected: false, heard: None };
+        let (address, heard) = (watch::Sender::new(address), Arc::default());
+        let mut peer = Peer { info, frames: None, address, heard };
+        if self.on_news().is_some() {
+            self.start(id, &mut peer);
+        }
+        peers.insert(id, peer);
+    }
+
+    /// The peer `id` is gone for good.
+    pub fn forget(&self, id: NodeId) {
+        self.lock().remove(&id);
+    }
+
+    /// Sends a frame if there is a link with room for it.
+    pub fn send(&self, to: NodeId, frame: Bytes) {
+        let peers = self.lock();
+        if let Some(frames) = peers.get(&to).and_then(|peer| peer.frames.as_ref()) {
+            // A full queue is a slow network: this frame is lost, as the network might lose it.
+            drop(frames.try_send(frame));
+        }
+    }
+
+    /// What is known of all peers.
+    #[must_use]
+    pub fn peers(&self) -> BTreeMap<NodeId, PeerInfo> {
+        self.lock().iter().map(|(id, peer)| (*id, peer.info())).collect()
+    }
+
+    /// How long ago a peer was heard; `None`: never in this life.
+    #[must_use]
+    pub fn silence(&self, id: NodeId) -> Option<Span> {
+        let heard = self.lock().get(&id)?.info().heard?;
+        Some(self.shared.clock.now().since(heard))
+    }
+
+    /// Where clients reach a peer, if it ever said so.
+    #[must_use]
+    pub fn client_url(&self, id: NodeId) -> Option<String> {
+        let peers = self.lock();
+        peers.get(&id)?.info.hello.as_ref().map(|hello| hello.client_url.clone())
+    }
+
+    /// Waits until most peers have said that they belong to another cluster, and none that it belongs
+    /// to this one.
+    pub async fn is_foreign(&self) -> String {
+        let mut foreign = self.shared.foreign.subscribe();
+        let what = foreign.wait_for(Option::is_some).await.ok().and_then(|what| what.clone());
+        what.expect("the sender lives as long as this does")
+    }
+
+    fn look_for_foreigners(&self, mine: ClusterId, theirs: ClusterId) {
+        let peers = self.lock();
+        let of = |peer: &Peer| peer.info.hello.as_ref().and_then(|hello| hello.cluster);
+        let foreign = peers.values().filter(|peer| of(peer).is_some_and(|of| of != mine)).count();
+        let is_at_home = peers.values().any(|peer| of(peer) == Some(mine));
+        if !is_at_home && foreign * 2 > peers.len() {
+            self.shared.foreign.send_replace(Some(format!(
+                "the data directory belongs to cluster {mine}, the peers to cluster {theirs}"
+            )));
+        }
+    }
+
+    /// The cluster that this server belongs to.
+    #[must_use]
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.shared.me.borrow().cluster
+    }
+
+    /// Asks whoever is at `address` who it is.
+    ///
+    /// # Errors
+    /// Nobody is there, or something that is no server of this kind.
+    pub async fn ask(&self, address: &str) -> io::Result<Hello> {
+        Ok(self.dial(address).await?.1)
+    }
+
+    /// Answers who connects, until the listener fails for good.
+    pub async fn listen(self, mut listener: Box<dyn Listener>) {
+        let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let Ok(place) = Arc::clone(&free).acquire_owned().await else { return };
+            match listener.accept().await {
+                Ok(connection) => {
+                    let links = self.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = links.hear(connection).await {
+                            debug!(%error, "a connection from a peer has ended");
+                        }
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    warn!(%error, "cannot accept a connection");
+                    // Without files to spare, the next try fails at once.
+                    tokio::time::sleep(BACK_OFF_MIN).await;
+                }
+            }
+        }
+    }
+
+    fn start(&self, id: NodeId, peer: &mut Peer) {
+        let (sender, frames) = mpsc::channel(FRAMES_MAX);
+        peer.frames = Some(sender);
+        let address = peer.address.subscribe();
+        let link = Link { links: self.clone(), id, address, complaint: None };
+        drop(self.shared.runtime.spawn(link.keep(frames)));
+    }
+}
+
+impl Links {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Peer>> {
+        self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn on_news(&self) -> Option<OnNews> {
+        self.shared.on_news.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What this server says of itself.
+    #[must_use]
+    pub fn me(&self) -> Hello {
+        self.shared.me.borrow().clone()
+    }
+
+    async fn dial(&self, address: &str) -> io::Result<(Connection, Hello)> {
+        let connect = self.shared.transport.connect(address);
+        let mut connection = timeout(CONNECT_TIMEOUT, connect).await??;
+        let theirs = hello::introduce(&mut connection, &self.me()).await?;
+        Ok((connection, theirs))
+    }
+
+    /// Takes the frames of one connection. One that makes no sense ends it.
+    async fn hear(&self, mut connection: Connection) -> io::Result<()> {
+        let theirs = hello::answer(&mut connection, || self.me()).await?;
+        let (Some(on_news), mine) = (self.on_news(), self.me()) else { return Ok(()) };
+        if theirs.cluster != mine.cluster {
+            return Ok(());
+        }
+        let heard = self.met(theirs, mine.member.id);
+        let mut frames = Framed::new(connection, self.codec());
+        while let Some(frame) = frames.next().await {
+            let frame = frame?.freeze();
+            heard.store(self.shared.clock.now().0.saturating_add(1), Ordering::Relaxed);
+            let share = u32::try_from(frame.len()).map_err(io::Error::other)?;
+            let budget = Arc::clone(&self.shared.budget).acquire_many_owned(share).await;
+            let budget = budget.map_err(io::Error::other)?;
+            if !on_news(News::Frame { frame, budget }) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// A peer whose address nobody has told is answered where it says it listens. Returns where to
+    /// note that it was heard.
+    fn met(&self, hello: Hello, me: NodeId) -> Arc<AtomicU64> {
+        let id = hello.member.id;
+        let is_new = {
+            let peers = self.lock();
+            !peers.contains_key(&id) && peers.len() < PEERS_MAX
+        };
+        if is_new && id != me {
+            self.set_address(id, &hello.address);
+        }
+        let mut peers = self.lock();
+        let Some(peer) = peers.get_mut(&id) else { return Arc::default() };
+        peer.info.hello = Some(hello);
+        Arc::clone(&peer.heard)
+    }
+
+    fn codec(&self) -> LengthDelimitedCodec {
+        LengthDelimitedCodec::builder()
+            .max_frame_length(self.shared.frame_bytes_max)
+            .little_endian()
+            .new_codec()
+    }
+}
+
+/// The task that keeps one link.
+struct Link {
+    links: Links,
+    id: NodeId,
+    address: watch::Receiver<String>,
+    /// What was last complained about, so that it is not repeated at every try.
+    complaint: Option<String>,
+}
+
+impl Link {
+    async fn keep(mut self, mut frames: mpsc::Receiver<Bytes>) {
+        let mut back_off = BACK_OFF_MIN;
+        loop {
+            let address = self.address.borrow_and_update().clone();
+            match self.connect(&address).await {
+                Ok((connection, peer)) => {
+                    back_off = BACK_OFF_MIN;
+                    self.complaint = None;
+                    info!(peer = self.id.0, address, "connected");
+                    let error = self.pour(connection, &mut frames).await;
+                    self.set_connected(false);
+                    if error.kind() == ErrorKind::NotConnected {
+                        return;
+                    }
+                    info!(peer = self.id.0, address, %error, "the connection has ended");
+                    if let Some(on_news) = self.links.on_news() {
+                        on_news(News::Unreachable(peer));
+                    }
+                }
+                Err(error) => self.complain(&address, &error),
+            }
+            if !self.wait(back_off, &mut frames).await {
+                return;
+            }
+            back_off = (back_off * 2).min(BACK_OFF_MAX);
+        }
+    }
+
+    async fn connect(&self, address: &str) -> io::Result<(Connection, Member)> {
+        let (connection, theirs) = self.links.dial(address).await?;
+        let (peer, cluster) = (theirs.member, theirs.cluster);
+        let mine = self.links.me();
+        if peer.id != self.id {
+            let what = format!("it says that it is server {}", peer.id.0);
+            return Err(io::Error::other(what));
+        }
+        if let Some(peer) = self.links.lock().get_mut(&self.id) {
+            peer.info.hello = Some(theirs);
+        }
+        match (mine.cluster, cluster) {
+            (Some(mine), Some(theirs)) if mine != theirs => {
+                self.links.look_for_foreigners(mine, theirs);
+                Err(io::Error::other(format!(
+                    "it belongs to cluster {theirs}, the data directory here to cluster {mine}"
+                )))
+            }
+            (_, None) => Err(io::Error::other("it belongs to no cluster yet")),
+            (_, Some(_)) => {
+                self.set_connected(true);
+                Ok((connection, peer))
+            }
+        }
+    }
+
+    /// Sends frames until the connection breaks, and says why; `NotConnected`: the link is over.
+    async fn pour(
+        &mut self,
+        connection: Connection,
+        frames: &mut mpsc::Receiver<Bytes>,
+    ) -> io::Error {
+        let mut framed = Framed::new(connection, self.links.codec());
+        framed.set_backpressure_boundary(GATHER_BYTES);
+        loop {
+            tokio::select! {
+                frame = frames.recv() => {
+                    let Some(frame) = frame else { return ErrorKind::NotConnected.into() };
+                    let write = async {
+                        framed.feed(frame).await?;
+                        while let Ok(frame) = frames.try_recv() {
+                            framed.feed(frame).await?;
+                        }
+                        SinkExt::<Bytes>::flush(&mut framed).await
+                    };
+                    match timeout(WRITE_TIMEOUT, write).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => return error,
+                        Err(elapsed) => return elapsed.into(),
+                    }
+                }
+                // Nothing is ever sent back: whatever comes is the end.
+                answer = framed.next() => return match answer {
+                    Some(Err(error)) => error,
+                    Some(Ok(_)) => ErrorKind::InvalidData.into(),
+                    None => ErrorKind::ConnectionReset.into(),
+                },
+                changed = self.address.changed() => return match changed {
+                    Ok(()) => ErrorKind::AddrNotAvailable.into(),
+                    Err(_) => ErrorKind::NotConnected.into(),
+                },
+            }
+        }
+    }
+
+    /// Lets frames go that cannot be sent now. False: the link is over.
+    async fn wait(&mut self, back_off: Duration, frames: &mut mpsc::Receiver<Bytes>) -> bool {
+        let over = tokio::time::sleep(back_off);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                () = &mut over => return true,
+                frame = frames.recv() => if frame.is_none() { return false },
+                changed = self.address.changed() => return changed.is_ok(),
+            }
+        }
+    }
+
+    fn set_connected(&self, is_connected: bool) {
+        if let Some(peer) = self.links.lock().get_mut(&self.id) {
+            peer.info.is_connected = is_connected;
+        }
+    }
+
+    fn complain(&mut self, address: &str, error: &io::Error) {
+        let complaint = error.to_string();
+        if self.complaint.as_ref() != Some(&complaint) {
+            warn!(peer = self.id.0, address, error = complaint, "cannot reach the peer");
+            self.complaint = Some(complaint);
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What is counted and timed, as Prometheus reads it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use raft_core::Span;
+
+/// All metrics of a server. Clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    registry: Registry,
+    commit: Histogram,
+    fsync: Histogram,
+    apply: Histogram,
+    read: Histogram,
+    batches: Counter,
+    elections: Counter,
+    leader_changes: Counter,
+    refused_messages: Counter,
+    bad_frames: Counter,
+    repairs: Counter,
+    violations: Counter,
+    term: Gauge,
+    commit_index: Gauge,
+    applied_index: Gauge,
+    is_leader: Gauge,
+    keys: Gauge,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// What a gauge shows, read off a node now and then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Levels {
+    /// The term.
+    pub term: u64,
+    /// The commit index.
+    pub commit: u64,
+    /// The last applied index.
+    pub applied: u64,
+    /// Whether this server leads.
+    pub is_leader: bool,
+    /// How many keys there are.
+    pub keys: u64,
+}
+
+/// What is counted one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// This server has begun to campaign.
+    Election,
+    /// It knows another leader now, or none.
+    LeaderChange,
+    /// The core has refused a message.
+    RefusedMessage,
+    /// A frame was no message.
+    BadFrame,
+    /// Something damaged was made whole.
+    Repair,
+    /// An assumption of the protocol is broken.
+    Violation,
+}
+
+impl Metrics {
+    /// All at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("raft_kv");
+        let mut seconds = |name: &str, help: &str| {
+            // 50 microseconds to 13 seconds.
+            let histogram = Histogram::new(exponential_buckets(0.000_05, 2.0, 18));
+            registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+            histogram
+        };
+        let commit = seconds("commit", "From a command to its result");
+        let fsync = seconds("fsync", "One sync of the log");
+        let apply = seconds("apply", "One step of the node, with what it applied");
+        let read = seconds("read", "From a linearizable read to its answer");
+        let mut counter = |name: &str, help: &str| {
+            let counter: Counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
+        let batches = counter("log_batches", "Batches of the log that were made durable");
+        let elections = counter("elections", "Elections that this server has begun");
+        let leader_changes = counter("leader_changes", "Changes of the leader as seen here");
+        let refused_messages = counter("refused_messages", "Messages that the core has refused");
+        let bad_frames = counter("bad_frames", "Frames that were no messages");
+        let repairs = counter("repairs", "Damaged things that were made whole");
+        let violations = counter("violations", "Broken assumptions of the protocol");
+        let mut gauge = |name: &str, help: &str| {
+            let gauge: Gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        let term = gauge("term", "The term");
+        let commit_index = gauge("commit_index", "The highest index known to be committed");
+        let applied_index = gauge("applied_index", "The last applied index");
+        let is_leader = gauge("is_leader", "Whether this server leads");
+        let keys = gauge("keys", "How many keys there are");
+        let inner = Inner {
+            registry,
+            commit,
+            fsync,
+            apply,
+            read,
+            batches,
+            elections,
+            leader_changes,
+            refused_messages,
+            bad_frames,
+            repairs,
+            violations,
+            term,
+            commit_index,
+            applied_index,
+            is_leader,
+            keys,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// A command has its result.
+    pub fn committed(&self, after: Duration) {
+        self.inner.commit.observe(after.as_secs_f64());
+    }
+
+    /// A linearizable read has its answer.
+    pub fn read(&self, after: Duration) {
+        self.inner.read.observe(after.as_secs_f64());
+    }
+
+    /// The log was synced, with so many batches.
+    pub fn synced(&self, after: Span, batches: u64) {
+        self.inner.fsync.observe(Duration::from_micros(after.0).as_secs_f64());
+        self.inner.batches.inc_by(batches);
+    }
+
+    /// The node has taken a step in which it applied something.
+    pub fn applied(&self, after: Span) {
+        self.inner.apply.observe(Duration::from_micros(after.0).as_secs_f64());
+    }
+
+    /// Something happened.
+    pub fn count(&self, event: Event) {
+        let inner = &self.inner;
+        let counter = match event {
+            Event::Election => &inner.elections,
+            Event::LeaderChange => &inner.leader_changes,
+            Event::RefusedMessage => &inner.refused_messages,
+            Event::BadFrame => &inner.bad_frames,
+            Event::Repair => &inner.repairs,
+            Event::Violation => &inner.violations,
+        };
+        counter.inc();
+    }
+
+    /// The page that Prometheus reads.
+    #[must_use]
+    pub fn page(&self, levels: Levels) -> String {
+        let inner = &self.inner;
+        let set = |gauge: &Gauge, value: u64| {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        set(&inner.term, levels.term);
+        set(&inner.commit_index, levels.commit);
+        set(&inner.applied_index, levels.applied);
+        set(&inner.is_leader, u64::from(levels.is_leader));
+        set(&inner.keys, levels.keys);
+        let mut page = String::new();
+        encode(&mut page, &inner.registry).expect("a string takes everything");
+        page
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,486 @@
+//! The node's thread: events in, frames, work and replies out.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::mem;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use raft_core::{
+    Config, HaltReason, NodeId, Observation, PersistSeq, ReadMode, RecoveredState, RoleName, Span,
+    Time,
+};
+use raft_replica::kv::KvQuery;
+use raft_replica::replica::{Replica, ReplicaOptions};
+use raft_replica::request::{Failure, Input, Output, Reply, Request, RequestId};
+use raft_replica::storage::work::{Done, Work};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tracing::{error, info, warn};
+
+use super::gateway::{Gateway, Write};
+use super::{End, Event, Published, View};
+use crate::clock::Clock;
+use crate::links::{Links, News};
+use crate::log_thread::{DiskNews, LogThread};
+use crate::metrics::{self, Metrics};
+use crate::store::{Peer, Store};
+
+/// The most events in one batch: what comes later must not wait for too long.
+const BATCH_MAX: usize = 4096;
+
+/// The longest wait for an event: now and then the disk is looked at.
+const WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// How long a snapshot may keep the disk busy.
+const SNAPSHOT_PATIENCE: Span = Span(10_000_000);
+
+/// What a node is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The options of the replica.
+    pub options: ReplicaOptions,
+    /// What the storage found.
+    pub found: RecoveredState,
+    /// The storage, on its thread.
+    pub log: LogThread,
+    /// The way to the peers.
+    pub links: Links,
+    /// The clock.
+    pub clock: Clock,
+    /// Where to count.
+    pub metrics: Metrics,
+}
+
+/// Who waits for a reply.
+struct Waiting {
+    answer: oneshot::Sender<Reply<Store>>,
+    since: Time,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Write,
+    Read,
+    /// A read that may have been answered by a lease: the clock is looked at again.
+    LeaseRead(KvQuery),
+    Operation,
+}
+
+/// The thread's state.
+pub(super) struct Driver {
+    config: Config,
+    replica: Replica<Store>,
+    log: LogThread,
+    links: Links,
+    clock: Clock,
+    metrics: Metrics,
+    events: Receiver<Event>,
+    published: watch::Sender<Published>,
+    gateway: Gateway,
+    waiting: BTreeMap<RequestId, Waiting>,
+    last_request: u64,
+    /// As of when the state is certainly complete: the last linearizable read was asked for then.
+    current: Option<Time>,
+    /// Batches with the disk, and since when.
+    unsynced: VecDeque<(PersistSeq, Time)>,
+    /// Whether a snapshot is with the disk: batches wait behind it, and that is no stall.
+    is_saving: bool,
+    /// Whether this leadership has been given up because of the disk.
+    gave_up: bool,
+    peers: BTreeMap<NodeId, Peer>,
+    end: Option<End>,
+    /// Two buffers, empty between steps, and what the frames of a step hold.
+    inputs: Vec<Input<Store>>,
+    out: Vec<Output<Store>>,
+    budgets: Vec<OwnedSemaphorePermit>,
+}
+
+impl Driver {
+    pub(super) fn new(
+        parts: Parts,
+        events: Receiver<Event>,
+    ) -> io::Result<(Self, watch::Receiver<Published>)> {
+        let Parts { options, found, log, links, clock, metrics } = parts;
+        let config = options.config.clone();
+        let mut out = Vec::new();
+        let replica = Replica::start(options, found, Store::default(), clock.now(), &mut out)
+            .map_err(io::Error::other)?;
+        let status = replica.status();
+        let published = Published {
+            me: status.member,
+            role: status.role,
+            term: status.term,
+            leader: status.leader,
+            applied: status.applied,
+            is_member: status.membership.is_member(status.member),
+            end: None,
+        };
+        let (published, receiver) = watch::channel(published);
+        let mut driver = Self {
+            config,
+            replica,
+            log,
+            links,
+            clock,
+            metrics,
+            events,
+            published,
+            gateway: Gateway::Closed,
+            waiting: BTreeMap::new(),
+            last_request: 0,
+            current: None,
+            unsynced: VecDeque::new(),
+            is_saving: false,
+            gave_up: false,
+            peers: BTreeMap::new(),
+            end: None,
+            inputs: Vec::new(),
+            out,
+            budgets: Vec::new(),
+        };
+        driver.carry_out(clock.now());
+        Ok((driver, receiver))
+    }
+
+    /// Runs until it is asked to stop or cannot go on.
+    pub(super) fn run(mut self) {
+        while self.end.is_none() {
+            match self.events.recv_timeout(self.patience()) {
+                Ok(event) => self.take(event),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => self.end = Some(End::Stopped),
+            }
+            for _ in 1..BATCH_MAX {
+                let Ok(event) = self.events.try_recv() else { break };
+                self.take(event);
+            }
+            self.step();
+        }
+        let Self { published, log, end, .. } = self;
+        // What the disk was asked for is done before anybody hears of the end.
+        drop(log);
+        published.send_modify(|published| published.end = end);
+    }
+
+    /// How long nothing needs to be done unless something happens.
+    fn patience(&self) -> Duration {
+        if !self.inputs.is_empty() {
+            return Duration::ZERO;
+        }
+        let next = self.replica.next_deadline();
+        next.map_or(WAIT_MAX, |next| self.clock.until(next).min(WAIT_MAX))
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Link(News::Frame { frame, budget }) => {
+                self.inputs.push(Input::Frame(frame));
+                self.budgets.push(budget);
+            }
+            Event::Link(News::Unreachable(peer)) => self.inputs.push(Input::Unreachable(peer)),
+            Event::Disk(DiskNews::Done(done)) => {
+                self.disk_answered(&done);
+                self.inputs.push(Input::Done(done));
+            }
+            Event::Disk(DiskNews::Failed(error)) => {
+                error!(%error, "the disk has failed: this node stops");
+                self.inputs.push(Input::Done(Done::Failed));
+                self.end = Some(End::Failed(format!("the disk has failed: {error}")));
+            }
+            Event::Write(command, answer) => self.write((command, answer)),
+            Event::Ask(request, answer) => self.ask(request, answer),
+            Event::Inspect(look) => look(&View {
+                replica: &self.replica,
+                now: self.clock.now(),
+                links: &self.links,
+                current: self.current,
+                election_timeout: self.config.election_timeout(),
+            }),
+            Event::Stop => self.end = Some(End::Stopped),
+        }
+    }
+
+    fn disk_answered(&mut self, done: &Done) {
+        match done {
+            Done::Persisted { seq } => {
+                while self.unsynced.front().is_some_and(|(first, _)| first <= seq) {
+                    self.unsynced.pop_front();
+                }
+            }
+            Done::SnapshotSaved { .. } => self.is_saving = false,
+            Done::Failed
+            | Done::Loaded { .. }
+            | Done::Damaged { .. }
+            | Done::SnapshotLoaded { .. }
+            | Done::ChunkRead { .. }
+            | Done::ChunkStaged { .. } => {}
+        }
+    }
+
+    fn write(&mut self, (command, answer): Write) {
+        if let Some((session, serial)) = self.gateway.next() {
+            let id = self.wait_for(answer, Kind::Write);
+            let request = Request::Command { session, serial, command };
+            return self.inputs.push(Input::Request { id, request });
+        }
+        self.open_gateway();
+        if let Gateway::Opening { writes, .. } = &mut self.gateway {
+            writes.push((command, answer));
+        }
+    }
+
+    fn open_gateway(&mut self) {
+        if matches!(self.gateway, Gateway::Closed) {
+            let request = self.name();
+            self.gateway = Gateway::Opening { request, writes: Vec::new() };
+            self.inputs.push(Input::Request { id: request, request: Request::OpenSession });
+        }
+    }
+
+    fn ask(&mut self, request: Request<Store>, answer: oneshot::Sender<Reply<Store>>) {
+        let kind = match &request {
+            Request::Query { query, mode: ReadMode::Lease } => Kind::LeaseRead(query.clone()),
+            Request::Query { mode: ReadMode::ReadIndex, .. } => Kind::Read,
+            Request::OpenSession
+            | Request::Command { .. }
+            | Request::ChangeMembership { .. }
+            | Request::TransferLeadership { .. }
+            | Request::ForceMembership => Kind::Operation,
+        };
+        let id = self.wait_for(answer, kind);
+        self.inputs.push(Input::Request { id, request });
+    }
+
+    fn wait_for(&mut self, answer: oneshot::Sender<Reply<Store>>, kind: Kind) -> RequestId {
+        let id = self.name();
+        self.waiting.insert(id, Waiting { answer, since: self.clock.now(), kind });
+        id
+    }
+
+    fn name(&mut self) -> RequestId {
+        self.last_request += 1;
+        RequestId(self.last_request)
+    }
+
+    fn step(&mut self) {
+        let now = self.clock.now();
+        if self.replica.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.inputs.push(Input::Tick);
+        }
+        if self.is_stalled(now) {
+            self.give_up();
+        }
+        let applied = self.replica.applied();
+        let inputs = mem::take(&mut self.inputs);
+        self.replica.handle_batch(now, inputs, &mut self.out);
+        self.budgets.clear();
+        if self.replica.applied() > applied {
+            self.metrics.applied(self.clock.now().since(now));
+        }
+        self.carry_out(now);
+        self.publish();
+    }
+
+    /// Carries out what the replica has said in a step that began at `now`.
+    fn carry_out(&mut self, now: Time) {
+        let mut out = mem::take(&mut self.out);
+        for output in out.drain(..) {
+            match output {
+                Output::Send { to, frame } => self.links.send(to.id, frame),
+                Output::Work(work) => {
+                    if let Work::Persist { batch, .. } = &work {
+                        self.unsynced.push_back((batch.seq, now));
+                    }
+                    self.is_saving |= matches!(work, Work::SaveSnapshot { .. });
+                    self.log.ask(work);
+                }
+                Output::Reply { id, reply } => self.reply(id, reply, now),
+                Output::Applied { .. } => {}
+                Output::Restored { snapshot, .. } => {
+                    info!(through = snapshot.last.index.0, "the state comes from a snapshot");
+                }
+                Output::Observe(observation) => self.observe(observation),
+                Output::BadFrame(reason) => {
+                    self.metrics.count(metrics::Event::BadFrame);
+                    warn!(%reason, "a frame is no message");
+                }
+                Output::BadSnapshot { snapshot, error } => {
+                    let what = format!("the snapshot {} is unusable: {error}", snapshot.last);
+                    error!("{what}");
+                    self.end = Some(End::Failed(what));
+                }
+            }
+        }
+        self.out = out;
+    }
+
+    fn reply(&mut self, id: RequestId, reply: Reply<Store>, began: Time) {
+        if self.gateway.asked(id) {
+            return self.gateway_opened(&reply);
+        }
+        let Some(waiting) = self.waiting.remove(&id) else { return };
+        let now = self.clock.now();
+        match &waiting.kind {
+            Kind::Write if matches!(reply, Reply::Failed(Failure::Expired)) => {
+                self.gateway = Gateway::Closed;
+            }
+            Kind::Write => {
+                self.metrics.committed(Duration::from_micros(now.since(waiting.since).0))
+            }
+            Kind::LeaseRead(query) => {
+                // By a lease it was good at `began`; if it is not any more, a round must confirm it.
+                let is_over = |until: Time| began < until && until <= now;
+                if self.replica.leased_until().is_some_and(is_over) {
+                    let mode = ReadMode::ReadIndex;
+                    let request = Request::Query { query: query.clone(), mode };
+                    let kind = Kind::Read;
+                    self.waiting.insert(id, Waiting { kind, ..waiting });
+                    return self.inputs.push(Input::Request { id, request });
+                }
+                self.read_answered(&reply, waiting.since);
+            }
+            Kind::Read => self.read_answered(&reply, waiting.since),
+            Kind::Operation => {}
+        }
+        // Who has gone away needs no answer.
+        drop(waiting.answer.send(reply));
+    }
+
+    /// Whatever was answered before the read was asked for is in the state.
+    fn read_answered(&mut self, reply: &Reply<Store>, since: Time) {
+        if matches!(reply, Reply::Answer { .. }) {
+            self.current = self.current.max(Some(since));
+            self.metrics.read(Duration::from_micros(self.clock.now().since(since).0));
+        }
+    }
+
+    fn gateway_opened(&mut self, reply: &Reply<Store>) {
+        let (session, failure) = match reply {
+            Reply::SessionOpened { session } => (Some(*session), Failure::Superseded),
+            Reply::Failed(Failure::NotLeader { hint }) => {
+                (None, Failure::NotLeader { hint: *hint })
+            }
+            // The session may yet come about; the commands that waited for it certainly do not.
+            Reply::Failed(_)
+            | Reply::Response { .. }
+            | Reply::Answer { .. }
+            | Reply::MembershipChanged { .. }
+            | Reply::Transferred { .. } => (None, Failure::Superseded),
+        };
+        for (command, answer) in self.gateway.opened(session) {
+            if session.is_some() {
+                self.write((command, answer));
+            } else {
+                drop(answer.send(Reply::Failed(failure)));
+            }
+        }
+    }
+
+    fn observe(&mut self, observation: Observation) {
+        match observation {
+            Observation::RoleChanged { role, term } => {
+                info!(?role, term = term.0, "role");
+                if role == RoleName::Candidate {
+                    self.metrics.count(metrics::Event::Election);
+                }
+                if role == RoleName::Leader {
+                    self.gave_up = false;
+                    self.open_gateway();
+                }
+            }
+            Observation::LeaderChanged { leader, term } => {
+                info!(leader = leader.map(|leader| leader.id.0), term = term.0, "leader");
+                self.metrics.count(metrics::Event::LeaderChange);
+            }
+            Observation::MembershipChanged { membership } => info!(%membership, "membership"),
+            Observation::Refused { .. } => self.metrics.count(metrics::Event::RefusedMessage),
+            Observation::Retired { successor } => {
+                info!(successor = successor.map(|member| member.id.0), "removed from the cluster");
+            }
+            Observation::Violation(violation) => {
+                error!(?violation, "the protocol's assumptions are broken");
+                self.metrics.count(metrics::Event::Violation);
+            }
+            Observation::Halted { reason: HaltReason::LeftBehind { epoch } } => {
+                let what = format!("the cluster has gone on without this node, in epoch {epoch}");
+                self.end = Some(End::Failed(what));
+            }
+            Observation::Healed { first, count } => {
+                info!(first = first.0, count, "damaged entries are whole again");
+                self.metrics.count(metrics::Event::Repair);
+            }
+            // The disk's failure has been reported where it happened; all else is rare, and shown.
+            other @ (Observation::Halted { reason: HaltReason::PersistFailed }
+            | Observation::EntryDamaged { .. }
+            | Observation::EntryMissed { .. }
+            | Observation::EntryDiscarded { .. }
+            | Observation::SnapshotWanted { .. }
+            | Observation::TailUnknown
+            | Observation::TailCertain
+            | _) => {
+                warn!(?other, "the node reports");
+            }
+        }
+    }
+
+    /// Whether the disk has not answered for half of an election timeout, or much longer while it is
+    /// busy with a snapshot.
+    fn is_stalled(&self, now: Time) -> bool {
+        let patience = if self.is_saving {
+            SNAPSHOT_PATIENCE
+        } else {
+            Span(self.config.election_timeout_us / 2)
+        };
+        self.unsynced.front().is_some_and(|(_, since)| now.since(*since) >= patience)
+    }
+
+    /// A leader whose disk stands still hands over: the others can go on without it.
+    fn give_up(&mut self) {
+        let status = self.replica.status();
+        if self.gave_up || status.role != RoleName::Leader || status.membership.members().len() < 2
+        {
+            return;
+        }
+        self.gave_up = true;
+        warn!("the disk does not answer: handing over");
+        let id = self.name();
+        let request = Request::TransferLeadership { to: None };
+        self.inputs.push(Input::Request { id, request });
+    }
+
+    fn publish(&mut self) {
+        let status = self.replica.status();
+        let applied = self.replica.applied();
+        if *self.replica.machine().peers() != self.peers {
+            self.learn_peers();
+        }
+        self.published.send_if_modified(|published| {
+            let next = Published {
+                me: status.member,
+                role: status.role,
+                term: status.term,
+                leader: status.leader,
+                applied,
+                is_member: status.membership.is_member(status.member),
+                end: None,
+            };
+            let is_new = *published != next;
+            *published = next;
+            is_new
+        });
+    }
+
+    /// The address book has changed.
+    fn learn_peers(&mut self) {
+        let me = self.config.id;
+        let next = self.replica.machine().peers().clone();
+        for id in self.peers.keys().filter(|id| !next.contains_key(id)) {
+            self.links.forget(*id);
+        }
+        for (id, peer) in next.iter().filter(|(id, _)| **id != me) {
+            self.links.set_address(*id, &peer.address);
+        }
+        self.peers = next;
+    }
+}

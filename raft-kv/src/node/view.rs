@@ -1,0 +1,54 @@
+//! A look at the node between two of its steps.
+
+use raft_core::{Index, Member, NodeId, Span, Time};
+use raft_replica::replica::Replica;
+
+use crate::links::Links;
+use crate::store::Store;
+
+/// The node as it is now.
+#[derive(Debug)]
+pub struct View<'a> {
+    /// The replica.
+    pub replica: &'a Replica<Store>,
+    /// The present moment.
+    pub now: Time,
+    pub(super) links: &'a Links,
+    pub(super) current: Option<Time>,
+    pub(super) election_timeout: Span,
+}
+
+impl View<'_> {
+    /// The store, as of the last applied entry.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        self.replica.machine()
+    }
+
+    /// The last applied index.
+    #[must_use]
+    pub fn applied(&self) -> Index {
+        self.replica.applied()
+    }
+
+    /// How long ago a server was heard; `None`: never in this life.
+    #[must_use]
+    pub fn silence(&self, id: NodeId) -> Option<Span> {
+        self.links.silence(id)
+    }
+
+    /// Whether a server is this one, or was heard within the last two election timeouts.
+    #[must_use]
+    pub fn is_alive(&self, member: Member) -> bool {
+        let patience = self.election_timeout.0.saturating_mul(2);
+        member == self.replica.status().member
+            || self.silence(member.id).is_some_and(|silence| silence.0 < patience)
+    }
+
+    /// How old the state may be: whatever was answered anywhere before so long ago is in it. `None`:
+    /// no read has been confirmed in this life yet. Every linearizable read makes it young.
+    #[must_use]
+    pub fn age(&self) -> Option<Span> {
+        self.current.map(|current| self.now.since(current))
+    }
+}

@@ -1,0 +1,367 @@
+//! Starts a server, in order, and ends it.
+//!
+//! 1. take the data directory, which also says who this is;
+//! 2. listen to clients and peers, so that whoever asks gets an answer, if only "not yet";
+//! 3. found a cluster, or find one;
+//! 4. open the storage and start the node.
+//!
+//! It ends the other way round: no new clients, what is open is finished, the leadership is handed
+//! over, the node stops, the disk has everything.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use raft_core::RoleName;
+use raft_core::wire::Limits;
+use raft_replica::request::Request;
+use raft_replica::storage::StorageOptions;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tracing::{error, info};
+
+use crate::bootstrap::{self, DataDirectory, DirectoryError, Settled, Stage};
+use crate::clock::Clock;
+use crate::config::{ConfigError, ServerConfig};
+use crate::hello::Hello;
+use crate::http::{self, App, Forwarder};
+use crate::links::{Links, News};
+use crate::log_thread::LogThread;
+use crate::metrics::Metrics;
+use crate::node::{End, Event, Node, Parts};
+use crate::room;
+use crate::steward;
+use crate::transport::Transport;
+
+/// How long a leader that ends waits for its successor.
+const HAND_OVER: Duration = Duration::from_secs(2);
+
+/// A running server.
+pub struct Server {
+    client_address: SocketAddr,
+    peer_address: String,
+    node: watch::Receiver<Option<Node>>,
+    end: watch::Receiver<Option<End>>,
+    closing: watch::Sender<bool>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    clients: tokio::task::JoinHandle<()>,
+    /// Everything else; ends with this.
+    tasks: JoinSet<()>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("client_address", &self.client_address)
+            .field("peer_address", &self.peer_address)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the parts that start one after the other hand on.
+struct Begun {
+    app: Arc<App>,
+    directory: DataDirectory,
+    hello: watch::Sender<Hello>,
+    stage: watch::Sender<Stage>,
+    node: watch::Sender<Option<Node>>,
+    end: watch::Sender<Option<End>>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Server {
+    /// Starts a server. It is there when this returns, but may have no place in a cluster yet.
+    ///
+    /// # Errors
+    /// [`StartError`] says what is wrong with the configuration, the directory or the addresses.
+    pub async fn start(
+        mut config: ServerConfig,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Self, StartError> {
+        config.validate()?;
+        let directory = DataDirectory::open(&config.data_dir, config.id)?;
+        let listener = transport.listen(&config.addr).await;
+        let peers = listener.map_err(|error| StartError::listen(&config.addr, error))?;
+        let clients = TcpListener::bind(&config.client_addr).await;
+        let clients = clients.map_err(|error| StartError::listen(&config.client_addr, error))?;
+        let client_address =
+            clients.local_addr().map_err(|error| StartError::listen(&config.client_addr, error))?;
+        config.addr = peers.address();
+        config.client_addr = client_address.to_string();
+        let peer_address = config.addr.clone();
+
+        let (hello, me) = watch::channel(introduction(&config, &directory));
+        let frame_bytes_max = {
+            let options = config.replica_options(Default::default(), Default::default());
+            Limits::for_config(&options.config).bytes_max
+        };
+        let clock = Clock::start();
+        let links = Links::new(transport, me, frame_bytes_max, clock);
+        for (id, address) in &config.peers {
+            links.set_address(*id, address);
+        }
+        let (stage, stage_seen) = watch::channel(Stage::Settled);
+        let (node, node_seen) = watch::channel(None);
+        let (end, end_seen) = watch::channel(None);
+        let (closing, closed) = watch::channel(false);
+        let app = Arc::new(App {
+            body_budget: Arc::new(Semaphore::new(config.inflight_bytes_max)),
+            config,
+            clock,
+            links: links.clone(),
+            metrics: Metrics::new(),
+            stage: stage_seen,
+            node: node_seen.clone(),
+            forwarder: Forwarder::new(),
+            is_probing: AtomicBool::new(false),
+            has_room: AtomicBool::new(true),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(links.listen(peers));
+        tasks.spawn(room::watch(Arc::clone(&app)));
+        let clients = tokio::spawn(http::serve(clients, Arc::clone(&app), closed));
+        let thread = Arc::new(Mutex::new(None));
+        let begun = Begun { app, directory, hello, stage, node, end, thread: Arc::clone(&thread) };
+        tasks.spawn(begun.finish());
+        Ok(Self {
+            client_address,
+            peer_address,
+            node: node_seen,
+            end: end_seen,
+            closing,
+            thread,
+            clients,
+            tasks,
+        })
+    }
+
+    /// Where clients reach it.
+    #[must_use]
+    pub fn client_address(&self) -> SocketAddr {
+        self.client_address
+    }
+
+    /// Where other servers reach it.
+    #[must_use]
+    pub fn peer_address(&self) -> &str {
+        &self.peer_address
+    }
+
+    /// Waits until it cannot go on, or has been stopped.
+    pub async fn ended(&mut self) -> End {
+        match self.end.wait_for(Option::is_some).await {
+            Ok(end) => end.clone().unwrap_or(End::Stopped),
+            Err(_) => End::Stopped,
+        }
+    }
+
+    /// Ends it in order: what clients have asked for is answered, and somebody else leads.
+    pub async fn stop(mut self) {
+        self.closing.send_replace(true);
+        let node = self.node.borrow().clone();
+        if let Some(node) = &node {
+            hand_over(node).await;
+        }
+        // A panic there has been printed.
+        drop((&mut self.clients).await);
+        self.halt().await;
+    }
+
+    /// Ends it at once, as if the process had died, except that nobody else dies with it.
+    pub async fn halt(mut self) {
+        self.clients.abort();
+        self.tasks.abort_all();
+        while self.tasks.join_next().await.is_some() {}
+        let node = self.node.borrow().clone();
+        if let Some(node) = node {
+            node.stop();
+        }
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic there has been printed.
+            drop(tokio::task::spawn_blocking(move || thread.join()).await);
+        }
+    }
+}
+
+/// A leader asks the best follower to lead, and waits for it.
+async fn hand_over(node: &Node) {
+    let published = node.now();
+    if published.role != RoleName::Leader {
+        return;
+    }
+    let transfer = node.ask(Request::TransferLeadership { to: None });
+    match tokio::time::timeout(HAND_OVER, transfer).await {
+        Ok(Ok(reply)) => info!(?reply, "handed over"),
+        Ok(Err(_)) | Err(_) => info!("nobody took over in time"),
+    }
+}
+
+fn introduction(config: &ServerConfig, directory: &DataDirectory) -> Hello {
+    let founding = directory.founding();
+    let member = founding.member;
+    let (cluster, founders) = match &founding.settled {
+        Some(settled) => (Some(settled.cluster), settled.founders.clone()),
+        None => (None, vec![member]),
+    };
+    let address = config.advertise_addr.clone().unwrap_or_else(|| config.addr.clone());
+    Hello { member, address, client_url: config.client_url(), cluster, founders }
+}
+
+impl Begun {
+    async fn finish(self) {
+        let (end, links) = (self.end.clone(), self.app.links.clone());
+        let outcome = match self.join().await {
+            Ok(node) => {
+                let mut published = node.published();
+                tokio::select! {
+                    ended = published.wait_for(|published| published.end.is_some()) => {
+                        ended.map_or(None, |ended| ended.end.clone())
+                    }
+                    // It would never get anywhere; better it says so.
+                    what = links.is_foreign() => Some(End::Failed(what)),
+                }
+            }
+            Err(failure) => Some(End::Failed(failure.to_string())),
+        };
+        let outcome = outcome.unwrap_or_else(|| End::Failed("the node has panicked".into()));
+        if let End::Failed(reason) = &outcome {
+            error!("{reason}");
+        }
+        end.send_replace(Some(outcome));
+    }
+
+    /// Finds the server's place in a cluster and starts its node.
+    async fn join(self) -> Result<Node, StartError> {
+        let Self { app, mut directory, hello, stage, node, thread, .. } = self;
+        let settled = match directory.founding().settled.clone() {
+            Some(settled) => settled,
+            None => {
+                let settled =
+                    bootstrap::settle(&app.links, &app.config.peers, &hello, &stage).await;
+                directory.settle(settled.clone())?;
+                tell(&directory, &settled);
+                settled
+            }
+        };
+        stage.send_replace(Stage::Settled);
+        hello.send_modify(|hello| {
+            hello.cluster = Some(settled.cluster);
+            hello.founders.clone_from(&settled.founders);
+        });
+        let parts = Arc::clone(&app);
+        let start = move || {
+            Node::start(move |inbox| {
+                let parts = make(&parts, &mut directory, &settled, move |news| {
+                    inbox.send(Event::Disk(news)).is_ok()
+                });
+                // The directory's lock lasts as long as the storage's own.
+                parts.map(|parts| (parts, directory)).map_err(io::Error::other)
+            })
+        };
+        let started = tokio::task::spawn_blocking(start).await.map_err(io::Error::other)?;
+        let (running, handle) = started?;
+        *thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
+        let links_inbox = running.clone();
+        app.links.open(Arc::new(move |news: News| links_inbox.tell(Event::Link(news)).is_ok()));
+        node.send_replace(Some(running.clone()));
+        tokio::spawn(steward::run(app, running.clone()));
+        Ok(running)
+    }
+}
+
+/// Opens the storage and puts the node together. Takes as long as the log is.
+fn make(
+    app: &App,
+    directory: &mut DataDirectory,
+    settled: &Settled,
+    tell: impl Fn(crate::log_thread::DiskNews) -> bool + Send + 'static,
+) -> Result<Parts, StartError> {
+    let (storage, found) = directory.open_storage(StorageOptions::default())?;
+    let member = directory.founding().member;
+    let genesis = settled.genesis(member).map_err(io::Error::other)?;
+    let found = found.into_state(&genesis);
+    let log = LogThread::start(storage, app.clock, app.metrics.clone(), tell)?;
+    Ok(Parts {
+        options: app.config.replica_options(settled.cluster, member.lineage),
+        found,
+        log,
+        links: app.links.clone(),
+        clock: app.clock,
+        metrics: app.metrics.clone(),
+    })
+}
+
+fn tell(directory: &DataDirectory, settled: &Settled) {
+    let member = directory.founding().member;
+    let cluster = settled.cluster;
+    if settled.founders.contains(&member) {
+        info!(%cluster, "founded the cluster");
+    } else {
+        info!(
+            %cluster,
+            "the cluster exists, and this directory is new to it: waiting to be added"
+        );
+    }
+}
+
+/// Why a server does not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration makes no sense.
+    Config(ConfigError),
+    /// The data directory cannot be used.
+    Directory(DirectoryError),
+    /// An address cannot be listened at.
+    Listen {
+        /// The address.
+        address: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// The system refuses something else.
+    Io(io::Error),
+}
+
+impl StartError {
+    fn listen(address: &str, error: io::Error) -> Self {
+        Self::Listen { address: address.to_owned(), error }
+    }
+}
+
+impl From<ConfigError> for StartError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<DirectoryError> for StartError {
+    fn from(error: DirectoryError) -> Self {
+        Self::Directory(error)
+    }
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::Directory(error) => error.fmt(f),
+            Self::Listen { address, error } => write!(f, "cannot listen at {address}: {error}"),
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}

@@ -1,0 +1,295 @@
+//! What the servers replicate: the map, what named clients have done, where the members are.
+//!
+//! [`Store`] is the key-value machine of `raft-replica` with three things that clients and operators
+//! of a server need around it:
+//!
+//! * *conditions* on a key's version, which are HTTP's preconditions;
+//! * *exactly-once* for commands that name their client and a number. A client's name is its own
+//!   choice and needs no session to be opened first; the table of sessions (thesis §6.3) is the one
+//!   of `raft-replica`, with names in front of it;
+//! * the *address book*: where the members listen. Consensus knows them by id and lineage alone.
+//!
+//! The last changes are kept for who watches. They are no part of the replicated state: every server
+//! has those that it applied itself, and says so when it is asked for older ones.
+
+mod clients;
+mod recent;
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt;
+
+use raft_core::{Index, Member, NodeId};
+use raft_replica::kv::{Kv, KvAnswer, KvCommand, KvError, KvQuery, KvResponse};
+use raft_replica::machine::StateMachine;
+use serde::{Deserialize, Serialize};
+
+pub use clients::Once;
+pub use recent::{Change, TooOld};
+
+use clients::{Admitted, Clients};
+use recent::Recent;
+
+/// The format of a snapshot, its last byte.
+const SNAPSHOT_VERSION: u8 = 1;
+
+/// The bytes behind the second part of a snapshot: its length and the version.
+const TRAILER_BYTES: usize = 5;
+
+/// A change of the replicated state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StoreCommand {
+    /// A client's command.
+    Write {
+        /// What makes a second try of it known; `None`: every try counts.
+        once: Option<Once>,
+        /// What must be so.
+        condition: Condition,
+        /// What to change then.
+        write: KvCommand,
+    },
+    /// A member listens here.
+    SetPeer(Peer),
+    /// Forget where a member listened.
+    RemovePeer(NodeId),
+}
+
+/// What must be so before a write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Condition {
+    /// Nothing.
+    Always,
+    /// The key is absent.
+    Absent,
+    /// The key is there, whatever its version.
+    Present,
+    /// The key is there in one of these versions.
+    VersionIn(Vec<Index>),
+}
+
+impl Condition {
+    fn holds(&self, found: Option<Index>) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Absent => found.is_none(),
+            Self::Present => found.is_some(),
+            Self::VersionIn(versions) => found.is_some_and(|found| versions.contains(&found)),
+        }
+    }
+}
+
+/// Where a member listens, and what it is meant to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// The member.
+    pub member: Member,
+    /// Its address for other servers.
+    pub address: String,
+    /// The base of its URLs for clients.
+    pub client_url: String,
+    /// Whether it shall vote once it has caught up; whoever leads then promotes it.
+    pub shall_vote: bool,
+    /// Who leaves when it is promoted.
+    pub replaces: Option<NodeId>,
+}
+
+/// The answer to a [`StoreCommand`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StoreResponse {
+    /// The change is made.
+    Written {
+        /// The version of the value, or the index at which the key went.
+        version: Index,
+        /// The version that was there before.
+        previous: Option<Index>,
+    },
+    /// The condition does not hold: nothing is changed.
+    Unmet {
+        /// The version that is there.
+        found: Option<Index>,
+    },
+    /// The key is too long: nothing is changed.
+    KeyTooLong,
+    /// The client has had a later command executed. Whether this one was, the answer to it said.
+    Overtaken,
+    /// The address book is changed.
+    Noted,
+}
+
+/// The replicated state of a server.
+#[derive(Clone, Debug, Default)]
+pub struct Store {
+    kv: Kv,
+    clients: Clients,
+    peers: BTreeMap<NodeId, Peer>,
+    /// The last command that was applied.
+    last: Index,
+    recent: Recent,
+}
+
+/// What a snapshot holds behind the map.
+#[derive(Serialize, Deserialize)]
+struct Tail {
+    last: Index,
+    clients: Clients,
+    peers: BTreeMap<NodeId, Peer>,
+}
+
+impl Store {
+    /// The map.
+    #[must_use]
+    pub fn kv(&self) -> &Kv {
+        &self.kv
+    }
+
+    /// Where the members listen, as far as somebody has said.
+    #[must_use]
+    pub fn peers(&self) -> &BTreeMap<NodeId, Peer> {
+        &self.peers
+    }
+
+    /// At most `limit` changes after an index of keys with a prefix, and the index through which
+    /// nothing is missing in them.
+    ///
+    /// # Errors
+    /// [`TooOld`] if older changes than are kept would belong to them.
+    pub fn changes(
+        &self,
+        after: Index,
+        prefix: &[u8],
+        limit: usize,
+    ) -> Result<(Vec<Change>, Index), TooOld> {
+        self.recent.after(after, prefix, limit, self.last)
+    }
+
+    fn write(&mut self, index: Index, condition: &Condition, write: KvCommand) -> StoreResponse {
+        let found = self.kv.get(write.key()).map(|found| found.version);
+        if !condition.holds(found) {
+            return StoreResponse::Unmet { found };
+        }
+        let (key, value) = match &write {
+            KvCommand::Put { key, value } => (key.clone(), Some(value.clone())),
+            KvCommand::Delete { key } => (key.clone(), None),
+            KvCommand::CompareAndSwap { key, new, .. } => (key.clone(), new.clone()),
+        };
+        match self.kv.apply(index, write) {
+            KvResponse::Changed { previous } => {
+                if value.is_some() || previous.is_some() {
+                    self.recent.push(Change { index, key, value });
+                }
+                StoreResponse::Written { version: index, previous }
+            }
+            KvResponse::Differs { found } => StoreResponse::Unmet { found },
+            KvResponse::KeyTooLong => StoreResponse::KeyTooLong,
+        }
+    }
+}
+
+impl StateMachine for Store {
+    type Command = StoreCommand;
+    type Response = StoreResponse;
+    type Query = KvQuery;
+    type Answer = KvAnswer;
+    type Error = StoreError;
+
+    fn apply(&mut self, index: Index, command: StoreCommand) -> StoreResponse {
+        self.last = index;
+        match command {
+            StoreCommand::Write { once: None, condition, write } => {
+                self.write(index, &condition, write)
+            }
+            StoreCommand::Write { once: Some(once), condition, write } => {
+                match self.clients.admit(index, &once) {
+                    Admitted::Before(response) => response,
+                    Admitted::Overtaken => StoreResponse::Overtaken,
+                    Admitted::Fresh(session) => {
+                        let response = self.write(index, &condition, write);
+                        self.clients.record(session, index, once.serial, &response);
+                        response
+                    }
+                }
+            }
+            StoreCommand::SetPeer(peer) => {
+                self.peers.insert(peer.member.id, peer);
+                StoreResponse::Noted
+            }
+            StoreCommand::RemovePeer(id) => {
+                self.peers.remove(&id);
+                StoreResponse::Noted
+            }
+        }
+    }
+
+    fn query(&self, query: &KvQuery) -> KvAnswer {
+        self.kv.query(query)
+    }
+
+    /// The map comes first, so that what is by far the largest part is written once: its bytes, the
+    /// rest in `postcard`, the rest's length as 4 bytes (little-endian), the version.
+    fn snapshot(&self) -> Vec<u8> {
+        let mut bytes = self.kv.snapshot();
+        let map_bytes = bytes.len();
+        let tail =
+            Tail { last: self.last, clients: self.clients.clone(), peers: self.peers.clone() };
+        bytes = postcard::to_extend(&tail, bytes).expect("maps of strings and numbers serialize");
+        let tail_bytes = u32::try_from(bytes.len() - map_bytes).expect("the tables are bounded");
+        bytes.extend_from_slice(&tail_bytes.to_le_bytes());
+        bytes.push(SNAPSHOT_VERSION);
+        bytes
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), StoreError> {
+        let (map, tail) = split(snapshot)?;
+        let (tail, rest): (Tail, _) =
+            postcard::take_from_bytes(tail).map_err(|_| StoreError::Malformed)?;
+        if !rest.is_empty() || !tail.clients.is_valid(tail.last) {
+            return Err(StoreError::Malformed);
+        }
+        self.kv.restore(map).map_err(StoreError::Map)?;
+        let Tail { last, clients, peers } = tail;
+        self.clients = clients;
+        self.peers = peers;
+        self.last = last;
+        self.recent = Recent::beginning_at(last);
+        Ok(())
+    }
+}
+
+/// The map's bytes and the rest's.
+fn split(snapshot: &[u8]) -> Result<(&[u8], &[u8]), StoreError> {
+    let (content, trailer) =
+        snapshot.split_last_chunk::<TRAILER_BYTES>().ok_or(StoreError::Malformed)?;
+    let [length @ .., version] = *trailer;
+    if version != SNAPSHOT_VERSION {
+        return Err(StoreError::UnknownVersion(version));
+    }
+    let length = usize::try_from(u32::from_le_bytes(length)).map_err(|_| StoreError::Malformed)?;
+    let at = content.len().checked_sub(length).ok_or(StoreError::Malformed)?;
+    Ok(content.split_at(at))
+}
+
+/// Why bytes are not a snapshot of a [`Store`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// They are of a version that is not known here.
+    UnknownVersion(u8),
+    /// They do not decode, or the tables in them cannot be.
+    Malformed,
+    /// The map's part is wrong.
+    Map(KvError),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownVersion(version) => {
+                write!(f, "the snapshot of the store has the unknown version {version}")
+            }
+            Self::Malformed => f.write_str("the snapshot of the store is malformed"),
+            Self::Map(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for StoreError {}

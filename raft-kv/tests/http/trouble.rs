@@ -1,0 +1,231 @@
+//! What the server answers when things are wrong.
+
+use hyper::Method;
+use raft_kv::client::Ask;
+use raft_kv::config::OnFollower;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{Cluster, address, other};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_quorum_a_write_is_refused_or_its_outcome_unknown_and_stale_reads_go_on() {
+    let mut cluster = Cluster::with(3, |config| {
+        config.request_timeout = std::time::Duration::from_secs(2);
+    })
+    .await;
+    for id in 1..=3 {
+        cluster.is_ready(id).await;
+    }
+    cluster.put(1, "/kv/k", "v").await;
+    let leader = cluster.leader(1, None).await;
+    let (second, third) = (other(leader), other(other(leader)));
+    cluster.halt(second).await;
+    cluster.halt(third).await;
+
+    cluster
+        .until("the leader has stepped down", async || {
+            let answer = cluster.put(leader, "/kv/k", "w").await;
+            // Until it has, it does not know.
+            assert!([503, 504].contains(&answer.status.as_u16()), "{}", answer.text());
+            answer.status == 503
+        })
+        .await;
+    let refused = cluster.put(leader, "/kv/k", "w").await;
+    let told: Value = serde_json::from_slice(&refused.body).unwrap();
+    assert_eq!(refused.status, 503);
+    assert_eq!((&told["leader"], &told["node"]), (&json!(null), &json!(leader)));
+    assert_eq!(told["reachable"], json!([]));
+    assert!(told["retry_after_ms"].as_u64().is_some());
+    assert_eq!(cluster.get(leader, "/kv/k").await.status, 503);
+    assert_eq!(cluster.get(leader, "/kv/k?consistency=stale").await.status, 200);
+    assert_eq!(cluster.get(leader, "/kv/k?consistency=stale&max_stale_ms=1").await.status, 503);
+    assert_eq!(cluster.get(leader, "/livez").await.status, 200);
+    assert_eq!(cluster.get(leader, "/readyz").await.status, 503);
+
+    cluster.run(second).await;
+    cluster.is_ready(leader).await;
+    assert_eq!(cluster.put(leader, "/kv/k", "x").await.status, 200);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_may_redirect_or_refuse() {
+    let redirecting = Cluster::with(3, |config| config.on_follower = OnFollower::Redirect).await;
+    for id in 1..=3 {
+        redirecting.is_ready(id).await;
+    }
+    let leader = redirecting.leader(1, None).await;
+    let answer = redirecting.put(other(leader), "/kv/a%20b?x=1", "v").await;
+    assert_eq!(answer.status, 307);
+    let location = format!("http://{}/kv/a%20b?x=1", redirecting.url(leader));
+    assert_eq!(answer.header("location"), Some(location.as_str()));
+    let answer = redirecting.get(other(leader), "/kv/k").await;
+    assert_eq!(answer.status, 307);
+    assert_eq!(redirecting.put(leader, "/kv/k", "v").await.status, 200);
+    redirecting.end().await;
+
+    let refusing = Cluster::with(3, |config| config.on_follower = OnFollower::Refuse).await;
+    for id in 1..=3 {
+        refusing.is_ready(id).await;
+    }
+    let leader = refusing.leader(1, None).await;
+    let answer = refusing.put(other(leader), "/kv/k", "v").await;
+    assert_eq!((answer.status.as_u16(), answer.text().as_str()), (503, "not the leader"));
+    assert_eq!(refusing.put(leader, "/kv/k", "v").await.status, 200);
+    refusing.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_cut_off_is_replaced_and_comes_back() {
+    let cluster = Cluster::ready(3).await;
+    cluster.put(1, "/kv/k", "v").await;
+    let leader = cluster.leader(1, None).await;
+    let survivor = other(leader);
+    cluster.network.isolate(&address(leader));
+    let next = cluster.leader(survivor, Some(leader)).await;
+    assert_ne!(next, leader);
+    assert_eq!(cluster.put(survivor, "/kv/k", "w").await.status, 200);
+    cluster.network.rejoin(&address(leader));
+    cluster.is_ready(leader).await;
+    assert_eq!(cluster.get(leader, "/kv/k").await.text(), "w");
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_or_too_much_is_refused() {
+    let cluster = Cluster::with(1, |config| {
+        config.value_bytes_max = 64;
+        config.key_bytes_max = 8;
+        config.inflight_bytes_max = 64 * 6 + 64;
+    })
+    .await;
+    cluster.is_ready(1).await;
+    let fits = Ask::new(Method::PUT, "/kv/12345678").body(vec![b'x'; 64]);
+    assert_eq!(cluster.once(1, &fits).await.status, 200);
+    let long_key = Ask::new(Method::PUT, "/kv/123456789").body("x");
+    assert_eq!(cluster.once(1, &long_key).await.status, 413);
+    let long_value = Ask::new(Method::PUT, "/kv/k").body(vec![b'x'; 65]);
+    assert_eq!(cluster.once(1, &long_value).await.status, 413);
+
+    // Seven bodies that do not come hold all that may be under way.
+    let mut held = Vec::new();
+    for _ in 0..7 {
+        let mut stream = tokio::net::TcpStream::connect(cluster.url(1)).await.unwrap();
+        let head = b"PUT /kv/k HTTP/1.1\r\nhost: x\r\ncontent-length: 64\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        held.push(stream);
+    }
+    cluster
+        .until("there is no room for more", async || cluster.once(1, &fits).await.status == 429)
+        .await;
+    drop(held);
+    cluster.until("there is room", async || cluster.once(1, &fits).await.status == 200).await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_what_grows_and_nothing_else() {
+    let cluster = Cluster::with(1, |config| config.disk_reserve_bytes = u64::MAX).await;
+    cluster.is_ready(1).await;
+    cluster.until("it is noticed", async || cluster.put(1, "/kv/k", "v").await.status == 507).await;
+    assert_eq!(cluster.once(1, &Ask::new(Method::DELETE, "/kv/k")).await.status, 200);
+    assert_eq!(cluster.get(1, "/kv/k").await.status, 404);
+    assert_eq!(cluster.json(1, "/status").await["disk"]["has_room"], false);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_is_answered_or_cut_off_and_harms_nobody() {
+    let cluster = Cluster::ready(3).await;
+    let mut stream = tokio::net::TcpStream::connect(cluster.url(1)).await.unwrap();
+    stream.write_all(b"\x16\x03\x01 is this TLS?\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&answer));
+
+    use raft_kv::transport::Transport as _;
+    let mut peer = cluster.network.end("stranger").connect(&address(1)).await.unwrap();
+    peer.write_all(&[0xff; 4096]).await.unwrap();
+    let mut answer = Vec::new();
+    peer.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.is_empty(), "nobody answers garbage");
+    assert_eq!(cluster.put(1, "/kv/k", "v").await.status, 200);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_slowly_or_without_end_is_cut_off() {
+    let cluster = Cluster::with(1, |config| {
+        config.request_timeout = std::time::Duration::from_millis(300);
+    })
+    .await;
+    cluster.is_ready(1).await;
+    let answer_to = async |bytes: &[u8]| {
+        let mut stream = tokio::net::TcpStream::connect(cluster.url(1)).await.unwrap();
+        // It may be cut off before all of it is sent.
+        drop(stream.write_all(bytes).await);
+        let mut answer = Vec::new();
+        drop(stream.read_to_end(&mut answer).await);
+        String::from_utf8(answer).unwrap()
+    };
+    let half_a_head = answer_to(b"GET /kv/k HTTP/1.1\r\nhost: ").await;
+    assert!(!half_a_head.contains(" 200 "), "{half_a_head}");
+    let half_a_body = b"PUT /kv/k HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nhalf";
+    let half_a_body = answer_to(half_a_body).await;
+    assert!(half_a_body.starts_with("HTTP/1.1 408 "), "{half_a_body}");
+    let endless_head = [&b"GET / HTTP/1.1\r\nx: "[..], &vec![b'x'; 1 << 20]].concat();
+    let endless_head = answer_to(&endless_head).await;
+    assert!(endless_head.is_empty() || endless_head.starts_with("HTTP/1.1 431 "), "{endless_head}");
+    assert_eq!(cluster.get(1, "/kv/k").await.status, 404);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_token_only_the_supervisor_is_answered() {
+    let cluster = Cluster::with(1, |config| config.token = Some("sesame".to_owned())).await;
+    cluster.is_ready(1).await;
+    assert_eq!(cluster.get(1, "/kv/k").await.status, 401);
+    assert_eq!(cluster.get(1, "/livez").await.status, 200);
+    let ask = Ask::new(Method::GET, "/kv/k");
+    let answer = cluster.client(1).with_token("sesame").once(&ask).await.unwrap();
+    assert_eq!(answer.status, 404);
+    let answer = cluster.client(1).with_token("sesamo").once(&ask).await.unwrap();
+    assert_eq!(answer.status, 401);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_finds_what_it_looks_for() {
+    let cluster = Cluster::ready(1).await;
+    cluster.put(1, "/kv/k", "v").await;
+    let page = cluster.get(1, "/metrics").await.text();
+    for name in [
+        "raft_kv_commit_seconds_bucket",
+        "raft_kv_fsync_seconds_count",
+        "raft_kv_apply_seconds_sum",
+        "raft_kv_read_seconds_count",
+        "raft_kv_elections_total 1",
+        "raft_kv_is_leader 1",
+        "raft_kv_keys 1",
+    ] {
+        assert!(page.contains(name), "{name} is not in\n{page}");
+    }
+    assert!(page.ends_with("# EOF\n"));
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_asked_to_end_hands_over_first() {
+    let mut cluster = Cluster::ready(3).await;
+    cluster.put(1, "/kv/k", "v").await;
+    let leader = cluster.leader(1, None).await;
+    let survivor = other(leader);
+    let before = cluster.json(survivor, "/client/leader").await["term"].as_u64().unwrap();
+    cluster.take(leader).stop().await;
+    let after = cluster.json(survivor, "/client/leader").await;
+    assert_eq!(after["term"], before + 1, "one election, asked for, is all it takes: {after}");
+    assert_ne!(after["leader"], json!(leader));
+    assert_eq!(cluster.put(survivor, "/kv/k", "w").await.status, 200);
+    cluster.end().await;
+}

@@ -1,0 +1,65 @@
+//! Changes as they happen.
+
+use http_body_util::BodyExt;
+use hyper::Method;
+use hyper::body::Incoming;
+use raft_kv::client::Ask;
+
+use crate::support::{Cluster, other};
+
+/// Reads a stream of events until it holds `what`.
+async fn read_until(body: &mut Incoming, what: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(what) {
+        let frame = body.frame().await.expect("the stream goes on").expect("it is not broken");
+        text.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
+    }
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_sees_what_was_and_what_comes_and_nothing_else() {
+    let cluster = Cluster::ready(3).await;
+    cluster.put(1, "/kv/fruit/apple", "1").await;
+    cluster.put(1, "/kv/stone", "1").await;
+    let ask = Ask::new(Method::GET, "/kv?prefix=fruit/&watch=0");
+    let response = cluster.client(other(1)).open(&ask).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let mut body = response.into_body();
+    let seen = read_until(&mut body, "fruit/apple").await;
+    assert!(!seen.contains("stone"), "{seen}");
+
+    let written = cluster.put(2, "/kv/fruit/pear", "2").await;
+    let index = written.header("raft-kv-index").unwrap();
+    let seen = read_until(&mut body, "\n\n").await;
+    let event = format!(
+        "id: {index}\nevent: put\ndata: {{\"key\":\"fruit/pear\",\"value\":\"2\",\"index\":{index}}}"
+    );
+    assert!(seen.contains(&event), "{seen}");
+    cluster.once(3, &Ask::new(Method::DELETE, "/kv/fruit/pear")).await;
+    let seen = read_until(&mut body, "\n\n").await;
+    assert!(seen.contains("event: delete\n"), "{seen}");
+    drop(body);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_that_only_a_snapshot_holds_are_gone() {
+    let mut cluster = Cluster::with(1, |config| config.snapshot_after_entries = 4).await;
+    cluster.is_ready(1).await;
+    for _ in 0..16 {
+        cluster.put(1, "/kv/k", "v").await;
+    }
+    cluster
+        .until("there is a snapshot", async || {
+            cluster.json(1, "/status").await["snapshot"].as_u64().unwrap() >= 4
+        })
+        .await;
+    cluster.halt(1).await;
+    cluster.run(1).await;
+    cluster.is_ready(1).await;
+    let answer = cluster.get(1, "/kv?watch=0").await;
+    assert_eq!(answer.status, 410, "{}", answer.text());
+    cluster.end().await;
+}

@@ -1,0 +1,133 @@
+//! The log thread: answers what it was asked in order, and nothing more after a failure.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use raft_core::{ClusterId, Config, GroupId, Member, Membership, Time};
+use raft_kv::clock::Clock;
+use raft_kv::log_thread::{DiskNews, LogThread};
+use raft_kv::metrics::Metrics;
+use raft_kv::store::Store;
+use raft_replica::disk::{Disk, DiskError};
+use raft_replica::file_disk::FileDisk;
+use raft_replica::replica::{Replica, ReplicaOptions};
+use raft_replica::request::{Input, Output};
+use raft_replica::storage::work::{Done, Work};
+use raft_replica::storage::{Identity, Storage, StorageError, StorageOptions};
+
+/// Real files whose syncs fail once somebody says so.
+struct Failing {
+    disk: FileDisk,
+    fails: Arc<AtomicBool>,
+}
+
+impl Disk for Failing {
+    type File = File;
+
+    fn open(&mut self, path: &str) -> Result<File, DiskError> {
+        self.disk.open(path)
+    }
+
+    fn create(&mut self, path: &str, len: u64) -> Result<File, DiskError> {
+        self.disk.create(path, len)
+    }
+
+    fn len(&mut self, file: &File) -> Result<u64, DiskError> {
+        self.disk.len(file)
+    }
+
+    fn read(&mut self, file: &File, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        self.disk.read(file, offset, buffer)
+    }
+
+    fn write(&mut self, file: &File, offset: u64, data: &[u8]) -> Result<(), DiskError> {
+        self.disk.write(file, offset, data)
+    }
+
+    fn sync(&mut self, file: &File) -> Result<(), DiskError> {
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(DiskError::Failed("the cable is out".to_owned()));
+        }
+        self.disk.sync(file)
+    }
+
+    fn create_dir(&mut self, path: &str) -> Result<(), DiskError> {
+        self.disk.create_dir(path)
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&mut self, path: &str) -> Result<(), DiskError> {
+        self.disk.remove(path)
+    }
+
+    fn list(&mut self, dir: &str) -> Result<Vec<String>, DiskError> {
+        self.disk.list(dir)
+    }
+
+    fn sync_dir(&mut self, dir: &str) -> Result<(), DiskError> {
+        self.disk.sync_dir(dir)
+    }
+}
+
+fn works(out: &mut Vec<Output<Store>>) -> Vec<Work> {
+    let works = out.drain(..).filter_map(|output| match output {
+        Output::Work(work) => Some(work),
+        Output::Send { .. }
+        | Output::Reply { .. }
+        | Output::Applied { .. }
+        | Output::Restored { .. }
+        | Output::Observe(_)
+        | Output::BadFrame(_)
+        | Output::BadSnapshot { .. } => None,
+    });
+    works.collect()
+}
+
+#[test]
+fn a_failed_sync_is_told_once_and_nothing_is_acknowledged_after_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let fails = Arc::new(AtomicBool::new(false));
+    let mut disk =
+        Failing { disk: FileDisk::new(directory.path()).unwrap(), fails: Arc::clone(&fails) };
+    let member = Member::new(1, 7);
+    let identity = Identity { cluster: ClusterId(1), group: GroupId(1), member };
+    Storage::format(&mut disk, identity).unwrap();
+    let (storage, found) = Storage::open(disk, StorageOptions::small(), Some(identity)).unwrap();
+
+    let founders = Membership::new(vec![member], vec![]).unwrap();
+    let options = ReplicaOptions::new(Config::new(ClusterId(1), GroupId(1), member));
+    let mut out = Vec::new();
+    let found = found.into_state(&founders);
+    let mut replica = Replica::start(options, found, Store::default(), Time(0), &mut out).unwrap();
+
+    let (news, told) = mpsc::channel();
+    let tell = move |news_| news.send(news_).is_ok();
+    let log = LogThread::start(storage, Clock::start(), Metrics::new(), tell).unwrap();
+    let next = || told.recv_timeout(Duration::from_secs(30)).expect("it answers");
+    for work in works(&mut out) {
+        log.ask(work);
+    }
+    let DiskNews::Done(done @ Done::Persisted { .. }) = next() else { panic!("it works") };
+    replica.handle_batch(Time(1), [Input::Done(done), Input::Campaign], &mut out);
+
+    fails.store(true, Ordering::SeqCst);
+    let campaign = works(&mut out);
+    assert!(!campaign.is_empty(), "a vote must be durable");
+    for work in campaign.clone() {
+        log.ask(work);
+    }
+    let DiskNews::Failed(StorageError::Disk { error, .. }) = next() else { panic!("it fails") };
+    assert_eq!(error, DiskError::Failed("the cable is out".to_owned()));
+    fails.store(false, Ordering::SeqCst);
+    for work in campaign {
+        log.ask(work);
+    }
+    drop(log);
+    assert!(told.recv().is_err(), "nothing is told after the failure");
+}

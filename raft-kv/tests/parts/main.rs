@@ -1,0 +1,4 @@
+//! The parts that need neither sockets nor clients.
+
+mod log_thread;
+mod store;

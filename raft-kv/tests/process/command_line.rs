@@ -1,0 +1,94 @@
+//! What the command line understands, and what it says when it does not.
+
+use std::net::TcpListener;
+
+use crate::support::{arg, command, run, text};
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("cluster.toml");
+    let content = "heartbeat_ms = 60\nelection_timeout_ms = 600\nrequest_timeout_ms = 6000\n\
+        [nodes.node1]\nid = 1\naddr = \"127.0.0.1:9001\"\nclient_addr = \"127.0.0.1:8001\"\n\
+        data_dir = \"data/node1\"\n\
+        [nodes.node2]\nid = 2\naddr = \"127.0.0.1:9002\"\n";
+    std::fs::write(&file, content).unwrap();
+    let words = ["-c", arg(&file), "-n", "node1", "--heartbeat-ms", "80", "--print-config"];
+    let output = command(&words)
+        .env("RAFT_KV_HEARTBEAT_MS", "70")
+        .env("RAFT_KV_ELECTION_TIMEOUT_MS", "700")
+        .output()
+        .unwrap();
+    let printed = text(&output.stdout);
+    for line in [
+        "heartbeat_ms = 80",
+        "election_timeout_ms = 700",
+        "request_timeout_ms = 6000",
+        "on_follower = \"forward\"",
+        "# peer 2 = 127.0.0.1:9002",
+    ] {
+        assert!(printed.lines().any(|printed| printed == line), "{line} is not in\n{printed}");
+    }
+    let settings: raft_kv::config::Settings = toml::from_str(&printed).unwrap();
+    assert_eq!(settings.id, Some(1));
+}
+
+#[test]
+fn peers_may_be_named_all_in_one() {
+    let words = [
+        "--id=1",
+        "--addr=127.0.0.1:1",
+        "--client-addr=127.0.0.1:2",
+        "--data-dir=d",
+        "--peers=2=127.0.0.1:3,3=127.0.0.1:4",
+        "--print-config",
+    ];
+    let printed = text(&run(&words).stdout);
+    assert!(printed.contains("# peer 2 = 127.0.0.1:3\n# peer 3 = 127.0.0.1:4\n"), "{printed}");
+}
+
+/// The arguments of a server that would start, with these instead or in addition.
+fn refused(words: &[&str], code: i32, says: &str) {
+    let output = run(words);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
+    assert!(said.contains(says), "{words:?}: {said}");
+}
+
+#[test]
+fn what_makes_no_sense_is_said_in_one_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let data = arg(&data);
+    let base = ["--id=1", "--addr=127.0.0.1:0", "--client-addr=127.0.0.1:0", "--data-dir", data];
+    let with = |more: &[&'static str]| -> Vec<&str> {
+        base.iter().copied().chain(more.iter().copied()).collect()
+    };
+    refused(&[], 64, "raft-kv: --id is missing\n");
+    refused(&["--id", "one"], 64, "invalid value 'one'");
+    refused(&with(&["--peer", "127.0.0.1:9002"]), 64, "it is ID=HOST:PORT");
+    refused(&with(&["--peer", "1=127.0.0.1:9002"]), 64, "--peer names this server itself");
+    refused(&with(&["--peer", "2=a:1", "--peer", "2=b:1"]), 64, "server 2 is named twice");
+    refused(&with(&["--heartbeat-ms", "200"]), 64, "election timeout is less than two heartbeat");
+    refused(&with(&["-c", "nowhere.toml", "-n", "node1"]), 64, "nowhere.toml: ");
+    refused(&with(&["--max-key-bytes", "9999"]), 64, "--max-key-bytes is 1 to 4096");
+    refused(&["frobnicate"], 64, "unrecognized subcommand");
+}
+
+#[test]
+fn a_port_in_use_and_a_directory_of_something_else_end_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let data = directory.path().join("data");
+    let words =
+        ["--id=1", "--addr", &address, "--client-addr=127.0.0.1:0", "--data-dir", arg(&data)];
+    refused(&words, 1, &format!("raft-kv: cannot listen at {address}: "));
+
+    let foreign = directory.path().join("foreign");
+    std::fs::create_dir(&foreign).unwrap();
+    std::fs::write(foreign.join("letter.txt"), "dear").unwrap();
+    let words =
+        ["--id=1", "--addr=127.0.0.1:0", "--client-addr=127.0.0.1:0", "--data-dir", arg(&foreign)];
+    refused(&words, 1, "is no data directory, and it is not empty: it holds letter.txt\n");
+}

@@ -1,0 +1,8 @@
+//! The binary as people run it: real processes, real disks, real sockets, `kill -9`.
+#![expect(clippy::unwrap_used, reason = "what helpers unwrap fails the test that called them")]
+
+mod command_line;
+mod local_cluster;
+mod servers;
+mod support;
+mod tour;

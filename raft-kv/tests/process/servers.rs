@@ -1,0 +1,152 @@
+//! Three terminals.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use hyper::Method;
+use raft_kv::client::{Ask, Client};
+use rustix::process::Signal;
+
+use crate::support::{PROGRAM, Three, arg, free_ports, output, run, text};
+
+#[test]
+fn three_command_lines_are_a_cluster_that_survives_kill_9_and_restarts() {
+    let mut three = Three::start();
+    assert_eq!(three.put(1, "/kv/k", "1"), "ok");
+    let leader = three.leader(1);
+    let survivor = leader % 3 + 1;
+    three.end(leader, Signal::KILL);
+    assert_eq!(three.put(survivor, "/kv/k", "2"), "ok");
+    three.run(leader);
+    assert_eq!(three.get(leader, "/kv/k"), "2");
+
+    for id in 1..=3 {
+        three.end(id, Signal::KILL);
+    }
+    for id in 1..=3 {
+        three.run(id);
+    }
+    for id in 1..=3 {
+        assert_eq!(three.get(id, "/kv/k"), "2", "server {id}");
+    }
+    for id in 1..=3 {
+        assert_eq!(three.end(id, Signal::TERM).code(), Some(0), "{}", three.log(id));
+    }
+}
+
+#[test]
+fn the_verbs_follow_the_leader() {
+    let three = Three::start();
+    let servers = three.endpoints();
+    let verb = |words: &[&str]| {
+        let words: Vec<&str> = words.iter().copied().chain(["--endpoints", &servers]).collect();
+        output(&words)
+    };
+    assert_eq!(verb(&["put", "fruit/apple", "red"]), "ok\n");
+    assert_eq!(verb(&["put", "fruit/pear", "green"]), "ok\n");
+    assert_eq!(verb(&["get", "fruit/apple"]), "red");
+    assert_eq!(verb(&["list", "fruit/"]), "fruit/apple\nfruit/pear\n");
+    assert_eq!(verb(&["delete", "fruit/pear"]), "ok\n");
+    assert!(verb(&["status"]).contains("\"can_fail\": "));
+    assert!(verb(&["member", "list"]).contains("\"voters\": ["));
+    assert!(verb(&["transfer"]).contains("\"term\""));
+
+    let file = three.directory.path().join("backup");
+    assert_eq!(verb(&["put", "stone", "grey"]), "ok\n");
+    assert!(verb(&["backup", arg(&file)]).starts_with("2 keys through index "));
+    assert_eq!(verb(&["delete", "stone"]), "ok\n");
+    assert_eq!(verb(&["put", "fruit/apple", "yellow"]), "ok\n");
+    assert_eq!(verb(&["restore", arg(&file)]), "1 keys written, 1 were there and kept\n");
+    assert_eq!(verb(&["get", "fruit/apple"]), "yellow");
+    assert!(verb(&["restore", "--overwrite", arg(&file)]).starts_with("2 keys written"));
+    assert_eq!(verb(&["get", "fruit/apple"]), "red");
+
+    let absent = run(&["get", "nothing", "--endpoints", &servers]);
+    assert_eq!(
+        (absent.status.code(), text(&absent.stderr).as_str()),
+        (Some(1), "raft-kv: the key is absent\n")
+    );
+}
+
+#[test]
+fn a_cluster_whose_quorum_is_lost_goes_on_as_one_and_fences_the_others() {
+    let mut three = Three::start();
+    assert_eq!(three.put(1, "/kv/k", "1"), "ok");
+    assert_eq!(three.get(2, "/kv/k"), "1");
+    for id in 1..=3 {
+        three.end(id, Signal::KILL);
+    }
+    let data = three.data(2);
+    let words = ["recover", "--id", "2", "--data-dir", arg(&data), "--as-single"];
+    let asked = run(&words);
+    assert_eq!(asked.status.code(), Some(1));
+    assert!(text(&asked.stderr).contains("servers 1, 3"), "{}", text(&asked.stderr));
+    let accepted: Vec<&str> = words.into_iter().chain(["--accept-data-loss"]).collect();
+    output(&accepted);
+    three.run(2);
+    assert_eq!(three.get(2, "/kv/k"), "1");
+    assert_eq!(three.put(2, "/kv/k", "2"), "ok");
+
+    // Whatever a server of the old cluster says is refused; it ends if it hears of the new epoch.
+    three.run(1);
+    assert_eq!(three.put(2, "/kv/k", "3"), "ok");
+    let status = three.get(2, "/status");
+    assert!(status.contains("\"epoch\":1,"), "{status}");
+    assert!(status.contains("\"voters\":[2],"), "{status}");
+    assert_eq!(three.get(2, "/kv/k"), "3");
+}
+
+#[test]
+fn a_disk_that_fails_ends_the_server_with_the_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = format!("127.0.0.1:{}", free_ports(1)[0]);
+    // No file may grow beyond some tens of megabytes: sooner or later a snapshot is larger.
+    let script = "trap '' XFSZ; ulimit -f 45000; exec \"$0\" \"$@\"";
+    let child = Command::new("sh")
+        .args(["-c", script, PROGRAM, "--id=1", "--addr=127.0.0.1:0", "--client-addr", &address])
+        .args(["--snapshot-after-entries=16", "--disk-reserve-bytes=0", "--data-dir"])
+        .arg(directory.path().join("data"))
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut client = Client::new(&[address]);
+    client.timeout = Duration::from_secs(10);
+    let value = vec![b'x'; 1 << 20];
+    let mut acknowledged = 0;
+    let broken = (0..200).find_map(|n| {
+        let ask = Ask::new(Method::PUT, format!("/kv/{n}")).body(value.clone());
+        match runtime.block_on(client.ask(&ask)) {
+            Ok(answer) if answer.status == 200 => {
+                acknowledged += 1;
+                None
+            }
+            Ok(answer) => Some(answer.text()),
+            Err(error) => Some(error.to_string()),
+        }
+    });
+    assert!(broken.is_some(), "the limit was reached");
+    let output = child.wait_with_output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("raft-kv: the disk has failed: "), "{said}");
+
+    // Without the limit it starts again, and has everything that it acknowledged.
+    let address = format!("127.0.0.1:{}", free_ports(1)[0]);
+    let mut child = Command::new(PROGRAM)
+        .args(["--id=1", "--addr=127.0.0.1:0", "--client-addr", &address, "--data-dir"])
+        .arg(directory.path().join("data"))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut client = Client::new(&[address]);
+    client.timeout = Duration::from_secs(30);
+    for n in 0..acknowledged {
+        let ask = Ask::new(Method::GET, format!("/kv/{n}"));
+        let found = runtime.block_on(client.ask(&ask)).unwrap();
+        assert_eq!((found.status.as_u16(), found.body.len()), (200, 1 << 20), "key {n}");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
