@@ -8,6 +8,15 @@ use raft_core::{
     RecoveredState, Slot, SnapshotMeta, Term,
 };
 
+/// What a disk loses although it was durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Loss {
+    /// The entry at this index cannot be read any more; what it was is known.
+    Entry(Index),
+    /// The log from this index on; it shows that there was more, and not what.
+    Tail(Index),
+}
+
 /// What one server has made durable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Disk {
@@ -91,6 +100,58 @@ impl Disk {
         match self.id_at(id.index) {
             Some(mine) => mine == id,
             None => id.index <= self.before.index,
+        }
+    }
+
+    /// Whether the entry can be read here, or is covered by the snapshot.
+    pub(crate) fn has_intact(&self, id: EntryId) -> bool {
+        if id.index <= self.snapshot.last.index {
+            return self.id_at(id.index).is_none_or(|mine| mine == id);
+        }
+        self.holds(id) && !self.damaged.contains(&id.index)
+    }
+
+    /// Whether nothing through this index is damaged.
+    pub(crate) fn is_intact_through(&self, index: Index) -> bool {
+        self.damaged.first().is_none_or(|first| *first > index)
+    }
+
+    /// Whether nothing is damaged.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.damaged.is_empty()
+    }
+
+    /// The entries of the log, oldest first.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = EntryId> {
+        self.log.iter().map(Entry::id)
+    }
+
+    /// Whether the entry at this index is a membership.
+    pub(crate) fn is_membership(&self, index: Index) -> bool {
+        let found = self.log.iter().find(|entry| entry.index() == index);
+        found.is_some_and(|entry| matches!(entry.payload(), Payload::Membership(_)))
+    }
+
+    /// What of it may be lost: any entry that can be read, and the end of the log from any entry on
+    /// that the snapshot does not cover.
+    pub(crate) fn losses(&self) -> Vec<Loss> {
+        let indices = || self.log.iter().map(Entry::index);
+        let entries = indices().filter(|index| !self.damaged.contains(index)).map(Loss::Entry);
+        let tails = indices().filter(|index| *index > self.snapshot.last.index).map(Loss::Tail);
+        entries.chain(tails).collect()
+    }
+
+    /// Loses something that was durable.
+    pub(crate) fn lose(&mut self, loss: Loss) {
+        match loss {
+            Loss::Entry(index) => {
+                self.damaged.insert(index);
+            }
+            Loss::Tail(from) => {
+                self.log.retain(|entry| entry.index() < from);
+                self.damaged.retain(|index| *index < from);
+                self.hard_state.is_tail_unknown = true;
+            }
         }
     }
 

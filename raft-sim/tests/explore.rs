@@ -68,6 +68,7 @@ fn messages_that_are_forgotten_and_steps_that_wait_are_not_missed() {
         Bounds { terms: 2, entries: 1, crashes: 1, ..small() },
         Bounds { entries: 1, reads: 1, ..small() },
         Bounds { entries: 1, crashes: 1, heartbeats: 1, ..small() },
+        Bounds { entries: 1, crashes: 1, damages: 1, ..small() },
         Bounds { nodes: 3, ..small() },
     ] {
         // Which of several images stands for a state may depend on what is left out.
@@ -97,6 +98,7 @@ fn servers_that_differ_only_in_their_names_are_not_missed() {
     for bounds in [
         Bounds { terms: 2, ..small() },
         Bounds { entries: 1, crashes: 1, ..small() },
+        Bounds { entries: 1, crashes: 1, damages: 1, beyond: true, ..small() },
         Bounds { nodes: 3, ..small() },
     ] {
         let (half, whole) =
@@ -118,6 +120,8 @@ fn each_feature_reaches_its_landmarks() {
         Bounds { terms: 2, pre_vote: true, ..small() },
         Bounds { terms: 2, check_quorum: true, ..small() },
         Bounds { check_quorum: true, heartbeats: 4, ..small() },
+        Bounds { nodes: 3, crashes: 1, damages: 1, ..small() },
+        Bounds { nodes: 3, crashes: 1, lost_tails: 1, heartbeats: 1, ..small() },
     ] {
         complete(&bounds);
     }

@@ -47,6 +47,15 @@ pub(super) struct Arguments {
     /// Linearizable reads.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = within(0, 9))]
     reads: u8,
+    /// Crashes, among those of --crashes, after which one entry that was durable is damaged.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = within(0, 9))]
+    damages: u8,
+    /// Crashes, among those of --crashes, after which the end of the log is gone.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = within(0, 9))]
+    lost_tails: u8,
+    /// Let disks lose more than the group can bear: then only safety is asked for.
+    #[arg(long)]
+    beyond: bool,
     /// Leadership transfers.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = within(0, 9))]
     transfers: u8,
@@ -111,12 +120,18 @@ impl Arguments {
         if self.check_quorum && self.nodes == 1 {
             return Err("--check-quorum means nothing to a single voter: give --nodes 2");
         }
+        if self.damages.max(self.lost_tails) > self.crashes {
+            return Err("what a disk has lost is found at a restart: give as many --crashes");
+        }
         Ok(Bounds {
             nodes: self.nodes,
             learners: self.learners,
             terms: self.terms,
             entries: self.entries,
             crashes: self.crashes,
+            damages: self.damages,
+            lost_tails: self.lost_tails,
+            beyond: self.beyond,
             reads: self.reads,
             transfers: self.transfers,
             changes: self.changes,

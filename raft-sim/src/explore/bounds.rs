@@ -28,6 +28,13 @@ pub struct Bounds {
     pub entries: u8,
     /// Crashes of single nodes, each with every possible loss of what was not durable.
     pub crashes: u8,
+    /// Crashes, among those, after which one entry of the log that was durable is damaged.
+    pub damages: u8,
+    /// Crashes, among those, after which the end of the log is gone although it was durable.
+    pub lost_tails: u8,
+    /// Whether disks may lose more than the group can bear. It may stand still then, and keeps its
+    /// promises all the same.
+    pub beyond: bool,
     /// Linearizable reads (ReadIndex) that clients ask for.
     pub reads: u8,
     /// Leadership transfers that an operator asks for.
@@ -61,6 +68,9 @@ impl Default for Bounds {
             terms: 2,
             entries: 1,
             crashes: 1,
+            damages: 0,
+            lost_tails: 0,
+            beyond: false,
             reads: 0,
             transfers: 0,
             changes: 0,
@@ -111,10 +121,11 @@ impl Bounds {
     /// many of them are durable when the next ones come. Nor is anything where a server may campaign
     /// alone, since it leads by its own write; where a snapshot is taken of what is applied just then;
     /// and with reads, for an acknowledgement that waits also confirms the rounds of later ones.
+    /// Where disks lose what was durable nothing is hurried: walks have met servers that differ then.
     pub(crate) fn is_hurried(&self, spent: Spent) -> bool {
         let is_calm = self.crashes > 0 && spent.crashes >= self.crashes;
         let is_alone = self.nodes == 1 || self.changes > 0;
-        let commutes = !is_alone && self.snapshots == 0 && self.reads == 0;
+        let commutes = !is_alone && self.snapshots == 0 && self.reads == 0 && !self.is_lossy();
         self.hurry && is_calm && commutes
     }
 
@@ -122,6 +133,11 @@ impl Bounds {
     /// of their time has passed where a script ends is not asked.
     pub(crate) fn is_watching(&self) -> bool {
         self.check_quorum || self.heartbeats > 0
+    }
+
+    /// Whether disks lose what was durable.
+    pub(crate) fn is_lossy(&self) -> bool {
+        self.damages > 0 || self.lost_tails > 0
     }
 
     /// What clients and operators may ask of a server, after so much was asked for.

@@ -16,6 +16,7 @@ use raft_core::{
 use super::facts::Fact;
 use super::host::{Host, Input};
 use super::landmarks;
+use crate::ideal_disk::Loss;
 
 /// A step of one server, with what can be seen of it.
 #[derive(Debug)]
@@ -103,8 +104,11 @@ pub(crate) enum Given {
     Message(RpcKind),
     Fire,
     Silence,
+    Patience,
     Persisted,
     Crash,
+    Damage,
+    LostTail,
     Propose,
     Read,
     Transfer,
@@ -120,8 +124,11 @@ impl Given {
             Input::Deliver(envelope) => Self::Message(envelope.rpc.kind()),
             Input::Fire => Self::Fire,
             Input::Silence => Self::Silence,
+            Input::Patience => Self::Patience,
             Input::Persist { .. } => Self::Persisted,
-            Input::Crash { .. } => Self::Crash,
+            Input::Crash { loss: None, .. } => Self::Crash,
+            Input::Crash { loss: Some(Loss::Entry(_)), .. } => Self::Damage,
+            Input::Crash { loss: Some(Loss::Tail(_)), .. } => Self::LostTail,
             Input::Propose { .. } => Self::Propose,
             Input::Read { .. } => Self::Read,
             Input::Transfer { .. } => Self::Transfer,
@@ -139,8 +146,11 @@ impl fmt::Display for Given {
             Self::Message(kind) => return f.pad(&kind.to_string()),
             Self::Fire => "fire",
             Self::Silence => "silence",
+            Self::Patience => "patience",
             Self::Persisted => "persisted",
             Self::Crash => "crash",
+            Self::Damage => "crash, damage",
+            Self::LostTail => "crash, lost tail",
             Self::Propose => "propose",
             Self::Read => "read",
             Self::Transfer => "transfer",
@@ -358,6 +368,7 @@ fn is_request(input: &Input) -> bool {
         Input::Deliver(_)
         | Input::Fire
         | Input::Silence
+        | Input::Patience
         | Input::Persist { .. }
         | Input::Crash { .. }
         | Input::Snapshot

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use raft_core::{
-    AppendResult, Effect, EntryId, Envelope, Index, Membership, Observation, Outcome, PersistBatch,
-    RoleName, Rpc, Status, Term, Ticket,
+    AppendResult, Effect, EntryId, EntryResult, Envelope, HaltReason, Index, Member, Membership,
+    Observation, Outcome, PersistBatch, RepairRpc, RoleName, Rpc, Status, Term, Ticket,
 };
 
 use super::host::{Host, Input};
 use crate::check::Invariant;
+use crate::ideal_disk::Loss;
 
 /// Something that the history of the group must agree with.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -42,6 +43,13 @@ pub(crate) enum Fact {
     Ends(Ticket),
     /// It starts again: what was open is forgotten.
     Restarts,
+    /// Its disk has lost these entries, which were durable.
+    Loses(Vec<EntryId>),
+    /// It knows again that it has all that it ever acknowledged.
+    Knows,
+    /// As a leader it drops this entry, which is damaged here: so many of these voters never had it
+    /// that it cannot be committed.
+    Discards { id: EntryId, voters: Arc<[Member]> },
     /// The membership in force here is another one.
     Reconfigures,
 }
@@ -91,12 +99,17 @@ pub(crate) fn of_step(
     if is_restart {
         facts.push(Fact::Restarts);
     }
+    if let (Some(before), Some(Input::Crash { loss: Some(Loss::Tail(from)), .. })) = (before, input)
+    {
+        facts.push(Fact::Loses(before.disk.ids().filter(|id| id.index >= *from).collect()));
+    }
     if let Some(before) = before {
         moves(before, is_restart, after, &status, &mut facts)?;
     }
     for effect in effects {
         judge(effect, before, input, after, &mut facts)?;
     }
+    nacks(input, effects, after)?;
     hands_out(before.filter(|_| !is_restart), effects, after)?;
     if let Some(Input::Propose { number }) = input {
         let ticket = super::host::propose(*number);
@@ -132,6 +145,13 @@ fn moves(
     }
     if !is_restart && status.term == old.term && old.vote.is_some() && status.vote != old.vote {
         return broken("ES", format!("the vote of {} is given twice", status.term));
+    }
+    let is_given = status.vote.is_some() && (status.term, status.vote) != (old.term, old.vote);
+    if !is_restart && old.is_tail_unknown && status.is_tail_unknown && is_given {
+        return broken(
+            "PS",
+            format!("who does not know the end of its log votes in {}", status.term),
+        );
     }
     if status.role == RoleName::Leader && (old.role != RoleName::Leader || old.term < status.term) {
         facts.push(Fact::Leads);
@@ -191,7 +211,7 @@ fn judge(
         Effect::Persist(batch) => persists(batch, before, input, after),
         Effect::Apply { entries } => {
             let ids: Vec<EntryId> = entries.iter().map(raft_core::Entry::id).collect();
-            if let Some(id) = ids.iter().find(|id| !after.disk.holds(**id)) {
+            if let Some(id) = ids.iter().find(|id| !after.disk.has_intact(**id)) {
                 return broken("PS", format!("{id} is applied and not durable here"));
             }
             facts.push(Fact::Applies(ids));
@@ -224,6 +244,23 @@ fn judge(
         }
         Effect::Observe(Observation::Violation(violation)) => {
             broken("LM", format!("the node sees {violation:?}"))
+        }
+        Effect::Observe(Observation::TailCertain) => {
+            facts.push(Fact::Knows);
+            Ok(())
+        }
+        Effect::Observe(Observation::EntryDiscarded { id }) => {
+            let known = before.map(Host::memberships).unwrap_or_default();
+            let in_force = known.iter().rfind(|(index, _)| *index <= id.index);
+            let voters = in_force.map(|(_, known)| known.incoming().into()).unwrap_or_default();
+            facts.push(Fact::Discards { id: *id, voters });
+            Ok(())
+        }
+        Effect::Observe(Observation::Halted {
+            reason: reason @ HaltReason::CommittedLost { .. },
+        }) => {
+            // It would be dropped if the node had not heard that it is committed.
+            broken("CI", format!("a committed entry was ruled out: {reason:?}"))
         }
         Effect::Load(_) | Effect::ReadChunk(_) | Effect::StageChunk { .. } | Effect::Observe(_) => {
             Ok(())
@@ -280,6 +317,35 @@ fn persists(
     Ok(())
 }
 
+/// Who says that it never had an entry, has it not, damaged or not, and would know if it ever had
+/// acknowledged it. It may still be on its disk if a later leader's entries are about to take its
+/// place. (A server that must wait for its disk before it says so is not looked at: what it was asked
+/// for is in an earlier step.)
+fn nacks(input: Option<&Input>, effects: &[Effect], after: &Host) -> Result<(), Broken> {
+    let Some(Input::Deliver(letter)) = input else { return Ok(()) };
+    let Rpc::Repair(RepairRpc::RequestEntry { id: asked, wanted, .. }) = letter.rpc else {
+        return Ok(());
+    };
+    let is_nack = |effect: &Effect| {
+        let Effect::Send(envelope) = effect else { return false };
+        let Rpc::Repair(RepairRpc::RequestEntryResponse { id, result }) = &envelope.rpc else {
+            return false;
+        };
+        *id == asked && *result == EntryResult::DontHave
+    };
+    if !effects.iter().any(is_nack) {
+        return Ok(());
+    }
+    let is_covered = wanted.index <= after.raft.status().base.index;
+    if is_covered || after.raft.entry_id(wanted.index) == Some(wanted) {
+        return broken("PS", format!("{wanted} is denied, and in the log"));
+    }
+    if after.disk.hard_state().is_tail_unknown {
+        return broken("PS", format!("{wanted} is denied by who does not know the end of its log"));
+    }
+    Ok(())
+}
+
 /// Promise durability: what a message says of its sender is on the sender's disk.
 fn claims(envelope: &Envelope, sender: &Host) -> Result<(), Broken> {
     let disk = &sender.disk;
@@ -292,6 +358,12 @@ fn claims(envelope: &Envelope, sender: &Host) -> Result<(), Broken> {
         return ps("the incarnation");
     }
     let is_present = hard_state.term == envelope.term;
+    // In doubt a vote that was given before is said again, and that is all.
+    let is_said_again = sender.raft.status().is_tail_unknown
+        && matches!(envelope.rpc, Rpc::RequestVoteResponse { .. });
+    if hard_state.is_tail_unknown && is_election(&envelope.rpc) && !is_said_again {
+        return broken("PS", format!("who does not know the end of its log votes: {envelope}"));
+    }
     match &envelope.rpc {
         Rpc::RequestVote { last, is_forced: _ } => {
             if is_present && hard_state.vote != Some(envelope.from) {
@@ -312,7 +384,7 @@ fn claims(envelope: &Envelope, sender: &Host) -> Result<(), Broken> {
                 Some(id) => disk.holds(id),
                 None => *index <= disk.last().index,
             };
-            if !is_there {
+            if !is_there || !disk.is_intact_through(*index) {
                 return ps("what is acknowledged");
             }
         }
@@ -332,6 +404,27 @@ fn claims(envelope: &Envelope, sender: &Host) -> Result<(), Broken> {
         | Rpc::Repair(_) => {}
     }
     Ok(())
+}
+
+/// Whether a message asks for a vote or gives one.
+fn is_election(rpc: &Rpc) -> bool {
+    match rpc {
+        Rpc::RequestVoteResponse { granted } | Rpc::RequestPreVoteResponse { granted, .. } => {
+            *granted
+        }
+        Rpc::RequestVote { .. } | Rpc::RequestPreVote { .. } => true,
+        Rpc::AppendEntries { .. }
+        | Rpc::AppendEntriesResponse { .. }
+        | Rpc::Commit { .. }
+        | Rpc::Heartbeat { .. }
+        | Rpc::HeartbeatResponse { .. }
+        | Rpc::InstallSnapshot { .. }
+        | Rpc::InstallSnapshotResponse { .. }
+        | Rpc::TimeoutNow
+        | Rpc::ReadIndex { .. }
+        | Rpc::ReadIndexResponse { .. }
+        | Rpc::Repair(_) => false,
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use raft_core::{EntryId, Index, Member, Membership, RoleName, Term, Ticket};
 
 use super::facts::{Broken, Fact, broken};
 use super::host::{Host, Input};
+use crate::ideal_disk::Loss;
 
 /// What has happened, and what was spent of the bounds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -22,6 +23,9 @@ pub(crate) struct Ghost {
     proposed: Vec<(Ticket, u8, EntryId)>,
     /// Reads that wait at a server, each with the index that its answer must reach.
     reads: Vec<(Ticket, u8, Index)>,
+    /// Entries that were durable at a server before its disk lost them, in order. What it said of
+    /// them was true, and a leader may count it. Once the doubt is over, they are back or superseded.
+    lost: Vec<(u8, EntryId)>,
     pub(crate) spent: Spent,
 }
 
@@ -34,6 +38,8 @@ pub(crate) struct Spent {
     pub(crate) transfers: u8,
     pub(crate) changes: u8,
     pub(crate) snapshots: u8,
+    pub(crate) damages: u8,
+    pub(crate) lost_tails: u8,
 }
 
 impl Spent {
@@ -43,10 +49,15 @@ impl Spent {
             Input::Deliver(_)
             | Input::Fire
             | Input::Silence
+            | Input::Patience
             | Input::Persist { .. }
             | Input::Campaign
             | Input::StepDown => {}
-            Input::Crash { .. } => self.crashes += 1,
+            Input::Crash { loss, .. } => {
+                self.crashes += 1;
+                self.damages += u8::from(matches!(loss, Some(Loss::Entry(_))));
+                self.lost_tails += u8::from(matches!(loss, Some(Loss::Tail(_))));
+            }
             Input::Propose { .. } => self.entries += 1,
             Input::Read { .. } => self.reads += 1,
             Input::Transfer { .. } => self.transfers += 1,
@@ -64,6 +75,7 @@ impl Ghost {
             | Fact::Counts { .. }
             | Fact::Appends(_)
             | Fact::Leads
+            | Fact::Discards { .. }
             | Fact::Reconfigures => false,
             Fact::Truncates(_)
             | Fact::Applies(_)
@@ -74,7 +86,9 @@ impl Ghost {
             | Fact::Asks(_)
             | Fact::Answers { .. }
             | Fact::Ends(_)
-            | Fact::Restarts => true,
+            | Fact::Restarts
+            | Fact::Loses(_)
+            | Fact::Knows => true,
         })
     }
 
@@ -107,6 +121,9 @@ impl Ghost {
                 Fact::Answers { ticket, index } => self.answers(*ticket, *index)?,
                 Fact::Ends(ticket) => self.ends(*ticket),
                 Fact::Restarts => self.restarts(actor),
+                Fact::Loses(ids) => self.loses(actor, ids),
+                Fact::Knows => self.lost.retain(|(by, _)| *by != actor),
+                Fact::Discards { id, voters } => self.discards(*id, voters, hosts)?,
                 Fact::Reconfigures => self.reconfigures(&hosts[at])?,
             }
         }
@@ -128,6 +145,10 @@ impl Ghost {
         for (_, server, _) in &mut history.proposed {
             *server = place(*server);
         }
+        for (server, _) in &mut history.lost {
+            *server = place(*server);
+        }
+        history.lost.sort_unstable();
         history
     }
 
@@ -140,6 +161,17 @@ impl Ghost {
     fn restarts(&mut self, actor: u8) {
         self.reads.retain(|(_, server, _)| *server != actor);
         self.proposed.retain(|(_, server, _)| *server != actor);
+    }
+
+    fn loses(&mut self, actor: u8, ids: &[EntryId]) {
+        self.lost.extend(ids.iter().map(|id| (actor, *id)));
+        self.lost.sort_unstable();
+        self.lost.dedup();
+    }
+
+    /// Whether an entry is known to be committed.
+    pub(crate) fn is_committed(&self, id: EntryId) -> bool {
+        self.at(id.index) == Some(id)
     }
 
     /// In which term an entry was counted is asked when a later term gets its leader, so a term that
@@ -228,11 +260,7 @@ impl Ghost {
         if id.term != status.term {
             return broken("CQ", format!("the leader of {} commits {id} by counting", status.term));
         }
-        let holds = |member: Member| {
-            let found = hosts.iter().find(|host| host.raft.status().member == member);
-            found.is_some_and(|host| host.disk.holds(id))
-        };
-        if !is_quorum(quorum, holds) {
+        if !is_quorum(quorum, |member| self.had(member, id, hosts)) {
             return broken(
                 "CQ",
                 format!("{id} is committed and not durable on a quorum of {quorum}"),
@@ -253,6 +281,28 @@ impl Ghost {
                 return broken("LM", format!("terms fall along the log before {id}"));
             }
             self.committed.push((id, status.term));
+        }
+        Ok(())
+    }
+
+    /// Whether an entry is durable at a server, or was before its disk lost it: then what it said of
+    /// the entry was true, and it knows that it may have said so.
+    fn had(&self, member: Member, id: EntryId, hosts: &[Arc<Host>]) -> bool {
+        let found = hosts.iter().position(|host| host.raft.status().member == member);
+        let is_lost =
+            |at: usize| self.lost.iter().any(|lost| (usize::from(lost.0), lost.1) == (at, id));
+        found.is_some_and(|at| hosts[at].disk.holds(id) || is_lost(at))
+    }
+
+    /// Who says in a term that it never had an entry gets it from nobody else in that term. So what
+    /// enough voters have denied is not on a quorum of disks, whether or not anybody has counted it.
+    fn discards(&self, id: EntryId, voters: &[Member], hosts: &[Arc<Host>]) -> Result<(), Broken> {
+        if self.is_committed(id) {
+            return broken("CI", format!("{id} is committed, and ruled out"));
+        }
+        let holders = voters.iter().filter(|voter| self.had(**voter, id, hosts)).count();
+        if holders * 2 > voters.len() {
+            return broken("CQ", format!("{id} is ruled out, and durable on a quorum"));
         }
         Ok(())
     }

@@ -4,7 +4,9 @@
 //! stays on its way until the exploration completes it, or a crash decides how much of it was kept.
 //!
 //! Time is abstract. A deadline is reached by moving the clock of that node alone, whenever the
-//! exploration wants it.
+//! exploration wants it. A server with a damaged entry has two timers at once: one to ask its peers
+//! for the entry, one to campaign. The first may be reached alone ([`Input::Patience`]); when the
+//! other one fires, both have passed, so that it does not matter how often the first one has.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -12,10 +14,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use raft_core::{
     Body, Chunk, Config, Effect, Envelope, Index, Membership, MembershipChange, Message, NodeId,
-    PersistBatch, Raft, ReadMode, RoleName, Status, Ticket, Time,
+    Observation, PersistBatch, Raft, ReadMode, RoleName, Status, Ticket, Time,
 };
 
-use crate::ideal_disk::Disk;
+use crate::ideal_disk::{Disk, Loss};
 
 /// A server between two inputs.
 #[derive(Clone, Debug)]
@@ -31,6 +33,8 @@ pub(crate) struct Host {
     pub(crate) campaigns: u8,
     /// Timers that have fired at a leader of the present term.
     pub(crate) heartbeats: u8,
+    /// How often it has lost its patience with its leader in the present term.
+    pub(crate) patiences: u8,
 }
 
 /// What a server can be given.
@@ -42,11 +46,13 @@ pub(crate) enum Input {
     Fire,
     /// An election timeout passes without a word from the leader, but not the node's own deadline.
     Silence,
+    /// Nobody has brought an entry that is damaged here for so long that all peers are asked.
+    Patience,
     /// So many of the oldest batches on their way become durable, and the node is told.
     Persist { batches: usize },
     /// The node crashes and starts again: so many of the batches on their way were written whole,
-    /// and so many pieces of the next one.
-    Crash { whole: usize, pieces: usize },
+    /// and so many pieces of the next one. Then the disk may have lost something all the same.
+    Crash { whole: usize, pieces: usize, loss: Option<Loss> },
     /// A client proposes its so-manyth command.
     Propose { number: u8 },
     /// A client asks for a linearizable read.
@@ -70,6 +76,7 @@ impl Input {
             Self::Deliver(_)
             | Self::Fire
             | Self::Silence
+            | Self::Patience
             | Self::Persist { .. }
             | Self::Campaign
             | Self::StepDown => false,
@@ -95,8 +102,9 @@ impl Host {
         let found = disk.recovered(applied, applied);
         let (raft, effects) = Raft::recover(Config::clone(&config), found, now)
             .unwrap_or_else(|error| panic!("an honest disk is accepted: {error}; {disk:?}"));
-        let mut host =
-            Self { config, raft, disk, unsynced: Vec::new(), now, campaigns: 0, heartbeats: 0 };
+        let unsynced = Vec::new();
+        let (campaigns, heartbeats, patiences) = (0, 0, 0);
+        let mut host = Self { config, raft, disk, unsynced, now, campaigns, heartbeats, patiences };
         let mut seen = Vec::new();
         host.execute(effects, &mut seen);
         (host, seen)
@@ -108,10 +116,10 @@ impl Host {
         let body = match input {
             Input::Deliver(envelope) => Body::Peer(Envelope::clone(envelope)),
             Input::Fire => {
-                self.now = self.raft.next_deadline().map_or(self.now, |at| at.max(self.now));
+                self.now = self.deadline();
                 Body::Tick
             }
-            Input::Silence => {
+            Input::Silence | Input::Patience => {
                 self.now = Time(self.now.0 + self.config.election_timeout_us);
                 Body::Tick
             }
@@ -123,7 +131,7 @@ impl Host {
                 let last = batches.last().expect("at least one batch is completed");
                 Body::Persisted { seq: last.seq }
             }
-            Input::Crash { whole, pieces } => return self.crash(*whole, *pieces),
+            Input::Crash { whole, pieces, loss } => return self.crash(*whole, *pieces, *loss),
             Input::Propose { number } => {
                 Body::Propose { ticket: propose(*number), command: command(*number) }
             }
@@ -152,14 +160,17 @@ impl Host {
         let Status { term, role, .. } = self.raft.status();
         self.step(body, &mut seen);
         if self.raft.status().term > term {
-            self.campaigns = 0;
-            self.heartbeats = 0;
+            (self.campaigns, self.heartbeats, self.patiences) = (0, 0, 0);
+        }
+        if *input == Input::Patience {
+            self.patiences = self.patiences.saturating_add(1);
         }
         if *input == Input::Fire && role == RoleName::Leader {
             self.heartbeats = self.heartbeats.saturating_add(1);
         }
         // A pre-candidate that asks once more keeps its role, so the role alone tells.
-        if *input == Input::Fire && is_campaign(self.raft.status().role) {
+        let is_timer = matches!(input, Input::Fire | Input::Patience);
+        if is_timer && is_campaign(self.raft.status().role) {
             self.campaigns = self.campaigns.saturating_add(1);
         }
         seen
@@ -173,6 +184,27 @@ impl Host {
         self.raft.status().role == RoleName::Follower && is_later
     }
 
+    /// When its next timer fires; with a damaged entry, when all of them have.
+    fn deadline(&self) -> Time {
+        let Status { role, damaged, .. } = self.raft.status();
+        if role != RoleName::Leader && damaged > 0 {
+            return Time(self.now.0 + 8 * self.config.election_timeout_us);
+        }
+        self.raft.next_deadline().map_or(self.now, |at| at.max(self.now))
+    }
+
+    /// Whether a follower asks its peers when it loses its patience. Once in a term is enough, for a
+    /// question is never lost, and is answered anew whenever the answer is another one.
+    pub(crate) fn may_be_impatient(&self) -> bool {
+        let Status { role, damaged, .. } = self.raft.status();
+        if role != RoleName::Follower || damaged == 0 || self.patiences > 0 {
+            return false;
+        }
+        let missed =
+            |effect: &Effect| matches!(effect, Effect::Observe(Observation::EntryMissed { .. }));
+        self.clone().take(&Input::Patience).iter().any(missed)
+    }
+
     /// The next write to be completed at once, where disks are fast (see [`Bounds::is_hurried`]).
     ///
     /// [`Bounds::is_hurried`]: super::bounds::Bounds::is_hurried
@@ -184,12 +216,25 @@ impl Host {
     }
 
     /// How many different remains a crash can leave: whole batches, then pieces of the next one.
+    fn remains(&self) -> impl Iterator<Item = (usize, usize)> {
+        let partial =
+            self.unsynced.iter().enumerate().flat_map(|(whole, batch)| {
+                (0..Disk::pieces(batch)).map(move |pieces| (whole, pieces))
+            });
+        partial.chain([(self.unsynced.len(), 0)])
+    }
+
+    /// Crashes that leave what a disk has promised.
     pub(crate) fn crashes(&self) -> impl Iterator<Item = Input> {
-        let partial = self.unsynced.iter().enumerate().flat_map(|(whole, batch)| {
-            (0..Disk::pieces(batch)).map(move |pieces| Input::Crash { whole, pieces })
-        });
-        let all = Input::Crash { whole: self.unsynced.len(), pieces: 0 };
-        partial.chain([all])
+        self.remains().map(|(whole, pieces)| Input::Crash { whole, pieces, loss: None })
+    }
+
+    /// Crashes after which the disk has lost something that was durable.
+    pub(crate) fn losses(&self) -> impl Iterator<Item = Input> {
+        self.remains().flat_map(|(whole, pieces)| {
+            let losses = self.left(whole, pieces).losses().into_iter();
+            losses.map(move |loss| Input::Crash { whole, pieces, loss: Some(loss) })
+        })
     }
 
     /// The memberships that the log names, oldest first, after that of the snapshot before it.
@@ -201,11 +246,20 @@ impl Host {
         disk.memberships()
     }
 
-    fn crash(&mut self, whole: usize, pieces: usize) -> Vec<Effect> {
+    /// The disk after a crash.
+    pub(crate) fn left(&self, whole: usize, pieces: usize) -> Disk {
         let mut disk = self.disk.clone();
         disk.staged.clear();
         for (at, batch) in self.unsynced.iter().take(whole + 1).enumerate() {
             disk.write(batch, if at < whole { usize::MAX } else { pieces });
+        }
+        disk
+    }
+
+    fn crash(&mut self, whole: usize, pieces: usize, loss: Option<Loss>) -> Vec<Effect> {
+        let mut disk = self.left(whole, pieces);
+        if let Some(loss) = loss {
+            disk.lose(loss);
         }
         let (host, effects) = Self::start(Arc::clone(&self.config), disk, self.now);
         *self = host;
@@ -287,6 +341,7 @@ impl PartialEq for Host {
             && self.disk == other.disk
             && self.campaigns == other.campaigns
             && self.heartbeats == other.heartbeats
+            && self.patiences == other.patiences
             && self.unsynced.len() == other.unsynced.len()
             && self.unsynced.iter().map(what).eq(other.unsynced.iter().map(what))
     }
@@ -298,7 +353,7 @@ impl Hash for Host {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.raft.hash(state);
         self.disk.hash(state);
-        (self.campaigns, self.heartbeats).hash(state);
+        (self.campaigns, self.heartbeats, self.patiences).hash(state);
         for batch in &self.unsynced {
             what(batch).hash(state);
         }

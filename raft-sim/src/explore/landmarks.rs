@@ -4,6 +4,8 @@
 //! conditions are sufficient: within other bounds some of them may be reached all the same, which is
 //! told and not demanded.
 
+mod damage;
+
 use std::fmt;
 
 use raft_core::{
@@ -79,7 +81,8 @@ fn positions(is_reached: impl Fn(&Landmark) -> bool) -> impl Iterator<Item = usi
 
 /// All landmarks.
 pub(crate) fn all() -> impl Iterator<Item = &'static Landmark> {
-    let chapters = [ELECTIONS, LOGS, CRASHES, REQUESTS, TRANSFERS, CHANGES, SNAPSHOTS, QUORUMS];
+    let chapters =
+        [ELECTIONS, LOGS, CRASHES, damage::ALL, REQUESTS, TRANSFERS, CHANGES, SNAPSHOTS, QUORUMS];
     chapters.into_iter().flatten()
 }
 
@@ -227,7 +230,7 @@ const CRASHES: &[Landmark] = &[
         |bounds| bounds.crashes >= 1 && (bounds.terms >= 2 || bounds.nodes >= 3),
         |taken| {
             let unsynced = taken.before.unsynced.len();
-            matches!(taken.input, Input::Crash { whole, pieces: 0 } if (1..unsynced).contains(whole))
+            matches!(taken.input, Input::Crash { whole, pieces: 0, .. } if (1..unsynced).contains(whole))
         },
     ),
     step(

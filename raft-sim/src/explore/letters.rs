@@ -168,13 +168,16 @@ fn is_answered_for_good(
 /// A vote that is durable is given for good, and every other candidate refused. Entries that are
 /// there and durable stay, and the leader is known, as long as the receiver does not crash. (A timer
 /// that must be put off again and again, or a pre-candidate that must give up again, would need
-/// either. And where a snapshot may take the place of the entries, the answer changes.)
+/// either. And where a snapshot may take the place of the entries, the answer changes. So it does
+/// where an entry is damaged, or the end of the log unknown: an append is answered with more once they
+/// are healed, and who comes to doubt its log denies the vote that it has given.)
 fn is_over(letter: &Envelope, receiver: &Receiver) -> bool {
-    if receiver.is_timed || letter.term != receiver.term {
+    if receiver.is_timed || receiver.is_hurt || letter.term != receiver.term {
         return false;
     }
+    let may_be_hurt = receiver.is_lossy && receiver.may_crash;
     match letter.rpc {
-        Rpc::RequestVote { .. } => receiver.has_voted,
+        Rpc::RequestVote { .. } => receiver.has_voted && !may_be_hurt,
         Rpc::AppendEntries { .. } => !receiver.may_crash && !receiver.is_compacting,
         Rpc::RequestPreVote { .. }
         | Rpc::RequestPreVoteResponse { .. }
@@ -212,6 +215,10 @@ struct Receiver {
     /// Whether logs may lose their beginnings.
     is_compacting: bool,
     is_watching: bool,
+    /// Something of its log is damaged, or the end unknown.
+    is_hurt: bool,
+    /// Whether disks lose what was durable.
+    is_lossy: bool,
     /// Through which index a peer is known to have a leader's log.
     peers: Vec<(Member, Index)>,
 }
@@ -221,7 +228,9 @@ impl Receiver {
     /// never falls.
     fn new(host: &Host, outlook: Outlook, bounds: &Bounds) -> Self {
         let may_crash = outlook.may_crash();
-        let Status { member, term, role, leader, vote, .. } = host.raft.status();
+        let status = host.raft.status();
+        let is_hurt = status.damaged > 0 || status.is_tail_unknown;
+        let Status { member, term, role, leader, vote, .. } = status;
         let durable = host.disk.hard_state();
         let is_vote_durable = durable.term == term && durable.vote.is_some();
         let peers = host.raft.peers().into_iter();
@@ -238,6 +247,8 @@ impl Receiver {
             is_timed: bounds.check_quorum || bounds.pre_vote,
             is_compacting: bounds.snapshots > 0,
             is_watching: bounds.is_watching(),
+            is_hurt,
+            is_lossy: bounds.is_lossy(),
             peers: peers.map(|peer| (peer.member, peer.match_index)).collect(),
         }
     }
@@ -272,7 +283,10 @@ fn is_dead(letter: &Envelope, receiver: &Receiver) -> bool {
         // there is no later one, a leader that knows of none may do whatever one that knows it may.
         Rpc::HeartbeatResponse { session, .. } => {
             let roles = [RoleName::Candidate, RoleName::Leader];
-            let is_old_news = receiver.outlook.is_last_life(letter) && !receiver.is_watching;
+            // (Not so if the disk may have lost something on the way to that life: who does not know
+            // of it does not send again what was acknowledged.)
+            let is_nothing = !receiver.is_watching && !receiver.is_lossy;
+            let is_old_news = receiver.outlook.is_last_life(letter) && is_nothing;
             let is_for_nobody = session == Session::ZERO && is_old_news;
             letter.term <= receiver.floor && (is_for_nobody || !receiver.is(letter.term, &roles))
         }
@@ -290,13 +304,16 @@ fn is_dead(letter: &Envelope, receiver: &Receiver) -> bool {
         | Rpc::AppendEntries { .. }
         | Rpc::Heartbeat { .. }
         | Rpc::InstallSnapshot { .. } => false,
+        // Questions are answered with what the server has then: they stay. Answers of an earlier term
+        // are refused. (Those to a question that is over mean nothing either; few are on their way.)
         Rpc::Repair(ref rpc) => is_past && !rpc.is_request(),
     }
 }
 
 /// Whether a message of the receiver's term that changes nothing now and is not answered may be
 /// needless for good. An answer to a candidate counts once. What a leader's peers say is looked at
-/// more closely ([`settled`]). What a follower was told to be committed it knows until it crashes.
+/// more closely ([`settled`]). What a follower was told to be committed it knows until it crashes, unless
+/// it does not have as much any more, and is to be told again when it has.
 fn may_settle(rpc: &Rpc, receiver: &Receiver) -> bool {
     match rpc {
         Rpc::RequestVoteResponse { .. } => receiver.role == RoleName::Candidate,
@@ -304,7 +321,8 @@ fn may_settle(rpc: &Rpc, receiver: &Receiver) -> bool {
         | Rpc::HeartbeatResponse { .. }
         | Rpc::InstallSnapshotResponse { .. } => receiver.role == RoleName::Leader,
         Rpc::Commit { .. } => {
-            receiver.role == RoleName::Follower && !receiver.may_crash && !receiver.is_timed
+            let is_calm = !receiver.may_crash && !receiver.is_timed && !receiver.is_hurt;
+            receiver.role == RoleName::Follower && is_calm
         }
         Rpc::RequestPreVote { .. }
         | Rpc::RequestPreVoteResponse { .. }

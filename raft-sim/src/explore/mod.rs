@@ -7,6 +7,7 @@
 //! and time, for a timer may fire whenever it is armed.
 
 pub(crate) mod bounds;
+mod budget;
 #[cfg(test)]
 mod by_hand;
 mod canon;

@@ -112,6 +112,7 @@ impl Cluster<'_> {
                 input @ (Input::Deliver(_)
                 | Input::Fire
                 | Input::Silence
+                | Input::Patience
                 | Input::Persist { .. }
                 | Input::Crash { .. }
                 | Input::Propose { .. }

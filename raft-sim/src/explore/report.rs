@@ -187,6 +187,8 @@ pub(crate) fn arguments(bounds: &Bounds) -> String {
     let mut text =
         format!(" --nodes {nodes} --terms {terms} --entries {entries} --crashes {crashes}");
     let numbers = [
+        ("damages", bounds.damages, usual.damages),
+        ("lost-tails", bounds.lost_tails, usual.lost_tails),
         ("learners", bounds.learners, usual.learners),
         ("reads", bounds.reads, usual.reads),
         ("transfers", bounds.transfers, usual.transfers),
@@ -199,6 +201,7 @@ pub(crate) fn arguments(bounds: &Bounds) -> String {
         text.push_str(&format!(" --{name} {value}"));
     }
     let flags = [
+        ("beyond", bounds.beyond),
         ("pre-vote", bounds.pre_vote),
         ("check-quorum", bounds.check_quorum),
         ("no-collect", !bounds.collect),

@@ -52,6 +52,8 @@ impl Start {
             check_quorum: self.cluster.check_quorum,
             entries: bounds.entries.saturating_add(spent.entries),
             crashes: bounds.crashes.saturating_add(spent.crashes),
+            damages: bounds.damages.saturating_add(spent.damages),
+            lost_tails: bounds.lost_tails.saturating_add(spent.lost_tails),
             reads: bounds.reads.saturating_add(spent.reads),
             transfers: bounds.transfers.saturating_add(spent.transfers),
             changes: bounds.changes.saturating_add(spent.changes),

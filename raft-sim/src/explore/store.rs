@@ -14,6 +14,7 @@ use raft_core::{Effect, Envelope, Observation, Refused, Rpc, Term};
 use rustc_hash::FxBuildHasher;
 
 use super::bounds::{Bounds, position};
+use super::budget::Budget;
 use super::coverage::{Coverage, Note, Taken};
 use super::facts::{self, Broken, Fact};
 use super::ghost::Ghost;
@@ -242,6 +243,19 @@ impl Store {
         Ok(self.ghosts.name(history))
     }
 
+    /// Whether the group can bear what a crash makes a disk lose.
+    pub(crate) fn can_bear(&self, state: &[u32], at: usize, name: u32) -> bool {
+        let Input::Crash { whole, pieces, loss: Some(loss) } = self.steps[name as usize].input
+        else {
+            return true;
+        };
+        let (ghost, servers) = state.split_last().expect("a state is never empty");
+        let hosts = servers.iter().step_by(2).map(|host| Arc::clone(self.hosts.get(*host)));
+        let hosts: Vec<Arc<Host>> = hosts.collect();
+        let (disk, ghost) = (hosts[at].left(whole, pieces), self.ghosts.get(*ghost));
+        Budget { hosts: &hosts, at, disk: &disk, ghost }.can_bear(loss)
+    }
+
     /// A hash of the messages in an inbox, the same in every run.
     pub(crate) fn inbox_hash(&self, inbox: u32) -> u64 {
         let letters = self.inboxes.get(inbox).iter();
@@ -379,6 +393,8 @@ fn is_disowned(effect: &Effect) -> bool {
 fn is_answer_kept(before: &Host, input: &Input, effects: &[Effect]) -> bool {
     let Input::Deliver(letter) = input else { return false };
     let is_candidate = matches!(letter.rpc, Rpc::RequestVote { .. } | Rpc::RequestPreVote { .. });
+    // The doubt may be over by then, and the answer another one.
+    let is_candidate = is_candidate && !before.raft.status().is_tail_unknown;
     let is_refused = effects.iter().all(|effect| match effect {
         Effect::Observe(Observation::Refused { reason, .. }) => {
             is_candidate || matches!(reason, Refused::StaleTerm { .. })

@@ -113,6 +113,7 @@ impl Store {
             }
             Input::Fire
             | Input::Silence
+            | Input::Patience
             | Input::Persist { .. }
             | Input::Crash { .. }
             | Input::Propose { .. }

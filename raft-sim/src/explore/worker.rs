@@ -21,6 +21,7 @@ use super::host::Input;
 use super::letters::Outlook;
 use super::pool::{Pool, Range};
 use super::store::{IDLE, Store};
+use crate::ideal_disk::Loss;
 
 type Cache<V> = HashMap<u64, V, FxBuildHasher>;
 
@@ -81,6 +82,8 @@ struct Menu {
     /// Timers and completions.
     own: Range,
     crashes: Range,
+    /// Crashes after which the disk has lost something.
+    losses: Range,
 }
 
 /// An inbox of a server, settled.
@@ -139,7 +142,10 @@ impl<'a> Worker<'a> {
             let (host, inbox) = (state[2 * server], state[2 * server + 1]);
             let menu = self.menu(host);
             let crashes = if may_crash { menu.crashes } else { Range::default() };
-            let lists = [menu.own, self.mail(host, inbox), crashes, self.requests(host, ghost)];
+            let losses =
+                if may_crash { self.losses(state, server, menu) } else { Range::default() };
+            let mail = self.mail(host, inbox);
+            let lists = [menu.own, mail, crashes, losses, self.requests(host, ghost)];
             for list in lists {
                 for position in list.indices() {
                     let step = self.listed.at(position);
@@ -284,18 +290,46 @@ impl<'a> Worker<'a> {
         if self.bounds.check_quorum && value.may_be_silent() {
             own.push(Input::Silence);
         }
+        if self.bounds.is_lossy() && value.may_be_impatient() {
+            own.push(Input::Patience);
+        }
         own.extend((1..=value.unsynced.len()).map(|batches| Input::Persist { batches }));
         let own = store.steps(self.bounds, host, own);
         let may_crash = self.bounds.crashes > 0;
         let crashes = value.crashes().filter(|_| may_crash);
         let crashes = store.steps(self.bounds, host, crashes);
+        let losses = value.losses().filter(|_| may_crash && self.bounds.is_lossy());
+        let losses = store.steps(self.bounds, host, losses);
         drop(store);
-        let menu = Menu { own: self.listed.add(own), crashes: self.listed.add(crashes) };
+        let [own, crashes, losses] = [own, crashes, losses].map(|list| self.listed.add(list));
+        let menu = Menu { own, crashes, losses };
         if self.menus.len() <= at {
             self.menus.resize(at + 1, None);
         }
         self.menus[at] = Some(menu);
         menu
+    }
+
+    /// Crashes after which the disk of a server has lost what it may still lose here.
+    fn losses(&mut self, state: &[u32], server: usize, menu: Menu) -> Range {
+        let spent = self.spent(history(state));
+        let may_damage = spent.damages < self.bounds.damages;
+        let may_lose_tail = spent.lost_tails < self.bounds.lost_tails;
+        if !may_damage && !may_lose_tail {
+            return Range::default();
+        }
+        let steps: Vec<u32> = menu.losses.indices().map(|at| self.listed.at(at)).collect();
+        let store = self.store();
+        let is_left = |name: &u32| match store.steps[*name as usize].input {
+            Input::Crash { loss: Some(Loss::Entry(_)), .. } => may_damage,
+            Input::Crash { loss: Some(Loss::Tail(_)), .. } => may_lose_tail,
+            ref other => panic!("{other:?} loses nothing"),
+        };
+        let may_lose = |name: &u32| self.bounds.beyond || store.can_bear(state, server, *name);
+        let steps: Vec<u32> =
+            steps.into_iter().filter(|name| is_left(name) && may_lose(name)).collect();
+        drop(store);
+        self.listed.add(steps)
     }
 
     /// The steps that the messages of an inbox lead to.

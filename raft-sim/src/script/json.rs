@@ -93,6 +93,7 @@ pub(super) fn step(taken: &Taken) -> Vec<Value> {
         Input::Deliver(_)
         | Input::Fire
         | Input::Silence
+        | Input::Patience
         | Input::Persist { .. }
         | Input::Propose { .. }
         | Input::Read { .. }
@@ -108,7 +109,7 @@ fn event(taken: &Taken) -> &'static str {
     match &taken.input {
         Input::Deliver(_) if *taken.before == *taken.after && !has_sent(taken) => "ignore",
         Input::Deliver(_) => "recv",
-        Input::Fire | Input::Silence | Input::Campaign => campaign(taken),
+        Input::Fire | Input::Silence | Input::Patience | Input::Campaign => campaign(taken),
         Input::Persist { .. } => "persist",
         Input::Crash { .. } => "restart",
         Input::Propose { .. } | Input::Change { .. } => "propose",

@@ -5,9 +5,10 @@
 
 use std::fmt;
 
-use raft_core::{Envelope, MemberStep, MembershipChange, NodeId, RpcKind};
+use raft_core::{Envelope, Index, MemberStep, MembershipChange, NodeId, RpcKind};
 
 use crate::explore::bounds::{SERVERS_MAX, member};
+use crate::ideal_disk::Loss;
 
 /// A script that cannot be played: the first line that is wrong, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +66,7 @@ pub(super) enum Ask {
     StepDown,
     Fire,
     Silence,
+    Patience,
     Propose,
     Read,
     Transfer {
@@ -77,6 +79,7 @@ pub(super) enum Ask {
     Crash {
         whole: usize,
         pieces: usize,
+        loss: Option<Loss>,
     },
 }
 
@@ -173,6 +176,7 @@ fn asked(verb: &str, words: &[&str]) -> Result<Command, Wrong> {
         "stepdown" => (at()?, Ask::StepDown),
         "fire" => (at()?, Ask::Fire),
         "silence" => (at()?, Ask::Silence),
+        "patience" => (at()?, Ask::Patience),
         "propose" => (at()?, Ask::Propose),
         "read" => (at()?, Ask::Read),
         "transfer" => (at()?, Ask::Transfer { to: at()? }),
@@ -205,14 +209,27 @@ impl<'a> Words<'a> {
 }
 
 fn crash(words: &mut Words<'_>) -> Result<Ask, Wrong> {
-    match words.next() {
-        None => return Ok(Ask::Crash { whole: 0, pieces: 0 }),
-        Some("keep") => {}
-        Some(other) => return Err(format!("{other} is not `keep`")),
+    let (mut whole, mut pieces) = (0, 0);
+    let mut next = words.next();
+    if next == Some("keep") {
+        whole = count(words.next().ok_or("keep how many batches?")?)?;
+        next = words.next();
+        if let Some(word) = next.filter(|word| !matches!(*word, "damage" | "lose")) {
+            pieces = count(word)?;
+            next = words.next();
+        }
     }
-    let whole = count(words.next().ok_or("keep how many batches?")?)?;
-    let pieces = words.next().map_or(Ok(0), count)?;
-    Ok(Ask::Crash { whole, pieces })
+    let index = |words: &mut Words<'_>| {
+        let index = count(words.next().ok_or("which entry?")?)?;
+        Ok::<Index, Wrong>(Index(index as u64))
+    };
+    let loss = match next {
+        None => None,
+        Some("damage") => Some(Loss::Entry(index(words)?)),
+        Some("lose") => Some(Loss::Tail(index(words)?)),
+        Some(other) => return Err(format!("{other} is not `keep`, `damage` or `lose`")),
+    };
+    Ok(Ask::Crash { whole, pieces, loss })
 }
 
 /// Steps, after `joint` if nobody leaves the joint membership by itself; or `leave`.

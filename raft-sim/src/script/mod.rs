@@ -9,6 +9,7 @@
 //! campaign 1, stepdown 1                  an operator's wishes
 //! fire 1                                  the next deadline of node 1 passes
 //! silence 1                               an election timeout passes at node 1, no deadline does
+//! patience 1                              node 1 asks its peers for what is damaged there
 //! propose 1, read 1                       a client's command x1, x2 .. and linearizable read
 //! transfer 1 3                            node 1 shall hand over to node 3
 //! change 1 [joint] STEP.., change 1 leave a membership change: add 4, promote 4, demote 3,
@@ -19,6 +20,8 @@
 //! crash 3 [keep BATCHES [PIECES]]         node 3 crashes and starts again; of what was on its way
 //!                                         to the disk these batches were written, and these
 //!                                         pieces of the next one
+//! crash 3 [keep ..] damage 4, .. lose 4   then the entry at 4 cannot be read any more; the log from
+//!                                         4 on is gone, and that it was there is all that is known
 //! deliver [FILTER..]                      until nothing moves: what passes a filter, or all
 //! round [FILTER..]                        what is on its way now, not what it causes
 //! deliver [#NTH] n1->n2 t1 WORDS          one message: the first, or nth, that begins like this

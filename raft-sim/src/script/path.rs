@@ -65,9 +65,12 @@ fn written(player: &Player, at: usize, input: &Input) -> Command {
         }
         Input::Fire => Ask::Fire,
         Input::Silence => Ask::Silence,
+        Input::Patience => Ask::Patience,
         Input::Persist { batches } if *batches == player.unsynced(at) => Ask::Persist(None),
         Input::Persist { batches } => Ask::Persist(Some(*batches)),
-        Input::Crash { whole, pieces } => Ask::Crash { whole: *whole, pieces: *pieces },
+        Input::Crash { whole, pieces, loss } => {
+            Ask::Crash { whole: *whole, pieces: *pieces, loss: *loss }
+        }
         Input::Propose { .. } => Ask::Propose,
         Input::Read { .. } => Ask::Read,
         Input::Transfer { to, .. } => {

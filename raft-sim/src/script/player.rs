@@ -11,7 +11,7 @@ use crate::explore::facts::{self, Broken};
 use crate::explore::ghost::Ghost;
 use crate::explore::host::{Host, Input};
 use crate::explore::start::Start;
-use crate::ideal_disk::Disk;
+use crate::ideal_disk::{Disk, Loss};
 use crate::run;
 
 /// Why a command is the last one.
@@ -92,7 +92,7 @@ impl Player {
         let here = |host: Arc<Host>| {
             let mut host = Host::clone(&host);
             // What the bounds speak of begins now.
-            (host.campaigns, host.heartbeats) = (0, 0);
+            (host.campaigns, host.heartbeats, host.patiences) = (0, 0, 0);
             host
         };
         Start {
@@ -198,6 +198,7 @@ impl Player {
                 deadline.map(|_| Input::Fire).ok_or("no timer of it is armed")?
             }
             Ask::Silence => Input::Silence,
+            Ask::Patience => Input::Patience,
             Ask::Propose => Input::Propose { number: next(spent.entries)? },
             Ask::Read => Input::Read { number: next(spent.reads)? },
             Ask::Transfer { to } => {
@@ -223,13 +224,17 @@ impl Player {
                 }
                 Input::Persist { batches }
             }
-            Ask::Crash { whole, pieces } => {
+            Ask::Crash { whole, pieces, loss } => {
                 next(spent.crashes)?;
                 let most = host.unsynced.get(*whole).map(Disk::pieces);
                 if *whole > host.unsynced.len() || *pieces > most.unwrap_or(0) {
                     return Err("it has not written as much".into());
                 }
-                Input::Crash { whole: *whole, pieces: *pieces }
+                let losses = host.left(*whole, *pieces).losses();
+                if loss.is_some_and(|loss| !losses.contains(&loss)) {
+                    return Err("its disk has no such entry to lose".into());
+                }
+                Input::Crash { whole: *whole, pieces: *pieces, loss: *loss }
             }
         })
     }
@@ -271,8 +276,12 @@ impl Player {
 
     /// Takes one step, tells it, and judges it.
     pub(super) fn take(&mut self, at: usize, input: Input) -> Result<(), Broken> {
-        if let Input::Crash { whole, pieces } = input {
+        if let Input::Crash { whole, pieces, loss } = input {
             self.tell_loss(at, whole, pieces);
+            self.told.extend(loss.map(|loss| match loss {
+                Loss::Entry(index) => format!("  n{} cannot read {index} any more", at + 1),
+                Loss::Tail(from) => format!("  n{} loses its log from {from} on", at + 1),
+            }));
         }
         let before = Arc::clone(&self.hosts[at]);
         let mut after = Host::clone(&before);

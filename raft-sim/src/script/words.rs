@@ -6,6 +6,7 @@ use raft_core::{MemberStep, MembershipChange};
 
 use super::language::{Ask, Command, Filter, Name, Setting};
 use crate::explore::bounds::position;
+use crate::ideal_disk::Loss;
 
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,6 +63,7 @@ impl Ask {
             Self::StepDown => write!(f, "stepdown {id}"),
             Self::Fire => write!(f, "fire {id}"),
             Self::Silence => write!(f, "silence {id}"),
+            Self::Patience => write!(f, "patience {id}"),
             Self::Propose => write!(f, "propose {id}"),
             Self::Read => write!(f, "read {id}"),
             Self::Transfer { to } => write!(f, "transfer {id} {}", to + 1),
@@ -72,9 +74,18 @@ impl Ask {
             Self::Snapshot => write!(f, "snapshot {id}"),
             Self::Persist(None) => write!(f, "persist {id}"),
             Self::Persist(Some(batches)) => write!(f, "persist {id} {batches}"),
-            Self::Crash { whole: 0, pieces: 0 } => write!(f, "crash {id}"),
-            Self::Crash { whole, pieces: 0 } => write!(f, "crash {id} keep {whole}"),
-            Self::Crash { whole, pieces } => write!(f, "crash {id} keep {whole} {pieces}"),
+            Self::Crash { whole, pieces, loss } => {
+                match (whole, pieces) {
+                    (0, 0) => write!(f, "crash {id}")?,
+                    (whole, 0) => write!(f, "crash {id} keep {whole}")?,
+                    (whole, pieces) => write!(f, "crash {id} keep {whole} {pieces}")?,
+                }
+                match loss {
+                    None => Ok(()),
+                    Some(Loss::Entry(index)) => write!(f, " damage {}", index.0),
+                    Some(Loss::Tail(from)) => write!(f, " lose {}", from.0),
+                }
+            }
         }
     }
 }

@@ -65,7 +65,7 @@ fn mt_a_term_or_a_durable_vote_falls_back() {
 fn mt_a_term_is_forgotten_that_is_not_durable() {
     let (before, after) = (voting(), with_log(0, 0, &[]));
     is_broken(judged(&before, &[], &after), "MT");
-    let crash = Input::Crash { whole: 0, pieces: 0 };
+    let crash = Input::Crash { whole: 0, pieces: 0, loss: None };
     let facts = of_step(Some(&before), Some(&crash), &[], &after).expect("a crash may forget it");
     assert_eq!(facts, [Fact::Restarts, Fact::Commits(before.disk.snapshot())]);
 }
@@ -219,7 +219,7 @@ fn what_joins_and_leaves_a_log_is_told() {
     let (gone, come) = (one.raft.status().last, two.raft.status().last);
     let facts = judged(&one, &[], &two).expect("nothing is broken by that alone");
     assert_eq!(facts, [Fact::Truncates(vec![gone]), Fact::Appends(vec![come])]);
-    let crash = Input::Crash { whole: 0, pieces: 0 };
+    let crash = Input::Crash { whole: 0, pieces: 0, loss: None };
     let facts = of_step(Some(&one), Some(&crash), &[], &two).expect("nothing is broken");
     let committed = Fact::Commits(one.disk.snapshot());
     let told = [Fact::Restarts, Fact::Appends(vec![come]), committed];

@@ -75,7 +75,9 @@ impl<'a> Walk<'a> {
         let outlook = self.worker.outlook(&self.state);
         let is_last_life = self.worker.settled[outlook].0.is_last_life(&letter);
         let to = self.host(position(letter.to)).raft.status();
-        is_empty && is_last_life && !self.worker.bounds.is_watching() && letter.term <= to.term
+        let bounds = self.worker.bounds;
+        let is_nothing = !bounds.is_watching() && !bounds.is_lossy();
+        is_empty && is_last_life && is_nothing && letter.term <= to.term
     }
 
     /// Says all that can be had for nothing.
@@ -120,7 +122,13 @@ impl<'a> Walk<'a> {
             let menu = self.worker.menu(host);
             let may_crash = self.worker.may_crash(ghost);
             let crashes = if may_crash { menu.crashes } else { Range::default() };
-            for list in [menu.own, crashes, self.worker.requests(host, ghost)] {
+            let losses = if may_crash {
+                let state = self.state.clone();
+                self.worker.losses(&state, server, menu)
+            } else {
+                Range::default()
+            };
+            for list in [menu.own, crashes, losses, self.worker.requests(host, ghost)] {
                 let listed = list.indices().map(|at| self.worker.listed.at(at));
                 steps.extend(listed.map(|name| (server, name, name)));
             }
@@ -179,6 +187,11 @@ fn what_messages_can_do_is_not_forgotten() {
         Bounds { transfers: 2, heartbeats: 2, ..large() },
         Bounds { learners: 1, changes: 2, heartbeats: 1, ..large() },
         Bounds { snapshots: 2, heartbeats: 4, ..large() },
+        Bounds { damages: 2, ..large() },
+        Bounds { lost_tails: 2, ..large() },
+        Bounds { crashes: 3, damages: 1, lost_tails: 1, heartbeats: 3, beyond: true, ..large() },
+        Bounds { damages: 2, snapshots: 2, heartbeats: 2, ..large() },
+        Bounds { damages: 1, lost_tails: 1, learners: 1, changes: 1, heartbeats: 1, ..large() },
     ] {
         walk(&bounds, |_| ());
     }

@@ -1,0 +1,78 @@
+//! What must have been seen where disks lose what was durable.
+
+use raft_core::{AppendResult, Envelope, Observation, Refused, RoleName, Rpc, RpcKind};
+
+use super::{Bounds, Landmark, Taken, refuses, step};
+
+/// What disks lose although it was durable, and how it comes back.
+pub(super) const ALL: &[Landmark] = &[
+    step("a hole is healed by an append", is_healable, |taken| {
+        let is_append = |envelope: &Envelope| matches!(envelope.rpc, Rpc::AppendEntries { .. });
+        heals(taken) && taken.letter().is_some_and(is_append)
+    }),
+    step("a hole is healed by the answer of a peer", is_healable, |taken| {
+        heals(taken) && taken.is.role != RoleName::Leader && is_answered(taken)
+    }),
+    step(
+        "a leader heals its log by the answer of a peer, and then appends",
+        |bounds| is_healable(bounds) && bounds.terms >= 2,
+        |taken| heals(taken) && taken.is.role == RoleName::Leader && is_answered(taken),
+    ),
+    step(
+        "a leader discards an entry that a quorum never had",
+        |bounds| is_healable(bounds) && bounds.terms >= 2,
+        |taken| taken.observes(|seen| matches!(seen, Observation::EntryDiscarded { .. })),
+    ),
+    step(
+        "a crash comes between the healing of a hole and its durability",
+        |bounds| is_healable(bounds) && bounds.crashes >= 2,
+        |taken| {
+            let is_healing = taken.before.unsynced.iter().any(|batch| !batch.heal.is_empty());
+            taken.is_crash() && is_healing && taken.is.damaged > 0
+        },
+    ),
+    step("an acknowledgement ends before a hole", is_healable, |taken| {
+        let claims = |rpc: &Rpc| {
+            let Rpc::AppendEntriesResponse { result: AppendResult::Matched { index }, .. } = rpc
+            else {
+                return false;
+            };
+            taken.is.first_damaged.is_some_and(|first| index.next() == first)
+        };
+        taken.sends(claims)
+    }),
+    step(
+        "a vote is refused because the end of the log is unknown",
+        |bounds| is_doubtful(bounds) && bounds.terms >= 2,
+        |taken| refuses(taken, RpcKind::RequestVote, |r| matches!(r, Refused::TailUnknown)),
+    ),
+    step(
+        "a doubt is ended by the barrier",
+        |bounds| is_doubtful(bounds) && bounds.heartbeats >= 1,
+        |taken| taken.observes(|seen| matches!(seen, Observation::TailCertain)),
+    ),
+    step(
+        "a doubt outlives a crash",
+        |bounds| is_doubtful(bounds) && bounds.crashes >= 2,
+        |taken| taken.is_crash() && taken.was.is_tail_unknown && taken.is.is_tail_unknown,
+    ),
+];
+
+/// Whether an entry that is damaged can be healed, by whom it was sent to.
+fn is_healable(bounds: &Bounds) -> bool {
+    bounds.damages >= 1 && bounds.nodes >= 2
+}
+
+/// Whether a quorum goes on while one server is in doubt.
+fn is_doubtful(bounds: &Bounds) -> bool {
+    bounds.lost_tails >= 1 && bounds.nodes >= 3
+}
+
+fn heals(taken: &Taken<'_>) -> bool {
+    taken.observes(|seen| matches!(seen, Observation::Healed { .. }))
+}
+
+fn is_answered(taken: &Taken<'_>) -> bool {
+    let is_answer = |envelope: &Envelope| envelope.rpc.kind() == RpcKind::RequestEntryResponse;
+    taken.letter().is_some_and(is_answer)
+}
