@@ -48,7 +48,8 @@ fn what_follows_a_story_keeps_every_promise() {
         ("figure_8", Bounds { terms: 4, ..least.clone() }),
         ("removed_leader", Bounds { terms: 2, ..least.clone() }),
         ("stale_answer", Bounds { terms: 3, reads: 1, ..least.clone() }),
-        ("transfer_under_way", Bounds { terms: 2, ..least }),
+        ("transfer_under_way", Bounds { terms: 2, ..least.clone() }),
+        ("damaged_twice", Bounds { terms: 2, ..least }),
     ] {
         let story = stories().into_iter().find(|path| path.file_stem() == Some(name.as_ref()));
         let script = read(&story.expect("it is beside this file"));
