@@ -320,10 +320,14 @@ impl<'a> Worker<'a> {
         }
         let steps: Vec<u32> = menu.losses.indices().map(|at| self.listed.at(at)).collect();
         let store = self.store();
-        let is_left = |name: &u32| match store.steps[*name as usize].input {
-            Input::Crash { loss: Some(Loss::Entry(_)), .. } => may_damage,
-            Input::Crash { loss: Some(Loss::Tail(_)), .. } => may_lose_tail,
-            ref other => panic!("{other:?} loses nothing"),
+        let is_left = |name: &u32| {
+            let Input::Crash { loss: Some(loss), .. } = store.steps[*name as usize].input else {
+                return false;
+            };
+            match loss {
+                Loss::Entry(_) => may_damage,
+                Loss::Tail(_) => may_lose_tail,
+            }
         };
         let may_lose = |name: &u32| self.bounds.beyond || store.can_bear(state, server, *name);
         let steps: Vec<u32> =
