@@ -18,6 +18,7 @@ use raft_replica::disk::{Disk, DiskError};
 use crate::fault::Fault;
 use crate::power::{DirOp, PowerLoss};
 use crate::rng::{Draw, Stream};
+use crate::rot::Wound;
 
 /// The unit of tearing, in bytes.
 pub const SECTOR_BYTES: usize = 512;
@@ -173,6 +174,17 @@ impl SimDisk {
         let mut named = platter.names.iter();
         let file = named.find(|&(path, &at)| is_unsynced(&platter.inodes[at]) && !is_scratch(path));
         file.map(|(path, _)| format!("bytes of {path}"))
+    }
+
+    /// Something becomes of one sector that is durable, in one of the files that keep
+    /// log and promises; what to give back to [`Self::mend`]. Nothing if there is no such sector.
+    pub(crate) fn hurt(&self, fault: Fault, draw: &mut Draw) -> Option<Wound> {
+        crate::rot::hurt(&mut self.0.borrow_mut(), fault, draw)
+    }
+
+    /// A sector is again as it was, as if nothing had happened.
+    pub(crate) fn mend(&self, wound: &Wound) {
+        crate::rot::mend(&mut self.0.borrow_mut(), wound);
     }
 
     /// How many calls the disk has served.

@@ -46,6 +46,13 @@ pub enum Event {
         /// The process that asked.
         life: u32,
     },
+    /// A node looks through a part of its disk.
+    Scrub {
+        /// The node.
+        node: NodeAt,
+        /// The process that looks.
+        life: u32,
+    },
     /// A node that was down starts.
     Start {
         /// The node.

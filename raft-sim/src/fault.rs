@@ -81,7 +81,16 @@ faults! {
     StepDown = "step-down",
     /// A host makes a follower forget its leader. Effect: it had one.
     ForgetLeader = "forget-leader",
+    /// A bit of a sector that was durable changes. Effect: a start would notice.
+    BitRot = "bit-rot",
+    /// A sector that was durable reads as zeroes. Effect: a start would notice.
+    ZeroedSector = "zeroed-sector",
+    /// A sector that was durable reads as another one of its file. Effect: a start would notice.
+    Misdirected = "misdirected",
 }
+
+/// What happens to sectors at rest.
+pub const DAMAGE: [Fault; 3] = [Fault::BitRot, Fault::ZeroedSector, Fault::Misdirected];
 
 /// A set of classes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,6 +111,12 @@ impl FaultSet {
     #[must_use]
     pub fn contains(self, fault: Fault) -> bool {
         self.0 >> fault as u32 & 1 == 1
+    }
+
+    /// Whether disks lose what was durable.
+    #[must_use]
+    pub fn has_damage(self) -> bool {
+        DAMAGE.iter().any(|&fault| self.contains(fault))
     }
 
     /// Its classes in order.

@@ -106,6 +106,10 @@ impl World {
     /// One run in two keeps a minority of the voters outside the core, all in the same way: a
     /// minority of every membership that may come into force.
     fn choose_outside(&mut self) {
+        if (0..self.nodes.len()).any(|at| self.is_damaged(at)) {
+            // The one intact copy of something must not be with who stays outside.
+            return;
+        }
         let memberships: Vec<Membership> = self.checker.memberships().cloned().collect();
         self.stop_strangers(&memberships);
         let mut draw = Stream::new(self.options.seed, Purpose::Nemesis, 1 << 40).draw();
@@ -275,6 +279,9 @@ impl World {
         let membership = self.checker.committed_membership();
         self.nodes.iter().position(|node| {
             let is_done = node.seen.applied == committed && node.seen.last == committed;
+            let is_whole =
+                !self.options.faults.has_damage() || (node.is_whole && !node.seen.is_hurt);
+            let is_done = is_done && is_whole;
             node.outside.is_none() && membership.is_member(node.member) && !is_done
         })
     }
@@ -319,11 +326,12 @@ impl World {
         } else if let Some(at) = self.stuck() {
             let node = &self.nodes[at];
             format!(
-                "{} has applied {} of {} and its log ends at {}",
+                "{} has applied {} of {} and its log ends at {}{}",
                 node.member,
                 node.seen.applied,
                 self.checker.committed(),
-                node.seen.last
+                node.seen.last,
+                self.show_damage(at)
             )
         } else {
             return Ok(());

@@ -12,7 +12,7 @@ use crate::options::Options;
 use crate::rng::{Draw, Purpose, Ratio, Stream};
 
 /// The classes that strike by themselves. The others happen to single frames.
-const STRIKING: [Fault; 18] = [
+const STRIKING: [Fault; 21] = [
     Fault::Partition,
     Fault::Clog,
     Fault::Overflow,
@@ -31,6 +31,9 @@ const STRIKING: [Fault; 18] = [
     Fault::Transfer,
     Fault::StepDown,
     Fault::ForgetLeader,
+    Fault::BitRot,
+    Fault::ZeroedSector,
+    Fault::Misdirected,
 ];
 
 /// When what strikes.
@@ -157,6 +160,9 @@ fn rarity(fault: Fault) -> u64 {
         | Fault::Jump
         | Fault::Stall
         | Fault::Membership
+        | Fault::BitRot
+        | Fault::ZeroedSector
+        | Fault::Misdirected
         | Fault::Loss
         | Fault::Duplication
         | Fault::Reorder

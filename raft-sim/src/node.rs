@@ -16,7 +16,7 @@ use raft_core::{
 use raft_replica::replica::{Replica, ReplicaOptions};
 use raft_replica::request::{Input, Output};
 use raft_replica::storage::work::{Done, Work};
-use raft_replica::storage::{Identity, Storage, StorageError, StorageOptions};
+use raft_replica::storage::{Identity, ScrubStep, Storage, StorageError, StorageOptions};
 
 use crate::clock::Clock;
 use crate::disk::SimDisk;
@@ -63,6 +63,10 @@ pub(crate) struct Node {
     pub(crate) doom: Option<Strike>,
     /// Why it is no part of the core of the liveness phase, if it is not.
     pub(crate) outside: Option<Outside>,
+    /// Whether its disk ever lost anything that was durable.
+    pub(crate) was_hurt: bool,
+    /// Whether a look at the whole disk since the faults have ended has found nothing.
+    pub(crate) is_whole: bool,
 }
 
 /// A fault that lasts for good, outside the core.
@@ -86,6 +90,8 @@ pub(crate) struct Seen {
     pub(crate) last: u64,
     pub(crate) commit: u64,
     pub(crate) applied: u64,
+    /// Whether it knows that something is damaged.
+    pub(crate) is_hurt: bool,
 }
 
 /// A running process.
@@ -153,6 +159,8 @@ impl Node {
             graveyard: Graveyard::default(),
             doom: None,
             outside: None,
+            was_hurt: false,
+            is_whole: false,
         }
     }
 
@@ -224,6 +232,8 @@ impl Node {
         self.incarnation = Incarnation::ZERO;
         self.graveyard = Graveyard::default();
         self.doom = None;
+        self.was_hurt = false;
+        self.is_whole = false;
     }
 
     /// Ends the process. Returns whether there was one: a node that is down waits for its start.
@@ -263,6 +273,18 @@ impl Process {
             self.phase = Phase::Working;
             Latency::Write
         })
+    }
+
+    /// Looks through about `bytes_max` of what is on the disk, if it has nothing else to do.
+    pub(crate) fn scrub(&mut self, bytes_max: u64) -> Result<Option<ScrubStep>, StorageError> {
+        if self.phase != Phase::Idle {
+            return Ok(None);
+        }
+        let step = self.storage.scrub(bytes_max);
+        if step.is_err() {
+            self.phase = Phase::Failed;
+        }
+        step.map(Some)
     }
 
     /// Does the work that was begun.

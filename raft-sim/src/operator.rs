@@ -98,6 +98,7 @@ impl World {
         let member = self.nodes[at].member;
         let is_needed = self.checker.memberships().any(|one| one.is_member(member));
         let has_lived = self.nodes[at].seen.last > 0;
+        let is_needed = is_needed || (0..self.nodes.len()).any(|at| self.is_damaged(at));
         if has_lived && !is_needed && draw.chance(Ratio::new(1, 2)) {
             self.wipe(at)?;
         }

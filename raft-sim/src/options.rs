@@ -6,7 +6,7 @@
 
 mod display;
 
-use crate::fault::{Fault, FaultSet};
+use crate::fault::{DAMAGE, Fault, FaultSet};
 use crate::rng::{Draw, Purpose, Ratio, Stream};
 
 /// How many events the chaos of a run has unless the command line says otherwise.
@@ -184,6 +184,7 @@ impl Options {
         // What came later than the rest: seeds keep what they had before.
         let mut later = Pick { seed, option: 1 << 16 };
         draw_operations(&mut later, &mut faults);
+        draw_damage(&mut Pick { seed, option: 1 << 17 }, voters, &mut faults);
         let spares = later.next().range(1, 3);
         let spares = if faults.contains(Fault::Membership) { to_usize(spares) } else { 0 };
         if voters + to_usize(learners) + spares == 1 {
@@ -291,7 +292,7 @@ fn draw_faults(pick: &mut Pick) -> FaultSet {
     let mut faults = FaultSet::default();
     let crash = CRASHES[pick.next().position(CRASHES.len())];
     let calm = pick.next().chance(Ratio::new(1, 16));
-    for &fault in Fault::ALL {
+    for &fault in Fault::ALL.iter().filter(|fault| !DAMAGE.contains(fault)) {
         if pick.next().chance(Ratio::new(1, 2)) && !calm {
             faults.insert(fault);
         }
@@ -319,6 +320,21 @@ fn draw_operations(pick: &mut Pick, faults: &mut FaultSet) {
     let is_calm = faults.iter().count() == 1;
     for fault in [Fault::Membership, Fault::Transfer, Fault::StepDown, Fault::ForgetLeader] {
         if pick.next().chance(Ratio::new(1, 2)) && !is_calm {
+            faults.insert(fault);
+        }
+    }
+}
+
+/// What happens to sectors at rest, in half of the runs in which anything happens: with fewer than
+/// three voters hardly anything can be borne.
+fn draw_damage(pick: &mut Pick, voters: usize, faults: &mut FaultSet) {
+    let is_calm = faults.iter().count() == 1;
+    if !pick.next().chance(Ratio::new(1, 2)) || is_calm || voters < 3 {
+        return;
+    }
+    faults.insert(DAMAGE[pick.next().position(DAMAGE.len())]);
+    for fault in DAMAGE {
+        if pick.next().chance(Ratio::new(1, 2)) {
             faults.insert(fault);
         }
     }

@@ -80,6 +80,7 @@ impl World {
             last: status.last.index.0,
             commit: status.commit.0,
             applied: status.applied.0,
+            is_hurt: status.damaged > 0 || status.is_snapshot_damaged || status.is_tail_unknown,
         };
         if let Some(until) = process.new_lease() {
             let until = Time(node.clock.when(until, now));

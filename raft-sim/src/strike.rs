@@ -46,6 +46,7 @@ impl World {
             Fault::Jump => self.jump(at, strike),
             Fault::Stall => self.stall(at, strike.lasts_us),
             Fault::WriteError | Fault::SyncDrops | Fault::SyncKeeps => self.fail_disk(at, strike),
+            Fault::BitRot | Fault::ZeroedSector | Fault::Misdirected => self.hurt(at, strike),
             Fault::Membership => return self.change_membership(),
             Fault::Transfer => return self.transfer(strike),
             Fault::StepDown => return self.step_down(at),
@@ -377,6 +378,7 @@ impl World {
         if self.sabotage == Sabotage::VoteLost {
             found.hard_state.vote = None;
         }
+        self.must_be_hurt(at, &found)?;
         self.checker.recovered(id, &found)?;
         let machine = Machine::new(self.sabotage, at);
         let node = &mut self.nodes[at];
@@ -384,6 +386,7 @@ impl World {
             .map_err(|error| Failure::Recover { node: id, error })?;
         node.disk.taken();
         self.stats.starts += 1;
+        self.scrub_later(at);
         self.after_step(at)
     }
 

@@ -169,6 +169,7 @@ impl World {
                 let what = if *cut { "is cut off" } else { "comes back" };
                 format!("! {} {what}", name(*node))
             }
+            Event::Scrub { node, .. } => format!("{} scrub", name(*node)),
             Event::Operator => "operator".to_owned(),
             Event::Clog { link, .. } => {
                 let (from, to) = self.network.ends(*link);

@@ -4,9 +4,11 @@
 //! demanded. Then the world *heals*, and within a bound of time the cluster must lead, write, read
 //! and agree (see `liveness`). The checker looks at every output at the moment it is made.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use raft_core::wire::Limits;
-use raft_core::{Member, Membership, Span, Time};
+use raft_core::{EntryId, Member, Membership, Span, Time};
 use raft_replica::request::{Input, Output, RequestId};
 use raft_replica::storage::work::Done;
 use raft_replica::storage::{Storage, StorageError};
@@ -70,6 +72,8 @@ pub struct World {
     /// Until when clients are bound to their sides of a node that is alone; 0 if they are not.
     pub(crate) bound_until: u64,
     pub(crate) healed: Option<Healed>,
+    /// The entries that any disk has lost: none is lost twice.
+    pub(crate) lost: BTreeSet<EntryId>,
     pub(crate) digest: Digest,
     pub(crate) stats: Stats,
     pub(crate) trace: Trace,
@@ -111,6 +115,7 @@ impl World {
             partitions: Vec::new(),
             bound_until: 0,
             healed: None,
+            lost: BTreeSet::new(),
             digest: Digest::new(options.seed),
             stats: Stats::default(),
             trace,
@@ -248,7 +253,9 @@ impl World {
             Event::Inbox { node, life } | Event::Resume { node, life } => {
                 is_other_life(*node, *life)
             }
-            Event::Disk { node, life } | Event::Start { node, life } => is_other_life(*node, *life),
+            Event::Disk { node, life }
+            | Event::Scrub { node, life }
+            | Event::Start { node, life } => is_other_life(*node, *life),
             Event::Client { client, generation } => self.clients[*client].generation != *generation,
             Event::Unreachable { link, life } => is_other_life(self.network.ends(*link).0, *life),
         }
@@ -265,6 +272,7 @@ impl World {
             Event::Deadline { node, .. } => self.on_deadline(node),
             Event::Inbox { node, .. } => self.on_inbox(node),
             Event::Disk { node, .. } => self.on_disk(node),
+            Event::Scrub { node, .. } => self.on_scrub(node),
             Event::Start { node, .. } => self.on_start(node),
             Event::Resume { node, .. } => self.on_resume(node),
             Event::Client { client, .. } => self.on_client(client),
@@ -383,7 +391,11 @@ impl World {
         self.queue.after(delay_us, Event::Disk { node: at, life });
     }
 
-    fn on_storage_error(&mut self, at: NodeAt, error: StorageError) -> Result<(), Failure> {
+    pub(crate) fn on_storage_error(
+        &mut self,
+        at: NodeAt,
+        error: StorageError,
+    ) -> Result<(), Failure> {
         let node = &self.nodes[at];
         if node.disk.is_dead() {
             self.on_power_failure(at);

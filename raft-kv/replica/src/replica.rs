@@ -81,6 +81,8 @@ pub struct Replica<M: StateMachine> {
     /// Entries that follow that snapshot. The core bounds their bytes: it waits for `Applied`.
     backlog: VecDeque<Entries>,
     saving: bool,
+    /// The core has asked for a snapshot before one is due.
+    is_snapshot_wanted: bool,
     leased_until: Option<Time>,
     entries_since_snapshot: u64,
     bytes_since_snapshot: u64,
@@ -117,6 +119,7 @@ impl<M: StateMachine> Replica<M> {
             restoring: None,
             backlog: VecDeque::new(),
             saving: false,
+            is_snapshot_wanted: false,
             leased_until: None,
             entries_since_snapshot: 0,
             bytes_since_snapshot: 0,
@@ -369,6 +372,8 @@ impl<M: StateMachine> Replica<M> {
                 if matches!(observation, Observation::Halted { .. }) {
                     self.halt();
                 }
+                self.is_snapshot_wanted |=
+                    matches!(observation, Observation::SnapshotWanted { .. });
                 out.push(Output::Observe(observation));
             }
         }
@@ -483,14 +488,21 @@ impl<M: StateMachine> Replica<M> {
         Reply::Failed(Failure::Unknown)
     }
 
-    /// Makes a snapshot if enough was applied since the last one (§7).
+    /// Makes a snapshot if enough was applied since the last one (§7), or if one is wanted for what is
+    /// damaged here or elsewhere and this one would be new.
     fn save_snapshot(&mut self, out: &mut Vec<Output<M>>) {
-        let is_due = self.entries_since_snapshot >= self.options.snapshot_after_entries.max(1)
+        let is_due = self.is_snapshot_wanted
+            || self.entries_since_snapshot >= self.options.snapshot_after_entries.max(1)
             || self.bytes_since_snapshot >= self.options.snapshot_after_bytes.max(1);
         if !is_due || self.saving || self.halted || self.restoring.is_some() {
             return;
         }
+        self.is_snapshot_wanted = false;
         let Some(snapshot) = self.raft.snapshot_at(self.applied()) else { return };
+        let Status { snapshot: newest, is_snapshot_damaged, .. } = self.raft.status();
+        if snapshot.last.index == newest.index && !is_snapshot_damaged {
+            return;
+        }
         self.saving = true;
         self.entries_since_snapshot = 0;
         self.bytes_since_snapshot = 0;

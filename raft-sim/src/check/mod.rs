@@ -35,8 +35,8 @@ mod violation;
 use std::sync::Arc;
 
 use raft_core::{
-    Entries, Envelope, Index, Member, Membership, NodeId, PersistBatch, PersistSeq, RecoveredState,
-    RepairRpc, Rpc, SnapshotMeta, Span, Term, Time,
+    Entries, EntryId, Envelope, Index, Member, Membership, NodeId, PersistBatch, PersistSeq,
+    RecoveredState, RepairRpc, Rpc, SnapshotMeta, Span, Term, Time,
 };
 
 use exactly_once::Told;
@@ -357,6 +357,12 @@ impl Checker {
     #[must_use]
     pub fn durable_last(&self, node: NodeId) -> Index {
         self.ghost.nodes[self.ghost.slot(node)].durable.log.last_index()
+    }
+
+    /// Whether an entry, or a snapshot that covers it, is on a node's disk.
+    #[must_use]
+    pub fn is_durable(&self, node: NodeId, id: EntryId) -> bool {
+        self.ghost.nodes[self.ghost.slot(node)].durable.log.holds(id)
     }
 
     /// Whether everything committed is durable on a node.
