@@ -158,6 +158,11 @@ fn lost(found: &Inspection) -> impl Iterator<Item = &Finding> {
     found.report.findings.iter().filter(move |finding| match &finding.what {
         What::Torn { .. } | What::Healed { .. } => false,
         What::Damaged { entry } => entry.index > covered,
-        _ => true,
+        What::BadCopy { .. }
+        | What::BadSlot { .. }
+        | What::BadHeader { .. }
+        | What::TailUnknown { .. }
+        | What::SnapshotDamaged { .. }
+        | _ => true,
     })
 }

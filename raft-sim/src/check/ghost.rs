@@ -3,7 +3,7 @@
 //! Everything that is asked after every event is one indexed access. Nothing is forgotten during a
 //! run; its length bounds the memory.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use raft_core::{
@@ -100,6 +100,8 @@ pub(super) struct Node {
     pub(super) issued: View,
     /// What its disk would give back after a crash now, at least.
     pub(super) durable: View,
+    /// The entries that its last start could not read, and that nothing durable has replaced since.
+    pub(super) damaged: BTreeSet<Index>,
     /// What was asked for and is not known to be durable.
     pub(super) pending: VecDeque<PersistBatch>,
     /// Every vote that was ever durable, by term.
@@ -133,6 +135,7 @@ impl Node {
             member,
             issued: start.clone(),
             durable: start.clone(),
+            damaged: BTreeSet::new(),
             pending: VecDeque::new(),
             votes: BTreeMap::new(),
             commit: Index::ZERO,
@@ -158,6 +161,26 @@ impl Node {
         self.granted = None;
         self.is_urged = false;
         self.lease = None;
+    }
+
+    /// A batch is durable: what was damaged is whole again, or gone.
+    pub(super) fn note_healed(&mut self, batch: &PersistBatch) {
+        if self.damaged.is_empty() {
+            return;
+        }
+        for entry in batch.heal.iter().flat_map(|run| run.iter()) {
+            self.damaged.remove(&entry.index());
+        }
+        if let Some(snapshot) = &batch.install {
+            self.damaged.retain(|index| *index > snapshot.last.index);
+        }
+        // Another history may have taken the place of all of it.
+        let last = self.durable.log.last_index();
+        self.damaged.retain(|index| *index <= last);
+        let replaced = batch.truncate_from.or(batch.append.first().map(|entry| entry.index()));
+        if let Some(from) = replaced {
+            self.damaged.retain(|index| *index < from);
+        }
     }
 
     /// Takes the oldest pending batch, unless it is newer than `through`.

@@ -106,6 +106,10 @@ impl Checker {
         election_safety::appended(ghost, slot, batch);
         let node = &mut ghost.nodes[slot];
         node.issued.log.append(&batch.append);
+        if let Some(through) = batch.compact_to {
+            // A snapshot that covers it is durable by then.
+            node.damaged.retain(|index| *index > through);
+        }
         node.pending.push_back(batch.clone());
         Ok(())
     }
@@ -131,6 +135,7 @@ impl Checker {
                 monotonic_terms::durable(&mut self.ghost, slot, hard_state)?;
             }
             self.ghost.nodes[slot].durable.log.apply(&batch);
+            self.ghost.nodes[slot].note_healed(&batch);
         }
         Ok(())
     }

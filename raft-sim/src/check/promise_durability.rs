@@ -74,6 +74,13 @@ fn identity(node: &Node, envelope: &Envelope) -> Result<(), Violation> {
 }
 
 fn vote(node: &Node, term: Term, candidate: Member) -> Result<(), Violation> {
+    if node.durable.hard_state.is_tail_unknown {
+        return Err(broken(
+            node,
+            format!("a vote in {term} speaks for all that its node has acknowledged"),
+            "its disk says that it may have acknowledged more than it holds".to_owned(),
+        ));
+    }
     if node.votes.get(&term) == Some(&candidate) {
         return Ok(());
     }
@@ -104,6 +111,14 @@ fn matched(ghost: &Ghost, node: &Node, envelope: &Envelope, index: Index) -> Res
             format!("its disk has the log through {}", node.durable.log.last()),
         )
         .at(index));
+    }
+    if let Some(damaged) = node.damaged.first().filter(|damaged| **damaged <= index) {
+        return Err(broken(
+            node,
+            format!("an acknowledgement through {index} promises what can be read"),
+            format!("its disk has lost the entry at {damaged}"),
+        )
+        .at(*damaged));
     }
     // What the disk holds must be the log of the leader that is answered. A node's log is that of
     // the term only as long as the node is in it.

@@ -27,6 +27,10 @@ pub(super) fn check(
     let node = &mut ghost.nodes[slot];
     is_the_log(node, found)?;
     node.pending.clear();
+    let is_missed = |slot: &&Slot| matches!(slot, Slot::Damaged { .. });
+    let missed = found.slots.iter().filter(is_missed).map(|slot| slot.id().index);
+    let covered = if found.is_snapshot_damaged { Index::ZERO } else { found.snapshot.last.index };
+    node.damaged = missed.filter(|index| *index > covered).collect();
     node.found = found.hard_state.incarnation;
     let View { hard_state, log } = &mut node.issued;
     *hard_state = found.hard_state;
