@@ -166,3 +166,40 @@ fn lost(found: &Inspection) -> impl Iterator<Item = &Finding> {
         | _ => true,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::{DAMAGE, Tally};
+    use crate::options::Options;
+    use crate::run::{How, seed};
+    use crate::sabotage::Sabotage;
+    use crate::trace::Trace;
+
+    #[test]
+    fn disks_that_are_hurt_heal() {
+        let mut tally = Tally::default();
+        let has_damage = |&seed: &u64| Options::draw(seed, 2_000).faults.has_damage();
+        for number in (0..100).filter(has_damage).take(8) {
+            let report = seed(number, How::once(2_000));
+            assert!(report.failure.is_none(), "{report}");
+            tally.add(&report.stats.tally);
+        }
+        for fault in DAMAGE {
+            let (injected, effective) = tally.of(fault);
+            assert!(0 < effective && effective <= injected, "{}", fault.name());
+        }
+    }
+
+    #[test]
+    fn a_crash_is_not_taken_for_damage() {
+        let mut world = World::new(Options::draw(1, 100), Sabotage::None, Trace::off());
+        let mut found = RecoveredState::genesis(world.founders.clone());
+        assert_eq!(world.must_be_hurt(0, &found), Ok(()));
+        let id = EntryId { index: Index(1), ..EntryId::default() };
+        found.slots.push(Slot::Damaged { id, bytes: 1, is_membership: false });
+        assert!(matches!(world.must_be_hurt(0, &found), Err(Failure::Reported { .. })));
+        world.nodes[0].was_hurt = true;
+        assert_eq!(world.must_be_hurt(0, &found), Ok(()));
+    }
+}

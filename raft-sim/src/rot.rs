@@ -98,3 +98,39 @@ fn span(inode: &Inode, sector: usize) -> std::ops::Range<usize> {
     let start = sector * SECTOR_BYTES;
     start..inode.data.len().min(start + SECTOR_BYTES)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{Lie, SimDisk};
+    use crate::rng::{Purpose, Stream};
+    use raft_replica::disk::Disk;
+
+    #[test]
+    fn one_durable_sector_is_hurt_and_can_be_mended() {
+        let mut disk = SimDisk::new(Lie::None);
+        disk.create_dir("wal").unwrap();
+        let file = disk.create("wal/seg", 4096).unwrap();
+        let bytes: Vec<u8> = (0..2048u16).map(|n| u8::try_from(n / 100 + 1).unwrap()).collect();
+        disk.write(&file, 512, &bytes).unwrap();
+        let mut stream = Stream::new(1, Purpose::Nemesis, 0);
+        assert_eq!(disk.hurt(Fault::BitRot, &mut stream.draw()), None);
+        disk.sync(&file).unwrap();
+        disk.sync_dir("").unwrap();
+        disk.sync_dir("wal").unwrap();
+
+        let before = disk.contents();
+        for fault in [Fault::BitRot, Fault::ZeroedSector, Fault::Misdirected] {
+            let mut wounds = (0..8).filter_map(|_| disk.hurt(fault, &mut stream.draw()));
+            let wound = wounds.next().unwrap();
+            let after = disk.contents();
+            let pairs = before[0].1.iter().zip(&after[0].1).enumerate();
+            let changed: Vec<usize> =
+                pairs.filter(|(_, (a, b))| a != b).map(|(at, _)| at / SECTOR_BYTES).collect();
+            assert!(changed.iter().all(|sector| (1..5).contains(sector)), "{changed:?}");
+            assert_eq!(changed.first(), changed.last(), "one sector only");
+            disk.mend(&wound);
+            assert_eq!(disk.contents(), before);
+        }
+    }
+}

@@ -1,7 +1,9 @@
 //! Stories about logs, commits and disks: LM, PS, CQ, CI, SM, REC.
 
 use crate::story::{Story, broken, command};
-use raft_core::{Entries, Index, NodeId, Payload, Round, Rpc, Session, Term};
+use raft_core::{
+    Entries, HardState, Index, NodeId, Payload, PersistBatch, Round, Rpc, Session, Slot, Term,
+};
 use raft_sim::check::Invariant;
 
 #[test]
@@ -54,6 +56,39 @@ fn an_acknowledged_entry_is_durable() {
     story.acknowledge(2, 1, 1).unwrap();
     story.sync(2).unwrap();
     story.acknowledge(2, 1, 2).unwrap();
+}
+
+#[test]
+fn an_acknowledged_entry_can_be_read() {
+    let mut story = Story::led();
+    story.propose(1, 1, vec![command(b"x")]).unwrap();
+    story.replicate(1, 2, 2).unwrap();
+    let mut found = story.found(2);
+    found.slots[1] = Slot::Damaged { id: found.slots[1].id(), bytes: 1, is_membership: false };
+    story.checker.crashed(NodeId(2));
+    story.checker.recovered(NodeId(2), &found).unwrap();
+    story.raise_incarnation(2);
+    story.acknowledge(2, 1, 1).unwrap();
+    broken(story.acknowledge(2, 1, 2), Invariant::PromiseDurability, Some(2));
+
+    let heal = vec![story.entries(1, 2)];
+    let batch = PersistBatch { heal, ..story.batch(2) };
+    story.issue(2, &batch).unwrap();
+    broken(story.acknowledge(2, 1, 2), Invariant::PromiseDurability, Some(2));
+    story.sync(2).unwrap();
+    story.acknowledge(2, 1, 2).unwrap();
+}
+
+#[test]
+fn who_may_have_acknowledged_more_does_not_vote() {
+    let mut story = Story::led();
+    let mut batch = story.batch(2);
+    let doubts = HardState { term: Term(2), is_tail_unknown: true, ..story.actor(2).hard_state };
+    batch.hard_state = Some(HardState { vote: Some(story.founders.incoming()[2]), ..doubts });
+    story.issue(2, &batch).unwrap();
+    story.actor(2).hard_state = batch.hard_state.unwrap();
+    story.sync(2).unwrap();
+    broken(story.grant(2, 3), Invariant::PromiseDurability, Some(2));
 }
 
 #[test]
