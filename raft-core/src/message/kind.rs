@@ -70,6 +70,28 @@ impl Rpc {
         }
     }
 
+    /// Whether it asks for an answer that tells the present term, should its own be over.
+    #[must_use]
+    pub fn is_request(&self) -> bool {
+        match self {
+            Self::RequestPreVote { .. }
+            | Self::RequestVote { .. }
+            | Self::AppendEntries { .. }
+            | Self::Heartbeat { .. }
+            | Self::InstallSnapshot { .. } => true,
+            Self::RequestPreVoteResponse { .. }
+            | Self::RequestVoteResponse { .. }
+            | Self::AppendEntriesResponse { .. }
+            | Self::Commit { .. }
+            | Self::HeartbeatResponse { .. }
+            | Self::InstallSnapshotResponse { .. }
+            | Self::TimeoutNow
+            | Self::ReadIndex { .. }
+            | Self::ReadIndexResponse { .. } => false,
+            Self::Repair(rpc) => rpc.is_request(),
+        }
+    }
+
     /// Whether only a leader of the envelope's term sends it.
     #[must_use]
     pub fn is_from_leader(&self) -> bool {

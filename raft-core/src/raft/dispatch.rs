@@ -93,25 +93,8 @@ impl Raft {
     /// one, and steps down or halts.
     fn on_stale(&mut self, envelope: &Envelope, reason: Refused) {
         let (node, from, kind) = (&mut self.node, envelope.from, envelope.rpc.kind());
-        let is_request = match envelope.rpc {
-            Rpc::RequestPreVote { .. }
-            | Rpc::RequestVote { .. }
-            | Rpc::AppendEntries { .. }
-            | Rpc::Heartbeat { .. }
-            | Rpc::InstallSnapshot { .. } => true,
-            Rpc::RequestPreVoteResponse { .. }
-            | Rpc::RequestVoteResponse { .. }
-            | Rpc::AppendEntriesResponse { .. }
-            | Rpc::HeartbeatResponse { .. }
-            | Rpc::InstallSnapshotResponse { .. }
-            | Rpc::Commit { .. }
-            | Rpc::TimeoutNow
-            | Rpc::ReadIndex { .. }
-            | Rpc::ReadIndexResponse { .. } => false,
-            Rpc::Repair(ref rpc) => rpc.is_request(),
-        };
         node.refuse_peer(from, kind, reason);
-        if is_request {
+        if envelope.rpc.is_request() {
             // An answer of the present term must answer nothing that was asked in it. A refusal would
             // count against the sender should it be a candidate by now; and sessions and rounds begin
             // anew in each term, so should it lead, an echo could confirm what it had not asked yet.

@@ -1,5 +1,6 @@
 //! The core through its public door: one message in, the effects looked at.
 
+mod blank;
 mod cold;
 mod elections;
 mod first_light;
