@@ -15,6 +15,7 @@
 //! messages and disk writes. What the core hands out is applied at once, within the call, except
 //! while a snapshot is being loaded: entries wait behind it.
 
+mod options;
 mod reply;
 
 use std::collections::VecDeque;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use raft_core::wire::{self, Limits};
 use raft_core::{
-    Body, Config, Effect, Entries, EntryId, Index, Message, Observation, Outcome, Raft, ReadMode,
+    Body, Effect, Entries, EntryId, Index, Message, Observation, Outcome, Raft, ReadMode,
     RecoverError, RecoveredState, SnapshotMeta, Status, Ticket, Time,
 };
 
@@ -34,34 +35,8 @@ use crate::pending::{Asked, Pending, Proposal, Read, Readable};
 use crate::request::{Failure, Input, Output, Reply, Request, RequestId};
 use crate::session::{LogCommand, SessionId, Sessions};
 use crate::storage::work::{Done, Work};
+pub use options::ReplicaOptions;
 use reply::{failed, refusal, repeat, reply_to};
-
-/// What a host decides before a replica starts.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ReplicaOptions {
-    /// The options of the core.
-    pub config: Config,
-    /// The most client sessions that stay open; zero counts as one. A leader writes it into the
-    /// log, so members may differ.
-    pub sessions_max: u32,
-    /// Make a snapshot once this many entries were applied since the last one.
-    pub snapshot_after_entries: u64,
-    /// Make a snapshot once entries of this many bytes were applied since the last one.
-    pub snapshot_after_bytes: u64,
-}
-
-impl ReplicaOptions {
-    /// The default options around those of the core.
-    #[must_use]
-    pub fn new(config: Config) -> Self {
-        Self {
-            config,
-            sessions_max: 4096,
-            snapshot_after_entries: 100_000,
-            snapshot_after_bytes: 64 << 20,
-        }
-    }
-}
 
 /// One member of a group, with its copy of the state machine.
 ///

@@ -13,9 +13,10 @@ use raft_core::{
 };
 
 use super::bounds::Bounds;
-use super::coverage::{Covered, Taken, is_conflict, is_match};
+use super::coverage::{Covered, is_conflict, is_match};
 use super::facts::Fact;
 use super::host::{Host, Input};
+use super::taken::Taken;
 
 /// A fact that must have been reached.
 #[derive(Clone, Copy)]

@@ -423,28 +423,7 @@ impl Match {
 /// Whether a request is stale for good. All of them are answered alike: with the present term and
 /// nothing else. So one, of term 0, stands for all that a sender has sent.
 fn is_stale(letter: &Envelope, receiver: &Receiver) -> bool {
-    letter.term < receiver.floor && is_request(&letter.rpc)
-}
-
-/// Whether a message is answered even if its term is over.
-pub(crate) fn is_request(rpc: &Rpc) -> bool {
-    match rpc {
-        Rpc::RequestPreVote { .. }
-        | Rpc::RequestVote { .. }
-        | Rpc::AppendEntries { .. }
-        | Rpc::Heartbeat { .. }
-        | Rpc::InstallSnapshot { .. } => true,
-        Rpc::RequestPreVoteResponse { .. }
-        | Rpc::RequestVoteResponse { .. }
-        | Rpc::AppendEntriesResponse { .. }
-        | Rpc::Commit { .. }
-        | Rpc::HeartbeatResponse { .. }
-        | Rpc::InstallSnapshotResponse { .. }
-        | Rpc::TimeoutNow
-        | Rpc::ReadIndex { .. }
-        | Rpc::ReadIndexResponse { .. } => false,
-        Rpc::Repair(rpc) => rpc.is_request(),
-    }
+    letter.term < receiver.floor && letter.rpc.is_request()
 }
 
 /// Whether a message was never sent, and stands for requests that were.

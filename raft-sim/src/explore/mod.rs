@@ -24,6 +24,7 @@ pub(crate) mod search;
 pub(crate) mod start;
 mod store;
 mod symmetry;
+mod taken;
 mod visited;
 mod worker;
 

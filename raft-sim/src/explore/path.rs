@@ -11,7 +11,7 @@ use raft_core::{Effect, Envelope, Member};
 use super::bounds::{Bounds, position};
 use super::ghost::Spent;
 use super::host::{Host, Input};
-use super::letters::{is_request, is_stand_in};
+use super::letters::is_stand_in;
 use super::search::Search;
 use super::worker::Worker;
 use crate::run;
@@ -183,7 +183,7 @@ fn stale(network: &[Arc<Envelope>], of: &Envelope, receiver: &Host) -> Arc<Envel
     let ends = |letter: &Envelope| -> (Member, Member) { (letter.from, letter.to) };
     let found = network
         .iter()
-        .find(|letter| ends(letter) == ends(of) && letter.term < term && is_request(&letter.rpc));
+        .find(|letter| ends(letter) == ends(of) && letter.term < term && letter.rpc.is_request());
     Arc::clone(found.expect("one stands for others that were sent"))
 }
 

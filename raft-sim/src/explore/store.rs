@@ -15,12 +15,13 @@ use rustc_hash::FxBuildHasher;
 
 use super::bounds::{Bounds, position};
 use super::budget::Budget;
-use super::coverage::{Coverage, Note, Taken};
+use super::coverage::{Coverage, Note};
 use super::facts::{self, Broken, Fact};
 use super::ghost::Ghost;
 use super::host::{Host, Input};
-use super::letters::{is_request, is_stand_in};
+use super::letters::is_stand_in;
 use super::symmetry::{Exchange, Images, Origin};
+use super::taken::Taken;
 use crate::run;
 
 /// Values with names from 0 on, in the order of their first appearance.
@@ -411,7 +412,7 @@ fn is_answer_kept(before: &Host, input: &Input, effects: &[Effect]) -> bool {
         | Effect::StageChunk { .. } => false,
     });
     let is_waiting = before.unsynced.iter().any(|batch| batch.hard_state.is_some());
-    is_request(&letter.rpc) && is_refused && is_waiting && !effects.is_empty()
+    letter.rpc.is_request() && is_refused && is_waiting && !effects.is_empty()
 }
 
 #[cfg(test)]
