@@ -13,7 +13,8 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{EXIT_INTERRUPTED, EXIT_USAGE, Output, stop_on_interrupt, tell};
+use super::output::{Output, stop_on_interrupt, tell};
+use super::{EXIT_INTERRUPTED, EXIT_USAGE};
 use crate::explore::{self, Bounds, PANIC, Progress, Report, Verdict};
 
 /// An invariant is violated.

@@ -1,0 +1,115 @@
+//! `raft-sim --seed N`: one run, twice, and what came of it.
+
+use std::cell::RefCell;
+use std::io::{self, IsTerminal};
+use std::process;
+use std::rc::Rc;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::EXIT_INTERRUPTED;
+use super::output::{Output, on_interrupt, tell};
+use crate::options::{EVENTS_DEFAULT, Options};
+use crate::run::{self, How};
+use crate::trace::Trace;
+
+/// From how many events on a single run shows its progress.
+const LONG_EVENTS: u64 = 200_001;
+
+/// Which run.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Arguments {
+    /// The seed: decimal, hexadecimal with 0x, or a commit hash, which is what 40 hexadecimal
+    /// digits without 0x are taken for.
+    #[arg(long, value_name = "N", value_parser = parse_seed)]
+    seed: u64,
+    /// How many events the faults last.
+    #[arg(long, default_value_t = EVENTS_DEFAULT)]
+    events: u64,
+    /// Print a line for each transition, as it happens.
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+/// Runs the seed.
+pub(super) fn main(one: &Arguments, output: Output) -> u8 {
+    on_interrupt(|| {
+        tell("interrupted: the run has no verdict");
+        process::exit(EXIT_INTERRUPTED.into());
+    });
+    let output = Rc::new(RefCell::new(output));
+    output.borrow_mut().line(format_args!("{}\n", Options::draw(one.seed, one.events)));
+    let trace = if one.verbose {
+        let output = Rc::clone(&output);
+        Trace::shown(move |line| output.borrow_mut().line(line))
+    } else {
+        Trace::off()
+    };
+    let how = How { twice: true, ..How::once(one.events) };
+    let report = match bar(one) {
+        None => run::traced(one.seed, how, trace),
+        Some(bar) => {
+            let events = one.events;
+            let (one_run, again) = (bar.clone(), bar.clone());
+            let trace = trace.with_progress(move |at| one_run.set_position(at.min(events)));
+            let report = run::traced_twice(one.seed, how, trace, |trace| {
+                trace.with_progress(move |at| again.set_position(events + at.min(events)))
+            });
+            bar.finish_and_clear();
+            report
+        }
+    };
+    output.borrow_mut().line(&report);
+    output.take().finish(report.exit_code())
+}
+
+/// Progress through both runs, if they are long and somebody waits at a terminal for them; not among
+/// the lines of `-v`, which show how far a run is.
+fn bar(one: &Arguments) -> Option<ProgressBar> {
+    if one.events < LONG_EVENTS || one.verbose || !io::stderr().is_terminal() {
+        return None;
+    }
+    let template = "{bar:30} {pos}/{len} events (of two runs), {elapsed}, {per_sec}";
+    let style = ProgressStyle::with_template(template).expect("the template is right");
+    Some(ProgressBar::new(one.events.saturating_mul(2)).with_style(style))
+}
+
+/// Reads a seed.
+///
+/// # Errors
+/// A sentence that says what a seed looks like.
+pub(super) fn parse_seed(text: &str) -> Result<u64, String> {
+    let is_hash = text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_hash {
+        return Ok(xxh3_64(text.to_ascii_lowercase().as_bytes()));
+    }
+    let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => (digits, 16),
+        None => (text, 10),
+    };
+    // The standard library also takes a sign, which no seed has.
+    let is_number = digits.chars().all(|digit| digit.is_digit(radix));
+    is_number.then(|| u64::from_str_radix(digits, radix).ok()).flatten().ok_or_else(|| {
+        "a seed is a number of 64 bits, decimal or with 0x, or a commit hash of 40 digits"
+            .to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_decimal_hexadecimal_or_commit_hashes() {
+        assert_eq!(parse_seed("7"), Ok(7));
+        assert_eq!(parse_seed("0xFF"), Ok(255));
+        let hash = "9C8D17F0123456789abcdef0123456789abcdef0";
+        assert_eq!(parse_seed(hash), parse_seed(&hash.to_ascii_lowercase()));
+        for bad in ["", "-1", "+7", "0x", "0x+7", " 7", "seven", "18446744073709551616", "9c8d17f"]
+        {
+            assert!(parse_seed(bad).is_err(), "{bad}");
+        }
+    }
+}
