@@ -5,8 +5,11 @@
 //! one line on standard error and exit code 64, since 2 means that an invariant is broken.
 
 mod explore;
+mod merge;
 mod one;
+mod options;
 mod output;
+mod setup;
 mod swarm;
 
 use std::ffi::OsString;
@@ -35,7 +38,7 @@ Exit codes (if several apply, a failure of the cluster comes first):
     4  determinism: two runs of one seed differ
     5  a mutant has survived
    64  the arguments make no sense
-   74  standard output cannot be written
+   74  standard output or a file cannot be written, or a file cannot be read
   101  the product has panicked
   130  interrupted by Ctrl-C, or stopped at --memory-max
 
@@ -44,18 +47,23 @@ A seed is bound to one version of the program: another version may make another 
 /// Simulates whole clusters from a seed and checks every promise that they make.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "raft-sim", version, args_conflicts_with_subcommands = true)]
+#[command(override_usage = "raft-sim --seed <N> [OPTIONS]\n       raft-sim <COMMAND>")]
 #[command(after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    one: Option<one::Arguments>,
+    one: one::Arguments,
 }
 
 #[derive(Clone, Debug, Subcommand)]
 enum Command {
     /// Runs a range of seeds and sums up.
     Swarm(swarm::Arguments),
+    /// Adds up what swarms on many machines have written.
+    Merge(merge::Arguments),
+    /// Prints the names and values of all options of a run, as --set takes them.
+    Options(options::Arguments),
     /// Breaks the code on purpose, again and again, and shows who notices.
     Mutants(mutants::Options),
     /// Visits every state that a small cluster can get into, and checks every promise there.
@@ -77,21 +85,22 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         }
     };
     run::catch_panics();
-    match (cli.command, cli.one) {
-        (Some(Command::Swarm(many)), _) => swarm::main(&many, output),
-        (Some(Command::Mutants(options)), _) => {
+    match cli.command {
+        Some(Command::Swarm(many)) => swarm::main(&many, output),
+        Some(Command::Merge(arguments)) => merge::main(&arguments, output),
+        Some(Command::Options(arguments)) => options::main(&arguments, output),
+        Some(Command::Mutants(options)) => {
             let exit_code =
                 mutants::main(&options, stop_on_interrupt("interrupted: cleaning up"), |shown| {
                     output.line(shown)
                 });
             output.finish(exit_code)
         }
-        (Some(Command::Explore(arguments)), _) => explore::main(&arguments, output),
-        (None, Some(one)) => one::main(&one, output),
-        (None, None) => {
+        Some(Command::Explore(arguments)) => explore::main(&arguments, output),
+        None => one::main(&cli.one, output).unwrap_or_else(|| {
             tell(format_args!("error: {} (see --help)", missing(&[])));
             EXIT_USAGE
-        }
+        }),
     }
 }
 
@@ -130,9 +139,12 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Refusal> 
 
 /// What is missing, and a command to start from.
 fn missing(names: &[String]) -> String {
-    if names.iter().any(|name| name.starts_with("--seeds")) {
-        "missing --seeds FIRST..END, as in: raft-sim swarm --seeds 0..1000".to_owned()
-    } else {
-        "missing --seed N, as in: raft-sim --seed 7".to_owned()
+    let is_missing = |start| names.iter().any(|name| name.starts_with(start));
+    if is_missing("--seeds") {
+        return "missing --seeds FIRST..END, as in: raft-sim swarm --seeds 0..1000".to_owned();
     }
+    if names.is_empty() || is_missing("--seed") {
+        return "missing --seed N, as in: raft-sim --seed 7".to_owned();
+    }
+    format!("missing {}", names.join(" "))
 }

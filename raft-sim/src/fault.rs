@@ -7,7 +7,10 @@
 //! that went otherwise because of it: a frame that a partition stopped, a sector that a power loss
 //! took back. A class that is injected without effects tests nothing, so both are counted.
 
+use std::collections::BTreeMap;
 use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
@@ -179,6 +182,26 @@ impl Tally {
             mine.0 += theirs.0;
             mine.1 += theirs.1;
         }
+    }
+}
+
+/// A map from names to injections and effects, without the classes that were never injected.
+impl Serialize for Tally {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let counts = Fault::ALL.iter().map(|&fault| (fault.name(), self.of(fault)));
+        serializer.collect_map(counts.filter(|(_, counts)| *counts != (0, 0)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Tally {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut tally = Self::default();
+        for (name, counts) in BTreeMap::<String, (u64, u64)>::deserialize(deserializer)? {
+            let fault = Fault::ALL.iter().find(|fault| fault.name() == name);
+            let fault = *fault.ok_or_else(|| de::Error::custom(format!("no class {name:?}")))?;
+            tally.counts[fault as usize] = counts;
+        }
+        Ok(tally)
     }
 }
 

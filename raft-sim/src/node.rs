@@ -337,6 +337,13 @@ impl Process {
     }
 }
 
+/// Whether a node runs with these options: what is wrong with them for its core or its storage.
+pub(crate) fn check(options: &Options) -> Result<(), String> {
+    let member = Member { id: raft_core::NodeId(1), lineage: raft_core::Lineage(1) };
+    config(options, member).config.validate().map_err(|error| error.to_string())?;
+    storage_options(options).validate().map_err(|error| error.to_string())
+}
+
 fn storage_options(options: &Options) -> StorageOptions {
     StorageOptions {
         segment_slots: options.segment_slots,

@@ -4,10 +4,18 @@
 //! does not change the others. Intensities are drawn with a uniform logarithm: mild and harsh runs
 //! are equally common.
 
+mod check;
 mod display;
+mod knobs;
+mod profile;
+
+use serde::{Deserialize, Serialize};
 
 use crate::fault::{DAMAGE, Fault, FaultSet};
 use crate::rng::{Draw, Purpose, Ratio, Stream};
+
+pub use knobs::KnobError;
+pub use profile::Profile;
 
 /// How many events the chaos of a run has unless the command line says otherwise.
 pub const EVENTS_DEFAULT: u64 = 20_000;
@@ -37,7 +45,7 @@ pub enum DelayLaw {
 }
 
 /// What all links have in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkOptions {
     /// How long frames take.
     pub delay: DelayLaw,
@@ -78,7 +86,7 @@ impl LinkOptions {
 }
 
 /// The clients and what they ask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientOptions {
     /// How many there are.
     pub clients: usize,
@@ -99,8 +107,11 @@ pub struct ClientOptions {
 }
 
 /// The options of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
+    /// The family of faults that was drawn from.
+    #[serde(skip)]
+    pub profile: Profile,
     /// The seed that everything is drawn from.
     pub seed: u64,
     /// How many events the chaos lasts.
@@ -177,14 +188,22 @@ impl Options {
     /// Draws the options of the run of `seed`.
     #[must_use]
     pub fn draw(seed: u64, events: u64) -> Self {
+        Self::draw_as(seed, events, Profile::Swarm)
+    }
+
+    /// Draws the options of the run of `seed` in a profile.
+    #[must_use]
+    pub fn draw_as(seed: u64, events: u64, profile: Profile) -> Self {
         let mut pick = Pick { seed, option: 0 };
         let voters = draw_voters(&mut pick);
         let learners = pick.next().below(8).saturating_sub(5);
         let mut faults = draw_faults(&mut pick);
         // What came later than the rest: seeds keep what they had before.
-        let mut later = Pick { seed, option: 1 << 16 };
+        let [mut later, mut damage, mut narrow] =
+            [16, 17, 24].map(|shift| Pick { seed, option: 1 << shift });
         draw_operations(&mut later, &mut faults);
-        draw_damage(&mut Pick { seed, option: 1 << 17 }, voters, &mut faults);
+        draw_damage(&mut damage, voters, &mut faults);
+        profile.narrow(&mut narrow, voters, &mut faults);
         let spares = later.next().range(1, 3);
         let spares = if faults.contains(Fault::Membership) { to_usize(spares) } else { 0 };
         if voters + to_usize(learners) + spares == 1 {
@@ -200,20 +219,10 @@ impl Options {
         let mut bytes = |low| to_usize(later.next().log_uniform(low, 1 << 20));
         let [inflight_bytes_max, unapplied_bytes_max, resident_bytes_max] =
             [64, 256, 256].map(&mut bytes);
-        let mut sizes = || {
-            (
-                pick.next().log_uniform(1, 128),
-                pick.next().log_uniform(1, 64),
-                pick.next().log_uniform(256, 1 << 20),
-                pick.next().log_uniform(64, 8192),
-                pick.next().below(40),
-                pick.next().log_uniform(8, 256),
-                pick.next().log_uniform(2, 64),
-                pick.next().log_uniform(16, 256),
-            )
-        };
-        let (entries, inflight, uncommitted, chunk, kept, after, sessions, slots) = sizes();
+        let (entries, inflight, uncommitted, chunk, kept, after, sessions, slots) =
+            draw_sizes(&mut pick);
         Self {
+            profile,
             seed,
             events,
             voters,
@@ -244,8 +253,8 @@ impl Options {
             inbox_us: pick.next().below(2) * pick.next().log_uniform(1, 500),
             disk_us: pick.next().log_uniform(5, election_timeout_us / 64),
             link: draw_link(&mut pick, faults, election_timeout_us),
-            client: draw_clients(&mut pick, election_timeout_us),
-            strike_events: pick.next().log_uniform(64, 2048),
+            client: profile.clients(draw_clients(&mut pick, election_timeout_us), &mut narrow),
+            strike_events: pick.next().log_uniform(64, 2048) / profile.haste(),
             fault_us: pick.next().log_uniform(election_timeout_us / 4, election_timeout_us * 8),
             skew_ppm: if faults.contains(Fault::Skew) { skew_ppm } else { 0 },
             guard_bytes: 4096 * to_u32(pick.next().below(2)),
@@ -338,6 +347,20 @@ fn draw_damage(pick: &mut Pick, voters: usize, faults: &mut FaultSet) {
             faults.insert(fault);
         }
     }
+}
+
+/// Sizes and limits, in the order of their fields.
+fn draw_sizes(pick: &mut Pick) -> (u64, u64, u64, u64, u64, u64, u64, u64) {
+    (
+        pick.next().log_uniform(1, 128),
+        pick.next().log_uniform(1, 64),
+        pick.next().log_uniform(256, 1 << 20),
+        pick.next().log_uniform(64, 8192),
+        pick.next().below(40),
+        pick.next().log_uniform(8, 256),
+        pick.next().log_uniform(2, 64),
+        pick.next().log_uniform(16, 256),
+    )
 }
 
 /// The lease, zero in one half of all runs, and the drift of clocks that it bears, in percent. No

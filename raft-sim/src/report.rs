@@ -6,9 +6,11 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::failure::Failure;
 use crate::fault::Fault;
-use crate::options::{EVENTS_DEFAULT, Options};
+use crate::options::{EVENTS_DEFAULT, Options, Profile};
 use crate::swarm::REPEATED_EVERY;
 use crate::world::Stats;
 
@@ -55,11 +57,18 @@ impl Report {
     /// The command that repeats the run, and the version that a seed is bound to.
     #[must_use]
     pub fn reproduce(&self) -> String {
-        let Options { seed, events, .. } = self.options;
-        let events =
-            if events == EVENTS_DEFAULT { String::new() } else { format!(" --events {events}") };
-        let version = env!("CARGO_PKG_VERSION");
-        format!("cargo run -p raft-sim -- --seed {seed:#x}{events} -v # raft-sim {version}")
+        let Options { seed, events, profile, .. } = self.options;
+        let mut line = format!("cargo run -p raft-sim -- --seed {seed:#x}");
+        if events != EVENTS_DEFAULT {
+            line.push_str(&format!(" --events {events}"));
+        }
+        if profile != Profile::Swarm {
+            line.push_str(&format!(" --profile {profile}"));
+        }
+        for (name, value) in self.options.turned() {
+            line.push_str(&format!(" --set '{name}={value}'"));
+        }
+        format!("{line} -v # raft-sim {}", env!("CARGO_PKG_VERSION"))
     }
 }
 
@@ -127,12 +136,13 @@ impl Report {
 }
 
 /// The sum of many runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Summary {
-    /// How many seeds were to be run.
-    pub asked: u64,
-    /// How many seeds have run: fewer than were asked for if the swarm was interrupted.
+    /// How many seeds there were.
     pub seeds: u64,
+    /// How many of them were not run: no cluster runs with what they draw and what is set by hand.
+    pub unfit: u64,
     /// How many of them failed.
     pub failed: u64,
     /// How many of them passed, but proved little.
@@ -160,38 +170,63 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Adds a run.
-    pub fn add(&mut self, report: &Report) {
-        self.seeds += 1;
-        self.failed += u64::from(report.failure.is_some());
-        self.vacuous += u64::from(report.failure.is_none() && report.is_vacuous);
-        self.repeated += u64::from(report.is_repeated);
-        self.events += report.stats.events;
-        self.elections += report.stats.elections;
-        self.committed += report.committed;
-        self.crashes += report.stats.crashes;
-        self.restored += report.stats.restored;
-        self.writes += report.stats.writes;
-        self.reads += report.stats.reads;
-        self.tally.add(&report.stats.tally);
-        self.exit_code = worse(self.exit_code, report.exit_code());
+    /// Adds a seed, and its report if it was run.
+    pub fn add(&mut self, report: Option<&Report>) {
+        let Some(report) = report else {
+            return self.merge(&Self { seeds: 1, unfit: 1, ..Self::default() });
+        };
+        self.merge(&Self {
+            seeds: 1,
+            unfit: 0,
+            failed: u64::from(report.failure.is_some()),
+            vacuous: u64::from(report.failure.is_none() && report.is_vacuous),
+            repeated: u64::from(report.is_repeated),
+            events: report.stats.events,
+            elections: report.stats.elections,
+            committed: report.committed,
+            crashes: report.stats.crashes,
+            restored: report.stats.restored,
+            writes: report.stats.writes,
+            reads: report.stats.reads,
+            tally: report.stats.tally.clone(),
+            exit_code: report.exit_code(),
+        });
     }
-}
 
-impl Summary {
+    /// Adds the sum of other runs.
+    pub fn merge(&mut self, other: &Self) {
+        self.seeds += other.seeds;
+        self.unfit += other.unfit;
+        self.failed += other.failed;
+        self.vacuous += other.vacuous;
+        self.repeated += other.repeated;
+        self.events += other.events;
+        self.elections += other.elections;
+        self.committed += other.committed;
+        self.crashes += other.crashes;
+        self.restored += other.restored;
+        self.writes += other.writes;
+        self.reads += other.reads;
+        self.tally.add(&other.tally);
+        self.exit_code = worse(self.exit_code, other.exit_code);
+    }
+
     /// How many runs count as evidence: they passed, and not for want of trouble.
     #[must_use]
     pub fn evidence(&self) -> u64 {
-        self.seeds - self.failed - self.vacuous
+        self.seeds - self.unfit - self.failed - self.vacuous
     }
 
     fn tell_seeds(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { asked, seeds, failed, vacuous, repeated, .. } = self;
-        if seeds < asked {
-            writeln!(f, "partial    interrupted after {seeds} of {asked} seeds")?;
-        }
-        let passed = seeds - failed;
+        let Self { seeds, unfit, failed, vacuous, repeated, .. } = self;
+        let passed = seeds - unfit - failed;
         writeln!(f, "seeds      {seeds}: {failed} failed, {passed} passed, {vacuous} vacuous")?;
+        if *unfit > 0 {
+            writeln!(
+                f,
+                "unfit      {unfit}: no cluster runs with these options, so they were not run"
+            )?;
+        }
         match self.evidence() {
             0 => writeln!(f, "evidence   none: no run passed that was not vacuous")?,
             count => writeln!(f, "evidence   {count} runs passed and were not vacuous")?,
@@ -260,16 +295,12 @@ mod tests {
 
     #[test]
     fn a_summary_counts_the_evidence_and_says_when_there_is_none() {
-        let mut summary =
-            Summary { asked: 5, seeds: 5, failed: 1, vacuous: 2, ..Summary::default() };
+        let mut summary = Summary { seeds: 5, failed: 1, vacuous: 2, ..Summary::default() };
         let shown = summary.to_string();
         assert!(shown.starts_with("seeds      5: 1 failed, 4 passed, 2 vacuous\n"), "{shown}");
         assert!(shown.contains("\nevidence   2 runs passed"), "{shown}");
 
         summary.vacuous = 4;
         assert!(summary.to_string().contains("\nevidence   none: "), "{summary}");
-        summary.asked = 9;
-        let partial = "partial    interrupted after 5 of 9 seeds\n";
-        assert!(summary.to_string().starts_with(partial), "{summary}");
     }
 }

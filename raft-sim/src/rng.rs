@@ -59,10 +59,10 @@ impl Ratio {
     /// Never.
     pub const NEVER: Self = Self { num: 0, den: 1 };
 
-    /// `num` times in `den`.
+    /// `num` times in `den`; all that never happens is [`Ratio::NEVER`].
     #[must_use]
     pub const fn new(num: u32, den: u32) -> Self {
-        Self { num, den }
+        if num == 0 || den == 0 { Self::NEVER } else { Self { num, den } }
     }
 
     /// Whether it never happens.

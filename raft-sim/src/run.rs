@@ -53,17 +53,34 @@ pub fn traced_twice(
     trace: Trace,
     again: impl FnOnce(Trace) -> Trace,
 ) -> Report {
-    let options = Options::draw(seed, how.events);
-    let first = attempt(&options, how.sabotage, trace);
+    options_twice(&Options::draw(seed, how.events), how, trace, again)
+}
+
+/// Runs what options describe, and nothing else of `how` than whether twice and what is broken.
+#[must_use]
+pub fn options(options: &Options, how: How) -> Report {
+    options_twice(options, how, Trace::off(), |trace| trace)
+}
+
+/// Runs what options describe, the first time with `trace`, the second time with what `again` makes
+/// of its trace.
+#[must_use]
+pub fn options_twice(
+    options: &Options,
+    how: How,
+    trace: Trace,
+    again: impl FnOnce(Trace) -> Trace,
+) -> Report {
+    let first = attempt(options, how.sabotage, trace);
     if !how.twice && first.failure.is_none() {
         return first;
     }
     let trace = if first.failure.is_some() { Trace::last() } else { Trace::off() };
-    let second = attempt(&options, how.sabotage, again(trace));
+    let second = attempt(options, how.sabotage, again(trace));
     match difference(&first, &second) {
         None => Report { is_repeated: true, ..second },
         Some(failure) => {
-            let third = attempt(&options, how.sabotage, Trace::last());
+            let third = attempt(options, how.sabotage, Trace::last());
             Report { failure: Some(failure), is_repeated: true, ..third }
         }
     }

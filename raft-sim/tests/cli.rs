@@ -46,7 +46,7 @@ fn a_commit_hash_is_a_seed() {
 
 #[test]
 fn mistakes_are_one_line_on_standard_error_and_code_64() {
-    let mistakes: [(&[&str], &str); 12] = [
+    let mistakes: [(&[&str], &str); 18] = [
         (&[], "missing --seed N, as in: raft-sim --seed 7"),
         (&["-v"], "missing --seed N, as in: raft-sim --seed 7"),
         (&["--seed"], "a value is required for '--seed <N>'"),
@@ -59,6 +59,12 @@ fn mistakes_are_one_line_on_standard_error_and_code_64() {
         (&["swarm", "--jobs", "2"], "missing --seeds FIRST..END"),
         (&["swarm", "--seeds", "5..5"], "the range of seeds is empty"),
         (&["swarm", "--seeds", "0..1", "--jobs", "0"], "'0' for '--jobs <JOBS>'"),
+        (&["swarm", "--seeds", "0..9", "--shard", "4/3"], "a shard is I/N"),
+        (&["swarm", "--time", "10"], "a time is a number with s, m or h"),
+        (&["--seed", "1", "--profile", "moon"], "a profile is one of swarm, net, "),
+        (&["--seed", "1", "--set", "voters"], "an option is set by NAME=VALUE"),
+        (&["--seed", "1", "--set", "voters=0"], "no cluster runs with these options: no voters"),
+        (&["merge"], "<FILE>"),
     ];
     for (arguments, part) in mistakes {
         is_refused(&raft_sim(arguments), part);
@@ -101,6 +107,57 @@ fn a_swarm_prints_the_same_whatever_the_number_of_threads() {
     assert_eq!(told.matches("progress   ").count(), 6, "a line for each twentieth: {told}");
     assert!(told.contains("\nprogress   6/6 seeds, "), "{told}");
     assert!(told.contains("\nspeed      "), "{told}");
+}
+
+/// A file of this test, in the folder that cargo gives to tests.
+fn file(name: &str) -> String {
+    format!("{}/{name}", env!("CARGO_TARGET_TMPDIR"))
+}
+
+#[test]
+fn shards_write_what_merge_adds_up() {
+    let events = ["--events", "300", "--jobs", "2", "--profile", "net"];
+    let whole = raft_sim(&[&["swarm", "--seeds", "0..10"][..], &events].concat());
+    let files = [1, 2, 3].map(|number| (number, file(&format!("shard_{number}.json"))));
+    for (number, file) in &files {
+        let shard = format!("{number}/3");
+        let arguments = ["swarm", "--seeds", "0..10", "--shard", &shard, "--json", file];
+        assert_eq!(raft_sim(&[&arguments[..], &events].concat()).status.code(), Some(0));
+    }
+    let names: Vec<&str> = files.iter().map(|(_, file)| file.as_str()).collect();
+    let merged = raft_sim(&[&["merge"], &names[..]].concat());
+    assert_eq!(merged.status.code(), Some(0), "{}", text(&merged.stderr));
+    let shown = text(&merged.stdout);
+    let (setup, sum) = shown.split_once('\n').expect("lines");
+    assert!(setup.ends_with(", --events 300 --profile net"), "{setup}");
+    assert_eq!(sum, text(&whole.stdout));
+
+    let twice = raft_sim(&["merge", names[0], names[0]]);
+    assert_eq!(twice.status.code(), Some(64));
+    assert!(text(&twice.stderr).contains("which are counted already"), "{}", text(&twice.stderr));
+    let nowhere = raft_sim(&["merge", "/nowhere/at/all"]);
+    assert_eq!(nowhere.status.code(), Some(74));
+    assert_eq!(text(&nowhere.stderr).lines().count(), 1);
+}
+
+#[test]
+fn options_that_are_shown_can_be_set() {
+    let shown = text(&raft_sim(&["options", "--seed", "5", "--profile", "disk"]).stdout);
+    let line = |name: &str| shown.lines().find(|line| line.starts_with(name)).map(str::to_owned);
+    assert!(line("link.loss=").is_some() && line("faults=").is_some(), "{shown}");
+    let run = ["--seed", "5", "--events", "300"];
+    let set = ["--set", "voters=5", "--set", "faults=crash loss", "--set", "link.loss=1/3"];
+    let shown = text(&raft_sim(&[&run[..], &set].concat()).stdout);
+    for part in ["\ncluster    5 voters", ", loss 1/3", "\nfaults     loss crash\n"] {
+        assert!(shown.contains(part), "{part:?} is missing:\n{shown}");
+    }
+}
+
+#[test]
+fn a_swarm_ends_when_its_time_is_over() {
+    let output = raft_sim(&["swarm", "--time", "0s"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).starts_with("seeds      0: "), "{}", text(&output.stdout));
 }
 
 #[test]

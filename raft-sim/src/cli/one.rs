@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::EXIT_INTERRUPTED;
 use super::output::{Output, on_interrupt, tell};
-use crate::options::{EVENTS_DEFAULT, Options};
+use super::{EXIT_USAGE, setup};
 use crate::run::{self, How};
 use crate::trace::Trace;
 
@@ -24,37 +24,38 @@ pub(super) struct Arguments {
     /// The seed: decimal, hexadecimal with 0x, or a commit hash, which is what 40 hexadecimal
     /// digits without 0x are taken for.
     #[arg(long, value_name = "N", value_parser = parse_seed)]
-    seed: u64,
-    /// How many events the faults last.
-    #[arg(long, default_value_t = EVENTS_DEFAULT)]
-    events: u64,
+    seed: Option<u64>,
+    #[command(flatten)]
+    setup: setup::Knobs,
     /// Print a line for each transition, as it happens.
     #[arg(short, long)]
     verbose: bool,
 }
 
-/// Runs the seed.
-pub(super) fn main(one: &Arguments, output: Output) -> u8 {
+/// Runs the seed, if there is one.
+pub(super) fn main(one: &Arguments, output: Output) -> Option<u8> {
+    let seed = one.seed?;
+    let Some(options) = one.setup.options(seed) else { return Some(EXIT_USAGE) };
     on_interrupt(|| {
         tell("interrupted: the run has no verdict");
         process::exit(EXIT_INTERRUPTED.into());
     });
     let output = Rc::new(RefCell::new(output));
-    output.borrow_mut().line(format_args!("{}\n", Options::draw(one.seed, one.events)));
+    output.borrow_mut().line(format_args!("{options}\n"));
     let trace = if one.verbose {
         let output = Rc::clone(&output);
         Trace::shown(move |line| output.borrow_mut().line(line))
     } else {
         Trace::off()
     };
-    let how = How { twice: true, ..How::once(one.events) };
-    let report = match bar(one) {
-        None => run::traced(one.seed, how, trace),
+    let events = options.events;
+    let how = How { twice: true, ..How::once(events) };
+    let report = match bar(one, events) {
+        None => run::options_twice(&options, how, trace, |trace| trace),
         Some(bar) => {
-            let events = one.events;
             let (one_run, again) = (bar.clone(), bar.clone());
             let trace = trace.with_progress(move |at| one_run.set_position(at.min(events)));
-            let report = run::traced_twice(one.seed, how, trace, |trace| {
+            let report = run::options_twice(&options, how, trace, |trace| {
                 trace.with_progress(move |at| again.set_position(events + at.min(events)))
             });
             bar.finish_and_clear();
@@ -62,18 +63,18 @@ pub(super) fn main(one: &Arguments, output: Output) -> u8 {
         }
     };
     output.borrow_mut().line(&report);
-    output.take().finish(report.exit_code())
+    Some(output.take().finish(report.exit_code()))
 }
 
 /// Progress through both runs, if they are long and somebody waits at a terminal for them; not among
 /// the lines of `-v`, which show how far a run is.
-fn bar(one: &Arguments) -> Option<ProgressBar> {
-    if one.events < LONG_EVENTS || one.verbose || !io::stderr().is_terminal() {
+fn bar(one: &Arguments, events: u64) -> Option<ProgressBar> {
+    if events < LONG_EVENTS || one.verbose || !io::stderr().is_terminal() {
         return None;
     }
     let template = "{bar:30} {pos}/{len} events (of two runs), {elapsed}, {per_sec}";
     let style = ProgressStyle::with_template(template).expect("the template is right");
-    Some(ProgressBar::new(one.events.saturating_mul(2)).with_style(style))
+    Some(ProgressBar::new(events.saturating_mul(2)).with_style(style))
 }
 
 /// Reads a seed.

@@ -2,12 +2,16 @@
 
 use std::fmt;
 
-use super::{DelayLaw, LinkOptions, Options};
+use super::{DelayLaw, LinkOptions, Options, Profile};
 
 impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { link, client, .. } = self;
-        writeln!(f, "seed       {:#x}, {} events", self.seed, self.events)?;
+        write!(f, "seed       {:#x}, {} events", self.seed, self.events)?;
+        if self.profile != Profile::Swarm {
+            write!(f, ", profile {}", self.profile)?;
+        }
+        writeln!(f)?;
         let Self { voters, learners, spares, .. } = self;
         writeln!(f, "cluster    {voters} voters, {learners} learners, {spares} spares")?;
         writeln!(
@@ -47,13 +51,12 @@ impl fmt::Display for Options {
         writeln!(f, "network    {}", link)?;
         writeln!(
             f,
-            "clients    {}, {} keys, think {}us, timeout {}us, {}/{} reads, {} bytes padding",
+            "clients    {}, {} keys, think {}us, timeout {}us, {} reads, {} bytes padding",
             client.clients,
             client.keys,
             client.think_us,
             client.timeout_us,
-            client.reads.num,
-            client.reads.den,
+            client.reads,
             client.padding
         )?;
         writeln!(
@@ -78,19 +81,24 @@ impl Options {
     }
 }
 
+/// What [`Options::set`] reads.
+impl fmt::Display for DelayLaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uniform { low_us, high_us } => write!(f, "uniform {low_us}..{high_us}"),
+            Self::Exponential { low_us, mean_us } => write!(f, "exponential {low_us}+{mean_us}"),
+            Self::HeavyTail { low_us } => write!(f, "heavy-tail {low_us}"),
+        }
+    }
+}
+
 impl fmt::Display for LinkOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.delay {
-            DelayLaw::Uniform { low_us, high_us } => write!(f, "uniform {low_us}..{high_us}us")?,
-            DelayLaw::Exponential { low_us, mean_us } => {
-                write!(f, "exponential {low_us}+{mean_us}us")?;
-            }
-            DelayLaw::HeavyTail { low_us } => write!(f, "heavy tail {low_us}us")?,
-        }
+        write!(f, "{}us", self.delay)?;
         let order = if self.reorder { "any order" } else { "in order" };
-        write!(f, ", {order}, loss {}/{}", self.loss.num, self.loss.den)?;
-        write!(f, ", duplication {}/{}", self.duplication.num, self.duplication.den)?;
-        write!(f, ", corruption {}/{}", self.corruption.num, self.corruption.den)?;
+        write!(f, ", {order}, loss {}", self.loss)?;
+        write!(f, ", duplication {}", self.duplication)?;
+        write!(f, ", corruption {}", self.corruption)?;
         match self.queue_max {
             u32::MAX => Ok(()),
             max => write!(f, ", at most {max} frames"),
