@@ -73,7 +73,7 @@ impl Found {
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { events, seed, id, what, reproduce } = self;
-        write!(f, "seed {seed:#x}: {id} after {events} events: {what}\n  {reproduce}")
+        write!(f, "seed {seed:#x}: {id}: {what}\n  {reproduce}, {events} events")
     }
 }
 
