@@ -4,6 +4,7 @@
 //! standard error, and whether those can be written changes nothing. A mistake in the arguments is
 //! one line on standard error and exit code 64, since 2 means that an invariant is broken.
 
+mod determinism;
 mod explore;
 mod merge;
 mod one;
@@ -21,6 +22,8 @@ use crate::mutants;
 use crate::run;
 use output::{Output, stop_on_interrupt, tell};
 
+/// Two runs of one seed differ.
+pub const EXIT_DETERMINISM: u8 = 4;
 /// The arguments make no sense.
 pub const EXIT_USAGE: u8 = 64;
 /// Standard output cannot be written, and nothing worse is to be told.
@@ -62,6 +65,11 @@ enum Command {
     Swarm(swarm::Arguments),
     /// Adds up what swarms on many machines have written.
     Merge(merge::Arguments),
+    /// Compares the runs of a seed in several processes and builds, event by event.
+    Determinism(determinism::Arguments),
+    /// Prints digests of a run.
+    #[command(hide = true)]
+    Ladder(determinism::Ladder),
     /// Prints the names and values of all options of a run, as --set takes them.
     Options(options::Arguments),
     /// Breaks the code on purpose, again and again, and shows who notices.
@@ -88,6 +96,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     match cli.command {
         Some(Command::Swarm(many)) => swarm::main(&many, output),
         Some(Command::Merge(arguments)) => merge::main(&arguments, output),
+        Some(Command::Determinism(arguments)) => determinism::main(&arguments, output),
+        Some(Command::Ladder(arguments)) => determinism::ladder(&arguments, output),
         Some(Command::Options(arguments)) => options::main(&arguments, output),
         Some(Command::Mutants(options)) => {
             let exit_code =

@@ -37,6 +37,15 @@ impl Setup {
         }
         Ok(options)
     }
+
+    /// What says the same on the command line.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<String> {
+        let Self { events, profile, knobs } = self;
+        let mut arguments = vec![format!("--events={events}"), format!("--profile={profile}")];
+        arguments.extend(knobs.iter().map(|(name, value)| format!("--set={name}={value}")));
+        arguments
+    }
 }
 
 /// As on the command line.

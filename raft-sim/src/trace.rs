@@ -9,6 +9,7 @@ use std::fmt;
 use raft_core::RoleName;
 use raft_core::wire::{self, Limits};
 
+use crate::digest::Digest;
 use crate::event::Event;
 use crate::node::Seen;
 use crate::world::World;
@@ -24,6 +25,19 @@ const PROGRESS_EVENTS: u64 = 4_096;
 pub struct Trace {
     lines: Lines,
     progress: Progress,
+    ladder: Ladder,
+}
+
+/// Who is given the digest after each event, if anybody is.
+#[derive(Default)]
+struct Ladder(Option<Box<TellDigest>>);
+
+type TellDigest = dyn FnMut(u64, &Digest);
+
+impl fmt::Debug for Ladder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Told" } else { "Untold" })
+    }
 }
 
 /// Who waits for a run, if anybody does.
@@ -78,6 +92,18 @@ impl Trace {
     #[must_use]
     pub fn with_progress(self, tell: impl FnMut(u64) + 'static) -> Self {
         Self { progress: Progress(Some(Box::new(tell))), ..self }
+    }
+
+    /// After each event, `tell` is given its number and the digest of all until then.
+    #[must_use]
+    pub fn with_ladder(self, tell: impl FnMut(u64, &Digest) + 'static) -> Self {
+        Self { ladder: Ladder(Some(Box::new(tell))), ..self }
+    }
+
+    pub(crate) fn over(&mut self, event: u64, digest: &Digest) {
+        if let Some(tell) = &mut self.ladder.0 {
+            tell(event, digest);
+        }
     }
 
     pub(crate) fn passed(&mut self, events: u64) {

@@ -219,6 +219,7 @@ impl World {
         let what = self.trace.is_on().then(|| self.describe(&event));
         let before = self.trace.is_on().then(|| self.columns());
         let result = self.dispatch(event);
+        self.trace.over(self.stats.events, &self.digest);
         if let (Some(what), Some(before)) = (what, before) {
             let columns = self.columns();
             if columns != before || what.starts_with('!') || result.is_err() {

@@ -266,6 +266,38 @@ mod unix {
         assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
     }
 
+    /// A build that goes another way after an event.
+    fn liar() -> String {
+        use std::os::unix::fs::PermissionsExt;
+        let path = file("liar.sh");
+        let program = env!("CARGO_BIN_EXE_raft-sim");
+        let lie = "s/^\\(4[0-9][0-9]\\|[5-9][0-9][0-9]\\|[0-9]\\{4,\\}\\|end\\) ./\\1 x/";
+        let script = format!("#!/bin/sh\n{program} \"$@\" | sed '{lie}'\n");
+        std::fs::write(&path, script).expect("a file can be written");
+        let executable = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&path, executable).expect("it is ours");
+        path
+    }
+
+    #[test]
+    fn builds_that_differ_part_at_an_event() {
+        let ours = env!("CARGO_BIN_EXE_raft-sim");
+        let arguments = ["determinism", "--seed", "3", "--events", "3000", "--with"];
+        let same = raft_sim(&[&arguments[..], &[ours]].concat());
+        assert_eq!(same.status.code(), Some(0), "{}", text(&same.stderr));
+        let shown = text(&same.stdout);
+        assert_eq!(shown.lines().filter(|line| line.starts_with("end ")).count(), 3, "{shown}");
+
+        let other = raft_sim(&[&arguments[..], &[&liar()]].concat());
+        let shown = text(&other.stdout);
+        assert_eq!(other.status.code(), Some(4), "{shown}");
+        assert!(shown.contains("the first event that goes otherwise is 400:"), "{shown}");
+
+        let none = raft_sim(&[&arguments[..], &["/nowhere/raft-sim"]].concat());
+        assert_eq!(none.status.code(), Some(64));
+        assert_eq!(text(&none.stderr).lines().count(), 1);
+    }
+
     #[test]
     fn an_interrupted_swarm_sums_up_what_it_has_seen() {
         let mut child = start(&["swarm", "--seeds", "1..2001", "--events", "200", "--jobs", "2"]);
