@@ -25,7 +25,7 @@ use crate::setup::Setup;
 pub const REPEATED_EVERY: u64 = 16;
 
 /// Progress without a terminal: after how many seeds a line comes at the latest.
-const LINE_SEEDS_MAX: u64 = 1_000;
+const LINE_SEEDS_MAX: u64 = 250;
 
 /// What a swarm runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -338,9 +338,9 @@ mod tests {
     }
 
     #[test]
-    fn progress_comes_in_twentieths_and_at_least_each_thousand() {
+    fn progress_comes_in_twentieths_and_at_least_each_250() {
         let lines = |total| (1..=total).filter(|&done| is_line_due(done, total)).count();
         assert_eq!([1, 10, 200, 1_000].map(lines), [1, 10, 20, 20]);
-        assert_eq!(lines(100_000), 100);
+        assert_eq!(lines(100_000), 400);
     }
 }
