@@ -22,6 +22,7 @@ pub mod explore;
 pub mod failure;
 pub mod fault;
 mod ideal_disk;
+pub mod linear;
 mod liveness;
 pub mod museum;
 pub mod mutants;

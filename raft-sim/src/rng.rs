@@ -31,6 +31,8 @@ pub enum Purpose {
     Operator = 9,
     /// What sets one node apart from the others.
     Node = 10,
+    /// A history that is made up to be judged.
+    History = 11,
 }
 
 /// A stream of independent draws.
