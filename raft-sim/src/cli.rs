@@ -5,6 +5,7 @@
 //! one line on standard error and exit code 64, since 2 means that an invariant is broken.
 
 mod determinism;
+mod check;
 mod explore;
 mod merge;
 mod one;
@@ -40,6 +41,7 @@ Exit codes (if several apply, a failure of the cluster comes first):
        and has not reached what its bounds demand
     4  determinism: two runs of one seed differ
     5  a mutant has survived
+    6  a history could not be judged
    64  the arguments make no sense
    74  standard output or a file cannot be written, or a file cannot be read
   101  the product has panicked
@@ -76,6 +78,8 @@ enum Command {
     Mutants(mutants::Options),
     /// Visits every state that a small cluster can get into, and checks every promise there.
     Explore(explore::Arguments),
+    /// Judges histories: whether what clients saw is what one machine could have told them.
+    Check(check::Arguments),
 }
 
 /// Runs the program with these arguments (the first is its name) and returns its exit code.
@@ -107,6 +111,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             output.finish(exit_code)
         }
         Some(Command::Explore(arguments)) => explore::main(&arguments, output),
+        Some(Command::Check(arguments)) => check::main(&arguments, output),
         None => one::main(&cli.one, output).unwrap_or_else(|| {
             tell(format_args!("error: {} (see --help)", missing(&[])));
             EXIT_USAGE
@@ -155,6 +160,9 @@ fn missing(names: &[String]) -> String {
     }
     if names.is_empty() || is_missing("--seed") {
         return "missing --seed N, as in: raft-sim --seed 7".to_owned();
+    }
+    if is_missing("<FILE>") {
+        return "missing FILE, as in: raft-sim check history.jsonl".to_owned();
     }
     format!("missing {}", names.join(" "))
 }
