@@ -88,6 +88,9 @@ impl fmt::Display for Report {
             "work       {} writes, {} reads, {} frames, {} syncs",
             stats.writes, stats.reads, stats.frames, stats.syncs
         )?;
+        if stats.judged > 0 {
+            writeln!(f, "history    linearizable, as judged without looking inside")?;
+        }
         write!(f, "faults     injected/effective:")?;
         for fault in self.options.faults.iter() {
             let (injected, effective) = stats.tally.of(fault);
@@ -163,6 +166,10 @@ pub struct Summary {
     pub writes: u64,
     /// Their answered reads.
     pub reads: u64,
+    /// Histories of their clients that were judged without looking inside.
+    pub judged: u64,
+    /// Those for which that was given up.
+    pub undecided: u64,
     /// Their faults.
     pub tally: crate::fault::Tally,
     /// The worst exit code.
@@ -188,6 +195,8 @@ impl Summary {
             restored: report.stats.restored,
             writes: report.stats.writes,
             reads: report.stats.reads,
+            judged: report.stats.judged,
+            undecided: report.stats.undecided,
             tally: report.stats.tally.clone(),
             exit_code: report.exit_code(),
         });
@@ -207,6 +216,8 @@ impl Summary {
         self.restored += other.restored;
         self.writes += other.writes;
         self.reads += other.reads;
+        self.judged += other.judged;
+        self.undecided += other.undecided;
         self.tally.add(&other.tally);
         self.exit_code = worse(self.exit_code, other.exit_code);
     }
@@ -250,6 +261,11 @@ impl fmt::Display for Summary {
             f,
             "work       {} committed, {} writes, {} reads",
             self.committed, self.writes, self.reads
+        )?;
+        writeln!(
+            f,
+            "histories  {} judged without looking inside, {} undecided",
+            self.judged, self.undecided
         )?;
         write!(f, "faults     injected/effective:")?;
         for &fault in Fault::ALL {

@@ -30,6 +30,9 @@ use crate::rng::{Purpose, Ratio, Stream};
 use crate::sabotage::{Machine, Sabotage};
 use crate::trace::Trace;
 
+/// Of each seed that this number divides, what clients saw is judged once more without the ghost.
+const SAMPLED_EVERY: u64 = 16;
+
 /// What a run has counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -51,6 +54,10 @@ pub struct Stats {
     pub syncs: u64,
     /// Snapshots that replaced a state.
     pub restored: u64,
+    /// Histories of clients that were judged without looking inside, and found to be linearizable.
+    pub judged: u64,
+    /// Those for which that was given up.
+    pub undecided: u64,
     /// Injections and effects of all classes of faults.
     pub tally: Tally,
 }
@@ -143,6 +150,11 @@ impl World {
         while !self.is_over() {
             self.next()?;
             self.check_bounds()?;
+        }
+        match self.checker.judge_sample()? {
+            Some(true) => self.stats.judged += 1,
+            Some(false) => self.stats.undecided += 1,
+            None => {}
         }
         Ok(())
     }
@@ -475,6 +487,9 @@ fn new_checker(options: &Options, members: &[Member], founders: &Membership) -> 
     let mut checker = Checker::new(members, founders);
     if !options.faults.contains(Fault::Jump) {
         checker.expect_patience(Span(options.election_timeout_us));
+    }
+    if options.seed.is_multiple_of(SAMPLED_EVERY) {
+        checker.keep_sample();
     }
     checker
 }

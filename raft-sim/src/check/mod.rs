@@ -29,6 +29,7 @@ mod monotonic_terms;
 mod patience;
 mod promise_durability;
 mod recovery;
+mod sample;
 mod state_machine_safety;
 mod violation;
 
@@ -43,6 +44,7 @@ use exactly_once::Told;
 use ghost::Ghost;
 use history::History;
 use machine::Machine;
+use sample::Sample;
 
 pub use history::{ClientId, Operation, OperationId, Outcome};
 pub use violation::{Invariant, Violation};
@@ -54,6 +56,8 @@ pub struct Checker {
     machine: Machine,
     history: History,
     told: Told,
+    /// What clients saw, if it is to be judged once more at the end.
+    sample: Option<Sample>,
     /// Zero if nobody looks when nodes campaign.
     election_timeout: Span,
 }
@@ -67,6 +71,7 @@ impl Checker {
             machine: Machine::default(),
             history: History::default(),
             told: Told::default(),
+            sample: None,
             election_timeout: Span(0),
         }
     }
@@ -75,6 +80,20 @@ impl Checker {
     /// steadily: a node does not count what a jump has skipped.
     pub fn expect_patience(&mut self, election_timeout: Span) {
         self.election_timeout = election_timeout;
+    }
+
+    /// Keeps what clients see from now on, for [`Self::judge_sample`].
+    pub fn keep_sample(&mut self) {
+        self.sample = Some(Sample::new());
+    }
+
+    /// Judges what clients saw without the ghost: whether it was found to be linearizable, or `None`
+    /// if it was not kept.
+    ///
+    /// # Errors
+    /// LIN.
+    pub fn judge_sample(&self) -> Result<Option<bool>, Violation> {
+        self.sample.as_ref().map(Sample::judge).transpose()
     }
 
     /// A node asks its storage to make a batch durable.
@@ -313,6 +332,9 @@ impl Checker {
     /// # Panics
     /// If the client has a request of that number already.
     pub fn invoked(&mut self, client: ClientId, id: OperationId, operation: &Operation, now: Time) {
+        if let Some(sample) = &mut self.sample {
+            sample.invoked((client, id), operation);
+        }
         self.history.begin((client, id), operation.clone(), now);
     }
 
@@ -333,7 +355,11 @@ impl Checker {
         let asker = (client, id);
         let open = self.history.end(asker);
         exactly_once::ended(&mut self.told, &self.machine, asker, &open.operation, outcome)?;
-        linearizability::ended(&mut self.history, &self.machine, &open, outcome, now)
+        linearizability::ended(&mut self.history, &self.machine, &open, outcome, now)?;
+        if let Some(sample) = &mut self.sample {
+            sample.ended(asker, outcome);
+        }
+        Ok(())
     }
 
     /// The highest index known to be committed.
