@@ -4,8 +4,8 @@
 //! standard error, and whether those can be written changes nothing. A mistake in the arguments is
 //! one line on standard error and exit code 64, since 2 means that an invariant is broken.
 
-mod determinism;
 mod check;
+mod determinism;
 mod explore;
 mod merge;
 mod one;

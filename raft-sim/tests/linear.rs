@@ -53,7 +53,7 @@ fn after(history: &History, action: Action, state: &str) -> Option<String> {
 }
 
 fn plans(seed: u64) -> Plan {
-    let pick = |shift: u32, of: u64| u32::try_from((seed >> shift) % of).unwrap();
+    let pick = |shift: u32, of: u64| u32::try_from((seed >> shift) % of).expect("small");
     Plan {
         operations: 4 + pick(0, 9),
         clients: 2 + pick(3, 5),
@@ -64,7 +64,7 @@ fn plans(seed: u64) -> Plan {
         deletes: Ratio::new(pick(9, 3), 6),
         unknown: Ratio::new(pick(6, 4), 10),
         lies: pick(1, 4),
-        append: seed % 13 == 0,
+        append: seed.is_multiple_of(13),
     }
 }
 
