@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use raft_core::wire::Limits;
-use raft_core::{EntryId, Member, Membership, Span, Time};
+use raft_core::{EntryId, Member, Membership, Time};
 use raft_replica::request::{Input, Output, RequestId};
 use raft_replica::storage::work::Done;
 use raft_replica::storage::{Storage, StorageError};
@@ -29,9 +29,6 @@ use crate::queue::Queue;
 use crate::rng::{Purpose, Ratio, Stream};
 use crate::sabotage::{Machine, Sabotage};
 use crate::trace::Trace;
-
-/// Of each seed that this number divides, what clients saw is judged once more without the ghost.
-const SAMPLED_EVERY: u64 = 16;
 
 /// What a run has counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -117,7 +114,7 @@ impl World {
             queue: Queue::new(),
             network: Network::new(nodes.len(), options.seed, options.link),
             clients: clients.collect(),
-            checker: new_checker(&options, &members, &founders),
+            checker: Checker::of_run(&options, &members, &founders),
             nemesis: Nemesis::new(&options),
             partitions: Vec::new(),
             bound_until: 0,
@@ -480,18 +477,6 @@ impl World {
         one.generation += 1;
         self.queue.after(delay_us, Event::Client { client, generation: one.generation });
     }
-}
-
-/// A checker for clocks as these options let them run.
-fn new_checker(options: &Options, members: &[Member], founders: &Membership) -> Checker {
-    let mut checker = Checker::new(members, founders);
-    if !options.faults.contains(Fault::Jump) {
-        checker.expect_patience(Span(options.election_timeout_us));
-    }
-    if options.seed.is_multiple_of(SAMPLED_EVERY) {
-        checker.keep_sample();
-    }
-    checker
 }
 
 /// What is being made promises nothing before it has its final name.

@@ -64,7 +64,7 @@ fn mistakes_are_one_line_on_standard_error_and_code_64() {
         (&["--seed", "1", "--profile", "moon"], "a profile is one of swarm, net, "),
         (&["--seed", "1", "--set", "voters"], "an option is set by NAME=VALUE"),
         (&["--seed", "1", "--set", "voters=0"], "no cluster runs with these options: no voters"),
-        (&["merge"], "<FILE>"),
+        (&["merge"], "missing <RESULTS>..."),
     ];
     for (arguments, part) in mistakes {
         is_refused(&raft_sim(arguments), part);

@@ -40,6 +40,8 @@ use raft_core::{
     RecoveredState, RepairRpc, Rpc, SnapshotMeta, Span, Term, Time,
 };
 
+use crate::fault::Fault;
+use crate::options::Options;
 use exactly_once::Told;
 use ghost::Ghost;
 use history::History;
@@ -48,6 +50,9 @@ use sample::Sample;
 
 pub use history::{ClientId, Operation, OperationId, Outcome};
 pub use violation::{Invariant, Violation};
+
+/// Of each seed that this number divides, what clients saw is judged once more without the ghost.
+const SAMPLED_EVERY: u64 = 16;
 
 /// The simulator's own truth about a cluster, and the judge of every step.
 #[derive(Clone, Debug)]
@@ -63,6 +68,18 @@ pub struct Checker {
 }
 
 impl Checker {
+    /// The checker of a run, for clocks as its options let them go.
+    pub(crate) fn of_run(options: &Options, members: &[Member], founders: &Membership) -> Self {
+        let mut checker = Self::new(members, founders);
+        if !options.faults.contains(Fault::Jump) {
+            checker.expect_patience(Span(options.election_timeout_us));
+        }
+        if options.seed.is_multiple_of(SAMPLED_EVERY) {
+            checker.keep_sample();
+        }
+        checker
+    }
+
     /// A checker for these nodes, none of which has started, founded by `founders`.
     #[must_use]
     pub fn new(members: &[Member], founders: &Membership) -> Self {

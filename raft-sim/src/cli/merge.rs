@@ -13,7 +13,7 @@ use crate::results::Merged;
 #[derive(Clone, Debug, Args)]
 pub(super) struct Arguments {
     /// Files that `swarm --json` has written.
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required = true, value_name = "RESULTS")]
     files: Vec<PathBuf>,
 }
 
