@@ -248,15 +248,14 @@ impl<F> Scan<F> {
             traces += 1;
             is_later |= slot.batch >= torn;
         }
+        // All of it is looked at, even where the next page is empty: what stood there may be lost
+        // with its name, and then what comes after it is the only trace.
         let mut offset = round_up(self.at);
-        let first = self.peek(disk, offset, BATCH_HEADER)?;
-        let is_empty = first.iter().all(|byte| *byte == 0) && is_whole && traces == 0;
-        if is_empty {
-            return Ok(Ending::Clean);
-        }
+        let mut is_empty = is_whole && traces == 0;
         while offset < self.head.file_bytes {
             let epoch = self.head.epoch;
             let bytes = self.peek(disk, offset, BATCH_HEADER)?;
+            is_empty &= bytes.iter().all(|byte| *byte == 0);
             if let Some((batch, header)) = BatchHeader::decode_any(bytes, epoch, offset) {
                 // A header is evidence of what was durable before it, whatever became of its batch.
                 self.headers.push(header);
@@ -264,6 +263,9 @@ impl<F> Scan<F> {
                 traces = traces.max(u64::from(header.entries));
             }
             offset += PAGE;
+        }
+        if is_empty {
+            return Ok(Ending::Clean);
         }
         Ok(if is_later { Ending::Cut(traces) } else { Ending::Torn(traces) })
     }

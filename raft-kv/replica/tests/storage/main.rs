@@ -18,4 +18,5 @@ mod refusals;
 mod roundtrip;
 mod scrub;
 mod space;
+mod torn_after_damage;
 mod verdict;
