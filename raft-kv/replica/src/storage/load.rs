@@ -4,6 +4,7 @@
 //! identity is the one that the log has in memory, which the chain proves of the payload as well.
 //! What cannot be read is named, so that a peer can be asked for it; nothing is repaired here.
 
+use bytes::BytesMut;
 use raft_core::{Entries, EntryId, Index, LoadRequest, Payload, Term};
 
 use super::batch::{
@@ -41,6 +42,8 @@ pub(super) struct OpenForRead<F> {
 #[derive(Debug)]
 pub(super) struct Looked {
     pub(super) payload: Option<Payload>,
+    /// Whether its slot alone says who it is: the header at its place cannot be read.
+    pub(super) is_exposed: bool,
     /// What its slot should say, if that could not be read.
     pub(super) slot_again: Option<SlotRecord>,
 }
@@ -91,7 +94,7 @@ impl<F> Log<F> {
         id: EntryId,
         before: EntryId,
     ) -> Result<Looked, StorageError> {
-        let (mut payload, mut slot_again) = (None, None);
+        let (mut payload, mut slot_again, mut is_exposed) = (None, None, false);
         let active = self.active.as_ref().filter(|active| active.name == segment.name);
         let known = match active.and_then(|active| active.unwritten_slot(id.index)) {
             Some(slot) => Some(slot),
@@ -105,7 +108,7 @@ impl<F> Log<F> {
             }
         };
         if let Some(slot) = slot {
-            payload = segment.payload(disk, &slot, before)?;
+            (payload, is_exposed) = segment.payload(disk, &slot, before)?;
             slot_again = Some(slot).filter(|_| known.is_none() && payload.is_some());
         }
         if payload.is_none()
@@ -113,7 +116,8 @@ impl<F> Log<F> {
         {
             payload = place.read(disk, id, before)?;
         }
-        Ok(Looked { payload, slot_again })
+        is_exposed &= payload.is_some() && self.heals.place(id.index).is_none();
+        Ok(Looked { payload, is_exposed, slot_again })
     }
 
     /// Opens the segment that holds the entry at `index`, which is durable.
@@ -211,16 +215,22 @@ impl<F> OpenForRead<F> {
         Ok(EntryHead::decode(&bytes, place, id.index).filter(|head| head.id == id))
     }
 
+    /// The payload at the place that a slot names, if it makes its entry after `before`; and whether the
+    /// header before it cannot be read.
     fn payload<D: Disk<File = F>>(
         &self,
         disk: &mut D,
         slot: &SlotRecord,
         before: EntryId,
-    ) -> Result<Option<Payload>, StorageError> {
-        let mut bytes = vec![0; slot.len as usize];
-        let offset = u64::from(slot.offset) + u64::from(ENTRY_HEADER);
-        read_lossy(disk, &self.file, &self.path, offset, &mut bytes)?;
-        Ok(read_payload(bytes.into(), slot.kind, slot.id, before))
+    ) -> Result<(Option<Payload>, bool), StorageError> {
+        let mut bytes = BytesMut::zeroed(ENTRY_HEADER as usize + slot.len as usize);
+        read_lossy(disk, &self.file, &self.path, u64::from(slot.offset), &mut bytes)?;
+        let (batch, offset) = (slot.batch, slot.offset);
+        let place = Place { epoch: self.name.epoch, batch, offset };
+        let head = EntryHead::decode(&bytes, place, slot.id.index);
+        let is_bad = head.is_none_or(|head| head.id != slot.id);
+        let payload = bytes.freeze().slice(ENTRY_HEADER as usize..);
+        Ok((read_payload(payload, slot.kind, slot.id, before), is_bad))
     }
 }
 

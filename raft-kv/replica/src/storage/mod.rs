@@ -251,6 +251,7 @@ impl<D: Disk> Storage<D> {
         }
         if !heal.is_empty() {
             self.flush()?;
+            self.vouch()?;
             self.log.heal(&mut self.disk, &heal)?;
         }
         self.log.append(append)?;
@@ -299,6 +300,17 @@ impl<D: Disk> Storage<D> {
         }
         self.give_up(from.prev())?;
         self.log.truncate(&mut self.disk, from)
+    }
+
+    /// Before something is healed: the hard state says how far the log has got. What else of it is lost
+    /// would be taken for never written, once what proves the damage is healed.
+    fn vouch(&mut self) -> Result<(), StorageError> {
+        let record = *self.hard_state.record();
+        let through = self.log.durable().index;
+        if record.log_through >= through {
+            return Ok(());
+        }
+        self.write_hard_state(record.state, through)
     }
 
     /// Before entries after `through` go: the hard state stops vouching for them. Otherwise they

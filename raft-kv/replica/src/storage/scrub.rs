@@ -2,7 +2,7 @@
 //!
 //! A scrub goes round: first the records that are kept twice, whose bad copies it writes again; then
 //! the log, entry by entry; then the bytes of the snapshots. What it cannot repair it names: a peer
-//! may still have it. A host calls it at the rate that it can afford.
+//! may still have it. An older snapshot that cannot be read is removed. A host calls it at the rate that it can afford.
 
 use raft_core::{EntryId, Index};
 
@@ -50,8 +50,8 @@ impl<D: Disk> Storage<D> {
     /// Checks about `bytes_max` more bytes of what is durable.
     ///
     /// # Errors
-    /// A disk call failed: the storage refuses everything from then on. What cannot be read is no
-    /// error.
+    /// [`StorageError::NoSpace`]: call again later. A disk call failed: the storage refuses everything
+    /// from then on. What cannot be read is no error.
     pub fn scrub(&mut self, bytes_max: u64) -> Result<ScrubStep, StorageError> {
         self.guarded(|storage| {
             let mut step = ScrubStep::default();
@@ -66,7 +66,7 @@ impl<D: Disk> Storage<D> {
                         next.map_or(Scrub::Snapshot(0, 0), Scrub::Log)
                     }
                     Scrub::Snapshot(number, offset) => {
-                        storage.scrub_snapshot(number, offset, &mut step)
+                        storage.scrub_snapshot(number, offset, &mut step)?
                     }
                 };
             }
@@ -101,29 +101,41 @@ impl<D: Disk> Storage<D> {
             return Ok(None);
         }
         let segment = log.open_segment_of(disk, at.next())?;
-        let mut bad_slots = Vec::new();
+        let (mut bad_slots, mut exposed) = (Vec::new(), Vec::new());
         while at < last.min(segment.end) && step.bytes < bytes_max {
             let before = log.id(at).expect("it is durable");
             let id = log.id(at.next()).expect("it is durable");
             let looked = log.look(disk, &segment, id, before)?;
             step.bytes += u64::from(SLOT_BYTES) * 2;
-            match &looked.payload {
-                Some(payload) => step.bytes += payload.len() as u64,
+            step.bytes += looked.payload.as_ref().map_or(0, |payload| payload.len() as u64);
+            bad_slots.extend(looked.slot_again);
+            match looked.payload {
+                Some(payload) if looked.is_exposed => exposed.push((id, payload)),
+                Some(_) => {}
                 None => step.damaged.push(id),
             }
-            bad_slots.extend(looked.slot_again);
             at = id.index;
         }
         step.repaired += log.repair_slots(disk, &segment, &bad_slots)?;
+        // The slot alone names it, and slots are written together with others: it is kept apart.
+        step.repaired += exposed.len() as u64;
+        let exposed: Vec<_> = exposed.iter().map(|(id, payload)| (*id, payload)).collect();
+        log.heals.write(disk, log.epoch, &exposed)?;
         Ok(Some(at))
     }
 
-    fn scrub_snapshot(&mut self, number: usize, offset: u64, step: &mut ScrubStep) -> Scrub {
+    /// An older snapshot that cannot be read goes; the newest is named.
+    fn scrub_snapshot(
+        &mut self,
+        number: usize,
+        offset: u64,
+        step: &mut ScrubStep,
+    ) -> Result<Scrub, StorageError> {
         if number >= self.snapshots.list().count() {
             step.is_round_over = true;
-            return Scrub::Copies;
+            return Ok(Scrub::Copies);
         }
-        match self.snapshots.check(&mut self.disk, number, offset) {
+        Ok(match self.snapshots.check(&mut self.disk, number, offset) {
             None => Scrub::Snapshot(number + 1, 0),
             Some((_, bytes, true)) => {
                 step.bytes += bytes;
@@ -131,10 +143,15 @@ impl<D: Disk> Storage<D> {
             }
             Some((snapshot, bytes, false)) => {
                 step.bytes += bytes;
-                step.snapshots.push(snapshot);
-                Scrub::Snapshot(number + 1, 0)
+                if self.snapshots.discard(&mut self.disk, number)? {
+                    step.repaired += 1;
+                    Scrub::Snapshot(number, 0)
+                } else {
+                    step.snapshots.push(snapshot);
+                    Scrub::Snapshot(number + 1, 0)
+                }
             }
-        }
+        })
     }
 }
 

@@ -263,13 +263,36 @@ impl<F> Snapshots<F> {
         let place = self.kept.partition_point(|other| other.manifest.meta.last < last);
         self.kept.insert(place, Kept { manifest, is_damaged: false });
         while self.kept.len() > KEPT {
-            let old = self.kept.remove(0).manifest.meta.last;
-            for path in [manifest_path(old, 0), manifest_path(old, 1), data_path(old)] {
-                match disk.remove(&path) {
-                    // A copy may be damaged by being away, and genesis has no bytes.
-                    Ok(()) | Err(DiskError::NotFound) => {}
-                    Err(error) => return Err(StorageError::Disk { file: path, error }),
-                }
+            self.remove(disk, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the snapshot with this number if it is not the newest: one that cannot be read stands in
+    /// for nothing. Says whether it did.
+    pub(super) fn discard<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        number: usize,
+    ) -> Result<bool, StorageError> {
+        let is_older = number + 1 < self.kept.len();
+        if is_older {
+            self.remove(disk, number)?;
+        }
+        Ok(is_older)
+    }
+
+    fn remove<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        number: usize,
+    ) -> Result<(), StorageError> {
+        let old = self.kept.remove(number).manifest.meta.last;
+        for path in [manifest_path(old, 0), manifest_path(old, 1), data_path(old)] {
+            match disk.remove(&path) {
+                // A copy may be damaged by being away, and genesis has no bytes.
+                Ok(()) | Err(DiskError::NotFound) => {}
+                Err(error) => return Err(StorageError::Disk { file: path, error }),
             }
         }
         Ok(())

@@ -9,7 +9,7 @@ use raft_replica::storage::{ScrubStep, Storage};
 
 use crate::memory_disk::MemoryDisk;
 use crate::model::{Durable, Script, identity};
-use crate::verdict::{FIRST_BATCH, healing, open, run};
+use crate::verdict::{FIRST_BATCH, ROOMY, healing, open, run};
 
 /// A node that runs and has everything: sealed segments, two snapshots, a ring.
 fn running() -> (MemoryDisk, Storage<MemoryDisk>, Durable) {
@@ -54,7 +54,7 @@ fn a_whole_disk_is_left_alone() {
 }
 
 /// Each sector of each file goes bad in turn: what is there twice is repaired, payloads and snapshots
-/// are named, and a second round finds only what the first one could not repair.
+/// are named, an older snapshot goes, and a second round finds only what the first one could not repair.
 #[test]
 fn every_bad_sector_is_repaired_or_named() {
     let (mut repaired, mut named, mut snapshots, mut nothing) = (0, 0, 0, 0);
@@ -84,7 +84,7 @@ fn every_bad_sector_is_repaired_or_named() {
     println!(
         "{repaired} repaired, {named} named, {snapshots} of snapshots, {nothing} hold nothing"
     );
-    assert!(repaired > 15 && named > 8 && snapshots > 4, "{repaired} {named} {snapshots}");
+    assert!(repaired > 15 && named > 8 && snapshots > 3, "{repaired} {named} {snapshots}");
 }
 
 /// Who loads what has rotted gets what is before it, and is told which entries are gone; once they are
@@ -134,4 +134,52 @@ fn what_is_loaded_and_damaged_is_named_and_healed() {
     drop(storage);
     let (mut storage, found) = open(&disk).unwrap();
     assert_eq!(Durable::found(&mut storage, &found), expected);
+}
+
+/// An entry whose header is gone is kept apart: a power cut may take its slot, which it shares a sector
+/// with others that are being written.
+#[test]
+fn an_entry_that_its_slot_alone_names_is_kept_apart() {
+    let (disk, mut storage, expected) = running();
+    let before = round(&mut storage, 1000);
+    assert_eq!((before.repaired, before.damaged.len()), (0, 0));
+    let first = FIRST_BATCH + 64;
+    disk.overwrite("wal/seg-17-1.wal", first, &[0xa5; 40]);
+    assert_eq!(round(&mut storage, 1000).repaired, 1);
+    assert_eq!(round(&mut storage, 1000).repaired, 0);
+    disk.overwrite("wal/seg-17-1.wal", 8192, &[0xa5; 64]);
+    drop(storage);
+    let (mut storage, found) = open(&disk).unwrap();
+    assert_eq!(Durable::found(&mut storage, &found), expected, "{}", found.report);
+}
+
+/// The end of a log is gone, and what of it had been vouched for is healed: the rest is not forgotten.
+#[test]
+fn what_is_healed_is_no_proof_that_there_was_no_more() {
+    let mut script = Script::founding();
+    script
+        .term(1, None)
+        .append(&[10])
+        .sync()
+        .append(&[20])
+        .sync()
+        .term(2, None)
+        .append(&[30])
+        .sync();
+    let mut disk = MemoryDisk::default();
+    Storage::format(&mut disk, identity()).unwrap();
+    let mut storage = Storage::open(disk.clone(), ROOMY, Some(identity())).unwrap().0;
+    script.run(&mut storage).unwrap();
+    for from in [8192 + 64, FIRST_BATCH + 4096, FIRST_BATCH + 2 * 4096] {
+        disk.overwrite("wal/seg-1-1.wal", from, &[0; 448]);
+    }
+    assert_eq!(round(&mut storage, 1000).damaged.len(), 2);
+    let log = &script.now().log;
+    let (id, payload) = log[1].clone();
+    let batch = healing(vec![run(log[0].0, id, payload.unwrap())]);
+    storage.write(Work::Persist { batch, commit: Index::ZERO }).unwrap();
+    drop(storage);
+    let found = Storage::open(disk, ROOMY, Some(identity())).unwrap().1;
+    let is_there = found.slots.len() == 3;
+    assert!(is_there || found.hard_state.is_tail_unknown, "{}", found.report);
 }

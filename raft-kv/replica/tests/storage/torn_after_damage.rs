@@ -4,14 +4,12 @@
 //! share their sectors. What was confirmed is then found, or is called damaged, or the log ends
 //! before it and the node knows that it may have been longer. It never ends there without a word.
 
-use raft_replica::storage::{Storage, StorageError, StorageOptions};
+use raft_replica::storage::{Storage, StorageError};
 
 use crate::memory_disk::{Fate, MemoryDisk};
 use crate::model::{Durable, Script, identity};
-use crate::verdict::{Opened, SIZES};
+use crate::verdict::{Opened, ROOMY};
 
-/// One segment has room for everything.
-const ROOMY: StorageOptions = StorageOptions { segment_bytes: 32 << 10, ..SIZES };
 const SECTOR: usize = 512;
 const FILE: &str = "wal/seg-1-1.wal";
 

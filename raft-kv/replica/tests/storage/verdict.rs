@@ -23,6 +23,8 @@ pub(crate) const SIZES: StorageOptions = StorageOptions {
     chunk_bytes: 700,
     resident_bytes: 900,
 };
+/// The same with segments that have room for many batches.
+pub(crate) const ROOMY: StorageOptions = StorageOptions { segment_bytes: 32 << 10, ..SIZES };
 /// Where batches begin in a segment: behind its head, its table and the gap.
 pub(crate) const FIRST_BATCH: usize = 8192 + 4096 + 4096;
 
