@@ -78,6 +78,12 @@ pub(crate) struct Platter {
     fail_write: bool,
     fail_sync: Option<(SyncFailure, Draw)>,
     failed: Option<Failed>,
+    /// There is no space for a new file, nor for a longer one.
+    is_full: bool,
+    /// Whether what a write replaces is remembered: it may come back.
+    keeps_past: bool,
+    /// Somebody looks who is none of the machine: reads change nothing.
+    is_peeking: bool,
     lie: Lie,
     operations: u64,
 }
@@ -87,6 +93,12 @@ impl SimDisk {
     #[must_use]
     pub fn new(lie: Lie) -> Self {
         Self(Rc::new(RefCell::new(Platter { lie, ..Platter::default() })))
+    }
+
+    /// Another empty disk of the same make.
+    pub(crate) fn another(&self) -> Self {
+        let Platter { lie, keeps_past, .. } = *self.0.borrow();
+        Self(Rc::new(RefCell::new(Platter { lie, keeps_past, ..Platter::default() })))
     }
 
     /// Cuts the power when `operations` more operations that change something have begun.
@@ -119,6 +131,37 @@ impl SimDisk {
     #[must_use]
     pub fn take_failed(&self) -> Option<Failed> {
         std::mem::take(&mut self.0.borrow_mut().failed)
+    }
+
+    /// Whether there is no space, from now on.
+    pub(crate) fn set_full(&self, is_full: bool) {
+        self.0.borrow_mut().is_full = is_full;
+    }
+
+    /// Whether there is no space for a new file, nor for a longer one.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.borrow().is_full
+    }
+
+    /// Remembers from now on, of files made from now on, what each sector held before.
+    pub(crate) fn keep_past(&self) {
+        self.0.borrow_mut().keeps_past = true;
+    }
+
+    /// Reads as a start would; no fault is used up by it.
+    pub(crate) fn peek<T>(&self, look: impl FnOnce(&mut Self) -> T) -> T {
+        self.0.borrow_mut().is_peeking = true;
+        let seen = look(&mut self.clone());
+        self.0.borrow_mut().is_peeking = false;
+        seen
+    }
+
+    /// As [`Self::peek`], where all slots of the newest segment are torn.
+    pub(crate) fn peek_without_slots<T>(&self, look: impl FnOnce(&mut Self) -> T) -> T {
+        let wound = crate::rot::tear_slots(&mut self.0.borrow_mut());
+        let seen = self.peek(look);
+        self.mend(&wound);
+        seen
     }
 
     /// Withdraws all faults that have been armed and not yet come out.
@@ -156,10 +199,10 @@ impl SimDisk {
         file.map(|(path, _)| format!("bytes of {path}"))
     }
 
-    /// Something becomes of one sector that is durable, in one of the files that keep
-    /// log and promises; what to give back to [`Self::mend`]. Nothing if there is no such sector.
-    pub(crate) fn hurt(&self, fault: Fault, draw: &mut Draw) -> Option<Wound> {
-        crate::rot::hurt(&mut self.0.borrow_mut(), fault, draw)
+    /// Something becomes of what is durable in one of the files that keep log, promises and
+    /// snapshots; `is_down`: no process has them open; what to give back to [`Self::mend`]. Nothing if there is no such sector.
+    pub(crate) fn hurt(&self, fault: Fault, is_down: bool, draw: &mut Draw) -> Option<Wound> {
+        crate::rot::hurt(&mut self.0.borrow_mut(), fault, is_down, draw)
     }
 
     /// A sector is again as it was, as if nothing had happened.
@@ -243,9 +286,14 @@ impl Disk for SimDisk {
         if platter.names.contains_key(path) {
             return Err(DiskError::Exists);
         }
+        if platter.is_full {
+            return Err(DiskError::NoSpace);
+        }
         let inode = platter.inodes.len();
         let hard_state = path.starts_with("hs.");
-        platter.inodes.push(Inode::zeroed(size(len)?, hard_state));
+        let mut file = Inode::zeroed(size(len)?, hard_state);
+        file.past = platter.keeps_past.then(BTreeMap::new);
+        platter.inodes.push(file);
         platter.names.insert(path.to_owned(), inode);
         platter.pending.push(DirOp::Link { path: path.to_owned(), inode });
         unless_dead(dies, SimFile(inode))
@@ -262,9 +310,15 @@ impl Disk for SimDisk {
         platter.look()?;
         let start = size(offset)?;
         let end = start.checked_add(buffer.len()).ok_or(DiskError::Short)?;
-        let data = platter.inodes[file.0].data.get(start..end).ok_or(DiskError::Short)?;
+        let is_peeking = platter.is_peeking;
+        let inode = &mut platter.inodes[file.0];
+        let data = inode.data.get(start..end).ok_or(DiskError::Short)?;
         buffer.copy_from_slice(data);
-        Ok(())
+        if inode.is_unreadable(start..end, is_peeking) {
+            Err(DiskError::Unreadable)
+        } else {
+            Ok(())
+        }
     }
 
     fn write(&mut self, file: &SimFile, offset: u64, data: &[u8]) -> Result<(), DiskError> {
@@ -274,7 +328,12 @@ impl Disk for SimDisk {
             platter.failed = Some(Failed { fault: Fault::WriteError, took_hold: true });
             return Err(DiskError::Failed("injected write error".to_owned()));
         }
-        platter.inodes[file.0].write(size(offset)?, data);
+        let (offset, is_full) = (size(offset)?, platter.is_full);
+        let inode = &mut platter.inodes[file.0];
+        if is_full && offset + data.len() > inode.data.len() {
+            return Err(DiskError::NoSpace);
+        }
+        inode.write(offset, data);
         unless_dead(dies, ())
     }
 

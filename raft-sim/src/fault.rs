@@ -90,14 +90,38 @@ faults! {
     ZeroedSector = "zeroed-sector",
     /// A sector that was durable reads as another one of its file. Effect: a start would notice.
     Misdirected = "misdirected",
+    /// A sector that was durable reads as before it was last written. Effect: a start would notice.
+    LostWrite = "lost-write",
+    /// A sector cannot be read, a few times or until it is written again. Effect: a start would
+    /// notice.
+    Unreadable = "unreadable",
+    /// The end of the log reads as if it had never been written, or the file that holds it has no
+    /// name any more. Effect: a start would notice.
+    LostTail = "lost-tail",
+    /// The bytes of a snapshot change. Effect: a start would notice.
+    SnapshotRot = "snapshot-rot",
+    /// A disk has no space for more, for a while. Effect: storage has seen the error.
+    NoSpace = "no-space",
 }
 
 /// What happens to sectors at rest.
 pub const DAMAGE: [Fault; 3] = [Fault::BitRot, Fault::ZeroedSector, Fault::Misdirected];
 
+/// What else happens to what was durable.
+pub const LOSSES: [Fault; 4] =
+    [Fault::LostWrite, Fault::Unreadable, Fault::LostTail, Fault::SnapshotRot];
+
+impl Fault {
+    /// Whether a disk loses by it what was durable: a group of three voters or more may bear that.
+    #[must_use]
+    pub fn is_loss(self) -> bool {
+        DAMAGE.contains(&self) || LOSSES.contains(&self)
+    }
+}
+
 /// A set of classes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FaultSet(u32);
+pub struct FaultSet(u64);
 
 impl FaultSet {
     /// Adds a class.
@@ -119,7 +143,7 @@ impl FaultSet {
     /// Whether disks lose what was durable.
     #[must_use]
     pub fn has_damage(self) -> bool {
-        DAMAGE.iter().any(|&fault| self.contains(fault))
+        self.iter().any(Fault::is_loss)
     }
 
     /// Its classes in order.

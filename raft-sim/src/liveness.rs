@@ -88,6 +88,8 @@ impl World {
             node.disk.disarm();
             node.doom = None;
             node.stalled_until = 0;
+            node.full_until = 0;
+            node.disk.set_full(false);
             node.clock.set_skew(now, 0);
             node.deadline.1 = u64::MAX;
             if self.nodes[at].outside == Some(Outside::Stopped) {
@@ -314,7 +316,7 @@ impl World {
         };
         let leader = self.leader().filter(|&at| self.nodes[at].outside.is_none());
         let missing = if leader.is_none() {
-            "no leader in the core".to_owned()
+            format!("no leader in the core{}", self.show_doubts())
         } else if !healed.has_written {
             "no write was acknowledged".to_owned()
         } else if !healed.has_read {

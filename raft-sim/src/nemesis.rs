@@ -12,7 +12,7 @@ use crate::options::Options;
 use crate::rng::{Draw, Purpose, Ratio, Stream};
 
 /// The classes that strike by themselves. The others happen to single frames.
-const STRIKING: [Fault; 21] = [
+const STRIKING: [Fault; 26] = [
     Fault::Partition,
     Fault::Clog,
     Fault::Overflow,
@@ -34,6 +34,11 @@ const STRIKING: [Fault; 21] = [
     Fault::BitRot,
     Fault::ZeroedSector,
     Fault::Misdirected,
+    Fault::LostWrite,
+    Fault::Unreadable,
+    Fault::LostTail,
+    Fault::SnapshotRot,
+    Fault::NoSpace,
 ];
 
 /// When what strikes.
@@ -144,11 +149,20 @@ impl Nemesis {
     }
 }
 
-/// What takes a whole cluster down comes less often, and so does what comes in three variants.
+/// What takes a whole cluster down comes less often, and so do what comes in three variants and what
+/// is looked for in whole disks.
 fn rarity(fault: Fault) -> u64 {
     match fault {
-        Fault::Blackout | Fault::StepDown => 4,
-        Fault::WriteError | Fault::SyncDrops | Fault::SyncKeeps => 3,
+        Fault::Blackout
+        | Fault::StepDown
+        | Fault::BitRot
+        | Fault::ZeroedSector
+        | Fault::Misdirected
+        | Fault::LostWrite
+        | Fault::Unreadable
+        | Fault::LostTail
+        | Fault::SnapshotRot => 4,
+        Fault::WriteError | Fault::SyncDrops | Fault::SyncKeeps | Fault::NoSpace => 3,
         Fault::Overflow | Fault::Transfer | Fault::ForgetLeader => 2,
         Fault::Partition
         | Fault::Clog
@@ -160,9 +174,6 @@ fn rarity(fault: Fault) -> u64 {
         | Fault::Jump
         | Fault::Stall
         | Fault::Membership
-        | Fault::BitRot
-        | Fault::ZeroedSector
-        | Fault::Misdirected
         | Fault::Loss
         | Fault::Duplication
         | Fault::Reorder

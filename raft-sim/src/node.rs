@@ -20,6 +20,7 @@ use raft_replica::storage::{Identity, ScrubStep, Storage, StorageError, StorageO
 
 use crate::clock::Clock;
 use crate::disk::SimDisk;
+use crate::fault::Fault;
 use crate::nemesis::Strike;
 use crate::options::{COMMAND_BYTES_MAX, Options};
 use crate::rng::{Purpose, Stream};
@@ -52,6 +53,8 @@ pub(crate) struct Node {
     pub(crate) paused: bool,
     /// The disk stands still until then.
     pub(crate) stalled_until: u64,
+    /// The disk has no space until then; 0 if it has.
+    pub(crate) full_until: u64,
     /// What the last step left: shown in traces, and the columns of `-v`.
     pub(crate) seen: Seen,
     pub(crate) crashes: u64,
@@ -128,6 +131,8 @@ pub(crate) struct DiskStep {
     pub(crate) durable: Option<PersistSeq>,
     /// How long the next step takes; `None`: the disk is idle.
     pub(crate) next: Option<Latency>,
+    /// There was no space: the same will be tried again.
+    pub(crate) is_full: bool,
 }
 
 /// What kind of disk work is next.
@@ -135,24 +140,31 @@ pub(crate) struct DiskStep {
 pub(crate) enum Latency {
     Write,
     Sync,
+    /// There is no space: somebody looks again after a while.
+    Full,
 }
 
 impl Node {
     pub(crate) fn new(at: usize, options: &Options, sabotage: Sabotage) -> Self {
         let entity = at as u64;
         let lineage = Stream::new(options.seed, Purpose::Lineage, entity).draw().word();
+        let disk = SimDisk::new(sabotage.lie());
+        if options.faults.contains(Fault::LostWrite) {
+            disk.keep_past();
+        }
         Self {
             member: Member::new(entity + 1, lineage),
             is_founder: at < options.voters + options.learners,
             wipes: 0,
             clock: Clock::new(1_000_000 * (entity + 1), 0),
-            disk: SimDisk::new(sabotage.lie()),
+            disk,
             latency: Stream::new(options.seed, Purpose::DiskLatency, entity),
             process: None,
             life: 0,
             deadline: (0, u64::MAX),
             paused: false,
             stalled_until: 0,
+            full_until: 0,
             seen: Seen::default(),
             crashes: 0,
             incarnation: Incarnation::ZERO,
@@ -178,6 +190,7 @@ impl Node {
         let mean = match kind {
             Latency::Write => disk_us,
             Latency::Sync => disk_us * 2,
+            Latency::Full => disk_us * 16,
         };
         1 + self.latency.draw().exponential(mean)
     }
@@ -222,13 +235,14 @@ impl Node {
 
     /// The machine gets an empty disk, and with it another lineage: it is somebody else now, and is
     /// given nothing. No process may be running.
-    pub(crate) fn wipe(&mut self, seed: u64, sabotage: Sabotage) {
+    pub(crate) fn wipe(&mut self, seed: u64) {
         assert!(self.process.is_none(), "a running process keeps its disk");
         self.wipes += 1;
         let entity = self.wipes << 32 | (self.member.id.0 - 1);
         self.member.lineage.0 = Stream::new(seed, Purpose::Lineage, entity).draw().word();
         self.is_founder = false;
-        self.disk = SimDisk::new(sabotage.lie());
+        self.disk = self.disk.another();
+        self.full_until = 0;
         self.incarnation = Incarnation::ZERO;
         self.graveyard = Graveyard::default();
         self.doom = None;
@@ -281,7 +295,7 @@ impl Process {
             return Ok(None);
         }
         let step = self.storage.scrub(bytes_max);
-        if step.is_err() {
+        if !matches!(step, Ok(_) | Err(StorageError::NoSpace { .. })) {
             self.phase = Phase::Failed;
         }
         step.map(Some)
@@ -300,32 +314,52 @@ impl Process {
         match mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Idle | Phase::Failed => unreachable!("the disk was asked for nothing"),
             Phase::Working => self.write(),
-            Phase::Syncing(through) => {
-                let done = self.storage.sync()?;
-                Ok(DiskStep { done, durable: Some(through), next: self.begin() })
-            }
+            Phase::Syncing(through) => match self.storage.sync() {
+                Err(StorageError::NoSpace { .. }) => {
+                    Ok(self.wait_for_space(Phase::Syncing(through)))
+                }
+                done => {
+                    let (done, durable) = (done?, Some(through));
+                    Ok(DiskStep { done, durable, next: self.begin(), is_full: false })
+                }
+            },
         }
     }
 
     fn write(&mut self) -> Result<DiskStep, StorageError> {
         let mut written = None;
         for _ in 0..GROUP_COMMIT_MAX {
-            match self.work.front() {
-                Some(Work::Persist { batch, .. }) => written = Some(batch.seq),
-                Some(_) if written.is_none() => {
-                    let work = self.work.pop_front().expect("there is a first one");
-                    let done = self.storage.write(work)?;
-                    return Ok(DiskStep { done, durable: None, next: self.begin() });
-                }
+            let batch = match self.work.front() {
+                Some(Work::Persist { batch, .. }) => Some(batch.seq),
+                Some(_) if written.is_none() => None,
                 Some(_) | None => break,
-            }
+            };
             let work = self.work.pop_front().expect("there is a first one");
-            let done = self.storage.write(work)?;
-            assert!(done.is_none(), "a batch is not durable before it is synced");
+            // What finds no space is handed in again.
+            let again = self.storage.disk().is_full().then(|| work.clone());
+            match (self.storage.write(work), again) {
+                (Err(StorageError::NoSpace { .. }), Some(again)) => {
+                    self.work.push_front(again);
+                    if written.is_none() {
+                        return Ok(self.wait_for_space(Phase::Working));
+                    }
+                    break;
+                }
+                (done, _) if batch.is_none() => {
+                    return Ok(DiskStep { done: done?, next: self.begin(), ..DiskStep::default() });
+                }
+                (done, _) => assert!(done?.is_none(), "a batch is not durable before it is synced"),
+            }
+            written = batch;
         }
         let Some(through) = written else { return Ok(DiskStep::default()) };
         self.phase = Phase::Syncing(through);
-        Ok(DiskStep { done: None, durable: None, next: Some(Latency::Sync) })
+        Ok(DiskStep { next: Some(Latency::Sync), ..DiskStep::default() })
+    }
+
+    fn wait_for_space(&mut self, phase: Phase) -> DiskStep {
+        self.phase = phase;
+        DiskStep { next: Some(Latency::Full), is_full: true, ..DiskStep::default() }
     }
 
     fn begin(&mut self) -> Option<Latency> {

@@ -108,9 +108,9 @@ impl World {
     /// Replaces the disk of a server that nobody counts on.
     fn wipe(&mut self, at: NodeAt) -> Result<(), Failure> {
         self.stop(at);
-        let (seed, sabotage) = (self.options.seed, self.sabotage);
+        let seed = self.options.seed;
         let node = &mut self.nodes[at];
-        node.wipe(seed, sabotage);
+        node.wipe(seed);
         let member = node.member;
         self.checker.replaced(member);
         self.format(at)?;
@@ -125,6 +125,10 @@ impl World {
         change: MembershipChange,
         expect: Option<Arc<Membership>>,
     ) -> Result<(), Failure> {
+        if self.healed.is_none() && self.is_any_doubtful() {
+            // Who cannot vote must not become one too many. Later on, memberships only grow.
+            return Ok(());
+        }
         self.stats.tally.injected(Fault::Membership);
         self.operate(at, Request::ChangeMembership { change, expect })
     }

@@ -11,7 +11,7 @@ mod profile;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fault::{DAMAGE, Fault, FaultSet};
+use crate::fault::{DAMAGE, Fault, FaultSet, LOSSES};
 use crate::rng::{Draw, Purpose, Ratio, Stream};
 
 pub use knobs::KnobError;
@@ -199,10 +199,11 @@ impl Options {
         let learners = pick.next().below(8).saturating_sub(5);
         let mut faults = draw_faults(&mut pick);
         // What came later than the rest: seeds keep what they had before.
-        let [mut later, mut damage, mut narrow] =
-            [16, 17, 24].map(|shift| Pick { seed, option: 1 << shift });
+        let [mut later, mut damage, mut losses, mut narrow] =
+            [16, 17, 18, 24].map(|shift| Pick { seed, option: 1 << shift });
         draw_operations(&mut later, &mut faults);
         draw_damage(&mut damage, voters, &mut faults);
+        draw_losses(&mut losses, voters, &mut faults);
         profile.narrow(&mut narrow, voters, &mut faults);
         let spares = later.next().range(1, 3);
         let spares = if faults.contains(Fault::Membership) { to_usize(spares) } else { 0 };
@@ -301,7 +302,8 @@ fn draw_faults(pick: &mut Pick) -> FaultSet {
     let mut faults = FaultSet::default();
     let crash = CRASHES[pick.next().position(CRASHES.len())];
     let calm = pick.next().chance(Ratio::new(1, 16));
-    for &fault in Fault::ALL.iter().filter(|fault| !DAMAGE.contains(fault)) {
+    let is_later = |fault: &Fault| fault.is_loss() || *fault == Fault::NoSpace;
+    for &fault in Fault::ALL.iter().filter(|fault| !is_later(fault)) {
         if pick.next().chance(Ratio::new(1, 2)) && !calm {
             faults.insert(fault);
         }
@@ -361,6 +363,25 @@ fn draw_sizes(pick: &mut Pick) -> (u64, u64, u64, u64, u64, u64, u64, u64) {
         pick.next().log_uniform(2, 64),
         pick.next().log_uniform(16, 256),
     )
+}
+
+/// What else disks lose, in half of the runs in which anything happens; and disks that are full, in
+/// a quarter.
+fn draw_losses(pick: &mut Pick, voters: usize, faults: &mut FaultSet) {
+    let is_calm = faults.iter().count() == 1;
+    let (is_lossy, is_full) =
+        (pick.next().chance(Ratio::new(1, 2)), pick.next().chance(Ratio::new(1, 4)));
+    if is_calm {
+        return;
+    }
+    if is_full {
+        faults.insert(Fault::NoSpace);
+    }
+    for fault in LOSSES {
+        if pick.next().chance(Ratio::new(1, 3)) && is_lossy && voters >= 3 {
+            faults.insert(fault);
+        }
+    }
 }
 
 /// The lease, zero in one half of all runs, and the drift of clocks that it bears, in percent. No

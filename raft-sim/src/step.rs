@@ -145,6 +145,11 @@ impl World {
             }
             Output::Observe(observation) => self.observe(at, &observation),
             Output::BadFrame(error) => self.bad_frame(id, &error),
+            Output::BadSnapshot { .. } if self.is_damaged(at) => {
+                // It says no more; somebody starts it again, and then it asks its peers.
+                self.restart_after(at, 1 + self.options.fault_us);
+                Ok(())
+            }
             Output::BadSnapshot { snapshot, error } => {
                 let what = format!("a bad {snapshot}: {error}");
                 Err(Failure::Reported { node: id, what })

@@ -46,7 +46,14 @@ impl World {
             Fault::Jump => self.jump(at, strike),
             Fault::Stall => self.stall(at, strike.lasts_us),
             Fault::WriteError | Fault::SyncDrops | Fault::SyncKeeps => self.fail_disk(at, strike),
-            Fault::BitRot | Fault::ZeroedSector | Fault::Misdirected => self.hurt(at, strike),
+            Fault::NoSpace => self.fill_disk(at, strike.lasts_us),
+            Fault::SnapshotRot => self.hurt_snapshot(at, strike),
+            Fault::BitRot
+            | Fault::ZeroedSector
+            | Fault::Misdirected
+            | Fault::LostWrite
+            | Fault::Unreadable
+            | Fault::LostTail => self.hurt(at, strike),
             Fault::Membership => return self.change_membership(),
             Fault::Transfer => return self.transfer(strike),
             Fault::StepDown => return self.step_down(at),
@@ -323,6 +330,22 @@ impl World {
         }
     }
 
+    fn fill_disk(&mut self, at: NodeAt, lasts_us: u64) {
+        self.stats.tally.injected(Fault::NoSpace);
+        let node = &mut self.nodes[at];
+        node.disk.set_full(true);
+        node.full_until = node.full_until.max(self.queue.now() + lasts_us);
+    }
+
+    /// Somebody makes space, if it is time.
+    pub(crate) fn make_space(&mut self, at: NodeAt) {
+        let node = &mut self.nodes[at];
+        if node.full_until > 0 && self.queue.now() >= node.full_until {
+            node.full_until = 0;
+            node.disk.set_full(false);
+        }
+    }
+
     /// Ends a node's process. Returns whether there was one.
     pub(crate) fn stop(&mut self, at: NodeAt) -> bool {
         let node = &mut self.nodes[at];
@@ -366,6 +389,7 @@ impl World {
     /// Starts a process on what its disk holds.
     pub(crate) fn start(&mut self, at: NodeAt) -> Result<(), Failure> {
         let now = self.queue.now();
+        self.make_space(at);
         let node = &mut self.nodes[at];
         let id = node.member.id;
         let (storage, mut found) = match node.open(&self.options, &self.founders) {
@@ -398,6 +422,8 @@ impl World {
             self.lose_power(at, Fault::TornWork);
         } else if let Some(failed) = node.disk.take_failed() {
             self.note_failed(failed);
+        } else if matches!(error, StorageError::NoSpace { .. }) && node.full_until > 0 {
+            self.stats.tally.effective(Fault::NoSpace);
         } else {
             return Err(Failure::Storage { node: node.member.id, error });
         }

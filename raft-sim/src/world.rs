@@ -364,6 +364,7 @@ impl World {
 
     fn on_disk(&mut self, at: NodeAt) -> Result<(), Failure> {
         let now = self.queue.now();
+        self.make_space(at);
         let node = &mut self.nodes[at];
         let life = node.life;
         if now < node.stalled_until {
@@ -377,6 +378,9 @@ impl World {
         }
         match process.disk() {
             Ok(step) => {
+                if step.is_full {
+                    self.stats.tally.effective(Fault::NoSpace);
+                }
                 let saved = matches!(step.done, Some(Done::SnapshotSaved { .. }));
                 if step.durable.is_some() || saved {
                     self.checker.confirmed(node.member.id, node.disk.unsynced(is_scratch))?;

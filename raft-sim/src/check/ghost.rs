@@ -102,6 +102,8 @@ pub(super) struct Node {
     pub(super) durable: View,
     /// The entries that its last start could not read, and that nothing durable has replaced since.
     pub(super) damaged: BTreeSet<Index>,
+    /// How far its log had reached when its disk lost the end of it; zero if it never did.
+    pub(super) owed: Index,
     /// What was asked for and is not known to be durable.
     pub(super) pending: VecDeque<PersistBatch>,
     /// Every vote that was ever durable, by term.
@@ -136,6 +138,7 @@ impl Node {
             issued: start.clone(),
             durable: start.clone(),
             damaged: BTreeSet::new(),
+            owed: Index::ZERO,
             pending: VecDeque::new(),
             votes: BTreeMap::new(),
             commit: Index::ZERO,

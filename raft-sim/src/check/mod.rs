@@ -15,6 +15,7 @@
 mod commit_immutable;
 mod commit_quorum;
 mod configuration;
+mod doubt;
 mod election_safety;
 mod exactly_once;
 mod ghost;
@@ -168,6 +169,7 @@ impl Checker {
         let slot = self.ghost.slot(node);
         while let Some(batch) = self.ghost.nodes[slot].next_pending(seq) {
             if let Some(hard_state) = &batch.hard_state {
+                doubt::ended(&mut self.ghost, slot, hard_state)?;
                 monotonic_terms::durable(&mut self.ghost, slot, hard_state)?;
             }
             self.ghost.nodes[slot].durable.log.apply(&batch);
@@ -411,6 +413,12 @@ impl Checker {
     #[must_use]
     pub fn is_durable(&self, node: NodeId, id: EntryId) -> bool {
         self.ghost.nodes[self.ghost.slot(node)].durable.log.holds(id)
+    }
+
+    /// The entry at `index` on a node's disk, unless a snapshot has replaced it.
+    #[must_use]
+    pub fn durable_entry(&self, node: NodeId, index: Index) -> Option<EntryId> {
+        self.ghost.nodes[self.ghost.slot(node)].durable.log.at(index)
     }
 
     /// Whether everything committed is durable on a node.

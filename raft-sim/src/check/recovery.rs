@@ -7,7 +7,7 @@ use raft_core::{EntryId, Index, PersistBatch, RecoveredState, Slot};
 
 use super::ghost::{Ghost, Node, View};
 use super::violation::{Invariant, Violation};
-use super::{commit_immutable, monotonic_terms};
+use super::{commit_immutable, doubt, monotonic_terms};
 
 /// A node starts from what its storage has found.
 pub(super) fn check(
@@ -22,6 +22,9 @@ pub(super) fn check(
         commit_immutable::is_committed(ghost, id, found.snapshot.last)?;
     }
     let last = found_last(found);
+    if is_shorter(&ghost.nodes[slot], found, last) {
+        doubt::begins(ghost, slot, found);
+    }
     advance(&mut ghost.nodes[slot], found, last)?;
     monotonic_terms::durable(ghost, slot, &found.hard_state)?;
     let node = &mut ghost.nodes[slot];
@@ -43,6 +46,16 @@ pub(super) fn check(
 /// The end of the log that was found.
 fn found_last(found: &RecoveredState) -> EntryId {
     found.slots.last().map_or(found.before, Slot::id)
+}
+
+/// Whether an end is missing that was durable, or the mark of a doubt is new.
+fn is_shorter(node: &Node, found: &RecoveredState, last: EntryId) -> bool {
+    let durable = &node.durable;
+    let is_marked = found.hard_state.is_tail_unknown;
+    is_marked
+        && (!durable.hard_state.is_tail_unknown
+            || !durable.log.holds(last)
+            || last.index < durable.log.last_index())
 }
 
 /// Brings the ghost's disk to where the real one stands.
@@ -75,7 +88,11 @@ fn advance(node: &mut Node, found: &RecoveredState, last: EntryId) -> Result<(),
 }
 
 /// Executes a batch step by step; true, and no further, once `stands` holds.
-fn reaches(view: &mut View, batch: &PersistBatch, stands: impl Fn(&View) -> bool) -> bool {
+pub(super) fn reaches(
+    view: &mut View,
+    batch: &PersistBatch,
+    stands: impl Fn(&View) -> bool,
+) -> bool {
     if let Some(hard_state) = batch.hard_state {
         view.hard_state = hard_state;
         if stands(view) {

@@ -1,5 +1,8 @@
 //! A file on the simulated disk: what it shows, and what of that a power loss could take back.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
 use super::{SECTOR_BYTES, SyncFailure};
 use crate::rng::Draw;
 
@@ -13,6 +16,10 @@ pub(crate) struct Inode {
     /// For each of `dirty`, the bytes before that write.
     pub(crate) before: Vec<u8>,
     pub(super) hard_state: bool,
+    /// What durable sectors held before they were last written, if that is remembered.
+    pub(crate) past: Option<BTreeMap<usize, Vec<u8>>>,
+    /// Sectors that cannot be read, and how many reads more; none, if only a write helps.
+    pub(crate) bad: BTreeMap<usize, Option<u32>>,
     /// Whether any of `dirty` is forgotten.
     has_forgotten: bool,
 }
@@ -50,6 +57,7 @@ impl Inode {
         }
         for sector in offset / SECTOR_BYTES..=(end - 1) / SECTOR_BYTES {
             self.remember(sector);
+            self.bad.remove(&sector);
         }
         self.data[offset..end].copy_from_slice(data);
     }
@@ -67,6 +75,22 @@ impl Inode {
         self.before.resize(self.dirty.len() * SECTOR_BYTES, 0);
     }
 
+    /// Whether one of these bytes is in a sector that cannot be read; some of them can be after a while.
+    pub(super) fn is_unreadable(&mut self, bytes: Range<usize>, is_peeking: bool) -> bool {
+        if self.bad.is_empty() || bytes.is_empty() {
+            return false;
+        }
+        let sectors = bytes.start / SECTOR_BYTES..=(bytes.end - 1) / SECTOR_BYTES;
+        let Some((&sector, left)) = self.bad.range_mut(sectors).next() else { return false };
+        if let Some(left) = left.as_mut().filter(|_| !is_peeking) {
+            *left -= 1;
+            if *left == 0 {
+                self.bad.remove(&sector);
+            }
+        }
+        true
+    }
+
     /// What the file shows is what the disk holds.
     pub(crate) fn forget_writes(&mut self) {
         self.dirty.clear();
@@ -78,6 +102,7 @@ impl Inode {
     pub(crate) fn flush(&mut self) {
         self.durable_len = self.data.len();
         if !self.has_forgotten {
+            self.keep_past();
             self.forget_writes();
             return;
         }
@@ -88,6 +113,16 @@ impl Inode {
         self.dirty.retain(|dirty| dirty.forgotten);
         self.has_forgotten = !self.dirty.is_empty();
         self.before = kept;
+    }
+
+    /// What the sectors held that are about to become durable.
+    fn keep_past(&mut self) {
+        let Some(mut past) = self.past.take() else { return };
+        // The first write since the last sync has replaced what was durable.
+        for position in (0..self.dirty.len()).rev() {
+            past.insert(self.dirty[position].sector, self.before(position).to_vec());
+        }
+        self.past = Some(past);
     }
 
     /// Returns whether it did anything to the pages.

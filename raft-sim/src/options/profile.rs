@@ -6,7 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{ClientOptions, Pick};
-use crate::fault::{DAMAGE, Fault, FaultSet};
+use crate::fault::{Fault, FaultSet};
 use crate::rng::Ratio;
 
 /// Which faults a run draws from.
@@ -75,6 +75,11 @@ impl Profile {
                 Fault::BitRot,
                 Fault::ZeroedSector,
                 Fault::Misdirected,
+                Fault::LostWrite,
+                Fault::Unreadable,
+                Fault::LostTail,
+                Fault::SnapshotRot,
+                Fault::NoSpace,
             ],
             Self::Membership => {
                 &[Fault::Membership, Fault::Transfer, Fault::StepDown, Fault::ForgetLeader]
@@ -90,12 +95,8 @@ impl Profile {
             return;
         }
         *faults = FaultSet::default();
-        let family: Vec<Fault> = self
-            .family()
-            .iter()
-            .copied()
-            .filter(|fault| voters >= 3 || !DAMAGE.contains(fault))
-            .collect();
+        let family: Vec<Fault> =
+            self.family().iter().copied().filter(|fault| voters >= 3 || !fault.is_loss()).collect();
         faults.insert(family[pick.next().position(family.len())]);
         for fault in family {
             if pick.next().chance(Ratio::new(3, 4)) {

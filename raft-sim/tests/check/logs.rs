@@ -392,3 +392,33 @@ fn a_disk_does_not_make_up_a_commit() {
     found.commit = Index(1);
     twin.recovered(NodeId(1), &found).unwrap();
 }
+
+#[test]
+fn a_doubt_ends_where_all_that_was_committed_is_there() {
+    let mut story = Story::led();
+    story.propose(1, 1, vec![command(b"x")]).unwrap();
+    story.sync(1).unwrap();
+    story.replicate(1, 2, 2).unwrap();
+    story.commit(1, 2).unwrap();
+    story.checker.crashed(NodeId(2));
+    let mut found = story.found(2);
+    found.slots.truncate(1);
+    let mut silent = story.checker.clone();
+    broken(silent.recovered(NodeId(2), &found), Invariant::Recovery, Some(2));
+
+    found.hard_state.is_tail_unknown = true;
+    story.checker.recovered(NodeId(2), &found).unwrap();
+    story.actor(2).log.truncate(1);
+    story.actor(2).hard_state.is_tail_unknown = true;
+    story.raise_incarnation(2);
+    let certain = HardState { is_tail_unknown: false, ..story.actor(2).hard_state };
+    let clear = PersistBatch { hard_state: Some(certain), ..story.batch(2) };
+    let mut hasty = story.checker.clone();
+    hasty.persist_issued(NodeId(2), &clear).unwrap();
+    broken(hasty.persist_durable(NodeId(2), clear.seq), Invariant::Recovery, Some(2));
+
+    story.replicate(1, 2, 2).unwrap();
+    let clear = PersistBatch { hard_state: Some(certain), ..story.batch(2) };
+    story.issue(2, &clear).unwrap();
+    story.sync(2).unwrap();
+}
