@@ -24,6 +24,8 @@ const ONCE_FAILED: &[(u64, u64, &str)] = &[
     (0x3a9, 20_000, "a deaf node of high priority whose vain campaigns put off all others"),
     (0x428, 20_000, "a change of a leader that lost it and got it back, held against it"),
     (0x1ac, 20_000, "the same, with a leader whose disk fails as well"),
+    (0x182, 20_000, "a lost batch with a torn slot, taken for the clean end of a log"),
+    (0x3c0, 20_000, "a lost end of a log that was forgotten once a part of it was healed"),
 ];
 
 #[test]
