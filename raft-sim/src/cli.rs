@@ -7,6 +7,7 @@
 mod check;
 mod determinism;
 mod explore;
+mod file;
 mod merge;
 mod one;
 mod options;
@@ -27,7 +28,7 @@ use output::{Output, stop_on_interrupt, tell};
 pub const EXIT_DETERMINISM: u8 = 4;
 /// The arguments make no sense.
 pub const EXIT_USAGE: u8 = 64;
-/// Standard output cannot be written, and nothing worse is to be told.
+/// Standard output, or a file that was asked for, cannot be written, and nothing worse is to be told.
 pub const EXIT_OUTPUT: u8 = 74;
 /// Somebody has pressed Ctrl-C, or memory has reached its limit, and nothing worse is to be told.
 pub const EXIT_INTERRUPTED: u8 = 130;

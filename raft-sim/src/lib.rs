@@ -29,6 +29,7 @@ pub mod mutants;
 pub mod nemesis;
 pub mod network;
 mod node;
+pub mod observe;
 mod operator;
 pub mod options;
 pub mod power;

@@ -17,6 +17,7 @@ use crate::event::{Event, NodeAt};
 use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::node::Outside;
+use crate::observe::Happening;
 use crate::rng::{Draw, Purpose, Ratio, Stream};
 use crate::world::World;
 
@@ -78,6 +79,8 @@ impl World {
             self.queue.after(options.election_timeout_us, Event::Operator);
         }
         self.network.heal(&mut self.queue, &mut self.stats.tally);
+        self.tell(&Happening::Healed);
+        self.watch_released();
         self.bound_until = 0;
         self.clients.iter_mut().for_each(|client| client.bind(None));
         self.partitions.iter_mut().for_each(Vec::clear);

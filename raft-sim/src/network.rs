@@ -23,6 +23,8 @@ pub struct Network {
     nodes: usize,
     links: Vec<Link>,
     options: LinkOptions,
+    /// What became of each frame, in order, if somebody watches.
+    passages: Option<Vec<(u32, Passage)>>,
 }
 
 #[derive(Debug)]
@@ -61,6 +63,32 @@ pub enum Fate {
     Dropped,
 }
 
+/// What became of a frame, for who follows each of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passage {
+    /// It is on its way.
+    Sent {
+        /// Its position among the frames of the link.
+        sequence: u32,
+        /// Whether a second copy is as well.
+        twice: bool,
+    },
+    /// The link is clogged and holds it, after those that it held before.
+    Held,
+    /// It goes no further.
+    Stopped(Fault),
+}
+
+impl Passage {
+    fn fate(self) -> Fate {
+        match self {
+            Self::Sent { .. } | Self::Held => Fate::Sent,
+            Self::Stopped(Fault::Partition) => Fate::Blocked,
+            Self::Stopped(_) => Fate::Dropped,
+        }
+    }
+}
+
 impl Network {
     /// A network of `nodes` nodes for the run of `seed`.
     #[must_use]
@@ -83,7 +111,24 @@ impl Network {
                 bias_quarters,
             }
         });
-        Self { nodes, links: links.collect(), options }
+        Self { nodes, links: links.collect(), options, passages: None }
+    }
+
+    /// Tells from now on what becomes of each frame; see [`Self::take_passages`].
+    pub fn watch(&mut self) {
+        self.passages = Some(Vec::new());
+    }
+
+    /// What became of the frames that were sent, injected or released since the last call, each with
+    /// its link; nothing unless [`Self::watch`] was called.
+    pub fn take_passages(&mut self) -> Vec<(u32, Passage)> {
+        self.passages.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn note(&mut self, link: u32, passage: Passage) {
+        if let Some(passages) = &mut self.passages {
+            passages.push((link, passage));
+        }
     }
 
     /// The link between two nodes.
@@ -109,26 +154,23 @@ impl Network {
         let options = self.options;
         let at = &mut self.links[link as usize];
         let mut draw = at.stream.draw();
-        if at.blocked > 0 {
-            at.stop(Fault::Partition);
-            return Fate::Blocked;
-        }
-        if draw.chance(options.loss) {
+        let passage = if at.blocked > 0 {
+            at.stop(Fault::Partition)
+        } else if draw.chance(options.loss) {
             tally.injected(Fault::Loss);
-            at.stop(Fault::Loss);
-            return Fate::Dropped;
-        }
-        if at.clogged {
-            if at.held.len() >= options.queue_max as usize {
-                tally.injected(Fault::Overflow);
-                at.stop(Fault::Overflow);
-                return Fate::Dropped;
-            }
+            at.stop(Fault::Loss)
+        } else if at.clogged && at.held.len() >= options.queue_max as usize {
+            tally.injected(Fault::Overflow);
+            at.stop(Fault::Overflow)
+        } else if at.clogged {
             tally.effective(Fault::Clog);
             at.held.push(frame);
-            return Fate::Sent;
-        }
-        at.transmit(link, frame, &mut draw, options, queue, tally)
+            Passage::Held
+        } else {
+            at.transmit(link, frame, &mut draw, options, queue, tally)
+        };
+        self.note(link, passage);
+        passage.fate()
     }
 
     /// Puts a frame that nobody sent onto a link.
@@ -138,6 +180,7 @@ impl Network {
         at.in_flight += 1;
         let (sequence, connection) = (at.sent, at.connection);
         queue.after(1, Event::Frame { link, sequence, copy: false, connection, frame });
+        self.note(link, Passage::Sent { sequence, twice: false });
     }
 
     /// Notes that a frame has arrived. Returns whether it counts: its connection still stands.
@@ -187,8 +230,10 @@ impl Network {
         let at = &mut self.links[link as usize];
         at.clogged = false;
         for frame in std::mem::take(&mut at.held) {
+            let at = &mut self.links[link as usize];
             let mut draw = at.stream.draw();
-            at.transmit(link, frame, &mut draw, options, queue, tally);
+            let passage = at.transmit(link, frame, &mut draw, options, queue, tally);
+            self.note(link, passage);
         }
     }
 
@@ -229,9 +274,10 @@ impl Network {
 
 impl Link {
     /// A frame is stopped. It has a position all the same, so that its arrival would be noticed.
-    fn stop(&mut self, fault: Fault) {
+    fn stop(&mut self, fault: Fault) -> Passage {
         self.sent += 1;
         self.stopped.push((self.sent, fault));
+        Passage::Stopped(fault)
     }
 
     fn transmit(
@@ -242,11 +288,10 @@ impl Link {
         options: LinkOptions,
         queue: &mut Queue<Event>,
         tally: &mut Tally,
-    ) -> Fate {
+    ) -> Passage {
         if self.in_flight >= options.queue_max {
             tally.injected(Fault::Overflow);
-            self.stop(Fault::Overflow);
-            return Fate::Dropped;
+            return self.stop(Fault::Overflow);
         }
         if draw.chance(options.corruption) {
             tally.injected(Fault::Corruption);
@@ -274,7 +319,7 @@ impl Link {
             tally.injected(Fault::Reset);
             self.connection += 1;
         }
-        Fate::Sent
+        Passage::Sent { sequence, twice }
     }
 
     fn arrival(&mut self, at: u64, reorder: bool) -> u64 {

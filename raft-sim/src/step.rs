@@ -14,11 +14,46 @@ use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::network::Fate;
 use crate::node::Seen;
+use crate::observe::{Happening, Loss};
 use crate::operator;
 use crate::sabotage::{Machine, Sabotage};
 use crate::world::{World, client_id};
 
 impl World {
+    /// A frame has come to the end of a link, which it has entered at this position.
+    pub(crate) fn arrive(
+        &mut self,
+        (link, sequence): (u32, u32),
+        connection: u32,
+        is_copy: bool,
+        frame: Bytes,
+    ) -> Result<(), Failure> {
+        let (from, to) = self.network.ends(link);
+        let counts = self.network.arrive(link, sequence, connection, &mut self.stats.tally);
+        let is_down = self.nodes[to].process.is_none();
+        let loss = if !counts {
+            Some(Loss::Network(Fault::Reset))
+        } else if is_down {
+            Some(Loss::Down)
+        } else {
+            None
+        };
+        self.watch_arrival((link, sequence), is_copy, loss);
+        if !counts {
+            return Ok(());
+        }
+        if is_down {
+            // A host that is up refuses connections to a process that is not: its peer notices.
+            let life = self.nodes[from].life;
+            self.queue.after(1, Event::Unreachable { link, life });
+            return Ok(());
+        }
+        if is_copy {
+            self.stats.tally.effective(Fault::Duplication);
+        }
+        self.deliver(to, Input::Frame(frame))
+    }
+
     /// Gives a node an input: at once, or when it next looks at its inbox.
     pub(crate) fn deliver(&mut self, at: NodeAt, input: Input<Machine>) -> Result<(), Failure> {
         let now = self.queue.now();
@@ -35,6 +70,7 @@ impl World {
             }
             return Ok(());
         }
+        self.trace.taking(at, local, &process.replica, std::slice::from_ref(&input));
         process.replica.handle(local, input, &mut self.outputs);
         self.after_step(at)
     }
@@ -46,6 +82,7 @@ impl World {
         let local = node.now(now);
         let Some(process) = &mut node.process else { return Ok(()) };
         process.is_woken = false;
+        self.trace.taking(at, local, &process.replica, &process.inbox);
         process.replica.handle_batch(local, process.inbox.drain(..), &mut self.outputs);
         self.after_step(at)
     }
@@ -58,6 +95,7 @@ impl World {
         let (requests, rest) = mem::take(&mut process.inbox).into_iter().partition(is_request);
         process.inbox = rest;
         let requests: Vec<Input<Machine>> = requests;
+        self.trace.taking(at, local, &process.replica, &requests);
         process.replica.handle_batch(local, requests, &mut self.outputs);
         self.after_step(at)
     }
@@ -66,10 +104,12 @@ impl World {
     pub(crate) fn after_step(&mut self, at: NodeAt) -> Result<(), Failure> {
         let mut outputs = mem::take(&mut self.outputs);
         let now = self.queue.now();
+        self.watch_step(at, &outputs);
         self.checker.stepped(self.nodes[at].member.id, self.nodes[at].now(now));
         self.note_persists(at, &outputs)?;
         let result = outputs.drain(..).try_for_each(|output| self.execute(at, output));
         self.outputs = outputs;
+        self.tell(&Happening::Closed { node: at });
         result?;
         let node = &mut self.nodes[at];
         let Some(process) = &mut node.process else { return Ok(()) };
@@ -190,6 +230,7 @@ impl World {
         let frame = self.sabotage.forge(&envelope).unwrap_or(frame);
         let copy = (self.sabotage == Sabotage::RoundForged).then(|| frame.clone());
         let fate = self.network.send(link, frame, &mut self.queue, &mut self.stats.tally);
+        self.watch_sent(&envelope);
         if let (Some(copy), Fate::Blocked) = (copy, fate) {
             self.forge_answer(from, to, &copy);
         }
@@ -202,6 +243,7 @@ impl World {
         if let Some(answer) = self.sabotage.forge_answer(frame, incarnation) {
             let link = self.network.link(to, from);
             self.network.inject(link, answer, &mut self.queue);
+            self.watch_forged(to, from);
         }
     }
 
@@ -241,6 +283,7 @@ impl World {
                 let delay_us = self.clients[client].think_us();
                 self.set_client_timer(client, delay_us);
                 self.note_outcome(client, &outcome);
+                self.watch_answered(client_id(client), operation, &outcome);
                 let now = Time(self.queue.now());
                 self.checker.replied(client_id(client), operation, &outcome, now)?;
             }

@@ -10,6 +10,7 @@ use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::nemesis::{self, Strike, Target};
 use crate::node::{Node, Outside};
+use crate::observe::Happening;
 use crate::options::Options;
 use crate::rng::{Purpose, Ratio, Stream};
 use crate::sabotage::{Machine, Sabotage};
@@ -27,6 +28,8 @@ impl World {
             Target::Node(at) => at,
         };
         self.digest.word(strike.fault as u64);
+        let Strike { fault, lasts_us, .. } = strike;
+        self.tell(&Happening::Struck { fault, node: at, lasts_us });
         match strike.fault {
             Fault::Partition => self.partition(at, strike),
             Fault::Clog if self.is_late(at, strike) => self.delay_answers(at, strike),
@@ -157,6 +160,7 @@ impl World {
         }
         let partition = self.partitions.len();
         self.partitions.push(links);
+        self.watch_cut(partition);
         self.queue.after(strike.lasts_us, Event::Mend { partition });
     }
 
@@ -214,6 +218,7 @@ impl World {
         }
         self.stats.tally.injected(Fault::Reset);
         self.network.reset(link);
+        self.watch_reset(link);
         if strike.draw.chance(Ratio::new(1, 2)) {
             self.network.reset_next(link);
         }
@@ -291,6 +296,7 @@ impl World {
         self.stats.tally.injected(Fault::Pause);
         node.paused = true;
         self.queue.after(lasts_us, Event::Resume { node: at, life: node.life });
+        self.tell(&Happening::Paused { node: at, lasts_us });
     }
 
     fn jump(&mut self, at: NodeAt, mut strike: Strike) {
@@ -355,6 +361,7 @@ impl World {
             node.crashes += 1;
             self.stats.crashes += 1;
             self.checker.crashed(id);
+            self.watch_end(at);
         }
         was_running
     }
@@ -409,6 +416,7 @@ impl World {
         node.start(&self.options, machine, (storage, found), now, &mut self.outputs)
             .map_err(|error| Failure::Recover { node: id, error })?;
         node.disk.taken();
+        self.trace.starting(node.member);
         self.stats.starts += 1;
         self.scrub_later(at);
         self.after_step(at)

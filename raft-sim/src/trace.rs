@@ -1,7 +1,11 @@
 //! The lines of a run: one per event that changes what a person sees of a node, or is a fault.
 //!
 //! Nothing is formatted unless somebody will see it: a run is traced only when it is shown, or when
-//! it is repeated because it failed.
+//! it is repeated because it failed. Whoever wants all of it typed, and not in words, watches it
+//! as an [`Observer`].
+
+pub mod file;
+pub(crate) mod json;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,6 +16,7 @@ use raft_core::wire::{self, Limits};
 use crate::digest::Digest;
 use crate::event::Event;
 use crate::node::Seen;
+use crate::observe::{Hub, Observer};
 use crate::world::World;
 
 /// How many lines a failure shows.
@@ -26,6 +31,8 @@ pub struct Trace {
     lines: Lines,
     progress: Progress,
     ladder: Ladder,
+    /// Who watches, if anybody does.
+    pub(crate) hub: Option<Box<Hub>>,
 }
 
 /// Who is given the digest after each event, if anybody is.
@@ -104,6 +111,12 @@ impl Trace {
         if let Some(tell) = &mut self.ladder.0 {
             tell(event, digest);
         }
+    }
+
+    /// All that happens is told to `observer`.
+    #[must_use]
+    pub fn watched_by(self, observer: impl Observer + 'static) -> Self {
+        Self { hub: Some(Box::new(Hub::new(Box::new(observer)))), ..self }
     }
 
     pub(crate) fn passed(&mut self, events: u64) {

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
 use raft_core::wire::Limits;
 use raft_core::{EntryId, Member, Membership, Time};
 use raft_replica::request::{Input, Output, RequestId};
@@ -188,6 +187,7 @@ impl World {
 
     /// Formats all disks, starts all nodes, and schedules clients and nemesis.
     fn found(&mut self) -> Result<(), Failure> {
+        self.watch_begin();
         for at in 0..self.nodes.len() {
             self.format(at)?;
             self.skew(at);
@@ -225,10 +225,12 @@ impl World {
         self.stats.events += 1;
         self.trace.passed(self.stats.events);
         self.digest.word(self.queue.now());
+        self.watch_event(&event);
         let what = self.trace.is_on().then(|| self.describe(&event));
         let before = self.trace.is_on().then(|| self.columns());
         let result = self.dispatch(event);
         self.trace.over(self.stats.events, &self.digest);
+        self.watch_tally();
         if let (Some(what), Some(before)) = (what, before) {
             let columns = self.columns();
             if columns != before || what.starts_with('!') || result.is_err() {
@@ -274,10 +276,7 @@ impl World {
     fn dispatch(&mut self, event: Event) -> Result<(), Failure> {
         match event {
             Event::Frame { link, sequence, copy, connection, frame } => {
-                if !self.network.arrive(link, sequence, connection, &mut self.stats.tally) {
-                    return Ok(());
-                }
-                self.arrive(link, copy, frame)
+                self.arrive((link, sequence), connection, copy, frame)
             }
             Event::Deadline { node, .. } => self.on_deadline(node),
             Event::Inbox { node, .. } => self.on_inbox(node),
@@ -299,6 +298,7 @@ impl World {
             }
             Event::Release { link } => {
                 self.network.release(link, &mut self.queue, &mut self.stats.tally);
+                self.watch_released();
                 Ok(())
             }
             Event::Flap { node, cut } => {
@@ -312,20 +312,6 @@ impl World {
                 self.deliver(from, Input::Unreachable(peer))
             }
         }
-    }
-
-    fn arrive(&mut self, link: u32, copy: bool, frame: Bytes) -> Result<(), Failure> {
-        let (from, to) = self.network.ends(link);
-        if self.nodes[to].process.is_none() {
-            // A host that is up refuses connections to a process that is not: its peer notices.
-            let life = self.nodes[from].life;
-            self.queue.after(1, Event::Unreachable { link, life });
-            return Ok(());
-        }
-        if copy {
-            self.stats.tally.effective(Fault::Duplication);
-        }
-        self.deliver(to, Input::Frame(frame))
     }
 
     fn on_deadline(&mut self, at: NodeAt) -> Result<(), Failure> {
@@ -442,6 +428,7 @@ impl World {
                 let delay_us = one.think_us();
                 self.set_client_timer(client, delay_us);
                 let now = Time(self.queue.now());
+                self.watch_answered(client_id(client), id, &outcome);
                 self.checker.replied(client_id(client), id, &outcome, now)?;
             }
             Act::Send { begins, attempts } => {
@@ -452,6 +439,7 @@ impl World {
                     let (id, operation) =
                         self.clients[client].operation().expect("it has just begun");
                     self.checker.invoked(client_id(client), id, operation, now);
+                    self.trace.asked(client_id(client), id, operation);
                     self.note_invoked(client);
                 }
                 for (attempt, at) in attempts.into_iter().flatten() {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::process;
 use std::rc::Rc;
 
@@ -10,8 +11,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::EXIT_INTERRUPTED;
+use super::file::TraceTo;
 use super::output::{Output, on_interrupt, tell};
 use super::{EXIT_USAGE, setup};
+use crate::report::worse;
 use crate::run::{self, How};
 use crate::trace::Trace;
 
@@ -30,6 +33,9 @@ pub(super) struct Arguments {
     /// Print a line for each transition, as it happens.
     #[arg(short, long)]
     verbose: bool,
+    /// Write each step of each node to FILE, a JSON object a line, for other programs.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
 }
 
 /// Runs the seed, if there is one.
@@ -40,6 +46,10 @@ pub(super) fn main(one: &Arguments, output: Output) -> Option<u8> {
         tell("interrupted: the run has no verdict");
         process::exit(EXIT_INTERRUPTED.into());
     });
+    let file = match one.trace.as_ref().map(TraceTo::create).transpose() {
+        Ok(file) => file,
+        Err(exit_code) => return Some(exit_code),
+    };
     let output = Rc::new(RefCell::new(output));
     output.borrow_mut().line(format_args!("{options}\n"));
     let trace = if one.verbose {
@@ -47,6 +57,10 @@ pub(super) fn main(one: &Arguments, output: Output) -> Option<u8> {
         Trace::shown(move |line| output.borrow_mut().line(line))
     } else {
         Trace::off()
+    };
+    let trace = match &file {
+        Some(file) => file.watch(trace),
+        None => trace,
     };
     let events = options.events;
     let how = How { twice: true, ..How::once(events) };
@@ -63,7 +77,8 @@ pub(super) fn main(one: &Arguments, output: Output) -> Option<u8> {
         }
     };
     output.borrow_mut().line(&report);
-    Some(output.take().finish(report.exit_code()))
+    let incomplete = file.map_or(0, |file| file.finish());
+    Some(output.take().finish(worse(report.exit_code(), incomplete)))
 }
 
 /// Progress through both runs, if they are long and somebody waits at a terminal for them; not among

@@ -5,30 +5,23 @@
 //!
 //! ```text
 //! {"ev":"meta","v":1,"nodes":["1",..],"voters":["1",..],"learners":[..],"seed":0}
-//! {"n":"2","ev":E,"in":M?,"out":[M..],"app":[ENT..]?,"sync":bool,
-//!  "st":{"term","role":"F|P|C|L|H","vote","commit","last","lt"}}
+//! {"n":"2","ev":E,"in":M?,"out":[M..],"app":[ENT..]?,"sync":bool,"st":{..}}
 //! {"ev":"crash","n":"2"}
 //! E   = recv ignore timeout prevote propose tick persist stepdown restart
-//! M   = {"mt","term","from","to"} + voteReq{idx,lt} voteResp{ok} appReq{idx,lt,ents,commit}
-//!       appResp{ok,match} hbReq{commit} hbResp{ok} snapReq{idx,lt}, or another mt and no more
-//! ENT = {"t":term,"d":digest of the command, or "noop"} | {"t":term,"conf":{"voters",
-//!       "outgoing","learners"}}
 //! ```
-//! `"-"` is no vote. `app` is what the node has appended as a leader in this step. `sync` says that
-//! all it wrote is durable; otherwise a `persist` follows when it is. A `tick` is a step that Figure
-//! 2 does not know: a timer without a campaign, a read, a transfer, a snapshot. Nothing is lost or
-//! repeated by an act of the network: a message that is never received was lost.
+//! Messages, entries and states are those of [`crate::trace::json`]. `app` is what the node has
+//! appended as a leader in this step. `sync` says that all it wrote is durable; otherwise a
+//! `persist` follows when it is. A `tick` is a step that Figure 2 does not know: a timer without a
+//! campaign, a read, a transfer, a snapshot. Nothing is lost or repeated by an act of the network: a
+//! message that is never received was lost.
 
-use raft_core::{
-    AppendResult, Effect, Entry, EntryId, Envelope, Member, Membership, Payload, RepairRpc,
-    RoleName, Rpc,
-};
+use raft_core::{Effect, RoleName};
 use serde_json::{Value, json};
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::language::Setting;
 use super::player::Taken;
 use crate::explore::host::Input;
+use crate::trace::json::{entry, message, state};
 
 /// What opens a trace.
 pub(super) fn head(setting: &Setting) -> Value {
@@ -67,14 +60,7 @@ pub(super) fn step(taken: &Taken) -> Vec<Value> {
         "ev": event(taken),
         "out": sent.collect::<Vec<Value>>(),
         "sync": taken.after.unsynced.is_empty(),
-        "st": {
-            "term": status.term.0,
-            "role": role(status.role),
-            "vote": status.vote.map_or("-".to_owned(), |vote| vote.id.0.to_string()),
-            "commit": status.commit.0,
-            "last": status.last.index.0,
-            "lt": status.last.term.0,
-        },
+        "st": state(&status),
     });
     if let Input::Deliver(envelope) = &taken.input {
         line["in"] = message(envelope);
@@ -136,94 +122,4 @@ fn campaign(taken: &Taken) -> &'static str {
 
 fn has_sent(taken: &Taken) -> bool {
     taken.effects.iter().any(|effect| matches!(effect, Effect::Send(_)))
-}
-
-fn role(role: RoleName) -> &'static str {
-    match role {
-        RoleName::Follower => "F",
-        RoleName::PreCandidate => "P",
-        RoleName::Candidate => "C",
-        RoleName::Leader => "L",
-        RoleName::Halted => "H",
-    }
-}
-
-fn at(id: &EntryId) -> Value {
-    json!({ "idx": id.index.0, "lt": id.term.0 })
-}
-
-fn about_damage(rpc: &RepairRpc) -> (&'static str, Value) {
-    match rpc {
-        RepairRpc::Barrier => ("barrierReq", json!({})),
-        RepairRpc::BarrierResponse { index, .. } => ("barrierResp", json!({ "idx": index.0 })),
-        RepairRpc::RequestEntry { wanted, .. } => ("entryReq", at(wanted)),
-        RepairRpc::RequestEntryResponse { .. } => ("entryResp", json!({})),
-        RepairRpc::RequestSnapshot { snapshot, .. } => ("partReq", at(snapshot)),
-        RepairRpc::RequestSnapshotResponse { snapshot, .. } => ("partResp", at(&snapshot.last)),
-    }
-}
-
-fn message(envelope: &Envelope) -> Value {
-    let (name, more) = match &envelope.rpc {
-        Rpc::RequestPreVote { last, .. } => ("preVoteReq", at(last)),
-        Rpc::RequestPreVoteResponse { granted, .. } => ("preVoteResp", json!({ "ok": granted })),
-        Rpc::RequestVote { last, .. } => ("voteReq", at(last)),
-        Rpc::RequestVoteResponse { granted } => ("voteResp", json!({ "ok": granted })),
-        Rpc::AppendEntries { prev, entries, commit, .. } => {
-            let entries: Vec<Value> = entries.iter().map(entry).collect();
-            let more = json!({
-                "idx": prev.index.0, "lt": prev.term.0, "ents": entries, "commit": commit.0,
-            });
-            ("appReq", more)
-        }
-        Rpc::AppendEntriesResponse { result, .. } => ("appResp", answer(result)),
-        Rpc::Commit { commit, .. } => ("commit", json!({ "commit": commit.0 })),
-        Rpc::Heartbeat { commit, .. } => ("hbReq", json!({ "commit": commit.0 })),
-        Rpc::HeartbeatResponse { .. } => ("hbResp", json!({ "ok": true })),
-        Rpc::InstallSnapshot { snapshot, .. } => ("snapReq", at(&snapshot.last)),
-        Rpc::InstallSnapshotResponse { .. } => ("snapResp", json!({})),
-        Rpc::TimeoutNow => ("timeoutNow", json!({})),
-        Rpc::ReadIndex { .. } => ("readReq", json!({})),
-        Rpc::ReadIndexResponse { .. } => ("readResp", json!({})),
-        Rpc::Repair(rpc) => about_damage(rpc),
-    };
-    let mut line = more;
-    line["mt"] = name.into();
-    line["term"] = envelope.term.0.into();
-    line["from"] = envelope.from.id.0.to_string().into();
-    line["to"] = envelope.to.id.0.to_string().into();
-    line
-}
-
-/// `match` is the last index that matches, or the last that may.
-fn answer(result: &AppendResult) -> Value {
-    match result {
-        AppendResult::Matched { index } => json!({ "ok": true, "match": index.0 }),
-        AppendResult::Conflict { hint, .. } => json!({ "ok": false, "match": hint.0 }),
-        AppendResult::Blank => json!({ "ok": false, "match": 0 }),
-        AppendResult::Diverged { index } => json!({ "ok": false, "match": index.prev().0 }),
-    }
-}
-
-fn entry(entry: &Entry) -> Value {
-    let term = entry.term().0;
-    match entry.payload() {
-        Payload::Noop => json!({ "t": term, "d": "noop" }),
-        Payload::Command(command) => {
-            json!({ "t": term, "d": format!("{:016x}", xxh3_64(command)) })
-        }
-        Payload::Membership(membership) => json!({ "t": term, "conf": conf(membership) }),
-    }
-}
-
-/// All of a membership: it may change several members at once.
-fn conf(membership: &Membership) -> Value {
-    let names = |members: &[Member]| -> Vec<String> {
-        members.iter().map(|member| member.id.0.to_string()).collect()
-    };
-    json!({
-        "voters": names(membership.incoming()),
-        "outgoing": names(membership.outgoing()),
-        "learners": names(membership.learners()),
-    })
 }
