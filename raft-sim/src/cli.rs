@@ -8,6 +8,7 @@ mod check;
 mod determinism;
 mod explore;
 mod file;
+mod html;
 mod merge;
 mod one;
 mod options;
@@ -81,6 +82,8 @@ enum Command {
     Explore(explore::Arguments),
     /// Judges histories: whether what clients saw is what one machine could have told them.
     Check(check::Arguments),
+    /// Runs one seed and writes a page that shows it in a browser, moment by moment.
+    Html(html::Arguments),
 }
 
 /// Runs the program with these arguments (the first is its name) and returns its exit code.
@@ -113,6 +116,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         }
         Some(Command::Explore(arguments)) => explore::main(&arguments, output),
         Some(Command::Check(arguments)) => check::main(&arguments, output),
+        Some(Command::Html(arguments)) => html::main(&arguments, output),
         None => one::main(&cli.one, output).unwrap_or_else(|| {
             tell(format_args!("error: {} (see --help)", missing(&[])));
             EXIT_USAGE

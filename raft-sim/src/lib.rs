@@ -32,6 +32,7 @@ mod node;
 pub mod observe;
 mod operator;
 pub mod options;
+pub mod page;
 pub mod power;
 pub mod queue;
 pub mod report;

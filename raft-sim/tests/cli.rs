@@ -82,6 +82,27 @@ fn is_refused(output: &Output, part: &str) {
 }
 
 #[test]
+fn a_trace_and_a_page_are_files_and_change_nothing_else() {
+    let directory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let [trace, page] = ["cli.jsonl", "cli.html"].map(|name| directory.join(name));
+    let seed = ["--seed", "3", "--events", "500"];
+    let plain = raft_sim(&seed);
+    let traced = program().args(seed).arg("--trace").arg(&trace).output().expect("it starts");
+    assert_eq!(text(&plain.stdout), text(&traced.stdout));
+    let lines = std::fs::read_to_string(&trace).expect("the trace is there");
+    assert!(lines.starts_with("{\"ev\":\"meta\",") && lines.lines().count() > 500, "{lines}");
+
+    let html = program().arg("html").args(seed).arg("-o").arg(&page).output().expect("it starts");
+    let shown = text(&html.stdout);
+    let digest = shown.lines().find(|line| line.starts_with("digest")).expect("it is shown");
+    assert!(text(&plain.stdout).contains(digest), "{shown}");
+    assert_eq!(html.status.code(), plain.status.code());
+    assert!(shown.lines().last().is_some_and(|line| line.starts_with("page       ")), "{shown}");
+    let page = std::fs::read_to_string(&page).expect("the page is there");
+    assert!(page.ends_with("</html>\n"));
+}
+
+#[test]
 fn help_is_no_mistake() {
     let output = raft_sim(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
@@ -251,6 +272,25 @@ mod unix {
         let output = program().args(swarm).stderr(full()).output().expect("it starts");
         assert_eq!(output.status.code(), Some(0), "standard error is for those who wait");
         assert!(text(&output.stdout).starts_with("seeds      2: 0 failed"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_that_cannot_be_written_is_told_in_one_line_and_code_74() {
+        let seed = ["--seed", "7", "--events", "200"];
+        for path in ["/dev/full", "/nowhere/file"] {
+            let commands = [
+                [&seed[..], &["--trace", path]].concat(),
+                [&["html"], &seed[..], &["-o", path]].concat(),
+            ];
+            for arguments in commands {
+                let output = raft_sim(&arguments);
+                let told = text(&output.stderr);
+                assert_eq!(output.status.code(), Some(74), "{told}");
+                assert!(told.starts_with(&format!("error: cannot write {path}: ")), "{told}");
+                assert_eq!(told.lines().count(), 1, "{told}");
+            }
+        }
     }
 
     #[test]
