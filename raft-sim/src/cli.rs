@@ -13,7 +13,9 @@ mod merge;
 mod one;
 mod options;
 mod output;
+mod replay;
 mod setup;
+mod shrink;
 mod swarm;
 
 use std::ffi::OsString;
@@ -76,6 +78,10 @@ enum Command {
     Ladder(determinism::Ladder),
     /// Prints the names and values of all options of a run, as --set takes them.
     Options(options::Arguments),
+    /// Runs a tape that was recorded, without its seed.
+    Replay(replay::Arguments),
+    /// Looks for the least run that fails as a seed or a tape does.
+    Shrink(shrink::Arguments),
     /// Breaks the code on purpose, again and again, and shows who notices.
     Mutants(mutants::Options),
     /// Visits every state that a small cluster can get into, and checks every promise there.
@@ -103,6 +109,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     run::catch_panics();
     match cli.command {
         Some(Command::Swarm(many)) => swarm::main(&many, output),
+        Some(Command::Replay(arguments)) => replay::main(&arguments, output),
+        Some(Command::Shrink(arguments)) => shrink::main(&arguments, output),
         Some(Command::Merge(arguments)) => merge::main(&arguments, output),
         Some(Command::Determinism(arguments)) => determinism::main(&arguments, output),
         Some(Command::Ladder(arguments)) => determinism::ladder(&arguments, output),

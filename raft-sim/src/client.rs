@@ -17,6 +17,10 @@ use crate::event::NodeAt;
 use crate::options::{COMMAND_BYTES_MAX, ClientOptions};
 use crate::rng::{Draw, Purpose, Ratio, Stream};
 use crate::sabotage::Machine;
+use crate::tape::Choices;
+
+/// Where nothing is left to chance, each so-manyth request is a read.
+const CALM_READS: u64 = 4;
 
 /// After this many attempts a client gives up.
 const ATTEMPTS_MAX: u32 = 12;
@@ -108,10 +112,10 @@ pub enum Heard {
 }
 
 impl Client {
-    /// Client number `id` of the run of `seed`, among `nodes` nodes.
+    /// Client number `id` of a run with these choices, among `nodes` nodes.
     #[must_use]
-    pub fn new(id: u64, seed: u64, nodes: usize, options: ClientOptions) -> Self {
-        let mut stream = Stream::new(seed, Purpose::Client, id);
+    pub fn new(id: u64, choices: &Choices, nodes: usize, options: ClientOptions) -> Self {
+        let mut stream = choices.stream(Purpose::Client, id);
         let mut draw = stream.draw();
         let habit = match draw.below(4) {
             0 => Habit::Stays,
@@ -152,7 +156,7 @@ impl Client {
 
     /// How long it pauses before its next request, in microseconds.
     pub fn think_us(&mut self) -> u64 {
-        self.stream.draw().exponential(self.options.think_us)
+        self.stream.draw().pause(self.options.think_us)
     }
 
     /// How long it pauses before it tries again, in microseconds.
@@ -349,7 +353,10 @@ impl Client {
         self.operations += 1;
         let id = OperationId(self.operations);
         let mut draw = self.stream.draw();
-        let is_read = draw.chance(self.options.reads) || matches!(self.bound, Some(Bound::To(_)));
+        // Left to itself, it does a little of everything.
+        let reads = self.operations.is_multiple_of(CALM_READS) && !self.options.reads.is_never();
+        let is_read =
+            draw.chance_or(self.options.reads, reads) || matches!(self.bound, Some(Bound::To(_)));
         let operation = match self.session {
             _ if is_read => Operation::Query { query: self.query(&mut draw) },
             None => Operation::OpenSession,

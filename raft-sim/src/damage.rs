@@ -207,8 +207,7 @@ impl World {
     /// Looks through the disk again after a while.
     pub(crate) fn scrub_later(&mut self, at: NodeAt) {
         if self.options.faults.has_damage() {
-            let rest_us =
-                1 + self.schedule.draw().exponential(2 * self.options.election_timeout_us);
+            let rest_us = 1 + self.schedule.draw().pause(2 * self.options.election_timeout_us);
             let life = self.nodes[at].life;
             self.queue.after(rest_us, Event::Scrub { node: at, life });
         }

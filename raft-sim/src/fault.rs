@@ -24,6 +24,12 @@ macro_rules! faults {
             /// All classes.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
+            /// The class of this name.
+            #[must_use]
+            pub fn named(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|fault| fault.name() == name)
+            }
+
             /// Its name in options and reports.
             #[must_use]
             pub fn name(self) -> &'static str {

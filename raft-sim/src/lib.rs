@@ -10,6 +10,7 @@
 //! ship.
 #![forbid(unsafe_code)]
 
+mod asking;
 pub mod check;
 pub mod cli;
 pub mod client;
@@ -43,8 +44,10 @@ pub mod run;
 pub mod sabotage;
 pub mod script;
 pub mod setup;
+pub mod shrink;
 mod step;
 mod strike;
 pub mod swarm;
+pub mod tape;
 pub mod trace;
 pub mod world;

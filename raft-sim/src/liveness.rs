@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::node::Outside;
 use crate::observe::Happening;
-use crate::rng::{Draw, Purpose, Ratio, Stream};
+use crate::rng::{Draw, Purpose, Ratio};
 use crate::world::World;
 
 /// How long the cluster has, in election timeouts.
@@ -117,7 +117,7 @@ impl World {
         }
         let memberships: Vec<Membership> = self.checker.memberships().cloned().collect();
         self.stop_strangers(&memberships);
-        let mut draw = Stream::new(self.options.seed, Purpose::Nemesis, 1 << 40).draw();
+        let mut draw = self.choices.stream(Purpose::Nemesis, 1 << 40).draw();
         let lasts = draw.chance(Ratio::new(1, 2)).then(|| self.draw_outside(&mut draw));
         let Some(outside) = lasts.flatten() else { return };
         let mut voters: Vec<Member> = memberships.iter().flat_map(all_voters).copied().collect();

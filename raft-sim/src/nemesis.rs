@@ -5,14 +5,18 @@
 //! burst: more of the same in quick succession (crash loops, partitions that flap). Two in five are
 //! aimed at the leader, whoever that is by then.
 
-use crate::event::NodeAt;
+use std::rc::Rc;
+
+use crate::event::{Event, NodeAt};
 use crate::fault::Fault;
 use crate::network::Network;
 use crate::options::Options;
+use crate::queue::Queue;
 use crate::rng::{Draw, Purpose, Ratio, Stream};
+use crate::tape::{Choices, Planned, When};
 
 /// The classes that strike by themselves. The others happen to single frames.
-const STRIKING: [Fault; 26] = [
+pub const STRIKING: [Fault; 26] = [
     Fault::Partition,
     Fault::Clog,
     Fault::Overflow,
@@ -45,6 +49,9 @@ const STRIKING: [Fault; 26] = [
 #[derive(Debug)]
 pub struct Nemesis {
     classes: Vec<Class>,
+    /// What strikes instead, if a tape says so, and how much of it has come.
+    plan: Option<(Rc<Vec<Planned>>, usize)>,
+    choices: Choices,
     /// The event before which the first class strikes.
     soonest: u64,
 }
@@ -62,7 +69,7 @@ struct Class {
 }
 
 /// One strike.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Strike {
     /// What.
     pub fault: Fault,
@@ -90,8 +97,10 @@ pub enum Target {
 impl Nemesis {
     /// The nemesis of a run.
     #[must_use]
-    pub fn new(options: &Options) -> Self {
-        let striking = STRIKING.iter().filter(|&&fault| options.faults.contains(fault));
+    pub fn new(options: &Options, choices: &Choices) -> Self {
+        let plan = choices.plan().map(|strikes| (strikes, 0));
+        let is_on = |fault: &&Fault| plan.is_none() && options.faults.contains(**fault);
+        let striking = STRIKING.iter().filter(is_on);
         let classes = striking.map(|&fault| {
             let mut stream = Stream::new(options.seed, Purpose::Nemesis, fault as u64);
             let gap = rarity(fault) * options.strike_events * stream.draw().range(2, 8) / 4;
@@ -101,20 +110,35 @@ impl Nemesis {
             Class { fault, stream, gap, next, burst: 0 }
         });
         let classes: Vec<Class> = classes.collect();
-        Self { soonest: soonest(&classes), classes }
+        Self { soonest: soonest(&classes), classes, plan, choices: choices.clone() }
     }
 
-    /// The class that strikes before this event, if one does.
-    #[must_use]
-    pub fn due(&self, event: u64) -> Option<usize> {
+    /// What strikes before this event, if anything does: a class, or a line of the tape.
+    pub fn due(&self, event: u64, queue: &mut Queue<Event>) -> Option<usize> {
+        if let Some((strikes, next)) = &self.plan {
+            return strikes.get(*next).filter(|one| is_due(one.when, event, queue)).map(|_| *next);
+        }
         if event < self.soonest {
             return None;
         }
         self.classes.iter().position(|class| class.next <= event)
     }
 
-    /// A class strikes before this event.
-    pub fn strike(&mut self, class: usize, event: u64, options: &Options) -> Strike {
+    /// What is due strikes, before this event and at this time.
+    pub fn strike(&mut self, due: usize, at: (u64, u64), options: &Options) -> Strike {
+        let strike = match &mut self.plan {
+            Some((strikes, next)) => {
+                *next = due + 1;
+                let planned = &strikes[due];
+                Planned { node: planned.node % options.nodes(), ..*planned }.strike()
+            }
+            None => self.draw(due, at.0, options),
+        };
+        // The strike is an event itself, and is counted by now.
+        self.choices.note_strike(strike, (at.0 - 1, at.1))
+    }
+
+    fn draw(&mut self, class: usize, event: u64, options: &Options) -> Strike {
         let class = &mut self.classes[class];
         let mut draw = class.stream.draw();
         let node = draw.position(options.nodes());
@@ -142,10 +166,27 @@ impl Nemesis {
         strike
     }
 
-    /// The name of a class.
+    /// The name of what is due.
     #[must_use]
-    pub fn name(&self, class: usize) -> &'static str {
-        self.classes[class].fault.name()
+    pub fn name(&self, due: usize) -> &'static str {
+        match &self.plan {
+            Some((strikes, _)) => strikes[due].fault.name(),
+            None => self.classes[due].fault.name(),
+        }
+    }
+}
+
+/// Whether a planned strike comes now. The time moves on to that of one that comes by time.
+fn is_due(when: When, event: u64, queue: &mut Queue<Event>) -> bool {
+    match when {
+        When::Event(at) => at <= event,
+        When::Time(at_us) => {
+            let is_due = queue.next_at().is_none_or(|next_us| at_us < next_us);
+            if is_due {
+                queue.advance(at_us);
+            }
+            is_due
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::fault::{Fault, Tally};
 use crate::options::{DelayLaw, LinkOptions};
 use crate::queue::Queue;
 use crate::rng::{Draw, Purpose, Ratio, Stream};
+use crate::tape::Choices;
 
 /// How many frames of a link that does not keep order come much later than the others.
 const STRAGGLERS: Ratio = Ratio::new(1, 32);
@@ -90,11 +91,11 @@ impl Passage {
 }
 
 impl Network {
-    /// A network of `nodes` nodes for the run of `seed`.
+    /// A network of `nodes` nodes for a run with these choices.
     #[must_use]
-    pub fn new(nodes: usize, seed: u64, options: LinkOptions) -> Self {
+    pub fn new(nodes: usize, choices: &Choices, options: LinkOptions) -> Self {
         let links = (0..nodes * nodes).map(|link| {
-            let mut stream = Stream::new(seed, Purpose::Link, link as u64);
+            let mut stream = choices.stream(Purpose::Link, link as u64);
             let bias_quarters = if options.reorder { stream.draw().range(2, 12) } else { 4 };
             Link {
                 stream,
@@ -295,11 +296,15 @@ impl Link {
         }
         if draw.chance(options.corruption) {
             tally.injected(Fault::Corruption);
-            frame = corrupted(&frame, draw.word());
+            frame = corrupted(&frame, draw);
         }
-        let mut delay = delay_us(options.delay, draw.word(), self.bias_quarters);
-        let twice = draw.chance(options.duplication);
-        let again = delay_us(options.delay, draw.word(), self.bias_quarters) + delay;
+        let mut delay = delay_us(options.delay, draw, self.bias_quarters);
+        let again = if draw.chance(options.duplication) {
+            Some(delay_us(options.delay, draw, self.bias_quarters) + delay)
+        } else {
+            draw.skip();
+            None
+        };
         if options.reorder && draw.chance(STRAGGLERS) {
             delay += draw.below(options.late_us + 1);
         }
@@ -309,7 +314,7 @@ impl Link {
         self.in_flight += 1;
         let at = self.arrival(queue.now() + delay, options.reorder);
         queue.at(at, event(frame.clone(), false));
-        if twice {
+        if let Some(again) = again {
             tally.injected(Fault::Duplication);
             self.in_flight += 1;
             let at = self.arrival(queue.now() + again, options.reorder);
@@ -319,7 +324,7 @@ impl Link {
             tally.injected(Fault::Reset);
             self.connection += 1;
         }
-        Passage::Sent { sequence, twice }
+        Passage::Sent { sequence, twice: again.is_some() }
     }
 
     fn arrival(&mut self, at: u64, reorder: bool) -> u64 {
@@ -332,8 +337,7 @@ impl Link {
 }
 
 /// How long a frame takes, in microseconds.
-fn delay_us(law: DelayLaw, word: u64, bias_quarters: u64) -> u64 {
-    let mut draw = Draw::of(word);
+fn delay_us(law: DelayLaw, draw: &mut Draw, bias_quarters: u64) -> u64 {
     let delay = match law {
         DelayLaw::Uniform { low_us, high_us } => draw.range(low_us, high_us),
         DelayLaw::Exponential { low_us, mean_us } => low_us + draw.exponential(mean_us),
@@ -343,8 +347,7 @@ fn delay_us(law: DelayLaw, word: u64, bias_quarters: u64) -> u64 {
 }
 
 /// The frame with one bit flipped, or cut short.
-fn corrupted(frame: &Bytes, word: u64) -> Bytes {
-    let mut draw = Draw::of(word);
+fn corrupted(frame: &Bytes, draw: &mut Draw) -> Bytes {
     let pick = draw.position(frame.len() * 9);
     if pick >= frame.len() * 8 {
         return frame.slice(..pick - frame.len() * 8);

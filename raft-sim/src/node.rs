@@ -23,8 +23,9 @@ use crate::disk::SimDisk;
 use crate::fault::Fault;
 use crate::nemesis::Strike;
 use crate::options::{COMMAND_BYTES_MAX, Options};
-use crate::rng::{Purpose, Stream};
+use crate::rng::{CALM, Purpose, Stream};
 use crate::sabotage::{Graveyard, Machine, Sabotage};
+use crate::tape::Choices;
 
 /// The most batches that are synced together.
 const GROUP_COMMIT_MAX: usize = 16;
@@ -38,6 +39,8 @@ const GROUP: GroupId = GroupId(1);
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) member: Member,
+    /// [`raft_core::Config::priority`].
+    priority: u8,
     /// Whether it is given the founders' membership when it has nothing.
     pub(crate) is_founder: bool,
     /// How often its disk was replaced.
@@ -145,9 +148,9 @@ pub(crate) enum Latency {
 }
 
 impl Node {
-    pub(crate) fn new(at: usize, options: &Options, sabotage: Sabotage) -> Self {
+    pub(crate) fn new(at: usize, options: &Options, choices: &Choices, sabotage: Sabotage) -> Self {
         let entity = at as u64;
-        let lineage = Stream::new(options.seed, Purpose::Lineage, entity).draw().word();
+        let lineage = choices.stream(Purpose::Lineage, entity).draw().word();
         let disk = SimDisk::new(sabotage.lie());
         if options.faults.contains(Fault::LostWrite) {
             disk.keep_past();
@@ -158,7 +161,8 @@ impl Node {
             wipes: 0,
             clock: Clock::new(1_000_000 * (entity + 1), 0),
             disk,
-            latency: Stream::new(options.seed, Purpose::DiskLatency, entity),
+            latency: choices.stream(Purpose::DiskLatency, entity),
+            priority: priority(options, choices, entity + 1),
             process: None,
             life: 0,
             deadline: (0, u64::MAX),
@@ -217,7 +221,7 @@ impl Node {
         now: u64,
         out: &mut Vec<Output<Machine>>,
     ) -> Result<(), raft_core::RecoverError> {
-        let config = config(options, self.member);
+        let config = config(options, self.member, self.priority);
         let local = self.now(now);
         let replica = Replica::start(config, found, machine, local, out)?;
         self.life += 1;
@@ -235,11 +239,13 @@ impl Node {
 
     /// The machine gets an empty disk, and with it another lineage: it is somebody else now, and is
     /// given nothing. No process may be running.
-    pub(crate) fn wipe(&mut self, seed: u64) {
+    pub(crate) fn wipe(&mut self, choices: &Choices) {
         assert!(self.process.is_none(), "a running process keeps its disk");
         self.wipes += 1;
         let entity = self.wipes << 32 | (self.member.id.0 - 1);
-        self.member.lineage.0 = Stream::new(seed, Purpose::Lineage, entity).draw().word();
+        let word = choices.stream(Purpose::Lineage, entity).draw().word();
+        // Not the one that it had, even if nothing is left to chance.
+        self.member.lineage.0 = if word == CALM { CALM - self.wipes } else { word };
         self.is_founder = false;
         self.disk = self.disk.another();
         self.full_until = 0;
@@ -374,7 +380,7 @@ impl Process {
 /// Whether a node runs with these options: what is wrong with them for its core or its storage.
 pub(crate) fn check(options: &Options) -> Result<(), String> {
     let member = Member { id: raft_core::NodeId(1), lineage: raft_core::Lineage(1) };
-    config(options, member).config.validate().map_err(|error| error.to_string())?;
+    config(options, member, PRIORITY_MAX).config.validate().map_err(|error| error.to_string())?;
     storage_options(options).validate().map_err(|error| error.to_string())
 }
 
@@ -388,15 +394,15 @@ fn storage_options(options: &Options) -> StorageOptions {
     }
 }
 
-fn priority(options: &Options, member: Member) -> u8 {
+fn priority(options: &Options, choices: &Choices, id: u64) -> u8 {
     if !options.has_priorities {
         return PRIORITY_MAX;
     }
-    let mut draw = Stream::new(options.seed, Purpose::Node, member.id.0).draw();
+    let mut draw = choices.stream(Purpose::Node, id).draw();
     u8::try_from(draw.below(u64::from(PRIORITY_MAX) + 1)).expect("priorities are small")
 }
 
-fn config(options: &Options, member: Member) -> ReplicaOptions {
+fn config(options: &Options, member: Member, priority: u8) -> ReplicaOptions {
     let config = Config {
         seed: options.seed,
         election_timeout_us: options.election_timeout_us,
@@ -413,7 +419,7 @@ fn config(options: &Options, member: Member) -> ReplicaOptions {
         resident_bytes_max: options.resident_bytes_max,
         lease_us: options.lease_us,
         clock_drift_percent: options.clock_drift_percent,
-        priority: priority(options, member),
+        priority,
         promotion_lag_entries_max: options.promotion_lag_entries_max,
         uncommitted_bytes_max: options.uncommitted_bytes_max,
         snapshot_chunk_bytes: options.snapshot_chunk_bytes,

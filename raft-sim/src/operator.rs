@@ -14,7 +14,7 @@ use crate::event::{Event, NodeAt};
 use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::nemesis::Strike;
-use crate::rng::{Draw, Purpose, Ratio, Stream};
+use crate::rng::{Draw, Purpose, Ratio};
 use crate::sabotage::Machine;
 use crate::world::World;
 
@@ -30,7 +30,7 @@ impl World {
     /// Asks the leader for another membership, be it a sensible one or not.
     pub(crate) fn change_membership(&mut self) -> Result<(), Failure> {
         let Some((leader, membership)) = self.leading() else { return Ok(()) };
-        let mut stream = Stream::new(self.options.seed, Purpose::Operator, self.operations);
+        let mut stream = self.choices.stream(Purpose::Operator, self.operations);
         let mut draw = stream.draw();
         if membership.is_joint() {
             // One that leaves by itself refuses to be told, unless somebody is faster.
@@ -108,9 +108,8 @@ impl World {
     /// Replaces the disk of a server that nobody counts on.
     fn wipe(&mut self, at: NodeAt) -> Result<(), Failure> {
         self.stop(at);
-        let seed = self.options.seed;
         let node = &mut self.nodes[at];
-        node.wipe(seed);
+        node.wipe(&self.choices);
         let member = node.member;
         self.checker.replaced(member);
         self.format(at)?;

@@ -7,6 +7,7 @@
 mod check;
 mod display;
 mod knobs;
+mod plain;
 mod profile;
 
 use serde::{Deserialize, Serialize};

@@ -119,7 +119,8 @@ fn remove_if(names: &mut BTreeMap<String, usize>, path: &str, inode: usize) {
 pub(crate) fn lose(platter: &mut Platter, stream: &mut Stream) -> PowerLoss {
     let mut loss = PowerLoss::default();
     let mut draw = stream.draw();
-    let profile = match draw.below(8) {
+    // Where nothing special happens, nothing is lost.
+    let profile = match draw.below_or(8, 1) {
         0 => Profile::Old,
         1 => Profile::New,
         2 | 3 => Profile::Prefix,

@@ -47,6 +47,17 @@ impl<E> Queue<E> {
         self.at(self.now.saturating_add(delay_us), event);
     }
 
+    /// When the next event comes up.
+    #[must_use]
+    pub fn next_at(&self) -> Option<u64> {
+        self.heap.peek().map(|next| next.at)
+    }
+
+    /// Moves the time on, but not beyond the next event, and never back.
+    pub fn advance(&mut self, to: u64) {
+        self.now = self.now.max(self.next_at().map_or(to, |next| next.min(to)));
+    }
+
     /// Takes the next event and moves the time to it.
     pub fn pop(&mut self) -> Option<E> {
         let next = self.heap.pop()?;
@@ -117,5 +128,16 @@ mod tests {
         queue.at(3, 'b');
         queue.after(0, 'c');
         assert_eq!((queue.pop(), queue.pop(), queue.now()), (Some('b'), Some('c'), 10));
+    }
+
+    #[test]
+    fn time_moves_on_as_far_as_nothing_happens() {
+        let mut queue = Queue::new();
+        queue.at(10, 'a');
+        for (to, now) in [(5, 5), (3, 5), (12, 10)] {
+            queue.advance(to);
+            assert_eq!(queue.now(), now);
+        }
+        assert_eq!((queue.next_at(), queue.pop(), queue.next_at()), (Some(10), Some('a'), None));
     }
 }

@@ -35,6 +35,8 @@ pub struct Report {
     pub is_repeated: bool,
     /// The lines before a failure.
     pub lines: Vec<String>,
+    /// The file that it was run from, if it was no seed.
+    pub tape: Option<String>,
 }
 
 impl Report {
@@ -57,6 +59,9 @@ impl Report {
     /// The command that repeats the run, and the version that a seed is bound to.
     #[must_use]
     pub fn reproduce(&self) -> String {
+        if let Some(tape) = &self.tape {
+            return format!("cargo run -p raft-sim -- replay {tape} -v");
+        }
         let Options { seed, events, profile, .. } = self.options;
         let mut line = format!("cargo run -p raft-sim -- --seed {seed:#x}");
         if events != EVENTS_DEFAULT {

@@ -1,15 +1,35 @@
 //! Randomness: streams keyed by (seed, stream, entity), whose n-th draw is the n-th ChaCha8 block.
 //!
+//! A stream can also come from a tape, which holds the words that some run has used. What is not on
+//! it is [`CALM`]: all ones, the word of which nothing special follows.
+//!
 //! Every entity (a link, a disk, a client, an option) has its own stream, and every decision takes
 //! one whole [`Draw`]. So a decision that falls away, or asks for fewer words, does not shift any
 //! other one: a run with one fault class switched off stays as close to the original as it can.
 //! There are integers and ratios only, never floating point, so all machines draw the same.
 
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::tape::Note;
+
+/// The word of which nothing special follows: what may happen with some probability does not, a
+/// delay is short, a pause is the mean one, and of several things it is the last one.
+///
+/// A seed draws it once in 2^64 times.
+pub const CALM: u64 = u64::MAX;
+
+/// The words of one decision.
+pub type Words = [u64; 8];
+
+/// The draws of one stream that are not calm, by their numbers from 0.
+pub type Draws = BTreeMap<u64, Words>;
+
 /// What a stream is for; part of its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Purpose {
     /// The options of a run; the entity is the option.
     Options = 1,
@@ -35,17 +55,58 @@ pub enum Purpose {
     History = 11,
 }
 
+impl Purpose {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Options,
+        Self::Link,
+        Self::DiskCrash,
+        Self::DiskLatency,
+        Self::Client,
+        Self::Nemesis,
+        Self::Schedule,
+        Self::Lineage,
+        Self::Operator,
+        Self::Node,
+        Self::History,
+    ];
+
+    /// Its name on a tape.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Options => "options",
+            Self::Link => "link",
+            Self::DiskCrash => "disk-crash",
+            Self::DiskLatency => "disk-latency",
+            Self::Client => "client",
+            Self::Nemesis => "nemesis",
+            Self::Schedule => "schedule",
+            Self::Lineage => "lineage",
+            Self::Operator => "operator",
+            Self::Node => "node",
+            Self::History => "history",
+        }
+    }
+}
+
 /// A stream of independent draws.
 #[derive(Clone, Debug)]
 pub struct Stream {
     rng: ChaCha8Rng,
+    /// What is drawn instead, if it does not come from a seed.
+    taped: Option<Rc<Draws>>,
+    /// Who wants to know what is used of it.
+    listener: Option<Note>,
+    drawn: u64,
 }
 
 /// The randomness of one decision: eight words, taken in order.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Draw {
-    words: [u64; 8],
+    words: Words,
     used: u8,
+    listener: Option<Rc<Note>>,
 }
 
 /// A probability as a ratio: `num` in `den`.
@@ -83,24 +144,60 @@ impl Stream {
         key[8..16].copy_from_slice(&(purpose as u64).to_le_bytes());
         key[16..24].copy_from_slice(&entity.to_le_bytes());
         key[24..].copy_from_slice(b"raft-sim");
-        Self { rng: ChaCha8Rng::from_seed(key) }
+        Self { rng: ChaCha8Rng::from_seed(key), taped: None, listener: None, drawn: 0 }
+    }
+
+    /// A stream that draws these, and is calm otherwise.
+    #[must_use]
+    pub fn taped(draws: Rc<Draws>) -> Self {
+        Self { taped: Some(draws), ..Self::new(0, Purpose::Options, 0) }
+    }
+
+    /// The same stream; whatever is used of it is noted.
+    #[must_use]
+    pub(crate) fn noted(self, listener: Option<Note>) -> Self {
+        Self { listener, ..self }
     }
 
     /// The randomness for the next decision.
     pub fn draw(&mut self) -> Draw {
-        let mut words = [0; 8];
-        for word in &mut words {
-            *word = self.rng.next_u64();
+        let mut words = [CALM; 8];
+        match &self.taped {
+            None => words.iter_mut().for_each(|word| *word = self.rng.next_u64()),
+            Some(draws) => words = draws.get(&self.drawn).copied().unwrap_or(words),
         }
-        Draw { words, used: 0 }
+        let number = self.drawn;
+        self.drawn += 1;
+        let listener = self.listener.as_ref().map(|note| Rc::new(note.of_draw(number)));
+        Draw { words, used: 0, listener }
     }
 }
 
 impl Draw {
-    /// A draw with one word left: a part of another draw that decides one thing.
+    /// The draw with these words.
     #[must_use]
-    pub fn of(word: u64) -> Self {
-        Self { words: [word; 8], used: 7 }
+    pub fn of(words: Words) -> Self {
+        Self { words, used: 0, listener: None }
+    }
+
+    /// The same draw; whatever is used of it is noted here instead.
+    #[must_use]
+    pub(crate) fn noted(self, listener: Option<Note>) -> Self {
+        Self { listener: listener.map(Rc::new), ..self }
+    }
+
+    /// What follows from the next word.
+    ///
+    /// # Panics
+    /// If the decision needs more than eight words: it must be cut into two.
+    fn decide<T: PartialEq>(&mut self, follows: impl Fn(u64) -> T) -> T {
+        let word = *self.words.get(usize::from(self.used)).expect("a decision has eight words");
+        let value = follows(word);
+        if let Some(listener) = &self.listener {
+            listener.used(self.used, word, shortest(word, &value, follows));
+        }
+        self.used += 1;
+        value
     }
 
     /// The next word.
@@ -108,15 +205,22 @@ impl Draw {
     /// # Panics
     /// If the decision needs more than eight words: it must be cut into two.
     pub fn word(&mut self) -> u64 {
-        let word = *self.words.get(usize::from(self.used)).expect("a decision has eight words");
+        self.decide(|word| word)
+    }
+
+    /// Passes over a word of which nothing follows this time.
+    pub fn skip(&mut self) {
         self.used += 1;
-        word
     }
 
     /// A number below `bound`; zero if the bound is.
     pub fn below(&mut self, bound: u64) -> u64 {
-        let product = u128::from(self.word()) * u128::from(bound);
-        u64::try_from(product >> 64).expect("the upper half of a product of two words is one word")
+        self.decide(|word| below(word, bound))
+    }
+
+    /// A number below `bound`, which is `calm` where nothing special happens.
+    pub fn below_or(&mut self, bound: u64, calm: u64) -> u64 {
+        self.decide(|word| if word == CALM { calm } else { below(word, bound) })
     }
 
     /// A position in a list of `len` items; zero if it is empty.
@@ -131,7 +235,13 @@ impl Draw {
 
     /// Whether something of this probability happens.
     pub fn chance(&mut self, ratio: Ratio) -> bool {
-        self.below(u64::from(ratio.den)) < u64::from(ratio.num)
+        self.decide(|word| below(word, u64::from(ratio.den)) < u64::from(ratio.num))
+    }
+
+    /// The same, with what is the case where nothing special happens.
+    pub fn chance_or(&mut self, ratio: Ratio, calm: bool) -> bool {
+        let (num, den) = (u64::from(ratio.num), u64::from(ratio.den));
+        self.decide(|word| if word == CALM { calm } else { below(word, den) < num })
     }
 
     /// A number in `low..=high` whose logarithm is about uniform; takes two words.
@@ -145,18 +255,48 @@ impl Draw {
     ///
     /// The logarithm of the word is its leading zeros, linear in between: close enough for a delay.
     pub fn exponential(&mut self, mean: u64) -> u64 {
-        const LN2_16: u128 = 45_426;
-        let product = u128::from(neg_log2_16(self.word())) * u128::from(mean) * LN2_16;
-        u64::try_from(product >> 32).unwrap_or(u64::MAX)
+        self.decide(|word| exponential(word, mean))
+    }
+
+    /// The same for what would happen all the time if it were calm: then it takes the mean.
+    pub fn pause(&mut self, mean: u64) -> u64 {
+        self.decide(|word| if word == CALM { mean } else { exponential(word, mean) })
     }
 
     /// A number of at least `low` that is above `k * low` once in about `k` times, at most
     /// 1024 times `low`.
     pub fn heavy_tail(&mut self, low: u64) -> u64 {
-        let bits = neg_log2_16(self.word()).min(10 << 16);
-        let octave = low << (bits >> 16);
-        octave + ((octave * (bits & 0xffff)) >> 16)
+        self.decide(|word| {
+            let bits = neg_log2_16(word).min(10 << 16);
+            let octave = low << (bits >> 16);
+            octave + ((octave * (bits & 0xffff)) >> 16)
+        })
     }
+}
+
+fn below(word: u64, bound: u64) -> u64 {
+    let product = u128::from(word) * u128::from(bound);
+    u64::try_from(product >> 64).expect("the upper half of a product of two words is one word")
+}
+
+fn exponential(word: u64, mean: u64) -> u64 {
+    const LN2_16: u128 = 45_426;
+    let product = u128::from(neg_log2_16(word)) * u128::from(mean) * LN2_16;
+    u64::try_from(product >> 32).unwrap_or(u64::MAX)
+}
+
+/// The word with the fewest hexadecimal digits, from the left, of which the same follows; [`CALM`]
+/// if it may be that.
+fn shortest<T: PartialEq>(word: u64, value: &T, follows: impl Fn(u64) -> T) -> u64 {
+    if follows(CALM) == *value {
+        return CALM;
+    }
+    let prefixes = (1..16).flat_map(|digits| {
+        let unit = 1 << (64 - 4 * digits);
+        let floor = word & !(unit - 1);
+        [Some(floor), floor.checked_add(unit)]
+    });
+    prefixes.flatten().find(|&prefix| follows(prefix) == *value).unwrap_or(word)
 }
 
 /// Minus the binary logarithm of `word / 2^64`, in units of 2^-16.

@@ -11,6 +11,8 @@ use crate::fault::Fault;
 use crate::options::Options;
 use crate::report::Report;
 use crate::sabotage::Sabotage;
+use crate::script::{Scribe, Story};
+use crate::tape::{Choices, Tape};
 use crate::trace::Trace;
 use crate::world::World;
 
@@ -71,18 +73,134 @@ pub fn options_twice(
     trace: Trace,
     again: impl FnOnce(Trace) -> Trace,
 ) -> Report {
-    let first = attempt(options, how.sabotage, trace);
-    if !how.twice && first.failure.is_none() {
-        return first;
+    Case::of_options(options.clone(), how.sabotage).run(how.twice, trace, again)
+}
+
+/// Runs what options describe and records what they leave to chance, up to a failure.
+#[must_use]
+pub fn record(options: &Options, sabotage: Sabotage) -> (Report, Tape) {
+    Case::of_options(options.clone(), sabotage).record(Extent::Whole).0
+}
+
+/// Runs a tape, and again if `twice` says so or if it fails; the first time with this trace.
+#[must_use]
+pub fn replay(tape: &Tape, twice: bool, sabotage: Sabotage, trace: Trace) -> Report {
+    Case::of_tape(tape, sabotage).run(twice, trace, |trace| trace)
+}
+
+/// Runs a tape until its faults would end.
+#[must_use]
+pub fn chaos(tape: &Tape) -> Report {
+    Case::of_tape(tape, Sabotage::None).attempt(Extent::Chaos, Trace::off())
+}
+
+/// The run of a tape as a script, if a script has as many servers.
+#[must_use]
+pub fn story(tape: &Tape, sabotage: Sabotage) -> Option<Story> {
+    let mut scribe = Some(Box::new(Scribe::new(&tape.options)?));
+    let case = Case::of_tape(tape, sabotage);
+    let (_, mut world) =
+        case.make(Extent::Whole, Trace::off(), |world| world.scribe = scribe.take());
+    world.scribe.take().map(|scribe| scribe.story())
+}
+
+/// How much of a run is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// All of it.
+    Whole,
+    /// Until the faults would end.
+    Chaos,
+}
+
+/// What is run: options, who decides about everything else, and what is broken.
+#[derive(Debug)]
+pub(crate) struct Case {
+    options: Options,
+    choices: Choices,
+    sabotage: Sabotage,
+}
+
+impl Case {
+    pub(crate) fn of_tape(tape: &Tape, sabotage: Sabotage) -> Self {
+        let choices = Choices::of_tape(tape);
+        Self { options: tape.options.clone(), choices, sabotage }
     }
-    let trace = if first.failure.is_some() { Trace::last() } else { Trace::off() };
-    let second = attempt(options, how.sabotage, again(trace));
-    match difference(&first, &second) {
-        None => Report { is_repeated: true, ..second },
-        Some(failure) => {
-            let third = attempt(options, how.sabotage, Trace::last());
-            Report { failure: Some(failure), is_repeated: true, ..third }
+
+    /// The run of the seed of these options.
+    pub(crate) fn of_options(options: Options, sabotage: Sabotage) -> Self {
+        let choices = Choices::of_seed(options.seed);
+        Self { options, choices, sabotage }
+    }
+
+    fn run(&self, twice: bool, trace: Trace, again: impl FnOnce(Trace) -> Trace) -> Report {
+        let first = self.attempt(Extent::Whole, trace);
+        if !twice && first.failure.is_none() {
+            return first;
         }
+        let trace = if first.failure.is_some() { Trace::last() } else { Trace::off() };
+        let second = self.attempt(Extent::Whole, again(trace));
+        match difference(&first, &second) {
+            None => Report { is_repeated: true, ..second },
+            Some(failure) => {
+                let third = self.attempt(Extent::Whole, Trace::last());
+                Report { failure: Some(failure), is_repeated: true, ..third }
+            }
+        }
+    }
+
+    /// Runs it once; what it uses becomes a tape, with the times of its strikes.
+    pub(crate) fn record(&self, extent: Extent) -> ((Report, Tape), Vec<u64>) {
+        let (choices, recording) = self.choices.clone().recorded();
+        let case = Self { options: self.options.clone(), choices, sabotage: self.sabotage };
+        let report = case.attempt(extent, Trace::off());
+        let recording = recording.borrow();
+        ((report, recording.tape(&self.options)), recording.times_us().to_vec())
+    }
+
+    /// Runs it once.
+    pub(crate) fn attempt(&self, extent: Extent, trace: Trace) -> Report {
+        let (failure, world) = self.make(extent, trace, |_| ());
+        let options = &self.options;
+        Report {
+            options: options.clone(),
+            failure,
+            is_vacuous: is_vacuous(options, &world),
+            committed: world.committed(),
+            now_us: world.now(),
+            digest: world.digest(),
+            stats: world.stats().clone(),
+            is_repeated: false,
+            lines: world.trace().lines(),
+            tape: None,
+        }
+    }
+
+    /// Makes a world, prepares it, and runs it.
+    fn make(
+        &self,
+        extent: Extent,
+        trace: Trace,
+        prepare: impl FnOnce(&mut World),
+    ) -> (Option<Failure>, World) {
+        let Self { options, choices, sabotage } = self;
+        RUNNING.with(|running| running.set(true));
+        let mut world = None;
+        // A world that has panicked is only looked at: its counters, digest and trace.
+        let result = panic::catch_unwind(AssertUnwindSafe(|| {
+            let (options, choices) = (options.clone(), choices.clone());
+            let world = world.insert(World::with_choices(options, choices, *sabotage, trace));
+            prepare(world);
+            world.run_chaos()?;
+            if extent == Extent::Whole { world.run_healed() } else { Ok(()) }
+        }));
+        RUNNING.with(|running| running.set(false));
+        let failure = match result {
+            Ok(Ok(())) => None,
+            Ok(Err(failure)) => Some(failure),
+            Err(payload) => Some(Failure::Panic(message(payload.as_ref()))),
+        };
+        (failure, world.expect("a world for options that were checked can be made"))
     }
 }
 
@@ -107,33 +225,6 @@ pub fn catch_panics() {
     }));
 }
 
-fn attempt(options: &Options, sabotage: Sabotage, trace: Trace) -> Report {
-    RUNNING.with(|running| running.set(true));
-    let mut world = None;
-    // A world that has panicked is only looked at: its counters, digest and trace.
-    let result = panic::catch_unwind(AssertUnwindSafe(|| {
-        world.insert(World::new(options.clone(), sabotage, trace)).run()
-    }));
-    RUNNING.with(|running| running.set(false));
-    let failure = match result {
-        Ok(Ok(())) => None,
-        Ok(Err(failure)) => Some(failure),
-        Err(payload) => Some(Failure::Panic(message(payload.as_ref()))),
-    };
-    let world = world.expect("a world for drawn options can be made");
-    Report {
-        options: options.clone(),
-        failure,
-        is_vacuous: is_vacuous(options, &world),
-        committed: world.committed(),
-        now_us: world.now(),
-        digest: world.digest(),
-        stats: world.stats().clone(),
-        is_repeated: false,
-        lines: world.trace().lines(),
-    }
-}
-
 /// Whether the run proves little: no crash, no election, or a class of faults without an effect.
 fn is_vacuous(options: &Options, world: &World) -> bool {
     let stats = world.stats();
@@ -143,9 +234,10 @@ fn is_vacuous(options: &Options, world: &World) -> bool {
 
 /// What comes of a call, or the message with which it panics. Nothing is printed.
 pub(crate) fn quietly<T>(call: impl FnOnce() -> T) -> Result<T, String> {
-    RUNNING.with(|running| running.set(true));
+    // A story is played while a run is made.
+    let was_running = RUNNING.with(|running| running.replace(true));
     let result = panic::catch_unwind(AssertUnwindSafe(call));
-    RUNNING.with(|running| running.set(false));
+    RUNNING.with(|running| running.set(was_running));
     result.map_err(|payload| message(payload.as_ref()))
 }
 
@@ -173,6 +265,23 @@ mod tests {
 
         let failed = Report { failure: Some(Failure::Panic("once".to_owned())), ..two };
         assert_eq!(difference(&one, &failed).unwrap().exit_code(), 4);
+    }
+
+    #[test]
+    fn a_tape_gives_the_run_of_its_seed() {
+        for number in 0..24 {
+            let how = How::once(600);
+            let options = Options::draw(number, how.events);
+            let (report, tape) = record(&options, how.sabotage);
+            assert_eq!(report, seed(number, how));
+            let text = tape.to_string();
+            let read: Tape = text.parse().unwrap();
+            assert_eq!(read, tape);
+            let again = Case::of_tape(&read, Sabotage::None);
+            let ((replayed, recorded), _) = again.record(Extent::Whole);
+            assert_eq!(replayed, report);
+            assert_eq!(recorded, tape, "what is on a tape is used");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use raft_core::{NodeId, Observation, RoleName, Rpc, Time};
 use raft_replica::request::{Input, Output, Reply, RequestId};
 use raft_replica::storage::work::Work;
 
+use crate::asking::client_id;
 use crate::client::{Client, Heard};
 use crate::event::{Event, NodeAt};
 use crate::failure::Failure;
@@ -17,7 +18,8 @@ use crate::node::Seen;
 use crate::observe::{Happening, Loss};
 use crate::operator;
 use crate::sabotage::{Machine, Sabotage};
-use crate::world::{World, client_id};
+use crate::script::Overheard;
+use crate::world::World;
 
 impl World {
     /// A frame has come to the end of a link, which it has entered at this position.
@@ -71,7 +73,9 @@ impl World {
             return Ok(());
         }
         self.trace.taking(at, local, &process.replica, std::slice::from_ref(&input));
+        let heard = self.scribe.as_ref().map(|_| Overheard::of(&input));
         process.replica.handle(local, input, &mut self.outputs);
+        self.write_down(at, heard);
         self.after_step(at)
     }
 
@@ -83,7 +87,12 @@ impl World {
         let Some(process) = &mut node.process else { return Ok(()) };
         process.is_woken = false;
         self.trace.taking(at, local, &process.replica, &process.inbox);
+        let heard: Vec<Overheard> = match &self.scribe {
+            None => Vec::new(),
+            Some(_) => process.inbox.iter().map(Overheard::of).collect(),
+        };
         process.replica.handle_batch(local, process.inbox.drain(..), &mut self.outputs);
+        self.write_down(at, heard);
         self.after_step(at)
     }
 
@@ -96,8 +105,23 @@ impl World {
         process.inbox = rest;
         let requests: Vec<Input<Machine>> = requests;
         self.trace.taking(at, local, &process.replica, &requests);
+        let heard: Vec<Overheard> = match &self.scribe {
+            None => Vec::new(),
+            Some(_) => requests.iter().map(Overheard::of).collect(),
+        };
         process.replica.handle_batch(local, requests, &mut self.outputs);
+        self.write_down(at, heard);
         self.after_step(at)
+    }
+
+    /// The scribe hears what a node was given.
+    fn write_down(&mut self, at: NodeAt, heard: impl IntoIterator<Item = Overheard>) {
+        let Some(scribe) = &mut self.scribe else { return };
+        let Some(process) = &self.nodes[at].process else { return };
+        let (is_silent, role) = (self.outputs.is_empty(), process.replica.status().role);
+        for one in heard {
+            scribe.hear(at, &one, is_silent, role);
+        }
     }
 
     /// Executes what a step has put out, and closes it.

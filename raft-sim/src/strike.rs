@@ -12,7 +12,7 @@ use crate::nemesis::{self, Strike, Target};
 use crate::node::{Node, Outside};
 use crate::observe::Happening;
 use crate::options::Options;
-use crate::rng::{Purpose, Ratio, Stream};
+use crate::rng::{Purpose, Ratio};
 use crate::sabotage::{Machine, Sabotage};
 use crate::world::World;
 
@@ -22,7 +22,8 @@ const JUMP_FACTOR: u64 = 2;
 impl World {
     /// A class of the nemesis strikes.
     pub(crate) fn on_strike(&mut self, class: usize) -> Result<(), Failure> {
-        let strike = self.nemesis.strike(class, self.stats.events, &self.options);
+        let (event, now) = (self.stats.events, self.queue.now());
+        let strike = self.nemesis.strike(class, (event, now), &self.options);
         let at = match strike.at {
             Target::Leader(otherwise) => self.leader().unwrap_or(otherwise),
             Target::Node(at) => at,
@@ -32,18 +33,18 @@ impl World {
         self.tell(&Happening::Struck { fault, node: at, lasts_us });
         match strike.fault {
             Fault::Partition => self.partition(at, strike),
-            Fault::Clog if self.is_late(at, strike) => self.delay_answers(at, strike),
+            Fault::Clog if self.is_late(at, &strike) => self.delay_answers(at, strike),
             Fault::Clog | Fault::Overflow | Fault::Reset => self.disturb_links(at, strike),
-            Fault::Crash if self.is_around(at, strike) => return self.restart_around(at, strike),
+            Fault::Crash if self.is_around(at, &strike) => return self.restart_around(at, strike),
             Fault::Crash => {
                 // Half of the processes are back before anybody can have missed them.
                 let is_quick = strike.clients & 1 == 0;
                 self.kill(at, if is_quick { 1 + strike.lasts_us / 32 } else { strike.lasts_us });
             }
             Fault::PowerLoss | Fault::Blackout => self.threaten_power(at, strike),
-            Fault::TornWork => self.tear(at, strike),
+            Fault::TornWork => self.tear(at, &strike),
             Fault::Pause => {
-                let lasts_us = self.bind_clients(at, strike);
+                let lasts_us = self.bind_clients(at, &strike);
                 self.pause(at, lasts_us);
             }
             Fault::Jump => self.jump(at, strike),
@@ -69,13 +70,13 @@ impl World {
     }
 
     /// Whether a crash hits everybody but the leader.
-    fn is_around(&self, at: NodeAt, strike: Strike) -> bool {
+    fn is_around(&self, at: NodeAt, strike: &Strike) -> bool {
         let aimed = matches!(strike.at, Target::Leader(_)) && self.leader() == Some(at);
         aimed && self.options.lease_us > 0 && strike.clients >> 1 & 3 == 0
     }
 
     /// Whether the answers to a leader come late, and are the last ones.
-    fn is_late(&self, at: NodeAt, strike: Strike) -> bool {
+    fn is_late(&self, at: NodeAt, strike: &Strike) -> bool {
         let aimed = matches!(strike.at, Target::Leader(_)) && self.leader() == Some(at);
         aimed && self.options.lease_us > 0 && strike.clients >> 3 & 1 == 0
     }
@@ -90,7 +91,7 @@ impl World {
     /// Some clients share the fate of a leader that is about to be alone, and go on reading there;
     /// the others find its successor. What they write then, nobody may miss. Returns how long the
     /// strike lasts: some of these last long enough for an election.
-    fn bind_clients(&mut self, at: NodeAt, strike: Strike) -> u64 {
+    fn bind_clients(&mut self, at: NodeAt, strike: &Strike) -> u64 {
         let is_bound = self.queue.now() < self.bound_until;
         let aimed = matches!(strike.at, Target::Leader(_)) && self.leader() == Some(at);
         if is_bound || !aimed || self.nodes.len() < 2 || strike.clients & 1 == 0 {
@@ -153,7 +154,7 @@ impl World {
         if links.is_empty() {
             return;
         }
-        strike.lasts_us = self.bind_clients(at, strike);
+        strike.lasts_us = self.bind_clients(at, &strike);
         self.stats.tally.injected(Fault::Partition);
         for &link in &links {
             self.network.block(link);
@@ -176,14 +177,14 @@ impl World {
             picked = u64::MAX;
         }
         if strike.fault == Fault::Clog {
-            strike.lasts_us = self.bind_clients(at, strike);
+            strike.lasts_us = self.bind_clients(at, &strike);
         }
         for other in (0..self.nodes.len()).filter(|&other| other != at && picked >> other & 1 == 1)
         {
             let there = outward.then(|| self.network.link(at, other));
             let back = inward.then(|| self.network.link(other, at));
             for link in [there, back].into_iter().flatten() {
-                self.disturb(link, strike);
+                self.disturb(link, strike.clone());
             }
         }
     }
@@ -239,14 +240,14 @@ impl World {
         if self.nodes[at].process.is_some() && strike.draw.chance(Ratio::new(3, 4)) {
             self.nodes[at].doom = Some(strike);
         } else {
-            self.strike_power(at, strike);
+            self.strike_power(at, &strike);
         }
     }
 
     /// The power has failed in the midst of disk work.
     pub(crate) fn on_power_failure(&mut self, at: NodeAt) {
         if let Some(strike) = self.nodes[at].doom.take() {
-            self.strike_power(at, strike);
+            self.strike_power(at, &strike);
             return;
         }
         if self.stop(at) {
@@ -256,7 +257,7 @@ impl World {
     }
 
     /// The power fails, at one node or at all.
-    fn strike_power(&mut self, at: NodeAt, strike: Strike) {
+    fn strike_power(&mut self, at: NodeAt, strike: &Strike) {
         if strike.fault == Fault::Blackout {
             self.blackout(strike);
         } else {
@@ -272,16 +273,15 @@ impl World {
         self.lose_power(at, fault);
     }
 
-    fn blackout(&mut self, strike: Strike) {
-        let mut delays =
-            Stream::new(self.options.seed, Purpose::Nemesis, 1 << 32 | self.queue.now());
+    fn blackout(&mut self, strike: &Strike) {
+        let mut delays = self.choices.stream(Purpose::Nemesis, 1 << 32 | self.queue.now());
         for at in 0..self.nodes.len() {
             let down_us = 1 + delays.draw().exponential(strike.lasts_us);
             self.cut_power(at, down_us, Fault::Blackout);
         }
     }
 
-    fn tear(&mut self, at: NodeAt, strike: Strike) {
+    fn tear(&mut self, at: NodeAt, strike: &Strike) {
         if self.nodes[at].process.is_some() {
             self.stats.tally.injected(Fault::TornWork);
             self.nodes[at].disk.arm(strike.operations);
@@ -371,7 +371,7 @@ impl World {
         let node = &mut self.nodes[at];
         // Each loss has randomness of its own, so that one more write does not change the next.
         let entity = (at as u64) << 32 | node.crashes;
-        let mut stream = Stream::new(self.options.seed, Purpose::DiskCrash, entity);
+        let mut stream = self.choices.stream(Purpose::DiskCrash, entity);
         let loss = node.disk.lose_power(&mut stream);
         if loss.is_effective() {
             self.stats.tally.effective(fault);
@@ -411,6 +411,9 @@ impl World {
         }
         self.must_be_hurt(at, &found)?;
         self.checker.recovered(id, &found)?;
+        if let Some(scribe) = self.scribe.as_mut().filter(|_| self.nodes[at].life > 0) {
+            scribe.start(at, &found);
+        }
         let machine = Machine::new(self.sabotage, at);
         let node = &mut self.nodes[at];
         node.start(&self.options, machine, (storage, found), now, &mut self.outputs)

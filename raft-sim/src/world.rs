@@ -7,13 +7,13 @@
 use std::collections::BTreeSet;
 
 use raft_core::wire::Limits;
-use raft_core::{EntryId, Member, Membership, Time};
-use raft_replica::request::{Input, Output, RequestId};
+use raft_core::{EntryId, Member, Membership};
+use raft_replica::request::{Input, Output};
 use raft_replica::storage::work::Done;
 use raft_replica::storage::{Storage, StorageError};
 
 use crate::check::Checker;
-use crate::client::{Act, Client, request};
+use crate::client::Client;
 use crate::digest::Digest;
 use crate::disk::Failed;
 use crate::event::{Event, NodeAt};
@@ -27,6 +27,8 @@ use crate::options::Options;
 use crate::queue::Queue;
 use crate::rng::{Purpose, Ratio, Stream};
 use crate::sabotage::{Machine, Sabotage};
+use crate::script::Scribe;
+use crate::tape::Choices;
 use crate::trace::Trace;
 
 /// What a run has counted.
@@ -62,6 +64,8 @@ pub struct Stats {
 #[derive(Debug)]
 pub struct World {
     pub(crate) options: Options,
+    /// Who decides what is left open.
+    pub(crate) choices: Choices,
     pub(crate) sabotage: Sabotage,
     pub(crate) queue: Queue<Event>,
     pub(crate) network: Network,
@@ -80,6 +84,8 @@ pub struct World {
     pub(crate) digest: Digest,
     pub(crate) stats: Stats,
     pub(crate) trace: Trace,
+    /// Who tells the run as a script, if anybody does.
+    pub(crate) scribe: Option<Box<Scribe>>,
     pub(crate) limits: Limits,
     pub(crate) schedule: Stream,
     /// How often an operator has asked for something.
@@ -95,15 +101,30 @@ impl World {
     /// If the options describe no cluster, which options that were drawn never do.
     #[must_use]
     pub fn new(options: Options, sabotage: Sabotage, trace: Trace) -> Self {
+        let choices = Choices::of_seed(options.seed);
+        Self::with_choices(options, choices, sabotage, trace)
+    }
+
+    /// A world for these options in which everything else is decided by these choices.
+    ///
+    /// # Panics
+    /// If the options describe no cluster.
+    #[must_use]
+    pub fn with_choices(
+        options: Options,
+        choices: Choices,
+        sabotage: Sabotage,
+        trace: Trace,
+    ) -> Self {
         let nodes: Vec<Node> =
-            (0..options.nodes()).map(|at| Node::new(at, &options, sabotage)).collect();
+            (0..options.nodes()).map(|at| Node::new(at, &options, &choices, sabotage)).collect();
         let members: Vec<Member> = nodes.iter().map(|node| node.member).collect();
         let (founders, _) = members.split_at(options.voters + options.learners);
         let (voters, learners) = founders.split_at(options.voters);
         let founders = Membership::new(voters.to_vec(), learners.to_vec())
             .expect("drawn options describe a cluster");
         let clients = (0..options.client.clients as u64).map(|id| {
-            let mut client = Client::new(id, options.seed, nodes.len(), options.client);
+            let mut client = Client::new(id, &choices, nodes.len(), options.client);
             if options.lease_us > 0 {
                 client.use_leases();
             }
@@ -111,10 +132,10 @@ impl World {
         });
         Self {
             queue: Queue::new(),
-            network: Network::new(nodes.len(), options.seed, options.link),
+            network: Network::new(nodes.len(), &choices, options.link),
             clients: clients.collect(),
             checker: Checker::of_run(&options, &members, &founders),
-            nemesis: Nemesis::new(&options),
+            nemesis: Nemesis::new(&options, &choices),
             partitions: Vec::new(),
             bound_until: 0,
             healed: None,
@@ -122,13 +143,15 @@ impl World {
             digest: Digest::new(options.seed),
             stats: Stats::default(),
             trace,
+            scribe: None,
             limits: Limits::default(),
-            schedule: Stream::new(options.seed, Purpose::Schedule, 0),
+            schedule: choices.stream(Purpose::Schedule, 0),
             operations: 0,
             outputs: Vec::new(),
             nodes,
             founders,
             options,
+            choices,
             sabotage,
         }
     }
@@ -138,10 +161,21 @@ impl World {
     /// # Errors
     /// The first [`Failure`]; the world stays as it was then.
     pub fn run(&mut self) -> Result<(), Failure> {
+        self.run_chaos()?;
+        self.run_healed()
+    }
+
+    /// Runs until the faults are to end.
+    pub(crate) fn run_chaos(&mut self) -> Result<(), Failure> {
         self.found()?;
         while self.stats.events < self.options.events {
             self.next()?;
         }
+        Ok(())
+    }
+
+    /// Ends the faults and runs on.
+    pub(crate) fn run_healed(&mut self) -> Result<(), Failure> {
         self.heal()?;
         while !self.is_over() {
             self.next()?;
@@ -213,7 +247,7 @@ impl World {
         if most == 0 {
             return;
         }
-        let ppm = self.schedule.draw().below(2 * most + 1);
+        let ppm = self.schedule.draw().below_or(2 * most + 1, most);
         let ppm = i64::try_from(ppm).expect("small") - i64::try_from(most).expect("small");
         self.nodes[at].clock.set_skew(0, ppm);
         self.stats.tally.injected(Fault::Skew);
@@ -242,7 +276,8 @@ impl World {
 
     /// The nemesis comes first, then the queue.
     fn next_event(&mut self) -> Result<Event, Failure> {
-        let struck = self.nemesis.due(self.stats.events).filter(|_| self.healed.is_none());
+        let struck =
+            self.nemesis.due(self.stats.events, &mut self.queue).filter(|_| self.healed.is_none());
         if let Some(class) = struck {
             return Ok(Event::Strike { class });
         }
@@ -415,68 +450,9 @@ impl World {
             self.stats.tally.effective(failed.fault);
         }
     }
-
-    fn on_client(&mut self, client: usize) -> Result<(), Failure> {
-        let is_quiet = self.is_quiet();
-        self.unbind_clients_if_due();
-        let one = &mut self.clients[client];
-        if one.is_idle() && is_quiet {
-            return Ok(());
-        }
-        match one.wake() {
-            Act::GiveUp { id, outcome } => {
-                let delay_us = one.think_us();
-                self.set_client_timer(client, delay_us);
-                let now = Time(self.queue.now());
-                self.watch_answered(client_id(client), id, &outcome);
-                self.checker.replied(client_id(client), id, &outcome, now)?;
-            }
-            Act::Send { begins, attempts } => {
-                let timeout_us = one.timeout_us();
-                self.set_client_timer(client, timeout_us);
-                if begins {
-                    let now = Time(self.queue.now());
-                    let (id, operation) =
-                        self.clients[client].operation().expect("it has just begun");
-                    self.checker.invoked(client_id(client), id, operation, now);
-                    self.trace.asked(client_id(client), id, operation);
-                    self.note_invoked(client);
-                }
-                for (attempt, at) in attempts.into_iter().flatten() {
-                    self.ask(client, at, RequestId(attempt))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A client asks a node for what it has open, unless an earlier attempt was answered by now.
-    fn ask(&mut self, client: usize, at: NodeAt, id: RequestId) -> Result<(), Failure> {
-        let one = &mut self.clients[client];
-        let Some((_, operation)) = one.operation() else { return Ok(()) };
-        let request = request(operation, one.mode());
-        if self.nodes[at].process.is_some() {
-            return self.deliver(at, Input::Request { id, request });
-        }
-        one.refused();
-        let delay_us = one.backoff_us();
-        self.set_client_timer(client, delay_us);
-        Ok(())
-    }
-
-    pub(crate) fn set_client_timer(&mut self, client: usize, delay_us: u64) {
-        let one = &mut self.clients[client];
-        one.generation += 1;
-        self.queue.after(delay_us, Event::Client { client, generation: one.generation });
-    }
 }
 
 /// What is being made promises nothing before it has its final name.
 fn is_scratch(path: &str) -> bool {
     path == "snap/stage.data" || path.ends_with(".tmp")
-}
-
-/// How the checker calls a client.
-pub(crate) fn client_id(client: usize) -> crate::check::ClientId {
-    crate::check::ClientId(client as u64)
 }

@@ -7,6 +7,7 @@ use raft_sim::network::{Fate, Network};
 use raft_sim::options::{DelayLaw, LinkOptions};
 use raft_sim::queue::Queue;
 use raft_sim::rng::Ratio;
+use raft_sim::tape::Choices;
 
 const CALM: LinkOptions = LinkOptions {
     delay: DelayLaw::Uniform { low_us: 100, high_us: 900 },
@@ -29,7 +30,7 @@ struct Wire {
 impl Wire {
     fn new(options: LinkOptions) -> Self {
         let (queue, tally) = (Queue::new(), Tally::default());
-        Self { network: Network::new(3, 7, options), queue, tally }
+        Self { network: Network::new(3, &Choices::of_seed(7), options), queue, tally }
     }
 
     fn send(&mut self, from: usize, to: usize, byte: u8) -> Fate {

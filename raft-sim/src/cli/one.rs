@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::EXIT_INTERRUPTED;
 use super::file::TraceTo;
 use super::output::{Output, on_interrupt, tell};
-use super::{EXIT_USAGE, setup};
+use super::{EXIT_USAGE, replay, setup};
 use crate::report::worse;
 use crate::run::{self, How};
 use crate::trace::Trace;
@@ -36,6 +36,9 @@ pub(super) struct Arguments {
     /// Write each step of each node to FILE, a JSON object a line, for other programs.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Write a tape of the run, which outlives the meaning of its seed: see `raft-sim replay`.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
 }
 
 /// Runs the seed, if there is one.
@@ -78,7 +81,8 @@ pub(super) fn main(one: &Arguments, output: Output) -> Option<u8> {
     };
     output.borrow_mut().line(&report);
     let incomplete = file.map_or(0, |file| file.finish());
-    Some(output.take().finish(worse(report.exit_code(), incomplete)))
+    let recorded = one.record.as_ref().map_or(0, |path| replay::record(&options, path));
+    Some(output.take().finish(worse(report.exit_code(), worse(incomplete, recorded))))
 }
 
 /// Progress through both runs, if they are long and somebody waits at a terminal for them; not among

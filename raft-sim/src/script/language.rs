@@ -61,7 +61,7 @@ pub(super) enum Command {
 
 /// What one server can be given.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Ask {
+pub(crate) enum Ask {
     Campaign,
     StepDown,
     Fire,

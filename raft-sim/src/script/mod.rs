@@ -50,6 +50,7 @@ mod json;
 mod language;
 mod path;
 mod player;
+mod scribe;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -63,6 +64,8 @@ use player::{Player, Stop, Taken};
 
 pub use language::ScriptError;
 pub(crate) use path::{continued, of_path};
+pub use scribe::Story;
+pub(crate) use scribe::{Overheard, Scribe};
 
 /// Plays a script: its commands and comments, and what happens after each command.
 ///

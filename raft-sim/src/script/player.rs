@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use raft_core::{Effect, Envelope, MemberStep, MembershipChange};
+use raft_core::{Effect, Envelope, MemberStep, MembershipChange, RecoveredState, RoleName, Slot};
 
 use super::language::{Ask, Command, Filter, Name, Setting, Wrong};
 use super::tables;
@@ -174,6 +174,55 @@ impl Player {
         self.hosts[at].unsynced.len()
     }
 
+    /// How many of them come up to this number.
+    pub(super) fn unsynced_through(&self, at: usize, number: u64) -> usize {
+        let hosts = self.hosts.get(at).into_iter();
+        hosts.flat_map(|host| &host.unsynced).filter(|batch| batch.seq.n <= number).count()
+    }
+
+    /// The role of a server.
+    pub(super) fn role(&self, at: usize) -> Option<RoleName> {
+        self.hosts.get(at).map(|host| host.raft.status().role)
+    }
+
+    /// The message here that looks most like one from elsewhere: of the same kind and term and
+    /// between the same servers. Of those that do equally, one that is on its way, the oldest.
+    pub(super) fn most_like(&self, wanted: &Envelope) -> Option<Name> {
+        let is_kind = |one: &Envelope| {
+            let ends = (one.from.id, one.to.id) == (wanted.from.id, wanted.to.id);
+            ends && one.term == wanted.term && one.rpc.kind() == wanted.rpc.kind()
+        };
+        let shown = wanted.to_string();
+        let words = |one: &Envelope| {
+            let one = one.to_string();
+            let pairs = one.split(' ').zip(shown.split(' '));
+            pairs.filter(|(mine, theirs)| mine == theirs).count()
+        };
+        let letters = self.letters.iter().rev().filter(|letter| is_kind(&letter.envelope));
+        let best = letters.max_by_key(|letter| (words(&letter.envelope), !letter.has_arrived))?;
+        self.name(&best.envelope)
+    }
+
+    /// What a crash must have written of what was on its way for a disk to be as it was found.
+    pub(super) fn crash_that_leaves(
+        &self,
+        at: usize,
+        found: &RecoveredState,
+    ) -> Option<(usize, usize)> {
+        let host = self.hosts.get(at)?;
+        let last = found.slots.last().map_or(found.before, Slot::id);
+        let (term, vote) = (found.hard_state.term, found.hard_state.vote.map(|vote| vote.id));
+        let ways = (0..=host.unsynced.len()).flat_map(|whole| {
+            let pieces = host.unsynced.get(whole).map_or(0, Disk::pieces);
+            (0..pieces.max(1)).map(move |pieces| (whole, pieces))
+        });
+        ways.into_iter().find(|&(whole, pieces)| {
+            let left = host.left(whole, pieces);
+            let state = left.hard_state();
+            left.last() == last && (state.term, state.vote.map(|vote| vote.id)) == (term, vote)
+        })
+    }
+
     fn has(&self, at: usize) -> Result<(), Wrong> {
         if at < self.hosts.len() { Ok(()) } else { Err(format!("there is no server {}", at + 1)) }
     }
@@ -240,7 +289,7 @@ impl Player {
     }
 
     /// Whether a change speaks of servers that are there.
-    fn knows(&self, change: &MembershipChange) -> Result<(), Wrong> {
+    pub(super) fn knows(&self, change: &MembershipChange) -> Result<(), Wrong> {
         let steps = match change {
             MembershipChange::Steps(steps) | MembershipChange::EnterJoint(steps) => steps,
             MembershipChange::LeaveJoint => return Ok(()),

@@ -1,0 +1,87 @@
+//! `raft-sim replay FILE`: the run of a tape, without its seed.
+
+use std::cell::RefCell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::rc::Rc;
+
+use clap::Args;
+
+use super::output::{Output, on_interrupt, tell};
+use super::{EXIT_INTERRUPTED, EXIT_OUTPUT, EXIT_USAGE};
+use crate::options::Options;
+use crate::report::Report;
+use crate::run;
+use crate::sabotage::Sabotage;
+use crate::tape::Tape;
+use crate::trace::Trace;
+
+/// Which tape.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Arguments {
+    /// A tape that `--record` or `shrink` has written, or a person.
+    file: PathBuf,
+    /// Print a line for each transition, as it happens.
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+/// Runs the tape, twice, like a seed.
+pub(super) fn main(one: &Arguments, output: Output) -> u8 {
+    let Some(tape) = read(&one.file) else { return EXIT_USAGE };
+    on_interrupt(|| {
+        tell("interrupted: the run has no verdict");
+        process::exit(EXIT_INTERRUPTED.into());
+    });
+    let output = Rc::new(RefCell::new(output));
+    output.borrow_mut().line(format_args!("{}\n", tape.options));
+    let trace = if one.verbose {
+        let output = Rc::clone(&output);
+        Trace::shown(move |line| output.borrow_mut().line(line))
+    } else {
+        Trace::off()
+    };
+    let report = run::replay(&tape, true, Sabotage::None, trace);
+    let report = Report { tape: Some(one.file.display().to_string()), ..report };
+    output.borrow_mut().line(&report);
+    output.take().finish(report.exit_code())
+}
+
+/// Reads a tape; nothing but a line on standard error if there is none.
+pub(super) fn read(path: &Path) -> Option<Tape> {
+    let name = path.display();
+    let text = fs::read_to_string(path);
+    let text =
+        text.map_err(|error| tell(format_args!("error: cannot read {name}: {error}"))).ok()?;
+    text.parse().map_err(|error| tell(format_args!("error: {name}, {error}"))).ok()
+}
+
+/// Records the run of these options. Returns the exit code of writing it.
+pub(super) fn record(options: &Options, path: &Path) -> u8 {
+    let (report, tape) = run::record(options, Sabotage::None);
+    write(path, &with_head(&tape, &[headline(&report)]))
+}
+
+/// What a tape shows, for its head.
+pub(super) fn headline(report: &Report) -> String {
+    match &report.failure {
+        None => format!("It passes, with the digest {:016x}.", report.digest),
+        Some(failure) => format!("{}: {failure}", failure.id()).replace(['\n', '\r'], " "),
+    }
+}
+
+/// The text of a tape with comments after its first line.
+pub(super) fn with_head(tape: &Tape, comments: &[String]) -> String {
+    let text = tape.to_string();
+    let (head, rest) = text.split_once('\n').unwrap_or((&text, ""));
+    let comments: String = comments.iter().map(|line| format!("# {line}\n")).collect();
+    format!("{head}\n{comments}{rest}")
+}
+
+/// Writes a file. Returns the exit code.
+pub(super) fn write(path: &Path, text: &str) -> u8 {
+    let Err(error) = fs::write(path, text) else { return 0 };
+    tell(format_args!("error: cannot write to {}: {error}", path.display()));
+    EXIT_OUTPUT
+}

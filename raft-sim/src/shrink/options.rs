@@ -1,0 +1,200 @@
+//! Plainer options, fewer nodes and clients.
+
+use std::rc::Rc;
+
+use super::{COUNTED, Shrinker};
+use crate::event::NodeAt;
+use crate::fault::Fault;
+use crate::options::Options;
+use crate::rng::{Purpose, Ratio};
+use crate::tape::{Key, Planned, Tape};
+
+/// Other seeds of the nodes' own timers, for a tape that has lost a node.
+const TIMERS: u64 = 4;
+
+impl Shrinker<'_> {
+    /// Fewer nodes and clients first, then fewer faults, then one option after the other as it is
+    /// in the plainest run.
+    pub(super) fn look_for_plainer_options(&mut self) {
+        let options = self.best.options.clone();
+        if self.search(&options) {
+            self.tell("shorter");
+        }
+        for change in smaller() {
+            self.change(change.as_ref(), "fewer nodes, clients");
+        }
+        for &fault in Fault::ALL {
+            self.change(&|options| without(options, fault), "fewer faults");
+        }
+        for (name, value) in Options::default().knobs() {
+            let is_own = ["seed", "events"];
+            if !is_own.contains(&name.as_str()) && !COUNTED.contains(&name.as_str()) {
+                let plainer = |options: &mut Options| options.set(&name, &value).is_ok();
+                self.change(&plainer, "plainer options");
+            }
+        }
+    }
+
+    /// Changes the options, of this tape or of any run, if that makes a difference.
+    fn change(&mut self, change: &dyn Fn(&mut Options) -> bool, what: &str) {
+        let mut options = self.best.options.clone();
+        if !change(&mut options) || options == self.best.options {
+            return;
+        }
+        let same_nodes = options.nodes() == self.best.options.nodes();
+        if same_nodes && self.attempt(with_options(&self.best, options.clone()))
+            || self.search(&options)
+        {
+            self.tell(what);
+        }
+    }
+
+    pub(super) fn take_away_nodes_and_clients(&mut self) {
+        self.pin_strikes();
+        for at in (0..self.best.options.nodes()).rev() {
+            for timers in 0..=TIMERS {
+                let mut tape = without_node(&self.best, at);
+                tape.options.seed = timers.checked_sub(1).unwrap_or(tape.options.seed);
+                if self.attempt(tape) {
+                    self.tell("a node less");
+                    break;
+                }
+            }
+        }
+        for client in (0..self.best.options.client.clients as u64).rev() {
+            if self.attempt(without_client(&self.best, client)) {
+                self.tell("a client less");
+            }
+        }
+    }
+}
+
+type Change = Box<dyn Fn(&mut Options) -> bool>;
+
+/// The smallest clusters first.
+fn smaller() -> Vec<Change> {
+    let less = |count: usize, field: fn(&mut Options) -> &mut usize| -> Change {
+        Box::new(move |options| {
+            let field = field(options);
+            let is_less = count < *field;
+            *field = count.min(*field);
+            is_less
+        })
+    };
+    let mut changes = vec![
+        less(0, |options| &mut options.learners),
+        less(0, |options| &mut options.spares),
+        less(1, |options| &mut options.spares),
+    ];
+    changes.extend((1..7).map(|count| less(count, |options| &mut options.voters)));
+    changes.extend([1, 2, 4].map(|count| less(count, |options| &mut options.client.clients)));
+    changes
+}
+
+/// Without a class of faults, and what it has set.
+fn without(options: &mut Options, fault: Fault) -> bool {
+    if !options.faults.contains(fault) {
+        return false;
+    }
+    options.faults.remove(fault);
+    let plain = Options::default();
+    let link = &mut options.link;
+    if fault == Fault::Loss {
+        link.loss = Ratio::NEVER;
+    } else if fault == Fault::Duplication {
+        link.duplication = Ratio::NEVER;
+    } else if fault == Fault::Corruption {
+        link.corruption = Ratio::NEVER;
+    } else if fault == Fault::Reorder {
+        link.reorder = false;
+    } else if fault == Fault::Overflow {
+        link.queue_max = plain.link.queue_max;
+    } else if fault == Fault::Skew {
+        options.skew_ppm = 0;
+    }
+    true
+}
+
+/// The same choices under other options; strikes that are none of their faults are gone.
+fn with_options(tape: &Tape, options: Options) -> Tape {
+    let mut strikes = tape.strikes.as_ref().clone();
+    strikes.retain(|strike| options.faults.contains(strike.fault));
+    Tape { options, strikes: Rc::new(strikes), draws: tape.draws.clone() }
+}
+
+/// Without a node; those after it move up.
+fn without_node(tape: &Tape, at: NodeAt) -> Tape {
+    let mut options = tape.options.clone();
+    let nodes = options.nodes() as u64;
+    if at < options.voters {
+        options.voters -= 1;
+    } else if at < options.voters + options.learners {
+        options.learners -= 1;
+    } else {
+        options.spares -= 1;
+    }
+    let moved = |strike: &Planned| {
+        let is_gone = strike.node == at && !strike.is_aimed;
+        let node = strike.node - usize::from(strike.node >= at && strike.node > 0);
+        (!is_gone).then_some(Planned { node, ..*strike })
+    };
+    let strikes = tape.strikes.iter().filter_map(moved).collect();
+    let draws = tape
+        .draws
+        .iter()
+        .filter_map(|(&key, draws)| Some((key_without(key, at as u64, nodes)?, Rc::clone(draws))));
+    Tape { options, strikes: Rc::new(strikes), draws: draws.collect() }
+}
+
+/// How a stream is called when there is no such node, and `None` if it was the node's.
+fn key_without((purpose, entity): Key, at: u64, nodes: u64) -> Option<Key> {
+    let (high, low) = (entity >> 32, entity & 0xffff_ffff);
+    let moved = |node: u64| (node != at).then(|| node - u64::from(node > at));
+    let entity = match purpose {
+        Purpose::Link => moved(entity / nodes)? * (nodes - 1) + moved(entity % nodes)?,
+        Purpose::DiskLatency => moved(entity)?,
+        Purpose::Lineage => high << 32 | moved(low)?,
+        Purpose::DiskCrash => moved(high)? << 32 | low,
+        Purpose::Node => moved(entity.checked_sub(1)?)? + 1,
+        Purpose::Options
+        | Purpose::Client
+        | Purpose::Nemesis
+        | Purpose::Schedule
+        | Purpose::Operator
+        | Purpose::History => entity,
+    };
+    Some((purpose, entity))
+}
+
+/// Without a client; those after it move up.
+fn without_client(tape: &Tape, client: u64) -> Tape {
+    let mut tape = tape.clone();
+    tape.options.client.clients -= 1;
+    let draws = std::mem::take(&mut tape.draws).into_iter().filter_map(|(key, draws)| {
+        let (purpose, entity) = key;
+        if purpose != Purpose::Client || entity < client {
+            return Some((key, draws));
+        }
+        (entity > client).then(|| ((purpose, entity - 1), draws))
+    });
+    tape.draws = draws.collect();
+    tape
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_move_with_their_nodes() {
+        let moved = |purpose, entity| key_without((purpose, entity), 1, 3).map(|key| key.1);
+        // 1>3 of three is 1>2 of two.
+        assert_eq!(moved(Purpose::Link, 2), Some(1));
+        assert_eq!(moved(Purpose::Link, 8), Some(3));
+        assert_eq!((moved(Purpose::Link, 1), moved(Purpose::Link, 3)), (None, None));
+        assert_eq!(moved(Purpose::DiskCrash, 2 << 32 | 5), Some(1 << 32 | 5));
+        assert_eq!(moved(Purpose::Lineage, 7 << 32 | 2), Some(7 << 32 | 1));
+        assert_eq!((moved(Purpose::Node, 1), moved(Purpose::Node, 2)), (Some(1), None));
+        assert_eq!(moved(Purpose::Client, 2), Some(2));
+    }
+}

@@ -1,0 +1,54 @@
+//! `--record`, `replay` and `shrink`, as a person calls them.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+fn raft_sim(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_raft-sim"));
+    command.args(arguments).output().expect("the program runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn file(name: &str) -> String {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name).display().to_string()
+}
+
+#[test]
+fn a_recorded_run_is_replayed_without_its_seed() {
+    let tape = file("seven.tape");
+    let run = raft_sim(&["--seed", "7", "--events", "400", "--record", &tape]);
+    assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
+    let replayed = raft_sim(&["replay", &tape]);
+    assert_eq!(replayed.status.code(), Some(0), "{}", text(&replayed.stderr));
+    assert_eq!(text(&replayed.stdout), text(&run.stdout));
+    let told = raft_sim(&["replay", &tape, "-v"]);
+    assert!(told.stdout.len() > 2 * replayed.stdout.len());
+    // Nothing is left to shrink of what passes.
+    let shrunk = raft_sim(&["shrink", &tape, "-o", &file("none.tape")]);
+    assert_eq!(shrunk.status.code(), Some(64));
+    assert!(text(&shrunk.stderr).contains("this run passes"), "{}", text(&shrunk.stderr));
+}
+
+#[test]
+fn what_is_no_tape_is_one_line() {
+    let tape = file("broken.tape");
+    std::fs::write(&tape, "raft-sim tape 1\n[options]\nvoters = many\n")
+        .expect("it can be written");
+    for (arguments, what) in [
+        (vec!["replay", &tape], "broken.tape, line 3: "),
+        (vec!["replay", "no/such.tape"], "cannot read no/such.tape"),
+        (vec!["shrink", &tape], "broken.tape, line 3: "),
+        (vec!["shrink"], "error: "),
+    ] {
+        let output = raft_sim(&arguments);
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{told}");
+        assert!(told.contains(what) && told.lines().count() == 1, "{told}");
+        assert!(output.stdout.is_empty());
+    }
+    let unwritten = raft_sim(&["--seed", "7", "--events", "50", "--record", "no/such/dir.tape"]);
+    assert_eq!(unwritten.status.code(), Some(74), "{}", text(&unwritten.stderr));
+}
