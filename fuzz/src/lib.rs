@@ -11,6 +11,7 @@
 //! | [`step`](fn@step) | events in the life of up to eight servers | Raft is safe, and live once faults end |
 //! | [`hostile`](fn@hostile) | everything that a node can be told | it stays up and claims only what is durable |
 //! | [`recover`](fn@recover) | what a node finds on its disk | refused, or a node that lives |
+//! | [`tape`](fn@tape) | what a run of the simulator leaves to chance | no invariant is ever broken |
 
 mod cluster;
 mod damage;
@@ -26,6 +27,7 @@ mod script;
 mod server;
 mod shape;
 mod step;
+mod tape;
 mod twins;
 mod wire;
 
@@ -37,6 +39,7 @@ pub use hostile::hostile;
 pub use recover::recover;
 pub use shape::Shape;
 pub use step::{live, step, step_life};
+pub use tape::{tape, tape_run};
 pub use twins::{Turn, twins};
 pub use wire::wire;
 

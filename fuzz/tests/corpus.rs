@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use fuzz::Life;
 use raft_core::wire;
+use raft_sim::fault::Fault;
+use raft_sim::report::Report;
 
 #[test]
 fn wire_replays() {
@@ -55,6 +57,27 @@ fn hostile_replays() {
 #[test]
 fn recover_replays() {
     replay("recover", fuzz::recover);
+}
+
+#[test]
+fn tape_replays() {
+    replay("tape", fuzz::tape);
+}
+
+/// Tapes on which nothing is committed, or nothing strikes, would replay well too.
+#[test]
+fn the_corpus_of_tape_reaches_what_matters() {
+    let runs: Vec<_> = files("tape").iter().map(|(_, data)| fuzz::tape_run(data)).collect();
+    let reaching = |what: fn(&Report) -> bool| runs.iter().filter(|run| what(run)).count();
+    assert!(reaching(|run| run.committed > 5) > 5);
+    assert!(reaching(|run| run.stats.elections > 1) > 3);
+    assert!(reaching(|run| run.stats.crashes > 1) > 3);
+    assert!(reaching(|run| run.stats.restored > 0) > 0);
+    assert!(reaching(|run| run.stats.reads > 0) > 5);
+    assert!(reaching(|run| run.stats.tally.of(Fault::Membership).1 > 0) > 0);
+    assert!(reaching(|run| run.stats.tally.of(Fault::Partition).0 > 0) > 3);
+    assert!(reaching(|run| run.stats.tally.of(Fault::TornWork).1 > 0) > 0);
+    assert!(reaching(|run| run.stats.tally.of(Fault::Corruption).1 > 0) > 0);
 }
 
 fn replay(target: &str, body: fn(&[u8])) {
