@@ -53,6 +53,8 @@ pub enum Stage {
     },
     /// A cluster is known, or this server has one.
     Settled,
+    /// The disk is full: the log cannot go on.
+    NoRoom,
 }
 
 /// What comes out of the founding.

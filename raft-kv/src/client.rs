@@ -121,6 +121,19 @@ impl Client {
         Self { http, endpoints, headers: HeaderMap::new(), timeout: Duration::from_secs(10) }
     }
 
+    /// An endpoint that is no address.
+    #[must_use]
+    pub fn bad_endpoint(&self) -> Option<&str> {
+        let is_bad = |base: &&String| {
+            let uri = base.parse::<hyper::Uri>();
+            !uri.is_ok_and(|uri| {
+                let has_port = uri.port().is_some() || uri.scheme_str() == Some("https");
+                uri.host().is_some_and(|host| !host.is_empty()) && has_port
+            })
+        };
+        self.endpoints.iter().find(is_bad).map(|base| base.trim_start_matches("http://"))
+    }
+
     /// The same with a bearer token.
     #[must_use]
     pub fn with_token(mut self, token: &str) -> Self {

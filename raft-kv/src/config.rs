@@ -164,8 +164,14 @@ impl ServerConfig {
         if self.key_bytes_max == 0 || self.key_bytes_max > KEY_BYTES_MAX {
             return wrong("--max-key-bytes is 1 to 4096");
         }
-        if self.value_bytes_max > 64 << 20 {
-            return wrong("--max-value-bytes is at most 64 MiB");
+        if self.value_bytes_max == 0 || self.value_bytes_max > 64 << 20 {
+            return wrong("--max-value-bytes is 1 to 67108864 (64 MiB)");
+        }
+        if self.request_timeout.is_zero() {
+            return wrong("--request-timeout-ms is at least 1");
+        }
+        if self.snapshot_after_entries == 0 {
+            return wrong("--snapshot-after-entries is at least 1");
         }
         if self.inflight_bytes_max < self.value_bytes_max.saturating_mul(6).saturating_add(64) {
             return wrong("--max-inflight-bytes has room for six of the longest values at least");

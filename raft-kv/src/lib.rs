@@ -33,6 +33,7 @@ pub mod bootstrap;
 pub mod client;
 pub mod clock;
 pub mod config;
+mod files;
 pub mod hello;
 mod http;
 pub mod links;

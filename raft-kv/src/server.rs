@@ -16,18 +16,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use raft_core::RoleName;
+use raft_core::{Member, RoleName};
 use raft_core::wire::Limits;
-use raft_replica::request::Request;
-use raft_replica::storage::StorageOptions;
+use raft_replica::file_disk::FileDisk;
+use raft_replica::request::{Reply, Request};
+use raft_replica::storage::{Found, Storage, StorageError, StorageOptions};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::bootstrap::{self, DataDirectory, DirectoryError, Settled, Stage};
 use crate::clock::Clock;
 use crate::config::{ConfigError, ServerConfig};
+use crate::files;
 use crate::hello::Hello;
 use crate::http::{self, App, Forwarder};
 use crate::links::{Links, News};
@@ -40,6 +42,12 @@ use crate::transport::Transport;
 
 /// How long a leader that ends waits for its successor.
 const HAND_OVER: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether a disk that is full at the start has room.
+const FULL: Duration = Duration::from_millis(500);
+
+/// The storage, and what it found.
+type Opened = (Storage<FileDisk>, Found);
 
 /// A running server.
 pub struct Server {
@@ -120,11 +128,13 @@ impl Server {
             forwarder: Forwarder::new(),
             is_probing: AtomicBool::new(false),
             has_room: AtomicBool::new(true),
+            closing: closed,
+            connections_max: files::connections_max(),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(links.listen(peers));
         tasks.spawn(room::watch(Arc::clone(&app)));
-        let clients = tokio::spawn(http::serve(clients, Arc::clone(&app), closed));
+        let clients = tokio::spawn(http::serve(clients, Arc::clone(&app)));
         let thread = Arc::new(Mutex::new(None));
         let begun = Begun { app, directory, hello, stage, node, end, thread: Arc::clone(&thread) };
         tasks.spawn(begun.finish());
@@ -192,12 +202,14 @@ impl Server {
 /// A leader asks the best follower to lead, and waits for it.
 async fn hand_over(node: &Node) {
     let published = node.now();
-    if published.role != RoleName::Leader {
+    let alone = node.inspect(|view| view.replica.status().membership.incoming().len() < 2).await;
+    if published.role != RoleName::Leader || alone != Ok(false) {
         return;
     }
     let transfer = node.ask(Request::TransferLeadership { to: None });
     match tokio::time::timeout(HAND_OVER, transfer).await {
-        Ok(Ok(reply)) => info!(?reply, "handed over"),
+        Ok(Ok(Reply::Transferred { term })) => info!(term = term.0, "handed over"),
+        Ok(Ok(reply)) => info!(?reply, "nobody takes over"),
         Ok(Err(_)) | Err(_) => info!("nobody took over in time"),
     }
 }
@@ -254,12 +266,13 @@ impl Begun {
             hello.cluster = Some(settled.cluster);
             hello.founders.clone_from(&settled.founders);
         });
+        let (directory, opened) = open(directory, &stage).await?;
         let parts = Arc::clone(&app);
+        let member = directory.founding().member;
         let start = move || {
             Node::start(move |inbox| {
-                let parts = make(&parts, &mut directory, &settled, move |news| {
-                    inbox.send(Event::Disk(news)).is_ok()
-                });
+                let tell = move |news| inbox.send(Event::Disk(news)).is_ok();
+                let parts = make(&parts, opened, member, &settled, tell);
                 // The directory's lock lasts as long as the storage's own.
                 parts.map(|parts| (parts, directory)).map_err(io::Error::other)
             })
@@ -275,15 +288,43 @@ impl Begun {
     }
 }
 
-/// Opens the storage and puts the node together. Takes as long as the log is.
+/// Opens the storage, which takes as long as the log is. While the disk is full it waits for room.
+async fn open(
+    mut directory: DataDirectory,
+    stage: &watch::Sender<Stage>,
+) -> Result<(DataDirectory, Opened), StartError> {
+    loop {
+        let open = move || {
+            let opened = directory.open_storage(StorageOptions::default());
+            (directory, opened)
+        };
+        let result = tokio::task::spawn_blocking(open).await.map_err(io::Error::other)?;
+        let opened;
+        (directory, opened) = result;
+        match opened {
+            Ok(opened) => {
+                stage.send_replace(Stage::Settled);
+                return Ok((directory, opened));
+            }
+            Err(DirectoryError::Storage(error @ StorageError::NoSpace { .. })) => {
+                if stage.send_replace(Stage::NoRoom) != Stage::NoRoom {
+                    warn!(%error, "the disk is full: waiting for room");
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(FULL).await;
+    }
+}
+
+/// Puts the node together.
 fn make(
     app: &App,
-    directory: &mut DataDirectory,
+    (storage, found): Opened,
+    member: Member,
     settled: &Settled,
     tell: impl Fn(crate::log_thread::DiskNews) -> bool + Send + 'static,
 ) -> Result<Parts, StartError> {
-    let (storage, found) = directory.open_storage(StorageOptions::default())?;
-    let member = directory.founding().member;
     let genesis = settled.genesis(member).map_err(io::Error::other)?;
     let found = found.into_state(&genesis);
     let log = LogThread::start(storage, app.clock, app.metrics.clone(), tell)?;

@@ -66,6 +66,9 @@ impl DataDirectory {
     /// [`DirectoryError`] says whose it is otherwise, or what is wrong with it.
     pub fn open(path: &Path, id: NodeId) -> Result<Self, DirectoryError> {
         let fail = |error| DirectoryError::io(path, error);
+        if path.exists() && !path.is_dir() {
+            return Err(fail(ErrorKind::NotADirectory.into()));
+        }
         fs::create_dir_all(path).map_err(fail)?;
         let lock = File::open(path).map_err(fail)?;
         match lock.try_lock() {

@@ -1,8 +1,10 @@
 //! The verbs of a client: `raft-kv put KEY VALUE` and so on, with `--endpoints`.
 
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use http_body_util::BodyExt as _;
@@ -28,18 +30,30 @@ pub(super) struct Servers {
         default_value = "127.0.0.1:8001,127.0.0.1:8002,127.0.0.1:8003"
     )]
     endpoints: Vec<String>,
+    /// How long to try, in seconds
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: u64,
     /// The bearer token that they want
     #[arg(long = "auth", env = "RAFT_KV_AUTH", value_name = "TOKEN", hide_env_values = true)]
     auth: Option<String>,
 }
 
 impl Servers {
-    fn client(&self) -> Client {
-        let client = Client::new(&self.endpoints);
-        match &self.auth {
+    fn client(&self) -> Result<Client, String> {
+        let mut client = Client::new(&self.endpoints);
+        if let Some(wrong) = client.bad_endpoint() {
+            return Err(format!("--endpoints: {wrong} is no HOST:PORT and no URL"));
+        }
+        client.timeout = Duration::from_secs(self.timeout);
+        Ok(match &self.auth {
             Some(token) => client.with_token(token),
             None => client,
-        }
+        })
+    }
+
+    /// Asks; who waits for an answer is told so.
+    async fn ask(&self, ask: &Ask) -> Result<Answer, String> {
+        good(patiently(self.client()?.ask(ask), self.timeout).await)
     }
 }
 
@@ -189,13 +203,13 @@ async fn execute(verb: Verb) -> Outcome {
         Verb::Get { key, consistency, servers } => {
             let query = consistency.map_or(String::new(), |how| format!("?consistency={how}"));
             let ask = Ask::new(hyper::Method::GET, path(&key) + &query);
-            print(&good(servers.client().ask(&ask).await)?.body)
+            print(&servers.ask(&ask).await?.body)
         }
         Verb::Delete { key, servers } => {
             write(&servers, Ask::new(hyper::Method::DELETE, path(&key))).await
         }
-        Verb::List { prefix, servers } => list(&servers.client(), &prefix).await,
-        Verb::Watch { prefix, from, servers } => watch(&servers.client(), &prefix, from).await,
+        Verb::List { prefix, servers } => list(&servers, &prefix).await,
+        Verb::Watch { prefix, from, servers } => watch(&servers.client()?, &prefix, from).await,
         Verb::Status { servers } => show(&servers, Ask::new(hyper::Method::GET, "/status")).await,
         Verb::Member(member) => change_members(member).await,
         Verb::Transfer { to, servers } => {
@@ -205,14 +219,14 @@ async fn execute(verb: Verb) -> Outcome {
         }
         Verb::Backup { file, servers } => {
             let ask = Ask::new(hyper::Method::GET, "/cluster/snapshot");
-            let bytes = good(servers.client().ask(&ask).await)?.body;
+            let bytes = servers.ask(&ask).await?.body;
             let found = backup::decode(&bytes).map_err(|error| error.to_string())?;
-            std::fs::write(&file, &bytes).map_err(|error| error.to_string())?;
+            std::fs::write(&file, &bytes).map_err(|error| in_file(&file, &error))?;
             let line = format!("{} keys through index {}\n", found.kv.len(), found.index.0);
             print(line.as_bytes())
         }
         Verb::Restore { file, overwrite, servers } => {
-            restore(&servers.client(), &file, overwrite).await
+            restore(&servers.client()?, &file, overwrite).await
         }
     }
 }
@@ -251,18 +265,18 @@ fn read_stdin() -> Result<Vec<u8>, String> {
 async fn write(servers: &Servers, ask: Ask) -> Outcome {
     let client = draw_lineage().map_err(|error| error.to_string())?;
     let ask = ask.header(IDEMPOTENCY_KEY, &format!("cli-{client:x}/1"));
-    let answer = good(servers.client().ask(&ask).await)?;
+    let answer = servers.ask(&ask).await?;
     print(&[&answer.body[..], b"\n"].concat())
 }
 
 async fn show(servers: &Servers, ask: Ask) -> Outcome {
-    let answer = good(servers.client().ask(&ask).await)?;
+    let answer = servers.ask(&ask).await?;
     let shown = serde_json::from_slice::<serde_json::Value>(&answer.body)
         .and_then(|value| serde_json::to_string_pretty(&value));
     print(format!("{}\n", shown.unwrap_or_else(|_| answer.text())).as_bytes())
 }
 
-async fn list(client: &Client, prefix: &str) -> Outcome {
+async fn list(servers: &Servers, prefix: &str) -> Outcome {
     let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let mut after: Option<String> = None;
     loop {
@@ -270,7 +284,7 @@ async fn list(client: &Client, prefix: &str) -> Outcome {
         if let Some(after) = &after {
             path += &format!("&after={}", encode(after));
         }
-        let answer = good(client.ask(&Ask::new(hyper::Method::GET, path)).await)?;
+        let answer = servers.ask(&Ask::new(hyper::Method::GET, path)).await?;
         let page: serde_json::Value =
             serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
         let keys = page["keys"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -299,8 +313,8 @@ async fn watch(client: &Client, prefix: &str, from: u64) -> Outcome {
     if status.is_success() { Ok(()) } else { Err(status.to_string()) }
 }
 
-async fn restore(client: &Client, file: &PathBuf, overwrite: bool) -> Outcome {
-    let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
+async fn restore(client: &Client, file: &Path, overwrite: bool) -> Outcome {
+    let bytes = std::fs::read(file).map_err(|error| in_file(file, &error))?;
     let backup = backup::decode(&bytes).map_err(|error| error.to_string())?;
     let name = draw_lineage().map_err(|error| error.to_string())?;
     let (mut written, mut kept) = (0u64, 0u64);
@@ -321,6 +335,22 @@ async fn restore(client: &Client, file: &PathBuf, overwrite: bool) -> Outcome {
         }
     }
     print(format!("{written} keys written, {kept} were there and kept\n").as_bytes())
+}
+
+fn in_file(file: &Path, error: &io::Error) -> String {
+    format!("{}: {error}", file.display())
+}
+
+/// Waits for an answer, and says so if it takes its time.
+async fn patiently<T>(answer: impl Future<Output = T>, seconds: u64) -> T {
+    let mut answer = pin!(answer);
+    match tokio::time::timeout(Duration::from_secs(1), answer.as_mut()).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            complain(format!("no answer yet; trying for {seconds} s"));
+            answer.await
+        }
+    }
 }
 
 /// The answer, if it is a success.

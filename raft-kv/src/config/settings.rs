@@ -26,8 +26,17 @@ impl FromStr for PeerFlag {
     fn from_str(text: &str) -> Result<Self, String> {
         let (id, address) = text.split_once('=').ok_or("it is ID=HOST:PORT")?;
         let id = id.trim().parse().map_err(|_| format!("{id} is no number"))?;
+        if !is_address(address.trim()) {
+            return Err(format!("{address} is no HOST:PORT"));
+        }
         Ok(Self { id, address: address.trim().to_owned() })
     }
+}
+
+/// Whether it is `HOST:PORT`. Names are looked up later, again and again.
+fn is_address(text: &str) -> bool {
+    text.rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
 /// Everything that may be set. What is not set here may be set elsewhere, or has a default.
@@ -123,7 +132,7 @@ impl Settings {
     /// # Errors
     /// The file cannot be read, makes no sense, or does not know the node.
     pub fn from_file(path: &Path, node: &str) -> Result<Self, ConfigError> {
-        let fail = |what: String| ConfigError(format!("{}: {what}", path.display()));
+        let fail = |what: String| ConfigError(format!("{}: {}", path.display(), what.trim_end()));
         let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
         let parse = |error: toml::de::Error| fail(error.to_string());
         let mut all: toml::Table = toml::from_str(&text).map_err(parse)?;
@@ -132,7 +141,8 @@ impl Settings {
         let all: Self = all.try_into().map_err(parse)?;
         let mine = nodes.get(node).ok_or_else(|| {
             let known: Vec<&str> = nodes.keys().map(String::as_str).collect();
-            fail(format!("there is no node {node}; there are {}", known.join(", ")))
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            fail(format!("there is no node {node}; there are: {known}"))
         })?;
         let mut mine = mine.clone().or(all);
         for (name, other) in nodes.iter().filter(|(name, _)| *name != node) {
@@ -232,6 +242,13 @@ impl Settings {
         let addr = self.addr.ok_or_else(|| missing("--addr"))?;
         let client_addr = self.client_addr.ok_or_else(|| missing("--client-addr"))?;
         let data_dir = self.data_dir.ok_or_else(|| missing("--data-dir"))?;
+        let advertised = self.advertise_addr.as_ref().map(|address| ("--advertise-addr", address));
+        let listened = [("--addr", &addr), ("--client-addr", &client_addr)];
+        for (flag, address) in listened.into_iter().chain(advertised) {
+            if !is_address(address) {
+                return Err(ConfigError(format!("{flag} is HOST:PORT, not {address}")));
+            }
+        }
         let plain = ServerConfig::new(id, &addr, &client_addr, data_dir);
         let mut peers = BTreeMap::new();
         for PeerFlag { id, address } in self.peer.into_iter().chain(self.peers) {

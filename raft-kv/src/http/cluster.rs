@@ -217,11 +217,13 @@ async fn reconfigure(
 
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
-    Path(id): Path<u64>,
+    Path(id): Path<String>,
     request: Request,
 ) -> Response {
     let (parts, _) = request.into_parts();
     let result = async {
+        let id: u64 =
+            id.parse().map_err(|_| Problem::bad_request(format!("{id} is no number of a server")))?;
         at_leader(&app, &parts, &Bytes::new(), &|node| {
             let app = &app;
             Box::pin(async move {

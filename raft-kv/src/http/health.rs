@@ -33,6 +33,10 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
                 let message = format!("waiting for the founders {}", missing.join(", "));
                 return Err(Problem::unavailable("founding", message));
             }
+            (Err(_), Stage::NoRoom) => {
+                let message = "the disk is full: waiting for room";
+                return Err(Problem::unavailable("no_room", message));
+            }
             (Err(problem), Stage::Settled) => return Err(problem),
         };
         let published = node.now();

@@ -42,9 +42,6 @@ use crate::node::Node;
 pub(crate) use forward::Forwarder;
 use problem::Problem;
 
-/// The most connections of clients.
-const CONNECTIONS_MAX: usize = 16_384;
-
 /// How long open requests may take once the server ends.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -64,6 +61,10 @@ pub(crate) struct App {
     pub(crate) is_probing: AtomicBool,
     /// Whether the disk has room for what makes the state grow.
     pub(crate) has_room: AtomicBool,
+    /// Whether the server ends: answers without an end are cut short.
+    pub(crate) closing: channel::Receiver<bool>,
+    /// The most connections of clients.
+    pub(crate) connections_max: usize,
 }
 
 impl fmt::Debug for App {
@@ -85,10 +86,11 @@ impl App {
 }
 
 /// Answers requests until it is told to end, then finishes those that are open.
-pub(crate) async fn serve(listener: TcpListener, app: Arc<App>, mut end: channel::Receiver<bool>) {
+pub(crate) async fn serve(listener: TcpListener, app: Arc<App>) {
+    let mut end = app.closing.clone();
     let head_timeout = app.config.request_timeout;
+    let free = Arc::new(Semaphore::new(app.connections_max));
     let router = router(app);
-    let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -143,7 +145,7 @@ async fn converse(
 }
 
 /// Returns once the server ends.
-async fn told(end: &mut channel::Receiver<bool>) {
+pub(super) async fn told(end: &mut channel::Receiver<bool>) {
     // Who would tell is gone: that is the end as well.
     drop(end.wait_for(|end| *end).await);
 }
@@ -165,12 +167,17 @@ fn router(app: Arc<App>) -> Router {
         .route("/cluster/transfer-leader", post(cluster::transfer))
         .route("/cluster/snapshot", get(cluster::snapshot))
         .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&app), authorize))
         .with_state(app)
 }
 
 async fn unknown(State(app): State<Arc<App>>, request: Request) -> Response {
     app.respond(Err(Problem::unknown_path(request.uri().path())))
+}
+
+async fn wrong_method(State(app): State<Arc<App>>, request: Request) -> Response {
+    app.respond(Err(Problem::wrong_method(request.method(), request.uri().path())))
 }
 
 /// Who has no token is told so, except where the system asks whether the server is well.

@@ -5,8 +5,8 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use hyper::{Method, StatusCode};
 use raft_core::{Index, Member, Rejection};
 use raft_replica::request::Failure;
 use serde::Serialize;
@@ -82,6 +82,11 @@ impl Problem {
 
     pub(super) fn unknown_path(path: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "unknown_path", format!("there is nothing at {path}"))
+    }
+
+    pub(super) fn wrong_method(method: &Method, path: &str) -> Self {
+        let message = format!("{method} is nothing that {path} understands");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", message)
     }
 
     pub(super) fn no_such_key() -> Self {

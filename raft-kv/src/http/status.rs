@@ -161,7 +161,7 @@ fn full(app: &App, view: &View<'_>) -> Full {
     Full {
         node: status.member.id.0,
         lineage: format!("{:016x}", status.member.lineage.0),
-        cluster: app.links.cluster().map(|cluster| format!("{:016x}", cluster.0)),
+        cluster: app.links.cluster().map(|cluster| cluster.to_string()),
         role: role_name(status.role),
         term: status.term.0,
         epoch: status.epoch.0,

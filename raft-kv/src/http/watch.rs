@@ -16,9 +16,9 @@ use raft_core::Index;
 use serde::Serialize;
 use tokio::sync::watch::Receiver;
 
-use super::App;
 use super::list::{Value, text};
 use super::problem::Problem;
+use super::{App, told};
 use crate::node::{Gone, Node, Published};
 use crate::store::{Change, TooOld};
 
@@ -44,6 +44,8 @@ struct Place {
     prefix: Bytes,
     after: Index,
     is_over: bool,
+    /// Whether the server ends: a watcher must not hold it up.
+    closing: Receiver<bool>,
 }
 
 /// Tells all changes after an index of keys with a prefix.
@@ -51,7 +53,8 @@ pub(super) async fn watch(app: &Arc<App>, prefix: String, from: u64) -> Result<R
     let node = app.node()?;
     let published = node.published();
     let (prefix, after) = (Bytes::from(prefix), Index(from));
-    let mut place = Place { node, published, prefix, after, is_over: false };
+    let closing = app.closing.clone();
+    let mut place = Place { node, published, prefix, after, is_over: false, closing };
     // The first page is taken before the answer begins: later there is no status to say 410 with.
     let first = match place.page().await {
         Ok(Ok(page)) => page,
@@ -100,9 +103,12 @@ impl Place {
                     return Some(Bytes::from(format!("event: gone\ndata: {too_old}\n\n")));
                 }
             }
-            match tokio::time::timeout(KEEP_ALIVE, self.published.changed()).await {
-                Ok(changed) => changed.ok()?,
-                Err(_) => return Some(Bytes::from_static(b": still here\n\n")),
+            tokio::select! {
+                changed = self.published.changed() => changed.ok()?,
+                () = told(&mut self.closing) => return None,
+                () = tokio::time::sleep(KEEP_ALIVE) => {
+                    return Some(Bytes::from_static(b": still here\n\n"));
+                }
             }
         }
     }

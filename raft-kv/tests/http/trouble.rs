@@ -229,3 +229,27 @@ async fn a_leader_that_is_asked_to_end_hands_over_first() {
     assert_eq!(cluster.put(survivor, "/kv/k", "w").await.status, 200);
     cluster.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_in_a_wrong_way_is_told_so_in_json() {
+    let cluster = Cluster::ready(1).await;
+    let patch = cluster.once(1, &Ask::new(Method::PATCH, "/kv/k").body("v")).await;
+    let told: Value = serde_json::from_slice(&patch.body).unwrap();
+    assert_eq!((patch.status.as_u16(), &told["code"]), (405, &json!("wrong_method")));
+    let delete = cluster.once(1, &Ask::new(Method::DELETE, "/cluster/members/one")).await;
+    let told: Value = serde_json::from_slice(&delete.body).unwrap();
+    assert_eq!((delete.status.as_u16(), &told["code"]), (400, &json!("bad_request")));
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_does_not_hold_up_a_server_that_ends() {
+    let mut cluster = Cluster::ready(1).await;
+    let watch = Ask::new(Method::GET, "/kv?watch=0");
+    let watcher = cluster.client(1).open(&watch).await.unwrap();
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(4), cluster.take(1).stop());
+    ended.await.expect("sooner than open requests are cut off");
+    let told = http_body_util::BodyExt::collect(watcher.into_body()).await.unwrap().to_bytes();
+    assert!(told.starts_with(b": changes after 0\n"), "the stream has ended in order");
+    cluster.end().await;
+}

@@ -73,6 +73,14 @@ fn what_makes_no_sense_is_said_in_one_line() {
     refused(&with(&["-c", "nowhere.toml", "-n", "node1"]), 64, "nowhere.toml: ");
     refused(&with(&["--max-key-bytes", "9999"]), 64, "--max-key-bytes is 1 to 4096");
     refused(&["frobnicate"], 64, "unrecognized subcommand");
+    refused(&with(&["--peer", "2=somewhere"]), 64, "somewhere is no HOST:PORT");
+    refused(&with(&["--advertise-addr", "here"]), 64, "--advertise-addr is HOST:PORT, not here\n");
+    refused(&with(&["--request-timeout-ms", "0"]), 64, "--request-timeout-ms is at least 1\n");
+    refused(&with(&["--snapshot-after-entries", "0"]), 64, "entries is at least 1\n");
+    refused(&with(&["--max-value-bytes", "0"]), 64, "--max-value-bytes is 1 to ");
+    refused(&["get", "k", "--endpoints", "nonsense"], 1, "nonsense is no HOST:PORT and no URL\n");
+    refused(&["get", "k", "--endpoints", ""], 1, " is no HOST:PORT and no URL\n");
+    refused(&["restore", "nowhere.backup"], 1, "raft-kv: nowhere.backup: ");
 }
 
 #[test]
@@ -84,6 +92,12 @@ fn a_port_in_use_and_a_directory_of_something_else_end_the_start() {
     let words =
         ["--id=1", "--addr", &address, "--client-addr=127.0.0.1:0", "--data-dir", arg(&data)];
     refused(&words, 1, &format!("raft-kv: cannot listen at {address}: "));
+
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let words =
+        ["--id=1", "--addr=127.0.0.1:0", "--client-addr=127.0.0.1:0", "--data-dir", arg(&file)];
+    refused(&words, 1, "file: not a directory\n");
 
     let foreign = directory.path().join("foreign");
     std::fs::create_dir(&foreign).unwrap();

@@ -1,11 +1,12 @@
 //! Three terminals.
 
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use hyper::Method;
-use raft_kv::client::{Ask, Client};
-use rustix::process::Signal;
+use raft_kv::client::{Ask, Client, IDEMPOTENCY_KEY};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{PROGRAM, Three, arg, free_ports, output, run, text};
 
@@ -149,4 +150,34 @@ fn a_disk_that_fails_ends_the_server_with_the_reason() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+#[test]
+fn clients_that_take_all_connections_leave_the_disk_its_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = format!("127.0.0.1:{}", free_ports(1)[0]);
+    let child = Command::new("sh")
+        .args(["-c", "ulimit -n 64; exec \"$0\" \"$@\"", PROGRAM, "--id=1", "--addr=127.0.0.1:0"])
+        .args(["--client-addr", &address, "--disk-reserve-bytes=0", "--data-dir"])
+        .arg(directory.path().join("data"))
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut client = Client::new(std::slice::from_ref(&address));
+    client.timeout = Duration::from_secs(30);
+    let put = Ask::new(Method::PUT, "/kv/k").body("v").header(IDEMPOTENCY_KEY, "test/1");
+    assert_eq!(runtime.block_on(client.ask(&put)).unwrap().status, 200);
+    let held: Vec<_> = (0..100).map(|_| TcpStream::connect(&address)).collect();
+    assert!(held.iter().all(Result::is_ok), "the system takes them all");
+    drop(held);
+    let put = Ask::new(Method::PUT, "/kv/k").body("w").header(IDEMPOTENCY_KEY, "test/2");
+    assert_eq!(runtime.block_on(client.ask(&put)).unwrap().status, 200);
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("few files may be open"), "{said}");
+    assert!(!said.contains("cannot accept"), "{said}");
 }
