@@ -71,6 +71,7 @@ pub mod work;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use raft_core::{HardState, Index, PersistBatch, PersistSeq, SnapshotMeta};
 
 pub use error::StorageError;
@@ -144,6 +145,33 @@ impl<D: Disk> Storage<D> {
     /// a snapshot that cannot be read is no error, its answer says so.
     pub fn write(&mut self, work: Work) -> Result<Option<Done>, StorageError> {
         self.guarded(|storage| storage.execute(work))
+    }
+
+    /// Begins to write a snapshot of the state machine in parts, so that batches need not wait for all
+    /// of it; [`Work::SaveSnapshot`] writes it at once. One is saved at a time: another one that is
+    /// not whole is given up.
+    ///
+    /// # Errors
+    /// A disk call failed: the storage refuses everything from then on.
+    pub fn begin_snapshot(
+        &mut self,
+        snapshot: &Arc<SnapshotMeta>,
+        data: &Bytes,
+    ) -> Result<(), StorageError> {
+        self.guarded(|storage| storage.snapshots.begin(&mut storage.disk, snapshot, data))
+    }
+
+    /// Writes about `bytes_max` more of the snapshot that was begun, durably: [`Done::SnapshotSaved`]
+    /// once it is whole; `None` before, or if there is none.
+    ///
+    /// # Errors
+    /// [`StorageError::NoSpace`]: call again later; it is written from its beginning. A disk call
+    /// failed: the storage refuses everything from then on.
+    pub fn save_part(&mut self, bytes_max: u64) -> Result<Option<Done>, StorageError> {
+        self.guarded(|storage| {
+            let saved = storage.snapshots.save_part(&mut storage.disk, bytes_max)?;
+            Ok(saved.map(|snapshot| Done::SnapshotSaved { snapshot }))
+        })
     }
 
     /// Makes every accepted batch durable; `None` if there is none to confirm.

@@ -5,6 +5,7 @@
 //! snap/<index>-<term>.manifest    what they cover; length and a digest of each chunk
 //! snap/<index>-<term>.manifest2   the same again: one bad sector does not take the description
 //! snap/stage.data                 one that is being received
+//! snap/save.data                  one that is being saved
 //! ```
 //! The manifests are written last, under another name; the rename of the first is the moment at which
 //! the snapshot exists. The bytes, and their name, are durable before it. The newest two are kept: the
@@ -26,6 +27,7 @@ use super::report::{Report, What};
 use crate::disk::{Disk, DiskError};
 
 const STAGE: &str = "snap/stage.data";
+const SAVE: &str = "snap/save.data";
 /// How many snapshots are kept.
 const KEPT: usize = 2;
 /// The snapshots of one node.
@@ -35,6 +37,7 @@ pub(super) struct Snapshots<F> {
     /// By index.
     kept: Vec<Kept>,
     stage: Option<Stage<F>>,
+    saving: Option<Saving<F>>,
     /// A snapshot whose bytes are there, durably, and whose manifest had no space yet.
     ready: Option<Manifest>,
 }
@@ -53,6 +56,17 @@ struct Stage<F> {
     file: F,
     digester: Digester,
     done: bool,
+}
+
+/// A snapshot that is being saved, part by part.
+#[derive(Debug)]
+struct Saving<F> {
+    meta: Arc<SnapshotMeta>,
+    data: Bytes,
+    /// `None` before the first part.
+    file: Option<F>,
+    /// Covers what is written.
+    digester: Digester,
 }
 
 impl<F> Snapshots<F> {
@@ -86,7 +100,7 @@ impl<F> Snapshots<F> {
         if let Some(newest) = kept.last_mut() {
             newest.is_damaged = !is_intact(disk, &newest.manifest)?;
         }
-        Ok(Self { chunk_bytes, kept, stage: None, ready: None })
+        Ok(Self { chunk_bytes, kept, stage: None, saving: None, ready: None })
     }
 
     /// If the newest snapshot cannot be read, an older one that the log reaches takes its place.
@@ -141,7 +155,7 @@ impl<F> Snapshots<F> {
             let path = format!("{DIR}/{name}");
             let is_kept =
                 stems.iter().any(|stem| name.split_once('.').map(|(front, _)| front) == Some(stem));
-            if path == STAGE || (is_ours(name) && !is_kept) {
+            if path == STAGE || path == SAVE || (is_ours(name) && !is_kept) {
                 disk.remove(&path).in_file(&path)?;
             }
         }
@@ -171,18 +185,62 @@ impl<F> Snapshots<F> {
         meta: &Arc<SnapshotMeta>,
         data: &Bytes,
     ) -> Result<(), StorageError> {
-        if self.has_intact(meta.last) {
-            return Ok(());
+        self.begin(disk, meta, data)?;
+        while self.save_part(disk, u64::MAX)?.is_none() {}
+        Ok(())
+    }
+
+    /// Begins to write a snapshot; [`Snapshots::save_part`] does it. One is saved at a time.
+    pub(super) fn begin<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        meta: &Arc<SnapshotMeta>,
+        data: &Bytes,
+    ) -> Result<(), StorageError> {
+        if self.saving.take().is_some_and(|other| other.file.is_some()) {
+            disk.remove(SAVE).in_file(SAVE)?;
         }
-        let file = create_fresh(disk, SCRATCH, 0)?;
-        write_fresh(disk, &file, SCRATCH, 0, data)?;
-        disk.sync(&file).in_file(SCRATCH)?;
-        let path = data_path(meta.last);
-        disk.rename(SCRATCH, &path).in_file(&path)?;
-        disk.sync_dir(DIR).in_file(DIR)?;
-        let mut digester = Digester::new(self.chunk_bytes);
-        digester.update(data);
-        self.publish(disk, digester.describe(meta))
+        let digester = Digester::new(self.chunk_bytes);
+        let (meta, data) = (Arc::clone(meta), data.clone());
+        self.saving = Some(Saving { meta, data, file: None, digester });
+        Ok(())
+    }
+
+    /// Writes about `bytes_max` more of the snapshot that is being saved, durable on return. What it
+    /// covers, once it is whole. Without space it is begun again with the next part.
+    pub(super) fn save_part<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        bytes_max: u64,
+    ) -> Result<Option<Arc<SnapshotMeta>>, StorageError> {
+        let Some(mut saving) = self.saving.take() else { return Ok(None) };
+        if self.has_intact(saving.meta.last) {
+            // It has been received in the meantime, or was there before.
+            if saving.file.is_some() {
+                disk.remove(SAVE).in_file(SAVE)?;
+            }
+            return Ok(Some(saving.meta));
+        }
+        let chunk_bytes = self.chunk_bytes;
+        let outcome = match saving.write(disk, bytes_max) {
+            Ok(false) => {
+                self.saving = Some(saving);
+                return Ok(None);
+            }
+            Ok(true) => {
+                let digester = core::mem::replace(&mut saving.digester, Digester::new(chunk_bytes));
+                self.publish(disk, digester.describe(&saving.meta))
+            }
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(()) => Ok(Some(saving.meta)),
+            Err(error) => {
+                let digester = Digester::new(chunk_bytes);
+                self.saving = Some(Saving { file: None, digester, ..saving });
+                Err(error)
+            }
+        }
     }
 
     /// Keeps a part of a snapshot that is being received, and says how much of it is there. A part
@@ -365,5 +423,33 @@ impl<F> Snapshots<F> {
 
     fn has_intact(&mut self, snapshot: EntryId) -> bool {
         self.find(snapshot).is_some_and(|kept| !kept.is_damaged)
+    }
+}
+
+impl<F> Saving<F> {
+    /// Writes the next part, durably; whether it was the last one, and the bytes have their name.
+    fn write<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        bytes_max: u64,
+    ) -> Result<bool, StorageError> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => create_fresh(disk, SAVE, 0)?,
+        };
+        let from = usize::try_from(self.digester.bytes).expect("it is in memory");
+        let room = usize::try_from(bytes_max).unwrap_or(usize::MAX).max(1);
+        let part = self.data.slice(from..self.data.len().min(from.saturating_add(room)));
+        write_fresh(disk, &file, SAVE, self.digester.bytes, &part)?;
+        disk.sync(&file).in_file(SAVE)?;
+        self.digester.update(&part);
+        if self.digester.bytes < self.data.len() as u64 {
+            self.file = Some(file);
+            return Ok(false);
+        }
+        let path = data_path(self.meta.last);
+        disk.rename(SAVE, &path).in_file(&path)?;
+        disk.sync_dir(DIR).in_file(DIR)?;
+        Ok(true)
     }
 }

@@ -13,6 +13,7 @@ mod files;
 mod golden;
 mod memory_disk;
 mod model;
+mod parts;
 mod random;
 mod refusals;
 mod roundtrip;
