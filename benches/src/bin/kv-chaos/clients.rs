@@ -18,6 +18,9 @@ const KEYS: u64 = 16;
 /// How long a client waits for an answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Who reads everything at the end: one for each server, from this number on.
+const READERS: u64 = 1_000_000;
+
 /// How often a command with a name is tried.
 const TRIES: u64 = 8;
 
@@ -36,6 +39,8 @@ pub(crate) enum Operation {
     /// Only if the key has this version.
     Swap {
         version: u64,
+        /// What the key held in that version.
+        from: String,
         value: String,
     },
 }
@@ -58,6 +63,7 @@ pub(crate) enum Outcome {
 /// An operation as its client saw it. Times are of one clock.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
+    pub(crate) client: u64,
     pub(crate) key: u64,
     pub(crate) operation: Operation,
     pub(crate) begin: Instant,
@@ -122,15 +128,16 @@ fn servers(urls: &[String]) -> Vec<Client> {
 /// Every key, read at every server.
 pub(crate) async fn read_all(urls: &[String], after: usize) -> Result<Vec<Record>, String> {
     let mut history = Vec::with_capacity(after.min(1024));
-    for (at, server) in servers(urls).iter().enumerate() {
+    for (client, server) in (READERS..).zip(&servers(urls)) {
         for key in 0..KEYS {
             let begin = Instant::now();
             let outcome = judge_answer(&Operation::Get, server.once(&get(key)).await);
             let Outcome::Read { .. } = &outcome else {
-                return Err(format!("server {} does not answer a read: {outcome:?}", at + 1));
+                let at = client - READERS + 1;
+                return Err(format!("server {at} does not answer a read: {outcome:?}"));
             };
             let (operation, end) = (Operation::Get, Instant::now());
-            history.push(Record { key, operation, begin, end, outcome });
+            history.push(Record { client, key, operation, begin, end, outcome });
         }
     }
     Ok(history)
@@ -142,8 +149,8 @@ struct One {
     servers: Vec<Client>,
     writes: u64,
     serial: u64,
-    /// The version of each key that it saw last.
-    seen: Vec<Option<u64>>,
+    /// The version of each key that it saw last, and its value.
+    seen: Vec<Option<(u64, String)>>,
 }
 
 impl One {
@@ -157,10 +164,10 @@ impl One {
             if let Outcome::Read { found, .. } = &outcome
                 && let Some(seen) = usize::try_from(key).ok().and_then(|at| self.seen.get_mut(at))
             {
-                *seen = found.as_ref().map(|(version, _)| *version);
+                seen.clone_from(found);
             }
             let end = Instant::now();
-            history.push(Record { key, operation, begin, end, outcome });
+            history.push(Record { client: self.id, key, operation, begin, end, outcome });
             count.fetch_add(1, Ordering::Relaxed);
             // Slow enough that the judge's history stays short, fast enough to meet faults.
             tokio::time::sleep(Duration::from_millis(self.dice.below(10))).await;
@@ -174,11 +181,11 @@ impl One {
         }
         // Every value is written by one operation only.
         let value = format!("{}.{turn}", self.id);
-        let seen = usize::try_from(key).ok().and_then(|at| self.seen.get(at).copied().flatten());
+        let seen = usize::try_from(key).ok().and_then(|at| self.seen.get(at).cloned().flatten());
         match (self.dice.below(10), seen) {
             (0, _) => Operation::Delete,
             (1, _) => Operation::Create { value },
-            (2..5, Some(version)) => Operation::Swap { version, value },
+            (2..5, Some((version, from))) => Operation::Swap { version, from, value },
             (_, _) => Operation::Put { value },
         }
     }
@@ -224,7 +231,7 @@ fn ask(key: u64, operation: &Operation) -> Ask {
         Operation::Put { value } => put(value),
         Operation::Delete => Ask::new(Method::DELETE, format!("/kv/key-{key}")),
         Operation::Create { value } => put(value).header(IF_NONE_MATCH, "*"),
-        Operation::Swap { version, value } => {
+        Operation::Swap { version, value, .. } => {
             put(value).header(IF_MATCH, &format!("\"{version}\""))
         }
     }

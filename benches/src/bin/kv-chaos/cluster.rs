@@ -13,7 +13,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
+use super::dice::Dice;
 use super::proxy::{self, Rules};
+use super::rot;
 
 /// How long the healed cluster may take until every server answers.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -42,6 +44,8 @@ pub(crate) struct Cluster {
     directory: TempDir,
     nodes: Vec<Node>,
     pub(crate) rules: Rules,
+    /// Whose disk was hurt last, until it is known to be whole.
+    hurt: Option<u64>,
 }
 
 impl Cluster {
@@ -58,7 +62,7 @@ impl Cluster {
             tokio::spawn(proxy::serve(listener, id, listen.clone(), rules.clone()));
             nodes.push(Node { id, state: State::Down, child: None, listen, proxy, client });
         }
-        let mut cluster = Self { program, directory, nodes, rules };
+        let mut cluster = Self { program, directory, nodes, rules, hurt: None };
         for id in 1..=count {
             cluster.run(id)?;
         }
@@ -99,6 +103,8 @@ impl Cluster {
             .args(["--peers", &peers.join(","), "--disk-reserve-bytes", "0"])
             // Snapshots are taken often, and a request does not outlast a fault by much.
             .args(["--snapshot-after-entries", "500", "--request-timeout-ms", "2000"])
+            // All of a disk is looked through every other second.
+            .args(["--scrub-bytes-per-s", "67108864"])
             .arg("--data-dir")
             .arg(data)
             .stdin(Stdio::null())
@@ -137,6 +143,49 @@ impl Cluster {
     /// The server loses its disk; it must be down.
     pub(crate) fn wipe(&self, id: u64) -> Result<(), String> {
         std::fs::remove_dir_all(self.data(id)).map_err(|error| error.to_string())
+    }
+
+    /// Flips a bit in a file of a server that is down. False: another disk may not be whole yet, and what
+    /// two have lost the rest may not have.
+    pub(crate) async fn flip(&mut self, id: u64, dice: &mut Dice) -> Result<bool, String> {
+        if let Some(other) = self.hurt
+            && !self.is_whole(other).await
+        {
+            return Ok(false);
+        }
+        self.hurt = None;
+        if !rot::flip(&self.data(id), dice).map_err(|error| error.to_string())? {
+            return Ok(false);
+        }
+        self.hurt = Some(id);
+        Ok(true)
+    }
+
+    /// Whether all disks are whole, as far as is known.
+    pub(crate) async fn is_unhurt(&mut self) -> bool {
+        if let Some(id) = self.hurt
+            && self.is_whole(id).await
+        {
+            self.hurt = None;
+        }
+        self.hurt.is_none()
+    }
+
+    /// Whether a server runs, has everything that is committed, and has looked through all of its disk.
+    async fn is_whole(&self, id: u64) -> bool {
+        let Some(node) = self.nodes.iter().find(|node| node.id == id) else { return false };
+        let mut client = Client::new(std::slice::from_ref(&node.client));
+        client.timeout = Duration::from_secs(1);
+        let status = match client.once(&Ask::new(Method::GET, "/status")).await {
+            Ok(answer) if answer.status.is_success() => answer.text(),
+            Ok(_) | Err(_) => return false,
+        };
+        let says = |what: &str| status.contains(what);
+        says(
+            "\"damaged_entries\":0,\"first_damaged\":null,\"snapshot_damaged\":false,\"tail_unknown\":false",
+        ) && says("\"damaged_snapshots\":0}")
+            && !says("\"scrub\":{\"rounds\":0,")
+            && self.is_ready(id).await.is_ok()
     }
 
     /// One request to whoever answers.

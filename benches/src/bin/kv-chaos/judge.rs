@@ -184,7 +184,8 @@ mod tests {
 
     fn record(at: u64, operation: Operation, outcome: Outcome, zero: Instant) -> Record {
         let moment = |ms| zero + Duration::from_millis(ms);
-        Record { key: 1, operation, begin: moment(at), end: moment(at + 1), outcome }
+        let (begin, end) = (moment(at), moment(at + 1));
+        Record { client: at, key: 1, operation, begin, end, outcome }
     }
 
     fn put(value: &str) -> Operation {
@@ -215,7 +216,8 @@ mod tests {
         let zero = Instant::now();
         let first = || record(0, put("a"), Outcome::Written { index: 3 }, zero);
         let second = || record(2, put("b"), Outcome::Written { index: 4 }, zero);
-        let swap = Operation::Swap { version: 3, value: "c".to_owned() };
+        let (from, value) = ("a".to_owned(), "c".to_owned());
+        let swap = Operation::Swap { version: 3, from, value };
         let lies = [
             // An old value, at an old place; the same at a new place.
             vec![first(), second(), record(4, Operation::Get, reads(Some((3, "a")), 3), zero)],

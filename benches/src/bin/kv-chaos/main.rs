@@ -8,20 +8,26 @@
 //! starts raft-kv processes whose connections to each other pass through proxies of this one, lets
 //! clients read, write, delete, compare-and-swap and retry, and meanwhile kills nodes (-9), stops and
 //! continues them, starts them again, cuts and delays links in either direction, hands the leadership
-//! over, and lets members leave, lose their disks and come back. Then it heals everything, waits until
+//! over, lets members leave, lose their disks and come back, and flips bits in the files of stopped nodes (of
+//! one at a time, until it is whole again: what no disk has any more nobody can heal). Then it heals everything, waits until
 //! all servers answer, reads every key at each of them, and judges the history.
 //!
 //! The seed decides what is drawn, not what happens: processes and networks have a mind of their own.
 //! A failing run keeps its directory, with the logs of all servers.
 //!
-//! Deliberately absent: full disks and flipped bytes, which the simulator's disk has; clocks that jump.
+//! `--history FILE` keeps what the clients saw, one event a line, for any other judge: a checker of
+//! linearizability needs no word of the servers on where a write took effect.
+//!
+//! Deliberately absent: full disks, which the simulator has; clocks that jump.
 
 mod clients;
 mod cluster;
 mod dice;
+mod history;
 mod judge;
 mod nemesis;
 mod proxy;
+mod rot;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -62,6 +68,9 @@ pub(crate) struct Options {
     /// What clients do most
     #[arg(long, value_enum, default_value = "chaos")]
     mix: Mix,
+    /// Keep what the clients saw in this file, in the form jepsen-jsonl/1
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
     /// The server's binary; without it, `raft-kv` beside this program
     #[arg(long)]
     program: Option<PathBuf>,
@@ -101,6 +110,10 @@ async fn run(options: &Options) -> Result<(), String> {
         }
         Err(error) => Err(error),
     };
+    if let Some(file) = &options.history {
+        let text = history::jsonl(&history);
+        std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))?;
+    }
     show(&judge::summary(&history));
     for (fault, count) in &faults {
         show(&format!("  {fault:<12}{count:>6}"));

@@ -54,8 +54,9 @@ async fn act(cluster: &mut Cluster, dice: &mut Dice) -> Result<&'static str, Str
     let id = ids[usize::try_from(dice.below(ids.len() as u64)).unwrap_or(0)];
     match cluster.state(id) {
         State::Down => {
+            let has_rotted = dice.percent(50) && cluster.flip(id, dice).await?;
             cluster.run(id)?;
-            return Ok("start");
+            return Ok(if has_rotted { "flip a bit" } else { "start" });
         }
         State::Paused => {
             cluster.go_on(id)?;
@@ -95,7 +96,8 @@ async fn act(cluster: &mut Cluster, dice: &mut Dice) -> Result<&'static str, Str
             drop(cluster.ask(&ask, Duration::from_secs(2)).await);
             Ok("transfer")
         }
-        _ if disturbed == 0 => replace(cluster, id).await,
+        // A disk that is lost, beside one that has lost something, may be one too many.
+        _ if disturbed == 0 && cluster.is_unhurt().await => replace(cluster, id).await,
         _ => Ok("nothing"),
     }
 }

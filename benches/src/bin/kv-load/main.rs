@@ -5,19 +5,26 @@
 //! cargo run --release -p benches --bin kv-load -- --operation put --clients 1,16,64,256
 //! ```
 //!
+//! With `--etcd` the same is asked of a cluster of etcd, in turns: each cell of the table is measured
+//! here, then there, as often as `--rounds` says, and the ratio stands below. raft-kv/docs/performance.md
+//! has the command lines, and what they showed.
+//!
 //! Every client keeps one connection. Latencies are kept one by one and sorted, so the percentiles are
 //! exact. The servers' processor time is read from `/proc` where their process numbers are given: what
 //! a request costs says more than how many fit into a machine that also runs the clients.
 //!
-//! Deliberately absent: an open loop (a fixed rate), and servers other than raft-kv.
+//! Deliberately absent: an open loop (a fixed rate).
 
 mod connection;
+mod etcd;
 mod measure;
+mod system;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use measure::Measured;
+use system::System;
 
 /// What the clients do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -42,7 +49,7 @@ pub(crate) enum Target {
 }
 
 #[derive(Clone, Debug, Parser)]
-#[command(name = "kv-load", about = "Measures a running cluster of raft-kv")]
+#[command(name = "kv-load", about = "Measures a running cluster of raft-kv, or of etcd beside it")]
 pub(crate) struct Options {
     /// Addresses of the servers for clients
     #[arg(
@@ -75,6 +82,15 @@ pub(crate) struct Options {
     /// The servers' processes, whose processor time is read
     #[arg(long, value_delimiter = ',')]
     pub(crate) pids: Vec<u32>,
+    /// Addresses of the servers of an etcd cluster, to be measured in turns
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) etcd: Vec<String>,
+    /// Its processes
+    #[arg(long, value_delimiter = ',', requires = "etcd")]
+    pub(crate) etcd_pids: Vec<u32>,
+    /// How often every measurement is made
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) rounds: u64,
 }
 
 fn main() -> ExitCode {
@@ -93,22 +109,33 @@ fn main() -> ExitCode {
 }
 
 async fn measure_all(options: &Options) -> Result<(), String> {
-    show(&format!(
-        "{:<8}{:>8}{:>12}{:>10}{:>10}{:>10}{:>12}{:>8}",
-        "what", "clients", "ops/s", "p50 us", "p99 us", "p99.9 us", "cpu us/op", "errors"
-    ));
+    show(&measure::HEAD);
+    let systems = System::all(options);
     for operation in &options.operation {
         for clients in &options.clients {
-            tell(&format!(
-                "{operation:?}, {clients} clients, {} s",
-                options.seconds + options.warm_up
-            ));
-            let endpoints = match options.target {
-                Target::All => options.endpoints.clone(),
-                Target::Leader => vec![measure::leader(&options.endpoints).await?],
-            };
-            let result = measure::run(options, *operation, *clients, &endpoints).await?;
-            show(&result.row(*operation, *clients, Duration::from_secs(options.seconds)));
+            let mut found: Vec<Measured> = systems.iter().map(|_| Measured::default()).collect();
+            for round in 1..=options.rounds {
+                for (system, found) in systems.iter().zip(&mut found) {
+                    tell(&format!(
+                        "{}: {operation:?}, {clients} clients, round {round}, {} s",
+                        system.name,
+                        options.seconds + options.warm_up
+                    ));
+                    let endpoints = match options.target {
+                        Target::All => system.endpoints.clone(),
+                        Target::Leader => vec![system.leader().await?],
+                    };
+                    let more =
+                        measure::run(options, system, *operation, *clients, &endpoints).await?;
+                    found.merge(more);
+                }
+            }
+            for (system, found) in systems.iter().zip(&mut found) {
+                show(&found.row(system.name, *operation, *clients));
+            }
+            if let [ours, theirs] = &found[..] {
+                show(&ours.ratios(theirs));
+            }
         }
     }
     Ok(())

@@ -1,11 +1,12 @@
 //! A measurement: clients that ask one after the other until the time is over.
 
 use std::fs;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::connection::Connection;
+use super::system::{Connection, System};
 use super::{Operation, Options};
 
 /// What a measurement found.
@@ -13,34 +14,24 @@ use super::{Operation, Options};
 pub(crate) struct Measured {
     latencies_us: Vec<u32>,
     errors: u64,
-    /// Processor time of the servers, in microseconds.
-    cpu_us: Option<u64>,
+    /// How long it took, in seconds.
+    seconds: u64,
+    /// Processor time of the servers, in microseconds; zero if it is not known.
+    cpu_us: u64,
 }
 
-/// The leader's address.
-pub(crate) async fn leader(endpoints: &[String]) -> Result<String, String> {
-    let mut last = "no server is named".to_owned();
-    for endpoint in endpoints {
-        match ask_leader(endpoint).await {
-            Ok(leader) => return Ok(leader),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-async fn ask_leader(endpoint: &str) -> Result<String, String> {
-    let fail = |error: std::io::Error| format!("{endpoint}: {error}");
-    let mut connection = Connection::open(endpoint).await.map_err(fail)?;
-    let (_, body) = connection.ask("GET", "/client/leader", b"").await.map_err(fail)?;
-    let body = String::from_utf8_lossy(&body).into_owned();
-    let url = body.split_once("\"url\":\"http://").and_then(|(_, rest)| rest.split('"').next());
-    url.map(str::to_owned).ok_or_else(|| format!("{endpoint} knows no leader"))
-}
+/// What the columns of a row are.
+pub(crate) static HEAD: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "{:<8}{:<8}{:>8}{:>12}{:>10}{:>10}{:>10}{:>12}{:>8}",
+        "system", "what", "clients", "ops/s", "p50 us", "p99 us", "p99.9 us", "cpu us/op", "errors"
+    )
+});
 
 /// Measures one operation with so many clients.
 pub(crate) async fn run(
     options: &Options,
+    system: &System,
     operation: Operation,
     clients: usize,
     endpoints: &[String],
@@ -48,7 +39,7 @@ pub(crate) async fn run(
     let mut connections = Vec::new();
     for client in 0..clients {
         let endpoint = &endpoints[client % endpoints.len()];
-        let connection = Connection::open(endpoint).await;
+        let connection = system.connect(endpoint).await;
         connections.push(connection.map_err(|error| format!("{endpoint}: {error}"))?);
     }
     let begin = Instant::now() + Duration::from_secs(options.warm_up);
@@ -59,19 +50,16 @@ pub(crate) async fn run(
         tasks.spawn(work.repeat(connection, client, begin, end));
     }
     tokio::time::sleep_until(begin.into()).await;
-    let before = cpu_us(&options.pids);
+    let before = cpu_us(&system.pids);
     tokio::time::sleep_until(end.into()).await;
-    let after = cpu_us(&options.pids);
-    let mut found = Measured {
-        cpu_us: after.zip(before).map(|(after, before)| after - before),
-        ..Measured::default()
-    };
+    let after = cpu_us(&system.pids);
+    let cpu_us = after.zip(before).map_or(0, |(after, before)| after.saturating_sub(before));
+    let mut found = Measured { cpu_us, seconds: options.seconds, ..Measured::default() };
     while let Some(done) = tasks.join_next().await {
         let (latencies, errors) = done.map_err(|error| error.to_string())?;
         found.latencies_us.extend(latencies);
         found.errors += errors;
     }
-    found.latencies_us.sort_unstable();
     Ok(found)
 }
 
@@ -102,18 +90,19 @@ impl Work {
             if asked >= end {
                 break;
             }
+            let key = format!("key-{key:012}");
             let answer = match self.operation {
-                Operation::Put => self.put(&mut connection, key).await,
-                Operation::Mixed if turn % 10 == 0 => self.put(&mut connection, key).await,
-                Operation::Read | Operation::Mixed => get(&mut connection, key, "").await,
-                Operation::Stale => get(&mut connection, key, "?consistency=stale").await,
+                Operation::Put => connection.put(&key, &self.value).await,
+                Operation::Mixed if turn % 10 == 0 => connection.put(&key, &self.value).await,
+                Operation::Read | Operation::Mixed => connection.get(&key, false).await,
+                Operation::Stale => connection.get(&key, true).await,
             };
             match answer {
-                Ok((200 | 404, _)) if asked >= begin => {
+                Ok(true) if asked >= begin => {
                     latencies.push(u32::try_from(asked.elapsed().as_micros()).unwrap_or(u32::MAX));
                 }
-                Ok((200 | 404, _)) => {}
-                Ok(_) => errors += 1,
+                Ok(true) => {}
+                Ok(false) => errors += 1,
                 Err(_) => {
                     errors += 1;
                     break;
@@ -122,18 +111,6 @@ impl Work {
         }
         (latencies, errors)
     }
-
-    async fn put(&self, connection: &mut Connection, key: u64) -> std::io::Result<(u16, Vec<u8>)> {
-        connection.ask("PUT", &format!("/kv/key-{key:012}"), &self.value).await
-    }
-}
-
-async fn get(
-    connection: &mut Connection,
-    key: u64,
-    query: &str,
-) -> std::io::Result<(u16, Vec<u8>)> {
-    connection.ask("GET", &format!("/kv/key-{key:012}{query}"), b"").await
 }
 
 /// The processor time of processes so far; `None` if there are none, or the system does not say.
@@ -154,25 +131,66 @@ fn cpu_us(pids: &[u32]) -> Option<u64> {
 }
 
 impl Measured {
+    /// Adds another round.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.latencies_us.extend(other.latencies_us);
+        self.latencies_us.sort_unstable();
+        self.errors += other.errors;
+        self.seconds += other.seconds;
+        self.cpu_us += other.cpu_us;
+    }
+
+    fn count(&self) -> u64 {
+        self.latencies_us.len() as u64
+    }
+
+    fn rate(&self) -> u64 {
+        self.count() / self.seconds.max(1)
+    }
+
+    /// The latency that so many of a thousand stay below.
+    fn at(&self, per_mille: u64) -> u32 {
+        let position = usize::try_from(self.count() * per_mille / 1000).unwrap_or(usize::MAX);
+        let last = self.latencies_us.len().saturating_sub(1);
+        self.latencies_us.get(position.min(last)).copied().unwrap_or(0)
+    }
+
+    /// Processor time of an operation, in hundredths of a microsecond.
+    fn cpu_centi(&self) -> u64 {
+        self.cpu_us * 100 / self.count().max(1)
+    }
+
     /// A row of the table.
-    pub(crate) fn row(&self, operation: Operation, clients: usize, time: Duration) -> String {
-        let count = self.latencies_us.len() as u64;
-        let at = |per_mille: u64| {
-            let position = usize::try_from(count * per_mille / 1000).unwrap_or(usize::MAX);
-            self.latencies_us
-                .get(position.min(self.latencies_us.len().saturating_sub(1)))
-                .copied()
-                .unwrap_or(0)
-        };
-        let rate = count / time.as_secs().max(1);
-        let cpu = self.cpu_us.map_or("-".to_owned(), |cpu| (cpu / count.max(1)).to_string());
+    pub(crate) fn row(&self, system: &str, operation: Operation, clients: usize) -> String {
+        let cpu = if self.cpu_us == 0 { "-".to_owned() } else { centi(self.cpu_centi()) };
         format!(
-            "{:<8}{clients:>8}{rate:>12}{:>10}{:>10}{:>10}{cpu:>12}{:>8}",
+            "{system:<8}{:<8}{clients:>8}{:>12}{:>10}{:>10}{:>10}{cpu:>12}{:>8}",
             format!("{operation:?}").to_lowercase(),
-            at(500),
-            at(990),
-            at(999),
+            self.rate(),
+            self.at(500),
+            self.at(990),
+            self.at(999),
             self.errors,
         )
     }
+
+    /// This system's figures as multiples of the other's.
+    pub(crate) fn ratios(&self, other: &Self) -> String {
+        let ratio = |mine: u64, theirs: u64| centi(mine * 100 / theirs.max(1));
+        let at = |per_mille| ratio(self.at(per_mille).into(), other.at(per_mille).into());
+        format!(
+            "{:<24}{:>12}{:>10}{:>10}{:>10}{:>12}",
+            "  ratio",
+            ratio(self.rate(), other.rate()),
+            at(500),
+            at(990),
+            at(999),
+            ratio(self.cpu_centi(), other.cpu_centi()),
+        )
+    }
+}
+
+/// Hundredths, as a decimal number.
+fn centi(number: u64) -> String {
+    format!("{}.{:02}", number / 100, number % 100)
 }
