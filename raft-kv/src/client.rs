@@ -16,6 +16,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::tls::{self, ClientFiles, Connector, TlsError};
+
 /// Names a client and its command.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -25,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A client.
 #[derive(Clone)]
 pub struct Client {
-    http: hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>,
+    http: hyper_util::client::legacy::Client<Connector, Full<Bytes>>,
     endpoints: Vec<String>,
     headers: HeaderMap,
     /// How long a request may take, all tries together.
@@ -108,17 +110,30 @@ impl Client {
     /// A client of the servers at these base URLs; without a scheme, `http://` is meant.
     #[must_use]
     pub fn new(endpoints: &[String]) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(Duration::from_secs(1)));
+        Self::with_tls(endpoints, &ClientFiles::default()).expect("no file is named")
+    }
+
+    /// The same with certificates; without a scheme, `https://` is meant if there is an authority to
+    /// believe.
+    ///
+    /// # Errors
+    /// A file cannot be read or used, or this build has no TLS.
+    pub fn with_tls(endpoints: &[String], files: &ClientFiles) -> Result<Self, TlsError> {
+        let mut http = HttpConnector::new();
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(Duration::from_secs(1)));
+        let connector = tls::connector(http, files)?;
         let http =
             hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
+        let scheme = if files.ca.is_some() { "https" } else { "http" };
         let base = |endpoint: &String| {
             let endpoint = endpoint.trim_end_matches('/');
-            if endpoint.contains("://") { endpoint.into() } else { format!("http://{endpoint}") }
+            let is_whole = endpoint.contains("://");
+            if is_whole { endpoint.into() } else { format!("{scheme}://{endpoint}") }
         };
         let endpoints = endpoints.iter().map(base).collect();
-        Self { http, endpoints, headers: HeaderMap::new(), timeout: Duration::from_secs(10) }
+        let timeout = Duration::from_secs(10);
+        Ok(Self { http, endpoints, headers: HeaderMap::new(), timeout })
     }
 
     /// An endpoint that is no address.
@@ -131,7 +146,7 @@ impl Client {
                 uri.host().is_some_and(|host| !host.is_empty()) && has_port
             })
         };
-        self.endpoints.iter().find(is_bad).map(|base| base.trim_start_matches("http://"))
+        self.endpoints.iter().find(is_bad).map(|base| base.rsplit("://").next().unwrap_or(base))
     }
 
     /// The same with a bearer token.
@@ -217,7 +232,8 @@ impl Client {
         match timeout_at(deadline, self.http.request(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) if error.is_connect() => {
-                Err(ClientError::Unreachable(format!("{endpoint} cannot be reached")))
+                let why = reason(&error);
+                Err(ClientError::Unreachable(format!("{endpoint} cannot be reached: {why}")))
             }
             Ok(Err(error)) => Err(ClientError::Unknown(format!("{endpoint}: {error}"))),
             Err(_) => Err(ClientError::Unknown(format!("{endpoint} has not answered in time"))),
@@ -242,6 +258,15 @@ impl Client {
             Err(_) => Err(unknown("the answer did not come in time")),
         }
     }
+}
+
+/// The last cause of an error: what the system, or the other side, has said.
+fn reason(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string()
 }
 
 /// Why there is no answer.

@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 
 pub use settings::{PeerFlag, Settings};
 
+use crate::tls::Files;
+
 /// The room that a command's key, condition and names take beside its value.
 const COMMAND_EXTRA_BYTES: usize = 16 << 10;
 
@@ -82,6 +84,14 @@ pub struct ServerConfig {
     pub disk_reserve_bytes: u64,
     /// Make a snapshot after so many entries.
     pub snapshot_after_entries: u64,
+    /// How much of the disk is looked through in a second for damage; zero: nothing.
+    pub scrub_bytes_per_s: u64,
+    /// What servers show each other; `None`: they speak plain TCP.
+    pub peer_tls: Option<Files>,
+    /// What it shows to clients; `None`: they speak plain HTTP.
+    pub client_tls: Option<Files>,
+    /// Whether clients must show a certificate.
+    pub client_auth: bool,
     /// Clients must show this token.
     pub token: Option<String>,
     /// How log lines look.
@@ -110,6 +120,10 @@ impl ServerConfig {
             memory_bytes_max: None,
             disk_reserve_bytes: 128 << 20,
             snapshot_after_entries: 100_000,
+            scrub_bytes_per_s: 1 << 20,
+            peer_tls: None,
+            client_tls: None,
+            client_auth: false,
             token: None,
             log_format: LogFormat::default(),
         }
@@ -118,7 +132,9 @@ impl ServerConfig {
     /// The base of its URLs for clients.
     #[must_use]
     pub fn client_url(&self) -> String {
-        self.advertise_client_url.clone().unwrap_or_else(|| format!("http://{}", self.client_addr))
+        let scheme = if self.client_tls.is_some() { "https" } else { "http" };
+        let url = self.advertise_client_url.clone();
+        url.unwrap_or_else(|| format!("{scheme}://{}", self.client_addr))
     }
 
     /// How long a request waits for a leader: most elections are over by then.
@@ -169,6 +185,9 @@ impl ServerConfig {
         }
         if self.request_timeout.is_zero() {
             return wrong("--request-timeout-ms is at least 1");
+        }
+        if self.client_auth && self.client_tls.is_none() {
+            return wrong("--client-auth needs --client-cert, --client-key and --client-ca");
         }
         if self.snapshot_after_entries == 0 {
             return wrong("--snapshot-after-entries is at least 1");

@@ -16,10 +16,10 @@
 //! |---|---|
 //! | [`server`] | starts all of it, in order, and ends it |
 //! | [`node`] | the loop: events in; frames, work, replies out |
-//! | [`log_thread`] | group commit |
+//! | [`log_thread`], [`spare`] | group commit, and a disk that has the next file ready |
 //! | [`store`] | what is replicated: the map, named clients, the address book |
 //! | [`links`], [`hello`] | connections to peers, and what they begin with |
-//! | [`transport`] | what carries the bytes: TCP, or memory |
+//! | [`transport`], [`tls`] | what carries the bytes: TCP, TLS, or memory; certificates |
 //! | [`bootstrap`] | how a directory becomes a member of a cluster |
 //! | [`config`] | what the server is told |
 //! | [`client`] | the other side: a client of the HTTP interface |
@@ -42,6 +42,8 @@ pub mod metrics;
 pub mod node;
 mod room;
 pub mod server;
+pub mod spare;
 mod steward;
 pub mod store;
+pub mod tls;
 pub mod transport;

@@ -1,9 +1,11 @@
 //! The thread that owns the disk: takes all work that waits, writes it, syncs once, answers.
 //!
 //! So the more is asked for while a sync lasts, the more the next one covers (group commit), and
-//! nobody else ever waits for a disk. A full disk is no failure: what is asked for waits until there is
-//! room again. After a failure nothing more is done: what the disk holds is unknown until the next
-//! start has read it.
+//! nobody else ever waits for a disk. What takes long and is not urgent is done in small parts between
+//! the batches: a snapshot is saved, and what nobody asks for is read now and then, so that damage is
+//! found while there still is another copy (a *scrub*). A full disk is no failure: what is asked for
+//! waits until there is room again. After a failure nothing more is done: what the disk holds is
+//! unknown until the next start has read it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,29 +14,39 @@ use std::thread::{self, Builder, JoinHandle};
 use std::time::Duration;
 use std::{io, mem};
 
+use raft_core::{Span, Time};
 use raft_replica::disk::Disk;
 use raft_replica::storage::work::{Done, Work};
-use raft_replica::storage::{Storage, StorageError};
+use raft_replica::storage::{ScrubStep, Storage, StorageError};
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
 /// How long there is nothing to do before the disk is told so.
-const REST: Duration = Duration::from_millis(200);
+const REST: Span = Span(200_000);
 
 /// How often it is looked whether a full disk has room.
-const FULL: Duration = Duration::from_millis(100);
+const FULL: Span = Span(100_000);
+
+/// How often a little of the disk is scrubbed.
+const SCRUB: Span = Span(250_000);
+
+/// How much of a snapshot is written, and synced, between two batches.
+const PART_BYTES: u64 = 512 << 10;
 
 /// What the thread has to tell.
 #[derive(Debug)]
 pub enum DiskNews {
     /// A piece of work is done.
     Done(Done),
+    /// A scrub has found something, or has been through all of the disk.
+    Scrubbed(ScrubStep),
     /// The disk has failed; nothing more will be done.
     Failed(StorageError),
 }
 
-/// The way to the thread. It ends when this is dropped, after what was asked for is done.
+/// The way to the thread. It ends when this is dropped, after what was asked for is done; a snapshot
+/// that is not whole by then is given up.
 #[derive(Debug)]
 pub struct LogThread {
     work: Option<Sender<Work>>,
@@ -43,7 +55,8 @@ pub struct LogThread {
 }
 
 impl LogThread {
-    /// Starts the thread. `tell` is called on it; false: nobody listens any more.
+    /// Starts the thread, which scrubs about `scrub_bytes_per_s` of the disk; zero: nothing. `tell` is
+    /// called on it; false: nobody listens any more.
     ///
     /// # Errors
     /// The system has no thread to give.
@@ -51,6 +64,7 @@ impl LogThread {
         storage: Storage<D>,
         clock: Clock,
         metrics: Metrics,
+        scrub_bytes_per_s: u64,
         tell: impl Fn(DiskNews) -> bool + Send + 'static,
     ) -> io::Result<Self>
     where
@@ -59,8 +73,19 @@ impl LogThread {
     {
         let (sender, work) = mpsc::channel();
         let is_closing = Arc::new(AtomicBool::new(false));
-        let closing = Arc::clone(&is_closing);
-        let mut writer = Writer { storage, clock, metrics, tell, unsynced: 0, closing };
+        let now = clock.now();
+        let mut writer = Writer {
+            storage,
+            clock,
+            metrics,
+            tell,
+            unsynced: 0,
+            closing: Arc::clone(&is_closing),
+            save: None,
+            rest: Some(now.after(REST)),
+            scrub: (scrub_bytes_per_s > 0).then_some(now.after(SCRUB)),
+            scrub_bytes: (scrub_bytes_per_s / (1_000_000 / SCRUB.0)).max(1),
+        };
         let thread = Builder::new().name("raft-log".into()).spawn(move || {
             if let Err(error) = writer.run(&work) {
                 (writer.tell)(DiskNews::Failed(error));
@@ -69,7 +94,8 @@ impl LogThread {
         Ok(Self { work: Some(sender), is_closing, thread: Some(thread) })
     }
 
-    /// Asks for a piece of work. It is done after all that was asked for before.
+    /// Asks for a piece of work. It is done after all that was asked for before, but for a snapshot that
+    /// is to be saved: batches need not wait for it.
     pub fn ask(&self, work: Work) {
         if let Some(sender) = &self.work {
             // After a failure the thread is gone; it has said so.
@@ -98,45 +124,62 @@ struct Writer<D: Disk, T> {
     unsynced: u64,
     /// Whether nobody waits for room on the disk any more.
     closing: Arc<AtomicBool>,
+    /// When the next part of a snapshot is due, if one is being saved.
+    save: Option<Time>,
+    /// When the disk is told that there is nothing to do, unless it has been.
+    rest: Option<Time>,
+    /// When the next part of a scrub is due, and its size.
+    scrub: Option<Time>,
+    scrub_bytes: u64,
 }
 
 impl<D: Disk, T: Fn(DiskNews) -> bool> Writer<D, T> {
     fn run(&mut self, inbox: &Receiver<Work>) -> Result<(), StorageError> {
         let mut waiting = Vec::new();
-        while let Some(first) = self.next(inbox)? {
-            waiting.push(first);
+        loop {
+            match self.wait(inbox) {
+                Ok(first) => waiting.push(first),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
             waiting.extend(inbox.try_iter());
             for work in mem::take(&mut waiting) {
-                if matches!(work, Work::Persist { .. }) {
-                    self.unsynced += 1;
-                } else {
-                    // It may take long, and what was written before must not wait for it.
-                    self.sync()?;
-                }
-                // What does not fit is handed in again; to keep it costs references only.
-                if let Some(done) = self.until_it_fits(|storage| storage.write(work.clone()))? {
-                    (self.tell)(DiskNews::Done(done));
-                }
+                self.work(&work)?;
             }
             self.sync()?;
+            self.beside()?;
         }
-        Ok(())
     }
 
-    /// The next piece of work; `None`: there will be none. A disk with nothing to do is told that what
-    /// it has was acknowledged.
-    fn next(&mut self, inbox: &Receiver<Work>) -> Result<Option<Work>, StorageError> {
-        match inbox.recv_timeout(REST) {
-            Ok(work) => return Ok(Some(work)),
-            Err(RecvTimeoutError::Disconnected) => return Ok(None),
-            Err(RecvTimeoutError::Timeout) => {}
+    /// The next piece of work, unless something else is due before it comes.
+    fn wait(&self, inbox: &Receiver<Work>) -> Result<Work, RecvTimeoutError> {
+        match [self.save, self.rest, self.scrub].into_iter().flatten().min() {
+            Some(due) => inbox.recv_timeout(self.clock.until(due)),
+            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
-        match self.storage.rest() {
-            // It can wait for the next batch.
-            Err(StorageError::NoSpace { .. }) | Ok(()) => {}
-            Err(error) => return Err(error),
+    }
+
+    fn work(&mut self, work: &Work) -> Result<(), StorageError> {
+        match work {
+            Work::Persist { .. } => self.unsynced += 1,
+            Work::SaveSnapshot { snapshot, data } => {
+                self.save = Some(self.clock.now());
+                return self.storage.begin_snapshot(snapshot, data);
+            }
+            Work::LoadSnapshot { .. }
+            | Work::Load(_)
+            | Work::ReadChunk(_)
+            | Work::StageChunk { .. } => {
+                // It may take long, and what was written before must not wait for it.
+                self.sync()?;
+            }
         }
-        Ok(inbox.recv().ok())
+        self.rest = Some(self.clock.now().after(REST));
+        // What does not fit is handed in again; to keep it costs references only.
+        if let Some(done) = self.until_it_fits(|storage| storage.write(work.clone()))? {
+            (self.tell)(DiskNews::Done(done));
+        }
+        Ok(())
     }
 
     fn sync(&mut self) -> Result<(), StorageError> {
@@ -153,6 +196,41 @@ impl<D: Disk, T: Fn(DiskNews) -> bool> Writer<D, T> {
         Ok(())
     }
 
+    /// Does a little of what is not urgent.
+    fn beside(&mut self) -> Result<(), StorageError> {
+        let now = self.clock.now();
+        let is_due = |due: Option<Time>| due.is_some_and(|due| due <= now);
+        if is_due(self.save) {
+            self.save_part()?;
+        }
+        if is_due(self.rest) {
+            // Until more is written the disk knows that what it has was acknowledged.
+            self.rest = None;
+            has_room(self.storage.rest())?;
+        }
+        if is_due(self.scrub) {
+            let step = has_room(self.storage.scrub(self.scrub_bytes))?.unwrap_or_default();
+            self.scrub = Some(self.clock.now().after(SCRUB));
+            self.metrics.scrubbed(&step);
+            if step != (ScrubStep { bytes: step.bytes, ..ScrubStep::default() }) {
+                (self.tell)(DiskNews::Scrubbed(step));
+            }
+        }
+        Ok(())
+    }
+
+    fn save_part(&mut self) -> Result<(), StorageError> {
+        match has_room(self.storage.save_part(PART_BYTES))? {
+            Some(Some(done)) => {
+                self.save = None;
+                (self.tell)(DiskNews::Done(done));
+            }
+            Some(None) => {}
+            None => self.save = Some(self.clock.now().after(FULL)),
+        }
+        Ok(())
+    }
+
     /// Tries again while the disk is full, and the server is not about to end.
     fn until_it_fits<R>(
         &mut self,
@@ -161,10 +239,19 @@ impl<D: Disk, T: Fn(DiskNews) -> bool> Writer<D, T> {
         loop {
             match work(&mut self.storage) {
                 Err(StorageError::NoSpace { .. }) if !self.closing.load(Ordering::Acquire) => {
-                    thread::park_timeout(FULL);
+                    thread::park_timeout(Duration::from_micros(FULL.0));
                 }
                 result => return result,
             }
         }
+    }
+}
+
+/// What has come of it; `None`: there is no room for it now.
+fn has_room<R>(result: Result<R, StorageError>) -> Result<Option<R>, StorageError> {
+    match result {
+        Ok(done) => Ok(Some(done)),
+        Err(StorageError::NoSpace { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }

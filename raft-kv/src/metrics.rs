@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use raft_core::Span;
+use raft_replica::storage::ScrubStep;
 
 /// All metrics of a server. Clones count together.
 #[derive(Clone, Debug)]
@@ -30,6 +31,10 @@ struct Inner {
     bad_frames: Counter,
     repairs: Counter,
     violations: Counter,
+    scrubbed_bytes: Counter,
+    scrub_rounds: Counter,
+    scrub_damaged: Counter,
+    scrub_repaired: Counter,
     term: Gauge,
     commit_index: Gauge,
     applied_index: Gauge,
@@ -102,6 +107,11 @@ impl Metrics {
         let bad_frames = counter("bad_frames", "Frames that were no messages");
         let repairs = counter("repairs", "Damaged things that were made whole");
         let violations = counter("violations", "Broken assumptions of the protocol");
+        let scrubbed_bytes =
+            counter("scrubbed_bytes", "Bytes of the disk that were looked through");
+        let scrub_rounds = counter("scrub_rounds", "How often all of the disk was looked through");
+        let scrub_damaged = counter("scrub_damaged", "Entries and snapshots found damaged by that");
+        let scrub_repaired = counter("scrub_repaired", "Bad copies written again by that");
         let mut gauge = |name: &str, help: &str| {
             let gauge: Gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -125,6 +135,10 @@ impl Metrics {
             bad_frames,
             repairs,
             violations,
+            scrubbed_bytes,
+            scrub_rounds,
+            scrub_damaged,
+            scrub_repaired,
             term,
             commit_index,
             applied_index,
@@ -148,6 +162,15 @@ impl Metrics {
     pub fn synced(&self, after: Span, batches: u64) {
         self.inner.fsync.observe(Duration::from_micros(after.0).as_secs_f64());
         self.inner.batches.inc_by(batches);
+    }
+
+    /// A part of the disk was looked through.
+    pub fn scrubbed(&self, step: &ScrubStep) {
+        let inner = &self.inner;
+        inner.scrubbed_bytes.inc_by(step.bytes);
+        inner.scrub_rounds.inc_by(u64::from(step.is_round_over));
+        inner.scrub_damaged.inc_by((step.damaged.len() + step.snapshots.len()) as u64);
+        inner.scrub_repaired.inc_by(step.repaired);
     }
 
     /// The node has taken a step in which it applied something.

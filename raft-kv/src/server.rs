@@ -16,9 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use raft_core::{Member, RoleName};
 use raft_core::wire::Limits;
-use raft_replica::file_disk::FileDisk;
+use raft_core::{Member, RoleName};
 use raft_replica::request::{Reply, Request};
 use raft_replica::storage::{Found, Storage, StorageError, StorageOptions};
 use tokio::net::TcpListener;
@@ -37,7 +36,9 @@ use crate::log_thread::LogThread;
 use crate::metrics::Metrics;
 use crate::node::{End, Event, Node, Parts};
 use crate::room;
+use crate::spare::SpareDisk;
 use crate::steward;
+use crate::tls::{self, Identity, TlsError};
 use crate::transport::Transport;
 
 /// How long a leader that ends waits for its successor.
@@ -47,7 +48,7 @@ const HAND_OVER: Duration = Duration::from_secs(2);
 const FULL: Duration = Duration::from_millis(500);
 
 /// The storage, and what it found.
-type Opened = (Storage<FileDisk>, Found);
+type Opened = (Storage<SpareDisk>, Found);
 
 /// A running server.
 pub struct Server {
@@ -57,6 +58,7 @@ pub struct Server {
     end: watch::Receiver<Option<End>>,
     closing: watch::Sender<bool>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    app: Arc<App>,
     clients: tokio::task::JoinHandle<()>,
     /// Everything else; ends with this.
     tasks: JoinSet<()>,
@@ -92,6 +94,9 @@ impl Server {
         transport: Arc<dyn Transport>,
     ) -> Result<Self, StartError> {
         config.validate()?;
+        let load = |files: &tls::Files| Identity::load(files, config.client_auth);
+        let identity = config.client_tls.as_ref().map(load).transpose()?;
+        let forwarder = Forwarder::new(&config)?;
         let directory = DataDirectory::open(&config.data_dir, config.id)?;
         let listener = transport.listen(&config.addr).await;
         let peers = listener.map_err(|error| StartError::listen(&config.addr, error))?;
@@ -104,10 +109,7 @@ impl Server {
         let peer_address = config.addr.clone();
 
         let (hello, me) = watch::channel(introduction(&config, &directory));
-        let frame_bytes_max = {
-            let options = config.replica_options(Default::default(), Default::default());
-            Limits::for_config(&options.config).bytes_max
-        };
+        let frame_bytes_max = frame_bytes_max(&config);
         let clock = Clock::start();
         let links = Links::new(transport, me, frame_bytes_max, clock);
         for (id, address) in &config.peers {
@@ -125,7 +127,8 @@ impl Server {
             metrics: Metrics::new(),
             stage: stage_seen,
             node: node_seen.clone(),
-            forwarder: Forwarder::new(),
+            forwarder,
+            identity,
             is_probing: AtomicBool::new(false),
             has_room: AtomicBool::new(true),
             closing: closed,
@@ -136,7 +139,15 @@ impl Server {
         tasks.spawn(room::watch(Arc::clone(&app)));
         let clients = tokio::spawn(http::serve(clients, Arc::clone(&app)));
         let thread = Arc::new(Mutex::new(None));
-        let begun = Begun { app, directory, hello, stage, node, end, thread: Arc::clone(&thread) };
+        let begun = Begun {
+            app: Arc::clone(&app),
+            directory,
+            hello,
+            stage,
+            node,
+            end,
+            thread: Arc::clone(&thread),
+        };
         tasks.spawn(begun.finish());
         Ok(Self {
             client_address,
@@ -145,6 +156,7 @@ impl Server {
             end: end_seen,
             closing,
             thread,
+            app,
             clients,
             tasks,
         })
@@ -160,6 +172,15 @@ impl Server {
     #[must_use]
     pub fn peer_address(&self) -> &str {
         &self.peer_address
+    }
+
+    /// Reads the certificates towards clients again; those between servers are the transport's.
+    ///
+    /// # Errors
+    /// They cannot be used; what was in force stays in force.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        self.app.identity.as_ref().map_or(Ok(()), Identity::reload)?;
+        self.app.forwarder.reload(&self.app.config)
     }
 
     /// Waits until it cannot go on, or has been stopped.
@@ -212,6 +233,11 @@ async fn hand_over(node: &Node) {
         Ok(Ok(reply)) => info!(?reply, "nobody takes over"),
         Ok(Err(_)) | Err(_) => info!("nobody took over in time"),
     }
+}
+
+fn frame_bytes_max(config: &ServerConfig) -> usize {
+    let options = config.replica_options(Default::default(), Default::default());
+    Limits::for_config(&options.config).bytes_max
 }
 
 fn introduction(config: &ServerConfig, directory: &DataDirectory) -> Hello {
@@ -327,7 +353,8 @@ fn make(
 ) -> Result<Parts, StartError> {
     let genesis = settled.genesis(member).map_err(io::Error::other)?;
     let found = found.into_state(&genesis);
-    let log = LogThread::start(storage, app.clock, app.metrics.clone(), tell)?;
+    let scrub = app.config.scrub_bytes_per_s;
+    let log = LogThread::start(storage, app.clock, app.metrics.clone(), scrub, tell)?;
     Ok(Parts {
         options: app.config.replica_options(settled.cluster, member.lineage),
         found,
@@ -357,6 +384,8 @@ fn tell(directory: &DataDirectory, settled: &Settled) {
 pub enum StartError {
     /// The configuration makes no sense.
     Config(ConfigError),
+    /// The certificates cannot be used.
+    Tls(TlsError),
     /// The data directory cannot be used.
     Directory(DirectoryError),
     /// An address cannot be listened at.
@@ -382,6 +411,12 @@ impl From<ConfigError> for StartError {
     }
 }
 
+impl From<TlsError> for StartError {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(error)
+    }
+}
+
 impl From<DirectoryError> for StartError {
     fn from(error: DirectoryError) -> Self {
         Self::Directory(error)
@@ -398,6 +433,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(error) => error.fmt(f),
+            Self::Tls(error) => error.fmt(f),
             Self::Directory(error) => error.fmt(f),
             Self::Listen { address, error } => write!(f, "cannot listen at {address}: {error}"),
             Self::Io(error) => error.fmt(f),

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Settled, draw_lineage};
+use crate::spare::SpareDisk;
 
 /// The one group of a server.
 pub(crate) const GROUP: GroupId = GroupId(1);
@@ -24,6 +25,7 @@ pub(crate) const GROUP: GroupId = GroupId(1);
 const FOUNDING: &str = "founding.toml";
 const SCRATCH: &str = "founding.toml.new";
 const RAFT: &str = "raft";
+const SPARE: &str = "spare";
 const VERSION: u32 = 1;
 
 /// How far the founding of a directory has come.
@@ -111,7 +113,7 @@ impl DataDirectory {
     pub fn open_storage(
         &mut self,
         options: StorageOptions,
-    ) -> Result<(Storage<FileDisk>, Found), DirectoryError> {
+    ) -> Result<(Storage<SpareDisk>, Found), DirectoryError> {
         let path = self.path.join(RAFT);
         let settled = self.founding.settled.as_ref();
         let cluster =
@@ -131,7 +133,7 @@ impl DataDirectory {
             drop(disk);
             self.change(|founding| founding.is_formatted = true)?;
         }
-        let disk = FileDisk::new(&path)?;
+        let disk = SpareDisk::new(&path, self.path.join(SPARE))?;
         Ok(Storage::open(disk, options, Some(identity))?)
     }
 

@@ -1,5 +1,7 @@
 //! The command line. Without a verb it is a server; every verb is a client or an offline tool.
 
+#[cfg(feature = "tls")]
+mod certs;
 mod cluster;
 mod recover;
 mod serve;
@@ -30,6 +32,9 @@ struct Cli {
 enum Verb {
     #[command(flatten)]
     Client(verbs::Verb),
+    /// Make an authority and certificates for trying things out
+    #[cfg(feature = "tls")]
+    Certs(certs::Certs),
     /// Run a whole cluster on this machine
     Cluster(cluster::Cluster),
     /// Make a directory a cluster of one, when the quorum is lost for good
@@ -49,6 +54,8 @@ pub(crate) fn main() -> ExitCode {
     match cli.verb {
         None => serve::run(cli.serve),
         Some(Verb::Client(verb)) => verbs::run(verb),
+        #[cfg(feature = "tls")]
+        Some(Verb::Certs(certs)) => certs::run(&certs),
         Some(Verb::Cluster(cluster)) => cluster::run(cluster),
         Some(Verb::Recover(recover)) => recover::run(&recover),
     }

@@ -11,8 +11,8 @@ use clap::Args;
 use raft_core::{NodeId, Time};
 use raft_kv::bootstrap::DataDirectory;
 use raft_kv::config::ServerConfig;
+use raft_kv::spare::SpareDisk;
 use raft_kv::store::Store;
-use raft_replica::file_disk::FileDisk;
 use raft_replica::replica::Replica;
 use raft_replica::request::{Input, Output, Reply, Request, RequestId};
 use raft_replica::storage::{Storage, StorageOptions};
@@ -97,7 +97,7 @@ fn execute(recover: &Recover) -> Result<(), String> {
 /// Drives the replica, the disk's work at once, until the new membership is durable.
 fn force(
     mut replica: Replica<Store>,
-    mut storage: Storage<FileDisk>,
+    mut storage: Storage<SpareDisk>,
     mut out: Vec<Output<Store>>,
 ) -> Result<(), String> {
     let id = RequestId(1);

@@ -9,10 +9,13 @@ use clap::Args;
 use raft_kv::config::{LogFormat, ServerConfig, Settings};
 use raft_kv::node::End;
 use raft_kv::server::Server;
+use raft_kv::tls::Identity;
+use raft_kv::transport::Transport;
 use raft_kv::transport::tcp::Tcp;
+use raft_kv::transport::tls::Tls;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{USAGE, complain};
 
@@ -70,7 +73,16 @@ async fn serve_until_end(config: ServerConfig) -> Result<(), String> {
     let id = config.id.0;
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
-    let server = Server::start(config, Arc::new(Tcp)).await;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
+    // Between servers everybody shows a certificate.
+    let load = |files| Identity::load(files, true).map(Arc::new);
+    let peers = config.peer_tls.as_ref().map(load).transpose();
+    let peers = peers.map_err(|error| error.to_string())?;
+    let transport: Arc<dyn Transport> = match &peers {
+        Some(identity) => Arc::new(Tls::new(Arc::clone(identity))),
+        None => Arc::new(Tcp),
+    };
+    let server = Server::start(config, transport).await;
     let mut server = server.map_err(|error| error.to_string())?;
     info!(
         node = id,
@@ -78,10 +90,13 @@ async fn serve_until_end(config: ServerConfig) -> Result<(), String> {
         clients = %server.client_address(),
         "listening"
     );
-    let end = tokio::select! {
-        end = server.ended() => Some(end),
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
+    let end = loop {
+        tokio::select! {
+            end = server.ended() => break Some(end),
+            _ = terminate.recv() => break None,
+            _ = interrupt.recv() => break None,
+            _ = hang_up.recv() => reload(&server, peers.as_deref()),
+        }
     };
     match end {
         Some(End::Failed(reason)) => {
@@ -93,6 +108,15 @@ async fn serve_until_end(config: ServerConfig) -> Result<(), String> {
             server.stop().await;
             Ok(())
         }
+    }
+}
+
+/// Certificates are renewed while the server runs; a bad set must not end it.
+fn reload(server: &Server, peers: Option<&Identity>) {
+    let outcome = peers.map_or(Ok(()), Identity::reload).and_then(|()| server.reload());
+    match outcome {
+        Ok(()) => info!("the certificates were read again"),
+        Err(error) => warn!(%error, "the certificates stay as they were"),
     }
 }
 

@@ -12,6 +12,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use raft_kv::backup;
 use raft_kv::bootstrap::draw_lineage;
 use raft_kv::client::{Answer, Ask, Client, IDEMPOTENCY_KEY};
+use raft_kv::tls::ClientFiles;
 use tokio::runtime::Builder;
 
 use super::complain;
@@ -36,17 +37,37 @@ pub(super) struct Servers {
     /// The bearer token that they want
     #[arg(long = "auth", env = "RAFT_KV_AUTH", value_name = "TOKEN", hide_env_values = true)]
     auth: Option<String>,
+    /// The same, in a file
+    #[arg(long, env = "RAFT_KV_AUTH_FILE", value_name = "FILE", conflicts_with = "auth")]
+    auth_file: Option<PathBuf>,
+    /// Who signs the servers' certificates: speak HTTPS
+    #[arg(long, env = "RAFT_KV_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// The certificate to show, if they ask for one
+    #[arg(long, env = "RAFT_KV_CERT", value_name = "FILE", requires = "key_file")]
+    cert: Option<PathBuf>,
+    /// Its private key
+    #[arg(long, env = "RAFT_KV_KEY_FILE", value_name = "FILE", requires = "cert")]
+    key_file: Option<PathBuf>,
 }
 
 impl Servers {
     fn client(&self) -> Result<Client, String> {
-        let mut client = Client::new(&self.endpoints);
+        let cert = self.cert.clone().zip(self.key_file.clone());
+        let files = ClientFiles { ca: self.ca.clone(), cert };
+        let client = Client::with_tls(&self.endpoints, &files);
+        let mut client = client.map_err(|error| error.to_string())?;
         if let Some(wrong) = client.bad_endpoint() {
             return Err(format!("--endpoints: {wrong} is no HOST:PORT and no URL"));
         }
         client.timeout = Duration::from_secs(self.timeout);
-        Ok(match &self.auth {
-            Some(token) => client.with_token(token),
+        let in_file = |path: &PathBuf| {
+            let text = std::fs::read_to_string(path).map_err(|error| in_file(path, &error))?;
+            Ok::<_, String>(text.trim().to_owned())
+        };
+        let token = self.auth_file.as_ref().map(in_file).transpose()?.or(self.auth.clone());
+        Ok(match token {
+            Some(token) => client.with_token(&token),
             None => client,
         })
     }

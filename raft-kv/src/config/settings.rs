@@ -10,6 +10,7 @@ use raft_core::NodeId;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, LogFormat, OnFollower, ServerConfig};
+use crate::tls::Files;
 
 /// `ID=ADDRESS`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,10 +116,46 @@ pub struct Settings {
     #[arg(long, env = "RAFT_KV_SNAPSHOT_AFTER_ENTRIES", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot_after_entries: Option<u64>,
+    /// Look through so much of the disk in a second, for damage; 0: nothing [default: 1048576]
+    #[arg(long, env = "RAFT_KV_SCRUB_BYTES_PER_S", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scrub_bytes_per_s: Option<u64>,
     /// Clients must show this bearer token
     #[arg(long, env = "RAFT_KV_TOKEN", hide_env_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
+    /// The certificate that this server shows to other servers
+    #[arg(long, env = "RAFT_KV_PEER_CERT", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_cert: Option<PathBuf>,
+    /// Its private key
+    #[arg(long, env = "RAFT_KV_PEER_KEY", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_key: Option<PathBuf>,
+    /// Who signs the servers' certificates; other servers must show one
+    #[arg(long, env = "RAFT_KV_PEER_CA", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_ca: Option<PathBuf>,
+    /// The certificate that this server shows to clients: they speak HTTPS
+    #[arg(long, env = "RAFT_KV_CLIENT_CERT", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_cert: Option<PathBuf>,
+    /// Its private key
+    #[arg(long, env = "RAFT_KV_CLIENT_KEY", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_key: Option<PathBuf>,
+    /// Who signs the certificates that servers and clients show each other
+    #[arg(long, env = "RAFT_KV_CLIENT_CA", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_ca: Option<PathBuf>,
+    /// Clients must show a certificate [default: false]
+    #[arg(long, env = "RAFT_KV_CLIENT_AUTH", num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_auth: Option<bool>,
+    /// The same, in a file
+    #[arg(long, env = "RAFT_KV_CLIENT_TOKEN_FILE", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_token_file: Option<PathBuf>,
     /// How log lines look [default: text]
     #[arg(long, env = "RAFT_KV_LOG_FORMAT", value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -183,7 +220,16 @@ impl Settings {
             max_memory_bytes: self.max_memory_bytes.or(other.max_memory_bytes),
             disk_reserve_bytes: self.disk_reserve_bytes.or(other.disk_reserve_bytes),
             snapshot_after_entries: self.snapshot_after_entries.or(other.snapshot_after_entries),
+            scrub_bytes_per_s: self.scrub_bytes_per_s.or(other.scrub_bytes_per_s),
             token: self.token.or(other.token),
+            peer_cert: self.peer_cert.or(other.peer_cert),
+            peer_key: self.peer_key.or(other.peer_key),
+            peer_ca: self.peer_ca.or(other.peer_ca),
+            client_cert: self.client_cert.or(other.client_cert),
+            client_key: self.client_key.or(other.client_key),
+            client_ca: self.client_ca.or(other.client_ca),
+            client_auth: self.client_auth.or(other.client_auth),
+            client_token_file: self.client_token_file.or(other.client_token_file),
             log_format: self.log_format.or(other.log_format),
         }
     }
@@ -213,8 +259,17 @@ impl Settings {
             max_memory_bytes: config.memory_bytes_max,
             disk_reserve_bytes: Some(config.disk_reserve_bytes),
             snapshot_after_entries: Some(config.snapshot_after_entries),
+            scrub_bytes_per_s: Some(config.scrub_bytes_per_s),
             // Who looks at the settings need not see it.
             token: config.token.as_ref().map(|_| "(set)".to_owned()),
+            peer_cert: config.peer_tls.as_ref().map(|files| files.cert.clone()),
+            peer_key: config.peer_tls.as_ref().map(|files| files.key.clone()),
+            peer_ca: config.peer_tls.as_ref().map(|files| files.ca.clone()),
+            client_cert: config.client_tls.as_ref().map(|files| files.cert.clone()),
+            client_key: config.client_tls.as_ref().map(|files| files.key.clone()),
+            client_ca: config.client_tls.as_ref().map(|files| files.ca.clone()),
+            client_auth: Some(config.client_auth),
+            client_token_file: None,
             log_format: Some(config.log_format),
         }
     }
@@ -273,11 +328,46 @@ impl Settings {
             snapshot_after_entries: self
                 .snapshot_after_entries
                 .unwrap_or(plain.snapshot_after_entries),
-            token: self.token,
+            scrub_bytes_per_s: self.scrub_bytes_per_s.unwrap_or(plain.scrub_bytes_per_s),
+            peer_tls: files("peer", self.peer_cert, self.peer_key, self.peer_ca)?,
+            client_tls: files("client", self.client_cert, self.client_key, self.client_ca)?,
+            client_auth: self.client_auth.unwrap_or(false),
+            token: token(self.token, self.client_token_file)?,
             log_format: self.log_format.unwrap_or_default(),
             ..plain
         };
         config.validate()?;
         Ok(config)
+    }
+}
+
+/// All three files of a kind, or none.
+fn files(
+    kind: &str,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    ca: Option<PathBuf>,
+) -> Result<Option<Files>, ConfigError> {
+    match (cert, key, ca) {
+        (None, None, None) => Ok(None),
+        (Some(cert), Some(key), Some(ca)) => Ok(Some(Files { cert, key, ca })),
+        _ => {
+            let what = format!("--{kind}-cert, --{kind}-key and --{kind}-ca go together");
+            Err(ConfigError(what))
+        }
+    }
+}
+
+/// The token, wherever it is written.
+fn token(token: Option<String>, file: Option<PathBuf>) -> Result<Option<String>, ConfigError> {
+    let Some(path) = file else { return Ok(token) };
+    let fail = |what: &dyn std::fmt::Display| ConfigError(format!("{}: {what}", path.display()));
+    if token.is_some() {
+        return Err(ConfigError("--token and --client-token-file are one too many".to_owned()));
+    }
+    let text = std::fs::read_to_string(&path).map_err(|error| fail(&error))?;
+    match text.trim() {
+        "" => Err(fail(&"it holds no token")),
+        token => Ok(Some(token.to_owned())),
     }
 }

@@ -222,8 +222,9 @@ pub(super) async fn remove(
 ) -> Response {
     let (parts, _) = request.into_parts();
     let result = async {
-        let id: u64 =
-            id.parse().map_err(|_| Problem::bad_request(format!("{id} is no number of a server")))?;
+        let id: u64 = id
+            .parse()
+            .map_err(|_| Problem::bad_request(format!("{id} is no number of a server")))?;
         at_leader(&app, &parts, &Bytes::new(), &|node| {
             let app = &app;
             Box::pin(async move {

@@ -8,6 +8,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -28,8 +29,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::App;
 use super::parse::IDEMPOTENCY_KEY;
 use super::problem::Problem;
-use crate::config::OnFollower;
+use crate::config::{OnFollower, ServerConfig};
 use crate::node::Node;
+use crate::tls::{self, ClientFiles, Connector, TlsError};
 
 /// Marks a request that a server has passed on: it is not passed on again.
 const FORWARDED: HeaderName = HeaderName::from_static("raft-kv-forwarded");
@@ -49,7 +51,7 @@ pub(super) type Local<'a> = dyn Fn(Node) -> Pin<Box<dyn Future<Output = Result<R
 
 /// Passes requests on to the leader.
 pub(crate) struct Forwarder {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: RwLock<Client<Connector, Full<Bytes>>>,
 }
 
 impl fmt::Debug for Forwarder {
@@ -59,16 +61,35 @@ impl fmt::Debug for Forwarder {
 }
 
 impl Forwarder {
-    pub(crate) fn new() -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(Duration::from_secs(1)));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(30))
-            .build(connector);
-        Self { client }
+    /// Believes the servers whose certificates are signed as this one's.
+    pub(crate) fn new(config: &ServerConfig) -> Result<Self, TlsError> {
+        Ok(Self { client: RwLock::new(client(config)?) })
     }
+
+    /// Reads the certificates again.
+    pub(crate) fn reload(&self, config: &ServerConfig) -> Result<(), TlsError> {
+        let next = client(config)?;
+        *self.client.write().unwrap_or_else(PoisonError::into_inner) = next;
+        Ok(())
+    }
+
+    fn client(&self) -> Client<Connector, Full<Bytes>> {
+        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn client(config: &ServerConfig) -> Result<Client<Connector, Full<Bytes>>, TlsError> {
+    let mut http = HttpConnector::new();
+    http.set_nodelay(true);
+    http.set_connect_timeout(Some(Duration::from_secs(1)));
+    let files = config.client_tls.as_ref().map(|files| ClientFiles {
+        ca: Some(files.ca.clone()),
+        cert: Some((files.cert.clone(), files.key.clone())),
+    });
+    let connector = tls::connector(http, &files.unwrap_or_default())?;
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder.pool_timer(TokioTimer::new()).pool_idle_timeout(Duration::from_secs(30));
+    Ok(builder.build(connector))
 }
 
 /// Does something where the leader is: here, or there.
@@ -147,7 +168,7 @@ async fn pass_on(
         return Err(Problem::redirect(&target));
     }
     let request = request(parts, body, &target)?;
-    let sent = timeout_at(deadline, app.forwarder.client.request(request)).await;
+    let sent = timeout_at(deadline, app.forwarder.client().request(request)).await;
     let response = match sent {
         Ok(Ok(response)) => response,
         Ok(Err(error)) if error.is_connect() => {

@@ -27,7 +27,7 @@ use axum::routing::{delete, get, post};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch as channel};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
@@ -38,6 +38,7 @@ use crate::config::ServerConfig;
 use crate::links::Links;
 use crate::metrics::Metrics;
 use crate::node::Node;
+use crate::tls::Identity;
 
 pub(crate) use forward::Forwarder;
 use problem::Problem;
@@ -65,6 +66,8 @@ pub(crate) struct App {
     pub(crate) closing: channel::Receiver<bool>,
     /// The most connections of clients.
     pub(crate) connections_max: usize,
+    /// What it shows to clients; `None`: they speak plain HTTP.
+    pub(crate) identity: Option<Identity>,
 }
 
 impl fmt::Debug for App {
@@ -88,7 +91,7 @@ impl App {
 /// Answers requests until it is told to end, then finishes those that are open.
 pub(crate) async fn serve(listener: TcpListener, app: Arc<App>) {
     let mut end = app.closing.clone();
-    let head_timeout = app.config.request_timeout;
+    let shared = Arc::clone(&app);
     let free = Arc::new(Semaphore::new(app.connections_max));
     let router = router(app);
     let mut connections = JoinSet::new();
@@ -103,9 +106,9 @@ pub(crate) async fn serve(listener: TcpListener, app: Arc<App>) {
             Ok((stream, _)) => {
                 // A small answer must not wait for the next one.
                 drop(stream.set_nodelay(true));
-                let (router, end) = (router.clone(), end.clone());
+                let (app, router, end) = (Arc::clone(&shared), router.clone(), end.clone());
                 connections.spawn(async move {
-                    converse(TokioIo::new(stream), router, head_timeout, end).await;
+                    receive(&app, stream, router, end).await;
                     drop(place);
                 });
             }
@@ -121,8 +124,20 @@ pub(crate) async fn serve(listener: TcpListener, app: Arc<App>) {
     drop(tokio::time::timeout(GRACE, finish).await);
 }
 
+async fn receive(app: &App, stream: TcpStream, router: Router, end: channel::Receiver<bool>) {
+    let patience = app.config.request_timeout;
+    let Some(identity) = &app.identity else {
+        return converse(TokioIo::new(stream), router, patience, end).await;
+    };
+    match tokio::time::timeout(patience, identity.accept(stream)).await {
+        Ok(Ok(stream)) => converse(TokioIo::new(stream), router, patience, end).await,
+        Ok(Err(error)) => debug!(%error, "a client is not let in"),
+        Err(_) => debug!("a client has not introduced itself in time"),
+    }
+}
+
 async fn converse(
-    stream: TokioIo<tokio::net::TcpStream>,
+    stream: impl hyper::rt::Read + hyper::rt::Write + Unpin,
     router: Router,
     head_timeout: Duration,
     mut end: channel::Receiver<bool>,

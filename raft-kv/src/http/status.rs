@@ -91,6 +91,16 @@ struct Disk {
     snapshot_damaged: bool,
     /// It may have acknowledged more than it has, and votes for nobody until it has caught up.
     tail_unknown: bool,
+    /// What looking through the disk has come to since the start.
+    scrub: Scrub,
+}
+
+#[derive(Serialize)]
+struct Scrub {
+    rounds: u64,
+    repaired: u64,
+    damaged_entries: u64,
+    damaged_snapshots: u64,
 }
 
 /// What could fail now without losing the quorum.
@@ -180,8 +190,19 @@ fn full(app: &App, view: &View<'_>) -> Full {
             first_damaged: status.first_damaged.map(|index| index.0),
             snapshot_damaged: status.is_snapshot_damaged,
             tail_unknown: status.is_tail_unknown,
+            scrub: scrub(view),
         },
         quorum: quorum(view, &status),
+    }
+}
+
+fn scrub(view: &View<'_>) -> Scrub {
+    let found = view.scrubbed();
+    Scrub {
+        rounds: found.rounds,
+        repaired: found.repaired,
+        damaged_entries: found.entries,
+        damaged_snapshots: found.snapshots,
     }
 }
 

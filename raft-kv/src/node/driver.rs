@@ -13,12 +13,13 @@ use raft_core::{
 use raft_replica::kv::KvQuery;
 use raft_replica::replica::{Replica, ReplicaOptions};
 use raft_replica::request::{Failure, Input, Output, Reply, Request, RequestId};
+use raft_replica::storage::ScrubStep;
 use raft_replica::storage::work::{Done, Work};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::gateway::{Gateway, Write};
-use super::{End, Event, Published, View};
+use super::{End, Event, Published, Scrubbed, View};
 use crate::clock::Clock;
 use crate::links::{Links, News};
 use crate::log_thread::{DiskNews, LogThread};
@@ -30,9 +31,6 @@ const BATCH_MAX: usize = 4096;
 
 /// The longest wait for an event: now and then the disk is looked at.
 const WAIT_MAX: Duration = Duration::from_millis(500);
-
-/// How long a snapshot may keep the disk busy.
-const SNAPSHOT_PATIENCE: Span = Span(10_000_000);
 
 /// What a node is made of.
 #[derive(Debug)]
@@ -84,8 +82,8 @@ pub(super) struct Driver {
     current: Option<Time>,
     /// Batches with the disk, and since when.
     unsynced: VecDeque<(PersistSeq, Time)>,
-    /// Whether a snapshot is with the disk: batches wait behind it, and that is no stall.
-    is_saving: bool,
+    /// What looking through the disk has found.
+    scrubbed: Scrubbed,
     /// Whether this leadership has been given up because of the disk.
     gave_up: bool,
     peers: BTreeMap<NodeId, Peer>,
@@ -131,7 +129,7 @@ impl Driver {
             last_request: 0,
             current: None,
             unsynced: VecDeque::new(),
-            is_saving: false,
+            scrubbed: Scrubbed::default(),
             gave_up: false,
             peers: BTreeMap::new(),
             end: None,
@@ -180,9 +178,14 @@ impl Driver {
             }
             Event::Link(News::Unreachable(peer)) => self.inputs.push(Input::Unreachable(peer)),
             Event::Disk(DiskNews::Done(done)) => {
-                self.disk_answered(&done);
+                if let Done::Persisted { seq } = &done {
+                    while self.unsynced.front().is_some_and(|(first, _)| first <= seq) {
+                        self.unsynced.pop_front();
+                    }
+                }
                 self.inputs.push(Input::Done(done));
             }
+            Event::Disk(DiskNews::Scrubbed(step)) => self.scrubbed(step),
             Event::Disk(DiskNews::Failed(error)) => {
                 error!(%error, "the disk has failed: this node stops");
                 self.inputs.push(Input::Done(Done::Failed));
@@ -196,25 +199,25 @@ impl Driver {
                 links: &self.links,
                 current: self.current,
                 election_timeout: self.config.election_timeout(),
+                scrubbed: &self.scrubbed,
             }),
             Event::Stop => self.end = Some(End::Stopped),
         }
     }
 
-    fn disk_answered(&mut self, done: &Done) {
-        match done {
-            Done::Persisted { seq } => {
-                while self.unsynced.front().is_some_and(|(first, _)| first <= seq) {
-                    self.unsynced.pop_front();
-                }
-            }
-            Done::SnapshotSaved { .. } => self.is_saving = false,
-            Done::Failed
-            | Done::Loaded { .. }
-            | Done::Damaged { .. }
-            | Done::SnapshotLoaded { .. }
-            | Done::ChunkRead { .. }
-            | Done::ChunkStaged { .. } => {}
+    /// What cannot be read any more is asked of the others, while they have it.
+    fn scrubbed(&mut self, mut step: ScrubStep) {
+        // What the log has dropped is of no use to anybody.
+        let base = self.replica.status().base.index;
+        step.damaged.retain(|entry| entry.index > base);
+        if !(step.damaged.is_empty() && step.snapshots.is_empty()) {
+            let first = step.damaged.first().map(|entry| entry.index.0);
+            let (entries, snapshots) = (step.damaged.len(), step.snapshots.len());
+            warn!(entries, first, snapshots, "the disk has lost what was durable");
+        }
+        self.scrubbed.add(&step);
+        if !step.damaged.is_empty() {
+            self.inputs.push(Input::Done(Done::Damaged { entries: step.damaged }));
         }
     }
 
@@ -292,7 +295,6 @@ impl Driver {
                     if let Work::Persist { batch, .. } = &work {
                         self.unsynced.push_back((batch.seq, now));
                     }
-                    self.is_saving |= matches!(work, Work::SaveSnapshot { .. });
                     self.log.ask(work);
                 }
                 Output::Reply { id, reply } => self.reply(id, reply, now),
@@ -424,14 +426,9 @@ impl Driver {
         }
     }
 
-    /// Whether the disk has not answered for half of an election timeout, or much longer while it is
-    /// busy with a snapshot.
+    /// Whether the disk has not answered for half of an election timeout.
     fn is_stalled(&self, now: Time) -> bool {
-        let patience = if self.is_saving {
-            SNAPSHOT_PATIENCE
-        } else {
-            Span(self.config.election_timeout_us / 2)
-        };
+        let patience = Span(self.config.election_timeout_us / 2);
         self.unsynced.front().is_some_and(|(_, since)| now.since(*since) >= patience)
     }
 

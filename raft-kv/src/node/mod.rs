@@ -24,7 +24,7 @@ use crate::log_thread::DiskNews;
 use crate::store::{Store, StoreCommand};
 
 pub use driver::Parts;
-pub use view::View;
+pub use view::{Scrubbed, View};
 
 use driver::Driver;
 

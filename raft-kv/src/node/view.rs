@@ -2,6 +2,7 @@
 
 use raft_core::{Index, Member, NodeId, Span, Time};
 use raft_replica::replica::Replica;
+use raft_replica::storage::ScrubStep;
 
 use crate::links::Links;
 use crate::store::Store;
@@ -16,6 +17,35 @@ pub struct View<'a> {
     pub(super) links: &'a Links,
     pub(super) current: Option<Time>,
     pub(super) election_timeout: Span,
+    pub(super) scrubbed: &'a Scrubbed,
+}
+
+/// What looking through the disk has come to, in this life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// How often all of it was looked through.
+    pub rounds: u64,
+    /// Bad copies and slots that were written again.
+    pub repaired: u64,
+    /// Entries whose payloads could not be read; the others were asked for them.
+    pub entries: u64,
+    /// Snapshots of which some bytes cannot be read, as of the last round.
+    pub snapshots: u64,
+    /// Those of the round that goes on.
+    snapshots_so_far: u64,
+}
+
+impl Scrubbed {
+    pub(super) fn add(&mut self, step: &ScrubStep) {
+        self.repaired += step.repaired;
+        self.entries += step.damaged.len() as u64;
+        self.snapshots_so_far += step.snapshots.len() as u64;
+        self.snapshots = self.snapshots.max(self.snapshots_so_far);
+        if step.is_round_over {
+            self.rounds += 1;
+            self.snapshots = std::mem::take(&mut self.snapshots_so_far);
+        }
+    }
 }
 
 impl View<'_> {
@@ -23,6 +53,12 @@ impl View<'_> {
     #[must_use]
     pub fn store(&self) -> &Store {
         self.replica.machine()
+    }
+
+    /// What looking through the disk has come to.
+    #[must_use]
+    pub fn scrubbed(&self) -> Scrubbed {
+        *self.scrubbed
     }
 
     /// The last applied index.

@@ -1,12 +1,13 @@
 //! How servers reach each other: byte streams between addresses, whatever carries them.
 //!
 //! A [`Transport`] connects and listens; everything that makes peers of two ends (who they are,
-//! frames, time limits, back-off) is in [`crate::links`] and the same for all of them. There are two:
-//! [`tcp`], and [`memory`] for servers of one process. An address is a string that the transport
-//! understands.
+//! frames, time limits, back-off) is in [`crate::links`] and the same for all of them. There are
+//! three: [`tcp`], [`tls`] over it, and [`memory`] for servers of one process. An address is a string
+//! that the transport understands.
 
 pub mod memory;
 pub mod tcp;
+pub mod tls;
 
 use std::fmt::Debug;
 use std::future::Future;

@@ -147,12 +147,8 @@ async fn a_directory_of_another_cluster_is_refused_and_both_are_named() {
     std::mem::swap(&mut alone.directory, &mut cluster.directory);
     cluster.run(1).await;
     let End::Failed(reason) = cluster.take(1).ended().await else { panic!("it fails") };
-    let number = |hex: &str| format!("c{:x}", u64::from_str_radix(hex, 16).unwrap());
-    let expected = format!(
-        "the data directory belongs to cluster {}, the peers to cluster {}",
-        number(&mine),
-        number(&theirs)
-    );
+    let expected =
+        format!("the data directory belongs to cluster {mine}, the peers to cluster {theirs}");
     assert_eq!(reason, expected);
     assert_eq!(cluster.put(2, "/kv/k", "v").await.status, 200);
     alone.end().await;

@@ -55,24 +55,33 @@ async fn a_follower_may_redirect_or_refuse() {
     for id in 1..=3 {
         redirecting.is_ready(id).await;
     }
-    let leader = redirecting.leader(1, None).await;
-    let answer = redirecting.put(other(leader), "/kv/a%20b?x=1", "v").await;
-    assert_eq!(answer.status, 307);
-    let location = format!("http://{}/kv/a%20b?x=1", redirecting.url(leader));
-    assert_eq!(answer.header("location"), Some(location.as_str()));
-    let answer = redirecting.get(other(leader), "/kv/k").await;
-    assert_eq!(answer.status, 307);
-    assert_eq!(redirecting.put(leader, "/kv/k", "v").await.status, 200);
+    redirecting
+        .until("a follower redirects to the leader", async || {
+            // On a busy machine another one may lead meanwhile.
+            let leader = redirecting.leader(1, None).await;
+            let answer = redirecting.put(other(leader), "/kv/a%20b?x=1", "v").await;
+            let location = format!("http://{}/kv/a%20b?x=1", redirecting.url(leader));
+            answer.status == 307
+                && answer.header("location") == Some(location.as_str())
+                && redirecting.get(other(leader), "/kv/k").await.status == 307
+                && redirecting.put(leader, "/kv/k", "v").await.status == 200
+        })
+        .await;
     redirecting.end().await;
 
     let refusing = Cluster::with(3, |config| config.on_follower = OnFollower::Refuse).await;
     for id in 1..=3 {
         refusing.is_ready(id).await;
     }
-    let leader = refusing.leader(1, None).await;
-    let answer = refusing.put(other(leader), "/kv/k", "v").await;
-    assert_eq!((answer.status.as_u16(), answer.text().as_str()), (503, "not the leader"));
-    assert_eq!(refusing.put(leader, "/kv/k", "v").await.status, 200);
+    refusing
+        .until("a follower refuses", async || {
+            let leader = refusing.leader(1, None).await;
+            let answer = refusing.put(other(leader), "/kv/k", "v").await;
+            answer.status == 503
+                && answer.text() == "not the leader"
+                && refusing.put(leader, "/kv/k", "v").await.status == 200
+        })
+        .await;
     refusing.end().await;
 }
 
@@ -252,4 +261,58 @@ async fn a_watcher_does_not_hold_up_a_server_that_ends() {
     let told = http_body_util::BodyExt::collect(watcher.into_body()).await.unwrap().to_bytes();
     assert!(told.starts_with(b": changes after 0\n"), "the stream has ended in order");
     cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_at_rest_is_found_by_looking_through_the_disk_and_healed_from_the_others() {
+    let mut cluster = Cluster::with(3, |config| config.scrub_bytes_per_s = 1 << 30).await;
+    for id in 1..=3 {
+        cluster.is_ready(id).await;
+    }
+    let value = vec![b'v'; 100_000];
+    for key in 0..4 {
+        let put = Ask::new(Method::PUT, format!("/kv/{key}")).body(value.clone());
+        assert_eq!(cluster.once(1, &put).await.status, 200);
+    }
+    let follower = other(cluster.leader(1, None).await);
+    let applied = cluster.json(1, "/client/status").await["applied"].as_u64();
+    cluster
+        .until("the follower has it all", async || {
+            cluster.json(follower, "/client/status").await["applied"].as_u64() >= applied
+        })
+        .await;
+    hurt(&cluster.path(follower));
+    cluster
+        .until("it is found and healed", async || {
+            let disk = cluster.json(follower, "/status").await["disk"].clone();
+            disk["scrub"]["damaged_entries"].as_u64() > Some(0) && disk["damaged_entries"] == 0
+        })
+        .await;
+    let page = cluster.get(follower, "/metrics").await.text();
+    assert!(page.contains("raft_kv_scrub_damaged_total"), "{page}");
+    assert!(!page.contains("raft_kv_repairs_total 0"), "{page}");
+
+    cluster.take(follower).stop().await;
+    cluster.run(follower).await;
+    cluster.is_ready(follower).await;
+    for key in 0..4 {
+        let found = cluster.get(follower, &format!("/kv/{key}?consistency=stale")).await;
+        assert_eq!((found.status.as_u16(), &found.body[..]), (200, &value[..]), "key {key}");
+    }
+    cluster.end().await;
+}
+
+/// Flips a byte in the middle of a value, in the log of a server.
+fn hurt(path: &std::path::Path) {
+    use std::os::unix::fs::FileExt as _;
+    for entry in std::fs::read_dir(path.join("raft/wal")).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        let run = [b'v'; 1000];
+        let Some(at) = bytes.windows(run.len()).position(|window| window == run) else { continue };
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.write_all_at(b"x", at as u64 + 500).unwrap();
+        return;
+    }
+    panic!("no value is in the log");
 }

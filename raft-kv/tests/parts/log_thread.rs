@@ -108,7 +108,7 @@ fn a_failed_sync_is_told_once_and_nothing_is_acknowledged_after_it() {
 
     let (news, told) = mpsc::channel();
     let tell = move |news_| news.send(news_).is_ok();
-    let log = LogThread::start(storage, Clock::start(), Metrics::new(), tell).unwrap();
+    let log = LogThread::start(storage, Clock::start(), Metrics::new(), 0, tell).unwrap();
     let next = || told.recv_timeout(Duration::from_secs(30)).expect("it answers");
     for work in works(&mut out) {
         log.ask(work);

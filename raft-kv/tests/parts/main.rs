@@ -1,4 +1,7 @@
-//! The parts that need neither sockets nor clients.
+//! The parts that need no servers.
 
 mod log_thread;
 mod store;
+#[cfg(feature = "tls")]
+#[expect(clippy::unwrap_used, reason = "what helpers unwrap fails the test that called them")]
+mod tls;

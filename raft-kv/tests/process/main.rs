@@ -5,4 +5,6 @@ mod command_line;
 mod local_cluster;
 mod servers;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
 mod tour;

@@ -68,18 +68,32 @@ pub(crate) struct Three {
     ports: Vec<u16>,
     running: [Option<Child>; 3],
     runtime: Runtime,
+    /// What is on every command line.
+    flags: Vec<String>,
 }
 
 impl Three {
     pub(crate) fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let mut three =
-            Self { directory, ports: free_ports(6), running: [None, None, None], runtime };
+        let mut three = Self::of(|_| Vec::new());
         for id in 1..=3 {
             three.run(id);
         }
         three
+    }
+
+    /// Servers that do not run yet, with these flags as well, made in the presence of the directory.
+    pub(crate) fn of(flags: impl FnOnce(&Path) -> Vec<String>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let flags = flags(directory.path());
+        Self { directory, ports: free_ports(6), running: [None, None, None], runtime, flags }
+    }
+
+    /// Sends a signal that does not end it.
+    #[cfg(feature = "tls")]
+    pub(crate) fn signal(&self, id: usize, signal: Signal) {
+        let child = self.running[id - 1].as_ref().expect("it runs");
+        kill_process(Pid::from_child(child), signal).unwrap();
     }
 
     pub(crate) fn client_address(&self, id: usize) -> String {
@@ -111,6 +125,7 @@ impl Three {
             "--disk-reserve-bytes".to_owned(),
             "0".to_owned(),
         ];
+        arguments.extend(self.flags.iter().cloned());
         for other in (1..=3).filter(|other| *other != id) {
             arguments.push("--peer".to_owned());
             arguments.push(format!("{other}={}", self.peer_address(other)));
