@@ -80,7 +80,29 @@ fn what_makes_no_sense_is_said_in_one_line() {
     refused(&with(&["--max-value-bytes", "0"]), 64, "--max-value-bytes is 1 to ");
     refused(&["get", "k", "--endpoints", "nonsense"], 1, "nonsense is no HOST:PORT and no URL\n");
     refused(&["get", "k", "--endpoints", ""], 1, " is no HOST:PORT and no URL\n");
+    refused(
+        &with(&["--peer-cert", "a.pem"]),
+        64,
+        "--peer-cert, --peer-key and --peer-ca go together",
+    );
+    refused(&with(&["--client-auth"]), 64, "--client-auth needs --client-cert");
+    refused(&with(&["--client-token-file", "nowhere.token"]), 64, "nowhere.token: ");
     refused(&["restore", "nowhere.backup"], 1, "raft-kv: nowhere.backup: ");
+}
+
+#[cfg(not(feature = "tls"))]
+#[test]
+fn a_build_without_tls_does_not_start_as_if_it_had_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let base = ["--id=1", "--addr=127.0.0.1:0", "--client-addr=127.0.0.1:0", "--data-dir"];
+    for kind in ["peer", "client"] {
+        let files = ["cert", "key", "ca"].map(|file| format!("--{kind}-{file}={file}.pem"));
+        let words = base.iter().copied().chain([arg(&data)]);
+        let words: Vec<&str> = words.chain(files.iter().map(String::as_str)).collect();
+        refused(&words, 1, "cert.pem asks for TLS, and this program was built without");
+    }
+    refused(&["get", "k", "--ca", "ca.pem"], 1, "ca.pem asks for TLS");
 }
 
 #[test]
