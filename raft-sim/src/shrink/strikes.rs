@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::Shrinker;
 use crate::rng::CALM;
-use crate::tape::{Planned, Tape};
+use crate::tape::{Planned, Tape, When};
 
 /// A strike that leaves clients where they are, and happens to one node only.
 const PLAIN_CLIENTS: u64 = 0xe;
@@ -26,13 +26,32 @@ impl Shrinker<'_> {
                 if plainer == strike {
                     continue;
                 }
-                let mut strikes = self.best.strikes.as_ref().clone();
-                strikes[at] = plainer;
-                let tape = Tape { strikes: Rc::new(strikes), ..self.best.clone() };
-                self.attempt(tape);
+                self.attempt_strike(at, plainer);
             }
+            self.bring_forward(at);
         }
         self.tell("fewer and plainer strikes");
+    }
+
+    fn attempt_strike(&mut self, at: usize, strike: Planned) -> bool {
+        let mut strikes = self.best.strikes.as_ref().clone();
+        strikes[at] = strike;
+        self.attempt(Tape { strikes: Rc::new(strikes), ..self.best.clone() })
+    }
+
+    /// A strike comes as early as it may and still do harm: what happens before it matters little.
+    fn bring_forward(&mut self, at: usize) {
+        for quarters in 0..4 {
+            let Some(&strike) = self.best.strikes.get(at) else { return };
+            let sooner = |when: u64| when / 4 * quarters;
+            let when = match strike.when {
+                When::Event(event) => When::Event(sooner(event)),
+                When::Time(time) => When::Time(sooner(time)),
+            };
+            if when != strike.when && self.attempt_strike(at, Planned { when, ..strike }) {
+                return;
+            }
+        }
     }
 }
 
