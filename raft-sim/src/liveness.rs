@@ -91,6 +91,11 @@ impl World {
             node.disk.disarm();
             node.doom = None;
             node.stalled_until = 0;
+            // Work that a stall has put off goes on now, and not again at the end of the stall.
+            if let Some((life, until)) = node.put_off.take().filter(|(_, until)| *until > now) {
+                node.taken_back = Some((life, until));
+                self.queue.after(1, Event::Disk { node: at, life });
+            }
             node.full_until = 0;
             node.disk.set_full(false);
             node.clock.set_skew(now, 0);

@@ -56,6 +56,10 @@ pub(crate) struct Node {
     pub(crate) paused: bool,
     /// The disk stands still until then.
     pub(crate) stalled_until: u64,
+    /// In which life disk work was put off by a stall, and until when.
+    pub(crate) put_off: Option<(u32, u64)>,
+    /// In which life, and when, disk work would go on that goes on already.
+    pub(crate) taken_back: Option<(u32, u64)>,
     /// The disk has no space until then; 0 if it has.
     pub(crate) full_until: u64,
     /// What the last step left: shown in traces, and the columns of `-v`.
@@ -168,6 +172,8 @@ impl Node {
             deadline: (0, u64::MAX),
             paused: false,
             stalled_until: 0,
+            put_off: None,
+            taken_back: None,
             full_until: 0,
             seen: Seen::default(),
             crashes: 0,

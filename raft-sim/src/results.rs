@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::report::{Report, Summary, worse};
 
 /// A part is written after this many seeds, at the latest.
-const PART_SEEDS: u64 = 1_000;
+const PART_SEEDS: u64 = 100;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,8 @@ pub struct Found {
     pub events: u64,
     /// Its seed.
     pub seed: u64,
+    /// The exit code of its run.
+    pub exit_code: u8,
     /// What is violated.
     pub id: String,
     /// What was seen.
@@ -63,6 +65,7 @@ impl Found {
         report.failure.as_ref().map(|failure| Self {
             events: report.stats.events,
             seed: report.options.seed,
+            exit_code: report.exit_code(),
             id: failure.id().to_string(),
             what: failure.to_string(),
             reproduce: report.reproduce(),
@@ -72,7 +75,7 @@ impl Found {
 
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { events, seed, id, what, reproduce } = self;
+        let Self { events, seed, exit_code: _, id, what, reproduce } = self;
         write!(f, "seed {seed:#x}: {id}: {what}\n  {reproduce}, {events} events")
     }
 }
@@ -98,7 +101,9 @@ impl<W: Write> Writer<W> {
     /// What the file says.
     pub fn add(&mut self, report: Option<&Report>) -> io::Result<()> {
         if let Some(found) = report.and_then(Found::of) {
+            // Told at once, whatever becomes of this machine.
             self.line(&Line::Failure(found))?;
+            self.to.flush()?;
         }
         self.summary.add(report);
         if self.summary.seeds < PART_SEEDS { Ok(()) } else { self.end() }
@@ -185,7 +190,13 @@ impl Merged {
     /// The exit code of all runs together.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        worse(self.summary.exit_code, 0)
+        self.found.iter().map(|found| found.exit_code).fold(self.summary.exit_code, worse)
+    }
+
+    /// Whether nothing was added up.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.summary.seeds == 0 && self.found.is_empty()
     }
 }
 
@@ -242,6 +253,13 @@ mod tests {
         let events: Vec<u64> = merged.found.iter().map(|found| found.events).collect();
         assert!(events.is_sorted(), "{events:?}");
         assert_eq!(merged.exit_code(), summary.exit_code);
+
+        // The machine is gone before its first part is whole.
+        let mut early = Merged::default();
+        assert!(early.is_empty());
+        early.add(&format!("{}\n", text.lines().next().expect("a failure"))).unwrap();
+        assert!(!early.is_empty());
+        assert_ne!((early.summary.seeds, early.exit_code()), (0, 0));
     }
 
     #[test]

@@ -388,11 +388,17 @@ impl World {
         self.make_space(at);
         let node = &mut self.nodes[at];
         let life = node.life;
+        if node.taken_back == Some((life, now)) {
+            node.taken_back = None;
+            return Ok(());
+        }
         if now < node.stalled_until {
             self.stats.tally.effective(Fault::Stall);
+            node.put_off = Some((life, node.stalled_until));
             self.queue.at(node.stalled_until, Event::Disk { node: at, life });
             return Ok(());
         }
+        node.put_off = None;
         let process = node.process.as_mut().expect("a life has a process while it lasts");
         if let Some(strike) = node.doom.as_mut().filter(|_| process.is_syncing()) {
             node.disk.arm_unless_armed(strike.operations);

@@ -2,6 +2,7 @@
 //! and they must pass wherever they lead.
 
 use raft_sim::run::{self, How};
+use raft_sim::setup::Setup;
 
 /// Seed, events, and what it found.
 const ONCE_FAILED: &[(u64, u64, &str)] = &[
@@ -33,5 +34,18 @@ fn seeds_that_once_failed_pass() {
     for &(seed, events, found) in ONCE_FAILED {
         let report = run::seed(seed, How::once(events));
         assert_eq!(report.failure, None, "it once found {found}\n{report}");
+    }
+}
+
+/// Stalls that would last longer than the whole cluster has to get going again.
+#[test]
+fn a_stall_ends_when_the_world_heals() {
+    let knobs = [("faults", "stall"), ("fault_us", "30000000")];
+    let knobs = knobs.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let setup = Setup { events: 2_000, knobs, ..Setup::default() };
+    for seed in [1, 3, 4] {
+        let options = setup.options(seed).unwrap_or_else(|error| panic!("{error}"));
+        let report = run::options(&options, How::once(options.events));
+        assert_eq!(report.failure, None, "{report}");
     }
 }

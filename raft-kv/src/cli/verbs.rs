@@ -31,8 +31,8 @@ pub(super) struct Servers {
         default_value = "127.0.0.1:8001,127.0.0.1:8002,127.0.0.1:8003"
     )]
     endpoints: Vec<String>,
-    /// How long to try, in seconds
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    /// How long to try, in seconds, up to a day
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
     /// The bearer token that they want
     #[arg(long = "auth", env = "RAFT_KV_AUTH", value_name = "TOKEN", hide_env_values = true)]

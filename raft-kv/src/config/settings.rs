@@ -360,6 +360,9 @@ fn files(
 
 /// The token, wherever it is written.
 fn token(token: Option<String>, file: Option<PathBuf>) -> Result<Option<String>, ConfigError> {
+    if token.as_deref().is_some_and(|token| token.trim().is_empty()) {
+        return Err(ConfigError("the token is empty: nobody could show it".to_owned()));
+    }
     let Some(path) = file else { return Ok(token) };
     let fail = |what: &dyn std::fmt::Display| ConfigError(format!("{}: {what}", path.display()));
     if token.is_some() {

@@ -133,7 +133,9 @@ pub fn connector(mut http: HttpConnector, files: &ClientFiles) -> Result<Connect
         None => builder.with_no_client_auth(),
     };
     http.enforce_http(false);
-    let builder = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http();
+    let builder = HttpsConnectorBuilder::new().with_tls_config(config);
+    // Whoever names an authority wants no connection without: a token would go out in the clear.
+    let builder = if files.ca.is_some() { builder.https_only() } else { builder.https_or_http() };
     Ok(builder.enable_http1().wrap_connector(http))
 }
 

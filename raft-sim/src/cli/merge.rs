@@ -34,6 +34,10 @@ pub(super) fn main(arguments: &Arguments, mut output: Output) -> u8 {
             return EXIT_USAGE;
         }
     }
+    if merged.is_empty() {
+        tell("error: there is no result in these files");
+        return EXIT_USAGE;
+    }
     output.line(&merged);
     output.finish(merged.exit_code())
 }

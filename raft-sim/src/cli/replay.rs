@@ -29,7 +29,10 @@ pub(super) struct Arguments {
 
 /// Runs the tape, twice, like a seed.
 pub(super) fn main(one: &Arguments, output: Output) -> u8 {
-    let Some(tape) = read(&one.file) else { return EXIT_USAGE };
+    let tape = match read(&one.file) {
+        Ok(tape) => tape,
+        Err(exit_code) => return exit_code,
+    };
     on_interrupt(|| {
         tell("interrupted: the run has no verdict");
         process::exit(EXIT_INTERRUPTED.into());
@@ -48,13 +51,17 @@ pub(super) fn main(one: &Arguments, output: Output) -> u8 {
     output.take().finish(report.exit_code())
 }
 
-/// Reads a tape; nothing but a line on standard error if there is none.
-pub(super) fn read(path: &Path) -> Option<Tape> {
+/// Reads a tape; a line on standard error and an exit code if there is none.
+pub(super) fn read(path: &Path) -> Result<Tape, u8> {
     let name = path.display();
-    let text = fs::read_to_string(path);
-    let text =
-        text.map_err(|error| tell(format_args!("error: cannot read {name}: {error}"))).ok()?;
-    text.parse().map_err(|error| tell(format_args!("error: {name}, {error}"))).ok()
+    let text = fs::read_to_string(path).map_err(|error| {
+        tell(format_args!("error: cannot read {name}: {error}"));
+        EXIT_OUTPUT
+    })?;
+    text.parse().map_err(|error| {
+        tell(format_args!("error: {name}, {error}"));
+        EXIT_USAGE
+    })
 }
 
 /// Records the run of these options. Returns the exit code of writing it.

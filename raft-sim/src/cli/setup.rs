@@ -28,6 +28,11 @@ impl Knobs {
         Setup { events, profile, knobs }
     }
 
+    /// Whether they say anything.
+    pub(super) fn is_any(&self) -> bool {
+        self.setup() != Setup::default()
+    }
+
     /// The options of a run; nothing but a line on standard error if no cluster runs like that.
     pub(super) fn options(&self, seed: u64) -> Option<Options> {
         let options = self.setup().options(seed);

@@ -37,7 +37,10 @@ pub(super) struct Arguments {
 
 /// Shrinks it.
 pub(super) fn main(arguments: &Arguments, mut output: Output) -> u8 {
-    let Some(tape) = tape(arguments) else { return EXIT_USAGE };
+    let tape = match tape(arguments) {
+        Ok(tape) => tape,
+        Err(exit_code) => return exit_code,
+    };
     let stop =
         stop_on_interrupt("interrupted: the best so far is written (once more: end at once)");
     #[expect(clippy::disallowed_types, reason = "only what is told looks at the clock")]
@@ -59,16 +62,18 @@ pub(super) fn main(arguments: &Arguments, mut output: Output) -> u8 {
     output.finish(worse(exit_code, interrupted))
 }
 
-/// The tape that is asked for; nothing but a line on standard error if there is none.
-fn tape(arguments: &Arguments) -> Option<Tape> {
-    match (&arguments.file, arguments.seed) {
-        (Some(file), _) => read(file),
-        (None, Some(seed)) => {
-            let options = arguments.setup.options(seed)?;
-            Some(run::record(&options, Sabotage::None).1)
+/// The tape that is asked for; a line on standard error and an exit code if there is none.
+fn tape(arguments: &Arguments) -> Result<Tape, u8> {
+    if let Some(file) = &arguments.file {
+        if arguments.setup.is_any() {
+            tell("error: a tape says itself what its options are (see --help)");
+            return Err(EXIT_USAGE);
         }
-        (None, None) => None,
+        return read(file);
     }
+    let seed = arguments.seed.ok_or(EXIT_USAGE)?;
+    let options = arguments.setup.options(seed).ok_or(EXIT_USAGE)?;
+    Ok(run::record(&options, Sabotage::None).1)
 }
 
 fn tell_shrunk(

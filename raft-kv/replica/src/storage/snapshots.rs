@@ -289,12 +289,12 @@ impl<F> Snapshots<F> {
         if meta.last.index == Index::ZERO {
             return self.publish(disk, Digester::new(self.chunk_bytes).describe(meta));
         }
-        if let Some(ready) = self.ready.take().filter(|ready| ready.meta == *meta) {
-            return self.publish(disk, ready);
-        }
+        let ready = self.ready.take().filter(|ready| ready.meta == *meta);
         let stage = self.stage.take().filter(|stage| stage.snapshot == meta.last && stage.done);
         let Some(stage) = stage else {
-            return Err(StorageError::NotStaged { snapshot: meta.last });
+            // An earlier attempt has left the bytes under their name. Those that came since are better.
+            let ready = ready.ok_or(StorageError::NotStaged { snapshot: meta.last })?;
+            return self.publish(disk, ready);
         };
         let path = data_path(meta.last);
         disk.sync(&stage.file).in_file(STAGE)?;
@@ -317,6 +317,8 @@ impl<F> Snapshots<F> {
             self.ready = Some(manifest);
             return Err(error);
         }
+        // What an earlier attempt has left is of no use any more.
+        self.ready = self.ready.take().filter(|ready| stem(ready.meta.last) != name);
         self.kept.retain(|other| stem(other.manifest.meta.last) != name);
         let place = self.kept.partition_point(|other| other.manifest.meta.last < last);
         self.kept.insert(place, Kept { manifest, is_damaged: false });

@@ -101,3 +101,33 @@ fn without_space_it_begins_again() {
     assert_eq!(parts, 10, "from its beginning");
     assert_eq!(loaded(&mut storage, last), Some(data));
 }
+
+/// A manifest that had no space is written by the next attempt. What the first one has kept for it must
+/// not stand in for bytes that come later, when those of the attempt have rotted.
+#[test]
+fn bytes_that_come_again_are_not_ignored_for_an_earlier_attempt() {
+    let mut failed = 0;
+    for space in (0..14_000).step_by(48) {
+        let (disk, mut storage, mut again, last, data) = begun();
+        let used: u64 =
+            disk.files().iter().map(|file| disk.bytes(file).unwrap().len() as u64).sum();
+        disk.limit_space(used + space);
+        let save = Work::SaveSnapshot { snapshot: meta(last), data: data.clone() };
+        let first = storage.write(save.clone());
+        disk.limit_space(u64::MAX);
+        if matches!(first, Err(StorageError::NoSpace { .. })) {
+            failed += 1;
+            storage.write(save).unwrap();
+        }
+        let is_data = |file: &String| file.starts_with("snap/") && file.ends_with(".data");
+        let files = disk.files();
+        let named = files.iter().find(|file| is_data(file) && *file != SAVE).unwrap();
+        disk.spoil(named, 3);
+        assert_eq!(loaded(&mut storage, last), None, "{space} bytes: it has rotted");
+
+        again.receive(last, &data, 4000);
+        again.run(&mut storage).unwrap();
+        assert!(loaded(&mut storage, last) == Some(data), "{space} bytes: it is whole again");
+    }
+    assert!(failed > 10, "only {failed} times");
+}
