@@ -6,9 +6,10 @@ use raft_replica::request::{Input, RequestId};
 use crate::client::{Act, request};
 use crate::event::{Event, NodeAt};
 use crate::failure::Failure;
+use crate::workload::Workload;
 use crate::world::World;
 
-impl World {
+impl<W: Workload> World<W> {
     /// A client's timer has fired.
     pub(crate) fn on_client(&mut self, client: usize) -> Result<(), Failure> {
         let is_quiet = self.is_quiet();
@@ -33,7 +34,7 @@ impl World {
                     let (id, operation) =
                         self.clients[client].operation().expect("it has just begun");
                     self.checker.invoked(client_id(client), id, operation, now);
-                    self.trace.asked(client_id(client), id, operation);
+                    self.trace.asked::<W>(client_id(client), id, operation);
                     self.note_invoked(client);
                 }
                 for (attempt, at) in attempts.into_iter().flatten() {
@@ -48,7 +49,7 @@ impl World {
     fn ask(&mut self, client: usize, at: NodeAt, id: RequestId) -> Result<(), Failure> {
         let one = &mut self.clients[client];
         let Some((_, operation)) = one.operation() else { return Ok(()) };
-        let request = request(operation, one.mode());
+        let request = request::<W>(operation, one.mode());
         if self.nodes[at].process.is_some() {
             return self.deliver(at, Input::Request { id, request });
         }

@@ -6,18 +6,16 @@
 //! deposed and does not answer; some follow hints; some pick a node at random each time. A few requests go to two nodes
 //! at once.
 
-use bytes::Bytes;
 use raft_core::ReadMode;
-use raft_replica::kv::{KvAnswer, KvCommand, KvQuery, KvResponse};
 use raft_replica::request::{Failure, Reply, Request};
 use raft_replica::session::SessionId;
 
-use crate::check::{Operation, OperationId, Outcome};
+use crate::check::{Answered, Asked, Operation, OperationId, Outcome};
 use crate::event::NodeAt;
-use crate::options::{COMMAND_BYTES_MAX, ClientOptions};
-use crate::rng::{Draw, Purpose, Ratio, Stream};
-use crate::sabotage::Machine;
+use crate::options::ClientOptions;
+use crate::rng::{Purpose, Stream};
 use crate::tape::Choices;
+use crate::workload::{Machine, Turn, Workload};
 
 /// Where nothing is left to chance, each so-manyth request is a read.
 const CALM_READS: u64 = 4;
@@ -38,8 +36,9 @@ enum Habit {
 
 /// A client.
 #[derive(Debug)]
-pub struct Client {
+pub struct Client<W: Workload> {
     id: u64,
+    workload: W,
     stream: Stream,
     options: ClientOptions,
     nodes: usize,
@@ -53,13 +52,11 @@ pub struct Client {
     session: Option<SessionId>,
     serial: u64,
     operations: u64,
-    open: Option<Open>,
+    open: Option<Open<Asked<W::Machine>>>,
     /// Every other read is by lease.
     reads_by_lease: bool,
     /// Timers of an older generation mean nothing.
     pub generation: u32,
-    /// The last value that it saw, per key.
-    seen: Vec<Option<Bytes>>,
 }
 
 /// Where a client stands while a node is alone.
@@ -73,9 +70,9 @@ pub enum Bound {
 
 /// A request that waits for its answer.
 #[derive(Debug)]
-struct Open {
+struct Open<O> {
     id: OperationId,
-    operation: Operation,
+    operation: O,
     attempts: u32,
     /// Attempts that may still take effect.
     uncertain: u32,
@@ -83,7 +80,7 @@ struct Open {
 
 /// What a client does when it wakes up.
 #[derive(Debug)]
-pub enum Act {
+pub enum Act<O> {
     /// It sends a request to one node, or to two.
     Send {
         /// Whether these are the first attempts at it.
@@ -96,25 +93,31 @@ pub enum Act {
         /// The request.
         id: OperationId,
         /// Whether it may have taken effect.
-        outcome: Outcome,
+        outcome: O,
     },
 }
 
 /// What a client makes of an answer.
 #[derive(Debug)]
-pub enum Heard {
+pub enum Heard<O> {
     /// Nothing: it was for a request that is over.
     Late,
     /// The request is over.
-    Over(OperationId, Outcome),
+    Over(OperationId, O),
     /// It will try again.
     Again,
 }
 
-impl Client {
+impl<W: Workload> Client<W> {
     /// Client number `id` of a run with these choices, among `nodes` nodes.
     #[must_use]
-    pub fn new(id: u64, choices: &Choices, nodes: usize, options: ClientOptions) -> Self {
+    pub fn new(
+        id: u64,
+        choices: &Choices,
+        nodes: usize,
+        options: ClientOptions,
+        workload: W,
+    ) -> Self {
         let mut stream = choices.stream(Purpose::Client, id);
         let mut draw = stream.draw();
         let habit = match draw.below(4) {
@@ -122,9 +125,9 @@ impl Client {
             1 => Habit::Roams,
             2.. => Habit::Follows,
         };
-        let keys = usize::try_from(options.keys).expect("there are few keys");
         Self {
             id,
+            workload,
             stream,
             options,
             nodes,
@@ -138,7 +141,6 @@ impl Client {
             open: None,
             reads_by_lease: false,
             generation: 0,
-            seen: vec![None; keys],
         }
     }
 
@@ -173,7 +175,7 @@ impl Client {
     }
 
     /// Its timer fired: it begins a request, or tries again, or gives up.
-    pub fn wake(&mut self) -> Act {
+    pub fn wake(&mut self) -> Act<Answered<W::Machine>> {
         let mut draw = self.stream.draw();
         let begins = self.open.is_none();
         if begins {
@@ -219,7 +221,7 @@ impl Client {
 
     /// The request that is open.
     #[must_use]
-    pub fn operation(&self) -> Option<(OperationId, &Operation)> {
+    pub fn operation(&self) -> Option<(OperationId, &Asked<W::Machine>)> {
         self.open.as_ref().map(|open| (open.id, &open.operation))
     }
 
@@ -250,7 +252,7 @@ impl Client {
         }
     }
 
-    fn give_up(&mut self) -> Act {
+    fn give_up(&mut self) -> Act<Answered<W::Machine>> {
         let open = self.open.take().expect("only an open request is given up");
         if matches!(open.operation, Operation::Command { .. }) {
             self.serial += 1;
@@ -260,7 +262,7 @@ impl Client {
     }
 
     /// An answer has come.
-    pub fn hear(&mut self, attempt: u64, reply: Reply<Machine>) -> Heard {
+    pub fn hear(&mut self, attempt: u64, reply: Reply<Machine<W>>) -> Heard<Answered<W::Machine>> {
         let number = attempt >> 16 & 0xffff_ffff;
         if self.open.as_ref().is_none_or(|open| open.id.0 != number) {
             return Heard::Late;
@@ -285,7 +287,7 @@ impl Client {
     }
 
     /// What a failed attempt means for the request; nothing yet if it can be tried again.
-    fn failed(&mut self, failure: Failure) -> Option<Outcome> {
+    fn failed(&mut self, failure: Failure) -> Option<Answered<W::Machine>> {
         let open = self.open.as_mut().expect("the caller has looked");
         match failure {
             Failure::NotLeader { hint } => {
@@ -314,39 +316,31 @@ impl Client {
         }
     }
 
-    fn finish(&mut self, outcome: Outcome) -> Heard {
+    fn finish(&mut self, outcome: Answered<W::Machine>) -> Heard<Answered<W::Machine>> {
         let open = self.open.take().expect("an answered request is open");
-        match &open.operation {
-            Operation::Command { command, .. } => {
-                self.serial += 1;
-                if let Outcome::Response { response: KvResponse::Changed { .. }, .. } = &outcome {
-                    self.remember(command);
-                }
+        if matches!(open.operation, Operation::Command { .. }) {
+            self.serial += 1;
+        }
+        match (&open.operation, &outcome) {
+            (Operation::Command { command, .. }, Outcome::Response { response, .. }) => {
+                self.workload.responded(command, response);
             }
-            Operation::Query { query: KvQuery::Get { key } } => {
-                if let Outcome::Answer { answer: KvAnswer::Value(found), .. } = &outcome {
-                    let value = found.as_ref().map(|found| found.value.clone());
-                    let slot = self.slot(key);
-                    self.seen[slot] = value;
-                }
+            (Operation::Query { query }, Outcome::Answer { answer, .. }) => {
+                self.workload.answered(query, answer);
             }
-            Operation::OpenSession | Operation::Query { query: KvQuery::Scan { .. } } => {}
+            // Nothing to learn; what does not fit together, the checker judges.
+            (
+                Operation::OpenSession | Operation::Command { .. } | Operation::Query { .. },
+                Outcome::Opened { .. }
+                | Outcome::Response { .. }
+                | Outcome::Answer { .. }
+                | Outcome::Expired
+                | Outcome::Stale
+                | Outcome::Failed
+                | Outcome::Unknown,
+            ) => {}
         }
         Heard::Over(open.id, outcome)
-    }
-
-    /// So that the next compare-and-swap of the key has a chance.
-    fn remember(&mut self, command: &KvCommand) {
-        let slot = self.slot(command.key());
-        self.seen[slot] = match command {
-            KvCommand::Put { value, .. } => Some(value.clone()),
-            KvCommand::Delete { .. } => None,
-            KvCommand::CompareAndSwap { new, .. } => new.clone(),
-        };
-    }
-
-    fn slot(&self, key: &Bytes) -> usize {
-        key.last().map_or(0, |&last| usize::from(last) % self.seen.len())
     }
 
     fn begin(&mut self) {
@@ -357,57 +351,24 @@ impl Client {
         let reads = self.operations.is_multiple_of(CALM_READS) && !self.options.reads.is_never();
         let is_read =
             draw.chance_or(self.options.reads, reads) || matches!(self.bound, Some(Bound::To(_)));
+        let turn = Turn { client: self.id, request: self.operations };
         let operation = match self.session {
-            _ if is_read => Operation::Query { query: self.query(&mut draw) },
+            _ if is_read => Operation::Query { query: self.workload.query(turn, &mut draw) },
             None => Operation::OpenSession,
             Some(session) => {
-                let serial = self.serial;
-                Operation::Command { session, serial, command: self.command(&mut draw) }
+                let (serial, command) = (self.serial, self.workload.command(turn, &mut draw));
+                Operation::Command { session, serial, command }
             }
         };
         self.open = Some(Open { id, operation, attempts: 0, uncertain: 0 });
     }
-
-    fn query(&self, draw: &mut Draw) -> KvQuery {
-        if draw.chance(Ratio::new(1, 8)) {
-            let limit = 1 + u32::try_from(draw.below(8)).expect("below 8");
-            return KvQuery::Scan { prefix: Bytes::from_static(b"k"), after: None, limit };
-        }
-        KvQuery::Get { key: key(draw.below(self.options.keys)) }
-    }
-
-    fn command(&self, draw: &mut Draw) -> KvCommand {
-        let key = key(draw.below(self.options.keys));
-        let value = self.value(draw.chance(self.options.oversized));
-        match draw.below(8) {
-            0 => KvCommand::Delete { key },
-            1..=3 => {
-                let seen = self.seen[self.slot(&key)].clone();
-                let expect = seen.filter(|_| draw.chance(Ratio::new(7, 8)));
-                let new = (draw.below(8) > 0).then_some(value);
-                KvCommand::CompareAndSwap { key, expect, new }
-            }
-            4.. => KvCommand::Put { key, value },
-        }
-    }
-
-    /// No two requests write one value, so that a read tells which write it saw.
-    fn value(&self, oversized: bool) -> Bytes {
-        let padding = if oversized { COMMAND_BYTES_MAX } else { self.options.padding };
-        let mut value = Vec::with_capacity(16 + padding);
-        value.extend_from_slice(&self.id.to_be_bytes());
-        value.extend_from_slice(&self.operations.to_be_bytes());
-        value.resize(16 + padding, b'.');
-        Bytes::from(value)
-    }
-}
-
-fn key(number: u64) -> Bytes {
-    Bytes::copy_from_slice(&[b'k', u8::try_from(number).expect("there are few keys")])
 }
 
 /// An operation as a replica is asked for it.
-pub(crate) fn request(operation: &Operation, mode: ReadMode) -> Request<Machine> {
+pub(crate) fn request<W: Workload>(
+    operation: &Asked<W::Machine>,
+    mode: ReadMode,
+) -> Request<Machine<W>> {
     match operation {
         Operation::OpenSession => Request::OpenSession,
         Operation::Command { session, serial, command } => {

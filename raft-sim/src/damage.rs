@@ -19,12 +19,13 @@ use crate::event::{Event, NodeAt};
 use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::nemesis::Strike;
+use crate::workload::Workload;
 use crate::world::World;
 
 /// How much of a disk is looked at in one go, in bytes.
 const SCRUB_BYTES: u64 = 16 << 10;
 
-impl World {
+impl<W: Workload> World<W> {
     /// A node's disk loses something, if the group can bear that.
     pub(crate) fn hurt(&mut self, at: NodeAt, mut strike: Strike) {
         let Some(before) = self.inspect(at).filter(|found| !is_hurt(found)) else { return };
@@ -299,8 +300,6 @@ mod tests {
     use crate::fault::{DAMAGE, LOSSES, Tally};
     use crate::options::Options;
     use crate::run::{How, seed};
-    use crate::sabotage::Sabotage;
-    use crate::trace::Trace;
 
     #[test]
     fn disks_that_are_hurt_heal() {
@@ -323,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_crash_is_not_taken_for_damage() {
-        let mut world = World::new(Options::draw(1, 100), Sabotage::None, Trace::off());
+        let mut world = World::of_options(Options::draw(1, 100));
         let mut found = RecoveredState::genesis(world.founders.clone());
         assert_eq!(world.must_be_hurt(0, &found), Ok(()));
         let id = EntryId { index: Index(1), ..EntryId::default() };

@@ -5,6 +5,8 @@
 //! through), [`disk`] and [`network`] (what is simulated), [`nemesis`] (what strikes), [`check`]
 //! (what must never happen), `liveness` (what must happen in the end).
 //!
+//! Another state machine than the key-value store is simulated in a few lines: see [`workload`].
+//!
 //! Deliberately absent: sockets, clocks, tokio, and any second copy of what the product does. The
 //! nodes are `raft_replica::Replica` and `raft_replica::storage::Storage`, byte for byte as they
 //! ship.
@@ -50,4 +52,5 @@ mod strike;
 pub mod swarm;
 pub mod tape;
 pub mod trace;
+pub mod workload;
 pub mod world;

@@ -12,13 +12,14 @@
 
 use raft_core::{Member, Membership};
 
-use crate::check::Outcome;
+use crate::check::{Answered, Outcome};
 use crate::event::{Event, NodeAt};
 use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::node::Outside;
 use crate::observe::Happening;
 use crate::rng::{Draw, Purpose, Ratio};
+use crate::workload::Workload;
 use crate::world::World;
 
 /// How long the cluster has, in election timeouts.
@@ -62,7 +63,7 @@ pub(crate) struct Healed {
     watch: Option<(u64, u64)>,
 }
 
-impl World {
+impl<W: Workload> World<W> {
     /// Ends all faults.
     pub(crate) fn heal(&mut self) -> Result<(), Failure> {
         let options = &self.options;
@@ -229,7 +230,7 @@ impl World {
     }
 
     /// A client has its answer.
-    pub(crate) fn note_outcome(&mut self, client: usize, outcome: &Outcome) {
+    pub(crate) fn note_outcome(&mut self, client: usize, outcome: &Answered<W::Machine>) {
         let fresh = self.healed.as_mut().filter(|healed| healed.fresh[client]);
         match outcome {
             Outcome::Opened { .. } | Outcome::Response { .. } => {

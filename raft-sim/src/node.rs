@@ -24,8 +24,9 @@ use crate::fault::Fault;
 use crate::nemesis::Strike;
 use crate::options::{COMMAND_BYTES_MAX, Options};
 use crate::rng::{CALM, Purpose, Stream};
-use crate::sabotage::{Graveyard, Machine, Sabotage};
+use crate::sabotage::{Graveyard, Sabotage};
 use crate::tape::Choices;
+use crate::workload::{Machine, Workload};
 
 /// The most batches that are synced together.
 const GROUP_COMMIT_MAX: usize = 16;
@@ -37,7 +38,7 @@ const GROUP: GroupId = GroupId(1);
 
 /// A machine.
 #[derive(Debug)]
-pub(crate) struct Node {
+pub(crate) struct Node<W: Workload> {
     pub(crate) member: Member,
     /// [`raft_core::Config::priority`].
     priority: u8,
@@ -48,7 +49,7 @@ pub(crate) struct Node {
     pub(crate) clock: Clock,
     pub(crate) disk: SimDisk,
     pub(crate) latency: Stream,
-    pub(crate) process: Option<Process>,
+    pub(crate) process: Option<Process<W>>,
     /// Raised by every start and every end of a process.
     pub(crate) life: u32,
     /// The newest deadline in the queue: its generation, and when it comes up.
@@ -106,12 +107,12 @@ pub(crate) struct Seen {
 
 /// A running process.
 #[derive(Debug)]
-pub(crate) struct Process {
-    pub(crate) replica: Replica<Machine>,
+pub(crate) struct Process<W: Workload> {
+    pub(crate) replica: Replica<Machine<W>>,
     storage: Storage<SimDisk>,
     work: VecDeque<Work>,
     phase: Phase,
-    pub(crate) inbox: Vec<Input<Machine>>,
+    pub(crate) inbox: Vec<Input<Machine<W>>>,
     pub(crate) is_woken: bool,
     /// Until when, by its clock, answers by a lease were allowed so far.
     leased_until: Option<Time>,
@@ -151,7 +152,7 @@ pub(crate) enum Latency {
     Full,
 }
 
-impl Node {
+impl<W: Workload> Node<W> {
     pub(crate) fn new(at: usize, options: &Options, choices: &Choices, sabotage: Sabotage) -> Self {
         let entity = at as u64;
         let lineage = choices.stream(Purpose::Lineage, entity).draw().word();
@@ -222,10 +223,10 @@ impl Node {
     pub(crate) fn start(
         &mut self,
         options: &Options,
-        machine: Machine,
+        machine: Machine<W>,
         (storage, found): (Storage<SimDisk>, RecoveredState),
         now: u64,
-        out: &mut Vec<Output<Machine>>,
+        out: &mut Vec<Output<Machine<W>>>,
     ) -> Result<(), raft_core::RecoverError> {
         let config = config(options, self.member, self.priority);
         let local = self.now(now);
@@ -275,7 +276,7 @@ impl Node {
     }
 }
 
-impl Process {
+impl<W: Workload> Process<W> {
     /// Whether the disk is about to write and sync batches.
     pub(crate) fn is_syncing(&self) -> bool {
         matches!(self.phase, Phase::Syncing(_))

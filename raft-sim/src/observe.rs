@@ -17,7 +17,7 @@ use std::rc::Rc;
 
 use raft_core::{Envelope, Member, Membership, PersistBatch, PersistSeq, Raft, Status};
 
-use crate::check::{ClientId, Operation, OperationId, Outcome};
+use crate::check::{ClientId, OperationId};
 use crate::event::{Event, NodeAt};
 use crate::fault::Fault;
 use crate::options::Options;
@@ -136,8 +136,8 @@ pub enum Happening<'a> {
         client: ClientId,
         /// Its number for the request.
         id: OperationId,
-        /// What it asks for.
-        operation: &'a Operation,
+        /// What it asks for, in words.
+        what: &'a str,
     },
     /// A request has ended for its client.
     Answered {
@@ -145,8 +145,8 @@ pub enum Happening<'a> {
         client: ClientId,
         /// Its number for the request.
         id: OperationId,
-        /// How.
-        outcome: &'a Outcome,
+        /// How, in words.
+        what: &'a str,
     },
     /// In this event a class of faults was injected, or took effect.
     Counted {

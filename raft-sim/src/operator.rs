@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::nemesis::Strike;
 use crate::rng::{Draw, Purpose, Ratio};
-use crate::sabotage::Machine;
+use crate::workload::{Machine, Workload};
 use crate::world::World;
 
 /// Requests of operators are named from here on; those of clients end before it.
@@ -26,7 +26,7 @@ pub(crate) fn is_operator(id: RequestId) -> bool {
     id.0 >= OPERATOR
 }
 
-impl World {
+impl<W: Workload> World<W> {
     /// Asks the leader for another membership, be it a sensible one or not.
     pub(crate) fn change_membership(&mut self) -> Result<(), Failure> {
         let Some((leader, membership)) = self.leading() else { return Ok(()) };
@@ -182,7 +182,7 @@ impl World {
         if has_changed {
             return Ok(());
         }
-        let is_up = |node: &&crate::node::Node| node.process.is_some() && node.outside.is_none();
+        let is_up = |node: &&crate::node::Node<W>| node.process.is_some() && node.outside.is_none();
         let running: Vec<Member> =
             self.nodes.iter().filter(is_up).map(|node| node.member).collect();
         let learner = membership.learners().iter().find(|learner| running.contains(learner));
@@ -199,7 +199,7 @@ impl World {
     }
 
     /// An operator has an answer.
-    pub(crate) fn operated(&mut self, reply: &Reply<Machine>) {
+    pub(crate) fn operated(&mut self, reply: &Reply<Machine<W>>) {
         match reply {
             Reply::MembershipChanged { .. } => {
                 self.stats.tally.effective(Fault::Membership);
@@ -226,7 +226,7 @@ impl World {
         Some((at, process.replica.status().membership))
     }
 
-    fn operate(&mut self, at: NodeAt, request: Request<Machine>) -> Result<(), Failure> {
+    fn operate(&mut self, at: NodeAt, request: Request<Machine<W>>) -> Result<(), Failure> {
         self.operations += 1;
         let id = RequestId(OPERATOR | self.operations);
         self.deliver(at, Input::Request { id, request })

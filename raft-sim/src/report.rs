@@ -35,8 +35,19 @@ pub struct Report {
     pub is_repeated: bool,
     /// The lines before a failure.
     pub lines: Vec<String>,
-    /// The file that it was run from, if it was no seed.
-    pub tape: Option<String>,
+    /// What it was run from.
+    pub origin: Origin,
+}
+
+/// What a run was made from: how it can be made again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The seed and the options.
+    Seed,
+    /// A tape, in this file.
+    Tape(String),
+    /// The seed and the options, with a workload that this program does not know.
+    Workload,
 }
 
 impl Report {
@@ -59,8 +70,10 @@ impl Report {
     /// The command that repeats the run, and the version that a seed is bound to.
     #[must_use]
     pub fn reproduce(&self) -> String {
-        if let Some(tape) = &self.tape {
-            return format!("cargo run -p raft-sim -- replay {tape} -v");
+        match &self.origin {
+            Origin::Seed => {}
+            Origin::Tape(tape) => return format!("cargo run -p raft-sim -- replay {tape} -v"),
+            Origin::Workload => return self.of_workload(),
         }
         let Options { seed, events, profile, .. } = self.options;
         let mut line = format!("cargo run -p raft-sim -- --seed {seed:#x}");
@@ -74,6 +87,15 @@ impl Report {
             line.push_str(&format!(" --set '{name}={value}'"));
         }
         format!("{line} -v # raft-sim {}", env!("CARGO_PKG_VERSION"))
+    }
+
+    /// The run of a workload is repeated by whoever has it.
+    fn of_workload(&self) -> String {
+        let Options { seed, events, .. } = self.options;
+        let turned = self.options.turned().into_iter();
+        let set: String = turned.map(|(name, value)| format!(", {name}={value}")).collect();
+        let version = env!("CARGO_PKG_VERSION");
+        format!("this workload with Options::draw({seed:#x}, {events}){set} # raft-sim {version}")
     }
 }
 

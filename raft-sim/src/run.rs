@@ -9,11 +9,12 @@ use std::panic::{self, AssertUnwindSafe};
 use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::options::Options;
-use crate::report::Report;
+use crate::report::{Origin, Report};
 use crate::sabotage::Sabotage;
 use crate::script::{Scribe, Story};
 use crate::tape::{Choices, Tape};
 use crate::trace::Trace;
+use crate::workload::{KeyValue, Workload};
 use crate::world::World;
 
 /// How a seed is run.
@@ -76,6 +77,26 @@ pub fn options_twice(
     Case::of_options(options.clone(), how.sabotage).run(how.twice, trace, again)
 }
 
+/// Runs what options describe with a workload of your own: see [`crate::workload`].
+#[must_use]
+pub fn workload<W: Workload>(workload: W, options: &Options, how: How) -> Report {
+    workload_traced(workload, options, how, Trace::off())
+}
+
+/// Runs what options describe with a workload of your own, the first time with this trace.
+#[must_use]
+pub fn workload_traced<W: Workload>(
+    workload: W,
+    options: &Options,
+    how: How,
+    trace: Trace,
+) -> Report {
+    let (options, choices) = (options.clone(), Choices::of_seed(options.seed));
+    let origin = Origin::Workload;
+    let case = Case { workload, origin, options, choices, sabotage: how.sabotage };
+    case.run(how.twice, trace, |trace| trace)
+}
+
 /// Runs what options describe and records what they leave to chance, up to a failure.
 #[must_use]
 pub fn record(options: &Options, sabotage: Sabotage) -> (Report, Tape) {
@@ -115,7 +136,10 @@ pub(crate) enum Extent {
 
 /// What is run: options, who decides about everything else, and what is broken.
 #[derive(Debug)]
-pub(crate) struct Case {
+pub(crate) struct Case<W = KeyValue> {
+    workload: W,
+    /// What a report says about where it comes from.
+    origin: Origin,
     options: Options,
     choices: Choices,
     sabotage: Sabotage,
@@ -123,16 +147,20 @@ pub(crate) struct Case {
 
 impl Case {
     pub(crate) fn of_tape(tape: &Tape, sabotage: Sabotage) -> Self {
-        let choices = Choices::of_tape(tape);
-        Self { options: tape.options.clone(), choices, sabotage }
+        let (options, choices) = (tape.options.clone(), Choices::of_tape(tape));
+        let workload = KeyValue::new(options.client);
+        Self { workload, origin: Origin::Seed, options, choices, sabotage }
     }
 
     /// The run of the seed of these options.
     pub(crate) fn of_options(options: Options, sabotage: Sabotage) -> Self {
         let choices = Choices::of_seed(options.seed);
-        Self { options, choices, sabotage }
+        let workload = KeyValue::new(options.client);
+        Self { workload, origin: Origin::Seed, options, choices, sabotage }
     }
+}
 
+impl<W: Workload> Case<W> {
     fn run(&self, twice: bool, trace: Trace, again: impl FnOnce(Trace) -> Trace) -> Report {
         let first = self.attempt(Extent::Whole, trace);
         if !twice && first.failure.is_none() {
@@ -152,7 +180,9 @@ impl Case {
     /// Runs it once; what it uses becomes a tape, with the times of its strikes.
     pub(crate) fn record(&self, extent: Extent) -> ((Report, Tape), Vec<u64>) {
         let (choices, recording) = self.choices.clone().recorded();
-        let case = Self { options: self.options.clone(), choices, sabotage: self.sabotage };
+        let (workload, options) = (self.workload.clone(), self.options.clone());
+        let (origin, sabotage) = (self.origin.clone(), self.sabotage);
+        let case = Self { workload, origin, options, choices, sabotage };
         let report = case.attempt(extent, Trace::off());
         let recording = recording.borrow();
         ((report, recording.tape(&self.options)), recording.times_us().to_vec())
@@ -172,7 +202,7 @@ impl Case {
             stats: world.stats().clone(),
             is_repeated: false,
             lines: world.trace().lines(),
-            tape: None,
+            origin: self.origin.clone(),
         }
     }
 
@@ -181,15 +211,16 @@ impl Case {
         &self,
         extent: Extent,
         trace: Trace,
-        prepare: impl FnOnce(&mut World),
-    ) -> (Option<Failure>, World) {
-        let Self { options, choices, sabotage } = self;
+        prepare: impl FnOnce(&mut World<W>),
+    ) -> (Option<Failure>, World<W>) {
+        let Self { workload, options, choices, sabotage, .. } = self;
         RUNNING.with(|running| running.set(true));
         let mut world = None;
         // A world that has panicked is only looked at: its counters, digest and trace.
         let result = panic::catch_unwind(AssertUnwindSafe(|| {
             let (options, choices) = (options.clone(), choices.clone());
-            let world = world.insert(World::with_choices(options, choices, *sabotage, trace));
+            let workload = workload.clone();
+            let world = world.insert(World::new(workload, options, choices, *sabotage, trace));
             prepare(world);
             world.run_chaos()?;
             if extent == Extent::Whole { world.run_healed() } else { Ok(()) }
@@ -226,7 +257,7 @@ pub fn catch_panics() {
 }
 
 /// Whether the run proves little: no crash, no election, or a class of faults without an effect.
-fn is_vacuous(options: &Options, world: &World) -> bool {
+fn is_vacuous<W: Workload>(options: &Options, world: &World<W>) -> bool {
     let stats = world.stats();
     let silent = |fault: Fault| stats.tally.of(fault).1 == 0;
     stats.crashes == 0 || stats.elections == 0 || options.faults.iter().any(silent)

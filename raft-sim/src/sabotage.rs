@@ -12,7 +12,6 @@ use raft_core::{
     Rpc, Slot,
 };
 use raft_replica::Image;
-use raft_replica::kv::{Kv, KvAnswer, KvCommand, KvError, KvQuery, KvResponse};
 use raft_replica::machine::StateMachine;
 use raft_replica::session::Sessions;
 
@@ -115,10 +114,10 @@ impl Sabotage {
     }
 }
 
-/// The state machine of a simulated replica: the key-value machine, which may skip commands.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Machine {
-    kv: Kv,
+/// The state machine of a simulated replica: the one of the workload, which may skip commands.
+#[derive(Clone, Debug)]
+pub struct Flawed<M> {
+    machine: M,
     flaw: Option<Flaw>,
 }
 
@@ -129,10 +128,10 @@ enum Flaw {
     Panics,
 }
 
-impl Machine {
-    /// The empty machine of the node at this position: the first one has the flaw, if there is any.
+impl<M> Flawed<M> {
+    /// The machine of the node at this position: the first one has the flaw, if there is any.
     #[must_use]
-    pub fn new(sabotage: Sabotage, node: NodeAt) -> Self {
+    pub fn new(machine: M, sabotage: Sabotage, node: NodeAt) -> Self {
         let flaw = if sabotage == Sabotage::CommandSkipped {
             Some(Flaw::Skips)
         } else if sabotage == Sabotage::MachinePanics {
@@ -140,35 +139,41 @@ impl Machine {
         } else {
             None
         };
-        Self { kv: Kv::new(), flaw: flaw.filter(|_| node == 0) }
+        Self { machine, flaw: flaw.filter(|_| node == 0) }
+    }
+
+    /// The machine of the workload.
+    #[must_use]
+    pub fn machine(&self) -> &M {
+        &self.machine
     }
 }
 
-impl StateMachine for Machine {
-    type Command = KvCommand;
-    type Response = KvResponse;
-    type Query = KvQuery;
-    type Answer = KvAnswer;
-    type Error = KvError;
+impl<M: StateMachine + Clone> StateMachine for Flawed<M> {
+    type Command = M::Command;
+    type Response = M::Response;
+    type Query = M::Query;
+    type Answer = M::Answer;
+    type Error = M::Error;
 
-    fn apply(&mut self, index: Index, command: KvCommand) -> KvResponse {
+    fn apply(&mut self, index: Index, command: M::Command) -> M::Response {
         match self.flaw.filter(|_| index.0.is_multiple_of(16)) {
-            None => self.kv.apply(index, command),
-            Some(Flaw::Skips) => KvResponse::Changed { previous: None },
+            None => self.machine.apply(index, command),
+            Some(Flaw::Skips) => self.machine.clone().apply(index, command),
             Some(Flaw::Panics) => panic!("sabotaged at {index}"),
         }
     }
 
-    fn query(&self, query: &KvQuery) -> KvAnswer {
-        self.kv.query(query)
+    fn query(&self, query: &M::Query) -> M::Answer {
+        self.machine.query(query)
     }
 
     fn snapshot(&self) -> Vec<u8> {
-        self.kv.snapshot()
+        self.machine.snapshot()
     }
 
-    fn restore(&mut self, snapshot: &[u8]) -> Result<(), KvError> {
-        self.kv.restore(snapshot)
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), M::Error> {
+        self.machine.restore(snapshot)
     }
 }
 

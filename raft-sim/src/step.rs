@@ -17,11 +17,12 @@ use crate::network::Fate;
 use crate::node::Seen;
 use crate::observe::{Happening, Loss};
 use crate::operator;
-use crate::sabotage::{Machine, Sabotage};
+use crate::sabotage::Sabotage;
 use crate::script::Overheard;
+use crate::workload::{Machine, Workload};
 use crate::world::World;
 
-impl World {
+impl<W: Workload> World<W> {
     /// A frame has come to the end of a link, which it has entered at this position.
     pub(crate) fn arrive(
         &mut self,
@@ -57,7 +58,7 @@ impl World {
     }
 
     /// Gives a node an input: at once, or when it next looks at its inbox.
-    pub(crate) fn deliver(&mut self, at: NodeAt, input: Input<Machine>) -> Result<(), Failure> {
+    pub(crate) fn deliver(&mut self, at: NodeAt, input: Input<Machine<W>>) -> Result<(), Failure> {
         let now = self.queue.now();
         let node = &mut self.nodes[at];
         let local = node.now(now);
@@ -100,10 +101,10 @@ impl World {
     pub(crate) fn drain_requests(&mut self, at: NodeAt) -> Result<(), Failure> {
         let local = self.nodes[at].now(self.queue.now());
         let Some(process) = &mut self.nodes[at].process else { return Ok(()) };
-        let is_request = |input: &Input<Machine>| matches!(input, Input::Request { .. });
+        let is_request = |input: &Input<Machine<W>>| matches!(input, Input::Request { .. });
         let (requests, rest) = mem::take(&mut process.inbox).into_iter().partition(is_request);
         process.inbox = rest;
-        let requests: Vec<Input<Machine>> = requests;
+        let requests: Vec<Input<Machine<W>>> = requests;
         self.trace.taking(at, local, &process.replica, &requests);
         let heard: Vec<Overheard> = match &self.scribe {
             None => Vec::new(),
@@ -161,7 +162,7 @@ impl World {
     }
 
     /// A step changes the log first, in the node's memory; the order of its outputs is free.
-    fn note_persists(&mut self, at: NodeAt, outputs: &[Output<Machine>]) -> Result<(), Failure> {
+    fn note_persists(&mut self, at: NodeAt, outputs: &[Output<Machine<W>>]) -> Result<(), Failure> {
         for output in outputs {
             let Output::Work(Work::Persist { batch, .. }) = output else { continue };
             self.digest.word(batch.seq.n);
@@ -189,7 +190,7 @@ impl World {
         }
     }
 
-    fn execute(&mut self, at: NodeAt, output: Output<Machine>) -> Result<(), Failure> {
+    fn execute(&mut self, at: NodeAt, output: Output<Machine<W>>) -> Result<(), Failure> {
         let id = self.nodes[at].member.id;
         match output {
             Output::Send { to, frame } => {
@@ -200,12 +201,14 @@ impl World {
             Output::Work(work) => self.work(at, work),
             Output::Applied { entries, digest } => {
                 self.digest.word(digest);
-                Ok(self.checker.applied(id, &entries, digest)?)
+                self.checker.applied(id, &entries, digest)?;
+                self.inspect_machine(at)
             }
             Output::Restored { snapshot, digest } => {
                 self.digest.word(digest);
                 self.stats.restored += 1;
-                Ok(self.checker.restored(id, &snapshot, digest)?)
+                self.checker.restored(id, &snapshot, digest)?;
+                self.inspect_machine(at)
             }
             Output::Observe(observation) => self.observe(at, &observation),
             Output::BadFrame(error) => self.bad_frame(id, &error),
@@ -219,6 +222,15 @@ impl World {
                 Err(Failure::Reported { node: id, what })
             }
         }
+    }
+
+    /// A node's machine has changed: the workload looks at it.
+    fn inspect_machine(&self, at: NodeAt) -> Result<(), Failure> {
+        let node = &self.nodes[at];
+        let Some(process) = &node.process else { return Ok(()) };
+        let found = W::invariant(process.replica.machine().machine());
+        let applied = process.replica.status().applied;
+        Ok(self.checker.inspected(node.member.id, applied, found)?)
     }
 
     /// A node refuses a frame. No frame is bad unless the network has changed it.
@@ -290,13 +302,13 @@ impl World {
         Ok(())
     }
 
-    fn reply(&mut self, id: RequestId, reply: Reply<Machine>) -> Result<(), Failure> {
+    fn reply(&mut self, id: RequestId, reply: Reply<Machine<W>>) -> Result<(), Failure> {
         self.digest.word(id.0);
         if operator::is_operator(id) {
             self.operated(&reply);
             return Ok(());
         }
-        let client = Client::of_attempt(id.0);
+        let client = Client::<W>::of_attempt(id.0);
         match self.clients[client].hear(id.0, reply) {
             Heard::Late => {}
             Heard::Again => {

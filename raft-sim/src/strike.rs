@@ -13,13 +13,14 @@ use crate::node::{Node, Outside};
 use crate::observe::Happening;
 use crate::options::Options;
 use crate::rng::{Purpose, Ratio};
-use crate::sabotage::{Machine, Sabotage};
+use crate::sabotage::{Flawed, Sabotage};
+use crate::workload::Workload;
 use crate::world::World;
 
 /// A jump of a clock is at most so many times as long as other faults last.
 const JUMP_FACTOR: u64 = 2;
 
-impl World {
+impl<W: Workload> World<W> {
     /// A class of the nemesis strikes.
     pub(crate) fn on_strike(&mut self, class: usize) -> Result<(), Failure> {
         let (event, now) = (self.stats.events, self.queue.now());
@@ -83,7 +84,7 @@ impl World {
 
     /// The running leader of the highest term.
     pub(crate) fn leader(&self) -> Option<NodeAt> {
-        let leads = |node: &Node| node.seen.role == Some(raft_core::RoleName::Leader);
+        let leads = |node: &Node<W>| node.seen.role == Some(raft_core::RoleName::Leader);
         let leaders = self.nodes.iter().enumerate().filter(|(_, node)| leads(node));
         leaders.max_by_key(|(_, node)| node.seen.term).map(|(at, _)| at)
     }
@@ -414,7 +415,7 @@ impl World {
         if let Some(scribe) = self.scribe.as_mut().filter(|_| self.nodes[at].life > 0) {
             scribe.start(at, &found);
         }
-        let machine = Machine::new(self.sabotage, at);
+        let machine = Flawed::new(self.workload.machine(), self.sabotage, at);
         let node = &mut self.nodes[at];
         node.start(&self.options, machine, (storage, found), now, &mut self.outputs)
             .map_err(|error| Failure::Recover { node: id, error })?;

@@ -17,6 +17,7 @@ use crate::digest::Digest;
 use crate::event::Event;
 use crate::node::Seen;
 use crate::observe::{Hub, Observer};
+use crate::workload::Workload;
 use crate::world::World;
 
 /// How many lines a failure shows.
@@ -183,7 +184,7 @@ impl fmt::Display for Seen {
     }
 }
 
-impl World {
+impl<W: Workload> World<W> {
     pub(crate) fn columns(&self) -> Vec<Seen> {
         self.nodes.iter().map(|node| node.seen).collect()
     }

@@ -26,10 +26,11 @@ use crate::node::{Latency, Node};
 use crate::options::Options;
 use crate::queue::Queue;
 use crate::rng::{Purpose, Ratio, Stream};
-use crate::sabotage::{Machine, Sabotage};
+use crate::sabotage::Sabotage;
 use crate::script::Scribe;
 use crate::tape::Choices;
 use crate::trace::Trace;
+use crate::workload::{KeyValue, Machine, Workload};
 
 /// What a run has counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,17 +63,19 @@ pub struct Stats {
 
 /// A cluster with everything around it.
 #[derive(Debug)]
-pub struct World {
+pub struct World<W: Workload = KeyValue> {
     pub(crate) options: Options,
+    /// What is replicated, and what every client begins with.
+    pub(crate) workload: W,
     /// Who decides what is left open.
     pub(crate) choices: Choices,
     pub(crate) sabotage: Sabotage,
     pub(crate) queue: Queue<Event>,
     pub(crate) network: Network,
-    pub(crate) nodes: Vec<Node>,
+    pub(crate) nodes: Vec<Node<W>>,
     pub(crate) founders: Membership,
-    pub(crate) clients: Vec<Client>,
-    pub(crate) checker: Checker,
+    pub(crate) clients: Vec<Client<W>>,
+    pub(crate) checker: Checker<W>,
     pub(crate) nemesis: Nemesis,
     /// The links that each partition stops; empty once it has ended.
     pub(crate) partitions: Vec<Vec<u32>>,
@@ -91,32 +94,37 @@ pub struct World {
     /// How often an operator has asked for something.
     pub(crate) operations: u64,
     /// A buffer, empty between steps.
-    pub(crate) outputs: Vec<Output<Machine>>,
+    pub(crate) outputs: Vec<Output<Machine<W>>>,
 }
 
 impl World {
-    /// A world for these options; nothing has happened yet.
+    /// The world of a seed's options, with nothing broken and nobody watching.
     ///
     /// # Panics
     /// If the options describe no cluster, which options that were drawn never do.
     #[must_use]
-    pub fn new(options: Options, sabotage: Sabotage, trace: Trace) -> Self {
+    pub fn of_options(options: Options) -> Self {
         let choices = Choices::of_seed(options.seed);
-        Self::with_choices(options, choices, sabotage, trace)
+        let workload = KeyValue::new(options.client);
+        Self::new(workload, options, choices, Sabotage::None, Trace::off())
     }
+}
 
-    /// A world for these options in which everything else is decided by these choices.
+impl<W: Workload> World<W> {
+    /// A world for these options, in which everything else is decided by these choices; nothing has
+    /// happened yet.
     ///
     /// # Panics
-    /// If the options describe no cluster.
+    /// If the options describe no cluster, which options that were drawn never do.
     #[must_use]
-    pub fn with_choices(
+    pub fn new(
+        workload: W,
         options: Options,
         choices: Choices,
         sabotage: Sabotage,
         trace: Trace,
     ) -> Self {
-        let nodes: Vec<Node> =
+        let nodes: Vec<Node<W>> =
             (0..options.nodes()).map(|at| Node::new(at, &options, &choices, sabotage)).collect();
         let members: Vec<Member> = nodes.iter().map(|node| node.member).collect();
         let (founders, _) = members.split_at(options.voters + options.learners);
@@ -124,7 +132,8 @@ impl World {
         let founders = Membership::new(voters.to_vec(), learners.to_vec())
             .expect("drawn options describe a cluster");
         let clients = (0..options.client.clients as u64).map(|id| {
-            let mut client = Client::new(id, &choices, nodes.len(), options.client);
+            let mut client =
+                Client::new(id, &choices, nodes.len(), options.client, workload.clone());
             if options.lease_us > 0 {
                 client.use_leases();
             }
@@ -134,7 +143,7 @@ impl World {
             queue: Queue::new(),
             network: Network::new(nodes.len(), &choices, options.link),
             clients: clients.collect(),
-            checker: Checker::of_run(&options, &members, &founders),
+            checker: Checker::of_run(&options, &members, &founders, workload.machine()),
             nemesis: Nemesis::new(&options, &choices),
             partitions: Vec::new(),
             bound_until: 0,
@@ -151,6 +160,7 @@ impl World {
             nodes,
             founders,
             options,
+            workload,
             choices,
             sabotage,
         }

@@ -20,11 +20,12 @@ use raft_sim::report::Report;
 use raft_sim::run::{self, How};
 use raft_sim::sabotage::Sabotage;
 use raft_sim::trace::Trace;
+use raft_sim::workload::KeyValue;
 
 fn page_of(seed: u64, how: How) -> (Report, String) {
-    let record = Rc::new(RefCell::new(Record::default()));
+    let record = Rc::new(RefCell::new(Record::new::<KeyValue>()));
     let report = run::traced(seed, how, Trace::off().watched_by(Rc::clone(&record)));
-    let page = page::html(record.take(), &report);
+    let page = page::html(record.replace(Record::new::<KeyValue>()), &report);
     (report, page)
 }
 

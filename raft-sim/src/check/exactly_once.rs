@@ -4,14 +4,15 @@
 //! The log tells which entry of a session and serial is the first, and so which one counts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 
 use raft_core::{Entries, Index};
-use raft_replica::kv::{KvCommand, KvResponse};
 use raft_replica::session::SessionId;
 
-use super::history::{ClientId, Operation, OperationId, Outcome};
+use super::history::{Answered, Asked, ClientId, Operation, OperationId, Outcome};
 use super::machine::Machine;
 use super::violation::{Invariant, Violation};
+use crate::workload::{Command, Response, Workload};
 
 /// What clients were told about their sessions and commands.
 #[derive(Clone, Debug, Default)]
@@ -23,9 +24,9 @@ pub(super) struct Told {
 }
 
 /// Committed entries are applied, by the first node to do so.
-pub(super) fn applied(
+pub(super) fn applied<W: Workload>(
     told: &Told,
-    machine: &mut Machine,
+    machine: &mut Machine<W>,
     entries: &Entries,
 ) -> Result<(), Violation> {
     for entry in entries.slice(machine.applied().next(), Index(u64::MAX)).iter() {
@@ -42,12 +43,12 @@ pub(super) fn applied(
 }
 
 /// A request has ended.
-pub(super) fn ended(
+pub(super) fn ended<W: Workload>(
     told: &mut Told,
-    machine: &Machine,
+    machine: &Machine<W>,
     asker: (ClientId, OperationId),
-    operation: &Operation,
-    outcome: &Outcome,
+    operation: &Asked<W::Machine>,
+    outcome: &Answered<W::Machine>,
 ) -> Result<(), Violation> {
     match (operation, outcome) {
         (Operation::OpenSession, Outcome::Opened { session }) => {
@@ -57,7 +58,7 @@ pub(super) fn ended(
             let name = (*session, *serial);
             match outcome {
                 Outcome::Response { response, index } => {
-                    responded(machine, name, command, *response, *index)
+                    responded(machine, name, command, response, *index)
                 }
                 Outcome::Expired => expired(machine, name),
                 Outcome::Stale => stale(machine, name),
@@ -83,9 +84,9 @@ pub(super) fn ended(
     }
 }
 
-fn opened(
+fn opened<W: Workload>(
     told: &mut Told,
-    machine: &Machine,
+    machine: &Machine<W>,
     asker: (ClientId, OperationId),
     session: SessionId,
 ) -> Result<(), Violation> {
@@ -106,11 +107,11 @@ fn opened(
     }
 }
 
-fn responded(
-    machine: &Machine,
+fn responded<W: Workload>(
+    machine: &Machine<W>,
     (session, serial): (SessionId, u64),
-    command: &KvCommand,
-    response: KvResponse,
+    command: &Command<W>,
+    response: &Response<W>,
     index: Index,
 ) -> Result<(), Violation> {
     let Some(effect) = machine.effect(session, serial) else {
@@ -130,7 +131,10 @@ fn responded(
     .at(index))
 }
 
-fn expired(machine: &Machine, (session, serial): (SessionId, u64)) -> Result<(), Violation> {
+fn expired<W: Workload>(
+    machine: &Machine<W>,
+    (session, serial): (SessionId, u64),
+) -> Result<(), Violation> {
     if !machine.is_open(session) {
         return Ok(());
     }
@@ -141,7 +145,10 @@ fn expired(machine: &Machine, (session, serial): (SessionId, u64)) -> Result<(),
     .at(machine.applied()))
 }
 
-fn stale(machine: &Machine, (session, serial): (SessionId, u64)) -> Result<(), Violation> {
+fn stale<W: Workload>(
+    machine: &Machine<W>,
+    (session, serial): (SessionId, u64),
+) -> Result<(), Violation> {
     let newest = machine.serial(session);
     if newest > Some(serial) || !machine.is_open(session) {
         return Ok(());
@@ -153,7 +160,11 @@ fn stale(machine: &Machine, (session, serial): (SessionId, u64)) -> Result<(), V
     .at(machine.applied()))
 }
 
-fn failed(told: &mut Told, machine: &Machine, name: (SessionId, u64)) -> Result<(), Violation> {
+fn failed<W: Workload>(
+    told: &mut Told,
+    machine: &Machine<W>,
+    name: (SessionId, u64),
+) -> Result<(), Violation> {
     told.failed.insert(name);
     let Some(effect) = machine.effect(name.0, name.1) else { return Ok(()) };
     Err(broken(
@@ -163,7 +174,7 @@ fn failed(told: &mut Told, machine: &Machine, name: (SessionId, u64)) -> Result<
     .at(effect.index))
 }
 
-fn mistaken(operation: &Operation, outcome: &Outcome) -> Violation {
+fn mistaken(operation: &impl Debug, outcome: &impl Debug) -> Violation {
     broken(format!("an answer to {operation:?}"), format!("{outcome:?}"))
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use raft_core::{Index, Time};
-use raft_replica::kv::{KvAnswer, KvCommand, KvQuery, KvResponse};
+use raft_replica::machine::StateMachine;
 use raft_replica::session::SessionId;
 
 /// A simulated client.
@@ -20,7 +20,7 @@ pub struct OperationId(pub u64);
 
 /// What a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Operation {
+pub enum Operation<C, Q> {
     /// A new session.
     OpenSession,
     /// A change, to take effect once.
@@ -30,18 +30,18 @@ pub enum Operation {
         /// The client's number for this change within the session.
         serial: u64,
         /// The change.
-        command: KvCommand,
+        command: C,
     },
     /// A linearizable read.
     Query {
         /// The question.
-        query: KvQuery,
+        query: Q,
     },
 }
 
 /// How a request ended for its client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Outcome<R, A> {
     /// The session is open.
     Opened {
         /// Its name.
@@ -50,14 +50,14 @@ pub enum Outcome {
     /// The change took effect.
     Response {
         /// What the state machine answered.
-        response: KvResponse,
+        response: R,
         /// Where in the log it took effect.
         index: Index,
     },
     /// The read was answered.
     Answer {
         /// What the state machine answered.
-        answer: KvAnswer,
+        answer: A,
         /// The last entry that the answer takes into account.
         index: Index,
     },
@@ -71,10 +71,15 @@ pub enum Outcome {
     Unknown,
 }
 
+/// What the clients of a state machine ask for.
+pub type Asked<M> = Operation<<M as StateMachine>::Command, <M as StateMachine>::Query>;
+/// How their requests end.
+pub type Answered<M> = Outcome<<M as StateMachine>::Response, <M as StateMachine>::Answer>;
+
 /// A request without an outcome.
 #[derive(Clone, Debug)]
-pub(super) struct Open {
-    pub(super) operation: Operation,
+pub(super) struct Open<M: StateMachine> {
+    pub(super) operation: Asked<M>,
     /// When it began.
     pub(super) since: Time,
     /// The highest place in the log of all that was complete when it began.
@@ -82,25 +87,34 @@ pub(super) struct Open {
 }
 
 /// The requests of all clients.
-#[derive(Clone, Debug, Default)]
-pub(super) struct History {
-    open: BTreeMap<(ClientId, OperationId), Open>,
+#[derive(Clone, Debug)]
+pub(super) struct History<M: StateMachine> {
+    open: BTreeMap<(ClientId, OperationId), Open<M>>,
     /// The highest place in the log of all that is complete.
     floor: Index,
 }
 
-impl History {
-    pub(super) fn begin(&mut self, key: (ClientId, OperationId), operation: Operation, now: Time) {
+impl<M: StateMachine> History<M> {
+    pub(super) fn new() -> Self {
+        Self { open: BTreeMap::new(), floor: Index::ZERO }
+    }
+
+    pub(super) fn begin(&mut self, key: (ClientId, OperationId), operation: Asked<M>, now: Time) {
         let open = Open { operation, since: now, floor: self.floor };
         assert!(self.open.insert(key, open).is_none(), "a request begins once");
     }
 
-    pub(super) fn end(&mut self, key: (ClientId, OperationId)) -> Open {
+    pub(super) fn end(&mut self, key: (ClientId, OperationId)) -> Open<M> {
         self.open.remove(&key).expect("a request begins before it ends, and ends once")
     }
 
     /// A request is complete, with its place in the log.
     pub(super) fn complete(&mut self, index: Index) {
         self.floor = self.floor.max(index);
+    }
+
+    /// Before this index nobody will be told what there was.
+    pub(super) fn horizon(&self) -> Index {
+        self.open.values().map(|open| open.floor).min().unwrap_or(self.floor)
     }
 }

@@ -6,18 +6,19 @@
 //! machine at its place. A read that lies about its place is caught by the second.
 
 use raft_core::{Index, Time};
-use raft_replica::kv::{KvAnswer, KvQuery, Versioned};
+use raft_replica::machine::StateMachine;
 
-use super::history::{History, Open, Operation, Outcome};
+use super::history::{Answered, History, Open, Operation, Outcome};
 use super::machine::Machine;
 use super::violation::{Invariant, Violation};
+use crate::workload::{Answer, Model, Query, Workload};
 
 /// A request has ended, in accordance with what became of its command.
-pub(super) fn ended(
-    history: &mut History,
-    machine: &Machine,
-    open: &Open,
-    outcome: &Outcome,
+pub(super) fn ended<W: Workload>(
+    history: &mut History<W::Machine>,
+    machine: &Machine<W>,
+    open: &Open<W::Machine>,
+    outcome: &Answered<W::Machine>,
     now: Time,
 ) -> Result<(), Violation> {
     let index = match outcome {
@@ -25,13 +26,13 @@ pub(super) fn ended(
         Outcome::Response { index, .. } | Outcome::Answer { index, .. } => *index,
         Outcome::Expired | Outcome::Stale | Outcome::Failed | Outcome::Unknown => return Ok(()),
     };
-    in_time(open, outcome, index, now)?;
+    in_time::<W::Machine>(open, outcome, index, now)?;
     history.complete(index);
     match (&open.operation, outcome) {
         (Operation::Command { session, serial, .. }, Outcome::Response { response, .. }) => {
             let effect = machine.effect(*session, *serial);
-            let expected = effect.expect("an acknowledged command took effect: judged").response;
-            if expected == *response {
+            let expected = &effect.expect("an acknowledged command took effect: judged").response;
+            if expected == response {
                 return Ok(());
             }
             Err(broken(index, format!("{expected:?}"), format!("{response:?}")))
@@ -54,7 +55,12 @@ pub(super) fn ended(
 }
 
 /// Its place lies behind all that was complete when it began.
-fn in_time(open: &Open, outcome: &Outcome, index: Index, now: Time) -> Result<(), Violation> {
+fn in_time<M: StateMachine>(
+    open: &Open<M>,
+    outcome: &Answered<M>,
+    index: Index,
+    now: Time,
+) -> Result<(), Violation> {
     // A read may share its place with a write; a write has its place for itself.
     let earliest = match outcome {
         Outcome::Answer { .. } => open.floor,
@@ -75,10 +81,10 @@ fn in_time(open: &Open, outcome: &Outcome, index: Index, now: Time) -> Result<()
     ))
 }
 
-fn answered(
-    machine: &Machine,
-    query: &KvQuery,
-    answer: &KvAnswer,
+fn answered<W: Workload>(
+    machine: &Machine<W>,
+    query: &Query<W>,
+    answer: &Answer<W>,
     index: Index,
 ) -> Result<(), Violation> {
     if index > machine.applied() {
@@ -88,63 +94,17 @@ fn answered(
             format!("an answer to {query:?} as of {index}"),
         ));
     }
-    match (query, answer) {
-        (KvQuery::Get { key }, KvAnswer::Value(value)) => {
-            same(machine, index, key, machine.get(key, index).as_ref(), value.as_ref())
-        }
-        (KvQuery::Scan { prefix, after, limit }, KvAnswer::Page { entries, more }) => {
-            let mut expected = machine.scan(prefix, after.as_ref(), index);
-            for (key, value) in entries {
-                let Some((first, found)) = expected.next() else {
-                    return same(machine, index, key, None, Some(value));
-                };
-                if first != key {
-                    return Err(broken(
-                        index,
-                        format!("the next key is {first:?}"),
-                        format!("the answer goes on with {key:?}"),
-                    ));
-                }
-                same(machine, index, key, Some(&found), Some(value))?;
-            }
-            let left = expected.next().is_some();
-            if left == *more && entries.len() as u64 <= u64::from(*limit) {
-                return Ok(());
-            }
-            Err(broken(
-                index,
-                format!("at most {limit} keys, and then more: {left}"),
-                format!("{} keys, and then more: {more}", entries.len()),
-            ))
-        }
-        (KvQuery::Get { .. }, KvAnswer::Page { .. })
-        | (KvQuery::Scan { .. }, KvAnswer::Value(_)) => {
-            Err(broken(index, format!("an answer to {query:?}"), format!("{answer:?}")))
-        }
-    }
-}
-
-fn same(
-    machine: &Machine,
-    index: Index,
-    key: &[u8],
-    expected: Option<&Versioned>,
-    actual: Option<&Versioned>,
-) -> Result<(), Violation> {
-    if expected == actual {
-        return Ok(());
-    }
-    // A command that took effect a second time leaves its second index as the version.
-    if let Some(repeat) = actual.filter(|actual| machine.is_repeat(actual.version)) {
+    let Err(mismatch) = machine.model.judge(index, query, answer) else { return Ok(()) };
+    // A command that took effect a second time shows as the effect of its second entry.
+    if let Some(repeat) = mismatch.effect.filter(|index| machine.is_repeat(*index)) {
         return Err(Violation::new(
             Invariant::ExactlyOnce,
             "the entry repeats a command and changes nothing".into(),
-            format!("{repeat:?} is the value of {:?}", key.escape_ascii().to_string()),
+            mismatch.actual,
         )
-        .at(repeat.version));
+        .at(repeat));
     }
-    let key = key.escape_ascii();
-    Err(broken(index, format!("{key} has {expected:?}"), format!("{key} has {actual:?}")))
+    Err(broken(index, mismatch.predicted, mismatch.actual))
 }
 
 fn broken(index: Index, predicted: String, actual: String) -> Violation {

@@ -1,41 +1,33 @@
 //! The ghost's own machine: what the committed commands must have done, at every index.
 //!
-//! It is written for looking back instead of for speed: each key keeps all its versions, so that
-//! an answer can be judged as of the index that it names. It knows the commands, and that a
-//! session executes each of its serials once; it shares no code with the machine that it judges.
+//! It knows that a session executes each of its serials once, and shares no code with the product
+//! in that. What a command does and what a query answers, the model of the workload knows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use raft_core::{Entry, Index, Payload};
-use raft_replica::kv::{KEY_BYTES_MAX, KvCommand, KvResponse, Versioned};
 use raft_replica::session::{LogCommand, SessionId};
+
+use crate::workload::{Command, Model, Response, Workload};
 
 /// A change that took effect.
 #[derive(Clone, Debug)]
-pub(super) struct Effect {
+pub(super) struct Effect<W: Workload> {
     pub(super) index: Index,
-    pub(super) command: KvCommand,
-    pub(super) response: KvResponse,
+    pub(super) command: Command<W>,
+    pub(super) response: Response<W>,
 }
 
 /// The committed commands, executed.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Machine {
+#[derive(Clone, Debug)]
+pub(super) struct Machine<W: Workload> {
+    pub(super) model: W::Model,
     applied: Index,
-    keys: BTreeMap<Bytes, Vec<Version>>,
-    effects: BTreeMap<(SessionId, u64), Effect>,
+    effects: BTreeMap<(SessionId, u64), Effect<W>>,
     /// Entries that repeat what took effect before, or come too late for it.
     repeats: BTreeSet<Index>,
     opened: BTreeSet<SessionId>,
     sessions: BTreeMap<SessionId, Session>,
-}
-
-/// What a key has from `index` on.
-#[derive(Clone, Debug)]
-struct Version {
-    index: Index,
-    value: Option<Bytes>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +36,18 @@ struct Session {
     serial: Option<u64>,
 }
 
-impl Machine {
+impl<W: Workload> Machine<W> {
+    pub(super) fn new(machine: W::Machine) -> Self {
+        Self {
+            model: W::Model::new(machine),
+            applied: Index::ZERO,
+            effects: BTreeMap::new(),
+            repeats: BTreeSet::new(),
+            opened: BTreeSet::new(),
+            sessions: BTreeMap::new(),
+        }
+    }
+
     /// Through where it has executed the log.
     pub(super) fn applied(&self) -> Index {
         self.applied
@@ -55,7 +58,7 @@ impl Machine {
         assert!(entry.index() == self.applied.next(), "the ghost executes every entry once");
         self.applied = entry.index();
         let Payload::Command(bytes) = entry.payload() else { return None };
-        match LogCommand::<KvCommand>::decode(bytes) {
+        match LogCommand::<Command<W>>::decode(bytes) {
             Ok(LogCommand::OpenSession { sessions_max }) => {
                 self.open(entry.index(), sessions_max);
                 None
@@ -68,7 +71,7 @@ impl Machine {
     }
 
     /// The change that a session has made with a serial.
-    pub(super) fn effect(&self, session: SessionId, serial: u64) -> Option<&Effect> {
+    pub(super) fn effect(&self, session: SessionId, serial: u64) -> Option<&Effect<W>> {
         self.effects.get(&(session, serial))
     }
 
@@ -92,25 +95,6 @@ impl Machine {
         self.sessions.get(&session)?.serial
     }
 
-    /// What a key had when the log was executed through `index`.
-    pub(super) fn get(&self, key: &[u8], index: Index) -> Option<Versioned> {
-        as_of(self.keys.get(key)?, index)
-    }
-
-    /// The keys with a prefix, behind `after`, that had a value as of `index`, in order.
-    pub(super) fn scan<'a>(
-        &'a self,
-        prefix: &'a Bytes,
-        after: Option<&'a Bytes>,
-        index: Index,
-    ) -> impl Iterator<Item = (&'a Bytes, Versioned)> {
-        self.keys
-            .range::<Bytes, _>(prefix..)
-            .take_while(move |(key, _)| key.starts_with(prefix))
-            .filter(move |(key, _)| after.is_none_or(|after| *key > after))
-            .filter_map(move |(key, versions)| Some((key, as_of(versions, index)?)))
-    }
-
     fn open(&mut self, index: Index, sessions_max: u32) {
         let most = usize::try_from(sessions_max.max(1)).unwrap_or(usize::MAX);
         while self.sessions.len() >= most {
@@ -128,13 +112,13 @@ impl Machine {
         index: Index,
         id: SessionId,
         serial: u64,
-        command: KvCommand,
+        command: Command<W>,
     ) -> Option<(SessionId, u64)> {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.used = index;
             if session.serial.is_none_or(|newest| newest < serial) {
                 session.serial = Some(serial);
-                let response = self.change(index, &command);
+                let response = self.model.apply(index, &command);
                 self.effects.insert((id, serial), Effect { index, command, response });
                 return Some((id, serial));
             }
@@ -142,32 +126,4 @@ impl Machine {
         self.repeats.insert(index);
         None
     }
-
-    fn change(&mut self, index: Index, command: &KvCommand) -> KvResponse {
-        if command.key().len() > KEY_BYTES_MAX {
-            return KvResponse::KeyTooLong;
-        }
-        let versions = self.keys.entry(command.key().clone()).or_default();
-        let found = as_of(versions, index);
-        let previous = found.as_ref().map(|found| found.version);
-        let value = match command {
-            KvCommand::Put { value, .. } => Some(value),
-            KvCommand::Delete { .. } => None,
-            KvCommand::CompareAndSwap { expect, new, .. } => {
-                if found.map(|found| found.value) != *expect {
-                    return KvResponse::Differs { found: previous };
-                }
-                new.as_ref()
-            }
-        };
-        versions.push(Version { index, value: value.cloned() });
-        KvResponse::Changed { previous }
-    }
-}
-
-/// The newest of a key's versions at or below `index`.
-fn as_of(versions: &[Version], index: Index) -> Option<Versioned> {
-    let behind = versions.partition_point(|version| version.index <= index);
-    let Version { index: version, value } = versions.get(behind.checked_sub(1)?)?;
-    Some(Versioned { value: value.clone()?, version: *version })
 }

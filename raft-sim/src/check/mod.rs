@@ -30,7 +30,6 @@ mod monotonic_terms;
 mod patience;
 mod promise_durability;
 mod recovery;
-mod sample;
 mod state_machine_safety;
 mod violation;
 
@@ -43,13 +42,13 @@ use raft_core::{
 
 use crate::fault::Fault;
 use crate::options::Options;
+use crate::workload::{KeyValue, Model, Workload};
 use exactly_once::Told;
 use ghost::Ghost;
 use history::History;
 use machine::Machine;
-use sample::Sample;
 
-pub use history::{ClientId, Operation, OperationId, Outcome};
+pub use history::{Answered, Asked, ClientId, Operation, OperationId, Outcome};
 pub use violation::{Invariant, Violation};
 
 /// Of each seed that this number divides, what clients saw is judged once more without the ghost.
@@ -57,21 +56,24 @@ const SAMPLED_EVERY: u64 = 16;
 
 /// The simulator's own truth about a cluster, and the judge of every step.
 #[derive(Clone, Debug)]
-pub struct Checker {
+pub struct Checker<W: Workload = KeyValue> {
     ghost: Ghost,
-    machine: Machine,
-    history: History,
+    machine: Machine<W>,
+    history: History<W::Machine>,
     told: Told,
-    /// What clients saw, if it is to be judged once more at the end.
-    sample: Option<Sample>,
     /// Zero if nobody looks when nodes campaign.
     election_timeout: Span,
 }
 
-impl Checker {
+impl<W: Workload> Checker<W> {
     /// The checker of a run, for clocks as its options let them go.
-    pub(crate) fn of_run(options: &Options, members: &[Member], founders: &Membership) -> Self {
-        let mut checker = Self::new(members, founders);
+    pub(crate) fn of_run(
+        options: &Options,
+        members: &[Member],
+        founders: &Membership,
+        machine: W::Machine,
+    ) -> Self {
+        let mut checker = Self::new(members, founders, machine);
         if !options.faults.contains(Fault::Jump) {
             checker.expect_patience(Span(options.election_timeout_us));
         }
@@ -81,15 +83,15 @@ impl Checker {
         checker
     }
 
-    /// A checker for these nodes, none of which has started, founded by `founders`.
+    /// A checker for these nodes, none of which has started, founded by `founders`, which begin with
+    /// this machine.
     #[must_use]
-    pub fn new(members: &[Member], founders: &Membership) -> Self {
+    pub fn new(members: &[Member], founders: &Membership, machine: W::Machine) -> Self {
         Self {
             ghost: Ghost::new(members, founders),
-            machine: Machine::default(),
-            history: History::default(),
+            machine: Machine::new(machine),
+            history: History::new(),
             told: Told::default(),
-            sample: None,
             election_timeout: Span(0),
         }
     }
@@ -102,7 +104,7 @@ impl Checker {
 
     /// Keeps what clients see from now on, for [`Self::judge_sample`].
     pub fn keep_sample(&mut self) {
-        self.sample = Some(Sample::new());
+        self.machine.model.keep_history();
     }
 
     /// Judges what clients saw without the ghost: whether it was found to be linearizable, or `None`
@@ -111,7 +113,10 @@ impl Checker {
     /// # Errors
     /// LIN.
     pub fn judge_sample(&self) -> Result<Option<bool>, Violation> {
-        self.sample.as_ref().map(Sample::judge).transpose()
+        self.machine.model.judge_history().map_err(|why| {
+            let predicted = "an order of what clients asked for, for each key".to_owned();
+            Violation::new(Invariant::Linearizability, predicted, why).at(Index(0))
+        })
     }
 
     /// A node asks its storage to make a batch durable.
@@ -310,6 +315,21 @@ impl Checker {
         exactly_once::applied(&self.told, &mut self.machine, entries)
     }
 
+    /// A node's machine is not what the workload says that it must be.
+    ///
+    /// # Errors
+    /// AP, if anything is wrong with it.
+    pub fn inspected(
+        &self,
+        node: NodeId,
+        applied: Index,
+        found: Result<(), String>,
+    ) -> Result<(), Violation> {
+        let predicted = || "what the workload demands of every state".to_owned();
+        let broken = |why| Violation::new(Invariant::Application, predicted(), why);
+        found.map_err(|why| broken(why).on(node).at(applied))
+    }
+
     /// A node has replaced its state machine by a snapshot.
     ///
     /// # Errors
@@ -350,10 +370,14 @@ impl Checker {
     ///
     /// # Panics
     /// If the client has a request of that number already.
-    pub fn invoked(&mut self, client: ClientId, id: OperationId, operation: &Operation, now: Time) {
-        if let Some(sample) = &mut self.sample {
-            sample.invoked((client, id), operation);
-        }
+    pub fn invoked(
+        &mut self,
+        client: ClientId,
+        id: OperationId,
+        operation: &Asked<W::Machine>,
+        now: Time,
+    ) {
+        self.machine.model.invoked((client, id), operation);
         self.history.begin((client, id), operation.clone(), now);
     }
 
@@ -368,16 +392,15 @@ impl Checker {
         &mut self,
         client: ClientId,
         id: OperationId,
-        outcome: &Outcome,
+        outcome: &Answered<W::Machine>,
         now: Time,
     ) -> Result<(), Violation> {
         let asker = (client, id);
         let open = self.history.end(asker);
         exactly_once::ended(&mut self.told, &self.machine, asker, &open.operation, outcome)?;
         linearizability::ended(&mut self.history, &self.machine, &open, outcome, now)?;
-        if let Some(sample) = &mut self.sample {
-            sample.ended(asker, outcome);
-        }
+        self.machine.model.ended(asker, outcome);
+        self.machine.model.forget(self.history.horizon());
         Ok(())
     }
 

@@ -35,11 +35,13 @@ pub enum Invariant {
     Configuration,
     /// Recovery: what a disk gives back after a crash is what was written to it.
     Recovery,
+    /// The application's own: what a workload demands of every state of its machine.
+    Application,
 }
 
 impl Invariant {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::ElectionSafety,
         Self::MonotonicTerms,
         Self::PromiseDurability,
@@ -54,6 +56,7 @@ impl Invariant {
         Self::ElectionTimeout,
         Self::Configuration,
         Self::Recovery,
+        Self::Application,
     ];
 
     /// The short name.
@@ -74,6 +77,7 @@ impl Invariant {
             Self::ElectionTimeout => "ET",
             Self::Configuration => "CF",
             Self::Recovery => "REC",
+            Self::Application => "AP",
         }
     }
 
@@ -126,6 +130,7 @@ impl Invariant {
                 "the newest membership in a log is in force; its quorums meet those of the one \
                  before it; it follows a commit of its term, and no other uncommitted one"
             }
+            Self::Application => "what the application demands of its state holds on every node",
             Self::Recovery => {
                 "after a crash a disk gives back all that was durable, and nothing that was never \
                  written"

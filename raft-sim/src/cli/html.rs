@@ -16,6 +16,7 @@ use crate::page::{self, Record};
 use crate::report::worse;
 use crate::run::{self, How};
 use crate::trace::Trace;
+use crate::workload::KeyValue;
 
 /// Which run, and where its page goes.
 #[derive(Clone, Debug, Args)]
@@ -37,11 +38,11 @@ pub(super) fn main(arguments: &Arguments, mut output: Output) -> u8 {
         tell("interrupted: no page is written");
         process::exit(EXIT_INTERRUPTED.into());
     });
-    let record = Rc::new(RefCell::new(Record::default()));
+    let record = Rc::new(RefCell::new(Record::new::<KeyValue>()));
     let trace = Trace::off().watched_by(Rc::clone(&record));
     let how = How::once(options.events);
     let report = run::options_twice(&options, how, trace, |trace| trace);
-    let page = page::html(record.take(), &report);
+    let page = page::html(record.replace(Record::new::<KeyValue>()), &report);
     let path = arguments.output.clone();
     let path = path.unwrap_or_else(|| PathBuf::from(format!("run-{:#x}.html", arguments.seed)));
     if let Err(error) = fs::write(&path, &page) {

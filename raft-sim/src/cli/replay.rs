@@ -11,7 +11,7 @@ use clap::Args;
 use super::output::{Output, on_interrupt, tell};
 use super::{EXIT_INTERRUPTED, EXIT_OUTPUT, EXIT_USAGE};
 use crate::options::Options;
-use crate::report::Report;
+use crate::report::{Origin, Report};
 use crate::run;
 use crate::sabotage::Sabotage;
 use crate::tape::Tape;
@@ -46,7 +46,7 @@ pub(super) fn main(one: &Arguments, output: Output) -> u8 {
         Trace::off()
     };
     let report = run::replay(&tape, true, Sabotage::None, trace);
-    let report = Report { tape: Some(one.file.display().to_string()), ..report };
+    let report = Report { origin: Origin::Tape(one.file.display().to_string()), ..report };
     output.borrow_mut().line(&report);
     output.take().finish(report.exit_code())
 }

@@ -13,7 +13,7 @@ use super::output::{Output, stop_on_interrupt, tell};
 use super::replay::{headline, read, with_head, write};
 use super::{EXIT_INTERRUPTED, EXIT_USAGE, setup};
 use crate::failure::Failure;
-use crate::report::{Report, worse};
+use crate::report::{Origin, Report, worse};
 use crate::run;
 use crate::sabotage::Sabotage;
 use crate::shrink::{Shrunk, shrink};
@@ -84,7 +84,7 @@ fn tell_shrunk(
 ) -> u8 {
     let Shrunk { tape, report, before, after, tried } = shrunk;
     let file = arguments.output.display().to_string();
-    let report = Report { tape: Some(file), ..report.clone() };
+    let report = Report { origin: Origin::Tape(file), ..report.clone() };
     output.line(&tape.options);
     output.line(format_args!("\n{report}"));
     output.line(format_args!("\nbefore     {before}\nafter      {after}"));

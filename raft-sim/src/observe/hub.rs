@@ -5,18 +5,19 @@ use std::{fmt, mem};
 
 use raft_core::wire::{self, Limits};
 use raft_core::{Entry, EntryId, Envelope, Member, Observation, PersistBatch, Status, Time};
+use raft_replica::machine::StateMachine;
 use raft_replica::replica::Replica;
 use raft_replica::request::{Input, Output, Request};
 use raft_replica::storage::work::{Done, Work};
 
 use super::mail::Mail;
 use super::{Given, Happening, Last, Loss, Observer, Step};
-use crate::check::{ClientId, Operation, OperationId, Outcome};
+use crate::check::{Answered, Asked, ClientId, OperationId};
 use crate::event::{Event, NodeAt};
 use crate::fault::{Fault, Tally};
 use crate::network::Passage;
-use crate::sabotage::Machine;
 use crate::trace::Trace;
+use crate::workload::{Machine, Workload, words};
 use crate::world::World;
 
 /// An observer, and what the world has told it.
@@ -80,12 +81,12 @@ impl Hub {
         self.taken = vec![Taken { given: Given::Start { is_first }, rehearsed: None }];
     }
 
-    fn taking(
+    fn taking<M: StateMachine + Clone>(
         &mut self,
         node: NodeAt,
         now: Time,
-        replica: &Replica<Machine>,
-        inputs: &[Input<Machine>],
+        replica: &Replica<M>,
+        inputs: &[Input<M>],
     ) {
         self.before = Some(replica.status());
         let mut copy = (inputs.len() > 1).then(|| replica.clone());
@@ -97,7 +98,7 @@ impl Hub {
         }
     }
 
-    fn given(&mut self, node: NodeAt, input: &Input<Machine>) -> Given {
+    fn given<M: StateMachine>(&mut self, node: NodeAt, input: &Input<M>) -> Given {
         match input {
             Input::Tick => Given::Deadline,
             Input::Frame(frame) => {
@@ -134,7 +135,7 @@ impl Hub {
     }
 
     /// The node has read what it was given and has put this out.
-    fn stepped(&mut self, node: NodeAt, replica: &Replica<Machine>, out: &[Output<Machine>]) {
+    fn stepped<M: StateMachine>(&mut self, node: NodeAt, replica: &Replica<M>, out: &[Output<M>]) {
         let mut taken = mem::take(&mut self.taken);
         if taken.is_empty() && !out.is_empty() {
             taken.push(Taken { given: Given::Nothing, rehearsed: None });
@@ -205,13 +206,17 @@ fn is_true(taken: &[Taken], end: &Rehearsed) -> bool {
 }
 
 /// Gives an input to the copy of a node.
-fn rehearse(copy: &mut Replica<Machine>, now: Time, input: &Input<Machine>) -> Rehearsed {
+fn rehearse<M: StateMachine + Clone>(
+    copy: &mut Replica<M>,
+    now: Time,
+    input: &Input<M>,
+) -> Rehearsed {
     let mut out = Vec::new();
     copy.handle(now, input.clone(), &mut out);
     look(copy, &out)
 }
 
-fn look(replica: &Replica<Machine>, out: &[Output<Machine>]) -> Rehearsed {
+fn look<M: StateMachine>(replica: &Replica<M>, out: &[Output<M>]) -> Rehearsed {
     let written = out.iter().filter_map(|output| match output {
         Output::Work(Work::Persist { batch, .. }) => Some(batch.clone()),
         Output::Work(_)
@@ -224,7 +229,7 @@ fn look(replica: &Replica<Machine>, out: &[Output<Machine>]) -> Rehearsed {
         | Output::BadSnapshot { .. } => None,
     });
     let refused =
-        |output: &Output<Machine>| matches!(output, Output::Observe(Observation::Refused { .. }));
+        |output: &Output<M>| matches!(output, Output::Observe(Observation::Refused { .. }));
     Rehearsed {
         after: replica.status(),
         written: written.collect(),
@@ -235,12 +240,12 @@ fn look(replica: &Replica<Machine>, out: &[Output<Machine>]) -> Rehearsed {
 /// What is told while a node is in use: the rest of the world is out of reach then.
 impl Trace {
     /// A node is about to read these inputs in one go, at this moment of its clock.
-    pub(crate) fn taking(
+    pub(crate) fn taking<M: StateMachine + Clone>(
         &mut self,
         node: NodeAt,
         now: Time,
-        replica: &Replica<Machine>,
-        inputs: &[Input<Machine>],
+        replica: &Replica<M>,
+        inputs: &[Input<M>],
     ) {
         if let Some(hub) = &mut self.hub {
             hub.taking(node, now, replica, inputs);
@@ -255,14 +260,20 @@ impl Trace {
     }
 
     /// A client makes a request.
-    pub(crate) fn asked(&mut self, client: ClientId, id: OperationId, operation: &Operation) {
+    pub(crate) fn asked<W: Workload>(
+        &mut self,
+        client: ClientId,
+        id: OperationId,
+        operation: &Asked<W::Machine>,
+    ) {
         if let Some(hub) = &mut self.hub {
-            hub.tell(&Happening::Asked { client, id, operation });
+            let what = &*words::operation::<W>(operation);
+            hub.tell(&Happening::Asked { client, id, what });
         }
     }
 }
 
-impl World {
+impl<W: Workload> World<W> {
     pub(crate) fn tell(&mut self, happening: &Happening<'_>) {
         if let Some(hub) = &mut self.trace.hub {
             hub.tell(happening);
@@ -314,7 +325,7 @@ impl World {
     }
 
     /// A node has read its inbox; what it has put out is about to be executed.
-    pub(crate) fn watch_step(&mut self, at: NodeAt, outputs: &[Output<Machine>]) {
+    pub(crate) fn watch_step(&mut self, at: NodeAt, outputs: &[Output<Machine<W>>]) {
         if let (Some(hub), Some(process)) = (&mut self.trace.hub, &self.nodes[at].process) {
             hub.stepped(at, &process.replica, outputs);
         }
@@ -374,8 +385,16 @@ impl World {
         }
     }
 
-    pub(crate) fn watch_answered(&mut self, client: ClientId, id: OperationId, outcome: &Outcome) {
-        self.tell(&Happening::Answered { client, id, outcome });
+    pub(crate) fn watch_answered(
+        &mut self,
+        client: ClientId,
+        id: OperationId,
+        outcome: &Answered<W::Machine>,
+    ) {
+        if self.trace.hub.is_some() {
+            let what = &*words::outcome::<W>(outcome);
+            self.tell(&Happening::Answered { client, id, what });
+        }
     }
 
     pub(crate) fn watch_cut(&mut self, partition: usize) {

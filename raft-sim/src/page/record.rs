@@ -1,7 +1,7 @@
 //! What a page needs of a run, taken down while it lasts: events, messages, the states and logs of
 //! the nodes where they change, the requests of clients, and when what was wrong.
 
-use raft_core::{Envelope, Index, Member, Membership, RoleName};
+use raft_core::{Entry, Envelope, Index, Member, Membership, RoleName};
 use serde_json::{Value, json};
 
 use super::rows::{
@@ -13,10 +13,14 @@ use crate::event::{Event, NodeAt};
 use crate::fault::Fault;
 use crate::observe::{Given, Happening, Loss, Observer, Step};
 use crate::options::Options;
+use crate::workload::Workload;
+use crate::workload::words::entry;
 
 /// Everything about a run that its page shows.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Record {
+    /// What an entry says, in words.
+    entry: fn(&Entry) -> String,
     pub(super) texts: Texts,
     pub(super) founders: Vec<(NodeAt, &'static str)>,
     pub(super) nodes: usize,
@@ -80,15 +84,14 @@ impl Observer for Record {
                 self.say(&format!("n{}'s process ends", node + 1));
                 self.is_fault();
             }
-            Happening::Asked { client, id, operation } => {
-                let text = self.texts.number(words::operation(operation));
+            Happening::Asked { client, id, what } => {
+                let text = self.texts.number((*what).to_owned());
                 self.requests.asked((*client, *id), text, now);
-                self.say(&format!("asks: {}", words::operation(operation)));
+                self.say(&format!("asks: {what}"));
             }
-            Happening::Answered { client, id, outcome } => {
-                let text = words::outcome(outcome);
-                self.say(&format!("client {} is told: {text}", client.0));
-                let text = self.texts.number(text);
+            Happening::Answered { client, id, what } => {
+                self.say(&format!("client {} is told: {what}", client.0));
+                let text = self.texts.number((*what).to_owned());
                 self.requests.answered((*client, *id), text, now);
             }
             Happening::Counted { fault, injected, effective } => {
@@ -105,6 +108,26 @@ impl Observer for Record {
 }
 
 impl Record {
+    /// Nothing yet, of a run with this workload.
+    #[must_use]
+    pub fn new<W: Workload>() -> Self {
+        Self {
+            entry: entry::<W>,
+            texts: Texts::default(),
+            founders: Vec::new(),
+            nodes: 0,
+            options: Vec::new(),
+            events: Events::default(),
+            messages: Messages::default(),
+            states: States::default(),
+            logs: Logs::default(),
+            requests: Requests::default(),
+            spans: Spans::default(),
+            healed: None,
+            struck: None,
+        }
+    }
+
     /// All columns.
     pub(super) fn json(&mut self) -> Value {
         self.close_event();
@@ -229,7 +252,7 @@ impl Record {
             for entry in batch.append.iter() {
                 let at = (entry.index(), entry.term());
                 if !self.logs.entries.contains_key(&at) {
-                    let text = self.texts.number(words::entry(entry));
+                    let text = self.texts.number((self.entry)(entry));
                     self.logs.entries.insert(at, text);
                 }
             }

@@ -10,6 +10,7 @@
 
 use raft_core::wire::{self, Limits};
 use raft_core::{Envelope, MembershipChange, NodeId, ReadMode, RecoveredState, RoleName};
+use raft_replica::machine::StateMachine;
 use raft_replica::request::{Input as Given, Request};
 use raft_replica::storage::work::Done;
 
@@ -18,7 +19,6 @@ use super::play;
 use super::player::{Player, Stop};
 use crate::explore::bounds::SERVERS_MAX;
 use crate::options::Options;
-use crate::sabotage::Machine;
 
 /// The most voters of a script.
 const VOTERS_MAX: usize = 5;
@@ -62,7 +62,7 @@ pub(crate) enum Overheard {
 }
 
 impl Overheard {
-    pub(crate) fn of(input: &Given<Machine>) -> Self {
+    pub(crate) fn of<M: StateMachine>(input: &Given<M>) -> Self {
         match input {
             Given::Tick => Self::Tick,
             Given::Frame(frame) => match wire::decode(frame.clone(), &Limits::default()) {
@@ -78,7 +78,7 @@ impl Overheard {
         }
     }
 
-    fn of_request(request: &Request<Machine>) -> Self {
+    fn of_request<M: StateMachine>(request: &Request<M>) -> Self {
         match request {
             Request::OpenSession | Request::Command { .. } => Self::Asked(Ask::Propose),
             Request::Query { mode: ReadMode::ReadIndex, .. } => Self::Asked(Ask::Read),

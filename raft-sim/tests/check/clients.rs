@@ -4,9 +4,11 @@
 
 use bytes::Bytes;
 use raft_core::{Index, NodeId, Payload, Time};
-use raft_replica::kv::{KvAnswer, KvCommand, KvQuery, KvResponse, Versioned};
+use raft_replica::kv::{Kv, KvAnswer, KvCommand, KvQuery, KvResponse, Versioned};
 use raft_replica::session::{LogCommand, SessionId};
-use raft_sim::check::{ClientId, Invariant, Operation, OperationId, Outcome, Violation};
+use raft_sim::check::{
+    Answered, Asked, ClientId, Invariant, Operation, OperationId, Outcome, Violation,
+};
 
 use crate::story::{Story, broken};
 
@@ -51,7 +53,7 @@ impl Service {
         self.commit(Payload::Command(command.encode()))
     }
 
-    fn invoke(&mut self, operation: &Operation) -> OperationId {
+    fn invoke(&mut self, operation: &Asked<Kv>) -> OperationId {
         self.operations += 1;
         let id = OperationId(self.operations);
         self.story.checker.invoked(ClientId(1), id, operation, Time(self.operations));
@@ -71,7 +73,7 @@ impl Service {
         self.query(KvQuery::Get { key: bytes("k") })
     }
 
-    fn reply(&mut self, id: OperationId, outcome: &Outcome) -> Result<(), Violation> {
+    fn reply(&mut self, id: OperationId, outcome: &Answered<Kv>) -> Result<(), Violation> {
         self.operations += 1;
         self.story.checker.replied(ClientId(1), id, outcome, Time(self.operations))
     }
@@ -85,7 +87,7 @@ fn put(value: &'static str) -> KvCommand {
     KvCommand::Put { key: bytes("k"), value: bytes(value) }
 }
 
-fn changed(previous: Option<u64>, index: u64) -> Outcome {
+fn changed(previous: Option<u64>, index: u64) -> Answered<Kv> {
     let response = KvResponse::Changed { previous: previous.map(Index) };
     Outcome::Response { response, index: Index(index) }
 }
@@ -94,7 +96,7 @@ fn versioned(value: &'static str, version: u64) -> Versioned {
     Versioned { value: bytes(value), version: Index(version) }
 }
 
-fn value(found: Option<(&'static str, u64)>, index: u64) -> Outcome {
+fn value(found: Option<(&'static str, u64)>, index: u64) -> Answered<Kv> {
     let found = found.map(|(value, version)| versioned(value, version));
     Outcome::Answer { answer: KvAnswer::Value(found), index: Index(index) }
 }

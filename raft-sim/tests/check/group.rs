@@ -205,7 +205,7 @@ impl Group {
         };
         let (servers, outputs): (Vec<Server>, Vec<_>) = members.iter().map(start).unzip();
         let mut group = Self {
-            checker: Checker::new(&members, &founders),
+            checker: Checker::new(&members, &founders, Kv::new()),
             counts: Counts::default(),
             dice: Dice(seed),
             now: Time(0),

@@ -10,6 +10,7 @@ use raft_core::{
     Index, Member, Membership, NodeId, Payload, PersistBatch, PersistSeq, RecoveredState, Round,
     Rpc, Session, Slot, SnapshotMeta, Span, Term,
 };
+use raft_replica::kv::Kv;
 use raft_sim::check::{Checker, Invariant, Violation};
 
 /// What a node of the story knows; its disk is the checker's business.
@@ -44,7 +45,7 @@ impl Story {
             seq: 0,
         };
         let actors: Vec<Actor> = members.iter().map(actor).collect();
-        let checker = Checker::new(&members, &founders);
+        let checker = Checker::new(&members, &founders, Kv::new());
         let mut story = Self { checker, founders, actors };
         for id in 1..=voters {
             story.checker.recovered(NodeId(id), &genesis).unwrap();

@@ -8,11 +8,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use raft_core::Index;
-use raft_replica::kv::{KvAnswer, KvCommand, KvQuery, KvResponse};
+use raft_replica::kv::{Kv, KvAnswer, KvCommand, KvQuery, KvResponse};
 
-use super::history::{ClientId, Operation, OperationId, Outcome};
-use super::violation::{Invariant, Violation};
+use crate::check::{Answered, Asked, ClientId, Operation, OperationId, Outcome};
 use crate::linear::{
     ABSENT, Ask, Builder, Judge, Limits, Model, Told, Value, Verdict, core, explain,
 };
@@ -34,7 +32,7 @@ impl Sample {
         Self { builder: Builder::new(Model::Register), open: BTreeMap::new(), processes: 0 }
     }
 
-    pub(super) fn invoked(&mut self, asker: (ClientId, OperationId), operation: &Operation) {
+    pub(super) fn invoked(&mut self, asker: (ClientId, OperationId), operation: &Asked<Kv>) {
         let (key, ask) = match operation {
             Operation::OpenSession | Operation::Query { query: KvQuery::Scan { .. } } => return,
             Operation::Query { query: KvQuery::Get { key } } => (key, Ask::Read),
@@ -48,7 +46,7 @@ impl Sample {
         self.builder.invoke(process, key, ask).expect("each process asks once");
     }
 
-    pub(super) fn ended(&mut self, asker: (ClientId, OperationId), outcome: &Outcome) {
+    pub(super) fn ended(&mut self, asker: (ClientId, OperationId), outcome: &Answered<Kv>) {
         let Some(process) = self.open.remove(&asker) else { return };
         let told = match outcome {
             Outcome::Answer { answer: KvAnswer::Value(found), .. } => {
@@ -70,7 +68,7 @@ impl Sample {
     }
 
     /// Whether it was found out that there is an order.
-    pub(super) fn judge(&self) -> Result<bool, Violation> {
+    pub(super) fn judge(&self) -> Result<bool, String> {
         let history = self.builder.clone().finish();
         let limits = Limits { steps: STEPS_MAX, orders: false, ..Limits::default() };
         match Judge::new().judge(&history, limits, || false) {
@@ -78,11 +76,9 @@ impl Sample {
             Verdict::Unknown { .. } => Ok(false),
             Verdict::Violated { key } => {
                 let core = core::find(&history, key, limits, || false);
-                let why = core.map_or("no order explains what clients saw".to_owned(), |core| {
+                Err(core.map_or("no order explains what clients saw".to_owned(), |core| {
                     explain::sentence(&history, &core)
-                });
-                let predicted = "an order of what clients asked for, for each key".to_owned();
-                Err(Violation::new(Invariant::Linearizability, predicted, why).at(Index(0)))
+                }))
             }
         }
     }

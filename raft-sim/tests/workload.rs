@@ -1,0 +1,189 @@
+//! A state machine that is not the key-value store, and what is found if it is wrong.
+
+use raft_core::Index;
+use raft_replica::machine::StateMachine;
+use raft_sim::check::Invariant;
+use raft_sim::failure::Failure;
+use raft_sim::options::Options;
+use raft_sim::report::Report;
+use raft_sim::rng::Draw;
+use raft_sim::run::{self, How};
+use raft_sim::sabotage::Sabotage;
+use raft_sim::workload::{Replay, Turn, Workload};
+
+/// A number that grows by what it is told, modulo a prime; it may have a mistake.
+#[derive(Clone, Debug)]
+struct Counter {
+    sum: u64,
+    mistake: Mistake,
+}
+
+const PRIME: u64 = 1_000_003;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mistake {
+    None,
+    /// The sum becomes something that it must never be.
+    Overflows,
+    /// A snapshot has lost a little of it.
+    SnapshotRounds,
+    /// Reading answers something older.
+    ReadsBehind,
+    /// Each copy of the machine answers something else.
+    DependsOnTheHost,
+}
+
+impl StateMachine for Counter {
+    type Command = u64;
+    type Response = u64;
+    type Query = ();
+    type Answer = u64;
+    type Error = postcard::Error;
+
+    fn apply(&mut self, _: Index, add: u64) -> u64 {
+        let sum = self.sum + add;
+        self.sum = if self.mistake == Mistake::Overflows { sum } else { sum % PRIME };
+        if self.mistake == Mistake::DependsOnTheHost {
+            // Where it stands in memory, as a hash map with a random seed would.
+            return std::ptr::from_ref(self).addr() as u64;
+        }
+        self.sum
+    }
+
+    fn query(&self, (): &()) -> u64 {
+        if self.mistake == Mistake::ReadsBehind { self.sum / 2 * 2 } else { self.sum }
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        let mask = if self.mistake == Mistake::SnapshotRounds { !1 } else { !0 };
+        postcard::to_allocvec(&(self.sum & mask)).expect("a number serializes")
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), postcard::Error> {
+        self.sum = postcard::from_bytes(snapshot)?;
+        Ok(())
+    }
+}
+
+/// The model never has the mistake of the machine.
+#[derive(Clone, Debug)]
+struct Right(Replay<Counter>);
+
+impl raft_sim::workload::Model<Counter> for Right {
+    fn new(machine: Counter) -> Self {
+        Self(Replay::new(Counter { mistake: Mistake::None, ..machine }))
+    }
+
+    fn apply(&mut self, index: Index, command: &u64) -> u64 {
+        self.0.apply(index, command)
+    }
+
+    fn judge(
+        &self,
+        index: Index,
+        query: &(),
+        answer: &u64,
+    ) -> Result<(), raft_sim::workload::Mismatch> {
+        self.0.judge(index, query, answer)
+    }
+
+    fn forget(&mut self, before: Index) {
+        self.0.forget(before);
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Count(Mistake);
+
+impl Workload for Count {
+    type Machine = Counter;
+    type Model = Right;
+
+    fn machine(&self) -> Counter {
+        Counter { sum: 0, mistake: self.0 }
+    }
+
+    fn command(&mut self, _: Turn, draw: &mut Draw) -> u64 {
+        draw.below(PRIME)
+    }
+
+    fn query(&mut self, _: Turn, _: &mut Draw) {}
+
+    fn invariant(counter: &Counter) -> Result<(), String> {
+        if counter.sum < PRIME { Ok(()) } else { Err(format!("{} is too much", counter.sum)) }
+    }
+}
+
+fn count(mistake: Mistake, seed: u64, sabotage: Sabotage) -> Report {
+    let how = How { sabotage, ..How::once(2_000) };
+    run::workload(Count(mistake), &Options::draw(seed, how.events), how)
+}
+
+/// The first failure among some seeds.
+fn first(mistake: Mistake, sabotage: Sabotage) -> Report {
+    (0..64)
+        .map(|seed| count(mistake, seed, sabotage))
+        .find(|report| report.failure.is_some())
+        .unwrap_or_else(|| panic!("{mistake:?} with {sabotage:?} is found within 64 seeds"))
+}
+
+fn broken(report: &Report) -> Invariant {
+    match &report.failure {
+        Some(Failure::Violation(violation)) => violation.invariant,
+        other => panic!("a violation, and not {other:?}"),
+    }
+}
+
+#[test]
+fn a_machine_without_a_mistake_passes() {
+    let mut reads = 0;
+    for seed in 0..24 {
+        let report = count(Mistake::None, seed, Sabotage::None);
+        assert!(report.failure.is_none(), "{report}");
+        reads += report.stats.reads;
+    }
+    assert!(reads > 0);
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let how = How { twice: true, ..How::once(2_000) };
+    let report = run::workload(Count(Mistake::None), &Options::draw(5, 2_000), how);
+    assert!(report.failure.is_none() && report.is_repeated, "{report}");
+}
+
+#[test]
+fn a_state_that_must_not_be_is_found() {
+    let report = first(Mistake::Overflows, Sabotage::None);
+    assert_eq!(broken(&report), Invariant::Application);
+    let text = report.to_string();
+    assert!(text.contains("is too much"), "{text}");
+    assert!(text.contains("reproduce  this workload with Options::draw("), "{text}");
+}
+
+#[test]
+fn a_snapshot_that_loses_something_is_found() {
+    let report = first(Mistake::SnapshotRounds, Sabotage::None);
+    let found = [Invariant::StateMachineSafety, Invariant::Linearizability];
+    assert!(found.contains(&broken(&report)), "{report}");
+}
+
+#[test]
+fn a_read_that_misses_something_is_found() {
+    let report = first(Mistake::ReadsBehind, Sabotage::None);
+    assert_eq!(broken(&report), Invariant::Linearizability);
+}
+
+#[test]
+fn a_machine_that_depends_on_the_host_is_found() {
+    let report = first(Mistake::DependsOnTheHost, Sabotage::None);
+    // The failing run is repeated, and goes otherwise.
+    assert!(matches!(report.failure, Some(Failure::Determinism { .. })), "{report}");
+}
+
+#[test]
+fn a_skipped_command_is_found() {
+    let report = first(Mistake::None, Sabotage::CommandSkipped);
+    let found = [Invariant::StateMachineSafety, Invariant::Linearizability];
+    assert!(found.contains(&broken(&report)), "{report}");
+}
