@@ -24,9 +24,7 @@ pub(crate) fn check(node: &Node, envelope: &Envelope) -> Result<(), Refused> {
         return Err(Refused::FromMyself);
     }
     let Envelope { epoch, incarnation, term, .. } = *envelope;
-    if !(epoch.is_valid() && incarnation.is_valid() && term.is_valid()) {
-        return Err(Refused::OutOfBounds);
-    }
+    check_numbers([epoch.0, incarnation.0, term.0])?;
     check_rpc(term, &envelope.rpc)?;
     let mine = node.hard_state().epoch;
     if epoch < mine {
@@ -45,9 +43,10 @@ fn check_rpc(term: Term, rpc: &Rpc) -> Result<(), Refused> {
         Rpc::RequestVote { last, .. } => check_id(term, *last),
         Rpc::RequestVoteResponse { .. } | Rpc::TimeoutNow => Ok(()),
         Rpc::AppendEntries { session, round, prev, entries, commit } => {
-            check_stream(*session, *round)?;
-            check_index(*commit)?;
-            check_id(term, *prev)?;
+            check_numbers([session.0, round.0, commit.0, prev.index.0])?;
+            if prev.term > term {
+                return Err(Refused::Impossible);
+            }
             check_entries(term, *prev, entries)
         }
         Rpc::AppendEntriesResponse { session, round, result } => {
@@ -64,13 +63,9 @@ fn check_rpc(term: Term, rpc: &Rpc) -> Result<(), Refused> {
                 AppendResult::Blank => Ok(()),
             }
         }
-        Rpc::Commit { session, commit } => {
-            check_stream(*session, Round::ZERO)?;
-            check_index(*commit)
-        }
+        Rpc::Commit { session, commit } => check_numbers([session.0, commit.0]),
         Rpc::Heartbeat { session, round, commit, lease } => {
-            check_stream(*session, *round)?;
-            check_index(*commit)?;
+            check_numbers([session.0, round.0, commit.0])?;
             // No correct leader asks for more than the longest election timeout.
             if *lease < Span(ELECTION_TIMEOUT_LIMIT) { Ok(()) } else { Err(Refused::OutOfBounds) }
         }
@@ -182,6 +177,13 @@ fn check_index(index: Index) -> Result<(), Refused> {
     if index.is_valid() { Ok(()) } else { Err(Refused::OutOfBounds) }
 }
 
+/// None of them reaches the limit: it is a power of two, so their union would.
+#[inline]
+fn check_numbers<const N: usize>(numbers: [u64; N]) -> Result<(), Refused> {
+    const { assert!(LIMIT.is_power_of_two()) };
+    check_number(numbers.into_iter().fold(0, |union, number| union | number))
+}
+
 fn check_number(number: u64) -> Result<(), Refused> {
     if number < LIMIT { Ok(()) } else { Err(Refused::OutOfBounds) }
 }
@@ -197,7 +199,7 @@ fn check_repair(id: RepairId) -> Result<(), Refused> {
 }
 
 fn check_stream(session: Session, round: Round) -> Result<(), Refused> {
-    if session.is_valid() && round.is_valid() { Ok(()) } else { Err(Refused::OutOfBounds) }
+    check_numbers([session.0, round.0])
 }
 
 fn check_bytes(offset: u64, len: usize) -> Result<(), Refused> {

@@ -7,7 +7,7 @@ use crate::entry::{Entries, Payload};
 use crate::message::{LoadPurpose, LoadRequest};
 use crate::node::Node;
 use crate::progress::Loading;
-use crate::quorum::committed;
+use crate::quorum::{committed, is_quorum};
 use crate::role::Leader;
 use crate::types::Index;
 
@@ -22,8 +22,8 @@ const APPLY_ENTRIES_MAX: usize = 1 << 12;
 /// Only an entry of its own term is committed by counting (§5.4.2, Figure 8); what precedes that
 /// entry is committed with it, by the Log Matching Property.
 pub(crate) fn advance(node: &mut Node, leader: &mut Leader) {
-    let before = node.commit();
-    if before == node.log().last().index {
+    let (before, last) = (node.commit(), node.log().last().index);
+    if before == last {
         return;
     }
     let own = node.gate.durable_index();
@@ -38,12 +38,17 @@ pub(crate) fn advance(node: &mut Node, leader: &mut Leader) {
             leader.peer_ref(member).map_or(Index::ZERO, |peer| peer.match_index)
         }
     };
-    let index = committed(node.membership(), matched);
+    // Nearly always a quorum has all of it, and then the matches need not be sorted.
+    let index = if is_quorum(node.membership(), |member| matched(member) >= last) {
+        last
+    } else {
+        committed(node.membership(), matched)
+    };
     if index <= before || node.log().term(index) != Some(node.term()) {
         return;
     }
     node.commit_to(index);
-    if index == node.log().last().index {
+    if index == last {
         leader.uncommitted_bytes = 0; // Nearly always: what was proposed since is appended.
         return;
     }
@@ -73,9 +78,14 @@ pub(crate) fn end_tickets(node: &mut Node) {
         return; // Followers, nearly always: they are spared the search in the log.
     }
     let commit = node.commit();
+    // No entry is of a later term than this node.
+    let may_be_behind = node.tickets_term < node.term();
+    if node.tickets[0].index > commit && !may_be_behind {
+        return; // Nearly always, while nothing new is committed.
+    }
     let decided = node.tickets.partition_point(|pending| pending.index <= commit);
-    let mut tickets = core::mem::take(&mut node.tickets);
-    for pending in tickets.drain(..decided) {
+    for position in 0..decided {
+        let pending = node.tickets[position];
         let outcome = match node.log().term(pending.index) {
             Some(term) if term == pending.term => Outcome::Committed { term, index: pending.index },
             Some(_) => Outcome::Superseded,
@@ -83,19 +93,26 @@ pub(crate) fn end_tickets(node: &mut Node) {
         };
         node.end(pending.ticket, outcome);
     }
-    let commit_term = node.log().term(commit).unwrap_or_default();
-    if commit_term > node.tickets_term {
+    node.tickets.drain(..decided);
+    let commit_term = if may_be_behind { node.log().term(commit) } else { None };
+    if let Some(commit_term) = commit_term
+        && commit_term > node.tickets_term
+    {
         node.tickets_term = commit_term;
+        let mut tickets = core::mem::take(&mut node.tickets);
         for pending in tickets.extract_if(.., |pending| pending.term < commit_term) {
             node.end(pending.ticket, Outcome::Superseded);
         }
+        node.tickets = tickets;
     }
-    node.tickets = tickets;
 }
 
 /// Hands committed entries that are durable here to the host, within the byte limit; one entry is
 /// always admitted.
 pub(crate) fn hand_out(node: &mut Node) {
+    if node.handed_out == node.commit() && node.restore.is_none() {
+        return;
+    }
     let durable = node.gate.durable_index();
     if node.restore.is_some() && node.gate.is_installing() {
         return; // The entries that it covers may be durable long before the snapshot itself is.
@@ -121,11 +138,13 @@ pub(crate) fn hand_out(node: &mut Node) {
     }
 }
 
+#[inline]
 fn apply(node: &mut Node, entries: Entries) {
-    let Some(last) = entries.last().map(|entry| entry.index()) else {
-        unreachable!("entries between the last one handed out and the commit index exist");
-    };
-    node.handed_out = last;
+    assert!(
+        !entries.is_empty(),
+        "entries between the last one handed out and the commit index exist"
+    );
+    node.handed_out = entries.end_after(node.handed_out);
     node.unapplied_bytes += entries.bytes();
     emit(&mut node.effects, || Effect::Apply { entries });
 }

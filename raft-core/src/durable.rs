@@ -172,6 +172,13 @@ pub struct PersistBatch {
 }
 
 impl PersistBatch {
+    /// A batch that appends entries and does nothing else.
+    #[inline]
+    pub(crate) fn of_append(seq: PersistSeq, append: Entries) -> Self {
+        let (hard_state, install, truncate_from, compact_to) = (None, None, None, None);
+        Self { seq, hard_state, install, truncate_from, heal: Vec::new(), append, compact_to }
+    }
+
     /// Whether there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {

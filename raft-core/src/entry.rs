@@ -140,13 +140,15 @@ pub struct Entries {
     end: u32,
     /// The chain before the allocation's first entry.
     before: Chain,
+    /// The payload bytes of the entries in the range: log, window and limits all ask for them.
+    bytes: usize,
 }
 
 impl Entries {
     /// A run of no entries.
     #[must_use]
     pub const fn empty() -> Self {
-        Self { run: None, start: 0, end: 0, before: Chain(0) }
+        Self { run: None, start: 0, end: 0, before: Chain(0), bytes: 0 }
     }
 
     /// The entries that follow `before`, each given by its term and payload.
@@ -157,13 +159,14 @@ impl Entries {
     /// If there are 2^32 items or more; every caller bounds a run far below.
     #[must_use]
     pub fn after(before: EntryId, items: impl IntoIterator<Item = (Term, Payload)>) -> Self {
-        let mut last = before;
+        let (mut last, mut bytes) = (before, 0usize);
         let run: Arc<[Entry]> = items
             .into_iter()
             .map(|(term, payload)| {
                 let index = last.index.next();
                 let chain = chain_after(last.chain, term, index, &payload);
                 last = EntryId { index, term, chain };
+                bytes = bytes.saturating_add(payload.len());
                 Entry { id: last, payload }
             })
             .collect();
@@ -171,7 +174,7 @@ impl Entries {
             return Self::empty();
         }
         let end = u32::try_from(run.len()).expect("a run is bounded far below 2^32 entries");
-        Self { run: Some(run), start: 0, end, before: before.chain }
+        Self { run: Some(run), start: 0, end, before: before.chain, bytes }
     }
 
     /// One run with the entries of several that follow each other; copies entries, not payloads.
@@ -188,12 +191,13 @@ impl Entries {
             last = part;
         }
         let count = runs.iter().map(|run| run.len()).sum();
+        let bytes = runs.iter().map(Self::bytes).fold(0, usize::saturating_add);
         let mut entries = runs.iter().flat_map(|run| run.iter());
         // A counted range tells the length, so the entries are written once, to where they stay.
         let run: Arc<[Entry]> =
             (0..count).map(|_| entries.next().expect("counted above").clone()).collect();
         let end = u32::try_from(count).expect("a run is bounded far below 2^32 entries");
-        Self { run: Some(run), start: 0, end, before: first.chain_before() }
+        Self { run: Some(run), start: 0, end, before: first.chain_before(), bytes }
     }
 
     /// How many entries there are; found without a look at them.
@@ -221,23 +225,40 @@ impl Entries {
         if start >= end {
             return Self::empty();
         }
-        Self { run: self.run.clone(), start, end, before: self.before }
+        if (start, end) == (self.start, self.end) {
+            return self.clone();
+        }
+        Self { start, end, ..self.clone() }.weighed()
+    }
+
+    /// The same range, once its ends have moved.
+    fn weighed(mut self) -> Self {
+        self.bytes = self.iter().map(|entry| entry.payload().len()).fold(0, usize::saturating_add);
+        self
     }
 
     /// The index of the first entry.
+    #[inline]
     pub(crate) fn first_index(&self) -> Option<Index> {
         Some(self.run.as_ref()?[self.start as usize].index())
     }
 
     /// Whether it has entries at or before `index`.
+    #[inline]
     pub(crate) fn starts_by(&self, index: Index) -> bool {
         self.first_index().is_some_and(|first| first <= index)
     }
 
-    /// Whether it has the entries from `first` through `last`, and no others.
-    pub(crate) fn is_just(&self, first: Index, last: Index) -> bool {
-        self.first_index() == Some(first)
-            && first.0.checked_add(u64::from(self.end - self.start)) == Some(last.0 + 1)
+    /// The index of the last entry of a run that follows `before`; `before` if it is empty.
+    #[inline]
+    pub(crate) fn end_after(&self, before: Index) -> Index {
+        Index(before.0 + u64::from(self.end - self.start))
+    }
+
+    /// Whether it has the entries after `after` through `last`, and no others.
+    #[inline]
+    pub(crate) fn is_just(&self, after: Index, last: Index) -> bool {
+        self.end_after(after) == last && self.first_index() == Some(after.next())
     }
 
     /// The first `count` entries, or all if there are fewer.
@@ -245,14 +266,18 @@ impl Entries {
         if count == 0 {
             return Self::empty();
         }
-        let end = u32::try_from(count).map_or(self.end, |count| self.start.saturating_add(count));
-        self.end = self.end.min(end);
-        self
+        if count >= self.len() {
+            return self;
+        }
+        self.end = self.start + u32::try_from(count).expect("less than its length");
+        self.weighed()
     }
 
     /// Leaves out the first `count` entries, of more than that.
     pub(crate) fn skip(&mut self, count: usize) {
         assert!(count < self.len(), "what is left is not empty");
+        let skipped = self[..count].iter().map(|entry| entry.payload().len());
+        self.bytes = skipped.fold(self.bytes, usize::saturating_sub);
         self.start += u32::try_from(count).expect("a run is bounded far below 2^32 entries");
     }
 
@@ -265,14 +290,11 @@ impl Entries {
         }
     }
 
-    /// The payload bytes of all entries.
+    /// The payload bytes of all entries; found without a look at them.
     #[must_use]
     #[inline]
     pub fn bytes(&self) -> usize {
-        match &self[..] {
-            [entry] => entry.payload().len(), // Who proposes one at a time asks often.
-            entries => entries.iter().map(|entry| entry.payload().len()).sum(),
-        }
+        self.bytes
     }
 }
 

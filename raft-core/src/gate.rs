@@ -136,6 +136,7 @@ impl Gate {
     }
 
     /// How many entries are damaged.
+    #[inline]
     pub(crate) fn hole_count(&self) -> usize {
         self.holes.len()
     }
@@ -247,11 +248,22 @@ impl Gate {
     }
 
     /// Hands the staged batch to the host.
+    #[inline]
     pub(crate) fn flush(&mut self, effects: &mut Vec<Effect>) {
-        if self.staged.is_empty() {
-            return; // Most steps write nothing: they are spared moving it.
+        if !self.staged.is_empty() {
+            self.issue(effects); // Most steps write nothing.
         }
+    }
+
+    fn issue(&mut self, effects: &mut Vec<Effect>) {
         let seq = self.staged_seq();
+        self.issued += 1;
+        if self.staged.is_append_alone() {
+            // Nearly always: moving what is not there costs more than the rest.
+            let append = core::mem::take(&mut self.staged.append);
+            emit(effects, || Effect::Persist(PersistBatch::of_append(seq, append)));
+            return;
+        }
         let Staged { hard_state, install, truncate_from, heal, append, compact_to } =
             &mut self.staged;
         emit(effects, || {
@@ -265,7 +277,6 @@ impl Gate {
                 compact_to: compact_to.take(),
             })
         });
-        self.issued += 1;
     }
 
     /// Takes a completion and releases what waited for it. `false`: no such batch was issued.
@@ -422,7 +433,11 @@ impl Gate {
         let n = self.issued + 1;
         match self.marks.back_mut() {
             Some((last, marked)) if *last == n => *marked = index,
-            Some(_) | None => self.marks.push_back((n, index)),
+            Some(_) => self.marks.push_back((n, index)),
+            None => {
+                self.marks.reserve_exact(1); // Nearly always there is one batch on its way.
+                self.marks.push_back((n, index));
+            }
         }
     }
 

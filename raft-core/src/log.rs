@@ -23,9 +23,11 @@ const ALONE_ENTRIES: usize = 64;
 /// So is one of so many payload bytes.
 const ALONE_BYTES: usize = 16 << 10;
 
-/// There is room for so many runs at least, once there is one; and so many of the newest are looked
-/// at before they are searched.
+/// So many of the newest runs are looked at before they are searched.
 const FEW_RUNS: usize = 4;
+
+/// There is room for so many runs at least, once there is one: idle groups have no more.
+const ROOM_RUNS: usize = 2;
 
 /// Entries after `base`, consecutive.
 ///
@@ -152,6 +154,7 @@ impl Log {
     ///
     /// # Panics
     /// If they do not: every caller has checked the chain.
+    #[inline]
     pub(crate) fn append(&mut self, entries: Entries) {
         let run: &[Entry] = &entries;
         let ([first, ..], [.., last]) = (run, run) else { return };
@@ -162,7 +165,7 @@ impl Log {
         self.resident_bytes += entries.bytes();
         if self.runs.len() == self.runs.capacity() {
             // By half, not to twice the size: a leader that cannot commit has many runs.
-            self.runs.reserve_exact((self.runs.len() / 2).max(FEW_RUNS));
+            self.runs.reserve_exact((self.runs.len() / 2).max(ROOM_RUNS));
         }
         self.runs.push_back(entries);
     }
@@ -199,20 +202,30 @@ impl Log {
     /// If `through` is not in the log.
     pub(crate) fn compact_to(&mut self, through: Index) {
         let base = self.id(through).expect("the new base is in the log");
+        let mut before = self.cold_through();
         self.cold.drain(..self.cold_count(through));
         if self.cold.capacity() / 4 > self.cold.len() {
             self.cold.shrink_to(2 * self.cold.len());
         }
-        while let Some(run) = self.runs.pop_front() {
+        while let Some(run) = self.runs.front_mut()
+            && before < through
+        {
             self.resident_bytes -= run.bytes();
-            let rest = run.slice(through.next(), Index(u64::MAX));
-            if !rest.is_empty() {
-                self.resident_bytes += rest.bytes();
-                self.runs.push_front(rest);
-                break;
+            before = run.end_after(before);
+            if before <= through {
+                self.runs.pop_front();
+            } else {
+                *run = run.slice(through.next(), Index(u64::MAX));
+                self.resident_bytes += run.bytes();
             }
         }
         self.base = base;
+    }
+
+    /// Whether there are more than `bytes_max` bytes of payloads.
+    #[inline]
+    pub(crate) fn is_heavier_than(&self, bytes_max: usize) -> bool {
+        self.resident_bytes > bytes_max
     }
 
     /// Lets go of the oldest payloads, at most through `through`, while there are more than
@@ -250,6 +263,7 @@ impl Log {
     ///
     /// # Panics
     /// If the first of them is cold.
+    #[inline(always)] // Nearly always this is all that a step does with the log.
     pub(crate) fn read(
         &self,
         after: Index,
@@ -258,25 +272,32 @@ impl Log {
         entries_max: usize,
     ) -> Entries {
         assert!(!self.is_cold(after.next()), "what is cold is loaded, not read");
-        let (first, last) = (after.next(), through.min(self.last.index));
-        if first == self.last.index
-            && let Some(run) = self.runs.back()
-            && run.len() == 1
-        {
-            return run.clone(); // Who proposes one at a time never asks for anything else.
+        let last = through.min(self.last.index);
+        // Who proposes one at a time, or keeps up, reads one of the newest runs as it came.
+        for back in 1..=2 {
+            if let Some(place) = self.runs.len().checked_sub(back)
+                && let run = &self.runs[place]
+                && run.is_just(after, last)
+                && (run.len() == 1 || (run.len() <= entries_max && run.bytes() <= bytes_max))
+            {
+                return run.clone();
+            }
         }
-        let place = self.run_of(first);
-        // Who proposes one at a time, or keeps up, reads a run as it came.
-        if let Some(run) = self.runs.get(place)
-            && run.is_just(first, last)
-            && (run.len() == 1 || (run.len() <= entries_max && run.bytes() <= bytes_max))
-        {
-            return run.clone();
-        }
+        self.gather((after.next(), last), bytes_max, entries_max)
+    }
+
+    /// The entries from `first` through `last` within the limits, from wherever they are.
+    #[inline(never)] // What is left of `read` shall be part of its callers.
+    fn gather(
+        &self,
+        (first, last): (Index, Index),
+        bytes_max: usize,
+        entries_max: usize,
+    ) -> Entries {
         let (mut bytes, mut count) = (0usize, 0usize);
         let mut parts: Vec<Entries> = Vec::new();
-        for run in self.runs.range(place..) {
-            let part = run.slice(first, through.next());
+        for run in self.runs.range(self.run_of(first)..) {
+            let part = run.slice(first, last.next());
             let before = count;
             for entry in part.iter() {
                 bytes = bytes.saturating_add(entry.payload().len());
@@ -286,7 +307,7 @@ impl Log {
                 count += 1;
             }
             let taken = count - before;
-            let is_end = after.0 + count as u64 >= last.0;
+            let is_end = first.0 + count as u64 > last.0;
             let is_full = taken < part.len() || is_end;
             let is_worth_it = taken >= ALONE_ENTRIES || bytes >= ALONE_BYTES;
             if parts.is_empty() && (is_full || is_worth_it) {
@@ -406,11 +427,13 @@ impl Log {
     /// end of the log.
     #[inline]
     fn run_of(&self, index: Index) -> usize {
-        let mut newest = self.runs.iter().rev().take(FEW_RUNS);
-        match newest.position(|run| run.starts_by(index)) {
-            Some(back) => self.runs.len() - 1 - back,
-            None => self.search(index),
+        let count = self.runs.len();
+        for place in (count.saturating_sub(FEW_RUNS)..count).rev() {
+            if self.runs[place].starts_by(index) {
+                return place;
+            }
         }
+        self.search(index)
     }
 
     /// The search begins at the end, and doubles what it has looked through.

@@ -362,6 +362,7 @@ impl Node {
 
     /// A fresh election timer: at least the election timeout, less than twice of it (§5.2), and
     /// longer for a node of low priority. Who cannot be needed to lead has none.
+    #[inline]
     pub(crate) fn election_timer(&self) -> Timer {
         let delay = self.config.priority_delay();
         if self.is_damaged() {
@@ -399,20 +400,20 @@ impl Node {
     /// Sends a message as soon as the gate lets it.
     #[inline]
     pub(crate) fn send(&mut self, to: Member, rpc: Rpc) {
-        let (config, hard_state) = (&self.config, self.hard_state);
+        let (config, hard_state) = (&self.config, &self.hard_state);
         self.gate.send(|| envelope(config, hard_state, to, rpc), &mut self.effects);
     }
 
     /// Acknowledges the log through `verified`, as far and as soon as it is durable.
     pub(crate) fn acknowledge(&mut self, reply: Reply, verified: Index) {
-        let (config, hard_state) = (&self.config, self.hard_state);
+        let (config, hard_state) = (&self.config, &self.hard_state);
         let wrap = |to, rpc| envelope(config, hard_state, to, rpc);
         self.gate.acknowledge(reply, verified, wrap, &mut self.effects);
     }
 
     /// Takes a completion of the persist stream.
     pub(crate) fn on_persisted(&mut self, seq: PersistSeq) {
-        let (config, hard_state) = (&self.config, self.hard_state);
+        let (config, hard_state) = (&self.config, &self.hard_state);
         let wrap = |to, rpc| envelope(config, hard_state, to, rpc);
         if !self.gate.on_persisted(seq, wrap, &mut self.effects) {
             self.refuse(Refused::UnknownPersist { seq });
@@ -453,7 +454,7 @@ impl Node {
 }
 
 #[inline]
-fn envelope(config: &Config, hard_state: HardState, to: Member, rpc: Rpc) -> Envelope {
+fn envelope(config: &Config, hard_state: &HardState, to: Member, rpc: Rpc) -> Envelope {
     Envelope {
         cluster: config.cluster,
         group: config.group,

@@ -46,6 +46,7 @@ pub(crate) struct Progress {
 
 /// How entries flow to a peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)] // Asked several times in every step of a leader: a tag of its own is found sooner.
 pub(crate) enum ProgressState {
     /// Looking for the point where the logs match: one append at a time.
     Probe {
@@ -194,6 +195,13 @@ impl Progress {
         self.state = ProgressState::Probe { is_paused: false };
     }
 
+    /// Whether it was sent all entries through `last`, and is asked for nothing again: no append is
+    /// due, and none will be loaded.
+    pub(crate) fn is_level(&self, last: Index) -> bool {
+        self.next_index > last
+            && matches!(self.state, ProgressState::Replicate { is_poked: false, .. })
+    }
+
     /// Whether it may have forgotten what it acknowledged, so that it votes for nobody.
     pub(crate) fn is_in_doubt(&self) -> bool {
         self.barrier.is_some_and(|barrier| self.match_index < barrier)
@@ -271,6 +279,9 @@ impl Window {
 
     /// An append with entries through `last` has left.
     pub(crate) fn push(&mut self, last: Index, bytes: usize) {
+        if self.sent.capacity() == 0 {
+            self.sent.reserve_exact(1); // An idle group shall not pay for room that it never used.
+        }
         self.sent.push_back((last, bytes));
         self.bytes += bytes;
     }

@@ -24,7 +24,7 @@ use crate::message::{Body, Chunk, ChunkPurpose, ChunkRequest, LoadPurpose, LoadR
 use crate::node::Node;
 use crate::recovery::{self, RecoverError};
 use crate::role::{Follower, Leader, Role, Transition};
-use crate::types::{Member, Span, Term, Ticket, Time};
+use crate::types::{Member, Term, Ticket, Time};
 use crate::{
     barrier, commit, compaction, election, lease, read, reconfiguration, repair, replication,
     transfer,
@@ -140,14 +140,16 @@ impl Raft {
     }
 
     fn pass(&mut self, reading: Time) {
-        let elapsed = self.now.follow(reading);
-        if elapsed > Span(0) {
-            self.role.pass(elapsed);
-            self.node.pass(elapsed);
+        if reading <= self.now {
+            return; // Of most inboxes only the first message tells a new time.
         }
+        let elapsed = self.now.follow(reading);
+        self.role.pass(elapsed);
+        self.node.pass(elapsed);
     }
 
     /// Takes what it needs out of the body: to move the whole of it costs more than many a rule.
+    #[inline(always)] // A part of the loop over an inbox.
     fn dispatch(&mut self, body: &mut Body) {
         if let Role::Halted = self.role {
             self.refuse_halted(body);
@@ -219,20 +221,21 @@ impl Raft {
     /// appended here can commit before a later `Persisted`.
     fn settle(&mut self) {
         let node = &mut self.node;
-        if let Role::Leader(leader) = &mut self.role {
-            repair::finish(node, leader);
-            replication::append_proposals(node, leader);
-            commit::advance(node, leader);
-            reconfiguration::leave_joint(node, leader);
-            replication::track_members(node, leader);
-            transfer::hand_over(node, leader);
-            read::open_round(node, leader);
-            replication::send_appends(node, leader);
-            compaction::want_chunks(node, leader);
-            read::close_rounds(node, leader);
-        }
-        if let Role::Halted = self.role {
-            return;
+        match &mut self.role {
+            Role::Leader(leader) => {
+                repair::finish(node, leader);
+                replication::append_proposals(node, leader);
+                commit::advance(node, leader);
+                reconfiguration::leave_joint(node, leader);
+                replication::track_members(node, leader);
+                transfer::hand_over(node, leader);
+                read::open_round(node, leader);
+                replication::send_appends(node, leader);
+                compaction::want_chunks(node, leader);
+                read::close_rounds(node, leader);
+            }
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {}
+            Role::Halted => return,
         }
         commit::end_tickets(node);
         if node.doubt.is_some() {

@@ -101,7 +101,8 @@ pub(crate) fn on_propose(node: &mut Node, leader: &mut Leader, ticket: Ticket, c
         return;
     }
     // A removed leader learns what becomes of the entries before its removal, and of no later one.
-    if leader.transfer.is_some() || !node.membership().is_member(node.member()) {
+    let is_member = node.is_voter() || node.membership().is_member(node.member());
+    if leader.transfer.is_some() || !is_member {
         node.reject(ticket, Rejection::Transferring);
         return;
     }
@@ -172,19 +173,23 @@ pub(crate) fn admit_response(
         return Err(Refused::Impossible);
     }
     let position = leader.position(from).ok_or(Refused::Unasked)?;
-    let known = leader.peers[position].incarnation;
-    if incarnation < known {
-        return Err(Refused::StaleIncarnation { known, theirs: incarnation });
-    }
-    leader.peers[position].is_active = true;
-    if incarnation > known && known > Incarnation::ZERO {
-        // Only a new incarnation lowers the match: the disk may have lost what it acknowledged.
-        let mine = leader.next_session();
-        leader.peers[position].restart(incarnation, mine);
-        return Err(Refused::StaleSession { mine, theirs: session });
-    }
     let peer = &mut leader.peers[position];
-    peer.incarnation = incarnation;
+    let known = peer.incarnation;
+    if incarnation != known {
+        if incarnation < known {
+            return Err(Refused::StaleIncarnation { known, theirs: incarnation });
+        }
+        if known > Incarnation::ZERO {
+            // Only a new incarnation lowers the match: the disk may have lost what it acknowledged.
+            peer.is_active = true;
+            let mine = leader.session.next();
+            leader.session = mine;
+            peer.restart(incarnation, mine);
+            return Err(Refused::StaleSession { mine, theirs: session });
+        }
+        peer.incarnation = incarnation;
+    }
+    peer.is_active = true;
     let mine = peer.session;
     if session != mine {
         return Err(Refused::StaleSession { mine, theirs: session });
@@ -207,6 +212,7 @@ pub(crate) fn on_unreachable(leader: &mut Leader, peer: Member) {
 }
 
 /// The answer to an append.
+#[inline]
 pub(crate) fn on_append_response(node: &mut Node, peer: &mut Progress, result: AppendResult) {
     let (from, kind) = (peer.member, RpcKind::AppendEntriesResponse);
     match result {
@@ -257,6 +263,7 @@ pub(crate) struct Append {
 }
 
 /// Takes an append of the term's leader (Figure 2, AppendEntries, receiver).
+#[inline(always)] // Its only caller hands it every append: the entries need not be moved twice.
 pub(crate) fn on_append(node: &mut Node, reply: Reply, append: Append) {
     let Append { prev, entries, commit } = append;
     if node.is_blank() {
@@ -265,7 +272,7 @@ pub(crate) fn on_append(node: &mut Node, reply: Reply, append: Append) {
         node.send(to, Rpc::AppendEntriesResponse { session, round, result });
         return;
     }
-    let base = node.log().base();
+    let (base, last) = (node.log().base(), entries.end_after(prev.index));
     let entries = if prev.index < base.index {
         // What a snapshot covers is skipped, but only if the chain meets the snapshot's there.
         match entries.iter().find(|entry| entry.index() == base.index) {
@@ -302,7 +309,7 @@ pub(crate) fn on_append(node: &mut Node, reply: Reply, append: Append) {
             }
         }
     };
-    let verified = prev.index.max(base.index).max(last_of(&entries));
+    let verified = base.index.max(last);
     if store(node, reply, entries) {
         node.note_match(verified);
         node.commit_to(commit.min(verified));
@@ -387,10 +394,6 @@ fn store(node: &mut Node, reply: Reply, entries: Entries) -> bool {
             false
         }
     }
-}
-
-fn last_of(entries: &Entries) -> Index {
-    entries.last().map_or(Index::ZERO, |entry| entry.index())
 }
 
 /// Refuses an append, with the last place at which the logs may match. Nothing below the commit

@@ -16,6 +16,7 @@ use crate::types::{Index, Member, ReadId, Round, Session, Span, Ticket};
 
 /// What a node is in its term.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)] // Asked several times in every step: a tag of its own is found sooner.
 pub(crate) enum Role {
     Follower(Follower),
     PreCandidate(Campaign),

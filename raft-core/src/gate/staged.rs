@@ -23,6 +23,16 @@ impl Staged {
         self.hard_state.is_none() && self.is_hard_state_alone()
     }
 
+    /// Whether entries are staged, and nothing else.
+    pub(super) fn is_append_alone(&self) -> bool {
+        let Self { hard_state, install, truncate_from, heal, append: _, compact_to } = self;
+        hard_state.is_none()
+            && install.is_none()
+            && truncate_from.is_none()
+            && heal.is_empty()
+            && compact_to.is_none()
+    }
+
     /// Whether nothing is staged that an installation must not follow.
     pub(super) fn is_hard_state_alone(&self) -> bool {
         let Self { hard_state: _, install, truncate_from, heal, append, compact_to } = self;

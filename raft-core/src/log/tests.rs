@@ -174,6 +174,25 @@ proptest! {
         }
     }
 
+    /// A run keeps the weight of what it holds, however it was cut or joined.
+    #[test]
+    fn a_run_knows_its_bytes(
+        lengths in proptest::collection::vec(0usize..5, 1..8), cut in 0u64..9, count in 0usize..9,
+    ) {
+        let items = lengths
+            .iter()
+            .map(|length| (Term(1), Payload::Command(Bytes::from(alloc::vec![7; *length]))));
+        let all = Entries::after(EntryId::default(), items);
+        let (front, back) =
+            (all.slice(Index::ZERO, Index(cut)), all.slice(Index(cut), Index(u64::MAX)));
+        let mut skipped = all.clone();
+        skipped.skip(count.min(all.len() - 1));
+        let whole = Entries::concat(&[front.clone(), back.clone()]);
+        for run in [&all, &front, &back, &front.clone().take(count), &skipped, &whole] {
+            prop_assert_eq!(run.bytes(), Naive::bytes(run));
+        }
+    }
+
     /// What a leader sends meets cold entries as it meets whole ones.
     #[test]
     fn entries_meet_cold_ones_by_identity(cold in 0usize..5, from in 0usize..4, is_other: bool) {

@@ -96,14 +96,14 @@ impl Rpc {
     #[must_use]
     pub fn is_from_leader(&self) -> bool {
         matches!(
-            self.kind(),
-            RpcKind::AppendEntries
-                | RpcKind::Commit
-                | RpcKind::Heartbeat
-                | RpcKind::InstallSnapshot
-                | RpcKind::TimeoutNow
-                | RpcKind::ReadIndexResponse
-                | RpcKind::BarrierResponse
+            self,
+            Self::AppendEntries { .. }
+                | Self::Commit { .. }
+                | Self::Heartbeat { .. }
+                | Self::InstallSnapshot { .. }
+                | Self::TimeoutNow
+                | Self::ReadIndexResponse { .. }
+                | Self::Repair(RepairRpc::BarrierResponse { .. })
         )
     }
 }

@@ -139,6 +139,6 @@ impl Node {
     /// Whether anything of the state is damaged, healed but not durable included.
     #[inline]
     pub(crate) fn is_damaged(&self) -> bool {
-        self.is_snapshot_damaged || self.gate.first_hole().is_some()
+        self.is_snapshot_damaged || self.gate.hole_count() > 0
     }
 }

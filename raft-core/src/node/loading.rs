@@ -12,8 +12,10 @@ use crate::types::Index;
 impl Node {
     /// Lets go of payloads that are durable and applied, beyond what shall stay in memory.
     pub(crate) fn evict(&mut self) {
-        let through = self.applied.min(self.gate.durable_index());
-        self.log.evict(through, self.config.resident_bytes_max);
+        let bytes_max = self.config.resident_bytes_max;
+        if self.log.is_heavier_than(bytes_max) {
+            self.log.evict(self.applied.min(self.gate.durable_index()), bytes_max);
+        }
     }
 
     /// Whether what the host has read is what was asked for.

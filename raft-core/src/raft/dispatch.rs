@@ -16,12 +16,13 @@ use crate::{admission, barrier, compaction, election, lease, read, replication};
 impl Raft {
     /// Takes a message: checked whole, then by the term rule, then by its chapter.
     pub(super) fn on_peer(&mut self, envelope: &mut Envelope) {
-        let (from, kind) = (envelope.from, envelope.rpc.kind());
         match admission::check(&self.node, envelope) {
             Ok(()) => {}
             // Who leads or campaigns in an epoch that is over must hear of it: it halts then.
             Err(reason @ Refused::StaleEpoch { .. }) => return self.on_stale(envelope, reason),
-            Err(reason) => return self.node.refuse_peer(from, kind, reason),
+            Err(reason) => {
+                return self.node.refuse_peer(envelope.from, envelope.rpc.kind(), reason);
+            }
         }
         if envelope.epoch > self.node.hard_state().epoch {
             if !self.node.is_blank() {
@@ -39,8 +40,9 @@ impl Raft {
         }
         // The leader of this very term has asked the candidate to campaign: nobody needs to stick
         // to that leader any more, and what was promised to it is released.
-        let is_released = matches!(envelope.rpc, Rpc::RequestVote { is_forced: true, .. })
-            && envelope.term == term.next();
+        let is_released = envelope.term > term
+            && envelope.term == term.next()
+            && matches!(envelope.rpc, Rpc::RequestVote { is_forced: true, .. });
         if envelope.term > term && !self.enter_later_term(envelope, is_released) {
             return;
         }
@@ -107,19 +109,20 @@ impl Raft {
     /// the leader, for another one is.
     fn hear_leader(&mut self, envelope: &Envelope) -> bool {
         let from = envelope.from;
-        let known = self.role.leader(self.node.member());
-        match (&mut self.role, known) {
-            (Role::Follower(follower), Some(leader)) if leader == from => {
-                election::on_leader_contact(&self.node, follower);
-                true
-            }
-            (_, Some(known)) => {
+        if let Role::Follower(follower) = &mut self.role
+            && follower.leader == Some(from)
+        {
+            election::on_leader_contact(&self.node, follower);
+            return true; // Nearly always.
+        }
+        match self.role.leader(self.node.member()) {
+            Some(known) => {
                 let (term, other) = (self.node.term(), from);
                 self.node.violation(Violation::TwoLeaders { term, known, other });
                 self.node.refuse_peer(from, envelope.rpc.kind(), Refused::Impossible);
                 false
             }
-            (_, None) => {
+            None => {
                 self.become_follower(Some(from));
                 true
             }
@@ -127,9 +130,10 @@ impl Raft {
     }
 
     /// Takes what it needs out of the message.
+    #[inline(always)] // Its only caller hands it nearly every message.
     fn on_rpc(&mut self, envelope: &mut Envelope, is_released: bool) -> Transition {
         let Envelope { from, incarnation, ref mut rpc, .. } = *envelope;
-        let (kind, node) = (rpc.kind(), &mut self.node);
+        let node = &mut self.node;
         let reply = |session, round| Reply { to: from, session, round };
         match *rpc {
             Rpc::RequestPreVote { last, attempt } => {
@@ -144,9 +148,10 @@ impl Raft {
             }
             Rpc::RequestVoteResponse { granted } => {
                 let Role::Candidate(campaign) = &mut self.role else {
-                    node.refuse_peer(from, kind, Refused::Unasked);
+                    node.refuse_peer(from, RpcKind::RequestVoteResponse, Refused::Unasked);
                     return Transition::Stay;
                 };
+                let kind = RpcKind::RequestVoteResponse;
                 return election::on_vote(node, campaign, from, kind, granted);
             }
             Rpc::AppendEntries { session, round, prev, ref mut entries, commit } => {
@@ -165,24 +170,27 @@ impl Raft {
                 compaction::on_install_snapshot(node, reply(session, round), part);
             }
             Rpc::AppendEntriesResponse { session, round, result } => {
+                let kind = RpcKind::AppendEntriesResponse;
                 if let Some((node, peer)) = self.admit(from, incarnation, kind, session, round) {
                     replication::on_append_response(node, peer, result);
                 }
             }
             Rpc::HeartbeatResponse { session, round } => {
+                let kind = RpcKind::HeartbeatResponse;
                 if let Some((node, peer)) = self.admit(from, incarnation, kind, session, round) {
                     lease::on_heartbeat_response(peer, round);
                     replication::on_heartbeat_response(node, peer);
                 }
             }
             Rpc::InstallSnapshotResponse { session, round, snapshot, staged } => {
+                let kind = RpcKind::InstallSnapshotResponse;
                 if let Some((_, peer)) = self.admit(from, incarnation, kind, session, round) {
                     compaction::on_install_snapshot_response(peer, snapshot, staged);
                 }
             }
             Rpc::TimeoutNow => match election::may_campaign(node) {
                 Ok(()) => return Transition::Campaign(Cause::TimeoutNow),
-                Err(reason) => node.refuse_peer(from, kind, reason),
+                Err(reason) => node.refuse_peer(from, RpcKind::TimeoutNow, reason),
             },
             Rpc::ReadIndex { id } => self.on_read_index(from, id),
             Rpc::ReadIndexResponse { id, index } => self.on_read_index_response(from, id, index),

@@ -21,7 +21,12 @@ pub(super) fn send_to(
     round: Round,
     read: &mut Option<(EntryId, Entries)>,
 ) {
-    while is_append_due(node, peer) {
+    let last = node.log().last().index;
+    while !peer.is_level(last) {
+        if !is_append_due(node, peer) {
+            want_load(node, peer);
+            return;
+        }
         let is_next = |after: EntryId| after.index.next() == peer.next_index;
         let (prev, entries) = match read {
             Some((after, entries)) if is_next(*after) && has_room(node, peer) => {
@@ -39,9 +44,9 @@ pub(super) fn send_to(
         };
         send_append(node, peer, prev, entries, round);
     }
-    want_load(node, peer);
 }
 
+#[inline]
 fn is_append_due(node: &Node, peer: &Progress) -> bool {
     match &peer.state {
         ProgressState::Probe { is_paused } => !is_paused,
@@ -53,6 +58,7 @@ fn is_append_due(node: &Node, peer: &Progress) -> bool {
 }
 
 /// Whether there is an entry that the peer was not sent and may be sent now.
+#[inline]
 fn has_room(node: &Node, peer: &Progress) -> bool {
     let next = peer.next_index;
     if next > node.log().last().index {
@@ -85,7 +91,7 @@ fn send_append(
     entries: Entries,
     round: Round,
 ) {
-    let last = entries.last().map_or(prev.index, |entry| entry.index());
+    let last = entries.end_after(prev.index);
     match &mut peer.state {
         ProgressState::Probe { is_paused } => *is_paused = true,
         ProgressState::Replicate { inflight, is_poked } => {
