@@ -221,42 +221,44 @@ impl Group {
 
     /// Lets every server take its inbox, in turn, until nothing is left that anybody waits for.
     fn run(&mut self) {
+        let mut effects = core::mem::take(&mut self.effects);
         loop {
             self.now = Time(self.now.0 + 1);
             let mut is_quiet = true;
             for position in 0..self.servers.len() {
                 while self.servers[position].is_awake {
                     is_quiet = false;
-                    self.step(position);
+                    self.step(position, &mut effects);
                 }
             }
             if is_quiet {
                 self.servers.iter_mut().for_each(Server::wake_if_owed);
                 if !self.servers.iter().any(|server| server.is_awake) {
-                    return;
+                    break;
                 }
             }
         }
+        self.effects = effects;
     }
 
-    fn step(&mut self, position: usize) {
+    #[inline]
+    fn step(&mut self, position: usize, effects: &mut Vec<Effect>) {
         let (now, server) = (self.now, &mut self.servers[position]);
         server.is_awake = false;
         server.is_owed = false;
         let applied = server.applied;
-        let mut effects = core::mem::take(&mut self.effects);
-        server.raft.step_batch(&mut server.inbox, &mut effects);
+        server.raft.step_batch(&mut server.inbox, effects);
         server.inbox.clear();
         let is_due = applied.0 >= server.snapshot.0 + COMPACT_EVERY;
         if is_due && self.shape.compaction == Compaction::Regular {
             server.take_snapshot(now, applied);
         }
         self.costs.steps += 1;
-        self.execute(position, &mut effects);
-        self.effects = effects;
+        self.execute(position, effects);
     }
 
     /// Executes the effects of one server, and leaves their buffer empty.
+    #[inline(always)]
     fn execute(&mut self, position: usize, effects: &mut Vec<Effect>) {
         let (now, mut durable) = (self.now, None);
         for effect in &mut *effects {
@@ -292,6 +294,7 @@ impl Group {
         }
     }
 
+    #[inline]
     fn send(&mut self, from: usize, envelope: &mut Envelope) {
         self.costs.messages += 1;
         let members = self.servers.len();
@@ -299,17 +302,24 @@ impl Group {
         if self.cut.hits(from, members) || self.cut.hits(to, members) {
             return;
         }
-        let (now, server) = (self.now, &mut self.servers[to]);
         match self.shape.link {
-            Link::Direct => server.receive(now, || Body::Peer(taken(envelope))),
-            Link::Wire => {
-                let frame = wire::encode_split(envelope, self.frames.buffer());
-                self.costs.frame_bytes += frame.len() as u64;
-                let envelope = wire::decode(frame, &self.limits);
-                let intact = || envelope.expect("an intact frame is understood");
-                server.receive(now, || Body::Peer(intact()));
+            Link::Direct => {
+                let (now, server) = (self.now, &mut self.servers[to]);
+                server.receive(now, || Body::Peer(taken(envelope)));
+                server.is_awake = true;
             }
+            Link::Wire => self.send_frame(to, envelope),
         }
+    }
+
+    #[inline(never)]
+    fn send_frame(&mut self, to: usize, envelope: &Envelope) {
+        let (now, server) = (self.now, &mut self.servers[to]);
+        let frame = wire::encode_split(envelope, self.frames.buffer());
+        self.costs.frame_bytes += frame.len() as u64;
+        let envelope = wire::decode(frame, &self.limits);
+        let intact = || envelope.expect("an intact frame is understood");
+        server.receive(now, || Body::Peer(intact()));
         server.is_awake = true;
     }
 }
