@@ -34,6 +34,13 @@ pub struct ScrubStep {
     pub is_round_over: bool,
 }
 
+impl ScrubStep {
+    /// Whether there is anything to tell beside how much was checked.
+    fn has_found(&self) -> bool {
+        self.repaired > 0 || !(self.damaged.is_empty() && self.snapshots.is_empty())
+    }
+}
+
 /// Where a scrub goes on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Scrub {
@@ -42,6 +49,9 @@ pub(super) enum Scrub {
     Copies,
     /// At the entry after this one.
     Log(Index),
+    /// The same, once more, because there was no room for a repair: what is damaged through the second
+    /// one has been named.
+    Retry(Index, Index),
     /// At this byte of the snapshot with this number.
     Snapshot(usize, u64),
 }
@@ -50,28 +60,34 @@ impl<D: Disk> Storage<D> {
     /// Checks about `bytes_max` more bytes of what is durable.
     ///
     /// # Errors
-    /// [`StorageError::NoSpace`]: call again later. A disk call failed: the storage refuses everything
+    /// [`StorageError::NoSpace`]: nothing was found, and what was found before waits for room; call
+    /// again later. A disk call failed: the storage refuses everything
     /// from then on. What cannot be read is no error.
     pub fn scrub(&mut self, bytes_max: u64) -> Result<ScrubStep, StorageError> {
         self.guarded(|storage| {
             let mut step = ScrubStep::default();
             while step.bytes < bytes_max && !step.is_round_over {
-                storage.scrub = match storage.scrub {
-                    Scrub::Copies => {
-                        storage.scrub_copies(&mut step)?;
-                        Scrub::Log(storage.log.before.index)
-                    }
-                    Scrub::Log(after) => {
-                        let next = storage.scrub_log(after, bytes_max, &mut step)?;
-                        next.map_or(Scrub::Snapshot(0, 0), Scrub::Log)
-                    }
-                    Scrub::Snapshot(number, offset) => {
-                        storage.scrub_snapshot(number, offset, &mut step)?
-                    }
-                };
+                match storage.scrub_on(bytes_max, &mut step) {
+                    // Peers have what is damaged, whatever room there is here: it is told now.
+                    Err(StorageError::NoSpace { .. }) if step.has_found() => break,
+                    result => result?,
+                }
             }
             Ok(step)
         })
+    }
+
+    fn scrub_on(&mut self, bytes_max: u64, step: &mut ScrubStep) -> Result<(), StorageError> {
+        self.scrub = match self.scrub {
+            Scrub::Copies => {
+                self.scrub_copies(step)?;
+                Scrub::Log(self.log.before.index)
+            }
+            Scrub::Log(after) => self.scrub_log((after, Index::ZERO), bytes_max, step)?,
+            Scrub::Retry(after, named) => self.scrub_log((after, named), bytes_max, step)?,
+            Scrub::Snapshot(number, offset) => self.scrub_snapshot(number, offset, step)?,
+        };
+        Ok(())
     }
 
     fn scrub_copies(&mut self, step: &mut ScrubStep) -> Result<(), StorageError> {
@@ -87,18 +103,18 @@ impl<D: Disk> Storage<D> {
         Ok(())
     }
 
-    /// Checks entries after `after`; where to go on, unless all have been.
+    /// Checks entries after `after`, and names those that are damaged after `named`; where to go on.
     fn scrub_log(
         &mut self,
-        after: Index,
+        (after, named): (Index, Index),
         bytes_max: u64,
         step: &mut ScrubStep,
-    ) -> Result<Option<Index>, StorageError> {
+    ) -> Result<Scrub, StorageError> {
         let Self { log, disk, .. } = self;
         let mut at = after.max(log.before.index);
         let last = log.durable().index;
         if at >= last {
-            return Ok(None);
+            return Ok(Scrub::Snapshot(0, 0));
         }
         let segment = log.open_segment_of(disk, at.next())?;
         let (mut bad_slots, mut exposed) = (Vec::new(), Vec::new());
@@ -112,16 +128,22 @@ impl<D: Disk> Storage<D> {
             match looked.payload {
                 Some(payload) if looked.is_exposed => exposed.push((id, payload)),
                 Some(_) => {}
-                None => step.damaged.push(id),
+                None if id.index > named => step.damaged.push(id),
+                None => {}
             }
             at = id.index;
         }
+        if !step.damaged.is_empty() {
+            // If there is no room for what follows, this part is looked at again.
+            self.scrub = Scrub::Retry(after, at);
+        }
         step.repaired += log.repair_slots(disk, &segment, &bad_slots)?;
         // The slot alone names it, and slots are written together with others: it is kept apart.
-        step.repaired += exposed.len() as u64;
+        let kept_apart = exposed.len() as u64;
         let exposed: Vec<_> = exposed.iter().map(|(id, payload)| (*id, payload)).collect();
         log.heals.write(disk, log.epoch, &exposed)?;
-        Ok(Some(at))
+        step.repaired += kept_apart;
+        Ok(Scrub::Log(at))
     }
 
     /// An older snapshot that cannot be read goes; the newest is named.

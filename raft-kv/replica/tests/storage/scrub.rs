@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use raft_core::{EntryId, Index, LoadPurpose, LoadRequest};
 use raft_replica::storage::work::{Done, Work};
-use raft_replica::storage::{ScrubStep, Storage};
+use raft_replica::storage::{ScrubStep, Storage, StorageError};
 
 use crate::memory_disk::MemoryDisk;
 use crate::model::{Durable, Script, identity};
@@ -151,6 +151,29 @@ fn an_entry_that_its_slot_alone_names_is_kept_apart() {
     drop(storage);
     let (mut storage, found) = open(&disk).unwrap();
     assert_eq!(Durable::found(&mut storage, &found), expected, "{}", found.report);
+}
+
+/// One entry must be kept apart, for which a full disk has no room, and two others are damaged: these are
+/// named once, at once, and the first is kept apart when there is room.
+#[test]
+fn a_full_disk_does_not_hide_what_is_damaged() {
+    let (disk, mut storage, _) = running();
+    disk.overwrite("wal/seg-17-1.wal", FIRST_BATCH + 64, &[0xa5; 40]);
+    disk.overwrite("wal/seg-17-1.wal", FIRST_BATCH + 4096 + 1024, &[0xa5; 1024]);
+    disk.limit_space(0);
+    let step = storage.scrub(1 << 20).unwrap();
+    let named: Vec<u64> = step.damaged.iter().map(|id| id.index.0).collect();
+    assert_eq!((named.as_slice(), step.repaired), ([23, 24].as_slice(), 0));
+    for _ in 0..3 {
+        let error = storage.scrub(1 << 20).unwrap_err();
+        assert!(matches!(error, StorageError::NoSpace { .. }), "{error}");
+    }
+    disk.limit_space(u64::MAX);
+    let step = round(&mut storage, 1 << 20);
+    assert_eq!((step.repaired, step.damaged.len()), (1, 0), "the rest of that round");
+    let again: Vec<u64> =
+        round(&mut storage, 1 << 20).damaged.iter().map(|id| id.index.0).collect();
+    assert_eq!(again, named, "another round names them again");
 }
 
 /// The end of a log is gone, and what of it had been vouched for is healed: the rest is not forgotten.
