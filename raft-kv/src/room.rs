@@ -26,6 +26,10 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// others' disks may be as full.
 const KEEPS: Duration = Duration::from_secs(300);
 
+/// How long a leader that nobody wanted to succeed waits before it asks again: while it asks, it takes
+/// no writes, and who did not take over will not do so a moment later.
+const BACK_OFF: Duration = Duration::from_secs(10);
+
 /// What there is too little of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lack {
@@ -44,36 +48,73 @@ impl fmt::Display for Lack {
 
 /// Looks now and then, for ever.
 pub(crate) async fn watch(app: Arc<App>) {
-    let mut handed_over: Option<Instant> = None;
+    let mut pace = Pace::default();
     loop {
         let lack = lack(&app.config);
         let had_room = app.has_room.swap(lack.is_none(), Ordering::Relaxed);
         if let Some(lack) = lack.filter(|_| had_room) {
             warn!("{lack}: growing writes are refused");
         }
-        let is_due = handed_over.is_none_or(|at| at.elapsed() >= KEEPS);
-        if lack == Some(Lack::Disk) && is_due && hand_over(&app).await {
-            handed_over = Some(Instant::now());
+        if lack == Some(Lack::Disk)
+            && pace.is_due(Instant::now())
+            && let Some(attempt) = hand_over(&app).await
+        {
+            pace.attempted(attempt, Instant::now());
         }
         tokio::time::sleep(INTERVAL).await;
     }
 }
 
-/// Lets somebody lead whose disk may have room; whether this server led, and does not any more.
-async fn hand_over(app: &App) -> bool {
+/// What has come of asking somebody else to lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attempt {
+    /// Somebody else leads.
+    HandedOver,
+    /// Nobody took over, or not in time.
+    Failed,
+}
+
+/// When somebody else is asked again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace {
+    /// Not before this, after an attempt.
+    due: Option<Instant>,
+}
+
+impl Pace {
+    fn is_due(self, now: Instant) -> bool {
+        self.due.is_none_or(|due| now >= due)
+    }
+
+    fn attempted(&mut self, attempt: Attempt, now: Instant) {
+        let pause = match attempt {
+            Attempt::HandedOver => KEEPS,
+            Attempt::Failed => BACK_OFF,
+        };
+        self.due = Some(now + pause);
+    }
+}
+
+/// Lets somebody lead whose disk may have room; `None`: this server does not lead, or there is nobody
+/// else.
+async fn hand_over(app: &App) -> Option<Attempt> {
     let node = app.node.borrow().clone();
-    let Some(node) = node.filter(|node| node.now().role == RoleName::Leader) else { return false };
+    let node = node.filter(|node| node.now().role == RoleName::Leader)?;
     let others = node.inspect(|view| {
         let status = view.replica.status();
         let voters = status.membership.incoming().iter();
         voters.filter(|voter| **voter != status.member && view.is_alive(**voter)).count()
     });
     if others.await.is_ok_and(|others| others == 0) {
-        return false;
+        return None;
     }
     warn!("the disk is nearly full: handing over");
     let reply = node.ask(Request::TransferLeadership { to: None }).await;
-    matches!(reply, Ok(Reply::Transferred { .. }))
+    if matches!(reply, Ok(Reply::Transferred { .. })) {
+        return Some(Attempt::HandedOver);
+    }
+    warn!("nobody takes over: asking again in {} s", BACK_OFF.as_secs());
+    Some(Attempt::Failed)
 }
 
 /// What there is too little of.
@@ -95,4 +136,21 @@ fn resident_bytes() -> Option<u64> {
     let text = fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
     Some(pages.saturating_mul(rustix::param::page_size() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_was_asked_in_vain_is_not_asked_again_at_once() {
+        let (mut pace, zero) = (Pace::default(), Instant::now());
+        assert!(pace.is_due(zero), "the first attempt waits for nothing");
+        for (attempt, pause) in [(Attempt::Failed, 10), (Attempt::HandedOver, 300)] {
+            pace.attempted(attempt, zero);
+            assert!(!pace.is_due(zero + INTERVAL), "{attempt:?}");
+            assert!(!pace.is_due(zero + Duration::from_secs(pause - 1)), "{attempt:?}");
+            assert!(pace.is_due(zero + Duration::from_secs(pause)), "{attempt:?}");
+        }
+    }
 }
