@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
 use hyper::{Method, StatusCode};
@@ -10,6 +10,7 @@ use raft_kv::client::{Answer, Ask, Client, ClientError, IDEMPOTENCY_KEY};
 use tokio::task::JoinSet;
 
 use super::dice::Dice;
+use super::moment::Moment;
 use super::{Mix, Options};
 
 /// How many keys there are: few, so that clients meet.
@@ -60,14 +61,14 @@ pub(crate) enum Outcome {
     Unknown,
 }
 
-/// An operation as its client saw it. Times are of one clock.
+/// An operation as its client saw it.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     pub(crate) client: u64,
     pub(crate) key: u64,
     pub(crate) operation: Operation,
-    pub(crate) begin: Instant,
-    pub(crate) end: Instant,
+    pub(crate) begin: Moment,
+    pub(crate) end: Moment,
     pub(crate) outcome: Outcome,
 }
 
@@ -130,13 +131,13 @@ pub(crate) async fn read_all(urls: &[String], after: usize) -> Result<Vec<Record
     let mut history = Vec::with_capacity(after.min(1024));
     for (client, server) in (READERS..).zip(&servers(urls)) {
         for key in 0..KEYS {
-            let begin = Instant::now();
+            let begin = Moment::now();
             let outcome = judge_answer(&Operation::Get, server.once(&get(key)).await);
             let Outcome::Read { .. } = &outcome else {
                 let at = client - READERS + 1;
                 return Err(format!("server {at} does not answer a read: {outcome:?}"));
             };
-            let (operation, end) = (Operation::Get, Instant::now());
+            let (operation, end) = (Operation::Get, Moment::now());
             history.push(Record { client, key, operation, begin, end, outcome });
         }
     }
@@ -159,14 +160,14 @@ impl One {
         while !stop.load(Ordering::Relaxed) {
             let key = self.dice.below(KEYS);
             let operation = self.choose(key, history.len());
-            let begin = Instant::now();
+            let begin = Moment::now();
             let outcome = self.perform(key, &operation).await;
             if let Outcome::Read { found, .. } = &outcome
                 && let Some(seen) = usize::try_from(key).ok().and_then(|at| self.seen.get_mut(at))
             {
                 seen.clone_from(found);
             }
-            let end = Instant::now();
+            let end = Moment::now();
             history.push(Record { client: self.id, key, operation, begin, end, outcome });
             count.fetch_add(1, Ordering::Relaxed);
             // Slow enough that the judge's history stays short, fast enough to meet faults.

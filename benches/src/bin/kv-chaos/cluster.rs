@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 use raft_kv::client::{Answer, Ask, Client};
 use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
@@ -19,6 +20,34 @@ use super::rot;
 
 /// How long the healed cluster may take until every server answers.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a server says of itself, as far as it matters here.
+#[derive(Deserialize)]
+struct Status {
+    disk: Disk,
+}
+
+#[derive(Deserialize)]
+struct Disk {
+    damaged_entries: u64,
+    snapshot_damaged: bool,
+    tail_unknown: bool,
+    scrub: Scrub,
+}
+
+#[derive(Deserialize)]
+struct Scrub {
+    rounds: u64,
+    damaged_snapshots: u64,
+}
+
+impl Disk {
+    /// Whether all of it has been looked through, and nothing is missing.
+    fn is_whole(&self) -> bool {
+        let is_hurt = self.damaged_entries > 0 || self.snapshot_damaged || self.tail_unknown;
+        !is_hurt && self.scrub.damaged_snapshots == 0 && self.scrub.rounds > 0
+    }
+}
 
 /// What a node is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,15 +206,11 @@ impl Cluster {
         let mut client = Client::new(std::slice::from_ref(&node.client));
         client.timeout = Duration::from_secs(1);
         let status = match client.once(&Ask::new(Method::GET, "/status")).await {
-            Ok(answer) if answer.status.is_success() => answer.text(),
+            Ok(answer) if answer.status.is_success() => answer.body,
             Ok(_) | Err(_) => return false,
         };
-        let says = |what: &str| status.contains(what);
-        says(
-            "\"damaged_entries\":0,\"first_damaged\":null,\"snapshot_damaged\":false,\"tail_unknown\":false",
-        ) && says("\"damaged_snapshots\":0}")
-            && !says("\"scrub\":{\"rounds\":0,")
-            && self.is_ready(id).await.is_ok()
+        let status: Result<Status, _> = serde_json::from_slice(&status);
+        status.is_ok_and(|status| status.disk.is_whole()) && self.is_ready(id).await.is_ok()
     }
 
     /// One request to whoever answers.
@@ -292,4 +317,23 @@ async fn free_addresses() -> Result<[String; 2], String> {
         }
     }
     Err("there are no free ports".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_whole_in_whatever_order_that_is_told() {
+        let told = |damaged: u64, rounds: u64| {
+            format!(
+                r#"{{"disk": {{"scrub": {{"damaged_snapshots": 0, "rounds": {rounds}}}, "more": [1],
+                "tail_unknown": false, "snapshot_damaged": false, "damaged_entries": {damaged}}}}}"#
+            )
+        };
+        let is_whole = |text: &str| serde_json::from_str::<Status>(text).unwrap().disk.is_whole();
+        assert!(is_whole(&told(0, 3)));
+        assert!(!is_whole(&told(1, 3)), "something is missing");
+        assert!(!is_whole(&told(0, 0)), "nobody has looked");
+    }
 }

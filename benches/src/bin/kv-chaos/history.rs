@@ -6,24 +6,24 @@
 //! outcome goes on under another number: that request may yet take effect.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use super::clients::{Operation, Outcome, Record};
+use super::moment::Moment;
 
-/// The history, sorted; a beginning stands before an end at the same moment.
+/// The history, sorted.
 pub(crate) fn jsonl(history: &[Record]) -> String {
-    let mut events: Vec<(Instant, bool, &Record)> = Vec::with_capacity(2 * history.len());
+    let mut events: Vec<(Moment, bool, &Record)> = Vec::with_capacity(2 * history.len());
     for record in history {
         events.push((record.begin, false, record));
         events.push((record.end, true, record));
     }
-    events.sort_by_key(|(at, is_end, record)| (*at, *is_end, record.client));
-    let zero = events.first().map(|(at, _, _)| *at);
+    events.sort_by_key(|(moment, ..)| *moment);
+    let zero = events.first().map(|(moment, ..)| moment.at);
     let mut names = Names::default();
     let mut text =
         String::from("{\"format\":\"jepsen-jsonl/1\",\"model\":\"kv-cas\",\"init\":null}\n");
-    for (index, (at, is_end, record)) in events.into_iter().enumerate() {
-        let time = zero.map_or(0, |zero| at.duration_since(zero).as_micros());
+    for (index, (moment, is_end, record)) in events.into_iter().enumerate() {
+        let time = zero.map_or(0, |zero| moment.at.duration_since(zero).as_micros());
         let process = names.of(record.client);
         let (kind, value) =
             if is_end { told(record) } else { ("invoke", asked(&record.operation)) };
@@ -95,9 +95,35 @@ impl Names {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::Instant;
 
     use super::*;
+
+    /// Places at which the clock stood still.
+    fn moment(place: u64, at: Instant) -> Moment {
+        Moment { place, at }
+    }
+
+    #[test]
+    fn what_ended_first_stands_first_though_the_clock_says_the_same() {
+        let zero = Instant::now();
+        let record = |client, begin, end| Record {
+            client,
+            key: 1,
+            operation: Operation::Get,
+            begin: moment(begin, zero),
+            end: moment(end, zero),
+            outcome: Outcome::Read { found: None, index: 1 },
+        };
+        let told = jsonl(&[record(5, 0, 3), record(5, 4, 7), record(2, 1, 2), record(2, 5, 6)]);
+        let of = |line: &str| {
+            let rest = line.split_once("\"process\":").unwrap().1;
+            (rest.starts_with('0'), rest.contains("invoke"))
+        };
+        let events: Vec<(bool, bool)> = told.lines().skip(1).map(of).collect();
+        let (first, second) = ([(true, true), (false, true)], [(false, false), (true, false)]);
+        assert_eq!(events, [first, second, first, second].concat());
+    }
 
     #[test]
     fn events_stand_in_order_and_who_does_not_know_goes_on_as_another() {
@@ -106,14 +132,14 @@ mod tests {
             client,
             key: 1,
             operation,
-            begin: zero + Duration::from_micros(begin),
-            end: zero + Duration::from_micros(end),
+            begin: moment(begin, zero),
+            end: moment(end, zero),
             outcome,
         };
         let put = Operation::Put { value: "a".to_owned() };
         let create = Operation::Create { value: "b".to_owned() };
         let history = [
-            record(7, 0, 4, put, Outcome::Unknown),
+            record(7, 0, 3, put, Outcome::Unknown),
             record(9, 2, 4, create, Outcome::Unmet { version: Some(3) }),
             record(7, 5, 6, Operation::Get, Outcome::Read { found: None, index: 3 }),
         ];

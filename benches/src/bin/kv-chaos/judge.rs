@@ -13,9 +13,9 @@
 //! 1 or by 3. This is how `raft-sim` judges its clients; there the ghost knows the log as well.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use super::clients::{Operation, Outcome, Record};
+use super::moment::Moment;
 
 /// What stands at an index of a key: a value, or none after a delete.
 type Timeline<'a> = BTreeMap<u64, Option<&'a str>>;
@@ -64,7 +64,7 @@ fn place(record: &Record) -> Option<(u64, bool)> {
 }
 
 fn in_time(history: &[Record]) -> Result<(), String> {
-    let mut ends: Vec<(Instant, u64)> =
+    let mut ends: Vec<(Moment, u64)> =
         history.iter().filter_map(|record| Some((record.end, place(record)?.0))).collect();
     ends.sort_unstable();
     let mut begins: Vec<&Record> = history.iter().collect();
@@ -178,12 +178,13 @@ fn condition(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::Instant;
 
     use super::*;
 
+    /// The clock stands still: the order is that of the places.
     fn record(at: u64, operation: Operation, outcome: Outcome, zero: Instant) -> Record {
-        let moment = |ms| zero + Duration::from_millis(ms);
+        let moment = |place| Moment { place, at: zero };
         let (begin, end) = (moment(at), moment(at + 1));
         Record { client: at, key: 1, operation, begin, end, outcome }
     }

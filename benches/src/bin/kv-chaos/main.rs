@@ -25,6 +25,7 @@ mod cluster;
 mod dice;
 mod history;
 mod judge;
+mod moment;
 mod nemesis;
 mod proxy;
 mod rot;
