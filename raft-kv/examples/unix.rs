@@ -18,7 +18,7 @@ use raft_core::NodeId;
 use raft_kv::client::{Ask, Client};
 use raft_kv::config::ServerConfig;
 use raft_kv::server::Server;
-use raft_kv::transport::{BoxFuture, Connection, Listener, Transport};
+use raft_kv::transport::{Arrival, BoxFuture, Connection, Listener, Transport};
 use tokio::net::{UnixListener, UnixStream};
 
 /// Unix sockets; an address is a path.
@@ -52,10 +52,10 @@ impl Listener for UnixServer {
         self.address.clone()
     }
 
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<Connection>> {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Arrival>> {
         Box::pin(async {
             let (stream, _) = self.listener.accept().await?;
-            Ok(Box::new(stream) as Connection)
+            Ok(Arrival::ready(None, Box::new(stream)))
         })
     }
 }

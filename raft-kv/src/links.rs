@@ -2,40 +2,46 @@
 //!
 //! A frame that cannot be sent now is dropped: the protocol expects losses and likes to be told when a
 //! connection breaks, so that it need not wait for a heartbeat. Nothing here grows: queues have a
-//! length, frames a size, connections a number; what waits for the node counts against a budget, and a
+//! length, frames a size, connections a number (who has not said yet who it is counts by where it comes
+//! from, who has by its name); what waits for the node counts against a budget, and a
 //! peer whose frames find it used up is read from more slowly.
 
-use std::collections::BTreeMap;
-use std::io::{self, ErrorKind};
+mod link;
+mod strangers;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::StreamExt;
 use raft_core::{ClusterId, Member, NodeId, Span, Time};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::clock::Clock;
 use crate::hello::{self, Hello};
-use crate::transport::{Connection, Listener, Transport};
+use crate::transport::{Arrival, BoxFuture, Connection, Listener, Transport};
+use link::Link;
+use strangers::{Known, Strangers};
 
 /// The most frames that wait for a connection.
 const FRAMES_MAX: usize = 1024;
-/// The most connections from other servers, strangers included.
-const CONNECTIONS_MAX: usize = 256;
+/// How long who has connected may take to say who it is, whatever the transport asks of it before.
+const INTRODUCTION: Duration = Duration::from_secs(2);
 /// The most bytes of frames that wait for the node.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 const BACK_OFF_MIN: Duration = Duration::from_millis(20);
-const BACK_OFF_MAX: Duration = Duration::from_millis(500);
-/// Frames are gathered until there are this many bytes of them.
-const GATHER_BYTES: usize = 256 << 10;
+/// The most connections from one peer: it keeps one, may ask something on another, and may have lost one
+/// without a word.
+const PEER_CONNECTIONS_MAX: usize = 3;
 /// The most peers that are remembered because they have introduced themselves.
 const PEERS_MAX: usize = 128;
 
@@ -97,6 +103,8 @@ struct Peer {
     address: watch::Sender<String>,
     /// When its last frame came, in microseconds and one more; zero: never.
     heard: Arc<AtomicU64>,
+    /// Its connections to this server, the oldest first; dropped, they end.
+    incoming: VecDeque<oneshot::Sender<Infallible>>,
 }
 
 impl Peer {
@@ -160,7 +168,8 @@ impl Links {
         let info =
             PeerInfo { address: address.clone(), hello: None, is_connected: false, heard: None };
         let (address, heard) = (watch::Sender::new(address), Arc::default());
-        let mut peer = Peer { info, frames: None, address, heard };
+        let incoming = VecDeque::new();
+        let mut peer = Peer { info, frames: None, address, heard, incoming };
         if self.on_news().is_some() {
             self.start(id, &mut peer);
         }
@@ -237,18 +246,18 @@ impl Links {
 
     /// Answers who connects, until the listener fails for good.
     pub async fn listen(self, mut listener: Box<dyn Listener>) {
-        let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut strangers = Strangers::default();
         loop {
-            let Ok(place) = Arc::clone(&free).acquire_owned().await else { return };
             match listener.accept().await {
-                Ok(connection) => {
-                    let links = self.clone();
-                    tokio::spawn(async move {
-                        if let Err(error) = links.hear(connection).await {
+                Ok(Arrival { from, connection }) => {
+                    let (links, known) = (self.clone(), Known::default());
+                    let place = known.clone();
+                    let task = tokio::spawn(async move {
+                        if let Err(error) = links.receive(connection, known).await {
                             debug!(%error, "a connection from a peer has ended");
                         }
-                        drop(place);
                     });
+                    strangers.admit(from, place, task.abort_handle());
                 }
                 Err(error) => {
                     warn!(%error, "cannot accept a connection");
@@ -263,7 +272,7 @@ impl Links {
         let (sender, frames) = mpsc::channel(FRAMES_MAX);
         peer.frames = Some(sender);
         let address = peer.address.subscribe();
-        let link = Link { links: self.clone(), id, address, complaint: None };
+        let link = Link::new(self.clone(), id, address);
         drop(self.shared.runtime.spawn(link.keep(frames)));
     }
 }
@@ -290,14 +299,38 @@ impl Links {
         Ok((connection, theirs))
     }
 
-    /// Takes the frames of one connection. One that makes no sense ends it.
-    async fn hear(&self, mut connection: Connection) -> io::Result<()> {
-        let theirs = hello::answer(&mut connection, || self.me()).await?;
+    /// Lets somebody in who says in time that it is of this cluster, and takes its frames.
+    async fn receive(
+        &self,
+        connection: BoxFuture<'static, io::Result<Connection>>,
+        known: Known,
+    ) -> io::Result<()> {
+        let introduction = async {
+            let mut connection = connection.await?;
+            let theirs = hello::answer(&mut connection, || self.me()).await?;
+            Ok::<_, io::Error>((connection, theirs))
+        };
+        let (connection, theirs) = timeout(INTRODUCTION, introduction).await??;
         let (Some(on_news), mine) = (self.on_news(), self.me()) else { return Ok(()) };
         if theirs.cluster != mine.cluster {
             return Ok(());
         }
-        let heard = self.met(theirs, mine.member.id);
+        let Some((heard, replaced)) = self.met(theirs, mine.member.id) else { return Ok(()) };
+        known.settle();
+        tokio::select! {
+            ended = self.hear(connection, &heard, &on_news) => ended,
+            // It has connected again, and may not know that this connection still stands.
+            _ = replaced => Ok(()),
+        }
+    }
+
+    /// Takes the frames of one connection. One that makes no sense ends it.
+    async fn hear(
+        &self,
+        connection: Connection,
+        heard: &AtomicU64,
+        on_news: &OnNews,
+    ) -> io::Result<()> {
         let mut frames = Framed::new(connection, self.codec());
         while let Some(frame) = frames.next().await {
             let frame = frame?.freeze();
@@ -313,8 +346,13 @@ impl Links {
     }
 
     /// A peer whose address nobody has told is answered where it says it listens. Returns where to
-    /// note that it was heard.
-    fn met(&self, hello: Hello, me: NodeId) -> Arc<AtomicU64> {
+    /// note that it was heard, and what ends once it has connected so often that this is too old;
+    /// `None`: there are too many peers, or it says that it is this server.
+    fn met(
+        &self,
+        hello: Hello,
+        me: NodeId,
+    ) -> Option<(Arc<AtomicU64>, oneshot::Receiver<Infallible>)> {
         let id = hello.member.id;
         let is_new = {
             let peers = self.lock();
@@ -324,9 +362,15 @@ impl Links {
             self.set_address(id, &hello.address);
         }
         let mut peers = self.lock();
-        let Some(peer) = peers.get_mut(&id) else { return Arc::default() };
+        let peer = peers.get_mut(&id)?;
         peer.info.hello = Some(hello);
-        Arc::clone(&peer.heard)
+        peer.incoming.retain(|connection| !connection.is_closed());
+        if peer.incoming.len() >= PEER_CONNECTIONS_MAX {
+            peer.incoming.pop_front();
+        }
+        let (connection, replaced) = oneshot::channel();
+        peer.incoming.push_back(connection);
+        Some((Arc::clone(&peer.heard), replaced))
     }
 
     fn codec(&self) -> LengthDelimitedCodec {
@@ -334,136 +378,5 @@ impl Links {
             .max_frame_length(self.shared.frame_bytes_max)
             .little_endian()
             .new_codec()
-    }
-}
-
-/// The task that keeps one link.
-struct Link {
-    links: Links,
-    id: NodeId,
-    address: watch::Receiver<String>,
-    /// What was last complained about, so that it is not repeated at every try.
-    complaint: Option<String>,
-}
-
-impl Link {
-    async fn keep(mut self, mut frames: mpsc::Receiver<Bytes>) {
-        let mut back_off = BACK_OFF_MIN;
-        loop {
-            let address = self.address.borrow_and_update().clone();
-            match self.connect(&address).await {
-                Ok((connection, peer)) => {
-                    back_off = BACK_OFF_MIN;
-                    self.complaint = None;
-                    info!(peer = self.id.0, address, "connected");
-                    let error = self.pour(connection, &mut frames).await;
-                    self.set_connected(false);
-                    if error.kind() == ErrorKind::NotConnected {
-                        return;
-                    }
-                    info!(peer = self.id.0, address, %error, "the connection has ended");
-                    if let Some(on_news) = self.links.on_news() {
-                        on_news(News::Unreachable(peer));
-                    }
-                }
-                Err(error) => self.complain(&address, &error),
-            }
-            if !self.wait(back_off, &mut frames).await {
-                return;
-            }
-            back_off = (back_off * 2).min(BACK_OFF_MAX);
-        }
-    }
-
-    async fn connect(&self, address: &str) -> io::Result<(Connection, Member)> {
-        let (connection, theirs) = self.links.dial(address).await?;
-        let (peer, cluster) = (theirs.member, theirs.cluster);
-        let mine = self.links.me();
-        if peer.id != self.id {
-            let what = format!("it says that it is server {}", peer.id.0);
-            return Err(io::Error::other(what));
-        }
-        if let Some(peer) = self.links.lock().get_mut(&self.id) {
-            peer.info.hello = Some(theirs);
-        }
-        match (mine.cluster, cluster) {
-            (Some(mine), Some(theirs)) if mine != theirs => {
-                self.links.look_for_foreigners(mine, theirs);
-                Err(io::Error::other(format!(
-                    "it belongs to cluster {theirs}, the data directory here to cluster {mine}"
-                )))
-            }
-            (_, None) => Err(io::Error::other("it belongs to no cluster yet")),
-            (_, Some(_)) => {
-                self.set_connected(true);
-                Ok((connection, peer))
-            }
-        }
-    }
-
-    /// Sends frames until the connection breaks, and says why; `NotConnected`: the link is over.
-    async fn pour(
-        &mut self,
-        connection: Connection,
-        frames: &mut mpsc::Receiver<Bytes>,
-    ) -> io::Error {
-        let mut framed = Framed::new(connection, self.links.codec());
-        framed.set_backpressure_boundary(GATHER_BYTES);
-        loop {
-            tokio::select! {
-                frame = frames.recv() => {
-                    let Some(frame) = frame else { return ErrorKind::NotConnected.into() };
-                    let write = async {
-                        framed.feed(frame).await?;
-                        while let Ok(frame) = frames.try_recv() {
-                            framed.feed(frame).await?;
-                        }
-                        SinkExt::<Bytes>::flush(&mut framed).await
-                    };
-                    match timeout(WRITE_TIMEOUT, write).await {
-                        Ok(Ok(())) => {}
-                        Ok(Err(error)) => return error,
-                        Err(elapsed) => return elapsed.into(),
-                    }
-                }
-                // Nothing is ever sent back: whatever comes is the end.
-                answer = framed.next() => return match answer {
-                    Some(Err(error)) => error,
-                    Some(Ok(_)) => ErrorKind::InvalidData.into(),
-                    None => ErrorKind::ConnectionReset.into(),
-                },
-                changed = self.address.changed() => return match changed {
-                    Ok(()) => ErrorKind::AddrNotAvailable.into(),
-                    Err(_) => ErrorKind::NotConnected.into(),
-                },
-            }
-        }
-    }
-
-    /// Lets frames go that cannot be sent now. False: the link is over.
-    async fn wait(&mut self, back_off: Duration, frames: &mut mpsc::Receiver<Bytes>) -> bool {
-        let over = tokio::time::sleep(back_off);
-        tokio::pin!(over);
-        loop {
-            tokio::select! {
-                () = &mut over => return true,
-                frame = frames.recv() => if frame.is_none() { return false },
-                changed = self.address.changed() => return changed.is_ok(),
-            }
-        }
-    }
-
-    fn set_connected(&self, is_connected: bool) {
-        if let Some(peer) = self.links.lock().get_mut(&self.id) {
-            peer.info.is_connected = is_connected;
-        }
-    }
-
-    fn complain(&mut self, address: &str, error: &io::Error) {
-        let complaint = error.to_string();
-        if self.complaint.as_ref() != Some(&complaint) {
-            warn!(peer = self.id.0, address, error = complaint, "cannot reach the peer");
-            self.complaint = Some(complaint);
-        }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{copy_bidirectional, duplex};
 use tokio::sync::{mpsc, watch};
 
-use super::{BoxFuture, Connection, Listener, Transport};
+use super::{Arrival, BoxFuture, Connection, Listener, Transport};
 
 /// How many bytes a pipe holds before a writer waits.
 const PIPE_BYTES: usize = 256 << 10;
@@ -143,9 +143,10 @@ impl Listener for MemoryServer {
         self.address.clone()
     }
 
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<Connection>> {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Arrival>> {
         Box::pin(async {
-            self.incoming.recv().await.ok_or_else(|| ErrorKind::ConnectionAborted.into())
+            let connection = self.incoming.recv().await.ok_or(ErrorKind::ConnectionAborted)?;
+            Ok(Arrival::ready(None, connection))
         })
     }
 }

@@ -9,9 +9,10 @@ pub mod memory;
 pub mod tcp;
 pub mod tls;
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -36,11 +37,34 @@ pub trait Transport: Debug + Send + Sync + 'static {
     fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
 }
 
+/// Somebody who has connected.
+pub struct Arrival {
+    /// Where it comes from; `None`: the transport cannot tell. One address does not get all places.
+    pub from: Option<IpAddr>,
+    /// Its connection, as soon as it can be used. It may never come about, so the caller sets the time
+    /// limit, and waits for nobody before it takes the next one.
+    pub connection: BoxFuture<'static, io::Result<Connection>>,
+}
+
+impl Arrival {
+    /// One whose connection can be used at once.
+    #[must_use]
+    pub fn ready(from: Option<IpAddr>, connection: Connection) -> Self {
+        Self { from, connection: Box::pin(async { Ok(connection) }) }
+    }
+}
+
+impl Debug for Arrival {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Arrival").field("from", &self.from).finish_non_exhaustive()
+    }
+}
+
 /// Takes connections.
 pub trait Listener: Send + 'static {
     /// The address at which it listens; where a port was left open, with the port.
     fn address(&self) -> String;
 
-    /// The next connection. An error concerns one connection; the next call may succeed.
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<Connection>>;
+    /// The next one who connects. An error concerns one connection; the next call may succeed.
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Arrival>>;
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{BoxFuture, Connection, Listener, Transport};
+use super::{Arrival, BoxFuture, Connection, Listener, Transport};
 
 /// TCP.
 #[derive(Clone, Copy, Debug)]
@@ -39,11 +39,11 @@ impl Listener for TcpServer {
         self.address.clone()
     }
 
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<Connection>> {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Arrival>> {
         Box::pin(async {
-            let (stream, _) = self.listener.accept().await?;
+            let (stream, from) = self.listener.accept().await?;
             stream.set_nodelay(true)?;
-            Ok(Box::new(stream) as Connection)
+            Ok(Arrival::ready(Some(from.ip()), Box::new(stream)))
         })
     }
 }

@@ -1,5 +1,7 @@
 //! The parts that need no servers.
 
+#[expect(clippy::unwrap_used, reason = "what helpers unwrap fails the test that called them")]
+mod links;
 mod log_thread;
 mod store;
 #[cfg(feature = "tls")]

@@ -44,8 +44,12 @@ async fn listen(identity: Arc<Identity>) -> String {
     let address = listener.address();
     tokio::spawn(async move {
         loop {
-            let mut connection = listener.accept().await.unwrap();
-            tokio::spawn(async move { connection.write_all(b"yes").await });
+            let arrival = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                if let Ok(mut connection) = arrival.connection.await {
+                    drop(connection.write_all(b"yes").await);
+                }
+            });
         }
     });
     address
@@ -135,15 +139,50 @@ async fn renewed_files_are_read_when_told_so_and_bad_ones_change_nothing() {
     let (old, dir) = (signed(party.dir.path(), "guest", &party.authority, GOOD), party.dir.path());
     assert!(party.lets_in(&old).await);
     std::fs::write(&party.host.cert, "no certificate").unwrap();
-    let refused = party.identity.reload().unwrap_err();
+    let refused = party.identity.read_again().unwrap_err();
     assert!(refused.to_string().ends_with("host.pem: it holds no certificate"), "{refused}");
     assert!(party.lets_in(&old).await, "what was in force stays in force");
 
     let next = Authority::draw("next").unwrap();
     signed(dir, "host", &next, GOOD);
-    party.identity.reload().unwrap();
+    let renewed = party.identity.read_again().unwrap();
+    assert!(party.lets_in(&old).await, "what was read is not in force before it is adopted");
+    party.identity.adopt(renewed);
     assert!(!party.lets_in(&old).await);
     assert!(party.lets_in(&signed(dir, "new guest", &next, GOOD)).await);
+}
+
+/// How an authority is replaced: first everybody believes both, then everybody shows the new one's
+/// certificate, then nobody believes the old one; at no moment do two of them not understand each other.
+#[tokio::test]
+async fn two_authorities_in_one_file_are_both_believed_while_one_replaces_the_other() {
+    let party = Party::begin().await;
+    let (dir, next) = (party.dir.path(), Authority::draw("next").unwrap());
+    let old = signed(dir, "old guest", &party.authority, GOOD);
+    let new = signed(dir, "new guest", &next, GOOD);
+    let bundle = dir.join("bundle");
+    std::fs::write(&bundle, [party.authority.cert(), next.cert()].concat()).unwrap();
+    let believing_both = |files: &Files| Files { ca: bundle.clone(), ..files.clone() };
+    let renew = |ca: String| {
+        std::fs::write(&party.host.ca, ca).unwrap();
+        party.identity.adopt(party.identity.read_again().unwrap());
+    };
+
+    renew([party.authority.cert(), next.cert()].concat());
+    assert!(party.lets_in(&old).await, "who has not heard of it yet");
+    assert!(party.lets_in(&believing_both(&old)).await);
+    assert!(party.lets_in(&believing_both(&new)).await, "who shows the new one already");
+
+    let host = next.issue("host", &["127.0.0.1".to_owned()], &GOOD).unwrap();
+    std::fs::write(&party.host.cert, host.cert).unwrap();
+    std::fs::write(&party.host.key, host.key).unwrap();
+    renew([party.authority.cert(), next.cert()].concat());
+    assert!(party.lets_in(&believing_both(&old)).await, "who shows the old one still");
+    assert!(party.lets_in(&believing_both(&new)).await);
+
+    renew(next.cert());
+    assert!(party.lets_in(&new).await);
+    assert!(!party.lets_in(&believing_both(&old)).await, "the old one is believed no more");
 }
 
 #[test]

@@ -1,0 +1,83 @@
+//! Who gets a place at the peers' port.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use raft_core::{ClusterId, Lineage, Member, NodeId};
+use raft_kv::clock::Clock;
+use raft_kv::hello::{self, Hello};
+use raft_kv::links::Links;
+use raft_kv::transport::tcp::Tcp;
+use raft_kv::transport::{Connection, Transport};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+fn hello(id: u64) -> Hello {
+    Hello {
+        member: Member { id: NodeId(id), lineage: Lineage(id) },
+        address: "127.0.0.1:9".to_owned(),
+        client_url: String::new(),
+        cluster: Some(ClusterId(7)),
+        founders: Vec::new(),
+    }
+}
+
+/// Server 1, which listens here and takes all frames; and what must live as long.
+async fn listening() -> (String, watch::Sender<Hello>) {
+    let (me, told) = watch::channel(hello(1));
+    let links = Links::new(Arc::new(Tcp), told, 1 << 20, Clock::start());
+    links.open(Arc::new(|_| true));
+    let listener = Tcp.listen("127.0.0.1:0").await.unwrap();
+    let address = listener.address();
+    tokio::spawn(links.listen(listener));
+    (address, me)
+}
+
+/// A connection that server `id` begins; it is answered within the time that a server allows.
+async fn introduced(address: &str, id: u64) -> Connection {
+    let mut connection = Tcp.connect(address).await.unwrap();
+    let theirs = hello::introduce(&mut connection, &hello(id)).await.unwrap();
+    assert_eq!(theirs.member.id, NodeId(1));
+    connection
+}
+
+#[tokio::test]
+async fn who_says_nothing_does_not_keep_out_who_says_who_it_is() {
+    let (address, _me) = listening().await;
+    let mut crowd = Vec::new();
+    for _ in 0..400 {
+        crowd.push(TcpStream::connect(&address).await.unwrap());
+    }
+    let mut second = introduced(&address, 2).await;
+    for _ in 0..400 {
+        crowd.push(TcpStream::connect(&address).await.unwrap());
+    }
+    let _third = introduced(&address, 3).await;
+    // Strangers pushed strangers out; who was let in stays.
+    let mut oldest = Vec::new();
+    drop(timeout(Duration::from_secs(20), crowd[0].read_to_end(&mut oldest)).await.expect("cut"));
+    let silence = timeout(Duration::from_millis(1), second.read_u8()).await;
+    assert!(silence.is_err(), "{silence:?}");
+}
+
+#[tokio::test]
+async fn a_peer_that_connects_again_and_again_loses_its_oldest_connections() {
+    let (address, _me) = listening().await;
+    let other = introduced(&address, 3).await;
+    let mut connections = Vec::new();
+    for _ in 0..300 {
+        connections.push(introduced(&address, 2).await);
+    }
+    let rest = connections.split_off(297);
+    for mut connection in connections {
+        let mut said = Vec::new();
+        let ended = timeout(Duration::from_secs(20), connection.read_to_end(&mut said)).await;
+        assert!(ended.is_ok() && said.is_empty());
+    }
+    for mut connection in rest.into_iter().chain([other]) {
+        let silence = timeout(Duration::from_millis(1), connection.read_u8()).await;
+        assert!(silence.is_err(), "{silence:?}");
+    }
+}
