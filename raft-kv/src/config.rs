@@ -1,7 +1,8 @@
 //! What a server is told: identity, addresses, limits. Parsed once; what is inside is valid.
 //!
 //! The same settings come from three places: a file for all nodes, the environment (`RAFT_KV_*`) and
-//! the command line; the later one wins. Absent: any change while the server runs.
+//! the command line; the later one wins. While the server runs, what secret files hold may change,
+//! and nothing else.
 
 mod settings;
 
@@ -16,6 +17,7 @@ use raft_replica::kv::KEY_BYTES_MAX;
 use raft_replica::replica::ReplicaOptions;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use settings::token_in;
 pub use settings::{PeerFlag, Settings};
 
 use crate::tls::Files;
@@ -94,6 +96,8 @@ pub struct ServerConfig {
     pub client_auth: bool,
     /// Clients must show this token.
     pub token: Option<String>,
+    /// The file that the token comes from, if it comes from one: it may be read again.
+    pub token_file: Option<PathBuf>,
     /// How log lines look.
     pub log_format: LogFormat,
 }
@@ -125,6 +129,7 @@ impl ServerConfig {
             client_tls: None,
             client_auth: false,
             token: None,
+            token_file: None,
             log_format: LogFormat::default(),
         }
     }

@@ -12,7 +12,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -27,10 +27,10 @@ use tracing::{error, info, warn};
 
 use crate::bootstrap::{self, DataDirectory, DirectoryError, Settled, Stage};
 use crate::clock::Clock;
-use crate::config::{ConfigError, ServerConfig};
+use crate::config::{self, ConfigError, ServerConfig};
 use crate::files;
 use crate::hello::Hello;
-use crate::http::{self, App, Forwarder};
+use crate::http::{self, App, Forwarder, LeaderClient};
 use crate::links::{Links, News};
 use crate::log_thread::LogThread;
 use crate::metrics::Metrics;
@@ -38,7 +38,7 @@ use crate::node::{End, Event, Node, Parts};
 use crate::room;
 use crate::spare::SpareDisk;
 use crate::steward;
-use crate::tls::{self, Identity, TlsError};
+use crate::tls::{self, Identity, Renewed, TlsError};
 use crate::transport::Transport;
 
 /// How long a leader that ends waits for its successor.
@@ -70,6 +70,28 @@ impl fmt::Debug for Server {
             .field("client_address", &self.client_address)
             .field("peer_address", &self.peer_address)
             .finish_non_exhaustive()
+    }
+}
+
+/// What was read again, and is not yet in force.
+pub struct Renewal {
+    identity: Option<Renewed>,
+    forwarder: LeaderClient,
+    token: Option<String>,
+}
+
+impl Renewal {
+    /// What of it there is, in words.
+    #[must_use]
+    pub fn what(&self) -> Vec<&'static str> {
+        let certificates = self.identity.as_ref().map(|_| "the certificates towards clients");
+        certificates.into_iter().chain(self.token.as_ref().map(|_| "the token")).collect()
+    }
+}
+
+impl fmt::Debug for Renewal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Renewal").field(&self.what()).finish()
     }
 }
 
@@ -121,6 +143,7 @@ impl Server {
         let (closing, closed) = watch::channel(false);
         let app = Arc::new(App {
             body_budget: Arc::new(Semaphore::new(config.inflight_bytes_max)),
+            token: RwLock::new(config.token.clone()),
             config,
             clock,
             links: links.clone(),
@@ -174,13 +197,30 @@ impl Server {
         &self.peer_address
     }
 
-    /// Reads the certificates towards clients again; those between servers are the transport's.
+    /// Reads again what is in files: the certificates towards clients, and the token. Those between
+    /// servers are the transport's. Nothing changes until it is adopted.
     ///
     /// # Errors
-    /// They cannot be used; what was in force stays in force.
-    pub fn reload(&self) -> Result<(), TlsError> {
-        self.app.identity.as_ref().map_or(Ok(()), Identity::reload)?;
-        self.app.forwarder.reload(&self.app.config)
+    /// Something in them cannot be used.
+    pub fn read_again(&self) -> Result<Renewal, StartError> {
+        let App { config, identity, .. } = &*self.app;
+        Ok(Renewal {
+            identity: identity.as_ref().map(Identity::read_again).transpose()?,
+            forwarder: Forwarder::read_again(config)?,
+            token: config.token_file.as_deref().map(config::token_in).transpose()?,
+        })
+    }
+
+    /// Puts in force what was read again.
+    pub fn adopt(&self, renewal: Renewal) {
+        let Renewal { identity, forwarder, token } = renewal;
+        if let Some((mine, next)) = self.app.identity.as_ref().zip(identity) {
+            mine.adopt(next);
+        }
+        self.app.forwarder.adopt(forwarder);
+        if token.is_some() {
+            *self.app.token.write().unwrap_or_else(PoisonError::into_inner) = token;
+        }
     }
 
     /// Waits until it cannot go on, or has been stopped.

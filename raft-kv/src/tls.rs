@@ -26,7 +26,7 @@ use absent as chosen;
 #[cfg(feature = "tls")]
 use present as chosen;
 
-pub use chosen::{Connector, Identity, connector};
+pub use chosen::{Connector, Identity, Renewed, connector};
 
 /// Three files, each in PEM form.
 #[derive(Clone, Debug, PartialEq, Eq)]

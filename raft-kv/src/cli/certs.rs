@@ -47,14 +47,22 @@ fn write_all(certs: &Certs) -> Result<(), String> {
     let clients = Authority::draw("raft-kv authority for clients").map_err(text)?;
     let server = clients.issue("raft-kv server", &certs.hosts, &days).map_err(text)?;
     let client = clients.issue("raft-kv client", &[], &days).map_err(text)?;
-    fs::create_dir_all(&certs.dir).map_err(|error| format!("{}: {error}", certs.dir.display()))?;
-    write(&certs.dir, "peer-ca.pem", &peers.cert())?;
-    write(&certs.dir, "client-ca.pem", &clients.cert())?;
+    let mut files = vec![
+        ("peer-ca.pem".to_owned(), peers.cert()),
+        ("client-ca.pem".to_owned(), clients.cert()),
+    ];
     for (name, Issued { cert, key }) in [("peer", peer), ("server", server), ("client", client)] {
-        write(&certs.dir, &format!("{name}.pem"), &cert)?;
-        write(&certs.dir, &format!("{name}.key"), &key)?;
+        files.extend([(format!("{name}.pem"), cert), (format!("{name}.key"), key)]);
     }
-    Ok(())
+    // Half of a set beside half of another one would fit nobody.
+    for (name, _) in &files {
+        let path = certs.dir.join(name);
+        if path.symlink_metadata().is_ok() {
+            return Err(format!("{} is there already: nothing was written", path.display()));
+        }
+    }
+    fs::create_dir_all(&certs.dir).map_err(|error| format!("{}: {error}", certs.dir.display()))?;
+    files.iter().try_for_each(|(name, content)| write(&certs.dir, name, content))
 }
 
 /// Writes a file that only its owner can read, and that was not there.

@@ -9,7 +9,7 @@ mod verbs;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 /// What a run comes to, beside success: the command line makes no sense.
 const USAGE: u8 = 64;
@@ -43,8 +43,11 @@ enum Verb {
 
 /// Runs what the command line says.
 pub(crate) fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let parsed = Cli::command()
+        .try_get_matches()
+        .and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             // Nobody is left to be told that standard error is closed.
             drop(error.print());
@@ -52,7 +55,7 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     match cli.verb {
-        None => serve::run(cli.serve),
+        None => serve::run(cli.serve.preferring_flags(&matches)),
         Some(Verb::Client(verb)) => verbs::run(verb),
         #[cfg(feature = "tls")]
         Some(Verb::Certs(certs)) => certs::run(&certs),

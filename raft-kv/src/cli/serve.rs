@@ -5,17 +5,18 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Args;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args};
 use raft_kv::config::{LogFormat, ServerConfig, Settings};
 use raft_kv::node::End;
-use raft_kv::server::Server;
+use raft_kv::server::{Server, StartError};
 use raft_kv::tls::Identity;
 use raft_kv::transport::Transport;
 use raft_kv::transport::tcp::Tcp;
 use raft_kv::transport::tls::Tls;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
+use tracing::{error, info};
 
 use super::{USAGE, complain};
 
@@ -35,9 +36,30 @@ pub(super) struct Serve {
     print_config: bool,
 }
 
+impl Serve {
+    /// Of two forms of one setting the command line's wins over the environment's; the parser knows
+    /// them as two.
+    pub(super) fn preferring_flags(mut self, matches: &ArgMatches) -> Self {
+        let is_from = |name, source| matches.value_source(name) == Some(source);
+        let loses = |name, to| {
+            is_from(name, ValueSource::EnvVariable) && is_from(to, ValueSource::CommandLine)
+        };
+        if loses("token", "client_token_file") {
+            self.settings.token = None;
+        }
+        if loses("client_token_file", "token") {
+            self.settings.client_token_file = None;
+        }
+        if loses("peers", "peer") {
+            self.settings.peers.clear();
+        }
+        self
+    }
+}
+
 /// Runs the server.
 pub(super) fn run(serve: Serve) -> ExitCode {
-    let print_config = serve.print_config;
+    let (print_config, name) = (serve.print_config, serve.node.clone());
     let config = match resolve(serve) {
         Ok(config) => config,
         Err(error) => {
@@ -46,7 +68,8 @@ pub(super) fn run(serve: Serve) -> ExitCode {
         }
     };
     if print_config {
-        return print(&config);
+        let name = name.unwrap_or_else(|| format!("node{}", config.id.0));
+        return print(&config, &name);
     }
     start_log(config.log_format);
     let outcome = Runtime::new()
@@ -111,12 +134,25 @@ async fn serve_until_end(config: ServerConfig) -> Result<(), String> {
     }
 }
 
-/// Certificates are renewed while the server runs; a bad set must not end it.
+/// Certificates and the token are renewed while the server runs: all that is in files, or, if anything
+/// is wrong with one of them, nothing. A bad set must not end the server.
 fn reload(server: &Server, peers: Option<&Identity>) {
-    let outcome = peers.map_or(Ok(()), Identity::reload).and_then(|()| server.reload());
-    match outcome {
-        Ok(()) => info!("the certificates were read again"),
-        Err(error) => warn!(%error, "the certificates stay as they were"),
+    let next = peers.map(Identity::read_again).transpose().map_err(StartError::from);
+    match next.and_then(|next| Ok((next, server.read_again()?))) {
+        Ok((next, renewal)) => {
+            let mut renewed = renewal.what();
+            if let Some((identity, next)) = peers.zip(next) {
+                identity.adopt(next);
+                renewed.insert(0, "the certificates between servers");
+            }
+            server.adopt(renewal);
+            if renewed.is_empty() {
+                info!("there is nothing to read again: no certificate and no token is in a file");
+            } else {
+                info!("read again: {}", renewed.join(", "));
+            }
+        }
+        Err(error) => error!(%error, "nothing was read again: all stays as it was"),
     }
 }
 
@@ -133,8 +169,8 @@ fn start_log(format: LogFormat) {
 }
 
 #[expect(clippy::print_stdout, reason = "the product of --print-config")]
-fn print(config: &ServerConfig) -> ExitCode {
-    match Settings::of(config).to_toml() {
+fn print(config: &ServerConfig, name: &str) -> ExitCode {
+    match Settings::to_toml(config, name) {
         Ok(text) => {
             print!("{text}");
             ExitCode::SUCCESS

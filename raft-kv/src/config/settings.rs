@@ -195,9 +195,16 @@ impl Settings {
         self.advertise_addr.clone().or_else(|| self.addr.clone())
     }
 
-    /// What is set here, else what is set there.
+    /// What is set here, else what is set there. What excludes each other counts as one setting: the
+    /// token and its file, and the peers in either form.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
+        let has_token = self.token.is_some() || self.client_token_file.is_some();
+        let (token, client_token_file) = if has_token {
+            (self.token, self.client_token_file)
+        } else {
+            (other.token, other.client_token_file)
+        };
         let is_told = !(self.peer.is_empty() && self.peers.is_empty());
         let (peer, peers) =
             if is_told { (self.peer, self.peers) } else { (other.peer, other.peers) };
@@ -221,7 +228,7 @@ impl Settings {
             disk_reserve_bytes: self.disk_reserve_bytes.or(other.disk_reserve_bytes),
             snapshot_after_entries: self.snapshot_after_entries.or(other.snapshot_after_entries),
             scrub_bytes_per_s: self.scrub_bytes_per_s.or(other.scrub_bytes_per_s),
-            token: self.token.or(other.token),
+            token,
             peer_cert: self.peer_cert.or(other.peer_cert),
             peer_key: self.peer_key.or(other.peer_key),
             peer_ca: self.peer_ca.or(other.peer_ca),
@@ -229,12 +236,12 @@ impl Settings {
             client_key: self.client_key.or(other.client_key),
             client_ca: self.client_ca.or(other.client_ca),
             client_auth: self.client_auth.or(other.client_auth),
-            client_token_file: self.client_token_file.or(other.client_token_file),
+            client_token_file,
             log_format: self.log_format.or(other.log_format),
         }
     }
 
-    /// The settings that make a configuration: nothing is left to a default.
+    /// The settings that make a configuration: nothing is left to a default. A token is left out.
     #[must_use]
     pub fn of(config: &ServerConfig) -> Self {
         let millis = |span: Duration| u64::try_from(span.as_millis()).ok();
@@ -261,7 +268,7 @@ impl Settings {
             snapshot_after_entries: Some(config.snapshot_after_entries),
             scrub_bytes_per_s: Some(config.scrub_bytes_per_s),
             // Who looks at the settings need not see it.
-            token: config.token.as_ref().map(|_| "(set)".to_owned()),
+            token: None,
             peer_cert: config.peer_tls.as_ref().map(|files| files.cert.clone()),
             peer_key: config.peer_tls.as_ref().map(|files| files.key.clone()),
             peer_ca: config.peer_tls.as_ref().map(|files| files.ca.clone()),
@@ -269,22 +276,32 @@ impl Settings {
             client_key: config.client_tls.as_ref().map(|files| files.key.clone()),
             client_ca: config.client_tls.as_ref().map(|files| files.ca.clone()),
             client_auth: Some(config.client_auth),
-            client_token_file: None,
+            client_token_file: config.token_file.clone(),
             log_format: Some(config.log_format),
         }
     }
 
-    /// The settings as a file for one node would hold them.
+    /// A file for all nodes that says the same of the node `name` as this configuration, except that
+    /// it does not tell a token; of the other nodes it says where they are.
     ///
     /// # Errors
-    /// Something in them cannot be written as TOML.
-    pub fn to_toml(&self) -> Result<String, ConfigError> {
-        let fail = |error: toml::ser::Error| ConfigError(error.to_string());
-        let mut text = toml::to_string(self).map_err(fail)?;
-        for PeerFlag { id, address } in &self.peers {
-            text += &format!("# peer {id} = {address}\n");
-        }
-        Ok(text)
+    /// Something in it cannot be written as TOML.
+    pub fn to_toml(config: &ServerConfig, name: &str) -> Result<String, ConfigError> {
+        let peer = |(id, address): (&NodeId, &String)| {
+            let plain = format!("node{}", id.0);
+            let other = if plain == name { format!("peer{}", id.0) } else { plain };
+            let (id, addr) = (Some(id.0), Some(address.clone()));
+            (other, Self { id, addr, ..Self::default() })
+        };
+        let mut nodes: BTreeMap<String, Self> = config.peers.iter().map(peer).collect();
+        nodes.insert(name.to_owned(), Self::of(config));
+        let file = BTreeMap::from([("nodes", nodes)]);
+        let text = toml::to_string(&file).map_err(|error| ConfigError(error.to_string()))?;
+        Ok(if config.token.is_some() && config.token_file.is_none() {
+            format!("# A token is set, and not shown here.\n{text}")
+        } else {
+            text
+        })
     }
 
     /// The configuration that they make, with defaults for what is not set.
@@ -332,7 +349,8 @@ impl Settings {
             peer_tls: files("peer", self.peer_cert, self.peer_key, self.peer_ca)?,
             client_tls: files("client", self.client_cert, self.client_key, self.client_ca)?,
             client_auth: self.client_auth.unwrap_or(false),
-            token: token(self.token, self.client_token_file)?,
+            token: token(self.token, self.client_token_file.as_deref())?,
+            token_file: self.client_token_file,
             log_format: self.log_format.unwrap_or_default(),
             ..plain
         };
@@ -359,18 +377,25 @@ fn files(
 }
 
 /// The token, wherever it is written.
-fn token(token: Option<String>, file: Option<PathBuf>) -> Result<Option<String>, ConfigError> {
+fn token(token: Option<String>, file: Option<&Path>) -> Result<Option<String>, ConfigError> {
     if token.as_deref().is_some_and(|token| token.trim().is_empty()) {
         return Err(ConfigError("the token is empty: nobody could show it".to_owned()));
     }
-    let Some(path) = file else { return Ok(token) };
-    let fail = |what: &dyn std::fmt::Display| ConfigError(format!("{}: {what}", path.display()));
-    if token.is_some() {
-        return Err(ConfigError("--token and --client-token-file are one too many".to_owned()));
+    match file {
+        None => Ok(token),
+        Some(_) if token.is_some() => {
+            Err(ConfigError("--token and --client-token-file are one too many".to_owned()))
+        }
+        Some(file) => token_in(file).map(Some),
     }
-    let text = std::fs::read_to_string(&path).map_err(|error| fail(&error))?;
+}
+
+/// The token in a file.
+pub(crate) fn token_in(path: &Path) -> Result<String, ConfigError> {
+    let fail = |what: &dyn std::fmt::Display| ConfigError(format!("{}: {what}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| fail(&error))?;
     match text.trim() {
         "" => Err(fail(&"it holds no token")),
-        token => Ok(Some(token.to_owned())),
+        token => Ok(token.to_owned()),
     }
 }

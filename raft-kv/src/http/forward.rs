@@ -49,9 +49,12 @@ pub(super) type Local<'a> = dyn Fn(Node) -> Pin<Box<dyn Future<Output = Result<R
     + Sync
     + 'a;
 
+/// What speaks to the leader.
+pub(crate) type LeaderClient = Client<Connector, Full<Bytes>>;
+
 /// Passes requests on to the leader.
 pub(crate) struct Forwarder {
-    client: RwLock<Client<Connector, Full<Bytes>>>,
+    client: RwLock<LeaderClient>,
 }
 
 impl fmt::Debug for Forwarder {
@@ -61,24 +64,27 @@ impl fmt::Debug for Forwarder {
 }
 
 impl Forwarder {
-    /// Believes the servers whose certificates are signed as this one's.
+    /// Believes the servers whose certificates are signed as this one's, and shows them its own.
     pub(crate) fn new(config: &ServerConfig) -> Result<Self, TlsError> {
         Ok(Self { client: RwLock::new(client(config)?) })
     }
 
-    /// Reads the certificates again.
-    pub(crate) fn reload(&self, config: &ServerConfig) -> Result<(), TlsError> {
-        let next = client(config)?;
-        *self.client.write().unwrap_or_else(PoisonError::into_inner) = next;
-        Ok(())
+    /// Reads the certificates again; nothing changes until what they hold is adopted.
+    pub(crate) fn read_again(config: &ServerConfig) -> Result<LeaderClient, TlsError> {
+        client(config)
     }
 
-    fn client(&self) -> Client<Connector, Full<Bytes>> {
+    /// From now on requests are passed on by this one.
+    pub(crate) fn adopt(&self, next: LeaderClient) {
+        *self.client.write().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+
+    fn client(&self) -> LeaderClient {
         self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-fn client(config: &ServerConfig) -> Result<Client<Connector, Full<Bytes>>, TlsError> {
+fn client(config: &ServerConfig) -> Result<LeaderClient, TlsError> {
     let mut http = HttpConnector::new();
     http.set_nodelay(true);
     http.set_connect_timeout(Some(Duration::from_secs(1)));

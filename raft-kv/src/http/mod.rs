@@ -15,8 +15,8 @@ mod status;
 mod watch;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -40,7 +40,7 @@ use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::tls::Identity;
 
-pub(crate) use forward::Forwarder;
+pub(crate) use forward::{Forwarder, LeaderClient};
 use problem::Problem;
 
 /// How long open requests may take once the server ends.
@@ -56,6 +56,9 @@ pub(crate) struct App {
     /// `None` until the server has found its place in a cluster.
     pub(crate) node: channel::Receiver<Option<Node>>,
     pub(crate) forwarder: Forwarder,
+    /// What clients must show now: that of the configuration, or what its file held when it was read
+    /// again.
+    pub(crate) token: RwLock<Option<String>>,
     /// Bytes of request bodies that may be in the server.
     pub(crate) body_budget: Arc<Semaphore>,
     /// Whether a read is under way that only shall tell how old the state is.
@@ -80,6 +83,15 @@ impl App {
     /// The node, once there is one.
     fn node(&self) -> Result<Node, Problem> {
         self.node.borrow().clone().ok_or_else(Problem::starting)
+    }
+
+    /// Whether a request shows the token, if one must be shown.
+    fn admits(&self, request: &Request) -> bool {
+        let token = self.token.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(token) = token.as_deref() else { return true };
+        let header = request.headers().get(hyper::header::AUTHORIZATION);
+        let given = header.and_then(|header| header.as_bytes().strip_prefix(b"Bearer "));
+        given.is_some_and(|given| is_equal(given, token.as_bytes()))
     }
 
     /// What a handler has come to, as a response.
@@ -198,12 +210,8 @@ async fn wrong_method(State(app): State<Arc<App>>, request: Request) -> Response
 /// Who has no token is told so, except where the system asks whether the server is well.
 async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let is_open = matches!(request.uri().path(), "/livez" | "/readyz");
-    if let Some(token) = app.config.token.as_deref().filter(|_| !is_open) {
-        let header = request.headers().get(hyper::header::AUTHORIZATION);
-        let given = header.and_then(|header| header.as_bytes().strip_prefix(b"Bearer "));
-        if !given.is_some_and(|given| is_equal(given, token.as_bytes())) {
-            return app.respond(Err(Problem::unauthorized()));
-        }
+    if !is_open && !app.admits(&request) {
+        return app.respond(Err(Problem::unauthorized()));
     }
     next.run(request).await
 }

@@ -40,6 +40,15 @@ struct Configs {
     client: Arc<ClientConfig>,
 }
 
+/// What the files of an [`Identity`] hold now.
+pub struct Renewed(Configs);
+
+impl fmt::Debug for Renewed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Renewed").finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity").field("files", &self.files).finish_non_exhaustive()
@@ -56,14 +65,17 @@ impl Identity {
         Ok(Self { files: files.clone(), asks, now })
     }
 
-    /// Reads the files again. Connections that stand are not touched.
+    /// Reads the files again; nothing changes until what they hold is adopted.
     ///
     /// # Errors
-    /// As for [`Identity::load`]; what was in force before stays in force.
-    pub fn reload(&self) -> Result<(), TlsError> {
-        let next = configs(&self.files, self.asks)?;
-        *self.now.write().unwrap_or_else(PoisonError::into_inner) = next;
-        Ok(())
+    /// As for [`Identity::load`].
+    pub fn read_again(&self) -> Result<Renewed, TlsError> {
+        configs(&self.files, self.asks).map(Renewed)
+    }
+
+    /// From now on this is shown and believed. Connections that stand are not touched.
+    pub fn adopt(&self, next: Renewed) {
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = next.0;
     }
 
     /// Answers who has connected. The caller sets the time limit.

@@ -25,12 +25,71 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
         "election_timeout_ms = 700",
         "request_timeout_ms = 6000",
         "on_follower = \"forward\"",
-        "# peer 2 = 127.0.0.1:9002",
+        "[nodes.node2]",
+        "addr = \"127.0.0.1:9002\"",
     ] {
         assert!(printed.lines().any(|printed| printed == line), "{line} is not in\n{printed}");
     }
-    let settings: raft_kv::config::Settings = toml::from_str(&printed).unwrap();
-    assert_eq!(settings.id, Some(1));
+}
+
+#[test]
+fn what_is_printed_is_a_file_that_says_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, token) = (directory.path().join("printed.toml"), directory.path().join("token"));
+    std::fs::write(&token, "sesame").unwrap();
+    let told = [
+        "--id=2",
+        "--addr=127.0.0.1:1",
+        "--client-addr=127.0.0.1:2",
+        "--data-dir=d",
+        "--peers=1=127.0.0.1:3,3=127.0.0.1:4",
+        "--max-value-bytes=77",
+        "--print-config",
+    ];
+    let with = |more: &str| text(&run(&[&told[..], &[more]].concat()).stdout);
+    let by_file = format!("--client-token-file={}", token.display());
+    for (name, printed) in [
+        ("node2", with(&by_file)),
+        ("node2", with("--log-format=json")),
+        ("node2", with("--token=sesame")),
+    ] {
+        std::fs::write(&file, &printed).unwrap();
+        let again = run(&["-c", arg(&file), "-n", name, "--print-config"]);
+        let said = text(&again.stderr);
+        let secret = "# A token is set, and not shown here.\n";
+        assert_eq!(text(&again.stdout), printed.trim_start_matches(secret), "{said}");
+        assert!(!printed.contains("sesame") && printed.contains("max_value_bytes = 77"));
+    }
+    assert!(with("--token=sesame").starts_with('#'), "it is said that there is one");
+    assert!(with(&by_file).contains("client_token_file = "));
+}
+
+/// The command line wins also where it says the same thing in another way.
+#[test]
+fn a_flag_wins_over_the_other_form_of_its_setting() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, token) = (directory.path().join("cluster.toml"), directory.path().join("token"));
+    std::fs::write(&token, "sesame").unwrap();
+    let content = "token = \"from the file\"\n[nodes.node1]\nid = 1\naddr = \"127.0.0.1:1\"\n\
+        client_addr = \"127.0.0.1:2\"\ndata_dir = \"d\"\n";
+    std::fs::write(&file, content).unwrap();
+    let base = ["-c", arg(&file), "-n", "node1", "--print-config"];
+    let by_file = format!("--client-token-file={}", token.display());
+    let shown = |flags: &[&str], name: &str, value: &str| {
+        let output = command(&[&base[..], flags].concat()).env(name, value).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let names_file = |printed: &str| printed.contains("client_token_file");
+    assert!(names_file(&shown(&[&by_file], "RAFT_KV_HEARTBEAT_MS", "50")), "over the file");
+    assert!(names_file(&shown(&[&by_file], "RAFT_KV_TOKEN", "from here")), "over the environment");
+    assert!(!names_file(&shown(&["--token=x"], "RAFT_KV_CLIENT_TOKEN_FILE", arg(&token))));
+    assert!(names_file(&shown(&[], "RAFT_KV_CLIENT_TOKEN_FILE", arg(&token))));
+    let peers = shown(&["--peer=2=127.0.0.1:5"], "RAFT_KV_PEERS", "2=127.0.0.1:4,3=127.0.0.1:6");
+    assert!(peers.contains("127.0.0.1:5") && !peers.contains("127.0.0.1:6"), "{peers}");
+
+    let both = run(&[&base[..], &[&by_file, "--token=x"]].concat());
+    assert_eq!(both.status.code(), Some(64), "two on one line are one too many");
 }
 
 #[test]
@@ -44,7 +103,9 @@ fn peers_may_be_named_all_in_one() {
         "--print-config",
     ];
     let printed = text(&run(&words).stdout);
-    assert!(printed.contains("# peer 2 = 127.0.0.1:3\n# peer 3 = 127.0.0.1:4\n"), "{printed}");
+    for line in ["[nodes.node2]\nid = 2\naddr = \"127.0.0.1:3\"\n", "addr = \"127.0.0.1:4\"\n"] {
+        assert!(printed.contains(line), "{line} is not in\n{printed}");
+    }
 }
 
 /// The arguments of a server that would start, with these instead or in addition.

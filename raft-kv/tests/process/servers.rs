@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use hyper::Method;
+use hyper::header::AUTHORIZATION;
 use raft_kv::client::{Ask, Client, IDEMPOTENCY_KEY};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -67,6 +68,39 @@ fn the_verbs_follow_the_leader() {
         (absent.status.code(), text(&absent.stderr).as_str()),
         (Some(1), "raft-kv: the key is absent\n")
     );
+}
+
+#[test]
+fn a_server_that_hangs_up_reads_its_token_again_and_goes_on() {
+    let mut three = Three::of(|directory| {
+        std::fs::write(directory.join("token"), "sesame").unwrap();
+        vec![format!("--client-token-file={}", directory.join("token").display())]
+    });
+    let token = three.directory.path().join("token");
+    three.run(1);
+    three.until_log(1, "listening");
+    // Alone it has no leader, which is told to whoever is let in.
+    let status = |three: &Three, token: &str| {
+        let header = format!("Bearer {token}");
+        three.once(1, &Ask::new(Method::GET, "/client/status").header(AUTHORIZATION, &header))
+    };
+    assert_eq!((status(&three, "sesame"), status(&three, "open")), (503, 401));
+    std::fs::write(&token, " ").unwrap();
+    three.signal(1, Signal::HUP);
+    three.until_log(1, "token: it holds no token");
+    assert_eq!((status(&three, "sesame"), status(&three, "open")), (503, 401));
+    std::fs::write(&token, "open").unwrap();
+    three.signal(1, Signal::HUP);
+    three.until_log(1, "read again: the token");
+    assert_eq!((status(&three, "sesame"), status(&three, "open")), (401, 503));
+    assert_eq!(three.end(1, Signal::TERM).code(), Some(0));
+
+    let mut plain = Three::of(|_| Vec::new());
+    plain.run(1);
+    plain.until_log(1, "listening");
+    plain.signal(1, Signal::HUP);
+    plain.until_log(1, "there is nothing to read again");
+    assert_eq!(plain.end(1, Signal::TERM).code(), Some(0));
 }
 
 #[test]

@@ -5,11 +5,21 @@ use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::Method;
+#[cfg(feature = "tls")]
+use raft_core::{Lineage, Member, NodeId};
 use raft_kv::client::{Answer, Ask, Client};
+#[cfg(feature = "tls")]
+use raft_kv::{
+    hello::{self, Hello},
+    tls::{Files, Identity},
+    transport::{Transport as _, tls::Tls},
+};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
@@ -90,7 +100,6 @@ impl Three {
     }
 
     /// Sends a signal that does not end it.
-    #[cfg(feature = "tls")]
     pub(crate) fn signal(&self, id: usize, signal: Signal) {
         let child = self.running[id - 1].as_ref().expect("it runs");
         kill_process(Pid::from_child(child), signal).unwrap();
@@ -104,7 +113,7 @@ impl Three {
         (1..=3).map(|id| self.client_address(id)).collect::<Vec<_>>().join(",")
     }
 
-    fn peer_address(&self, id: usize) -> String {
+    pub(crate) fn peer_address(&self, id: usize) -> String {
         format!("127.0.0.1:{}", self.ports[id - 1])
     }
 
@@ -141,6 +150,33 @@ impl Three {
         std::fs::read_to_string(self.directory.path().join(format!("log{id}"))).unwrap()
     }
 
+    /// Waits until a server has said this.
+    pub(crate) fn until_log(&self, id: usize, what: &str) {
+        let began = Instant::now();
+        while !self.log(id).contains(what) {
+            assert!(began.elapsed() < Duration::from_secs(30), "{what}: {}", self.log(id));
+            std::thread::yield_now();
+        }
+    }
+
+    /// Whether a server answers a peer that shows and believes these files.
+    #[cfg(feature = "tls")]
+    pub(crate) fn lets_in(&self, id: usize, files: &Files) -> bool {
+        let introduction = async {
+            let identity = Arc::new(Identity::load(files, true).unwrap());
+            let mut connection = Tls::new(identity).connect(&self.peer_address(id)).await?;
+            let stranger = Hello {
+                member: Member { id: NodeId(9), lineage: Lineage(9) },
+                address: String::new(),
+                client_url: String::new(),
+                cluster: None,
+                founders: Vec::new(),
+            };
+            hello::introduce(&mut connection, &stranger).await
+        };
+        self.runtime.block_on(introduction).is_ok()
+    }
+
     /// Sends a signal and waits for the end.
     pub(crate) fn end(&mut self, id: usize, signal: Signal) -> ExitStatus {
         let mut child = self.running[id - 1].take().expect("it runs");
@@ -156,6 +192,12 @@ impl Three {
         client.timeout = Duration::from_secs(30);
         let answer = self.runtime.block_on(client.ask(ask));
         answer.unwrap_or_else(|error| panic!("{error}\n{}", self.log(id)))
+    }
+
+    /// The status of one try.
+    pub(crate) fn once(&self, id: usize, ask: &Ask) -> u16 {
+        let client = Client::new(&[self.client_address(id)]);
+        self.runtime.block_on(client.once(ask)).unwrap().status.as_u16()
     }
 
     pub(crate) fn get(&self, id: usize, path: &str) -> String {
