@@ -157,7 +157,8 @@ async fn renewed_files_are_read_when_told_so_and_bad_ones_change_nothing() {
 #[tokio::test]
 async fn two_authorities_in_one_file_are_both_believed_while_one_replaces_the_other() {
     let party = Party::begin().await;
-    let (dir, next) = (party.dir.path(), Authority::draw("next").unwrap());
+    // Authorities that one program has made bear one name.
+    let (dir, next) = (party.dir.path(), Authority::draw("ours").unwrap());
     let old = signed(dir, "old guest", &party.authority, GOOD);
     let new = signed(dir, "new guest", &next, GOOD);
     let bundle = dir.join("bundle");
