@@ -264,6 +264,7 @@ fn judge_answer(operation: &Operation, answer: Result<Answer, ClientError>) -> O
             StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::TOO_MANY_REQUESTS
             | StatusCode::CONFLICT
+            | StatusCode::INSUFFICIENT_STORAGE
             | StatusCode::REQUEST_TIMEOUT,
             _,
         ) => Outcome::Nothing,

@@ -1,7 +1,7 @@
 //! The servers: processes of the real binary, each behind its proxy.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,8 +15,9 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use super::dice::Dice;
+use super::disks::{Disks, Left, RESERVE_BYTES};
 use super::proxy::{self, Rules};
-use super::rot;
+use super::{rot, tell};
 
 /// How long the healed cluster may take until every server answers.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -70,6 +71,8 @@ struct Node {
 /// All servers.
 pub(crate) struct Cluster {
     program: PathBuf,
+    /// Goes before the directory that it is in.
+    disks: Option<Disks>,
     directory: TempDir,
     nodes: Vec<Node>,
     pub(crate) rules: Rules,
@@ -78,7 +81,8 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    pub(crate) async fn start(program: PathBuf, count: u64) -> Result<Self, String> {
+    /// Servers on disks of so many MiB, where these can be had; 0: on the disk that there is.
+    pub(crate) async fn start(program: PathBuf, count: u64, mib: u64) -> Result<Self, String> {
         let directory = tempfile::Builder::new().prefix("kv-chaos-").tempdir();
         let directory = directory.map_err(|error| error.to_string())?;
         let rules = Rules::default();
@@ -91,7 +95,15 @@ impl Cluster {
             tokio::spawn(proxy::serve(listener, id, listen.clone(), rules.clone()));
             nodes.push(Node { id, state: State::Down, child: None, listen, proxy, client });
         }
-        let mut cluster = Self { program, directory, nodes, rules, hurt: None };
+        let disks = (mib > 0).then(|| Disks::mount(directory.path(), count, mib));
+        let disks = disks.transpose().unwrap_or_else(|error| {
+            tell(&format!(
+                "SKIPPED: full disks, since no small file system can be mounted ({error}); root can, or \
+                 anybody under `unshare -rm`"
+            ));
+            None
+        });
+        let mut cluster = Self { program, disks, directory, nodes, rules, hurt: None };
         for id in 1..=count {
             cluster.run(id)?;
         }
@@ -122,6 +134,7 @@ impl Cluster {
             .filter(|node| node.id != id)
             .map(|node| format!("{}={}", node.id, node.proxy))
             .collect();
+        let reserve = if self.disks.is_some() { RESERVE_BYTES } else { 0 };
         let (data, log) = (self.data(id), self.directory.path().join(format!("node{id}.log")));
         let node = self.nodes.iter_mut().find(|node| node.id == id).ok_or("no such node")?;
         let log = File::options().create(true).append(true).open(log);
@@ -129,7 +142,7 @@ impl Cluster {
         let child = Command::new(&self.program)
             .args(["--id", &id.to_string(), "--addr", &node.listen])
             .args(["--advertise-addr", &node.proxy, "--client-addr", &node.client])
-            .args(["--peers", &peers.join(","), "--disk-reserve-bytes", "0"])
+            .args(["--peers", &peers.join(","), "--disk-reserve-bytes", &reserve.to_string()])
             // Snapshots are taken often, and a request does not outlast a fault by much.
             .args(["--snapshot-after-entries", "500", "--request-timeout-ms", "2000"])
             // All of a disk is looked through every other second.
@@ -172,6 +185,47 @@ impl Cluster {
     /// The server loses its disk; it must be down.
     pub(crate) fn wipe(&self, id: u64) -> Result<(), String> {
         std::fs::remove_dir_all(self.data(id)).map_err(|error| error.to_string())
+    }
+
+    pub(crate) fn has_small_disks(&self) -> bool {
+        self.disks.is_some()
+    }
+
+    pub(crate) fn is_full(&self, id: u64) -> bool {
+        self.disks.as_ref().is_some_and(|disks| disks.is_full(id))
+    }
+
+    pub(crate) fn fill(&mut self, id: u64, left: Left) -> Result<(), String> {
+        let Some(disks) = &mut self.disks else { return Ok(()) };
+        disks.fill(id, left).map_err(|error| error.to_string())
+    }
+
+    pub(crate) fn free(&mut self, id: u64) -> Result<(), String> {
+        let Some(disks) = &mut self.disks else { return Ok(()) };
+        disks.free(id).map_err(|error| error.to_string())
+    }
+
+    /// Who leads, if somebody says so.
+    pub(crate) async fn leader(&self) -> Option<u64> {
+        #[derive(Deserialize)]
+        struct Told {
+            leader: Option<u64>,
+        }
+        let ask = Ask::new(Method::GET, "/client/leader");
+        let answer = self.ask(&ask, Duration::from_secs(1)).await.ok()?;
+        serde_json::from_slice::<Told>(&answer.body).ok()?.leader
+    }
+
+    /// How often a leader said that it hands over because of its disk, and how often that came about.
+    pub(crate) fn hand_overs(&self) -> (usize, usize) {
+        let (mut asked, mut failed) = (0, 0);
+        for id in self.ids() {
+            let log = self.directory.path().join(format!("node{id}.log"));
+            let log = std::fs::read_to_string(log).unwrap_or_default();
+            asked += log.matches("the disk is nearly full: handing over").count();
+            failed += log.matches("nobody takes over").count();
+        }
+        (asked, asked.saturating_sub(failed))
     }
 
     /// Flips a bit in a file of a server that is down. False: another disk may not be whole yet, and what
@@ -224,6 +278,7 @@ impl Cluster {
     pub(crate) async fn heal(&mut self) -> Result<(), String> {
         self.rules.clear();
         for id in self.ids() {
+            self.free(id)?;
             match self.state(id) {
                 State::Running => {}
                 State::Paused => self.go_on(id)?,
@@ -271,11 +326,17 @@ impl Cluster {
     /// Leaves the directory where it is.
     pub(crate) fn keep(&mut self) -> PathBuf {
         self.directory.disable_cleanup(true);
+        if let Some(disks) = &mut self.disks {
+            disks.stay();
+        }
         self.directory.path().to_owned()
     }
 
     fn data(&self, id: u64) -> PathBuf {
-        Path::new(self.directory.path()).join(format!("node{id}"))
+        match &self.disks {
+            Some(disks) => disks.path(id).join("data"),
+            None => self.directory.path().join(format!("node{id}")),
+        }
     }
 
     fn set(&mut self, id: u64, state: State) {

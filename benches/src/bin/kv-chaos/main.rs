@@ -18,11 +18,16 @@
 //! `--history FILE` keeps what the clients saw, one event a line, for any other judge: a checker of
 //! linearizability needs no word of the servers on where a write took effect.
 //!
-//! Deliberately absent: full disks, which the simulator has; clocks that jump.
+//! Each server has a small file system of its own where this program may mount one (root may; others run
+//! it under `unshare -rm`): disks fill up, to the last byte or nearly, the leader's more often than others',
+//! and have room again.
+//!
+//! Deliberately absent: clocks that jump.
 
 mod clients;
 mod cluster;
 mod dice;
+mod disks;
 mod history;
 mod judge;
 mod moment;
@@ -69,6 +74,9 @@ pub(crate) struct Options {
     /// What clients do most
     #[arg(long, value_enum, default_value = "chaos")]
     mix: Mix,
+    /// The size of each server's disk, if it can have one of its own; 0: none has
+    #[arg(long, value_name = "MIB", default_value_t = 160)]
+    disk_mib: u64,
     /// Keep what the clients saw in this file, in the form jepsen-jsonl/1
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
@@ -95,7 +103,8 @@ fn main() -> ExitCode {
 async fn run(options: &Options) -> Result<(), String> {
     show(&format!("seed {}, {} servers, {:?}", options.seed, options.nodes, options.mix));
     let program = program(options)?;
-    let mut cluster = cluster::Cluster::start(program, options.nodes).await?;
+    let cluster = cluster::Cluster::start(program, options.nodes, options.disk_mib);
+    let mut cluster = cluster.await?;
     cluster.all_answer().await?;
     let count = if options.mix == Mix::HighConcurrency { 64 } else { 12 };
     let clients = clients::Clients::start(&cluster.urls(), options, count);
@@ -118,6 +127,10 @@ async fn run(options: &Options) -> Result<(), String> {
     show(&judge::summary(&history));
     for (fault, count) in &faults {
         show(&format!("  {fault:<12}{count:>6}"));
+    }
+    if cluster.has_small_disks() {
+        let (asked, came_about) = cluster.hand_overs();
+        show(&format!("{asked} hand-overs of leaders with little room, {came_about} came about"));
     }
     match verdict {
         Ok(()) => {

@@ -9,6 +9,7 @@ use raft_kv::client::Ask;
 use super::clients::Clients;
 use super::cluster::{Cluster, State};
 use super::dice::Dice;
+use super::disks::Left;
 use super::proxy::Rule;
 use super::{Mix, Options, tell};
 
@@ -50,7 +51,8 @@ pub(crate) async fn strike(
 
 async fn act(cluster: &mut Cluster, dice: &mut Dice) -> Result<&'static str, String> {
     let ids = cluster.ids();
-    let disturbed = ids.iter().filter(|id| cluster.state(**id) != State::Running).count();
+    let is_disturbed = |id: &&u64| cluster.state(**id) != State::Running || cluster.is_full(**id);
+    let disturbed = ids.iter().filter(is_disturbed).count();
     let id = ids[usize::try_from(dice.below(ids.len() as u64)).unwrap_or(0)];
     match cluster.state(id) {
         State::Down => {
@@ -66,6 +68,13 @@ async fn act(cluster: &mut Cluster, dice: &mut Dice) -> Result<&'static str, Str
     }
     // A minority at a time most of the time; all at once now and then.
     let may_disturb = disturbed < ids.len() / 2 || dice.percent(5);
+    if cluster.is_full(id) && dice.percent(50) {
+        cluster.free(id)?;
+        return Ok("free a disk");
+    }
+    if cluster.has_small_disks() && may_disturb && dice.percent(15) {
+        return fill(cluster, id, dice).await;
+    }
     match dice.below(100) {
         0..20 if may_disturb => {
             cluster.kill(id)?;
@@ -100,6 +109,18 @@ async fn act(cluster: &mut Cluster, dice: &mut Dice) -> Result<&'static str, Str
         _ if disturbed == 0 && cluster.is_unhurt().await => replace(cluster, id).await,
         _ => Ok("nothing"),
     }
+}
+
+/// A disk fills up: often the leader's, who is to hand over as long as there is a little left.
+async fn fill(cluster: &mut Cluster, id: u64, dice: &mut Dice) -> Result<&'static str, String> {
+    let leader = if dice.percent(60) { cluster.leader().await } else { None };
+    let id = leader.unwrap_or(id);
+    if dice.percent(50) {
+        cluster.fill(id, Left::Little)?;
+        return Ok("nearly full");
+    }
+    cluster.fill(id, Left::Nothing)?;
+    Ok("full disk")
 }
 
 /// Cuts a server off: both ways, or one.
