@@ -1,6 +1,7 @@
 //! What the server answers when things are wrong.
 
 use hyper::Method;
+use raft_core::NodeId;
 use raft_kv::client::Ask;
 use raft_kv::config::OnFollower;
 use serde_json::{Value, json};
@@ -141,6 +142,47 @@ async fn a_full_disk_refuses_what_grows_and_nothing_else() {
     assert_eq!(cluster.once(1, &Ask::new(Method::DELETE, "/kv/k")).await.status, 200);
     assert_eq!(cluster.get(1, "/kv/k").await.status, 404);
     assert_eq!(cluster.json(1, "/status").await["disk"]["has_room"], false);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_disk_is_nearly_full_hands_over_to_one_that_has_room() {
+    let starved = 1;
+    let cluster = Cluster::with(3, |config| {
+        if config.id == NodeId(1) {
+            config.disk_reserve_bytes = u64::MAX;
+        }
+    })
+    .await;
+    for id in 1..=3 {
+        cluster.is_ready(id).await;
+    }
+    let told = cluster.json(2, "/client/leader").await;
+    let (leader, term) = (told["leader"].as_u64(), told["term"].as_u64().unwrap());
+    // If it does not lead yet, it does from the next term on, and somebody else from the one after.
+    let after = if leader == Some(starved) { term + 1 } else { term + 2 };
+    if leader != Some(starved) {
+        let ask = Ask::new(Method::POST, "/cluster/transfer-leader").body("{\"to\":1}");
+        let answer = cluster.once(2, &ask).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let mut next = None;
+    cluster
+        .until("it has handed over", async || {
+            let told = cluster.json(2, "/client/leader").await;
+            next = told["leader"].as_u64().filter(|leader| *leader != starved);
+            next.is_some() && told["term"].as_u64() >= Some(after)
+        })
+        .await;
+    let next = next.unwrap();
+    cluster
+        .until("whoever asks the one without room gets the other", async || {
+            cluster.put(starved, "/kv/k", "v").await.status == 200
+        })
+        .await;
+    assert_eq!(cluster.json(starved, "/status").await["disk"]["has_room"], false);
+    assert_eq!(cluster.json(next, "/status").await["disk"]["has_room"], true);
+    assert_eq!(cluster.get(starved, "/kv/k").await.text(), "v");
     cluster.end().await;
 }
 
