@@ -34,7 +34,7 @@ pub struct Backup {
 /// Writes a backup.
 #[must_use]
 pub fn encode(cluster: Option<ClusterId>, index: Index, kv: &Kv) -> Bytes {
-    let map = kv.snapshot();
+    let map = Kv::encode(kv);
     let mut bytes = Vec::with_capacity(map.len() + HEAD_BYTES + CHECKSUM_BYTES);
     bytes.extend_from_slice(MAGIC);
     bytes.push(VERSION);

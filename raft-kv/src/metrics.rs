@@ -24,6 +24,7 @@ struct Inner {
     fsync: Histogram,
     apply: Histogram,
     read: Histogram,
+    encode: Histogram,
     batches: Counter,
     elections: Counter,
     leader_changes: Counter,
@@ -95,6 +96,7 @@ impl Metrics {
         let fsync = seconds("fsync", "One sync of the log");
         let apply = seconds("apply", "One step of the node, with what it applied");
         let read = seconds("read", "From a linearizable read to its answer");
+        let encode = seconds("snapshot_encode", "The state into bytes, beside the node");
         let mut counter = |name: &str, help: &str| {
             let counter: Counter = Counter::default();
             registry.register(name, help, counter.clone());
@@ -128,6 +130,7 @@ impl Metrics {
             fsync,
             apply,
             read,
+            encode,
             batches,
             elections,
             leader_changes,
@@ -156,6 +159,11 @@ impl Metrics {
     /// A linearizable read has its answer.
     pub fn read(&self, after: Duration) {
         self.inner.read.observe(after.as_secs_f64());
+    }
+
+    /// A snapshot is in bytes.
+    pub fn encoded(&self, after: Span) {
+        self.inner.encode.observe(Duration::from_micros(after.0).as_secs_f64());
     }
 
     /// The log was synced, with so many batches.

@@ -127,8 +127,15 @@ pub struct Store {
     recent: Recent,
 }
 
+/// The state as of one moment. The map is shared with the present one; the rest is bounded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreSnapshot {
+    kv: Kv,
+    tail: Tail,
+}
+
 /// What a snapshot holds behind the map.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Tail {
     last: Index,
     clients: Clients,
@@ -190,6 +197,7 @@ impl StateMachine for Store {
     type Response = StoreResponse;
     type Query = KvQuery;
     type Answer = KvAnswer;
+    type Snapshot = StoreSnapshot;
     type Error = StoreError;
 
     fn apply(&mut self, index: Index, command: StoreCommand) -> StoreResponse {
@@ -224,14 +232,19 @@ impl StateMachine for Store {
         self.kv.query(query)
     }
 
-    /// The map comes first, so that what is by far the largest part is written once: its bytes, the
-    /// rest in `postcard`, the rest's length as 4 bytes (little-endian), the version.
-    fn snapshot(&self) -> Vec<u8> {
-        let mut bytes = self.kv.snapshot();
-        let map_bytes = bytes.len();
+    fn snapshot(&self) -> StoreSnapshot {
         let tail =
             Tail { last: self.last, clients: self.clients.clone(), peers: self.peers.clone() };
-        bytes = postcard::to_extend(&tail, bytes).expect("maps of strings and numbers serialize");
+        StoreSnapshot { kv: self.kv.snapshot(), tail }
+    }
+
+    /// The map comes first, so that what is by far the largest part is written once: its bytes, the
+    /// rest in `postcard`, the rest's length as 4 bytes (little-endian), the version.
+    fn encode(snapshot: &StoreSnapshot) -> Vec<u8> {
+        let mut bytes = Kv::encode(&snapshot.kv);
+        let map_bytes = bytes.len();
+        bytes = postcard::to_extend(&snapshot.tail, bytes)
+            .expect("maps of strings and numbers serialize");
         let tail_bytes = u32::try_from(bytes.len() - map_bytes).expect("the tables are bounded");
         bytes.extend_from_slice(&tail_bytes.to_le_bytes());
         bytes.push(SNAPSHOT_VERSION);

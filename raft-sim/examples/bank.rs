@@ -25,6 +25,7 @@ impl StateMachine for Bank {
     type Response = bool;
     type Query = ();
     type Answer = [u64; 8];
+    type Snapshot = [u64; 8];
     type Error = postcard::Error;
 
     fn apply(&mut self, _: Index, (from, to, amount): (usize, usize, u64)) -> bool {
@@ -40,8 +41,12 @@ impl StateMachine for Bank {
         self.0
     }
 
-    fn snapshot(&self) -> Vec<u8> {
-        postcard::to_allocvec(&self.0).expect("numbers serialize")
+    fn snapshot(&self) -> [u64; 8] {
+        self.0
+    }
+
+    fn encode(balances: &[u64; 8]) -> Vec<u8> {
+        postcard::to_allocvec(balances).expect("numbers serialize")
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), postcard::Error> {

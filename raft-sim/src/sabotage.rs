@@ -154,6 +154,7 @@ impl<M: StateMachine + Clone> StateMachine for Flawed<M> {
     type Response = M::Response;
     type Query = M::Query;
     type Answer = M::Answer;
+    type Snapshot = M::Snapshot;
     type Error = M::Error;
 
     fn apply(&mut self, index: Index, command: M::Command) -> M::Response {
@@ -168,8 +169,12 @@ impl<M: StateMachine + Clone> StateMachine for Flawed<M> {
         self.machine.query(query)
     }
 
-    fn snapshot(&self) -> Vec<u8> {
+    fn snapshot(&self) -> M::Snapshot {
         self.machine.snapshot()
+    }
+
+    fn encode(snapshot: &M::Snapshot) -> Vec<u8> {
+        M::encode(snapshot)
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), M::Error> {

@@ -199,6 +199,10 @@ impl<W: Workload> World<W> {
             }
             Output::Reply { id, reply } => self.reply(id, reply),
             Output::Work(work) => self.work(at, work),
+            // There are no threads here: a state is encoded at once.
+            Output::Save { snapshot, state } => {
+                self.work(at, Work::SaveSnapshot { snapshot, data: state.encode() })
+            }
             Output::Applied { entries, digest } => {
                 self.digest.word(digest);
                 self.checker.applied(id, &entries, digest)?;

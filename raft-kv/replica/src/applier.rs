@@ -152,11 +152,14 @@ impl<M: StateMachine> Applier<M> {
         self.digest = xxh3_64(&bytes);
     }
 
-    /// The bytes of a snapshot of the present state.
-    pub(crate) fn snapshot(&self) -> Bytes {
-        let machine = self.machine.snapshot();
-        let sessions = self.sessions.clone();
-        Image { applied: self.applied, digest: self.digest, sessions, machine: &machine }.encode()
+    /// The present state, to be encoded later.
+    pub(crate) fn freeze(&self) -> Frozen<M> {
+        Frozen {
+            applied: self.applied,
+            digest: self.digest,
+            sessions: self.sessions.clone(),
+            machine: self.machine.snapshot(),
+        }
     }
 
     /// Replaces the state by a snapshot through `last`; it is unchanged if that fails.
@@ -177,6 +180,26 @@ impl<M: StateMachine> Applier<M> {
     }
 }
 
+/// The replicated state as of one entry, apart from what is applied later: a snapshot that is not in
+/// bytes yet. To make one is cheap, to encode it takes as long as the state is large.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frozen<M: StateMachine> {
+    applied: EntryId,
+    digest: u64,
+    sessions: Sessions,
+    machine: M::Snapshot,
+}
+
+impl<M: StateMachine> Frozen<M> {
+    /// The bytes of its [`Image`].
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let machine = M::encode(&self.machine);
+        let Self { applied, digest, ref sessions, .. } = *self;
+        Image { applied, digest, sessions: sessions.clone(), machine: &machine }.encode()
+    }
+}
+
 /// The replicated state as bytes: what a snapshot of a replica contains.
 ///
 /// A version byte, these fields in `postcard`, the XXH3-64 of all before it in little-endian order.
@@ -188,7 +211,7 @@ pub struct Image<'a> {
     pub digest: u64,
     /// The open sessions.
     pub sessions: Sessions,
-    /// What [`StateMachine::snapshot`] gave.
+    /// What [`StateMachine::encode`] gave.
     pub machine: &'a [u8],
 }
 

@@ -5,13 +5,16 @@
 //! the version that they replaced instead of its value: they are kept for retries, and stay small.
 //!
 //! There is no expiry by time: time is no part of a deterministic machine.
+//!
+//! The map shares its nodes with its copies and copies those that change, so a copy of it, which is all
+//! that a snapshot is, costs the same for one key and for a million.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::ops::Bound;
 
 use bytes::Bytes;
+use imbl::OrdMap;
 use raft_core::Index;
 use serde::{Deserialize, Serialize};
 
@@ -127,7 +130,7 @@ pub struct Versioned {
 /// The map.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Kv {
-    entries: BTreeMap<Bytes, Versioned>,
+    entries: OrdMap<Bytes, Versioned>,
 }
 
 impl Kv {
@@ -176,7 +179,7 @@ impl Kv {
         };
         let mut matching = self
             .entries
-            .range::<Bytes, _>((from, Bound::Unbounded))
+            .range::<_, Bytes>((from, Bound::Unbounded))
             .take_while(|(key, _)| key.starts_with(prefix))
             .peekable();
         let (mut entries, mut bytes) = (Vec::new(), 0);
@@ -194,6 +197,7 @@ impl StateMachine for Kv {
     type Response = KvResponse;
     type Query = KvQuery;
     type Answer = KvAnswer;
+    type Snapshot = Self;
     type Error = KvError;
 
     fn apply(&mut self, index: Index, command: KvCommand) -> KvResponse {
@@ -220,8 +224,12 @@ impl StateMachine for Kv {
         }
     }
 
-    fn snapshot(&self) -> Vec<u8> {
-        postcard::to_extend(&self.entries, vec![SNAPSHOT_VERSION])
+    fn snapshot(&self) -> Self {
+        self.clone()
+    }
+
+    fn encode(snapshot: &Self) -> Vec<u8> {
+        postcard::to_extend(&snapshot.entries, vec![SNAPSHOT_VERSION])
             .expect("byte strings and integers always serialize")
     }
 
@@ -263,3 +271,29 @@ impl fmt::Display for KvError {
 }
 
 impl Error for KvError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_the_map_itself_until_the_map_changes_and_stays_what_it_was() {
+        let mut kv = Kv::new();
+        let put = |n: u64| {
+            let (key, value) = (Bytes::from(format!("{n:05}")), Bytes::from_static(b"v"));
+            KvCommand::Put { key, value }
+        };
+        for n in 1..=2000 {
+            kv.apply(Index(n), put(n));
+        }
+        let bytes = Kv::encode(&kv);
+        let snapshot = kv.snapshot();
+        assert!(snapshot.entries.ptr_eq(&kv.entries), "nothing was copied");
+        for n in 2001..=4000 {
+            kv.apply(Index(n), put(n - 1000));
+            kv.apply(Index(n), KvCommand::Delete { key: Bytes::from(format!("{:05}", n - 2000)) });
+        }
+        assert_eq!(Kv::encode(&snapshot), bytes);
+        assert_ne!(Kv::encode(&kv), bytes);
+    }
+}

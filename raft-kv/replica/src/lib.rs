@@ -80,4 +80,4 @@ pub mod request;
 pub mod session;
 pub mod storage;
 
-pub use applier::{Image, ImageError, RestoreError};
+pub use applier::{Frozen, Image, ImageError, RestoreError};

@@ -19,7 +19,8 @@ use serde::de::DeserializeOwned;
 ///    members;
 /// 2. `apply` is total: a command that makes no sense is answered by a response that says so;
 /// 3. `query` changes nothing;
-/// 4. `restore` of `snapshot`'s bytes gives a machine that behaves as the original would;
+/// 4. `restore` of an encoded snapshot gives a machine that behaves as the original did when the
+///    snapshot was taken, whatever was applied since;
 /// 5. commands and responses always serialize with `postcard` and come back equal.
 ///
 /// A response is kept, for its client's next retry, until the client's next command: keep it small.
@@ -32,6 +33,8 @@ pub trait StateMachine {
     type Query: Clone + Debug + Eq + Serialize + DeserializeOwned;
     /// What a query answers.
     type Answer: Clone + Debug + Eq + Serialize + DeserializeOwned;
+    /// The state as of one moment, apart from what is applied later.
+    type Snapshot: Clone + Debug + Eq;
     /// Why bytes are not a snapshot of this machine.
     type Error: Error + Clone + Eq;
 
@@ -41,10 +44,14 @@ pub trait StateMachine {
     /// Answers from the present state.
     fn query(&self, query: &Self::Query) -> Self::Answer;
 
-    /// The whole state as bytes; equal states give equal bytes.
-    fn snapshot(&self) -> Vec<u8>;
+    /// The present state, to be encoded later. Nobody is answered meanwhile, so it must be cheap
+    /// however large the state is: what is shared with the state, and copied where that changes, is.
+    fn snapshot(&self) -> Self::Snapshot;
 
-    /// Replaces the state by one that [`StateMachine::snapshot`] wrote, here or on another member.
+    /// All of a snapshot as bytes; equal states give equal bytes. It may take long, on another thread.
+    fn encode(snapshot: &Self::Snapshot) -> Vec<u8>;
+
+    /// Replaces the state by one that [`StateMachine::encode`] wrote, here or on another member.
     ///
     /// # Errors
     /// Whatever is wrong with the bytes; the state is then unchanged.

@@ -481,7 +481,6 @@ impl<M: StateMachine> Replica<M> {
         self.saving = true;
         self.entries_since_snapshot = 0;
         self.bytes_since_snapshot = 0;
-        let data = self.applier.snapshot();
-        out.push(Output::Work(Work::SaveSnapshot { snapshot, data }));
+        out.push(Output::Save { snapshot, state: self.applier.freeze() });
     }
 }

@@ -1,7 +1,8 @@
 //! What goes into a replica and what comes out: peers' frames, clients' requests, disk work.
 //!
-//! A host owes every [`Output::Work`] to its storage in the order in which it came, and every
-//! [`Output::Send`] to its network, where it may be lost. All else is information.
+//! A host owes every [`Output::Work`] to its storage in the order in which it came, every
+//! [`Output::Send`] to its network, where it may be lost, and every [`Output::Save`] to its storage, in
+//! its own time. All else is information.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use raft_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::applier::RestoreError;
+use crate::applier::{Frozen, RestoreError};
 use crate::machine::StateMachine;
 use crate::session::SessionId;
 use crate::storage::work::{Done, Work};
@@ -116,6 +117,14 @@ pub enum Output<M: StateMachine> {
     },
     /// Disk work, in order; its completion comes back as [`Input::Done`].
     Work(Work),
+    /// Disk work that nothing waits for: encode the state and save it as [`Work::SaveSnapshot`]. It may
+    /// come after work that was asked for later; no other one is asked for until it is done.
+    Save {
+        /// What it covers.
+        snapshot: Arc<SnapshotMeta>,
+        /// The state.
+        state: Frozen<M>,
+    },
     /// These entries have been applied. Comes before the replies to the requests among them.
     Applied {
         /// The entries.

@@ -105,6 +105,8 @@ fn force(
     for _ in 0..STEPS_MAX {
         for output in out.drain(..) {
             match output {
+                // The cluster is made first; the next start makes a snapshot when one is due.
+                Output::Save { .. } => {}
                 Output::Work(work) => {
                     let done = storage.write(work).map_err(|error| error.to_string())?;
                     inputs.extend(done.map(Input::Done));

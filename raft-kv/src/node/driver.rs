@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::mem;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use raft_core::{
@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::gateway::{Gateway, Write};
-use super::{End, Event, Published, Scrubbed, View};
+use super::{End, Event, Published, Scrubbed, View, encoder};
 use crate::clock::Clock;
 use crate::links::{Links, News};
 use crate::log_thread::{DiskNews, LogThread};
@@ -74,6 +74,8 @@ pub(super) struct Driver {
     clock: Clock,
     metrics: Metrics,
     events: Receiver<Event>,
+    /// For what this thread has others do.
+    inbox: Sender<Event>,
     published: watch::Sender<Published>,
     gateway: Gateway,
     waiting: BTreeMap<RequestId, Waiting>,
@@ -97,7 +99,7 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(
         parts: Parts,
-        events: Receiver<Event>,
+        (inbox, events): (Sender<Event>, Receiver<Event>),
     ) -> io::Result<(Self, watch::Receiver<Published>)> {
         let Parts { options, found, log, links, clock, metrics } = parts;
         let config = options.config.clone();
@@ -123,6 +125,7 @@ impl Driver {
             clock,
             metrics,
             events,
+            inbox,
             published,
             gateway: Gateway::Closed,
             waiting: BTreeMap::new(),
@@ -190,6 +193,9 @@ impl Driver {
                 error!(%error, "the disk has failed: this node stops");
                 self.inputs.push(Input::Done(Done::Failed));
                 self.end = Some(End::Failed(format!("the disk has failed: {error}")));
+            }
+            Event::Encoded(snapshot, data) => {
+                self.log.ask(Work::SaveSnapshot { snapshot, data });
             }
             Event::Write(command, answer) => self.write((command, answer)),
             Event::Ask(request, answer) => self.ask(request, answer),
@@ -296,6 +302,10 @@ impl Driver {
                         self.unsynced.push_back((batch.seq, now));
                     }
                     self.log.ask(work);
+                }
+                Output::Save { snapshot, state } => {
+                    let tools = (self.clock, self.metrics.clone());
+                    encoder::encode(snapshot, state, tools, self.inbox.clone());
                 }
                 Output::Reply { id, reply } => self.reply(id, reply, now),
                 Output::Applied { .. } => {}

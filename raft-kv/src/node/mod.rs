@@ -3,18 +3,22 @@
 //! The thread waits for events or for the replica's next deadline, takes everything that has arrived
 //! as one batch, reads the clock, and carries out what the replica says: frames to the links, work to
 //! the log thread, replies to who asked. It never waits for a disk or a network, so heartbeats leave
-//! while a sync lasts. Nothing else in the server touches consensus.
+//! while a sync lasts; nor does it turn the state into the bytes of a snapshot, which another thread
+//! does. Nothing else in the server touches consensus.
 
 mod driver;
+mod encoder;
 mod gateway;
 mod view;
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{Builder, JoinHandle};
 
-use raft_core::{Index, Member, RoleName, Term};
+use bytes::Bytes;
+use raft_core::{Index, Member, RoleName, SnapshotMeta, Term};
 use raft_replica::request::{Reply, Request};
 use tokio::sync::{oneshot, watch};
 
@@ -38,6 +42,8 @@ pub(crate) enum Event {
     Write(StoreCommand, oneshot::Sender<Reply<Store>>),
     /// A client or an operator asks for something else.
     Ask(Request<Store>, oneshot::Sender<Reply<Store>>),
+    /// A snapshot is in bytes now.
+    Encoded(Arc<SnapshotMeta>, Bytes),
     /// Somebody looks at the node as it is.
     Inspect(Inspection),
     /// The server ends.
@@ -110,10 +116,11 @@ impl Node {
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let (inbox, events) = mpsc::channel();
         let (started, outcome) = mpsc::channel();
-        let sender = inbox.clone();
+        let (sender, own) = (inbox.clone(), inbox.clone());
         let thread = Builder::new().name("raft-node".into()).spawn(move || {
             let made = make(sender).and_then(|(parts, directory)| {
-                Driver::new(parts, events).map(|(driver, published)| (driver, published, directory))
+                Driver::new(parts, (own, events))
+                    .map(|(driver, published)| (driver, published, directory))
             });
             match made {
                 Ok((driver, published, directory)) => {

@@ -40,7 +40,7 @@ pub(super) enum Admitted {
 /// The table of clients.
 ///
 /// Invariant: the names lead to different sessions, each of which is open.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Clients {
     names: BTreeMap<Bytes, SessionId>,
     sessions: Sessions,

@@ -78,6 +78,9 @@ impl Disk for Failing {
 fn works(out: &mut Vec<Output<Store>>) -> Vec<Work> {
     let works = out.drain(..).filter_map(|output| match output {
         Output::Work(work) => Some(work),
+        Output::Save { snapshot, state } => {
+            Some(Work::SaveSnapshot { snapshot, data: state.encode() })
+        }
         Output::Send { .. }
         | Output::Reply { .. }
         | Output::Applied { .. }

@@ -220,6 +220,7 @@ fn look<M: StateMachine>(replica: &Replica<M>, out: &[Output<M>]) -> Rehearsed {
     let written = out.iter().filter_map(|output| match output {
         Output::Work(Work::Persist { batch, .. }) => Some(batch.clone()),
         Output::Work(_)
+        | Output::Save { .. }
         | Output::Send { .. }
         | Output::Reply { .. }
         | Output::Applied { .. }

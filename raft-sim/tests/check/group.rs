@@ -370,6 +370,10 @@ impl Group {
                     }
                     self.servers[at].work.push_back(work);
                 }
+                Output::Save { snapshot, state } => {
+                    let work = Work::SaveSnapshot { snapshot, data: state.encode() };
+                    self.servers[at].work.push_back(work);
+                }
                 Output::Applied { entries, digest } => {
                     self.checker.applied(id, &entries, digest)?;
                 }

@@ -273,6 +273,10 @@ impl Cluster {
                         self.replies.insert(id, reply);
                     }
                     Output::Work(work) => inputs.extend(self.work(server, work)),
+                    Output::Save { snapshot, state } => {
+                        let work = Work::SaveSnapshot { snapshot, data: state.encode() };
+                        inputs.extend(self.work(server, work));
+                    }
                     Output::Observe(Observation::Violation(violation)) => {
                         panic!("{violation:?}");
                     }

@@ -293,6 +293,7 @@ fn lead_with<M: StateMachine>(machine: M, commands: &[&'static [u8]]) -> Replica
                     Some(Input::Done(Done::Persisted { seq: batch.seq }))
                 }
                 Output::Work(_)
+                | Output::Save { .. }
                 | Output::Send { .. }
                 | Output::Reply { .. }
                 | Output::Applied { .. }
@@ -331,6 +332,7 @@ impl StateMachine for Liar {
     type Response = KvResponse;
     type Query = KvQuery;
     type Answer = KvAnswer;
+    type Snapshot = Kv;
     type Error = KvError;
 
     fn apply(&mut self, index: Index, command: KvCommand) -> KvResponse {
@@ -342,8 +344,12 @@ impl StateMachine for Liar {
         self.0.query(query)
     }
 
-    fn snapshot(&self) -> Vec<u8> {
+    fn snapshot(&self) -> Kv {
         self.0.snapshot()
+    }
+
+    fn encode(snapshot: &Kv) -> Vec<u8> {
+        Kv::encode(snapshot)
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), KvError> {

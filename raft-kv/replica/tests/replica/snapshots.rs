@@ -7,7 +7,7 @@ use raft_core::{Index, RoleName};
 use raft_replica::kv::{Kv, KvError};
 use raft_replica::request::{Failure, Input, Output, Reply, Request};
 use raft_replica::session::SessionId;
-use raft_replica::storage::work::{Done, Work};
+use raft_replica::storage::work::Done;
 use raft_replica::{ImageError, RestoreError};
 
 use crate::cluster::{Cluster, Hold, get, put};
@@ -42,7 +42,7 @@ fn count(cluster: &Cluster, server: usize, wanted: impl Fn(&Output<Kv>) -> bool)
 }
 
 fn is_save(output: &Output<Kv>) -> bool {
-    matches!(output, Output::Work(Work::SaveSnapshot { .. }))
+    matches!(output, Output::Save { .. })
 }
 
 #[test]
@@ -236,6 +236,7 @@ fn restart_with(damage: impl Fn(&mut BTreeMap<Index, Bytes>)) -> (Cluster, Resto
             Output::Send { .. }
             | Output::Reply { .. }
             | Output::Work(_)
+            | Output::Save { .. }
             | Output::Applied { .. }
             | Output::Restored { .. }
             | Output::Observe(_)
