@@ -17,7 +17,6 @@ use xxhash_rust::xxh3::xxh3_64;
 
 const MAGIC: &[u8; 8] = b"raftkvbk";
 const VERSION: u8 = 1;
-const HEAD_BYTES: usize = 8 + 1 + 8 + 8;
 const CHECKSUM_BYTES: usize = 8;
 
 /// What a backup holds.
@@ -34,13 +33,11 @@ pub struct Backup {
 /// Writes a backup.
 #[must_use]
 pub fn encode(cluster: Option<ClusterId>, index: Index, kv: &Kv) -> Bytes {
-    let map = Kv::encode(kv);
-    let mut bytes = Vec::with_capacity(map.len() + HEAD_BYTES + CHECKSUM_BYTES);
-    bytes.extend_from_slice(MAGIC);
+    let mut bytes = MAGIC.to_vec();
     bytes.push(VERSION);
     bytes.extend_from_slice(&cluster.unwrap_or_default().0.to_le_bytes());
     bytes.extend_from_slice(&index.0.to_le_bytes());
-    bytes.extend_from_slice(&map);
+    Kv::encode(kv, &mut bytes);
     let checksum = xxh3_64(&bytes);
     bytes.extend_from_slice(&checksum.to_le_bytes());
     bytes.into()

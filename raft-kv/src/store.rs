@@ -18,6 +18,7 @@ mod recent;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
+use std::mem;
 
 use raft_core::{Index, Member, NodeId};
 use raft_replica::kv::{Kv, KvAnswer, KvCommand, KvError, KvQuery, KvResponse};
@@ -170,9 +171,12 @@ impl Store {
     }
 
     fn write(&mut self, index: Index, condition: &Condition, write: KvCommand) -> StoreResponse {
-        let found = self.kv.get(write.key()).map(|found| found.version);
-        if !condition.holds(found) {
-            return StoreResponse::Unmet { found };
+        // Most writes have no condition, and to look for the key is most of their work.
+        if *condition != Condition::Always {
+            let found = self.kv.get(write.key()).map(|found| found.version);
+            if !condition.holds(found) {
+                return StoreResponse::Unmet { found };
+            }
         }
         let (key, value) = match &write {
             KvCommand::Put { key, value } => (key.clone(), Some(value.clone())),
@@ -240,15 +244,14 @@ impl StateMachine for Store {
 
     /// The map comes first, so that what is by far the largest part is written once: its bytes, the
     /// rest in `postcard`, the rest's length as 4 bytes (little-endian), the version.
-    fn encode(snapshot: &StoreSnapshot) -> Vec<u8> {
-        let mut bytes = Kv::encode(&snapshot.kv);
-        let map_bytes = bytes.len();
-        bytes = postcard::to_extend(&snapshot.tail, bytes)
+    fn encode(snapshot: &StoreSnapshot, bytes: &mut Vec<u8>) {
+        Kv::encode(&snapshot.kv, bytes);
+        let map_end = bytes.len();
+        *bytes = postcard::to_extend(&snapshot.tail, mem::take(bytes))
             .expect("maps of strings and numbers serialize");
-        let tail_bytes = u32::try_from(bytes.len() - map_bytes).expect("the tables are bounded");
+        let tail_bytes = u32::try_from(bytes.len() - map_end).expect("the tables are bounded");
         bytes.extend_from_slice(&tail_bytes.to_le_bytes());
         bytes.push(SNAPSHOT_VERSION);
-        bytes
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), StoreError> {

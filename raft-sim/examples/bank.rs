@@ -45,8 +45,8 @@ impl StateMachine for Bank {
         self.0
     }
 
-    fn encode(balances: &[u64; 8]) -> Vec<u8> {
-        postcard::to_allocvec(balances).expect("numbers serialize")
+    fn encode(balances: &[u64; 8], bytes: &mut Vec<u8>) {
+        bytes.extend(postcard::to_allocvec(balances).expect("numbers serialize"));
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), postcard::Error> {

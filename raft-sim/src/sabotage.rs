@@ -173,8 +173,8 @@ impl<M: StateMachine + Clone> StateMachine for Flawed<M> {
         self.machine.snapshot()
     }
 
-    fn encode(snapshot: &M::Snapshot) -> Vec<u8> {
-        M::encode(snapshot)
+    fn encode(snapshot: &M::Snapshot, bytes: &mut Vec<u8>) {
+        M::encode(snapshot, bytes);
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), M::Error> {

@@ -60,8 +60,8 @@ impl StateMachine for Counter {
         self.sum & mask
     }
 
-    fn encode(sum: &u64) -> Vec<u8> {
-        postcard::to_allocvec(sum).expect("a number serializes")
+    fn encode(sum: &u64, bytes: &mut Vec<u8>) {
+        bytes.extend(postcard::to_allocvec(sum).expect("a number serializes"));
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), postcard::Error> {

@@ -17,6 +17,9 @@ use crate::session::{Executed, LogCommand, SessionId, Sessions, Verdict};
 /// The format of an image, its first byte.
 const IMAGE_VERSION: u8 = 1;
 
+/// The most bytes that a length takes in `postcard`.
+const LENGTH_BYTES_MAX: usize = 10;
+
 /// The length of the checksum at the end of an image, in bytes.
 const CHECKSUM_BYTES: usize = 8;
 
@@ -192,11 +195,24 @@ pub struct Frozen<M: StateMachine> {
 
 impl<M: StateMachine> Frozen<M> {
     /// The bytes of its [`Image`].
+    ///
+    /// The machine's part may be most of what memory has room for, so it is written once: its length
+    /// stands before it and is known after it, for which room is left.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let machine = M::encode(&self.machine);
-        let Self { applied, digest, ref sessions, .. } = *self;
-        Image { applied, digest, sessions: sessions.clone(), machine: &machine }.encode()
+        let Self { applied, digest, sessions, machine } = self;
+        let why = "integers, byte strings and maps of them always serialize";
+        let head = postcard::to_extend(&(applied, digest, sessions), vec![IMAGE_VERSION]);
+        let head = head.expect(why);
+        let start = head.len() + LENGTH_BYTES_MAX;
+        let mut bytes = vec![0; start];
+        M::encode(machine, &mut bytes);
+        let head = postcard::to_extend(&(bytes.len() - start), head).expect(why);
+        let begin = start - head.len();
+        bytes[begin..start].copy_from_slice(&head);
+        let checksum = xxh3_64(&bytes[begin..]);
+        bytes.extend_from_slice(&checksum.to_le_bytes());
+        Bytes::from(bytes).slice(begin..)
     }
 }
 
@@ -310,3 +326,27 @@ impl<E: fmt::Display> fmt::Display for RestoreError<E> {
 }
 
 impl<E: Error> Error for RestoreError<E> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::{Kv, KvCommand};
+
+    #[test]
+    fn a_frozen_state_has_the_bytes_of_its_image_however_long_the_machine_is() {
+        for length in [0, 100, 200, 20_000, 3_000_000] {
+            let (mut machine, mut sessions) = (Kv::new(), Sessions::new());
+            let (key, value) = (Bytes::from_static(b"k"), Bytes::from(vec![7; length]));
+            machine.apply(Index(3), KvCommand::Put { key, value });
+            sessions.open(Index(2), 10);
+            let applied = EntryId { index: Index(3), ..EntryId::default() };
+            let frozen = Frozen { applied, digest: 5, sessions, machine };
+            let mut machine = Vec::new();
+            Kv::encode(&frozen.machine, &mut machine);
+            let sessions = frozen.sessions.clone();
+            let image = Image { applied, digest: 5, sessions, machine: &machine };
+            let frozen: Frozen<Kv> = frozen;
+            assert!(frozen.encode() == image.encode(), "{length} bytes");
+        }
+    }
+}

@@ -11,6 +11,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::mem;
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -228,9 +229,10 @@ impl StateMachine for Kv {
         self.clone()
     }
 
-    fn encode(snapshot: &Self) -> Vec<u8> {
-        postcard::to_extend(&snapshot.entries, vec![SNAPSHOT_VERSION])
-            .expect("byte strings and integers always serialize")
+    fn encode(snapshot: &Self, bytes: &mut Vec<u8>) {
+        bytes.push(SNAPSHOT_VERSION);
+        *bytes = postcard::to_extend(&snapshot.entries, mem::take(bytes))
+            .expect("byte strings and integers always serialize");
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), KvError> {
@@ -238,15 +240,26 @@ impl StateMachine for Kv {
         if version != SNAPSHOT_VERSION {
             return Err(KvError::UnknownVersion(version));
         }
-        let (entries, rest): (Vec<(Bytes, Versioned)>, _) =
-            postcard::take_from_bytes(rest).map_err(|_| KvError::Malformed)?;
-        let ascending = entries.windows(2).all(|pair| pair[0].0 < pair[1].0);
-        if !rest.is_empty() || !ascending {
-            return Err(KvError::Malformed);
-        }
-        self.entries = entries.into_iter().collect();
+        self.entries = decode(rest).ok_or(KvError::Malformed)?;
         Ok(())
     }
+}
+
+/// Reads a map entry by entry: all of them beside the map would take as much memory again.
+fn decode(bytes: &[u8]) -> Option<OrdMap<Bytes, Versioned>> {
+    let (count, mut rest): (usize, _) = postcard::take_from_bytes(bytes).ok()?;
+    let mut entries = OrdMap::new();
+    let mut before: Option<Bytes> = None;
+    for _ in 0..count {
+        let (key, value): (Bytes, Versioned);
+        ((key, value), rest) = postcard::take_from_bytes(rest).ok()?;
+        if before.is_some_and(|before| before >= key) {
+            return None;
+        }
+        before = Some(key.clone());
+        entries.insert(key, value);
+    }
+    rest.is_empty().then_some(entries)
 }
 
 /// Why bytes are not a snapshot of a [`Kv`].
@@ -286,14 +299,19 @@ mod tests {
         for n in 1..=2000 {
             kv.apply(Index(n), put(n));
         }
-        let bytes = Kv::encode(&kv);
+        let encoded = |kv: &Kv| {
+            let mut bytes = Vec::new();
+            Kv::encode(kv, &mut bytes);
+            bytes
+        };
+        let bytes = encoded(&kv);
         let snapshot = kv.snapshot();
         assert!(snapshot.entries.ptr_eq(&kv.entries), "nothing was copied");
         for n in 2001..=4000 {
             kv.apply(Index(n), put(n - 1000));
             kv.apply(Index(n), KvCommand::Delete { key: Bytes::from(format!("{:05}", n - 2000)) });
         }
-        assert_eq!(Kv::encode(&snapshot), bytes);
-        assert_ne!(Kv::encode(&kv), bytes);
+        assert_eq!(encoded(&snapshot), bytes);
+        assert_ne!(encoded(&kv), bytes);
     }
 }

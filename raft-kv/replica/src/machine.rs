@@ -48,8 +48,9 @@ pub trait StateMachine {
     /// however large the state is: what is shared with the state, and copied where that changes, is.
     fn snapshot(&self) -> Self::Snapshot;
 
-    /// All of a snapshot as bytes; equal states give equal bytes. It may take long, on another thread.
-    fn encode(snapshot: &Self::Snapshot) -> Vec<u8>;
+    /// Appends all of a snapshot to `bytes`; equal states give equal bytes. It may take long, on another
+    /// thread.
+    fn encode(snapshot: &Self::Snapshot, bytes: &mut Vec<u8>);
 
     /// Replaces the state by one that [`StateMachine::encode`] wrote, here or on another member.
     ///

@@ -66,15 +66,21 @@ fn the_client_that_was_silent_for_longest_is_forgotten_and_no_other() {
     assert_eq!(store.apply(Index(10_004), again("client-0")), written(10_004, Some(10_002)));
 }
 
+fn encoded(store: &Store) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Store::encode(&store.snapshot(), &mut bytes);
+    bytes
+}
+
 #[test]
 fn a_snapshot_holds_the_map_the_clients_and_the_addresses_and_refuses_damage() {
     let mut store = Store::default();
     store.apply(Index(1), put("k", "1", Some(("alice", 1)), Condition::Always));
     store.apply(Index(2), StoreCommand::SetPeer(peer(4)));
-    let bytes = Store::encode(&store.snapshot());
+    let bytes = encoded(&store);
     let mut copy = Store::default();
     copy.restore(&bytes).unwrap();
-    assert_eq!(Store::encode(&copy.snapshot()), bytes);
+    assert_eq!(encoded(&copy), bytes);
     assert_eq!(copy.peers(), store.peers());
     let retry = put("k", "1", Some(("alice", 1)), Condition::Always);
     assert_eq!(copy.apply(Index(3), retry), written(1, None));
@@ -116,7 +122,7 @@ fn changes_are_told_in_pages_and_old_ones_refused() {
     assert_eq!(told(&store, 6, "", 2), (vec![], 6));
 
     let mut copy = Store::default();
-    copy.restore(&Store::encode(&store.snapshot())).unwrap();
+    copy.restore(&encoded(&store)).unwrap();
     assert_eq!(copy.changes(Index(5), b"", 1).unwrap_err().oldest, Index(6));
     assert_eq!(told(&copy, 6, "", 1), (vec![], 6));
     let query = KvQuery::Get { key: Bytes::from("odd") };

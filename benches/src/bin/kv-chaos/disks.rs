@@ -67,7 +67,7 @@ impl Disks {
         let keep = if left == Left::Little { RESERVE_BYTES / 2 } else { 0 };
         let part = vec![1; 64 << 10];
         loop {
-            let system = statvfs(&self.path(id))?;
+            let system = statvfs(self.path(id))?;
             let room = system.f_bavail.saturating_mul(system.f_frsize).saturating_sub(keep);
             let bytes = usize::try_from(room).unwrap_or(usize::MAX).min(part.len());
             match file.write_all(&part[..bytes]) {

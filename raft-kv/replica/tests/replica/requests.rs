@@ -348,8 +348,8 @@ impl StateMachine for Liar {
         self.0.snapshot()
     }
 
-    fn encode(snapshot: &Kv) -> Vec<u8> {
-        Kv::encode(snapshot)
+    fn encode(snapshot: &Kv, bytes: &mut Vec<u8>) {
+        Kv::encode(snapshot, bytes);
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), KvError> {
