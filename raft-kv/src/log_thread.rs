@@ -34,6 +34,10 @@ const SCRUB: Span = Span(250_000);
 /// How much of a snapshot is written, and synced, between two batches.
 const PART_BYTES: u64 = 512 << 10;
 
+/// How many times as long as a part took the disk is left to batches before the next one. A batch that
+/// comes meanwhile waits for its own sync alone, and other servers on the same disk get their turn.
+const PAUSE: u64 = 2;
+
 /// What the thread has to tell.
 #[derive(Debug)]
 pub enum DiskNews {
@@ -220,12 +224,13 @@ impl<D: Disk, T: Fn(DiskNews) -> bool> Writer<D, T> {
     }
 
     fn save_part(&mut self) -> Result<(), StorageError> {
+        let begun = self.clock.now();
         match has_room(self.storage.save_part(PART_BYTES))? {
             Some(Some(done)) => {
                 self.save = None;
                 (self.tell)(DiskNews::Done(done));
             }
-            Some(None) => {}
+            Some(None) => self.save = Some(next_part(begun, self.clock.now())),
             None => self.save = Some(self.clock.now().after(FULL)),
         }
         Ok(())
@@ -247,11 +252,27 @@ impl<D: Disk, T: Fn(DiskNews) -> bool> Writer<D, T> {
     }
 }
 
+/// When the part is due that follows one which took this time.
+fn next_part(begun: Time, done: Time) -> Time {
+    done.after(Span(done.since(begun).0.saturating_mul(PAUSE)))
+}
+
 /// What has come of it; `None`: there is no room for it now.
 fn has_room<R>(result: Result<R, StorageError>) -> Result<Option<R>, StorageError> {
     match result {
         Ok(done) => Ok(Some(done)),
         Err(StorageError::NoSpace { .. }) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_disk_has_longer_pauses_between_the_parts_of_a_snapshot() {
+        assert_eq!(next_part(Time(5), Time(5)), Time(5), "a disk that takes no time needs none");
+        assert_eq!(next_part(Time(100), Time(130)), Time(190));
     }
 }
