@@ -82,6 +82,9 @@ pub(super) struct Arguments {
     /// Keep messages that nothing can react to any more.
     #[arg(long)]
     no_collect: bool,
+    /// Explore a state although another one has the same servers and more messages.
+    #[arg(long)]
+    no_subsume: bool,
     /// Let terms and votes be written as slowly after the last crash as before it.
     #[arg(long)]
     no_hurry: bool,
@@ -143,6 +146,7 @@ impl Arguments {
             heartbeats: self.heartbeats,
             symmetry: !self.no_symmetry,
             collect: !self.no_collect,
+            subsume: !self.no_subsume,
             hurry: !self.no_hurry,
         })
     }

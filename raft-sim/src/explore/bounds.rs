@@ -56,6 +56,9 @@ pub struct Bounds {
     pub symmetry: bool,
     /// Whether messages are forgotten that nothing can react to any more.
     pub collect: bool,
+    /// Whether a state is left out if another one has the same servers, the same past and more
+    /// messages.
+    pub subsume: bool,
     /// Whether servers that do not lead make terms and votes durable at once when no crash is to come.
     pub hurry: bool,
 }
@@ -81,6 +84,7 @@ impl Default for Bounds {
             heartbeats: 0,
             symmetry: true,
             collect: true,
+            subsume: true,
             hurry: true,
         }
     }

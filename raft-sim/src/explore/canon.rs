@@ -11,22 +11,18 @@ use super::worker::history;
 #[derive(Debug)]
 pub(crate) struct Canon {
     exchanges: Vec<Exchange>,
-    known: Vec<Known>,
+    hosts: Known,
+    inboxes: Known,
+    ghosts: Known,
 }
 
-/// Under one exchange of names, by name: the image and its hash.
-#[derive(Debug, Default)]
-struct Known {
-    hosts: Vec<(u32, u64)>,
-    inboxes: Vec<(u32, u64)>,
-    ghosts: Vec<(u32, u64)>,
-}
+/// By name, and under each exchange of names, side by side: the image and its hash.
+type Known = Vec<(u32, u64)>;
 
 impl Canon {
     pub(crate) fn new(bounds: &Bounds) -> Self {
         let exchanges = exchanges(bounds);
-        let known = exchanges.iter().map(|_| Known::default()).collect();
-        Self { exchanges, known }
+        Self { exchanges, hosts: Vec::new(), inboxes: Vec::new(), ghosts: Vec::new() }
     }
 
     /// Replaces a state by the one of its images with the smallest hashes: first those of the
@@ -113,7 +109,8 @@ impl Canon {
         bounds: &Bounds,
         store: &Mutex<Store>,
     ) -> (u32, u64) {
-        lookup(&mut self.known[exchange].hosts, name, store, |store| {
+        let place = (exchange, self.exchanges.len());
+        lookup(&mut self.hosts, name, place, store, |store| {
             let image = store.host_image(bounds, exchange, name);
             (image, store.hosts.hash(image))
         })
@@ -126,14 +123,16 @@ impl Canon {
         bounds: &Bounds,
         store: &Mutex<Store>,
     ) -> (u32, u64) {
-        lookup(&mut self.known[exchange].inboxes, name, store, |store| {
+        let place = (exchange, self.exchanges.len());
+        lookup(&mut self.inboxes, name, place, store, |store| {
             let image = store.inbox_image(bounds, exchange, name);
             (image, store.inbox_hash(image))
         })
     }
 
     fn ghost(&mut self, exchange: usize, name: u32, store: &Mutex<Store>) -> (u32, u64) {
-        lookup(&mut self.known[exchange].ghosts, name, store, |store| {
+        let place = (exchange, self.exchanges.len());
+        lookup(&mut self.ghosts, name, place, store, |store| {
             let image = store.ghost_image(exchange, name);
             (image, store.ghosts.hash(image))
         })
@@ -141,12 +140,13 @@ impl Canon {
 }
 
 fn lookup(
-    known: &mut Vec<(u32, u64)>,
+    known: &mut Known,
     name: u32,
+    (exchange, exchanges): (usize, usize),
     store: &Mutex<Store>,
     find: impl FnOnce(&mut Store) -> (u32, u64),
 ) -> (u32, u64) {
-    let at = name as usize;
+    let at = name as usize * exchanges + exchange;
     if let Some(image) = known.get(at).filter(|(image, _)| *image != IDLE) {
         return *image;
     }

@@ -14,7 +14,9 @@ use crate::ideal_disk::Loss;
 /// What has happened, and what was spent of the bounds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Ghost {
-    /// Who led which term.
+    /// No server will begin to lead this term or an earlier one.
+    pub(crate) closed: Term,
+    /// Who led which later term.
     leaders: Vec<(Term, u8)>,
     /// Every committed entry, from index 1, each with the term in which a leader counted it, or a
     /// later one as long as all those between have been led.
@@ -174,6 +176,17 @@ impl Ghost {
         self.at(id.index) == Some(id)
     }
 
+    /// Nobody will begin to lead a term through this one: who did is asked no more, nor whether an
+    /// entry was counted before it.
+    pub(crate) fn close(&mut self, term: Term) {
+        self.closed = self.closed.max(term);
+        self.leaders.retain(|(led, _)| *led > term);
+        for (_, counted) in &mut self.committed {
+            *counted = (*counted).max(term);
+        }
+        self.forget();
+    }
+
     /// In which term an entry was counted is asked when a later term gets its leader, so a term that
     /// has one already says as much as the one before it.
     fn forget(&mut self) {
@@ -196,6 +209,10 @@ impl Ghost {
     /// Election Safety (§5.2) and Leader Completeness (§5.4.3).
     fn leads(&mut self, actor: u8, host: &Host) -> Result<(), Broken> {
         let status = host.raft.status();
+        if status.term <= self.closed {
+            let late = format!("{} leads {}, which was over", status.member, status.term);
+            return broken("ES", late);
+        }
         if let Some((term, other)) =
             self.leaders.iter().find(|(term, by)| *term == status.term && *by != actor)
         {

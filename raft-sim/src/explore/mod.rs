@@ -17,6 +17,8 @@ pub(crate) mod ghost;
 pub(crate) mod host;
 mod landmarks;
 mod letters;
+mod mail;
+pub(crate) mod order;
 mod path;
 mod pool;
 mod report;
@@ -36,6 +38,7 @@ pub(crate) use facts::PANIC;
 pub use report::{Named, Report, Verdict};
 pub use search::Progress;
 
+use order::Order;
 use search::{End, Search};
 use start::Start;
 use worker::Found;
@@ -71,14 +74,23 @@ fn explore(
     script: Option<&str>,
     jobs: usize,
     stop: &AtomicBool,
-    tell: impl FnMut(&Progress),
+    mut tell: impl FnMut(&Progress),
 ) -> Report {
-    let mut search = Search::new(bounds.clone(), start);
-    let (end, progress) = search.run(jobs, stop, tell);
+    let order = if bounds.subsume { Order::Achievement } else { Order::Breadth };
+    let mut search = Search::new(bounds.clone(), start.clone(), order);
+    let (mut end, mut progress) = search.run(jobs, stop, &mut tell);
+    if matches!(end, End::Violated(_)) && order != Order::Breadth {
+        // There is a way to a broken promise. Now for a shortest one.
+        let mut nearest = Search::new(bounds.clone(), start, Order::Breadth);
+        let (near, walked) = nearest.run(jobs, stop, &mut tell);
+        if matches!(near, End::Violated(_)) {
+            (search, end, progress) = (nearest, near, walked);
+        }
+    }
     let verdict = match end {
         End::Complete => Verdict::Complete,
         End::Stopped => Verdict::Stopped,
-        End::Violated(found) => violated(&search, &found, script, progress.depth + 1),
+        End::Violated(found) => violated(&search, &found, script),
     };
     let store = search.store.get_mut().expect("no thread panics with the store in hand");
     let names = Named {
@@ -92,7 +104,8 @@ fn explore(
     Report { bounds: bounds.clone(), is_from_script, verdict, progress, names, coverage }
 }
 
-fn violated(search: &Search, found: &Found, script: Option<&str>, depth: usize) -> Verdict {
+fn violated(search: &Search, found: &Found, script: Option<&str>) -> Verdict {
+    let depth = search.visited.depth(found.state) + 1;
     let acts = search.path(found.state, found.step);
     let path = match script {
         Some(script) => script::continued(script, &acts).expect("it was read before"),

@@ -205,6 +205,7 @@ pub(crate) fn arguments(bounds: &Bounds) -> String {
         ("pre-vote", bounds.pre_vote),
         ("check-quorum", bounds.check_quorum),
         ("no-collect", !bounds.collect),
+        ("no-subsume", !bounds.subsume),
         ("no-hurry", !bounds.hurry && bounds.crashes > 0),
         ("no-symmetry", !bounds.symmetry),
     ];

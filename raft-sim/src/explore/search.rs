@@ -1,12 +1,10 @@
-//! Breadth first: all states at one distance before any farther one, so that what is found first is
-//! told by a shortest path.
+//! All states within the bounds, one portion of the frontier after the other (see
+//! [`super::order`] for what comes first).
 //!
-//! The frontier is taken in portions. Threads compute what follows the states of a portion, each
-//! those of a part of its own; then one thread adds what is new, in the order of the portion. So the
-//! order of discovery, and with it every figure and every path, does not depend on how many threads
-//! there are.
+//! Threads compute what follows the states of a portion, each those of a part of its own; then one
+//! thread adds what is new, in the order of the portion. So the order of discovery, and with it every
+//! figure and every path, does not depend on how many threads there are.
 
-use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,6 +12,8 @@ use raft_core::Envelope;
 
 use super::bounds::{Bounds, position};
 use super::host::Host;
+use super::mail::Mail;
+use super::order::{Frontier, Order};
 #[cfg(test)]
 use super::path::Act;
 use super::start::Start;
@@ -35,7 +35,7 @@ pub struct Progress {
     pub states: usize,
     /// Steps taken, also those that led to a state visited before.
     pub transitions: u64,
-    /// The distance of the frontier from the start.
+    /// The greatest distance from the start at which a state was found.
     pub depth: usize,
     /// States whose successors are not computed yet.
     pub frontier: usize,
@@ -47,6 +47,7 @@ pub struct Progress {
 #[derive(Debug)]
 pub(crate) struct Search {
     pub(super) bounds: Bounds,
+    order: Order,
     pub(super) store: Mutex<Store>,
     pub(super) visited: Visited,
     /// The servers at the start, and the messages on their way.
@@ -68,7 +69,7 @@ pub(crate) enum End {
 impl Search {
     /// An exploration from a start, within bounds that fit it: those of [`Start::within`], or those of
     /// its founding.
-    pub(crate) fn new(bounds: Bounds, start: Start) -> Self {
+    pub(crate) fn new(bounds: Bounds, start: Start, order: Order) -> Self {
         let mut store = Store::new(symmetry::exchanges(&bounds));
         let start_letters: Vec<Envelope> =
             start.letters.iter().map(|letter| Envelope::clone(letter)).collect();
@@ -83,22 +84,13 @@ impl Search {
             state.push(store.inbox(inbox));
         }
         state.push(store.ghosts.name(start.ghost));
+        let store = Mutex::new(store);
+        // The first state has to be settled like all that follow it.
+        Worker::new(&bounds, &store).settle_all(&mut state);
         let mut visited = Visited::new(state.len());
         state.extend([u32::MAX, u32::MAX]);
-        visited.insert(&state);
-        let store = Mutex::new(store);
-        let mut search = Self { bounds, store, visited, start: start.hosts, start_letters };
-        search.settle_start();
-        search
-    }
-
-    /// The first state has to be settled like all that follow it.
-    fn settle_start(&mut self) {
-        let mut state = self.visited.state(0).to_vec();
-        Worker::new(&self.bounds, &self.store).settle_all(&mut state);
-        self.visited = Visited::new(state.len());
-        state.extend([u32::MAX, u32::MAX]);
-        self.visited.insert(&state);
+        visited.insert(&state, true, &mut Mail::new(&bounds, &store));
+        Self { bounds, order, store, visited, start: start.hosts, start_letters }
     }
 
     /// What leads to a state that was visited after the start.
@@ -116,28 +108,26 @@ impl Search {
         mut tell: impl FnMut(&Progress),
     ) -> (End, Progress) {
         let mut progress = Progress::default();
-        let mut level = 0..1;
-        let Self { bounds, store, visited, .. } = self;
+        let Self { bounds, store, visited, order, .. } = self;
         let mut workers: Vec<Worker<'_>> = (0..jobs).map(|_| Worker::new(bounds, store)).collect();
-        while !level.is_empty() {
-            let end = level.end;
-            for start in level.clone().step_by(PORTION) {
-                let portion = start..(start + PORTION).min(end);
-                let found = explore(&mut workers, visited, portion.clone());
-                progress.states = visited.len();
-                progress.transitions = workers.iter().map(|worker| worker.transitions).sum();
-                progress.frontier = visited.len() - portion.end;
-                progress.bytes = visited.bytes();
-                tell(&progress);
-                if let Some(found) = found {
-                    return (End::Violated(found), progress);
-                }
-                if stop.load(Ordering::Relaxed) {
-                    return (End::Stopped, progress);
-                }
+        let mut frontier = Frontier::new(*order, store);
+        frontier.add(visited, 0);
+        while let Some(portion) = frontier.take(PORTION) {
+            let portion: Vec<u32> =
+                portion.into_iter().filter(|at| visited.close(*at as usize)).collect();
+            let found = explore(&mut workers, visited, &portion, &mut frontier);
+            progress.states = visited.count();
+            progress.transitions = workers.iter().map(|worker| worker.transitions).sum();
+            progress.depth = frontier.depth;
+            progress.frontier = frontier.len;
+            progress.bytes = visited.bytes();
+            tell(&progress);
+            if let Some(found) = found {
+                return (End::Violated(found), progress);
             }
-            level = end..visited.len();
-            progress.depth += usize::from(!level.is_empty());
+            if stop.load(Ordering::Relaxed) {
+                return (End::Stopped, progress);
+            }
         }
         (End::Complete, progress)
     }
@@ -147,18 +137,21 @@ impl Search {
 fn explore(
     workers: &mut [Worker<'_>],
     visited: &mut Visited,
-    portion: Range<usize>,
+    portion: &[u32],
+    frontier: &mut Frontier<'_>,
 ) -> Option<Found> {
-    let parts: Vec<Range<usize>> =
-        portion.clone().step_by(PART).map(|start| start..(start + PART).min(portion.end)).collect();
+    let parts: Vec<&[u32]> = portion.chunks(PART).collect();
     let results = if workers.len() == 1 || parts.len() == 1 {
-        parts.iter().map(|part| follow(&mut workers[0], visited, part.clone())).collect()
+        parts.iter().map(|part| follow(&mut workers[0], visited, part)).collect()
     } else {
         in_parallel(workers, visited, &parts)
     };
+    let is_breadth_first = frontier.order == Order::Breadth;
     for (records, found) in results {
         for record in records.chunks_exact(visited.stride()) {
-            visited.insert(record);
+            if let Some(at) = visited.insert(record, is_breadth_first, &mut workers[0].letters) {
+                frontier.add(visited, at);
+            }
         }
         if found.is_some() {
             return found;
@@ -170,10 +163,10 @@ fn explore(
 type Followed = (Vec<u32>, Option<Found>);
 
 /// What follows the states of a part, as far as nothing is broken.
-fn follow(worker: &mut Worker<'_>, visited: &Visited, part: Range<usize>) -> Followed {
+fn follow(worker: &mut Worker<'_>, visited: &Visited, part: &[u32]) -> Followed {
     let mut records = Vec::new();
     let stride = visited.stride();
-    for at in part {
+    for at in part.iter().map(|at| *at as usize) {
         let start = records.len();
         if let Err(found) = worker.expand(at, visited.state(at), &mut records) {
             return (records, Some(found));
@@ -182,7 +175,7 @@ fn follow(worker: &mut Worker<'_>, visited: &Visited, part: Range<usize>) -> Fol
         let mut kept = start;
         let mut next = start;
         while next < records.len() {
-            if !visited.contains(&records[next..next + stride - 2]) {
+            if !visited.contains(&records[next..next + stride - 2], &mut worker.letters) {
                 records.copy_within(next..next + stride, kept);
                 kept += stride;
             }
@@ -193,11 +186,7 @@ fn follow(worker: &mut Worker<'_>, visited: &Visited, part: Range<usize>) -> Fol
     (records, None)
 }
 
-fn in_parallel(
-    workers: &mut [Worker<'_>],
-    visited: &Visited,
-    parts: &[Range<usize>],
-) -> Vec<Followed> {
+fn in_parallel(workers: &mut [Worker<'_>], visited: &Visited, parts: &[&[u32]]) -> Vec<Followed> {
     let next = std::sync::atomic::AtomicUsize::new(0);
     let results: Vec<Mutex<Followed>> = parts.iter().map(|_| Mutex::default()).collect();
     std::thread::scope(|scope| {
@@ -206,7 +195,7 @@ fn in_parallel(
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(part) = parts.get(at) else { break };
-                    let followed = follow(worker, visited, part.clone());
+                    let followed = follow(worker, visited, part);
                     *results[at].lock().expect("each part has one writer") = followed;
                 }
             });

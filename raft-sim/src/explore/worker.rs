@@ -10,7 +10,7 @@ mod tests;
 use std::sync::{Mutex, MutexGuard};
 
 use hashbrown::HashMap;
-use raft_core::Incarnation;
+use raft_core::{Incarnation, Term};
 use rustc_hash::FxBuildHasher;
 
 use super::bounds::Bounds;
@@ -18,7 +18,8 @@ use super::canon::Canon;
 use super::facts::Broken;
 use super::ghost::{Ghost, Spent};
 use super::host::Input;
-use super::letters::Outlook;
+use super::letters::{Future, Outlook};
+use super::mail::Mail;
 use super::pool::{Pool, Range};
 use super::store::{IDLE, Store};
 use crate::ideal_disk::Loss;
@@ -31,6 +32,7 @@ pub(crate) struct Worker<'a> {
     bounds: &'a Bounds,
     store: &'a Mutex<Store>,
     canon: Canon,
+    pub(super) letters: Mail<'a>,
     steps: Vec<Step>,
     /// The messages that steps send.
     sent: Pool<(u32, u32)>,
@@ -47,11 +49,15 @@ pub(crate) struct Worker<'a> {
     posted: Cache<u32>,
     /// By server and inbox, for each outlook.
     settled: Vec<(Outlook, Cache<Settled>)>,
-    /// By server: its incarnation.
-    lives: Vec<Incarnation>,
+    /// By server.
+    views: Vec<View>,
     /// By history and step.
     ghosts: Cache<u32>,
     spent: Vec<Spent>,
+    /// By history: the term through which nobody will begin to lead.
+    closed: Vec<Term>,
+    /// By history and such a later term.
+    closings: HashMap<(u32, Term), u32, FxBuildHasher>,
     pub(crate) transitions: u64,
 }
 
@@ -86,6 +92,20 @@ struct Menu {
     losses: Range,
 }
 
+/// What of a server decides about the messages of all.
+#[derive(Clone, Copy, Debug)]
+struct View {
+    life: Incarnation,
+    /// If it may not crash, and if it may.
+    futures: [Future; 2],
+}
+
+impl View {
+    fn future(&self, may_crash: bool) -> Future {
+        self.futures[usize::from(may_crash)]
+    }
+}
+
 /// An inbox of a server, settled.
 #[derive(Clone, Copy, Debug)]
 struct Settled {
@@ -110,6 +130,7 @@ impl<'a> Worker<'a> {
             bounds,
             store,
             canon: Canon::new(bounds),
+            letters: Mail::new(bounds, store),
             steps: Vec::new(),
             sent: Pool::default(),
             listed: Pool::default(),
@@ -119,7 +140,9 @@ impl<'a> Worker<'a> {
             requests: Cache::default(),
             posted: Cache::default(),
             settled: Vec::new(),
-            lives: Vec::new(),
+            views: Vec::new(),
+            closed: Vec::new(),
+            closings: HashMap::default(),
             ghosts: Cache::default(),
             spent: Vec::new(),
             transitions: 0,
@@ -214,11 +237,13 @@ impl<'a> Worker<'a> {
             touched |= self.hurry(&mut out[start..=last], touched)?;
         }
         if self.bounds.collect {
-            if self.may_crash(out[last]) != self.may_crash(history(state)) {
+            let outlook = self.outlook(&out[start..=last]);
+            if outlook != self.outlook(state) {
                 touched = (1 << self.bounds.servers()) - 1;
             }
-            self.settle(&mut out[start..=last], touched);
+            self.settle(&mut out[start..=last], outlook, touched);
         }
+        out[last] = self.close(&out[start..=last]);
         Ok(self.canon.canonize(&mut out[start..=last], self.bounds, self.store))
     }
 
@@ -247,6 +272,7 @@ impl<'a> Worker<'a> {
         if ghost as usize >= known {
             let store = self.store();
             self.spent.extend(store.ghosts.from(known).iter().map(|ghost| ghost.spent));
+            self.closed.extend(store.ghosts.from(known).iter().map(|ghost| ghost.closed));
         }
         self.spent[ghost as usize]
     }

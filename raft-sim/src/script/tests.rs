@@ -9,6 +9,7 @@ use super::language::command;
 use super::*;
 use crate::explore::Bounds;
 use crate::explore::host::{Host, Input};
+use crate::explore::order::Order;
 use crate::explore::search::Search;
 
 /// Numbers that look random, the same in every run.
@@ -93,7 +94,8 @@ fn explored_paths_replay() {
     for symmetry in [false, true] {
         let bounds = Bounds { nodes: 2, symmetry, ..Bounds::default() };
         let start = Start::founded(&bounds, |_| {});
-        let mut search = Search::new(bounds.clone(), start.clone());
+        let order = if symmetry { Order::Achievement } else { Order::Breadth };
+        let mut search = Search::new(bounds.clone(), start.clone(), order);
         let (_, progress) = search.run(1, &AtomicBool::new(false), |_| {});
         for state in (1..progress.states).step_by(progress.states / 100 + 1) {
             let path = search.path_to(state);

@@ -236,3 +236,21 @@ fn cf_a_leader_has_two_memberships_that_are_not_committed() {
     let hosts = hosts([leader(0, 2, &log), with_log(1, 1, &log), with_log(2, 1, &[])]);
     is_broken(Ghost::default().witness(0, &[Fact::Reconfigures], &hosts), "CF");
 }
+
+#[test]
+fn who_leads_a_term_that_is_over_breaks_a_promise() {
+    let (mut ghost, hosts, id) = committed();
+    ghost.close(Term(1));
+    assert!(ghost.leaders.is_empty() && ghost.is_committed(id));
+    let broken = ghost.witness(0, &[Fact::Leads], &hosts).expect_err("t1 is over");
+    assert_eq!(broken.id, "ES");
+    // What was counted before is asked of all that lead later.
+    let lacking = hosts_after(&hosts, leader(1, 2, &[]));
+    let broken = ghost.witness(1, &[Fact::Leads], &lacking).expect_err("it lacks an entry");
+    assert_eq!(broken.id, "LC");
+}
+
+/// The same servers but for the second one.
+fn hosts_after(hosts: &[Arc<Host>], second: Host) -> Vec<Arc<Host>> {
+    vec![Arc::clone(&hosts[0]), Arc::new(second), Arc::clone(&hosts[2])]
+}

@@ -5,9 +5,10 @@ use raft_core::Incarnation;
 
 use super::super::bounds::SERVERS_MAX;
 use super::super::facts::Broken;
-use super::super::letters::{self, Outlook};
+use super::super::ghost::Ghost;
+use super::super::letters::{self, Future, Outlook, Weather};
 use super::super::store::IDLE;
-use super::{Cache, Kind, Settled, Worker, history, pair};
+use super::{Cache, Kind, Settled, View, Worker, history, pair};
 
 impl Worker<'_> {
     /// Completes what these servers write and may as well complete at once. Returns the servers that
@@ -63,8 +64,7 @@ impl Worker<'_> {
     /// that are there, only of servers, disks and histories.
     ///
     /// Only the servers in the set `touched` have a state or an inbox that is not settled already.
-    pub(super) fn settle(&mut self, state: &mut [u32], mut touched: u32) {
-        let outlook = self.outlook(state);
+    pub(super) fn settle(&mut self, state: &mut [u32], outlook: usize, mut touched: u32) {
         // What is said a second time is no news, or two servers that forget at once what they hear
         // would go on for ever.
         let mut said: Vec<(u32, u32)> = Vec::new();
@@ -89,20 +89,23 @@ impl Worker<'_> {
     /// Settles a state of which nothing is settled yet.
     pub(crate) fn settle_all(&mut self, state: &mut [u32]) {
         if self.bounds.collect {
-            self.settle(state, (1 << self.bounds.servers()) - 1);
+            let outlook = self.outlook(state);
+            self.settle(state, outlook, (1 << self.bounds.servers()) - 1);
         }
     }
 
     /// The part of the table of settled inboxes that a state belongs to.
     pub(super) fn outlook(&mut self, state: &[u32]) -> usize {
-        let mut outlook = Outlook::Stormy;
-        if !self.may_crash(history(state)) {
-            let mut lives = [Incarnation::ZERO; SERVERS_MAX];
-            for server in 0..self.bounds.servers() {
-                lives[server] = self.life(state[2 * server]);
-            }
-            outlook = Outlook::Calm(lives);
+        let may_crash = self.may_crash(history(state));
+        let mut informed = 0;
+        let mut lives = [Incarnation::ZERO; SERVERS_MAX];
+        for server in 0..self.bounds.servers() {
+            let host = self.view(state[2 * server]);
+            informed |= u32::from(host.future(may_crash).is_informed) << server;
+            lives[server] = host.life;
         }
+        let weather = if may_crash { Weather::Stormy } else { Weather::Calm(lives) };
+        let outlook = Outlook { weather, informed };
         let known = self.settled.iter().position(|(known, _)| *known == outlook);
         known.unwrap_or_else(|| {
             self.settled.push((outlook, Cache::default()));
@@ -110,14 +113,42 @@ impl Worker<'_> {
         })
     }
 
-    fn life(&mut self, host: u32) -> Incarnation {
-        let known = self.lives.len();
+    fn view(&mut self, host: u32) -> View {
+        let known = self.views.len();
         if host as usize >= known {
             let store = self.store();
-            let lives = store.hosts.from(known).iter().map(|host| host.raft.status().incarnation);
-            self.lives.extend(lives);
+            let views = store.hosts.from(known).iter().map(|host| View {
+                life: host.raft.status().incarnation,
+                futures: [false, true].map(|may_crash| Future::new(host, self.bounds, may_crash)),
+            });
+            self.views.extend(views);
         }
-        self.lives[host as usize]
+        self.views[host as usize]
+    }
+
+    /// The history without what is of no interest any more, now that nobody can lead some terms.
+    pub(super) fn close(&mut self, state: &[u32]) -> u32 {
+        let ghost = history(state);
+        let may_crash = self.may_crash(ghost);
+        let closed = |worker: &mut Self, server: usize| {
+            worker.view(state[2 * server]).future(may_crash).closed
+        };
+        let through = (0..self.bounds.servers()).map(|server| closed(self, server)).min();
+        let through = through.expect("there are servers");
+        if through <= self.closed[ghost as usize] {
+            return ghost;
+        }
+        let key = (ghost, through);
+        if let Some(known) = self.closings.get(&key) {
+            return *known;
+        }
+        let mut store = self.store();
+        let mut history = Ghost::clone(store.ghosts.get(ghost));
+        history.close(through);
+        let next = store.ghosts.name(history);
+        drop(store);
+        self.closings.insert(key, next);
+        next
     }
 
     pub(super) fn settled(&mut self, host: u32, inbox: u32, outlook: usize) -> Settled {

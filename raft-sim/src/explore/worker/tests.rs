@@ -9,6 +9,7 @@ use raft_core::{Rpc, Session};
 
 use super::super::bounds::position;
 use super::super::host::Host;
+use super::super::order::Order;
 use super::super::search::Search;
 use super::super::start::Start;
 use super::*;
@@ -156,7 +157,7 @@ impl<'a> Walk<'a> {
 fn walk(bounds: &Bounds, look: impl Fn(&mut Walk<'_>)) {
     let bounds = Bounds { symmetry: false, hurry: false, ..bounds.clone() };
     let start = Start::founded(&bounds, |_| {});
-    let search = Search::new(bounds, start);
+    let search = Search::new(bounds, start, Order::Breadth);
     for seed in 1..=WALKS {
         let mut walk = Walk::new(&search, seed);
         let mut steps = 0;
