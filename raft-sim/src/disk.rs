@@ -321,6 +321,11 @@ impl Disk for SimDisk {
         }
     }
 
+    /// Calls are cheap here, bytes are not.
+    fn read_ahead_bytes(&self) -> u64 {
+        SECTOR_BYTES as u64
+    }
+
     fn write(&mut self, file: &SimFile, offset: u64, data: &[u8]) -> Result<(), DiskError> {
         let mut platter = self.0.borrow_mut();
         let dies = platter.change()?;

@@ -159,10 +159,10 @@ fn lose_names(platter: &mut Platter, profile: Profile, stream: &mut Stream, loss
     });
     platter.names = platter.durable_names.clone();
     platter.dirs = platter.durable_dirs.clone();
-    for (inode, file) in platter.inodes.iter_mut().enumerate() {
-        if !platter.names.values().any(|&named| named == inode) {
-            *file = Inode::default();
-        }
+    let mut named = vec![false; platter.inodes.len()];
+    platter.names.values().for_each(|&inode| named[inode] = true);
+    for (file, _) in platter.inodes.iter_mut().zip(named).filter(|(_, is_named)| !is_named) {
+        *file = Inode::default();
     }
 }
 

@@ -37,6 +37,12 @@ pub trait Disk {
     /// a bad sector, or whatever the disk reports.
     fn read(&mut self, file: &Self::File, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError>;
 
+    /// How many bytes are best read at once by who reads a file from its beginning to its end: one
+    /// more call costs as much as to read so many bytes for nothing.
+    fn read_ahead_bytes(&self) -> u64 {
+        256 << 10
+    }
+
     /// Writes `data` at `offset`, growing the file if it ends before.
     ///
     /// # Errors

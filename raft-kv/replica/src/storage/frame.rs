@@ -56,6 +56,12 @@ pub(super) fn unseal<'a>(magic: &[u8; 8], bytes: &'a [u8]) -> Result<Reader<'a>,
     Ok(Reader(body))
 }
 
+/// How long the record is that begins like this; whatever it says, if it is none.
+pub(super) fn framed_bytes(bytes: &[u8]) -> usize {
+    let length = bytes.get(12..).and_then(|bytes| Reader(bytes).u32());
+    length.map_or(0, |length| OVERHEAD.saturating_add(length as usize))
+}
+
 /// Whether nothing was ever written here. Looks at many bytes at once: places are mostly empty.
 pub(super) fn is_zero(bytes: &[u8]) -> bool {
     let (chunks, rest) = bytes.as_chunks::<64>();

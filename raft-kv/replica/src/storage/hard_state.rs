@@ -22,7 +22,7 @@ use raft_core::{HardState, Index};
 use super::batch::PAGE;
 use super::error::{InFile, StorageError, open_found};
 use super::frame::{Flaw, VERSION};
-use super::read::read_lossy;
+use super::read::{read_framed, read_lossy};
 use super::record::{HardRecord, decode_hard_record, encode_hard_record};
 use super::ring;
 use crate::disk::Disk;
@@ -244,10 +244,10 @@ fn read_copies<D: Disk>(
 ) -> Result<Vec<HardRecord>, StorageError> {
     let name = FILES[number as usize];
     let mut found = Vec::with_capacity(2);
-    let mut bytes = vec![0; 2 * PAGE as usize];
-    read_lossy(disk, file, name, 0, &mut bytes)?;
-    for (pair, page) in (0u32..).zip(bytes.chunks_exact(PAGE as usize)) {
-        match decode_hard_record(page, 2 * number + pair) {
+    let mut record = Vec::new();
+    for pair in 0..2 {
+        read_framed(disk, file, name, u64::from(pair * PAGE), PAGE as usize, &mut record)?;
+        match decode_hard_record(&record, 2 * number + pair) {
             Ok(record) if record.generation % 2 == u64::from(pair) => found.push(record),
             Ok(_) | Err(Flaw::Zero | Flaw::Bad) => {}
             Err(Flaw::Newer(version)) => return Err(newer(name, version)),

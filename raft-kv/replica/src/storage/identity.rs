@@ -7,7 +7,7 @@ use raft_core::{ClusterId, GroupId, Member};
 use super::batch::PAGE;
 use super::error::{InFile, StorageError, open_found};
 use super::frame::{Flaw, VERSION, seal, unseal};
-use super::read::read_lossy;
+use super::read::read_framed;
 use super::record::{put_u32, put_u64};
 use crate::disk::{Disk, DiskError};
 
@@ -76,11 +76,11 @@ impl<F> IdentityFile<F> {
                 StorageError::Disk { file: name(), error }
             }
         })?;
-        let mut pages = vec![0; 2 * PAGE as usize];
-        read_lossy(disk, &file, FILE, 0, &mut pages)?;
-        let (mut found, mut bad) = (None, None);
-        for (copy, page) in (0..).zip(pages.chunks_exact(PAGE as usize)) {
-            match decode(page, copy) {
+        let (mut found, mut bad, mut record) = (None, None, Vec::new());
+        for copy in 0..2 {
+            let (offset, space) = (u64::from(copy * PAGE), PAGE as usize);
+            read_framed(disk, &file, FILE, offset, space, &mut record)?;
+            match decode(&record, copy) {
                 Ok(identity) if found.is_none_or(|other| other == identity) => {
                     found = Some(identity);
                 }

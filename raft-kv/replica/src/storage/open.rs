@@ -12,8 +12,9 @@ use super::hard_state::{self, HardStateFiles, LogMark};
 use super::identity::{self, Identity, IdentityFile};
 use super::recover::{FoundLog, Search};
 use super::report::{Report, What};
+use super::ring::Ring;
 use super::snapshots::Snapshots;
-use super::{Storage, StorageOptions, manifest, ring, segment};
+use super::{Storage, StorageOptions, manifest, segment};
 use crate::disk::{Disk, DiskError};
 
 /// A directory that has been read, and not been changed.
@@ -22,6 +23,8 @@ pub(super) struct Examined<F> {
     pub(super) identity_file: IdentityFile<F>,
     pub(super) identity: Identity,
     pub(super) hard_state: HardStateFiles<F>,
+    /// What is left of it is what has to be repaired.
+    ring: Ring,
     pub(super) snapshots: Snapshots<F>,
     pub(super) log: FoundLog<F>,
     /// Where the newest usable snapshot ends.
@@ -125,7 +128,7 @@ impl<D: Disk> Storage<D> {
         examined: Examined<D::File>,
     ) -> Result<(Self, Found), StorageError> {
         let Examined { identity_file, identity, mut hard_state, mut snapshots, log, .. } = examined;
-        let Examined { end, is_tail_unknown, report, .. } = examined;
+        let Examined { end, is_tail_unknown, report, ring, .. } = examined;
         let commit = log.entries.commit.max(hard_state.record().commit);
         identity_file.repair(&mut disk, &identity)?;
         hard_state.settle(&mut disk)?;
@@ -141,7 +144,7 @@ impl<D: Disk> Storage<D> {
             let mark = LogMark { log_through, commit, log_epoch: record.log_epoch };
             hard_state.write(&mut disk, state, mark)?;
         }
-        ring::repair(&mut disk, hard_state.files(), true)?;
+        ring.repair(&mut disk, hard_state.files())?;
         snapshots.adopt(&mut disk)?;
         let is_snapshot_damaged = snapshots.is_damaged();
         let snapshot = snapshots.newest().cloned();
@@ -193,14 +196,15 @@ pub(super) fn examine<D: Disk>(
     for (copy, file) in hard_state.bad_copies(disk)? {
         report.add(file, What::BadCopy { record: "hard state", copy });
     }
-    for (copy, file) in ring::repair(disk, hard_state.files(), false)? {
+    let mut ring = Ring::read(disk, hard_state.files())?;
+    for (copy, file) in ring.bad_copies() {
         report.add(file, What::BadCopy { record: "membership in the ring", copy });
     }
     let mut snapshots = Snapshots::open(disk, options.chunk_bytes, &mut report)?;
     let newest = snapshots.newest().map_or(EntryId::default(), |meta| meta.last);
     let search = Search {
         snapshot: newest,
-        ring: ring::read(disk, hard_state.files())?,
+        ring: core::mem::take(&mut ring.kept),
         resident_bytes_max: usize::try_from(options.resident_bytes).unwrap_or(usize::MAX),
         is_readmission,
     };
@@ -219,6 +223,7 @@ pub(super) fn examine<D: Disk>(
         identity_file,
         identity,
         hard_state,
+        ring,
         snapshots,
         log,
         end,

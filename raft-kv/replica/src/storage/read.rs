@@ -9,12 +9,11 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use super::error::StorageError;
+use super::frame::framed_bytes;
 use crate::disk::{Disk, DiskError};
 
 /// What is read again alone when a longer read fails.
 const SECTOR: usize = 512;
-/// How much is read ahead.
-const WINDOW: u64 = 256 << 10;
 /// How many parts are remembered that somebody still shares: as much as a start keeps in memory.
 const EARLIER_MAX: usize = 128;
 
@@ -37,6 +36,26 @@ pub(super) fn read_lossy<D: Disk>(
             salvage(disk, file, path, offset + at as u64, &mut buffer[at..end])?;
         }
         (at, end) = (end, (end + SECTOR).min(buffer.len()));
+    }
+    Ok(())
+}
+
+/// Reads the framed record at `offset`, which has at most `space` bytes, and at least a sector: the rest
+/// of its place is not looked at.
+pub(super) fn read_framed<D: Disk>(
+    disk: &mut D,
+    file: &D::File,
+    path: &str,
+    offset: u64,
+    space: usize,
+    record: &mut Vec<u8>,
+) -> Result<(), StorageError> {
+    record.resize(SECTOR.min(space), 0);
+    read_lossy(disk, file, path, offset, record)?;
+    let (first, whole) = (record.len(), framed_bytes(record).min(space));
+    if whole > first {
+        record.resize(whole, 0);
+        read_lossy(disk, file, path, offset + first as u64, &mut record[first..])?;
     }
     Ok(())
 }
@@ -147,7 +166,8 @@ impl Window {
     ) -> Result<usize, StorageError> {
         let end = offset + len as u64;
         if offset < self.start || end > self.start + self.bytes.len() as u64 {
-            let ahead = of.file_bytes.saturating_sub(offset).min(WINDOW).max(len as u64);
+            let ahead = of.file_bytes.saturating_sub(offset).min(disk.read_ahead_bytes());
+            let ahead = ahead.max(len as u64);
             let ahead = usize::try_from(ahead).expect("a file is below 2 GiB");
             self.retire();
             let mut bytes = self.memory(ahead);

@@ -11,7 +11,7 @@ use super::batch::PAGE;
 use super::error::{InFile, StorageError};
 use super::frame::{Flaw, seal, unseal};
 use super::hard_state::FILES;
-use super::read::read_lossy;
+use super::read::read_framed;
 use super::record::{entry_id, put_entry_id, put_u32, put_u64};
 use crate::disk::Disk;
 
@@ -35,19 +35,79 @@ pub(super) struct Kept {
     pub(super) payload: Payload,
 }
 
-/// What the ring holds, in the order in which it was written; what cannot be read is left out.
-pub(super) fn read<D: Disk>(disk: &mut D, files: &[D::File; 2]) -> Result<Vec<Kept>, StorageError> {
-    let mut all: Vec<Kept> = Vec::new();
-    let mut bytes = vec![0; BYTES as usize];
-    for (number, (name, file)) in (0u32..).zip(FILES.into_iter().zip(files)) {
-        read_lossy(disk, file, name, u64::from(OFFSET), &mut bytes)?;
-        for (place, bytes) in (0u32..).zip(bytes.chunks_exact(PLACE_BYTES as usize)) {
-            all.extend(decode(bytes, number * PLACES + place));
+/// A copy that cannot be read, of what its twin still says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Bad {
+    copy: u32,
+    place: u32,
+    kept: Kept,
+}
+
+/// What the ring holds.
+#[derive(Debug, Default)]
+pub(super) struct Ring {
+    /// In the order in which it was written; what cannot be read is left out.
+    pub(super) kept: Vec<Kept>,
+    bad: Vec<Bad>,
+}
+
+impl Ring {
+    /// Reads both copies.
+    pub(super) fn read<D: Disk>(disk: &mut D, files: &[D::File; 2]) -> Result<Self, StorageError> {
+        let mut found = [const { [const { None }; PLACES as usize] }; 2];
+        let mut bytes = Vec::new();
+        for (copy, (name, file)) in (0u32..).zip(FILES.into_iter().zip(files)) {
+            for place in 0..PLACES {
+                let offset = u64::from(OFFSET + place * PLACE_BYTES);
+                read_framed(disk, file, name, offset, PLACE_BYTES as usize, &mut bytes)?;
+                found[copy as usize][place as usize] = decode(&bytes, copy * PLACES + place).ok();
+            }
         }
+        Ok(Self::compare(found))
     }
-    all.sort_unstable_by_key(|kept| kept.number);
-    all.dedup();
-    Ok(all)
+
+    fn compare(found: [[Option<Kept>; PLACES as usize]; 2]) -> Self {
+        let mut ring = Self::default();
+        let [first, second] = &found;
+        for (place, (first, second)) in (0u32..).zip(first.iter().zip(second)) {
+            let newest = first.iter().chain(second).max_by_key(|kept| kept.number);
+            for (copy, one) in [(0, first), (1, second)] {
+                let bad = newest.filter(|newest| one.as_ref() != Some(*newest));
+                ring.bad.extend(bad.map(|kept| Bad { copy, place, kept: kept.clone() }));
+            }
+        }
+        // One file after the other.
+        ring.bad.sort_by_key(|bad| bad.copy);
+        ring.kept.extend(found.into_iter().flatten().flatten());
+        ring.kept.sort_unstable_by_key(|kept| kept.number);
+        ring.kept.dedup();
+        ring
+    }
+
+    /// The copies that cannot be read and whose twins can, and their files.
+    pub(super) fn bad_copies(&self) -> impl Iterator<Item = (u32, &'static str)> {
+        self.bad.iter().map(|bad| (bad.copy, FILES[bad.copy as usize]))
+    }
+
+    /// Writes those again, durably; says how many there were.
+    pub(super) fn repair<D: Disk>(
+        &self,
+        disk: &mut D,
+        files: &[D::File; 2],
+    ) -> Result<u64, StorageError> {
+        // One file after the other: a power cut tears one copy at most.
+        for of_file in self.bad.chunk_by(|one, next| one.copy == next.copy) {
+            let copy = of_file[0].copy;
+            let (name, file) = (FILES[copy as usize], &files[copy as usize]);
+            for Bad { place, kept: Kept { number, id, payload }, .. } in of_file {
+                let record = encode(*id, payload, *number, copy * PLACES + place);
+                let offset = u64::from(OFFSET + place * PLACE_BYTES);
+                disk.write(file, offset, &record).in_file(name)?;
+            }
+            disk.sync(file).in_file(name)?;
+        }
+        Ok(self.bad.len() as u64)
+    }
 }
 
 /// Adds entries, durably.
@@ -56,7 +116,7 @@ pub(super) fn keep<D: Disk>(
     files: &[D::File; 2],
     entries: &[Entry],
 ) -> Result<(), StorageError> {
-    let newest = read(disk, files)?.last().map_or(0, |kept| kept.number);
+    let newest = Ring::read(disk, files)?.kept.last().map_or(0, |kept| kept.number);
     for (number, entry) in (newest + 1..).zip(entries) {
         let place = u32::try_from(number % u64::from(PLACES)).expect("it is below PLACES");
         for (copy, (name, file)) in (0u32..).zip(FILES.into_iter().zip(files)) {
@@ -69,42 +129,6 @@ pub(super) fn keep<D: Disk>(
         disk.sync(file).in_file(name)?;
     }
     Ok(())
-}
-
-/// Writes copies again whose twins can be read, durably; says which there were.
-pub(super) fn repair<D: Disk>(
-    disk: &mut D,
-    files: &[D::File; 2],
-    write: bool,
-) -> Result<Vec<(u32, &'static str)>, StorageError> {
-    let mut newest: [Option<Kept>; PLACES as usize] = [const { None }; PLACES as usize];
-    for kept in read(disk, files)? {
-        let place = usize::try_from(kept.number % u64::from(PLACES)).expect("below PLACES");
-        newest[place] = Some(kept);
-    }
-    let mut bad = Vec::new();
-    for (copy, (name, file)) in (0u32..).zip(FILES.into_iter().zip(files)) {
-        let before = bad.len();
-        for (place, kept) in (0u32..).zip(&newest) {
-            let Some(Kept { number, id, payload }) = kept else { continue };
-            let record = encode(*id, payload, *number, copy * PLACES + place);
-            let offset = u64::from(OFFSET + place * PLACE_BYTES);
-            let mut found = vec![0; record.len()];
-            read_lossy(disk, file, name, offset, &mut found)?;
-            if found == record {
-                continue;
-            }
-            bad.push((copy, name));
-            if write {
-                disk.write(file, offset, &record).in_file(name)?;
-            }
-        }
-        // One file after the other: a power cut tears one copy at most.
-        if write && bad.len() > before {
-            disk.sync(file).in_file(name)?;
-        }
-    }
-    Ok(bad)
 }
 
 fn encode(id: EntryId, payload: &Payload, number: u64, place: u32) -> Vec<u8> {

@@ -13,7 +13,8 @@ use super::load::OpenForRead;
 use super::log::Log;
 use super::record::encode_segment_head;
 use super::segment::{OpenSegment, SegmentName, open_head};
-use super::{Storage, ring};
+use super::Storage;
+use super::ring::Ring;
 use crate::disk::Disk;
 
 /// Slots that share a sector.
@@ -96,7 +97,8 @@ impl<D: Disk> Storage<D> {
             self.hard_state.repair(&mut self.disk, number)?;
             step.repaired += 1;
         }
-        step.repaired += ring::repair(&mut self.disk, self.hard_state.files(), true)?.len() as u64;
+        let files = self.hard_state.files();
+        step.repaired += Ring::read(&mut self.disk, files)?.repair(&mut self.disk, files)?;
         step.repaired += u64::from(self.snapshots.repair(&mut self.disk)?);
         step.repaired += self.log.repair_heads(&mut self.disk)?;
         step.bytes += u64::from(PAGE) * 16;

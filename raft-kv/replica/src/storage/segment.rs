@@ -13,7 +13,7 @@ use raft_core::{EntryId, Index, LIMIT};
 use super::batch::{BatchWriter, PAGE, Place, SLOT_BYTES, SlotRecord};
 use super::error::{InFile, StorageError, create_fresh};
 use super::frame::VERSION;
-use super::read::read_lossy;
+use super::read::read_framed;
 use super::record::{SegmentHead, decode_segment_head, encode_segment_head};
 use super::{StorageOptions, frame::Flaw};
 use crate::disk::Disk;
@@ -187,11 +187,10 @@ pub(super) fn open_head<D: Disk>(
 ) -> Result<Result<OpenSegment<D::File>, &'static str>, StorageError> {
     let path = name.path();
     let file = disk.open(&path).in_file(&path)?;
-    let mut pages = vec![0; 2 * PAGE as usize];
-    read_lossy(disk, &file, &path, 0, &mut pages)?;
-    let (mut head, mut bad_copy) = (None, None);
-    for (copy, page) in (0..).zip(pages.chunks_exact(PAGE as usize)) {
-        match decode_segment_head(page, copy) {
+    let (mut head, mut bad_copy, mut record) = (None, None, Vec::new());
+    for copy in 0..2 {
+        read_framed(disk, &file, &path, u64::from(copy * PAGE), PAGE as usize, &mut record)?;
+        match decode_segment_head(&record, copy) {
             Ok(found) if !describes(&found, name) => bad_copy = Some(copy),
             Ok(found) if head.is_none_or(|other| other == found) => head = Some(found),
             Ok(_) => return Ok(Err("the copies of its head contradict")),
