@@ -13,7 +13,7 @@
 use raft_core::{EntryId, Index, Membership, RecoveredState, Slot};
 use raft_replica::request::Input;
 use raft_replica::storage::work::Done;
-use raft_replica::storage::{Finding, Inspection, SnapshotSummary, StorageError, What, inspect};
+use raft_replica::storage::{Finding, Inspection, SnapshotSummary, StorageError, What};
 
 use crate::event::{Event, NodeAt};
 use crate::failure::Failure;
@@ -60,13 +60,13 @@ impl<W: Workload> World<W> {
     /// What a start would find, if it could start.
     fn inspect(&self, at: NodeAt) -> Option<Inspection> {
         let disk = &self.nodes[at].disk;
-        if disk.is_dead() { None } else { disk.peek(|disk| inspect(disk).ok()) }
+        if disk.is_dead() { None } else { disk.found() }
     }
 
     /// The same after a power cut in which all slots under way were torn.
     fn inspect_torn(&self, at: NodeAt) -> Option<Inspection> {
         let disk = &self.nodes[at].disk;
-        if disk.is_dead() { None } else { disk.peek_without_slots(|disk| inspect(disk).ok()) }
+        if disk.is_dead() { None } else { disk.found_torn() }
     }
 
     /// Whether a node's disk has lost something that its process, or a start, must still heal.

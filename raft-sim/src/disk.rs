@@ -19,6 +19,7 @@ use raft_replica::disk::{Disk, DiskError};
 
 pub(crate) use self::inode::Inode;
 use crate::fault::Fault;
+use crate::look::{Found, Look};
 use crate::power::{DirOp, PowerLoss};
 use crate::rng::{Draw, Stream};
 use crate::rot::Wound;
@@ -86,6 +87,10 @@ pub(crate) struct Platter {
     is_peeking: bool,
     lie: Lie,
     operations: u64,
+    /// Names what a start would read: whatever may change that changes the name.
+    pub(crate) state: u64,
+    /// What was found in which state; see [`crate::look`].
+    pub(crate) looks: [Option<Look>; 2],
 }
 
 impl SimDisk {
@@ -160,8 +165,22 @@ impl SimDisk {
     pub(crate) fn peek_without_slots<T>(&self, look: impl FnOnce(&mut Self) -> T) -> T {
         let wound = crate::rot::tear_slots(&mut self.0.borrow_mut());
         let seen = self.peek(look);
-        self.mend(&wound);
+        crate::rot::mend(&mut self.0.borrow_mut(), &wound);
         seen
+    }
+
+    /// What is known of the present state without another look.
+    pub(crate) fn known(&self, is_torn: bool) -> Option<Found> {
+        let platter = self.0.borrow();
+        let look = platter.looks[usize::from(is_torn)].as_ref();
+        look.filter(|look| look.state == platter.state).map(|look| look.found.clone())
+    }
+
+    /// Remembers what a look at the present state has found.
+    pub(crate) fn know(&self, is_torn: bool, found: &Found) {
+        let mut platter = self.0.borrow_mut();
+        let look = Look { state: platter.state, found: found.clone() };
+        platter.looks[usize::from(is_torn)] = Some(look);
     }
 
     /// Withdraws all faults that have been armed and not yet come out.
@@ -202,12 +221,16 @@ impl SimDisk {
     /// Something becomes of what is durable in one of the files that keep log, promises and
     /// snapshots; `is_down`: no process has them open; what to give back to [`Self::mend`]. Nothing if there is no such sector.
     pub(crate) fn hurt(&self, fault: Fault, is_down: bool, draw: &mut Draw) -> Option<Wound> {
-        crate::rot::hurt(&mut self.0.borrow_mut(), fault, is_down, draw)
+        let mut platter = self.0.borrow_mut();
+        platter.state += 1;
+        crate::rot::hurt(&mut platter, fault, is_down, draw)
     }
 
     /// A sector is again as it was, as if nothing had happened.
     pub(crate) fn mend(&self, wound: &Wound) {
-        crate::rot::mend(&mut self.0.borrow_mut(), wound);
+        let mut platter = self.0.borrow_mut();
+        platter.state += 1;
+        crate::rot::mend(&mut platter, wound);
     }
 
     /// How many calls the disk has served.
@@ -221,6 +244,7 @@ impl SimDisk {
         let mut platter = self.0.borrow_mut();
         platter.dead = false;
         platter.armed = None;
+        platter.state += 1;
         crate::power::lose(&mut platter, stream)
     }
 
@@ -244,6 +268,7 @@ impl Platter {
     /// during it.
     fn change(&mut self) -> Result<bool, DiskError> {
         self.look()?;
+        self.state += 1;
         let Some(left) = &mut self.armed else { return Ok(false) };
         *left = left.saturating_sub(1);
         self.dead = *left == 0;
@@ -315,6 +340,8 @@ impl Disk for SimDisk {
         let data = inode.data.get(start..end).ok_or(DiskError::Short)?;
         buffer.copy_from_slice(data);
         if inode.is_unreadable(start..end, is_peeking) {
+            // It may have been the last time.
+            platter.state += u64::from(!is_peeking);
             Err(DiskError::Unreadable)
         } else {
             Ok(())
@@ -403,8 +430,12 @@ impl Disk for SimDisk {
         if !platter.has_dir(dir) {
             return Err(DiskError::NotFound);
         }
-        let all = platter.names.keys().chain(&platter.dirs);
+        let front = if dir.is_empty() { String::new() } else { format!("{dir}/") };
+        let files = platter.names.range(front.clone()..).map(|(path, _)| path);
+        let all = files.take_while(|path| path.starts_with(&front));
+        let dirs = platter.dirs.range(front.clone()..);
         let mut names: Vec<String> = all
+            .chain(dirs.take_while(|path| path.starts_with(&front)))
             .filter(|path| directory(path) == dir)
             .map(|path| path.rsplit('/').next().unwrap_or(path).to_owned())
             .collect();

@@ -27,6 +27,7 @@ pub mod fault;
 mod ideal_disk;
 pub mod linear;
 mod liveness;
+mod look;
 pub mod museum;
 pub mod mutants;
 pub mod nemesis;

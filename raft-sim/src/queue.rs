@@ -4,21 +4,20 @@
 //! ticks: a node has one deadline in the queue, and one that has been superseded is recognised by
 //! its generation when it comes up, instead of being searched for and removed.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Something of type `E` that happens at a time.
-#[derive(Clone, Debug)]
-struct Scheduled<E> {
-    at: u64,
-    sequence: u64,
-    event: E,
-}
+/// When something happens, the order of its scheduling, and the place where it waits.
+type Scheduled = (u64, u64, u32);
 
-/// Events in the order in which they will happen.
+/// Events of type `E` in the order in which they will happen.
 #[derive(Clone, Debug)]
 pub struct Queue<E> {
-    heap: BinaryHeap<Scheduled<E>>,
+    /// The heap moves these around; the events, which are larger, stay where they are.
+    heap: BinaryHeap<Reverse<Scheduled>>,
+    events: Vec<Option<E>>,
+    /// Places where nothing waits.
+    free: Vec<u32>,
     sequence: u64,
     now: u64,
 }
@@ -27,7 +26,8 @@ impl<E> Queue<E> {
     /// An empty queue at time zero.
     #[must_use]
     pub fn new() -> Self {
-        Self { heap: BinaryHeap::with_capacity(256), sequence: 0, now: 0 }
+        let (heap, events) = (BinaryHeap::with_capacity(256), Vec::with_capacity(256));
+        Self { heap, events, free: Vec::new(), sequence: 0, now: 0 }
     }
 
     /// The time of the last event that came up, in microseconds of true time.
@@ -39,7 +39,14 @@ impl<E> Queue<E> {
     /// Schedules `event` at a time, or now if that has passed.
     pub fn at(&mut self, at: u64, event: E) {
         self.sequence += 1;
-        self.heap.push(Scheduled { at: at.max(self.now), sequence: self.sequence, event });
+        let place = if let Some(place) = self.free.pop() {
+            self.events[place as usize] = Some(event);
+            place
+        } else {
+            self.events.push(Some(event));
+            u32::try_from(self.events.len() - 1).expect("memory has room for fewer events")
+        };
+        self.heap.push(Reverse((at.max(self.now), self.sequence, place)));
     }
 
     /// Schedules `event` after a delay.
@@ -50,7 +57,7 @@ impl<E> Queue<E> {
     /// When the next event comes up.
     #[must_use]
     pub fn next_at(&self) -> Option<u64> {
-        self.heap.peek().map(|next| next.at)
+        self.heap.peek().map(|Reverse((at, ..))| *at)
     }
 
     /// Moves the time on, but not beyond the next event, and never back.
@@ -60,9 +67,10 @@ impl<E> Queue<E> {
 
     /// Takes the next event and moves the time to it.
     pub fn pop(&mut self) -> Option<E> {
-        let next = self.heap.pop()?;
-        self.now = next.at;
-        Some(next.event)
+        let Reverse((at, _, place)) = self.heap.pop()?;
+        self.now = at;
+        self.free.push(place);
+        self.events[place as usize].take()
     }
 
     /// How many events are scheduled.
@@ -81,27 +89,6 @@ impl<E> Queue<E> {
 impl<E> Default for Queue<E> {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl<E> PartialEq for Scheduled<E> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl<E> Eq for Scheduled<E> {}
-
-impl<E> PartialOrd for Scheduled<E> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-/// Reversed, because the heap gives the greatest first.
-impl<E> Ord for Scheduled<E> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.sequence).cmp(&(self.at, self.sequence))
     }
 }
 

@@ -20,7 +20,7 @@ use super::batch::{
 };
 use super::error::{InFile, StorageError, create_fresh};
 use super::read::{InWindow, Window, read_lossy};
-use super::segment::{DIR, round_up};
+use super::segment::{DIR, number, round_up};
 use crate::disk::Disk;
 
 /// A file that is being made.
@@ -85,9 +85,8 @@ pub(super) fn path(number: u64) -> String {
 }
 
 fn parse(name: &str) -> Option<u64> {
-    let number: u64 = name.strip_prefix("heal-")?.strip_suffix(".wal")?.parse().ok()?;
-    let is_ours = path(number).strip_prefix("wal/") == Some(name);
-    (is_ours && number < EPOCH / 2).then_some(number)
+    let number = number(name.strip_prefix("heal-")?.strip_suffix(".wal")?)?;
+    (number < EPOCH / 2).then_some(number)
 }
 
 fn place(number: u64, offset: u32) -> Place {

@@ -10,6 +10,7 @@ use super::error::{InFile, StorageError, create_fresh, open_found};
 use super::frame::{Flaw, VERSION};
 use super::read::read_lossy;
 use super::record::{Manifest, decode_manifest, encode_manifest};
+use super::segment::number;
 use crate::disk::{Disk, DiskError};
 
 /// The directory of the snapshots.
@@ -155,16 +156,17 @@ pub(super) fn manifest_path(snapshot: EntryId, copy: u32) -> String {
 
 /// Whether a file of this name belongs to some snapshot.
 pub(super) fn is_ours(name: &str) -> bool {
-    let as_manifest = |front: &str| parse(&format!("{front}.{}", MANIFESTS[0]));
-    parse(name).is_some() || name.strip_suffix(".data").and_then(as_manifest).is_some()
+    parse(name).is_some() || name.strip_suffix(".data").and_then(parse_stem).is_some()
 }
 
 pub(super) fn parse(name: &str) -> Option<(Index, Term)> {
     let (front, end) = name.rsplit_once('.')?;
-    let (index, term) = front.split_once('-').filter(|_| MANIFESTS.contains(&end))?;
-    let (index, term) = (Index(index.parse().ok()?), Term(term.parse().ok()?));
-    let id = EntryId { index, term, ..EntryId::default() };
-    (front == stem(id)).then_some((index, term))
+    parse_stem(front).filter(|_| MANIFESTS.contains(&end))
+}
+
+fn parse_stem(front: &str) -> Option<(Index, Term)> {
+    let (index, term) = front.split_once('-')?;
+    Some((Index(number(index)?), Term(number(term)?)))
 }
 
 /// Digests of consecutive chunks, from bytes that come in pieces of any size.

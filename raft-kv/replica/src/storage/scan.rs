@@ -140,8 +140,7 @@ impl<F> Scan<F> {
         segment: OpenSegment<F>,
         window: Window,
     ) -> Result<Self, StorageError> {
-        let OpenSegment { file, head, bad_copy } = segment;
-        let path = name.path();
+        let OpenSegment { file, path, head, bad_copy } = segment;
         let mut table = vec![0; head.slots as usize * SLOT_BYTES as usize];
         read_lossy(disk, &file, &path, u64::from(TABLE_OFFSET), &mut table)?;
         Ok(Self {

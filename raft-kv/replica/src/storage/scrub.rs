@@ -186,11 +186,12 @@ impl<F> Log<F> {
         let mut repaired = 0;
         let names: Vec<SegmentName> = self.sealed.iter().copied().chain(active).collect();
         for name in names {
-            let Ok(OpenSegment { file, head, bad_copy: Some(copy) }) = open_head(disk, name)?
+            let Ok(OpenSegment { file, path, head, bad_copy: Some(copy) }) =
+                open_head(disk, name)?
             else {
                 continue;
             };
-            let (path, bytes) = (name.path(), encode_segment_head(&head, copy));
+            let bytes = encode_segment_head(&head, copy);
             disk.write(&file, u64::from(copy * PAGE), &bytes).in_file(&path)?;
             disk.sync(&file).in_file(&path)?;
             repaired += 1;

@@ -50,11 +50,16 @@ impl SegmentName {
     /// The segment of this file name, if it is one.
     pub(super) fn parse(name: &str) -> Option<Self> {
         let (first, epoch) = name.strip_prefix("seg-")?.strip_suffix(".wal")?.split_once('-')?;
-        let parsed = Self { epoch: epoch.parse().ok()?, first: Index(first.parse().ok()?) };
-        // One file, one name: `seg-01-1.wal` is not ours. Numbers can be counted on from.
-        let ours = parsed.path().strip_prefix("wal/") == Some(name);
-        (ours && parsed.epoch < LIMIT && parsed.first.is_valid()).then_some(parsed)
+        let parsed = Self { epoch: number(epoch)?, first: Index(number(first)?) };
+        // Numbers can be counted on from.
+        (parsed.epoch < LIMIT && parsed.first.is_valid()).then_some(parsed)
     }
+}
+
+/// The number in the name of a file. One file, one name: `seg-01-1.wal` is not ours.
+pub(super) fn number(digits: &str) -> Option<u64> {
+    let is_as_written = digits == "0" || !digits.starts_with(['0', '+']);
+    digits.parse().ok().filter(|_| is_as_written)
 }
 
 /// A segment that takes batches.
@@ -172,6 +177,7 @@ impl<F> Segment<F> {
 #[derive(Debug)]
 pub(super) struct OpenSegment<F> {
     pub(super) file: F,
+    pub(super) path: String,
     pub(super) head: SegmentHead,
     /// The copy of its head that cannot be read.
     pub(super) bad_copy: Option<u32>,
@@ -200,7 +206,7 @@ pub(super) fn open_head<D: Disk>(
             }
         }
     }
-    let found = head.map(|head| OpenSegment { file, head, bad_copy });
+    let found = head.map(|head| OpenSegment { file, path, head, bad_copy });
     Ok(found.ok_or("no copy of its head can be read"))
 }
 
