@@ -28,6 +28,9 @@ const SCRUB_BYTES: u64 = 16 << 10;
 impl<W: Workload> World<W> {
     /// A node's disk loses something, if the group can bear that.
     pub(crate) fn hurt(&mut self, at: NodeAt, mut strike: Strike) {
+        if !self.nodes[at].disk.is_at_rest() {
+            return;
+        }
         let Some(before) = self.inspect(at).filter(|found| !is_hurt(found)) else { return };
         let node = &self.nodes[at];
         let is_down = node.process.is_none();

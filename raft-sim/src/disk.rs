@@ -218,6 +218,11 @@ impl SimDisk {
         file.map(|(path, _)| format!("bytes of {path}"))
     }
 
+    /// Whether nothing is on its way to the disk.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        crate::rot::is_at_rest(&self.0.borrow())
+    }
+
     /// Something becomes of what is durable in one of the files that keep log, promises and
     /// snapshots; `is_down`: no process has them open; what to give back to [`Self::mend`]. Nothing if there is no such sector.
     pub(crate) fn hurt(&self, fault: Fault, is_down: bool, draw: &mut Draw) -> Option<Wound> {

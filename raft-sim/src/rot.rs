@@ -56,6 +56,11 @@ impl Wound {
     }
 }
 
+/// Whether nothing is on its way to the disk; it would hide what is there.
+pub(crate) fn is_at_rest(platter: &Platter) -> bool {
+    platter.pending.is_empty() && platter.inodes.iter().all(|inode| inode.dirty.is_empty())
+}
+
 /// Hurts something. A file is drawn first: the hard state is as likely to be hit as a long segment.
 /// `is_down`: no process has the files open.
 pub(crate) fn hurt(
@@ -64,8 +69,7 @@ pub(crate) fn hurt(
     is_down: bool,
     draw: &mut Draw,
 ) -> Option<Wound> {
-    // What is on its way to the disk hides what is there.
-    if !platter.pending.is_empty() || platter.inodes.iter().any(|inode| !inode.dirty.is_empty()) {
+    if !is_at_rest(platter) {
         return None;
     }
     let wound = if fault == Fault::LostTail {

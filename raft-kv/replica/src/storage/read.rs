@@ -14,6 +14,8 @@ use crate::disk::{Disk, DiskError};
 
 /// What is read again alone when a longer read fails.
 const SECTOR: usize = 512;
+/// Most framed records are no longer.
+const RECORD: usize = 256;
 /// How many parts are remembered that somebody still shares: as much as a start keeps in memory.
 const EARLIER_MAX: usize = 128;
 
@@ -40,8 +42,8 @@ pub(super) fn read_lossy<D: Disk>(
     Ok(())
 }
 
-/// Reads the framed record at `offset`, which has at most `space` bytes, and at least a sector: the rest
-/// of its place is not looked at.
+/// Reads the framed record at `offset`, which has at most `space` bytes: the rest of its place is not
+/// looked at.
 pub(super) fn read_framed<D: Disk>(
     disk: &mut D,
     file: &D::File,
@@ -50,7 +52,7 @@ pub(super) fn read_framed<D: Disk>(
     space: usize,
     record: &mut Vec<u8>,
 ) -> Result<(), StorageError> {
-    record.resize(SECTOR.min(space), 0);
+    record.resize(RECORD.min(space), 0);
     read_lossy(disk, file, path, offset, record)?;
     let (first, whole) = (record.len(), framed_bytes(record).min(space));
     if whole > first {

@@ -99,7 +99,7 @@ impl<F> FoundLog<F> {
                 log.cut_before(*name, &names[at..], report);
                 break;
             }
-            let scan = Scan::begin(disk, *name, segment, window)?;
+            let scan = Scan::begin(disk, *name, *limit, segment, window)?;
             window = log.read_segment(disk, scan, *limit, &spares, report)?;
             if log.cut.is_some() {
                 break;

@@ -133,15 +133,18 @@ pub(super) struct Scan<F> {
 }
 
 impl<F> Scan<F> {
-    /// Reads the table of a segment.
+    /// Reads the table of a segment, as far as it counts: the next segment begins at `limit`.
     pub(super) fn begin<D: Disk<File = F>>(
         disk: &mut D,
         name: SegmentName,
+        limit: Option<Index>,
         segment: OpenSegment<F>,
         window: Window,
     ) -> Result<Self, StorageError> {
         let OpenSegment { file, path, head, bad_copy } = segment;
-        let mut table = vec![0; head.slots as usize * SLOT_BYTES as usize];
+        let counts = limit.and_then(|limit| u32::try_from(limit.0 - name.first.0).ok());
+        let slots = counts.map_or(head.slots, |counts| counts.min(head.slots));
+        let mut table = vec![0; slots as usize * SLOT_BYTES as usize];
         read_lossy(disk, &file, &path, u64::from(TABLE_OFFSET), &mut table)?;
         Ok(Self {
             name,
