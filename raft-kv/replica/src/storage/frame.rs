@@ -10,8 +10,14 @@ use xxhash_rust::xxh3::xxh3_64;
 /// The version of every framed record that this program writes, and the newest that it reads.
 pub(super) const VERSION: u32 = 1;
 
+/// What stands before the body.
+pub(super) const HEAD: usize = 8 + 4 + 4;
+
+/// What stands behind it.
+pub(super) const CHECKSUM: usize = 8;
+
 /// What a frame adds to its body.
-pub(super) const OVERHEAD: usize = 8 + 4 + 4 + 8;
+pub(super) const OVERHEAD: usize = HEAD + CHECKSUM;
 
 /// Why bytes are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

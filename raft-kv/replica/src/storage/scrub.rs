@@ -6,15 +6,15 @@
 
 use raft_core::{EntryId, Index};
 
+use super::Storage;
 use super::batch::{PAGE, SLOT_BYTES, SlotRecord};
 use super::error::{InFile, StorageError};
 use super::identity::{self, Identity, IdentityFile};
 use super::load::OpenForRead;
 use super::log::Log;
 use super::record::encode_segment_head;
-use super::segment::{OpenSegment, SegmentName, open_head};
-use super::Storage;
 use super::ring::Ring;
+use super::segment::{OpenSegment, SegmentName, open_head};
 use crate::disk::Disk;
 
 /// Slots that share a sector.
@@ -186,8 +186,7 @@ impl<F> Log<F> {
         let mut repaired = 0;
         let names: Vec<SegmentName> = self.sealed.iter().copied().chain(active).collect();
         for name in names {
-            let Ok(OpenSegment { file, path, head, bad_copy: Some(copy) }) =
-                open_head(disk, name)?
+            let Ok(OpenSegment { file, path, head, bad_copy: Some(copy) }) = open_head(disk, name)?
             else {
                 continue;
             };
