@@ -8,17 +8,23 @@
 //! vote. What a power cut could make of the wound counts as well. What follows from that is the oracle
 //! of the last phase: everything heals.
 //!
-//! Absent: hard states both of whose copies are lost.
+//! Other wounds are taken back, and counted. One that no storage may stumble over is never taken back
+//! for what a start makes of it: a single sector leaves a copy of everything that was promised, and a
+//! start that finds another promise, or none, has broken its own (see [`survives`]).
+//!
+//! Absent here: hard states both of whose copies are lost (see `exile`).
 
 use raft_core::{EntryId, Index, Membership, RecoveredState, Slot};
 use raft_replica::request::Input;
 use raft_replica::storage::work::Done;
 use raft_replica::storage::{Finding, Inspection, SnapshotSummary, StorageError, What};
 
+use crate::check::{Invariant, Violation};
 use crate::event::{Event, NodeAt};
 use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::nemesis::Strike;
+use crate::rot::Wound;
 use crate::workload::Workload;
 use crate::world::World;
 
@@ -26,38 +32,94 @@ use crate::world::World;
 const SCRUB_BYTES: u64 = 16 << 10;
 
 impl<W: Workload> World<W> {
-    /// A node's disk loses something, if the group can bear that.
-    pub(crate) fn hurt(&mut self, at: NodeAt, mut strike: Strike) {
-        if !self.nodes[at].disk.is_at_rest() {
-            return;
+    /// A node's disk loses something, if the group can bear that. Returns whether it has.
+    ///
+    /// # Errors
+    /// One sector is lost, and with it what a second copy keeps.
+    pub(crate) fn hurt(&mut self, at: NodeAt, mut strike: Strike) -> Result<bool, Failure> {
+        if strike.fault == Fault::SnapshotRot {
+            // The bytes of a snapshot rot while no process looks; it starts again soon.
+            if !self.nodes[at].disk.has_snapshot() || !self.can_spare(at) {
+                return Ok(false);
+            }
+            if self.stop(at) {
+                self.restart_after(at, 1 + strike.lasts_us / 32);
+            }
         }
-        let Some(before) = self.inspect(at).filter(|found| !is_hurt(found)) else { return };
+        if !self.nodes[at].disk.is_at_rest() {
+            return Ok(false);
+        }
+        let Some(before) = self.inspect(at).filter(|found| !is_hurt(found)) else {
+            return Ok(false);
+        };
         let node = &self.nodes[at];
         let is_down = node.process.is_none();
-        let Some(wound) = node.disk.hurt(strike.fault, is_down, &mut strike.draw) else { return };
-        let after = self.inspect(at).zip(self.inspect_torn(at));
-        let toll = after.as_ref().and_then(|(after, torn)| self.toll(at, &before, after, torn));
+        let wound = node.disk.hurt(strike.fault, is_down, &mut strike.draw);
+        wound.map_or(Ok(false), |wound| self.judge(at, strike.fault, &before, wound))
+    }
+
+    /// The power has failed: what syncs have lied about is gone as well, if the group can bear that.
+    pub(crate) fn take_back_lies(&mut self, at: NodeAt) -> Result<(), Failure> {
+        if !self.options.faults.contains(Fault::LyingSync) {
+            return Ok(());
+        }
+        let before = self.inspect(at).filter(|found| !is_hurt(found));
+        let Some(wound) = self.nodes[at].disk.take_back() else { return Ok(()) };
+        if let Some(before) = before {
+            self.judge(at, Fault::LyingSync, &before, wound)?;
+        } else {
+            self.nodes[at].disk.mend(&wound);
+            self.stats.tally.withdrawn(Fault::LyingSync);
+        }
+        Ok(())
+    }
+
+    /// Keeps a wound, or takes it back. Returns whether it is kept.
+    fn judge(
+        &mut self,
+        at: NodeAt,
+        fault: Fault,
+        before: &Inspection,
+        wound: Wound,
+    ) -> Result<bool, Failure> {
+        let node = &self.nodes[at];
+        let after = self.inspect(at);
+        if let Some(file) = node.disk.file_of(&wound) {
+            survives(before, after.as_ref(), &file).map_err(|broken| broken.on(node.member.id))?;
+        }
+        let after = after.zip(self.inspect_torn(at));
+        let toll = after.as_ref().and_then(|(after, torn)| self.toll(at, before, after, torn));
         let Some(((after, _), toll)) =
             after.as_ref().zip(toll.filter(|toll| self.is_borne(at, toll)))
         else {
             self.nodes[at].disk.mend(&wound);
-            return;
+            self.stats.tally.withdrawn(fault);
+            return Ok(false);
         };
-        self.stats.tally.injected(strike.fault);
-        self.nodes[at].was_hurt = true;
+        let node = &mut self.nodes[at];
+        node.was_hurt = true;
+        node.wounds.push(wound);
         self.lost.extend(toll.damaged.iter().chain(&toll.tail));
-        if after.report != before.report || after.is_tail_unknown {
-            self.stats.tally.effective(strike.fault);
+        // A lie has been told long before it shows.
+        if fault != Fault::LyingSync {
+            self.stats.tally.injected(fault);
         }
+        if after.report != before.report || after.is_tail_unknown {
+            self.stats.tally.effective(fault);
+        }
+        Ok(true)
     }
 
-    /// The bytes of a snapshot rot while no process looks; it starts again soon.
-    pub(crate) fn hurt_snapshot(&mut self, at: NodeAt, strike: Strike) {
-        let lasts_us = 1 + strike.lasts_us / 32;
-        if self.stop(at) {
-            self.restart_after(at, lasts_us);
+    /// A disk of which nothing is lost any more, and on which no wound is left, is as good as one
+    /// that was never hurt: from then on, who finds damage on it is wrong again.
+    fn forget_wounds(&mut self, at: NodeAt) {
+        let node = &mut self.nodes[at];
+        node.wounds.retain(|wound| node.disk.is_open(wound));
+        let is_over = node.wounds.is_empty() && !node.seen.is_hurt;
+        let is_clean = |found: Option<Inspection>| found.is_some_and(|found| !is_hurt(&found));
+        if is_over && is_clean(self.inspect(at)) && !self.is_doubtful(at) {
+            self.nodes[at].was_hurt = false;
         }
-        self.hurt(at, strike);
     }
 
     /// What a start would find, if it could start.
@@ -161,10 +223,11 @@ impl<W: Workload> World<W> {
 
     /// Whether the group can do without a vote of this node for a while, whichever membership comes
     /// into force, and no other node is in doubt.
-    fn can_spare(&self, at: NodeAt) -> bool {
+    pub(crate) fn can_spare(&self, at: NodeAt) -> bool {
         let halves = |one: &Membership| [one.incoming().len(), one.outgoing().len()];
         let is_large = |half: usize| half == 0 || half > 2;
         self.checker.memberships().all(|one| halves(one).into_iter().all(is_large))
+            && !self.is_any_gone()
             && (0..self.nodes.len()).all(|other| other == at || !self.is_doubtful(other))
             && (0..self.nodes.len()).all(|other| other == at || !self.has_lost_snapshot(other))
     }
@@ -228,7 +291,7 @@ impl<W: Workload> World<W> {
         let process = node.process.as_mut().expect("a life has a process while it lasts");
         // The log of the core may begin later than the segments do.
         let base = process.replica.status().base.index;
-        let mut entries = Vec::new();
+        let (mut entries, mut is_clean_round) = (Vec::new(), false);
         // The round that is under way, and one more.
         for is_whole_round in if is_last { [false, true].iter() } else { [false].iter() } {
             let mut step = match process.scrub(if is_last { u64::MAX } else { SCRUB_BYTES }) {
@@ -245,7 +308,11 @@ impl<W: Workload> World<W> {
                 node.is_whole =
                     step.damaged.is_empty() && step.snapshots.is_empty() && step.repaired == 0;
             }
+            is_clean_round |= step.is_round_over && step.damaged.is_empty();
             entries.extend(step.damaged);
+        }
+        if is_clean_round && self.nodes[at].was_hurt {
+            self.forget_wounds(at);
         }
         self.digest.word(entries.len() as u64);
         if entries.is_empty() {
@@ -253,6 +320,35 @@ impl<W: Workload> World<W> {
         }
         self.deliver(at, Input::Done(Done::Damaged { entries }))
     }
+}
+
+/// Whether a start finds all that was promised after one sector of `file` was lost, on a disk that had
+/// lost nothing: who it is, what it has voted for, and no more of the log than a doubt about its end.
+/// Identity and hard state are there twice, so of them nothing is missed at all.
+fn survives(
+    before: &Inspection,
+    after: Option<&Inspection>,
+    file: &str,
+) -> Result<(), Violation> {
+    let broken = |actual: String| {
+        let Inspection { identity, hard_state, last, .. } = before;
+        let predicted = format!(
+            "a sector of {file} is lost, and everything is there once more: {identity}, [{hard_state}] \
+             and the log through {last}"
+        );
+        Violation::new(Invariant::Recovery, predicted, actual)
+    };
+    let Some(after) = after else {
+        return Err(broken("a start finds too little to begin with".to_owned()));
+    };
+    let Inspection { identity, hard_state, last, .. } = after;
+    let is_kept_twice = !file.starts_with("wal/");
+    let promises = |found: &Inspection| (found.identity, found.hard_state, found.generation);
+    let is_whole = !is_kept_twice || (*last == before.last && !after.is_tail_unknown);
+    if promises(before) == promises(after) && last.index <= before.last.index && is_whole {
+        return Ok(());
+    }
+    Err(broken(format!("a start finds {identity}, [{hard_state}] and the log through {last}")))
 }
 
 /// What a wound takes.
@@ -333,5 +429,56 @@ mod tests {
         assert!(matches!(world.must_be_hurt(0, &found), Err(Failure::Reported { .. })));
         world.nodes[0].was_hurt = true;
         assert_eq!(world.must_be_hurt(0, &found), Ok(()));
+    }
+
+    /// A cluster that has run for a while, with every disk at rest.
+    fn at_rest() -> World {
+        let options = Options { events: 1_000, ..Options::default() };
+        let mut world = World::new(options, Sabotage::None, Trace::off());
+        world.run().expect("a run without faults passes");
+        world
+    }
+
+    #[test]
+    fn one_sector_never_costs_a_promise_and_who_says_so_is_wrong() {
+        let world = at_rest();
+        let before = world.inspect(0).expect("it can be read");
+        assert_eq!(survives(&before, Some(&before), "hs.a"), Ok(()));
+        let broken = |after: Option<&Inspection>, file: &str| {
+            survives(&before, after, file).expect_err("it is broken").invariant
+        };
+        assert_eq!(broken(None, "hs.a"), Invariant::Recovery);
+        assert_eq!(broken(None, "wal/seg"), Invariant::Recovery);
+        let mut older = before.clone();
+        older.hard_state.vote = None;
+        assert_eq!(broken(Some(&older), "hs.b"), Invariant::Recovery);
+        let mut unknown = before.clone();
+        unknown.is_tail_unknown = true;
+        assert_eq!(broken(Some(&unknown), "hs.a"), Invariant::Recovery);
+        assert_eq!(survives(&before, Some(&unknown), "wal/seg"), Ok(()));
+    }
+
+    #[test]
+    fn a_disk_that_has_healed_counts_as_one_that_was_never_hurt() {
+        let mut world = at_rest();
+        let mut stream = crate::rng::Stream::new(1, crate::rng::Purpose::Nemesis, 0);
+        let wound = (0..64)
+            .find_map(|_| {
+                let disk = &world.nodes[0].disk;
+                let wound = disk.hurt(Fault::BitRot, false, &mut stream.draw())?;
+                let is_kept_twice = disk.file_of(&wound).is_some_and(|file| file == "IDENTITY");
+                if !is_kept_twice {
+                    disk.mend(&wound);
+                }
+                is_kept_twice.then_some(wound)
+            })
+            .expect("one of many draws hits that file");
+        world.nodes[0].was_hurt = true;
+        world.nodes[0].wounds.push(wound);
+        world.forget_wounds(0);
+        assert!(world.nodes[0].was_hurt, "nobody has looked yet");
+        // Two rounds: one repairs, the next finds nothing.
+        (0..2).for_each(|_| world.on_scrub(0).expect("a scrub finds what it repairs"));
+        assert!(!world.nodes[0].was_hurt && world.nodes[0].wounds.is_empty());
     }
 }

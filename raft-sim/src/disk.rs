@@ -77,7 +77,11 @@ pub(crate) struct Platter {
     armed: Option<u32>,
     dead: bool,
     fail_write: bool,
+    /// Of the next write, only a part is written.
+    cut_write: Option<Draw>,
     fail_sync: Option<(SyncFailure, Draw)>,
+    /// The next sync makes nothing durable.
+    lie_sync: bool,
     failed: Option<Failed>,
     /// There is no space for a new file, nor for a longer one.
     is_full: bool,
@@ -125,6 +129,22 @@ impl SimDisk {
     /// The next write fails and writes nothing.
     pub fn fail_next_write(&self) {
         self.0.borrow_mut().fail_write = true;
+    }
+
+    /// The next write fails and writes a part; `draw` picks how much.
+    pub(crate) fn cut_next_write(&self, draw: Draw) {
+        self.0.borrow_mut().cut_write = Some(draw);
+    }
+
+    /// The next sync makes nothing durable, and says that it has. What it was about stays where a
+    /// power loss can take it back until the file is synced again; see [`Self::take_back`].
+    pub(crate) fn lie_next_sync(&self) {
+        self.0.borrow_mut().lie_sync = true;
+    }
+
+    /// What was never made durable, although a sync has said so, is gone. After a power loss.
+    pub(crate) fn take_back(&self) -> Option<Wound> {
+        crate::rot::take_back(&mut self.0.borrow_mut())
     }
 
     /// The next sync fails; `draw` picks the pages that are lost.
@@ -188,7 +208,9 @@ impl SimDisk {
         let mut platter = self.0.borrow_mut();
         platter.armed = None;
         platter.fail_write = false;
+        platter.cut_write = None;
         platter.fail_sync = None;
+        platter.lie_sync = false;
     }
 
     /// A process has taken the disk and made durable what it found: it answers for its own writes
@@ -229,6 +251,28 @@ impl SimDisk {
         let mut platter = self.0.borrow_mut();
         platter.state += 1;
         crate::rot::hurt(&mut platter, fault, is_down, draw)
+    }
+
+    /// All copies of what its node has promised are lost, or of who it is. Returns whether they are:
+    /// not while anything is on its way to the disk.
+    pub(crate) fn forget_promises(&self, draw: &mut Draw) -> bool {
+        crate::rot::forget_promises(&mut self.0.borrow_mut(), draw)
+    }
+
+    /// Whether the bytes of a snapshot can be hurt now.
+    pub(crate) fn has_snapshot(&self) -> bool {
+        crate::rot::has_snapshot(&self.0.borrow())
+    }
+
+    /// The file of which a wound has hurt one sector and nothing else, if it is one of those that
+    /// keep log and promises.
+    pub(crate) fn file_of(&self, wound: &Wound) -> Option<String> {
+        crate::rot::file_of(&self.0.borrow(), wound)
+    }
+
+    /// Whether a wound is still there: nothing else has been written in its place.
+    pub(crate) fn is_open(&self, wound: &Wound) -> bool {
+        crate::rot::is_open(&self.0.borrow(), wound)
     }
 
     /// A sector is again as it was, as if nothing had happened.
@@ -366,10 +410,16 @@ impl Disk for SimDisk {
             return Err(DiskError::Failed("injected write error".to_owned()));
         }
         let (offset, is_full) = (size(offset)?, platter.is_full);
-        let inode = &mut platter.inodes[file.0];
-        if is_full && offset + data.len() > inode.data.len() {
+        if is_full && offset + data.len() > platter.inodes[file.0].data.len() {
             return Err(DiskError::NoSpace);
         }
+        if let Some(mut draw) = platter.cut_write.take() {
+            let part = draw.position(data.len().max(1));
+            platter.inodes[file.0].write(offset, &data[..part]);
+            platter.failed = Some(Failed { fault: Fault::ShortWrite, took_hold: part > 0 });
+            return Err(DiskError::Failed("injected short write".to_owned()));
+        }
+        let inode = &mut platter.inodes[file.0];
         inode.write(offset, data);
         unless_dead(dies, ())
     }
@@ -388,7 +438,9 @@ impl Disk for SimDisk {
             return Err(DiskError::Failed("injected sync error".to_owned()));
         }
         let lie = platter.lie;
+        let is_lie = std::mem::take(&mut platter.lie_sync);
         let inode = &mut platter.inodes[file.0];
+        inode.note_sync(is_lie);
         match lie {
             Lie::None => inode.flush(),
             Lie::AllSyncs => {}

@@ -105,6 +105,11 @@ pub enum Event {
     },
     /// After the faults have ended, an operator looks after the membership.
     Operator,
+    /// An operator looks after a server that the group has yet to admit again.
+    Readmit {
+        /// The server.
+        node: NodeAt,
+    },
     /// A sender learns that its connection broke.
     Unreachable {
         /// The link.

@@ -108,16 +108,46 @@ faults! {
     SnapshotRot = "snapshot-rot",
     /// A disk has no space for more, for a while. Effect: storage has seen the error.
     NoSpace = "no-space",
+    /// A write fails and has written a part. Effect: something of it is there, and storage has seen
+    /// the error.
+    ShortWrite = "short-write",
+    /// A write has gone to another sector of its file, and is missing where it belongs. Effect: a
+    /// start would notice.
+    StrayWrite = "stray-write",
+    /// A sync says that it is done and is not, until the next one of its file. Effect: a power loss
+    /// takes back what it was about, and a start would notice.
+    LyingSync = "lying-sync",
+    /// A server loses its directory and gets an empty one. Effect: the group has admitted it again,
+    /// under a new lineage.
+    Wipe = "wipe",
+    /// A server loses all copies of its hard state, or of its identity. Effect: a start has refused,
+    /// and the group has admitted the server again, under a new lineage.
+    Amnesia = "amnesia",
 }
 
 /// What happens to sectors at rest.
 pub const DAMAGE: [Fault; 3] = [Fault::BitRot, Fault::ZeroedSector, Fault::Misdirected];
 
 /// What else happens to what was durable.
-pub const LOSSES: [Fault; 4] =
-    [Fault::LostWrite, Fault::Unreadable, Fault::LostTail, Fault::SnapshotRot];
+pub const LOSSES: [Fault; 6] = [
+    Fault::LostWrite,
+    Fault::Unreadable,
+    Fault::LostTail,
+    Fault::SnapshotRot,
+    Fault::StrayWrite,
+    Fault::LyingSync,
+];
+
+/// What costs the group a member for a while.
+pub const EXILES: [Fault; 2] = [Fault::Wipe, Fault::Amnesia];
 
 impl Fault {
+    /// Whether a group of fewer than three voters cannot bear it.
+    #[must_use]
+    pub fn needs_three(self) -> bool {
+        self.is_loss() || EXILES.contains(&self)
+    }
+
     /// Whether a disk loses by it what was durable: a group of three voters or more may bear that.
     #[must_use]
     pub fn is_loss(self) -> bool {
@@ -171,10 +201,18 @@ impl fmt::Display for FaultSet {
     }
 }
 
-/// How often each class was injected and took effect.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// How often each class was injected and took effect, and how often an injection was taken back: more
+/// than the group must bear would have been lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tally {
     counts: [(u64, u64); Fault::ALL.len()],
+    withdrawn: [u64; Fault::ALL.len()],
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self { counts: [(0, 0); Fault::ALL.len()], withdrawn: [0; Fault::ALL.len()] }
+    }
 }
 
 impl Tally {
@@ -192,6 +230,17 @@ impl Tally {
     pub fn both(&mut self, fault: Fault) {
         self.injected(fault);
         self.effective(fault);
+    }
+
+    /// Counts an injection that is taken back, as if it had never been. It counts as none.
+    pub fn withdrawn(&mut self, fault: Fault) {
+        self.withdrawn[fault as usize] += 1;
+    }
+
+    /// How often an injection of a class was taken back.
+    #[must_use]
+    pub fn withdrawals(&self, fault: Fault) -> u64 {
+        self.withdrawn[fault as usize]
     }
 
     /// Injections and effects of a class.
@@ -212,24 +261,32 @@ impl Tally {
             mine.0 += theirs.0;
             mine.1 += theirs.1;
         }
+        for (mine, theirs) in self.withdrawn.iter_mut().zip(&other.withdrawn) {
+            *mine += theirs;
+        }
     }
 }
 
-/// A map from names to injections and effects, without the classes that were never injected.
+/// A map from names to injections, effects and withdrawals, without the classes that have none.
 impl Serialize for Tally {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let counts = Fault::ALL.iter().map(|&fault| (fault.name(), self.of(fault)));
-        serializer.collect_map(counts.filter(|(_, counts)| *counts != (0, 0)))
+        let counts = Fault::ALL.iter().map(|&fault| {
+            let (injected, effective) = self.of(fault);
+            (fault.name(), (injected, effective, self.withdrawals(fault)))
+        });
+        serializer.collect_map(counts.filter(|(_, counts)| *counts != (0, 0, 0)))
     }
 }
 
 impl<'de> Deserialize<'de> for Tally {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut tally = Self::default();
-        for (name, counts) in BTreeMap::<String, (u64, u64)>::deserialize(deserializer)? {
+        let counts = BTreeMap::<String, (u64, u64, u64)>::deserialize(deserializer)?;
+        for (name, (injected, effective, withdrawn)) in counts {
             let fault = Fault::ALL.iter().find(|fault| fault.name() == name);
             let fault = *fault.ok_or_else(|| de::Error::custom(format!("no class {name:?}")))?;
-            tally.counts[fault as usize] = counts;
+            tally.counts[fault as usize] = (injected, effective);
+            tally.withdrawn[fault as usize] = withdrawn;
         }
         Ok(tally)
     }
@@ -252,9 +309,11 @@ mod tests {
         let mut tally = Tally::default();
         tally.injected(Fault::Clog);
         tally.both(Fault::Loss);
+        tally.withdrawn(Fault::BitRot);
         let mut sum = tally.clone();
         sum.add(&tally);
         assert_eq!((sum.of(Fault::Clog), sum.of(Fault::Loss)), ((2, 0), (2, 2)));
+        assert_eq!((sum.of(Fault::BitRot), sum.withdrawals(Fault::BitRot)), ((0, 0), 2));
         assert_eq!(sum.effects(), 2);
     }
 }

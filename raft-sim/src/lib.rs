@@ -21,6 +21,7 @@ mod damage;
 pub mod digest;
 pub mod disk;
 pub mod event;
+mod exile;
 pub mod explore;
 pub mod failure;
 pub mod fault;

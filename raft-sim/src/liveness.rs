@@ -117,8 +117,9 @@ impl<W: Workload> World<W> {
     /// One run in two keeps a minority of the voters outside the core, all in the same way: a
     /// minority of every membership that may come into force.
     fn choose_outside(&mut self) {
-        if (0..self.nodes.len()).any(|at| self.is_damaged(at)) {
-            // The one intact copy of something must not be with who stays outside.
+        if (0..self.nodes.len()).any(|at| self.is_damaged(at)) || self.exiled().is_some() {
+            // The one intact copy of something must not be with who stays outside, nor the vote that
+            // stands in for one that is gone.
             return;
         }
         let memberships: Vec<Membership> = self.checker.memberships().cloned().collect();
@@ -260,7 +261,9 @@ impl<W: Workload> World<W> {
     /// Whether everything that must come true has.
     fn is_alive(&self) -> bool {
         let has_changed = self.healed.as_ref().is_some_and(|healed| healed.has_changed);
-        let is_settled = has_changed && !self.checker.committed_membership().is_joint();
+        let is_settled = has_changed
+            && !self.checker.committed_membership().is_joint()
+            && self.exiled().is_none();
         self.is_quiet() && is_settled && self.stuck().is_none()
     }
 
@@ -334,6 +337,9 @@ impl<W: Workload> World<W> {
             format!("the membership is {} still", self.checker.committed_membership())
         } else if !healed.has_changed {
             "no change of the membership was committed".to_owned()
+        } else if let Some(at) = self.exiled() {
+            let (member, membership) = (self.nodes[at].member, self.checker.committed_membership());
+            format!("{member} has not got back into {membership}")
         } else if let Some(at) = self.stuck() {
             let node = &self.nodes[at];
             format!(

@@ -4,11 +4,15 @@
 //! a cluster that lies still is left alone, and one that works hard is hit hard. One strike in four opens a
 //! burst: more of the same in quick succession (crash loops, partitions that flap). Two in five are
 //! aimed at the leader, whoever that is by then.
+//!
+//! A class without any effect tests nothing. What the group could not bear is tried again soon, some
+//! other way. And from the middle of a run on, the others rest now and then while a class is left that
+//! has had no effect: in a cluster that never gets to work there is nothing for it to disturb.
 
 use std::rc::Rc;
 
 use crate::event::{Event, NodeAt};
-use crate::fault::Fault;
+use crate::fault::{Fault, Tally};
 use crate::network::Network;
 use crate::options::Options;
 use crate::queue::Queue;
@@ -16,7 +20,7 @@ use crate::rng::{Draw, Purpose, Ratio, Stream};
 use crate::tape::{Choices, Planned, When};
 
 /// The classes that strike by themselves. The others happen to single frames.
-pub const STRIKING: [Fault; 26] = [
+pub const STRIKING: [Fault; 31] = [
     Fault::Partition,
     Fault::Clog,
     Fault::Overflow,
@@ -43,7 +47,19 @@ pub const STRIKING: [Fault; 26] = [
     Fault::LostTail,
     Fault::SnapshotRot,
     Fault::NoSpace,
+    Fault::Wipe,
+    Fault::Amnesia,
+    Fault::ShortWrite,
+    Fault::StrayWrite,
+    Fault::LyingSync,
 ];
+
+/// How often a strike that was refused is tried again, before the next turn of its class.
+const RETRIES_MAX: u32 = 8;
+
+/// A run has so many parts. In the second half, the others rest for each second of them while a class
+/// is left that has had no effect.
+const PARTS: u64 = 16;
 
 /// When what strikes.
 #[derive(Debug)]
@@ -52,8 +68,12 @@ pub struct Nemesis {
     /// What strikes instead, if a tape says so, and how much of it has come.
     plan: Option<(Rc<Vec<Planned>>, usize)>,
     choices: Choices,
-    /// The event before which the first class strikes.
+    /// The event before which the first class strikes, or it is looked who has had no effect.
     soonest: u64,
+    /// When it is looked next who has had no effect.
+    review: u64,
+    /// How long the others rest then, in events.
+    rest: u64,
 }
 
 #[derive(Debug)]
@@ -66,6 +86,10 @@ struct Class {
     next: u64,
     /// How many strikes of a burst are left.
     burst: u64,
+    /// How often in a row it was refused and tried again.
+    retries: u32,
+    /// It has had no effect when that was last looked at.
+    is_silent: bool,
 }
 
 /// One strike.
@@ -107,21 +131,78 @@ impl Nemesis {
             // Often enough that a class which is on has an effect.
             let gap = gap.min(options.events / 8);
             let next = stream.draw().exponential(gap);
-            Class { fault, stream, gap, next, burst: 0 }
+            Class { fault, stream, gap, next, burst: 0, retries: 0, is_silent: false }
         });
-        let classes: Vec<Class> = classes.collect();
-        Self { soonest: soonest(&classes), classes, plan, choices: choices.clone() }
+        let (review, rest) = (options.events / 2, options.events / PARTS);
+        let (classes, choices) = (classes.collect(), choices.clone());
+        let mut nemesis = Self { classes, plan, choices, soonest: 0, review, rest };
+        nemesis.look_ahead();
+        nemesis
     }
 
-    /// What strikes before this event, if anything does: a class, or a line of the tape.
-    pub fn due(&self, event: u64, queue: &mut Queue<Event>) -> Option<usize> {
+    /// What strikes before this event, if anything does: a class, or a line of the tape. `tally` says
+    /// what effects there were.
+    pub fn due(&mut self, event: u64, queue: &mut Queue<Event>, tally: &Tally) -> Option<usize> {
         if let Some((strikes, next)) = &self.plan {
             return strikes.get(*next).filter(|one| is_due(one.when, event, queue)).map(|_| *next);
         }
         if event < self.soonest {
             return None;
         }
+        if event >= self.review {
+            self.review(event, tally);
+        }
         self.classes.iter().position(|class| class.next <= event)
+    }
+
+    /// Those that have had no effect strike for a while, one by one, and the others not at all.
+    fn review(&mut self, event: u64, tally: &Tally) {
+        let rest = self.rest.max(1);
+        self.review = event + 2 * rest;
+        for class in &mut self.classes {
+            class.is_silent = tally.of(class.fault).1 == 0;
+        }
+        if self.classes.iter().any(|class| class.is_silent) {
+            for class in &mut self.classes {
+                if class.is_silent {
+                    class.burst = 0;
+                    class.gap = class.gap.min(1 + rest / 5);
+                    // The cluster needs a moment to recover.
+                    class.next = event + rest / 4 + class.stream.draw().below(1 + rest / 4);
+                } else {
+                    class.next = class.next.max(event + rest);
+                }
+            }
+        }
+        self.look_ahead();
+    }
+
+    /// A class has struck, and what it did was taken back or impossible: it tries again soon.
+    pub fn refused(&mut self, class: usize, event: u64) {
+        if self.plan.is_some() {
+            return;
+        }
+        let class = &mut self.classes[class];
+        if class.retries == RETRIES_MAX {
+            class.retries = 0;
+            return;
+        }
+        class.retries += 1;
+        let soon = 1 + class.stream.draw().exponential(1 + class.gap / 16);
+        class.next = class.next.min(event + soon);
+        self.look_ahead();
+    }
+
+    /// A class has struck, and it was not refused.
+    pub fn accepted(&mut self, class: usize) {
+        if self.plan.is_none() {
+            self.classes[class].retries = 0;
+        }
+    }
+
+    fn look_ahead(&mut self) {
+        let first = self.classes.iter().map(|class| class.next).min();
+        self.soonest = first.map_or(u64::MAX, |first| first.min(self.review));
     }
 
     /// What is due strikes, before this event and at this time.
@@ -147,7 +228,7 @@ impl Nemesis {
         let gap = 1 + draw.exponential(class.gap);
         if class.burst > 0 {
             class.burst -= 1;
-        } else if draw.chance(Ratio::new(1, 4)) {
+        } else if draw.chance(Ratio::new(1, 4)) && !class.is_silent {
             class.burst = 1 + draw.below(8);
         }
         let (lasts_us, gap) =
@@ -162,7 +243,7 @@ impl Nemesis {
             clients: class.stream.draw().word(),
             draw: class.stream.draw(),
         };
-        self.soonest = soonest(&self.classes);
+        self.look_ahead();
         strike
     }
 
@@ -194,6 +275,7 @@ fn is_due(when: When, event: u64, queue: &mut Queue<Event>) -> bool {
 /// is looked for in whole disks.
 fn rarity(fault: Fault) -> u64 {
     match fault {
+        Fault::Wipe | Fault::Amnesia => 8,
         Fault::Blackout
         | Fault::StepDown
         | Fault::BitRot
@@ -202,11 +284,13 @@ fn rarity(fault: Fault) -> u64 {
         | Fault::LostWrite
         | Fault::Unreadable
         | Fault::LostTail
+        | Fault::StrayWrite
         | Fault::SnapshotRot => 4,
-        Fault::WriteError | Fault::SyncDrops | Fault::SyncKeeps | Fault::NoSpace => 3,
+        Fault::WriteError | Fault::ShortWrite | Fault::SyncDrops | Fault::SyncKeeps | Fault::NoSpace => 3,
         Fault::Overflow | Fault::Transfer | Fault::ForgetLeader => 2,
         Fault::Partition
         | Fault::Clog
+        | Fault::LyingSync
         | Fault::Reset
         | Fault::Crash
         | Fault::PowerLoss
@@ -221,10 +305,6 @@ fn rarity(fault: Fault) -> u64 {
         | Fault::Corruption
         | Fault::Skew => 1,
     }
-}
-
-fn soonest(classes: &[Class]) -> u64 {
-    classes.iter().map(|class| class.next).min().unwrap_or(u64::MAX)
 }
 
 /// The shape of a partition.
@@ -279,4 +359,69 @@ pub fn partition(
     let pairs = (0..nodes).flat_map(|from| (0..nodes).map(move |to| (from, to)));
     let stopped = pairs.filter(|&(from, to)| from != to && stops(from, to));
     (shape, stopped.map(|(from, to)| network.link(from, to)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::FaultSet;
+
+    /// Strikes until the end of a run; `is_effective` says which have an effect.
+    fn strikes(is_effective: impl Fn(Fault) -> bool) -> Vec<(u64, Fault)> {
+        let mut faults = FaultSet::default();
+        faults.insert(Fault::Crash);
+        faults.insert(Fault::Transfer);
+        let options = Options { faults, events: 16_000, strike_events: 64, ..Options::default() };
+        let mut nemesis = Nemesis::new(&options, &Choices::of_seed(3));
+        let (mut queue, mut tally) = (Queue::new(), Tally::default());
+        let mut struck = Vec::new();
+        for event in 0..options.events {
+            while let Some(due) = nemesis.due(event, &mut queue, &tally) {
+                let fault = nemesis.strike(due, (event + 1, 0), &options).fault;
+                if is_effective(fault) {
+                    tally.both(fault);
+                }
+                struck.push((event, fault));
+            }
+        }
+        struck
+    }
+
+    fn between(struck: &[(u64, Fault)], fault: Fault, events: std::ops::Range<u64>) -> usize {
+        struck.iter().filter(|(event, one)| *one == fault && events.contains(event)).count()
+    }
+
+    #[test]
+    fn the_others_rest_while_a_class_has_had_no_effect() {
+        let struck = strikes(|fault| fault == Fault::Crash);
+        for part in [8, 10, 12, 14] {
+            let events = part * 1000 + 1..part * 1000 + 999;
+            assert_eq!(between(&struck, Fault::Crash, events.clone()), 0, "{part}");
+            assert!(between(&struck, Fault::Transfer, events) > 1, "{part}");
+            assert!(between(&struck, Fault::Crash, (part + 1) * 1000..(part + 2) * 1000) > 0);
+        }
+        let struck = strikes(|_| true);
+        assert!((8..16).all(|part| {
+            between(&struck, Fault::Crash, part * 1000..(part + 1) * 1000) > 0
+        }));
+    }
+
+    #[test]
+    fn what_is_refused_comes_again_soon_and_not_for_ever() {
+        let mut faults = FaultSet::default();
+        faults.insert(Fault::SnapshotRot);
+        let options = Options { faults, events: 1 << 40, strike_events: 4096, ..Options::default() };
+        let mut nemesis = Nemesis::new(&options, &Choices::of_seed(1));
+        let (mut queue, tally) = (Queue::new(), Tally::default());
+        let (mut event, mut soon) = (0, 0);
+        for _ in 0..64 {
+            let was = event;
+            event = nemesis.soonest.min(nemesis.review);
+            let due = nemesis.due(event, &mut queue, &tally).expect("there is one class");
+            soon += u32::from(event - was < nemesis.classes[0].gap / 4);
+            nemesis.strike(due, (event, 0), &options);
+            nemesis.refused(due, event);
+        }
+        assert!((40..63).contains(&soon), "{soon}");
+    }
 }

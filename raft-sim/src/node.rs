@@ -20,10 +20,12 @@ use raft_replica::storage::{Identity, ScrubStep, Storage, StorageError, StorageO
 
 use crate::clock::Clock;
 use crate::disk::SimDisk;
+use crate::exile::Exile;
 use crate::fault::Fault;
 use crate::nemesis::Strike;
 use crate::options::{COMMAND_BYTES_MAX, Options};
 use crate::rng::{CALM, Purpose, Stream};
+use crate::rot::Wound;
 use crate::sabotage::{Graveyard, Sabotage};
 use crate::tape::Choices;
 use crate::workload::{Machine, Workload};
@@ -36,6 +38,9 @@ const CLUSTER: ClusterId = ClusterId(0xc1);
 /// The group of all runs.
 const GROUP: GroupId = GroupId(1);
 
+/// What a start has: its storage, and what that has found.
+pub(crate) type Opened = (Storage<SimDisk>, RecoveredState);
+
 /// A machine.
 #[derive(Debug)]
 pub(crate) struct Node<W: Workload> {
@@ -44,7 +49,7 @@ pub(crate) struct Node<W: Workload> {
     priority: u8,
     /// Whether it is given the founders' membership when it has nothing.
     pub(crate) is_founder: bool,
-    /// How often its disk was replaced.
+    /// How often it became somebody else.
     wipes: u64,
     pub(crate) clock: Clock,
     pub(crate) disk: SimDisk,
@@ -74,8 +79,14 @@ pub(crate) struct Node<W: Workload> {
     pub(crate) doom: Option<Strike>,
     /// Why it is no part of the core of the liveness phase, if it is not.
     pub(crate) outside: Option<Outside>,
-    /// Whether its disk ever lost anything that was durable.
+    /// Whether its disk has lost anything that was durable, and may still suffer from it.
     pub(crate) was_hurt: bool,
+    /// What it has lost, as long as nothing is written there.
+    pub(crate) wounds: Vec<Wound>,
+    /// Whether it has lost what it had promised, and has not been opened since.
+    pub(crate) is_amnesiac: bool,
+    /// How it was lost, if the group has yet to admit it again.
+    pub(crate) exile: Option<Exile>,
     /// Whether a look at the whole disk since the faults have ended has found nothing.
     pub(crate) is_whole: bool,
 }
@@ -157,7 +168,7 @@ impl<W: Workload> Node<W> {
         let entity = at as u64;
         let lineage = choices.stream(Purpose::Lineage, entity).draw().word();
         let disk = SimDisk::new(sabotage.lie());
-        if options.faults.contains(Fault::LostWrite) {
+        if [Fault::LostWrite, Fault::StrayWrite].iter().any(|&past| options.faults.contains(past)) {
             disk.keep_past();
         }
         Self {
@@ -183,6 +194,9 @@ impl<W: Workload> Node<W> {
             doom: None,
             outside: None,
             was_hurt: false,
+            wounds: Vec::new(),
+            is_amnesiac: false,
+            exile: None,
             is_whole: false,
         }
     }
@@ -211,7 +225,7 @@ impl<W: Workload> Node<W> {
         &self,
         options: &Options,
         founders: &Membership,
-    ) -> Result<(Storage<SimDisk>, RecoveredState), StorageError> {
+    ) -> Result<Opened, StorageError> {
         let expected = Some(self.identity());
         let (storage, found) =
             Storage::open(self.disk.clone(), storage_options(options), expected)?;
@@ -219,12 +233,28 @@ impl<W: Workload> Node<W> {
         Ok((storage, found.into_state(given)))
     }
 
+    /// Opens the data directory of a node that has lost what it had promised, under another lineage.
+    pub(crate) fn reopen(
+        &mut self,
+        options: &Options,
+        choices: &Choices,
+    ) -> Result<Opened, StorageError> {
+        // An operator sees to it that nothing else happens meanwhile.
+        self.disk.disarm();
+        self.disk.set_full(false);
+        self.full_until = 0;
+        self.become_another(choices);
+        let disk = self.disk.clone();
+        let (storage, found) = Storage::readmit(disk, storage_options(options), self.identity())?;
+        Ok((storage, found.into_state(&Membership::default())))
+    }
+
     /// Starts a process on what was found.
     pub(crate) fn start(
         &mut self,
         options: &Options,
         machine: Machine<W>,
-        (storage, found): (Storage<SimDisk>, RecoveredState),
+        (storage, found): Opened,
         now: u64,
         out: &mut Vec<Output<Machine<W>>>,
     ) -> Result<(), raft_core::RecoverError> {
@@ -247,20 +277,27 @@ impl<W: Workload> Node<W> {
     /// The machine gets an empty disk, and with it another lineage: it is somebody else now, and is
     /// given nothing. No process may be running.
     pub(crate) fn wipe(&mut self, choices: &Choices) {
-        assert!(self.process.is_none(), "a running process keeps its disk");
+        self.become_another(choices);
+        self.disk = self.disk.another();
+        self.full_until = 0;
+        self.was_hurt = false;
+        self.wounds.clear();
+        self.is_whole = false;
+    }
+
+    /// The server is somebody else from now on.
+    fn become_another(&mut self, choices: &Choices) {
+        assert!(self.process.is_none(), "a running process keeps its name");
         self.wipes += 1;
         let entity = self.wipes << 32 | (self.member.id.0 - 1);
         let word = choices.stream(Purpose::Lineage, entity).draw().word();
         // Not the one that it had, even if nothing is left to chance.
         self.member.lineage.0 = if word == CALM { CALM - self.wipes } else { word };
         self.is_founder = false;
-        self.disk = self.disk.another();
-        self.full_until = 0;
+        self.is_amnesiac = false;
         self.incarnation = Incarnation::ZERO;
         self.graveyard = Graveyard::default();
         self.doom = None;
-        self.was_hurt = false;
-        self.is_whole = false;
     }
 
     /// Ends the process. Returns whether there was one: a node that is down waits for its start.

@@ -106,7 +106,7 @@ impl<W: Workload> World<W> {
     }
 
     /// Replaces the disk of a server that nobody counts on.
-    fn wipe(&mut self, at: NodeAt) -> Result<(), Failure> {
+    pub(crate) fn wipe(&mut self, at: NodeAt) -> Result<(), Failure> {
         self.stop(at);
         let node = &mut self.nodes[at];
         node.wipe(&self.choices);
@@ -124,7 +124,7 @@ impl<W: Workload> World<W> {
         change: MembershipChange,
         expect: Option<Arc<Membership>>,
     ) -> Result<(), Failure> {
-        if self.healed.is_none() && self.is_any_doubtful() {
+        if self.healed.is_none() && (self.is_any_doubtful() || self.is_any_gone()) {
             // Who cannot vote must not become one too many. Later on, memberships only grow.
             return Ok(());
         }
@@ -152,18 +152,21 @@ impl<W: Workload> World<W> {
         self.deliver(at, Input::StepDown)
     }
 
-    /// Makes a node forget its leader.
+    /// Makes a node forget its leader: this one, or the next one that has a leader.
     pub(crate) fn forget_leader(&mut self, at: NodeAt) -> Result<(), Failure> {
         self.stats.tally.injected(Fault::ForgetLeader);
-        let process = self.nodes[at].process.as_ref();
-        let follows = process.is_some_and(|process| {
-            let status = process.replica.status();
-            status.role == RoleName::Follower && status.leader.is_some()
-        });
-        if follows {
+        let follows = |at: &NodeAt| {
+            self.nodes[*at].process.as_ref().is_some_and(|process| {
+                let status = process.replica.status();
+                status.role == RoleName::Follower && status.leader.is_some()
+            })
+        };
+        let nodes = self.nodes.len();
+        let follower = (0..nodes).map(|next| (at + next) % nodes).find(follows);
+        if follower.is_some() {
             self.stats.tally.effective(Fault::ForgetLeader);
         }
-        self.deliver(at, Input::ForgetLeader)
+        self.deliver(follower.unwrap_or(at), Input::ForgetLeader)
     }
 
     /// After the faults have ended: joint memberships that wait for a word are left, and one more
@@ -202,7 +205,9 @@ impl<W: Workload> World<W> {
     pub(crate) fn operated(&mut self, reply: &Reply<Machine<W>>) {
         match reply {
             Reply::MembershipChanged { .. } => {
-                self.stats.tally.effective(Fault::Membership);
+                if self.options.faults.contains(Fault::Membership) {
+                    self.stats.tally.effective(Fault::Membership);
+                }
                 self.membership_changed();
             }
             Reply::Transferred { .. } => self.stats.tally.effective(Fault::Transfer),
@@ -220,13 +225,17 @@ impl<W: Workload> World<W> {
     }
 
     /// The leader, and the membership that it shows.
-    fn leading(&self) -> Option<(NodeAt, Arc<Membership>)> {
+    pub(crate) fn leading(&self) -> Option<(NodeAt, Arc<Membership>)> {
         let at = self.leader()?;
         let process = self.nodes[at].process.as_ref()?;
         Some((at, process.replica.status().membership))
     }
 
-    fn operate(&mut self, at: NodeAt, request: Request<Machine<W>>) -> Result<(), Failure> {
+    pub(crate) fn operate(
+        &mut self,
+        at: NodeAt,
+        request: Request<Machine<W>>,
+    ) -> Result<(), Failure> {
         self.operations += 1;
         let id = RequestId(OPERATOR | self.operations);
         self.deliver(at, Input::Request { id, request })

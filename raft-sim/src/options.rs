@@ -12,7 +12,7 @@ mod profile;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fault::{DAMAGE, Fault, FaultSet, LOSSES};
+use crate::fault::{DAMAGE, EXILES, Fault, FaultSet, LOSSES};
 use crate::rng::{Draw, Purpose, Ratio, Stream};
 
 pub use knobs::KnobError;
@@ -200,16 +200,24 @@ impl Options {
         let learners = pick.next().below(8).saturating_sub(5);
         let mut faults = draw_faults(&mut pick);
         // What came later than the rest: seeds keep what they had before.
-        let [mut later, mut damage, mut losses, mut narrow] =
-            [16, 17, 18, 24].map(|shift| Pick { seed, option: 1 << shift });
+        let [mut later, mut damage, mut losses, mut exiles, mut narrow] =
+            [16, 17, 18, 19, 24].map(|shift| Pick { seed, option: 1 << shift });
         draw_operations(&mut later, &mut faults);
         draw_damage(&mut damage, voters, &mut faults);
         draw_losses(&mut losses, voters, &mut faults);
+        draw_exiles(&mut exiles, voters, &mut faults);
         profile.narrow(&mut narrow, voters, &mut faults);
+        if !POWER.iter().any(|&fault| faults.contains(fault)) {
+            faults.remove(Fault::LyingSync);
+        }
         let spares = later.next().range(1, 3);
         let spares = if faults.contains(Fault::Membership) { to_usize(spares) } else { 0 };
         if voters + to_usize(learners) + spares == 1 {
             NETWORK_FAULTS.iter().for_each(|&fault| faults.remove(fault));
+            faults.remove(Fault::ForgetLeader);
+        }
+        if voters == 1 && spares == 0 {
+            faults.remove(Fault::Transfer);
         }
         let election_timeout_us = pick.next().log_uniform(20_000, 600_000);
         let heartbeat_interval_us = election_timeout_us / pick.next().range(3, 10);
@@ -249,7 +257,12 @@ impl Options {
             uncommitted_bytes_max: to_usize(uncommitted),
             snapshot_chunk_bytes: to_usize(chunk),
             kept_behind_snapshot: kept.saturating_sub(20),
-            snapshot_after_entries: after,
+            // What is never taken cannot rot.
+            snapshot_after_entries: if faults.contains(Fault::SnapshotRot) {
+                after.min(32)
+            } else {
+                after
+            },
             sessions_max: u32::try_from(sessions).expect("at most 64"),
             segment_slots: u32::try_from(slots).expect("at most 256"),
             inbox_us: pick.next().below(2) * pick.next().log_uniform(1, 500),
@@ -295,6 +308,9 @@ const NETWORK_FAULTS: [Fault; 8] = [
     Fault::Reset,
 ];
 
+/// What shows that a sync has lied.
+const POWER: [Fault; 3] = [Fault::PowerLoss, Fault::TornWork, Fault::Blackout];
+
 /// What ends processes.
 const CRASHES: [Fault; 4] = [Fault::Crash, Fault::PowerLoss, Fault::TornWork, Fault::Blackout];
 
@@ -303,7 +319,9 @@ fn draw_faults(pick: &mut Pick) -> FaultSet {
     let mut faults = FaultSet::default();
     let crash = CRASHES[pick.next().position(CRASHES.len())];
     let calm = pick.next().chance(Ratio::new(1, 16));
-    let is_later = |fault: &Fault| fault.is_loss() || *fault == Fault::NoSpace;
+    let is_later = |fault: &Fault| {
+        fault.needs_three() || [Fault::NoSpace, Fault::ShortWrite].contains(fault)
+    };
     for &fault in Fault::ALL.iter().filter(|fault| !is_later(fault)) {
         if pick.next().chance(Ratio::new(1, 2)) && !calm {
             faults.insert(fault);
@@ -383,6 +401,19 @@ fn draw_losses(pick: &mut Pick, voters: usize, faults: &mut FaultSet) {
             faults.insert(fault);
         }
     }
+    if pick.next().chance(Ratio::new(1, 4)) {
+        faults.insert(Fault::ShortWrite);
+    }
+}
+
+/// What costs the group a member for a while, each in a quarter of the runs in which anything happens.
+fn draw_exiles(pick: &mut Pick, voters: usize, faults: &mut FaultSet) {
+    let is_calm = faults.iter().count() == 1;
+    for fault in EXILES {
+        if pick.next().chance(Ratio::new(1, 4)) && !is_calm && voters >= 3 {
+            faults.insert(fault);
+        }
+    }
 }
 
 /// The lease, zero in one half of all runs, and the drift of clocks that it bears, in percent. No
@@ -410,8 +441,11 @@ fn draw_link(pick: &mut Pick, faults: FaultSet, election_timeout_us: u64) -> Lin
         2.. => DelayLaw::HeavyTail { low_us: low_us.div_ceil(4) },
     };
     let queue_max = to_u32(pick.next().log_uniform(1, 8));
+    // A frame that is alone on its way overtakes nobody.
+    let queue_max = if faults.contains(Fault::Reorder) { queue_max.max(3) } else { queue_max };
     let mut ratio = |fault, most: u64| {
-        let den = pick.next().log_uniform(most, most * 128);
+        // Often enough that it has an effect in a cluster that says little.
+        let den = pick.next().log_uniform(most, most * 128).min(256);
         if faults.contains(fault) { Ratio::new(1, to_u32(den)) } else { Ratio::NEVER }
     };
     LinkOptions {

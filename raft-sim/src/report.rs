@@ -122,6 +122,10 @@ impl fmt::Display for Report {
         for fault in self.options.faults.iter() {
             let (injected, effective) = stats.tally.of(fault);
             write!(f, " {} {injected}/{effective}", fault.name())?;
+            let withdrawn = stats.tally.withdrawals(fault);
+            if withdrawn > 0 {
+                write!(f, " ({withdrawn} withdrawn)")?;
+            }
         }
         writeln!(f)?;
         if let Some(failure) = &self.failure {
@@ -298,6 +302,10 @@ impl fmt::Display for Summary {
         for &fault in Fault::ALL {
             let (injected, effective) = self.tally.of(fault);
             write!(f, "\n           {:<12} {injected:>9} {effective:>9}", fault.name())?;
+            let withdrawn = self.tally.withdrawals(fault);
+            if withdrawn > 0 {
+                write!(f, ", {withdrawn} more withdrawn")?;
+            }
         }
         Ok(())
     }

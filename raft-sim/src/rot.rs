@@ -34,6 +34,7 @@ struct Patch {
     inode: usize,
     start: usize,
     before: Vec<u8>,
+    after: Vec<u8>,
 }
 
 impl Wound {
@@ -41,7 +42,8 @@ impl Wound {
     fn overwrite(&mut self, platter: &mut Platter, at: usize, start: usize, bytes: &[u8]) {
         let there = &mut platter.inodes[at].data[start..start + bytes.len()];
         if *there != *bytes {
-            self.patches.push(Patch { inode: at, start, before: there.to_vec() });
+            let (before, after) = (there.to_vec(), bytes.to_vec());
+            self.patches.push(Patch { inode: at, start, before, after });
             there.copy_from_slice(bytes);
         }
     }
@@ -74,26 +76,52 @@ pub(crate) fn hurt(
     }
     let wound = if fault == Fault::LostTail {
         lose_tail(platter, is_down, draw)?
+    } else if fault == Fault::StrayWrite {
+        stray(platter, draw)?
     } else {
         hurt_sector(platter, fault, draw)?
     };
     wound.is_any().then_some(wound)
 }
 
-fn hurt_sector(platter: &mut Platter, fault: Fault, draw: &mut Draw) -> Option<Wound> {
-    let is_chosen = |path: &str| {
-        if fault == Fault::SnapshotRot {
-            path.starts_with("snap/") && path.ends_with(".data")
-        } else {
-            path.starts_with("wal/") || path.starts_with("hs.") || path == "IDENTITY"
+/// What is on its way to the disk hides what is there.
+fn is_at_rest(platter: &Platter) -> bool {
+    platter.pending.is_empty() && platter.inodes.iter().all(|inode| inode.dirty.is_empty())
+}
+
+/// The hard state or the identity goes, in one of the ways in which it can.
+pub(crate) fn forget_promises(platter: &mut Platter, draw: &mut Draw) -> bool {
+    if !is_at_rest(platter) {
+        return false;
+    }
+    let kind = draw.below(4);
+    let word = draw.word() | 1;
+    for path in if kind == 3 { &["IDENTITY"][..] } else { &["hs.a", "hs.b"] } {
+        let Some(&at) = platter.names.get(*path) else { return false };
+        if kind == 0 || (kind == 1 && (*path == "hs.b") == (word >> 1 & 1 == 1)) {
+            platter.names.remove(*path);
+            platter.durable_names.remove(*path);
+        } else if kind >= 2 {
+            // Both copies of it, of both generations.
+            let data = &mut platter.inodes[at].data;
+            let end = data.len().min(2 * PAGE);
+            for (byte, key) in data[..end].iter_mut().zip(word.to_le_bytes().iter().cycle()) {
+                *byte ^= key;
+            }
         }
+    }
+    true
+}
+
+fn hurt_sector(platter: &mut Platter, fault: Fault, draw: &mut Draw) -> Option<Wound> {
+    // Of an older snapshot, most starts do not look at the bytes.
+    let newest = newest_snapshot(platter).filter(|_| draw.chance(Ratio::new(3, 4)));
+    let is_chosen = |path: &str| match (fault == Fault::SnapshotRot, &newest) {
+        (true, Some(newest)) => path == newest,
+        (true, None) => is_snapshot(path),
+        (false, _) => is_kept(path),
     };
-    let named = platter
-        .durable_names
-        .iter()
-        .filter(|&(path, inode)| is_chosen(path) && platter.names.get(path) == Some(inode));
-    let files: Vec<usize> = named.map(|(_, &inode)| inode).collect();
-    let &at = files.get(draw.position(files.len().max(1)))?;
+    let at = pick_file(platter, is_chosen, draw)?;
     let inode = &platter.inodes[at];
     let sectors = written(inode);
     let &sector = sectors.get(draw.position(sectors.len().max(1)))?;
@@ -119,6 +147,77 @@ fn hurt_sector(platter: &mut Platter, fault: Fault, draw: &mut Draw) -> Option<W
     }
     wound.overwrite(platter, at, span.start, &bytes);
     Some(wound)
+}
+
+fn is_snapshot(path: &str) -> bool {
+    path.starts_with("snap/") && path.ends_with(".data")
+}
+
+/// The name of the newest snapshot's bytes.
+fn newest_snapshot(platter: &Platter) -> Option<String> {
+    let number = |path: &str| {
+        let (index, term) = path.strip_prefix("snap/")?.strip_suffix(".data")?.split_once('-')?;
+        Some((index.parse::<u64>().ok()?, term.parse::<u64>().ok()?))
+    };
+    let numbered = platter.durable_names.keys().filter_map(|path| Some((number(path)?, path)));
+    numbered.max().map(|(_, path)| path.clone())
+}
+
+/// Whether the newest snapshot has bytes that can be hurt now.
+pub(crate) fn has_snapshot(platter: &Platter) -> bool {
+    let newest = newest_snapshot(platter).and_then(|path| platter.names.get(&path).copied());
+    is_at_rest(platter) && newest.is_some_and(|at| !written(&platter.inodes[at]).is_empty())
+}
+
+/// Whether a file keeps log or promises.
+fn is_kept(path: &str) -> bool {
+    path.starts_with("wal/") || path.starts_with("hs.") || path == "IDENTITY"
+}
+
+/// One of the durable files that are chosen.
+fn pick_file(
+    platter: &Platter,
+    is_chosen: impl Fn(&str) -> bool,
+    draw: &mut Draw,
+) -> Option<usize> {
+    let named = platter
+        .durable_names
+        .iter()
+        .filter(|&(path, inode)| is_chosen(path) && platter.names.get(path) == Some(inode));
+    let files: Vec<usize> = named.map(|(_, &inode)| inode).collect();
+    files.get(draw.position(files.len().max(1))).copied()
+}
+
+/// The last write of a sector has gone to another one.
+fn stray(platter: &mut Platter, draw: &mut Draw) -> Option<Wound> {
+    let at = pick_file(platter, is_kept, draw)?;
+    let inode = &platter.inodes[at];
+    let sectors = written(inode);
+    let [here, there] = [(); 2].map(|()| sectors.get(draw.position(sectors.len().max(1))));
+    let (&here, &there) = here.zip(there).filter(|(here, there)| here != there)?;
+    let (from, to) = (span(inode, here), span(inode, there));
+    let before = inode.past.as_ref()?.get(&here)?.get(..from.len())?.to_vec();
+    let len = from.len().min(to.len());
+    let bytes = inode.data[from.start..from.start + len].to_vec();
+    let mut wound = Wound::default();
+    wound.overwrite(platter, at, to.start, &bytes);
+    wound.overwrite(platter, at, from.start, &before);
+    Some(wound)
+}
+
+/// What syncs have lied about is as the disk has it; they are forgiven.
+pub(crate) fn take_back(platter: &mut Platter) -> Option<Wound> {
+    let mut wound = Wound::default();
+    for at in 0..platter.inodes.len() {
+        for (sector, before) in std::mem::take(&mut platter.inodes[at].lied) {
+            let span = span(&platter.inodes[at], sector);
+            let len = span.len().min(before.len());
+            if !span.is_empty() {
+                wound.overwrite(platter, at, span.start, &before[..len]);
+            }
+        }
+    }
+    wound.is_any().then_some(wound)
 }
 
 /// The newest segment loses its last batches, with or without their slots, or its name.
@@ -160,7 +259,7 @@ pub(crate) fn tear_slots(platter: &mut Platter) -> Wound {
 /// Takes a wound back.
 pub(crate) fn mend(platter: &mut Platter, wound: &Wound) {
     let Wound { patches, bad, name } = wound;
-    for Patch { inode, start, before } in patches {
+    for Patch { inode, start, before, .. } in patches {
         platter.inodes[*inode].data[*start..start + before.len()].copy_from_slice(before);
     }
     if let Some((at, sector)) = bad {
@@ -170,6 +269,37 @@ pub(crate) fn mend(platter: &mut Platter, wound: &Wound) {
         platter.names.insert(path.clone(), *at);
         platter.durable_names.insert(path.clone(), *at);
     }
+}
+
+/// The file of which a wound has hurt one sector and nothing else; of the two files of the hard state,
+/// any sectors of one: each has a twin in the other.
+pub(crate) fn file_of(platter: &Platter, wound: &Wound) -> Option<String> {
+    let Wound { patches, bad, name } = wound;
+    let mut files = patches.iter().map(|patch| patch.inode).chain(bad.map(|(inode, _)| inode));
+    let at = files.next().filter(|at| name.is_none() && files.all(|file| file == *at))?;
+    let mut named = platter.names.iter();
+    let (path, _) = named.find(|&(path, inode)| *inode == at && is_kept(path))?;
+    let is_one = match patches.as_slice() {
+        [] => true,
+        [patch] => patch.before.len() <= SECTOR_BYTES && bad.is_none(),
+        _ => false,
+    };
+    (is_one || path.starts_with("hs.")).then(|| path.clone())
+}
+
+/// Whether anything of a wound is still on the disk. A name that is gone is not: a start has long
+/// drawn its conclusions.
+pub(crate) fn is_open(platter: &Platter, wound: &Wound) -> bool {
+    let is_on_its_way = |inode: usize| !platter.inodes[inode].dirty.is_empty();
+    let is_there = |patch: &Patch| {
+        let Patch { inode, start, after, .. } = patch;
+        let there = platter.inodes[*inode].data.get(*start..*start + after.len());
+        there.is_some_and(|there| there == after.as_slice() || is_on_its_way(*inode))
+    };
+    let is_bad = |&(inode, sector): &(usize, usize)| {
+        platter.inodes[inode].bad.contains_key(&sector) || is_on_its_way(inode)
+    };
+    wound.patches.iter().any(is_there) || wound.bad.iter().any(is_bad)
 }
 
 /// The name and the file of the segment that was made last.
@@ -201,8 +331,8 @@ fn written(inode: &Inode) -> Vec<usize> {
 }
 
 fn span(inode: &Inode, sector: usize) -> Range<usize> {
-    let start = sector * SECTOR_BYTES;
-    start..inode.data.len().min(start + SECTOR_BYTES)
+    let end = inode.data.len();
+    end.min(sector * SECTOR_BYTES)..end.min((sector + 1) * SECTOR_BYTES)
 }
 
 #[cfg(test)]
@@ -235,9 +365,70 @@ mod tests {
                 pairs.filter(|(_, (a, b))| a != b).map(|(at, _)| at / SECTOR_BYTES).collect();
             assert!(changed.iter().all(|sector| (1..5).contains(sector)), "{changed:?}");
             assert_eq!(changed.first(), changed.last(), "one sector only");
+            assert_eq!(disk.file_of(&wound).as_deref(), Some("wal/seg"));
+            assert!(disk.is_open(&wound));
             disk.mend(&wound);
             assert_eq!(disk.contents(), before);
+            assert!(!disk.is_open(&wound));
         }
+    }
+
+    #[test]
+    fn what_a_sync_has_lied_about_is_taken_back_unless_another_one_was_honest() {
+        for is_honest in [false, true] {
+            let mut disk = SimDisk::new(Lie::None);
+            let file = disk.create("hs.a", 1024).unwrap();
+            disk.write(&file, 0, &[1; 1024]).unwrap();
+            disk.sync(&file).unwrap();
+            disk.sync_dir("").unwrap();
+            disk.lie_next_sync();
+            disk.write(&file, 0, &[2; 512]).unwrap();
+            disk.write(&file, 0, &[3; 512]).unwrap();
+            disk.sync(&file).unwrap();
+            assert_eq!(disk.unsynced(|_| false), None, "so it says");
+            if is_honest {
+                disk.sync(&file).unwrap();
+            }
+            assert_eq!(disk.contents()[0].1[..512], [3; 512]);
+            let wound = disk.take_back();
+            assert_eq!(wound.is_none(), is_honest);
+            let there = if is_honest { 3 } else { 1 };
+            assert_eq!(disk.contents()[0].1[..512], [there; 512]);
+            if let Some(wound) = wound {
+                assert_eq!(disk.file_of(&wound).as_deref(), Some("hs.a"));
+                disk.mend(&wound);
+                assert_eq!(disk.contents()[0].1[..512], [3; 512]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_write_goes_astray_or_stops_half_way() {
+        let mut disk = SimDisk::new(Lie::None);
+        disk.keep_past();
+        let file = disk.create("hs.a", 1024).unwrap();
+        for byte in [1, 2] {
+            disk.write(&file, 0, &[byte; 512]).unwrap();
+            disk.write(&file, 512, &[byte + 4; 512]).unwrap();
+            disk.sync(&file).unwrap();
+        }
+        disk.sync_dir("").unwrap();
+        let mut stream = Stream::new(1, Purpose::Nemesis, 0);
+        let wound =
+            (0..8).find_map(|_| disk.hurt(Fault::StrayWrite, true, &mut stream.draw())).unwrap();
+        let sectors = |disk: &SimDisk| [0, 512].map(|at| disk.contents()[0].1[at]);
+        assert!([[1, 2], [6, 5]].contains(&sectors(&disk)), "{:?}", sectors(&disk));
+        disk.mend(&wound);
+        assert_eq!(sectors(&disk), [2, 6]);
+
+        disk.cut_next_write(stream.draw());
+        assert!(disk.write(&file, 0, &[9; 1024]).is_err());
+        let failed = disk.take_failed().unwrap();
+        assert_eq!((failed.fault, failed.took_hold), (Fault::ShortWrite, true));
+        let bytes = &disk.contents()[0].1;
+        let part = bytes.iter().take_while(|byte| **byte == 9).count();
+        assert!(0 < part && part < 1024 && !bytes[part..].contains(&9), "{part}");
+        assert_eq!(disk.write(&file, 0, &[9; 1024]), Ok(()));
     }
 
     #[test]
@@ -272,9 +463,12 @@ mod tests {
             assert!(read(&mut disk).is_ok());
         }
         assert!(sticky > 4 && transient > 4, "{sticky} {transient}");
-        disk.hurt(Fault::Unreadable, true, &mut stream.draw()).unwrap();
+        let wound = disk.hurt(Fault::Unreadable, true, &mut stream.draw()).unwrap();
         disk.write(&file, 8192, &[1; 512]).unwrap();
         assert_eq!(read(&mut disk), Ok([1; 512]));
+        assert!(disk.is_open(&wound), "a power cut could bring it back");
+        disk.sync(&file).unwrap();
+        assert!(!disk.is_open(&wound));
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl<W: Workload> World<W> {
                 let is_quick = strike.clients & 1 == 0;
                 self.kill(at, if is_quick { 1 + strike.lasts_us / 32 } else { strike.lasts_us });
             }
-            Fault::PowerLoss | Fault::Blackout => self.threaten_power(at, strike),
+            Fault::PowerLoss | Fault::Blackout => return self.threaten_power(at, strike),
             Fault::TornWork => self.tear(at, &strike),
             Fault::Pause => {
                 let lasts_us = self.bind_clients(at, &strike);
@@ -50,15 +50,30 @@ impl<W: Workload> World<W> {
             }
             Fault::Jump => self.jump(at, strike),
             Fault::Stall => self.stall(at, strike.lasts_us),
-            Fault::WriteError | Fault::SyncDrops | Fault::SyncKeeps => self.fail_disk(at, strike),
+            Fault::WriteError | Fault::ShortWrite | Fault::LyingSync => self.fail_disk(at, strike),
+            Fault::SyncDrops | Fault::SyncKeeps => self.fail_disk(at, strike),
             Fault::NoSpace => self.fill_disk(at, strike.lasts_us),
-            Fault::SnapshotRot => self.hurt_snapshot(at, strike),
             Fault::BitRot
             | Fault::ZeroedSector
             | Fault::Misdirected
             | Fault::LostWrite
             | Fault::Unreadable
-            | Fault::LostTail => self.hurt(at, strike),
+            | Fault::LostTail
+            | Fault::StrayWrite
+            | Fault::SnapshotRot => {
+                if self.hurt(at, strike)? {
+                    self.nemesis.accepted(class);
+                } else {
+                    self.nemesis.refused(class, self.stats.events);
+                }
+            }
+            Fault::Wipe | Fault::Amnesia => {
+                if self.banish(at, strike)? {
+                    self.nemesis.accepted(class);
+                } else {
+                    self.nemesis.refused(class, self.stats.events);
+                }
+            }
             Fault::Membership => return self.change_membership(),
             Fault::Transfer => return self.transfer(strike),
             Fault::StepDown => return self.step_down(at),
@@ -237,49 +252,50 @@ impl<W: Workload> World<W> {
     }
 
     /// Cuts the power now, or when it hurts: in the midst of the next sync.
-    fn threaten_power(&mut self, at: NodeAt, mut strike: Strike) {
+    fn threaten_power(&mut self, at: NodeAt, mut strike: Strike) -> Result<(), Failure> {
         if self.nodes[at].process.is_some() && strike.draw.chance(Ratio::new(3, 4)) {
             self.nodes[at].doom = Some(strike);
+            Ok(())
         } else {
-            self.strike_power(at, &strike);
+            self.strike_power(at, &strike)
         }
     }
 
     /// The power has failed in the midst of disk work.
-    pub(crate) fn on_power_failure(&mut self, at: NodeAt) {
+    pub(crate) fn on_power_failure(&mut self, at: NodeAt) -> Result<(), Failure> {
         if let Some(strike) = self.nodes[at].doom.take() {
-            self.strike_power(at, &strike);
-            return;
+            return self.strike_power(at, &strike);
         }
         if self.stop(at) {
             self.restart_after(at, 1 + self.options.fault_us / 4);
         }
-        self.lose_power(at, Fault::TornWork);
+        self.lose_power(at, Fault::TornWork)
     }
 
     /// The power fails, at one node or at all.
-    fn strike_power(&mut self, at: NodeAt, strike: &Strike) {
+    fn strike_power(&mut self, at: NodeAt, strike: &Strike) -> Result<(), Failure> {
         if strike.fault == Fault::Blackout {
-            self.blackout(strike);
+            self.blackout(strike)
         } else {
-            self.cut_power(at, strike.lasts_us, Fault::PowerLoss);
+            self.cut_power(at, strike.lasts_us, Fault::PowerLoss)
         }
     }
 
-    fn cut_power(&mut self, at: NodeAt, down_us: u64, fault: Fault) {
+    fn cut_power(&mut self, at: NodeAt, down_us: u64, fault: Fault) -> Result<(), Failure> {
         self.stats.tally.injected(fault);
         if self.stop(at) {
             self.restart_after(at, down_us);
         }
-        self.lose_power(at, fault);
+        self.lose_power(at, fault)
     }
 
-    fn blackout(&mut self, strike: &Strike) {
+    fn blackout(&mut self, strike: &Strike) -> Result<(), Failure> {
         let mut delays = self.choices.stream(Purpose::Nemesis, 1 << 32 | self.queue.now());
         for at in 0..self.nodes.len() {
             let down_us = 1 + delays.draw().exponential(strike.lasts_us);
-            self.cut_power(at, down_us, Fault::Blackout);
+            self.cut_power(at, down_us, Fault::Blackout)?;
         }
+        Ok(())
     }
 
     fn tear(&mut self, at: NodeAt, strike: &Strike) {
@@ -330,6 +346,10 @@ impl<W: Workload> World<W> {
         self.stats.tally.injected(strike.fault);
         if strike.fault == Fault::WriteError {
             node.disk.fail_next_write();
+        } else if strike.fault == Fault::ShortWrite {
+            node.disk.cut_next_write(strike.draw);
+        } else if strike.fault == Fault::LyingSync {
+            node.disk.lie_next_sync();
         } else if strike.fault == Fault::SyncDrops {
             node.disk.fail_next_sync(SyncFailure::DropsPages, strike.draw);
         } else {
@@ -368,7 +388,10 @@ impl<W: Workload> World<W> {
     }
 
     /// A node's disk forgets what was not synced.
-    pub(crate) fn lose_power(&mut self, at: NodeAt, fault: Fault) {
+    ///
+    /// # Errors
+    /// As [`World::hurt`].
+    pub(crate) fn lose_power(&mut self, at: NodeAt, fault: Fault) -> Result<(), Failure> {
         let node = &mut self.nodes[at];
         // Each loss has randomness of its own, so that one more write does not change the next.
         let entity = (at as u64) << 32 | node.crashes;
@@ -378,6 +401,7 @@ impl<W: Workload> World<W> {
             self.stats.tally.effective(fault);
         }
         self.digest.word(loss.old << 32 | loss.new << 16 | loss.garbage);
+        self.take_back_lies(at)
     }
 
     pub(crate) fn restart_after(&mut self, at: NodeAt, delay_us: u64) {
@@ -398,9 +422,8 @@ impl<W: Workload> World<W> {
     pub(crate) fn start(&mut self, at: NodeAt) -> Result<(), Failure> {
         let now = self.queue.now();
         self.make_space(at);
-        let node = &mut self.nodes[at];
-        let id = node.member.id;
-        let (storage, mut found) = match node.open(&self.options, &self.founders) {
+        let id = self.nodes[at].member.id;
+        let (storage, mut found) = match self.open(at)? {
             Ok(opened) => opened,
             Err(error) => return self.on_open_error(at, error),
         };
@@ -431,7 +454,7 @@ impl<W: Workload> World<W> {
         let node = &mut self.nodes[at];
         if node.disk.is_dead() {
             node.crashes += 1;
-            self.lose_power(at, Fault::TornWork);
+            self.lose_power(at, Fault::TornWork)?;
         } else if let Some(failed) = node.disk.take_failed() {
             self.note_failed(failed);
         } else if matches!(error, StorageError::NoSpace { .. }) && node.full_until > 0 {

@@ -211,6 +211,7 @@ impl<W: Workload> World<W> {
             }
             Event::Scrub { node, .. } => format!("{} scrub", name(*node)),
             Event::Operator => "operator".to_owned(),
+            Event::Readmit { node } => format!("operator looks after {}", name(*node)),
             Event::Clog { link, .. } => {
                 let (from, to) = self.network.ends(*link);
                 format!("! {}->{} is clogged", name(from), name(to))

@@ -286,9 +286,10 @@ impl<W: Workload> World<W> {
 
     /// The nemesis comes first, then the queue.
     fn next_event(&mut self) -> Result<Event, Failure> {
-        let struck =
-            self.nemesis.due(self.stats.events, &mut self.queue).filter(|_| self.healed.is_none());
-        if let Some(class) = struck {
+        if self.healed.is_none()
+            && let Some(class) =
+                self.nemesis.due(self.stats.events, &mut self.queue, &self.stats.tally)
+        {
             return Ok(Event::Strike { class });
         }
         while let Some(event) = self.queue.pop() {
@@ -304,7 +305,8 @@ impl<W: Workload> World<W> {
         let is_other_life = |node: NodeAt, life: u32| self.nodes[node].life != life;
         match event {
             Event::Frame { .. } | Event::Strike { .. } | Event::Mend { .. } => false,
-            Event::Release { .. } | Event::Flap { .. } | Event::Operator => false,
+            Event::Release { .. } | Event::Flap { .. } => false,
+            Event::Operator | Event::Readmit { .. } => false,
             Event::Clog { .. } => self.healed.is_some(),
             Event::Deadline { node, generation } => self.nodes[*node].deadline.0 != *generation,
             Event::Inbox { node, life } | Event::Resume { node, life } => {
@@ -351,6 +353,7 @@ impl<W: Workload> World<W> {
                 Ok(())
             }
             Event::Operator => self.look_after_membership(),
+            Event::Readmit { node } => self.readmit(node),
             Event::Unreachable { link, .. } => {
                 let (from, to) = self.network.ends(link);
                 let peer = self.nodes[to].member;
@@ -449,8 +452,7 @@ impl<W: Workload> World<W> {
     ) -> Result<(), Failure> {
         let node = &self.nodes[at];
         if node.disk.is_dead() {
-            self.on_power_failure(at);
-            return Ok(());
+            return self.on_power_failure(at);
         }
         let Some(failed) = node.disk.take_failed() else {
             return Err(Failure::Storage { node: node.member.id, error });

@@ -67,6 +67,23 @@ impl Ghost {
         self.nodes.push(node);
     }
 
+    /// A server goes on as somebody else, with its log.
+    pub(super) fn readmitted(&mut self, member: Member, hard_state: HardState) {
+        let old = &self.nodes[self.slot(member.id)];
+        let start = View { hard_state, log: old.durable.log.clone() };
+        let mut node = Node::new(member, &start);
+        // Some of it may have become durable unnoticed, but for what it had promised.
+        node.pending.clone_from(&old.pending);
+        node.pending.iter_mut().for_each(|batch| batch.hard_state = None);
+        self.nodes.push(node);
+    }
+
+    /// Of each server, the lineage that lives.
+    pub(super) fn living(&self) -> impl Iterator<Item = &Node> {
+        let is_last = |slot: &usize| self.slot(self.nodes[*slot].member.id) == *slot;
+        (0..self.nodes.len()).filter(is_last).map(|slot| &self.nodes[slot])
+    }
+
     /// Whether an entry is the beginning that a node has which was given nothing.
     pub(super) fn is_blank(&self, id: EntryId) -> bool {
         id == self.blank.log.base()

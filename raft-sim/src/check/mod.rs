@@ -36,7 +36,7 @@ mod violation;
 use std::sync::Arc;
 
 use raft_core::{
-    Entries, EntryId, Envelope, Index, Member, Membership, NodeId, PersistBatch, PersistSeq,
+    Entries, EntryId, HardState, Envelope, Index, Member, Membership, NodeId, PersistBatch, PersistSeq,
     RecoveredState, RepairRpc, Rpc, SnapshotMeta, Span, Term, Time,
 };
 
@@ -357,6 +357,22 @@ impl<W: Workload> Checker<W> {
         self.ghost.replaced(member);
     }
 
+    /// A server has lost what it had promised and is opened as `member`, with the log that it has and
+    /// this hard state: from now on its id means this member.
+    ///
+    /// # Errors
+    /// REC, if that hard state claims a promise of the old lineage.
+    pub fn readmitted(
+        &mut self,
+        member: Member,
+        hard_state: &HardState,
+    ) -> Result<(), Violation> {
+        let old = self.ghost.slot(member.id);
+        recovery::starts_over(&self.ghost.nodes[old], hard_state)?;
+        self.ghost.readmitted(member, *hard_state);
+        Ok(())
+    }
+
     /// A node starts again, from what its storage found. Also allowed for the first start.
     ///
     /// # Errors
@@ -420,7 +436,8 @@ impl<W: Workload> Checker<W> {
     /// after it in any log, in memory or on a disk.
     pub fn memberships(&self) -> impl Iterator<Item = &Membership> {
         let (index, committed) = self.ghost.committed.membership();
-        let views = self.ghost.nodes.iter().flat_map(|node| [&node.issued, &node.durable]);
+        // What is only in the log of a lineage that is gone will never come into force.
+        let views = self.ghost.living().flat_map(|node| [&node.issued, &node.durable]);
         let all = views.flat_map(|view| view.log.memberships());
         let later = all.filter(|(since, _)| since > index).map(|(_, membership)| &**membership);
         std::iter::once(&**committed).chain(later)

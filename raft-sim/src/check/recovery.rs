@@ -3,7 +3,7 @@
 //! The ghost replays what was asked for behind what was durable, step by step, until it stands
 //! where the disk stands. If it never does, the disk has lost something or made something up.
 
-use raft_core::{EntryId, Index, PersistBatch, RecoveredState, Slot};
+use raft_core::{EntryId, HardState, Index, PersistBatch, RecoveredState, Slot};
 
 use super::ghost::{Ghost, Node, View};
 use super::violation::{Invariant, Violation};
@@ -41,6 +41,22 @@ pub(super) fn check(
     node.commit = Index::ZERO;
     node.applied = found.applied;
     commit_hint(ghost, slot, found, last)
+}
+
+/// A node that has lost its hard state starts over with another, under a new lineage: it promises
+/// nothing, in a term that its old lineage has known.
+pub(super) fn starts_over(old: &Node, hard_state: &HardState) -> Result<(), Violation> {
+    let HardState { term, epoch, .. } = *hard_state;
+    let blank = HardState { term, epoch, ..HardState::default() };
+    if *hard_state == blank && term <= old.issued.hard_state.term {
+        return Ok(());
+    }
+    Err(Violation::new(
+        Invariant::Recovery,
+        format!("a new lineage promises nothing, in {} at most", old.issued.hard_state.term),
+        format!("it begins with [{hard_state}]"),
+    )
+    .on(old.member.id))
 }
 
 /// The end of the log that was found.

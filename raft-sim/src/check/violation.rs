@@ -162,12 +162,12 @@ pub struct Violation {
 
 impl Violation {
     /// A violation of `invariant`; place it with [`Self::at`] and [`Self::on`].
-    pub(super) fn new(invariant: Invariant, predicted: String, actual: String) -> Self {
+    pub(crate) fn new(invariant: Invariant, predicted: String, actual: String) -> Self {
         Self { invariant, node: None, index: None, predicted, actual }
     }
 
     /// The same, caused by `node`.
-    pub(super) fn on(self, node: NodeId) -> Self {
+    pub(crate) fn on(self, node: NodeId) -> Self {
         Self { node: Some(node), ..self }
     }
 

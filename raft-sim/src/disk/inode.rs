@@ -20,6 +20,8 @@ pub(crate) struct Inode {
     pub(crate) past: Option<BTreeMap<usize, Vec<u8>>>,
     /// Sectors that cannot be read, and how many reads more; none, if only a write helps.
     pub(crate) bad: BTreeMap<usize, Option<u32>>,
+    /// What a sync has said to be durable and is not: the sectors, and what the disk has there.
+    pub(crate) lied: BTreeMap<usize, Vec<u8>>,
     /// Whether any of `dirty` is forgotten.
     has_forgotten: bool,
 }
@@ -89,6 +91,16 @@ impl Inode {
             }
         }
         true
+    }
+
+    /// The file is about to be synced: what an earlier one has lied about is durable from now on,
+    /// what is unsynced is lied about if `is_lie` says so.
+    pub(super) fn note_sync(&mut self, is_lie: bool) {
+        self.lied.clear();
+        // The first write since the last sync has replaced what was durable.
+        for position in (0..self.dirty.len()).rev().filter(|_| is_lie) {
+            self.lied.insert(self.dirty[position].sector, self.before(position).to_vec());
+        }
     }
 
     /// What the file shows is what the disk holds.

@@ -306,7 +306,8 @@ impl<W: Workload> World<W> {
             | Event::Strike { .. }
             | Event::Mend { .. }
             | Event::Flap { .. }
-            | Event::Operator => None,
+            | Event::Operator
+            | Event::Readmit { .. } => None,
         };
         let (number, now) = (self.stats.events, self.queue.now());
         hub.tell(&Happening::Event { number, now, event, ends });

@@ -61,7 +61,14 @@ impl Profile {
             Self::Swarm => Fault::ALL,
             Self::Net => &super::NETWORK_FAULTS,
             Self::Process => {
-                &[Fault::Crash, Fault::PowerLoss, Fault::TornWork, Fault::Blackout, Fault::Pause]
+                &[
+                    Fault::Crash,
+                    Fault::PowerLoss,
+                    Fault::TornWork,
+                    Fault::Blackout,
+                    Fault::Pause,
+                    Fault::Wipe,
+                ]
             }
             Self::Clock => &[Fault::Skew, Fault::Jump, Fault::Pause],
             Self::Disk => &[
@@ -80,6 +87,10 @@ impl Profile {
                 Fault::LostTail,
                 Fault::SnapshotRot,
                 Fault::NoSpace,
+                Fault::ShortWrite,
+                Fault::StrayWrite,
+                Fault::LyingSync,
+                Fault::Amnesia,
             ],
             Self::Membership => {
                 &[Fault::Membership, Fault::Transfer, Fault::StepDown, Fault::ForgetLeader]
@@ -96,7 +107,7 @@ impl Profile {
         }
         *faults = FaultSet::default();
         let family: Vec<Fault> =
-            self.family().iter().copied().filter(|fault| voters >= 3 || !fault.is_loss()).collect();
+            self.family().iter().copied().filter(|fault| voters >= 3 || !fault.needs_three()).collect();
         faults.insert(family[pick.next().position(family.len())]);
         for fault in family {
             if pick.next().chance(Ratio::new(3, 4)) {
