@@ -36,12 +36,15 @@ impl<W: Workload> World<W> {
     ///
     /// # Errors
     /// One sector is lost, and with it what a second copy keeps.
-    pub(crate) fn hurt(&mut self, at: NodeAt, mut strike: Strike) -> Result<bool, Failure> {
+    pub(crate) fn hurt(&mut self, mut at: NodeAt, mut strike: Strike) -> Result<bool, Failure> {
         if strike.fault == Fault::SnapshotRot {
             // The bytes of a snapshot rot while no process looks; it starts again soon.
-            if !self.nodes[at].disk.has_snapshot() || !self.can_spare(at) {
+            let nodes = self.nodes.len();
+            let has_one = |at: &NodeAt| self.nodes[*at].disk.has_snapshot() && self.can_spare(*at);
+            let Some(first) = (0..nodes).map(|next| (at + next) % nodes).find(has_one) else {
                 return Ok(false);
-            }
+            };
+            at = first;
             if self.stop(at) {
                 self.restart_after(at, 1 + strike.lasts_us / 32);
             }
@@ -96,9 +99,7 @@ impl<W: Workload> World<W> {
             self.stats.tally.withdrawn(fault);
             return Ok(false);
         };
-        let node = &mut self.nodes[at];
-        node.was_hurt = true;
-        node.wounds.push(wound);
+        self.keep(at, wound);
         self.lost.extend(toll.damaged.iter().chain(&toll.tail));
         // A lie has been told long before it shows.
         if fault != Fault::LyingSync {
@@ -108,6 +109,14 @@ impl<W: Workload> World<W> {
             self.stats.tally.effective(fault);
         }
         Ok(true)
+    }
+
+    /// A disk has a wound from now on.
+    pub(crate) fn keep(&mut self, at: NodeAt, wound: Wound) {
+        let node = &mut self.nodes[at];
+        node.was_hurt = true;
+        node.is_whole = false;
+        node.wounds.push(wound);
     }
 
     /// A disk of which nothing is lost any more, and on which no wound is left, is as good as one
@@ -123,7 +132,7 @@ impl<W: Workload> World<W> {
     }
 
     /// What a start would find, if it could start.
-    fn inspect(&self, at: NodeAt) -> Option<Inspection> {
+    pub(crate) fn inspect(&self, at: NodeAt) -> Option<Inspection> {
         let disk = &self.nodes[at].disk;
         if disk.is_dead() { None } else { disk.found() }
     }
@@ -325,11 +334,7 @@ impl<W: Workload> World<W> {
 /// Whether a start finds all that was promised after one sector of `file` was lost, on a disk that had
 /// lost nothing: who it is, what it has voted for, and no more of the log than a doubt about its end.
 /// Identity and hard state are there twice, so of them nothing is missed at all.
-fn survives(
-    before: &Inspection,
-    after: Option<&Inspection>,
-    file: &str,
-) -> Result<(), Violation> {
+fn survives(before: &Inspection, after: Option<&Inspection>, file: &str) -> Result<(), Violation> {
     let broken = |actual: String| {
         let Inspection { identity, hard_state, last, .. } = before;
         let predicted = format!(
@@ -432,9 +437,9 @@ mod tests {
     }
 
     /// A cluster that has run for a while, with every disk at rest.
-    fn at_rest() -> World {
+    fn at_rest() -> World<crate::workload::KeyValue> {
         let options = Options { events: 1_000, ..Options::default() };
-        let mut world = World::new(options, Sabotage::None, Trace::off());
+        let mut world = World::of_options(options);
         world.run().expect("a run without faults passes");
         world
     }
@@ -462,15 +467,16 @@ mod tests {
     fn a_disk_that_has_healed_counts_as_one_that_was_never_hurt() {
         let mut world = at_rest();
         let mut stream = crate::rng::Stream::new(1, crate::rng::Purpose::Nemesis, 0);
-        let wound = (0..64)
+        let wound = (0..512)
             .find_map(|_| {
                 let disk = &world.nodes[0].disk;
                 let wound = disk.hurt(Fault::BitRot, false, &mut stream.draw())?;
-                let is_kept_twice = disk.file_of(&wound).is_some_and(|file| file == "IDENTITY");
-                if !is_kept_twice {
+                let is_seen = world.inspect(0).is_some_and(|found| is_hurt(&found));
+                if !is_seen || disk.file_of(&wound).is_none_or(|file| file != "IDENTITY") {
                     disk.mend(&wound);
+                    return None;
                 }
-                is_kept_twice.then_some(wound)
+                Some(wound)
             })
             .expect("one of many draws hits that file");
         world.nodes[0].was_hurt = true;

@@ -259,6 +259,16 @@ impl SimDisk {
         crate::rot::forget_promises(&mut self.0.borrow_mut(), draw)
     }
 
+    /// The sectors in which payloads of the log may stand, newest segment first: file and sector.
+    pub(crate) fn payload_sectors(&self) -> Vec<(usize, usize)> {
+        crate::rot::payload_sectors(&self.0.borrow())
+    }
+
+    /// A sector reads as zeroes.
+    pub(crate) fn blank(&self, sector: (usize, usize)) -> Wound {
+        crate::rot::blank(&mut self.0.borrow_mut(), sector)
+    }
+
     /// Whether the bytes of a snapshot can be hurt now.
     pub(crate) fn has_snapshot(&self) -> bool {
         crate::rot::has_snapshot(&self.0.borrow())

@@ -33,9 +33,20 @@ pub(crate) struct Exile {
 }
 
 impl<W: Workload> World<W> {
+    /// As [`Self::banish`], this server or the next one that can be lost.
+    pub(crate) fn banish_any(&mut self, at: NodeAt, strike: &Strike) -> Result<bool, Failure> {
+        let nodes = self.nodes.len();
+        for next in 0..nodes {
+            if self.banish((at + next) % nodes, strike.clone())? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// A server loses its directory, or all copies of what it has promised. Returns whether it has:
     /// the group must be able to do without it.
-    pub(crate) fn banish(&mut self, at: NodeAt, mut strike: Strike) -> Result<bool, Failure> {
+    fn banish(&mut self, at: NodeAt, mut strike: Strike) -> Result<bool, Failure> {
         if !self.can_lose(at) {
             return Ok(false);
         }
@@ -83,7 +94,9 @@ impl<W: Workload> World<W> {
     /// Whether a membership that may come into force counts on a voter who will never speak again.
     pub(crate) fn is_any_gone(&self) -> bool {
         let is_gone = |member: &Member| self.nodes.iter().all(|node| node.member != *member);
-        self.checker.memberships().any(|one| one.incoming().iter().chain(one.outgoing()).any(is_gone))
+        self.checker
+            .memberships()
+            .any(|one| one.incoming().iter().chain(one.outgoing()).any(is_gone))
     }
 
     /// The first one that is still to be admitted again.
@@ -115,7 +128,9 @@ impl<W: Workload> World<W> {
             return Ok(());
         };
         match way_back(&membership, member, exile.was_voter) {
-            Some(change) => self.operate(leader, Request::ChangeMembership { change, expect: None }),
+            Some(change) => {
+                self.operate(leader, Request::ChangeMembership { change, expect: None })
+            }
             None => Ok(()),
         }
     }
@@ -151,11 +166,7 @@ impl<W: Workload> World<W> {
 }
 
 /// The next change on the way back of a member whose server the group knows under another lineage.
-fn way_back(
-    membership: &Membership,
-    member: Member,
-    was_voter: bool,
-) -> Option<MembershipChange> {
+fn way_back(membership: &Membership, member: Member, was_voter: bool) -> Option<MembershipChange> {
     if membership.is_joint() {
         return (!membership.auto_leave()).then_some(MembershipChange::LeaveJoint);
     }

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod asking;
+pub mod beyond;
 pub mod check;
 pub mod cli;
 pub mod client;

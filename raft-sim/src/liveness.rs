@@ -117,7 +117,8 @@ impl<W: Workload> World<W> {
     /// One run in two keeps a minority of the voters outside the core, all in the same way: a
     /// minority of every membership that may come into force.
     fn choose_outside(&mut self) {
-        if (0..self.nodes.len()).any(|at| self.is_damaged(at)) || self.exiled().is_some() {
+        let is_frail = (0..self.nodes.len()).any(|at| self.is_damaged(at));
+        if is_frail || self.exiled().is_some() || self.options.is_beyond {
             // The one intact copy of something must not be with who stays outside, nor the vote that
             // stands in for one that is gone.
             return;
@@ -288,7 +289,7 @@ impl<W: Workload> World<W> {
     }
 
     /// The first member in the core that is not up to date.
-    fn stuck(&self) -> Option<NodeAt> {
+    pub(crate) fn stuck(&self) -> Option<NodeAt> {
         let committed = self.checker.committed().0;
         let membership = self.checker.committed_membership();
         self.nodes.iter().position(|node| {

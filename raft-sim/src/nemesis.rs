@@ -59,7 +59,7 @@ const RETRIES_MAX: u32 = 8;
 
 /// A run has so many parts. In the second half, the others rest for each second of them while a class
 /// is left that has had no effect.
-const PARTS: u64 = 16;
+const PARTS: u64 = 8;
 
 /// When what strikes.
 #[derive(Debug)]
@@ -166,9 +166,9 @@ impl Nemesis {
             for class in &mut self.classes {
                 if class.is_silent {
                     class.burst = 0;
-                    class.gap = class.gap.min(1 + rest / 5);
-                    // The cluster needs a moment to recover.
-                    class.next = event + rest / 4 + class.stream.draw().below(1 + rest / 4);
+                    class.gap = class.gap.min(1 + rest / 8);
+                    // The cluster needs a while to recover: what struck before has yet to end.
+                    class.next = event + rest / 3 + class.stream.draw().below(1 + rest / 4);
                 } else {
                     class.next = class.next.max(event + rest);
                 }
@@ -286,7 +286,11 @@ fn rarity(fault: Fault) -> u64 {
         | Fault::LostTail
         | Fault::StrayWrite
         | Fault::SnapshotRot => 4,
-        Fault::WriteError | Fault::ShortWrite | Fault::SyncDrops | Fault::SyncKeeps | Fault::NoSpace => 3,
+        Fault::WriteError
+        | Fault::ShortWrite
+        | Fault::SyncDrops
+        | Fault::SyncKeeps
+        | Fault::NoSpace => 3,
         Fault::Overflow | Fault::Transfer | Fault::ForgetLeader => 2,
         Fault::Partition
         | Fault::Clog
@@ -394,23 +398,25 @@ mod tests {
     #[test]
     fn the_others_rest_while_a_class_has_had_no_effect() {
         let struck = strikes(|fault| fault == Fault::Crash);
-        for part in [8, 10, 12, 14] {
-            let events = part * 1000 + 1..part * 1000 + 999;
+        for part in [8, 12] {
+            let events = part * 1000 + 1..part * 1000 + 1999;
             assert_eq!(between(&struck, Fault::Crash, events.clone()), 0, "{part}");
             assert!(between(&struck, Fault::Transfer, events) > 1, "{part}");
-            assert!(between(&struck, Fault::Crash, (part + 1) * 1000..(part + 2) * 1000) > 0);
+            assert!(between(&struck, Fault::Crash, (part + 2) * 1000..(part + 4) * 1000) > 0);
         }
         let struck = strikes(|_| true);
-        assert!((8..16).all(|part| {
-            between(&struck, Fault::Crash, part * 1000..(part + 1) * 1000) > 0
-        }));
+        assert!(
+            (8..16)
+                .all(|part| { between(&struck, Fault::Crash, part * 1000..(part + 1) * 1000) > 0 })
+        );
     }
 
     #[test]
     fn what_is_refused_comes_again_soon_and_not_for_ever() {
         let mut faults = FaultSet::default();
         faults.insert(Fault::SnapshotRot);
-        let options = Options { faults, events: 1 << 40, strike_events: 4096, ..Options::default() };
+        let options =
+            Options { faults, events: 1 << 40, strike_events: 4096, ..Options::default() };
         let mut nemesis = Nemesis::new(&options, &Choices::of_seed(1));
         let (mut queue, tally) = (Queue::new(), Tally::default());
         let (mut event, mut soon) = (0, 0);

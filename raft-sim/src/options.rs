@@ -180,6 +180,8 @@ pub struct Options {
     pub fault_us: u64,
     /// The largest skew of a clock, in parts per million.
     pub skew_ppm: u64,
+    /// Whether disks lose more than the group can bear, once it has healed from all else.
+    pub is_beyond: bool,
 }
 
 /// The largest command that the nodes admit, in bytes.
@@ -207,18 +209,9 @@ impl Options {
         draw_losses(&mut losses, voters, &mut faults);
         draw_exiles(&mut exiles, voters, &mut faults);
         profile.narrow(&mut narrow, voters, &mut faults);
-        if !POWER.iter().any(|&fault| faults.contains(fault)) {
-            faults.remove(Fault::LyingSync);
-        }
         let spares = later.next().range(1, 3);
         let spares = if faults.contains(Fault::Membership) { to_usize(spares) } else { 0 };
-        if voters + to_usize(learners) + spares == 1 {
-            NETWORK_FAULTS.iter().for_each(|&fault| faults.remove(fault));
-            faults.remove(Fault::ForgetLeader);
-        }
-        if voters == 1 && spares == 0 {
-            faults.remove(Fault::Transfer);
-        }
+        drop_idle(voters, to_usize(learners), spares, &mut faults);
         let election_timeout_us = pick.next().log_uniform(20_000, 600_000);
         let heartbeat_interval_us = election_timeout_us / pick.next().range(3, 10);
         let skew_ppm = pick.next().log_uniform(100, 400_000);
@@ -231,6 +224,8 @@ impl Options {
             [64, 256, 256].map(&mut bytes);
         let (entries, inflight, uncommitted, chunk, kept, after, sessions, slots) =
             draw_sizes(&mut pick);
+        // What is never taken cannot rot.
+        let after = if faults.contains(Fault::SnapshotRot) { after.min(32) } else { after };
         Self {
             profile,
             seed,
@@ -257,12 +252,7 @@ impl Options {
             uncommitted_bytes_max: to_usize(uncommitted),
             snapshot_chunk_bytes: to_usize(chunk),
             kept_behind_snapshot: kept.saturating_sub(20),
-            // What is never taken cannot rot.
-            snapshot_after_entries: if faults.contains(Fault::SnapshotRot) {
-                after.min(32)
-            } else {
-                after
-            },
+            snapshot_after_entries: after,
             sessions_max: u32::try_from(sessions).expect("at most 64"),
             segment_slots: u32::try_from(slots).expect("at most 256"),
             inbox_us: pick.next().below(2) * pick.next().log_uniform(1, 500),
@@ -272,6 +262,7 @@ impl Options {
             strike_events: pick.next().log_uniform(64, 2048) / profile.haste(),
             fault_us: pick.next().log_uniform(election_timeout_us / 4, election_timeout_us * 8),
             skew_ppm: if faults.contains(Fault::Skew) { skew_ppm } else { 0 },
+            is_beyond: profile == Profile::Beyond,
             guard_bytes: 4096 * to_u32(pick.next().below(2)),
         }
     }
@@ -314,14 +305,27 @@ const POWER: [Fault; 3] = [Fault::PowerLoss, Fault::TornWork, Fault::Blackout];
 /// What ends processes.
 const CRASHES: [Fault; 4] = [Fault::Crash, Fault::PowerLoss, Fault::TornWork, Fault::Blackout];
 
+/// Takes away what cannot have an effect in such a cluster.
+fn drop_idle(voters: usize, learners: usize, spares: usize, faults: &mut FaultSet) {
+    if !POWER.iter().any(|&fault| faults.contains(fault)) {
+        faults.remove(Fault::LyingSync);
+    }
+    if voters + learners + spares == 1 {
+        NETWORK_FAULTS.iter().for_each(|&fault| faults.remove(fault));
+        faults.remove(Fault::ForgetLeader);
+    }
+    if voters == 1 && spares == 0 {
+        faults.remove(Fault::Transfer);
+    }
+}
+
 /// Each class with one half, one run in sixteen without any; but processes end in every run.
 fn draw_faults(pick: &mut Pick) -> FaultSet {
     let mut faults = FaultSet::default();
     let crash = CRASHES[pick.next().position(CRASHES.len())];
     let calm = pick.next().chance(Ratio::new(1, 16));
-    let is_later = |fault: &Fault| {
-        fault.needs_three() || [Fault::NoSpace, Fault::ShortWrite].contains(fault)
-    };
+    let is_later =
+        |fault: &Fault| fault.needs_three() || [Fault::NoSpace, Fault::ShortWrite].contains(fault);
     for &fault in Fault::ALL.iter().filter(|fault| !is_later(fault)) {
         if pick.next().chance(Ratio::new(1, 2)) && !calm {
             faults.insert(fault);

@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::beyond::{Beyond, Outlook};
 use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::options::{EVENTS_DEFAULT, Options, Profile};
@@ -128,6 +129,9 @@ impl fmt::Display for Report {
             }
         }
         writeln!(f)?;
+        if let Some(Beyond { predicted, actual }) = &stats.beyond {
+            writeln!(f, "beyond     foretold: {predicted}; reported: {actual}")?;
+        }
         if let Some(failure) = &self.failure {
             self.tell(failure, f)?;
         }
@@ -140,6 +144,12 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    /// One, if what was foretold has come about and is of this kind.
+    fn foretold(&self, is_kind: impl Fn(&Outlook) -> bool) -> u64 {
+        let beyond = self.stats.beyond.as_ref();
+        u64::from(beyond.is_some_and(|one| one.actual == one.predicted && is_kind(&one.actual)))
+    }
+
     fn tell(&self, failure: &Failure, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n{}: {}", failure.id(), failure.meaning())?;
         for line in &self.lines {
@@ -201,6 +211,14 @@ pub struct Summary {
     pub judged: u64,
     /// Those for which that was given up.
     pub undecided: u64,
+    /// Starts that rightly found the end of a log to be unknown.
+    pub doubts: u64,
+    /// Those of logs that had lost nothing.
+    pub needless_doubts: u64,
+    /// Those in which disks lost more than the group can bear, and it stalled as foretold.
+    pub stalled: u64,
+    /// Those in which it waited, as foretold.
+    pub waited: u64,
     /// Their faults.
     pub tally: crate::fault::Tally,
     /// The worst exit code.
@@ -228,6 +246,10 @@ impl Summary {
             reads: report.stats.reads,
             judged: report.stats.judged,
             undecided: report.stats.undecided,
+            doubts: report.stats.doubts,
+            needless_doubts: report.stats.needless_doubts,
+            stalled: report.foretold(|actual| matches!(actual, Outlook::Stalls { .. })),
+            waited: report.foretold(|actual| matches!(actual, Outlook::Waits { .. })),
             tally: report.stats.tally.clone(),
             exit_code: report.exit_code(),
         });
@@ -249,6 +271,10 @@ impl Summary {
         self.reads += other.reads;
         self.judged += other.judged;
         self.undecided += other.undecided;
+        self.doubts += other.doubts;
+        self.needless_doubts += other.needless_doubts;
+        self.stalled += other.stalled;
+        self.waited += other.waited;
         self.tally.add(&other.tally);
         self.exit_code = worse(self.exit_code, other.exit_code);
     }
@@ -298,6 +324,20 @@ impl fmt::Display for Summary {
             "histories  {} judged without looking inside, {} undecided",
             self.judged, self.undecided
         )?;
+        if self.doubts + self.needless_doubts > 0 {
+            writeln!(
+                f,
+                "doubts     {} about logs that had lost their ends, {} about whole ones",
+                self.doubts, self.needless_doubts
+            )?;
+        }
+        if self.stalled + self.waited > 0 {
+            writeln!(
+                f,
+                "beyond     {} stalled at a lost entry and {} waited for lost votes, as foretold",
+                self.stalled, self.waited
+            )?;
+        }
         write!(f, "faults     injected/effective:")?;
         for &fault in Fault::ALL {
             let (injected, effective) = self.tally.of(fault);

@@ -316,6 +316,26 @@ fn numbers(path: &str) -> Option<(u64, u64)> {
     Some((epoch.parse().ok()?, first.parse().ok()?))
 }
 
+/// The sectors in which payloads may stand, newest segment first.
+pub(crate) fn payload_sectors(platter: &Platter) -> Vec<(usize, usize)> {
+    let mut segments: Vec<_> =
+        platter.durable_names.iter().filter_map(|(path, &at)| Some((numbers(path)?, at))).collect();
+    segments.sort_unstable();
+    let healed = platter.durable_names.iter().filter(|(path, _)| path.starts_with("wal/heal-"));
+    let files = segments.iter().rev().map(|&(_, at)| at).chain(healed.map(|(_, &at)| at));
+    files
+        .flat_map(|at| written(&platter.inodes[at]).into_iter().map(move |sector| (at, sector)))
+        .collect()
+}
+
+/// A sector reads as zeroes.
+pub(crate) fn blank(platter: &mut Platter, (at, sector): (usize, usize)) -> Wound {
+    let span = span(&platter.inodes[at], sector);
+    let mut wound = Wound::default();
+    wound.zero(platter, at, span);
+    wound
+}
+
 /// Where the batches of a segment begin.
 fn batches(inode: &Inode) -> Vec<usize> {
     let pages = (TABLE..inode.data.len()).step_by(PAGE);

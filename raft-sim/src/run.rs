@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
 
+use crate::beyond::Outlook;
 use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::options::Options;
@@ -260,7 +261,8 @@ pub fn catch_panics() {
 fn is_vacuous<W: Workload>(options: &Options, world: &World<W>) -> bool {
     let stats = world.stats();
     let silent = |fault: Fault| stats.tally.of(fault).1 == 0;
-    stats.crashes == 0 || stats.elections == 0 || options.faults.iter().any(silent)
+    let is_borne = stats.beyond.as_ref().is_some_and(|one| one.predicted == Outlook::Lives);
+    stats.crashes == 0 || stats.elections == 0 || options.faults.iter().any(silent) || is_borne
 }
 
 /// What comes of a call, or the message with which it panics. Nothing is printed.

@@ -1,5 +1,6 @@
 //! Faults as acts on the world: strikes of the nemesis, crashes and starts.
 
+use raft_core::{RecoveredState, Slot};
 use raft_replica::request::Input;
 use raft_replica::storage::StorageError;
 
@@ -68,7 +69,7 @@ impl<W: Workload> World<W> {
                 }
             }
             Fault::Wipe | Fault::Amnesia => {
-                if self.banish(at, strike)? {
+                if self.banish_any(at, &strike)? {
                     self.nemesis.accepted(class);
                 } else {
                     self.nemesis.refused(class, self.stats.events);
@@ -434,6 +435,7 @@ impl<W: Workload> World<W> {
             found.hard_state.vote = None;
         }
         self.must_be_hurt(at, &found)?;
+        self.note_doubt(at, &found);
         self.checker.recovered(id, &found)?;
         if let Some(scribe) = self.scribe.as_mut().filter(|_| self.nodes[at].life > 0) {
             scribe.start(at, &found);
@@ -447,6 +449,20 @@ impl<W: Workload> World<W> {
         self.stats.starts += 1;
         self.scrub_later(at);
         self.after_step(at)
+    }
+
+    /// Counts how often a start says that the end of the log is unknown, and is right.
+    fn note_doubt(&mut self, at: NodeAt, found: &RecoveredState) {
+        let id = self.nodes[at].member.id;
+        if !found.hard_state.is_tail_unknown || self.checker.is_in_doubt(id) {
+            return;
+        }
+        let last = found.slots.last().map_or(found.before, Slot::id);
+        if last.index < self.checker.durable_last(id) {
+            self.stats.doubts += 1;
+        } else {
+            self.stats.needless_doubts += 1;
+        }
     }
 
     /// A start fails only because the disk does: then it is tried again.

@@ -12,6 +12,7 @@ use raft_replica::request::{Input, Output};
 use raft_replica::storage::work::Done;
 use raft_replica::storage::{Storage, StorageError};
 
+use crate::beyond::Beyond;
 use crate::check::Checker;
 use crate::client::Client;
 use crate::digest::Digest;
@@ -59,6 +60,13 @@ pub struct Stats {
     pub undecided: u64,
     /// Injections and effects of all classes of faults.
     pub tally: Tally,
+    /// Starts that found the end of a log to be unknown, and it was shorter than it had been.
+    pub doubts: u64,
+    /// Those that found the same of a log that had lost nothing: too many of them cost votes for
+    /// nothing.
+    pub needless_doubts: u64,
+    /// What was foretold when disks lost more than the group can bear, and what came of it.
+    pub beyond: Option<Beyond>,
 }
 
 /// A cluster with everything around it.
@@ -190,6 +198,9 @@ impl<W: Workload> World<W> {
         while !self.is_over() {
             self.next()?;
             self.check_bounds()?;
+        }
+        if self.options.is_beyond {
+            self.go_beyond()?;
         }
         match self.checker.judge_sample()? {
             Some(true) => self.stats.judged += 1,

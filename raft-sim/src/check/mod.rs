@@ -36,8 +36,8 @@ mod violation;
 use std::sync::Arc;
 
 use raft_core::{
-    Entries, EntryId, HardState, Envelope, Index, Member, Membership, NodeId, PersistBatch, PersistSeq,
-    RecoveredState, RepairRpc, Rpc, SnapshotMeta, Span, Term, Time,
+    Entries, EntryId, Envelope, HardState, Index, Member, Membership, NodeId, PersistBatch,
+    PersistSeq, RecoveredState, RepairRpc, Rpc, SnapshotMeta, Span, Term, Time,
 };
 
 use crate::fault::Fault;
@@ -362,11 +362,7 @@ impl<W: Workload> Checker<W> {
     ///
     /// # Errors
     /// REC, if that hard state claims a promise of the old lineage.
-    pub fn readmitted(
-        &mut self,
-        member: Member,
-        hard_state: &HardState,
-    ) -> Result<(), Violation> {
+    pub fn readmitted(&mut self, member: Member, hard_state: &HardState) -> Result<(), Violation> {
         let old = self.ghost.slot(member.id);
         recovery::starts_over(&self.ghost.nodes[old], hard_state)?;
         self.ghost.readmitted(member, *hard_state);
@@ -447,6 +443,12 @@ impl<W: Workload> Checker<W> {
     #[must_use]
     pub fn durable_last(&self, node: NodeId) -> Index {
         self.ghost.nodes[self.ghost.slot(node)].durable.log.last_index()
+    }
+
+    /// Whether a node's disk says that it does not know where its log ended.
+    #[must_use]
+    pub fn is_in_doubt(&self, node: NodeId) -> bool {
+        self.ghost.nodes[self.ghost.slot(node)].durable.hard_state.is_tail_unknown
     }
 
     /// Whether an entry, or a snapshot that covers it, is on a node's disk.

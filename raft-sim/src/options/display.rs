@@ -11,6 +11,9 @@ impl fmt::Display for Options {
         if self.profile != Profile::Swarm {
             write!(f, ", profile {}", self.profile)?;
         }
+        if self.is_beyond {
+            write!(f, ", beyond what can be borne")?;
+        }
         writeln!(f)?;
         let Self { voters, learners, spares, .. } = self;
         writeln!(f, "cluster    {voters} voters, {learners} learners, {spares} spares")?;

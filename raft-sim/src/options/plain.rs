@@ -42,6 +42,7 @@ impl Default for Options {
             strike_events: 256,
             fault_us: 100_000,
             skew_ppm: 0,
+            is_beyond: false,
         }
     }
 }

@@ -25,13 +25,15 @@ pub enum Profile {
     Disk,
     /// What operators do.
     Membership,
+    /// Those of disks, and in the end more of them than any group can bear.
+    Beyond,
     /// Many clients that ask twice, too soon, too much, with few sessions for them.
     Client,
 }
 
 impl Profile {
     /// All profiles.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Swarm,
         Self::Net,
         Self::Process,
@@ -39,6 +41,7 @@ impl Profile {
         Self::Disk,
         Self::Membership,
         Self::Client,
+        Self::Beyond,
     ];
 
     /// Its name on the command line.
@@ -52,6 +55,7 @@ impl Profile {
             Self::Disk => "disk",
             Self::Membership => "membership",
             Self::Client => "client",
+            Self::Beyond => "beyond",
         }
     }
 
@@ -60,18 +64,16 @@ impl Profile {
         match self {
             Self::Swarm => Fault::ALL,
             Self::Net => &super::NETWORK_FAULTS,
-            Self::Process => {
-                &[
-                    Fault::Crash,
-                    Fault::PowerLoss,
-                    Fault::TornWork,
-                    Fault::Blackout,
-                    Fault::Pause,
-                    Fault::Wipe,
-                ]
-            }
+            Self::Process => &[
+                Fault::Crash,
+                Fault::PowerLoss,
+                Fault::TornWork,
+                Fault::Blackout,
+                Fault::Pause,
+                Fault::Wipe,
+            ],
             Self::Clock => &[Fault::Skew, Fault::Jump, Fault::Pause],
-            Self::Disk => &[
+            Self::Disk | Self::Beyond => &[
                 Fault::PowerLoss,
                 Fault::TornWork,
                 Fault::Blackout,
@@ -106,8 +108,12 @@ impl Profile {
             return;
         }
         *faults = FaultSet::default();
-        let family: Vec<Fault> =
-            self.family().iter().copied().filter(|fault| voters >= 3 || !fault.needs_three()).collect();
+        let family: Vec<Fault> = self
+            .family()
+            .iter()
+            .copied()
+            .filter(|fault| voters >= 3 || !fault.needs_three())
+            .collect();
         faults.insert(family[pick.next().position(family.len())]);
         for fault in family {
             if pick.next().chance(Ratio::new(3, 4)) {
@@ -120,7 +126,7 @@ impl Profile {
     /// How many times as often its faults strike.
     pub(super) fn haste(self) -> u64 {
         match self {
-            Self::Swarm => 1,
+            Self::Swarm | Self::Beyond => 1,
             Self::Net
             | Self::Process
             | Self::Clock
