@@ -144,7 +144,9 @@ impl SimDisk {
 
     /// What was never made durable, although a sync has said so, is gone. After a power loss.
     pub(crate) fn take_back(&self) -> Option<Wound> {
-        crate::rot::take_back(&mut self.0.borrow_mut())
+        let mut platter = self.0.borrow_mut();
+        platter.state += 1;
+        crate::rot::take_back(&mut platter)
     }
 
     /// The next sync fails; `draw` picks the pages that are lost.
@@ -256,7 +258,9 @@ impl SimDisk {
     /// All copies of what its node has promised are lost, or of who it is. Returns whether they are:
     /// not while anything is on its way to the disk.
     pub(crate) fn forget_promises(&self, draw: &mut Draw) -> bool {
-        crate::rot::forget_promises(&mut self.0.borrow_mut(), draw)
+        let mut platter = self.0.borrow_mut();
+        platter.state += 1;
+        crate::rot::forget_promises(&mut platter, draw)
     }
 
     /// The sectors in which payloads of the log may stand, newest segment first: file and sector.
@@ -266,7 +270,9 @@ impl SimDisk {
 
     /// A sector reads as zeroes.
     pub(crate) fn blank(&self, sector: (usize, usize)) -> Wound {
-        crate::rot::blank(&mut self.0.borrow_mut(), sector)
+        let mut platter = self.0.borrow_mut();
+        platter.state += 1;
+        crate::rot::blank(&mut platter, sector)
     }
 
     /// Whether the bytes of a snapshot can be hurt now.

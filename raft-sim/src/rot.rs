@@ -84,11 +84,6 @@ pub(crate) fn hurt(
     wound.is_any().then_some(wound)
 }
 
-/// What is on its way to the disk hides what is there.
-fn is_at_rest(platter: &Platter) -> bool {
-    platter.pending.is_empty() && platter.inodes.iter().all(|inode| inode.dirty.is_empty())
-}
-
 /// The hard state or the identity goes, in one of the ways in which it can.
 pub(crate) fn forget_promises(platter: &mut Platter, draw: &mut Draw) -> bool {
     if !is_at_rest(platter) {
