@@ -125,7 +125,10 @@ impl<W: Workload> World<W> {
         let node = &mut self.nodes[at];
         node.wounds.retain(|wound| node.disk.is_open(wound));
         let is_over = node.wounds.is_empty() && !node.seen.is_hurt;
-        let is_clean = |found: Option<Inspection>| found.is_some_and(|found| !is_hurt(&found));
+        // What a snapshot covers is of no use, and a start finds it all the same.
+        let is_clean = |found: Option<Inspection>| {
+            found.is_some_and(|found| !is_hurt(&found) && found.report.damaged().next().is_none())
+        };
         if is_over && is_clean(self.inspect(at)) && !self.is_doubtful(at) {
             self.nodes[at].was_hurt = false;
         }
