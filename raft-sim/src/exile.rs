@@ -93,7 +93,10 @@ impl<W: Workload> World<W> {
 
     /// Whether a membership that may come into force counts on a voter who will never speak again.
     pub(crate) fn is_any_gone(&self) -> bool {
-        let is_gone = |member: &Member| self.nodes.iter().all(|node| node.member != *member);
+        let is_gone = |member: &Member| {
+            // Who has lost what it promised has not been told so before it starts.
+            self.nodes.iter().all(|node| node.member != *member || node.is_amnesiac)
+        };
         self.checker
             .memberships()
             .any(|one| one.incoming().iter().chain(one.outgoing()).any(is_gone))
