@@ -55,12 +55,15 @@ pub enum Outlook {
         /// Who is not, and says so.
         nodes: Vec<NodeId>,
     },
+    /// Something is missing, or nobody leads, and nobody says why: never foretold.
+    Stuck,
 }
 
 impl fmt::Display for Outlook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, nodes) = match self {
             Self::Lives => return f.write_str("everything heals"),
+            Self::Stuck => return f.write_str("does not heal, and nobody says why"),
             Self::Stalls { index, nodes } => (format!("stalls at {index}, named by"), nodes),
             Self::Waits { nodes } => ("waits, for lost ends of logs on".to_owned(), nodes),
         };
@@ -261,7 +264,7 @@ impl<W: Workload> World<W> {
             return Outlook::Waits { nodes: unknown };
         }
         let Some(index) = statuses.iter().filter_map(|status| status.first_damaged).min() else {
-            return Outlook::Lives;
+            return if self.is_whole() { Outlook::Lives } else { Outlook::Stuck };
         };
         let named = statuses
             .iter()

@@ -44,6 +44,9 @@ impl<W: Workload> World<W> {
             let Some(first) = (0..nodes).map(|next| (at + next) % nodes).find(has_one) else {
                 return Ok(false);
             };
+            if self.inspect(first).is_none_or(|found| is_hurt(&found)) {
+                return Ok(false);
+            }
             at = first;
             if self.stop(at) {
                 self.restart_after(at, 1 + strike.lasts_us / 32);
@@ -288,7 +291,7 @@ impl<W: Workload> World<W> {
 
     /// Looks through the disk again after a while.
     pub(crate) fn scrub_later(&mut self, at: NodeAt) {
-        if self.options.faults.has_damage() {
+        if self.options.has_damage() {
             let rest_us = 1 + self.schedule.draw().pause(2 * self.options.election_timeout_us);
             let life = self.nodes[at].life;
             self.queue.after(rest_us, Event::Scrub { node: at, life });

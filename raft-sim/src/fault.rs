@@ -120,7 +120,8 @@ faults! {
     /// A server loses its directory and gets an empty one. Effect: the group has admitted it again,
     /// under a new lineage.
     Wipe = "wipe",
-    /// A server loses all copies of its hard state, or of its identity. Effect: a start has refused,
+    /// A server loses its hard state, or its identity: all copies, or one of the two files of the hard
+    /// state, so that nobody can tell which was the newest. Effect: a start has refused,
     /// and the group has admitted the server again, under a new lineage.
     Amnesia = "amnesia",
 }

@@ -294,8 +294,7 @@ impl<W: Workload> World<W> {
         let membership = self.checker.committed_membership();
         self.nodes.iter().position(|node| {
             let is_done = node.seen.applied == committed && node.seen.last == committed;
-            let is_whole =
-                !self.options.faults.has_damage() || (node.is_whole && !node.seen.is_hurt);
+            let is_whole = !self.options.has_damage() || (node.is_whole && !node.seen.is_hurt);
             let is_done = is_done && is_whole;
             node.outside.is_none() && membership.is_member(node.member) && !is_done
         })

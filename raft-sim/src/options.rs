@@ -188,6 +188,12 @@ pub struct Options {
 pub const COMMAND_BYTES_MAX: usize = 4096;
 
 impl Options {
+    /// Whether disks lose what was durable, be it at the very end.
+    #[must_use]
+    pub fn has_damage(&self) -> bool {
+        self.faults.has_damage() || self.is_beyond
+    }
+
     /// Draws the options of the run of `seed`.
     #[must_use]
     pub fn draw(seed: u64, events: u64) -> Self {
@@ -485,28 +491,4 @@ fn to_usize(value: u64) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn options_follow_from_the_seed_and_stay_in_bounds() {
-        let mut calm = 0;
-        for seed in 0..300 {
-            let options = Options::draw(seed, EVENTS_DEFAULT);
-            assert_eq!(options, Options::draw(seed, EVENTS_DEFAULT));
-            assert!((1..=12).contains(&options.nodes()), "{options}");
-            assert!(options.heartbeat_interval_us * 2 <= options.election_timeout_us);
-            assert_eq!(options.faults.contains(Fault::Loss), !options.link.loss.is_never());
-            calm += u32::from(options.faults.iter().count() == 1);
-            assert!(CRASHES.iter().any(|&fault| options.faults.contains(fault)), "{options}");
-        }
-        assert!((5..40).contains(&calm), "some runs have hardly any faults: {calm}");
-    }
-
-    #[test]
-    fn the_options_of_a_run_are_shown() {
-        let shown = Options::draw(7, EVENTS_DEFAULT).to_string();
-        assert!(shown.starts_with("seed       0x7, 20000 events\ncluster    "), "{shown}");
-        assert_eq!(shown.lines().count(), 11);
-    }
-}
+mod tests;

@@ -197,6 +197,9 @@ impl Driver {
             Event::Encoded(snapshot, data) => {
                 self.log.ask(Work::SaveSnapshot { snapshot, data });
             }
+            Event::NotEncoded => {
+                self.end = Some(End::Failed("a snapshot cannot be made of the state".to_owned()));
+            }
             Event::Write(command, answer) => self.write((command, answer)),
             Event::Ask(request, answer) => self.ask(request, answer),
             Event::Inspect(look) => look(&View {

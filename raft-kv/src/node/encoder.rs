@@ -3,6 +3,7 @@
 //! With hundreds of megabytes this takes longer than an election timeout. The node goes on meanwhile: it
 //! shares the state with what is encoded, and copies what it changes.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::Builder;
@@ -45,7 +46,11 @@ struct Task {
 impl Task {
     fn run(self, state: &Frozen<Store>) {
         let begun = self.clock.now();
-        let data = state.encode();
+        // Nobody else would notice: the node waits for this snapshot before it takes the next one.
+        let Ok(data) = catch_unwind(AssertUnwindSafe(|| state.encode())) else {
+            drop(self.inbox.send(Event::NotEncoded));
+            return;
+        };
         let took = self.clock.now().since(begun);
         self.metrics.encoded(took);
         debug!(through = self.snapshot.last.index.0, bytes = data.len(), us = took.0, "encoded");

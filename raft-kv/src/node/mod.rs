@@ -44,6 +44,8 @@ pub(crate) enum Event {
     Ask(Request<Store>, oneshot::Sender<Reply<Store>>),
     /// A snapshot is in bytes now.
     Encoded(Arc<SnapshotMeta>, Bytes),
+    /// A snapshot could not be made: its thread has panicked.
+    NotEncoded,
     /// Somebody looks at the node as it is.
     Inspect(Inspection),
     /// The server ends.
