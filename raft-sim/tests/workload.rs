@@ -1,5 +1,7 @@
 //! A state machine that is not the key-value store, and what is found if it is wrong.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use raft_core::Index;
 use raft_replica::machine::StateMachine;
 use raft_sim::check::Invariant;
@@ -19,6 +21,9 @@ struct Counter {
 }
 
 const PRIME: u64 = 1_000_003;
+
+/// What no two answers of the host have in common.
+static HOST: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mistake {
@@ -45,8 +50,8 @@ impl StateMachine for Counter {
         let sum = self.sum + add;
         self.sum = if self.mistake == Mistake::Overflows { sum } else { sum % PRIME };
         if self.mistake == Mistake::DependsOnTheHost {
-            // Where it stands in memory, as a hash map with a random seed would.
-            return std::ptr::from_ref(self).addr() as u64;
+            // Something that is never the same again, like a clock or the order of a hash map.
+            return HOST.fetch_add(1, Ordering::Relaxed);
         }
         self.sum
     }
