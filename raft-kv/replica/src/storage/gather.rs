@@ -78,10 +78,9 @@ impl Gathered {
         self.generation = self.generation.max(header.generation);
     }
 
-    /// The first entry of the last batch, in the newest segment, that cannot be read and has no slot: only a slot, or a later
-    /// batch, can prove that it was ever durable.
+    /// The first entry of the last batch of this segment that cannot be read and has no slot: only a
+    /// slot, a later batch, or the segment that was begun after it can prove that it was ever durable.
     pub(super) fn first_unproven(&self, newest: SegmentName) -> Option<Index> {
-        // With a segment after it, it was.
         self.tail_batch.filter(|(segment, _)| *segment == newest)?;
         let lost = |(slot, payload): &&(SlotRecord, Option<Payload>)| {
             payload.is_none() && self.unslotted.contains(&slot.id)

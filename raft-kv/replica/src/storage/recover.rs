@@ -100,7 +100,10 @@ impl<F> FoundLog<F> {
                 break;
             }
             let scan = Scan::begin(disk, *name, *limit, segment, window)?;
-            window = log.read_segment(disk, scan, *limit, &spares, report)?;
+            // What a snapshot covers may have been removed, in any order: then the next segment that
+            // is there is not the one that was begun after this one.
+            let is_followed = limit.is_some_and(|limit| limit.prev() > snapshot.index);
+            window = log.read_segment(disk, scan, (*limit, is_followed), &spares, report)?;
             if log.cut.is_some() {
                 break;
             }
@@ -144,7 +147,7 @@ impl<F> FoundLog<F> {
         &mut self,
         disk: &mut D,
         mut scan: Scan<F>,
-        limit: Option<Index>,
+        (limit, is_followed): (Option<Index>, bool),
         spares: &Spares,
         report: &mut Report,
     ) -> Result<Window, StorageError> {
@@ -160,7 +163,7 @@ impl<F> FoundLog<F> {
             };
             self.entries.push(scan.name, &scan.path, piece, report);
         }
-        if let Some(torn) = self.entries.first_unproven(scan.name).filter(|_| limit.is_none())
+        if let Some(torn) = self.entries.first_unproven(scan.name).filter(|_| !is_followed)
             && !scan.is_proven(disk)?
         {
             let entries = self.entries.cut_back(torn, report);
