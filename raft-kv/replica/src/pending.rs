@@ -1,11 +1,11 @@
 //! Requests that wait for their reply, and what each of them waits for.
 //!
 //! A proposal waits for its outcome from the core, and once it is committed for its entry to be
-//! applied here. A read waits for its index from the core, and then for the state to reach it; if
+//! applied here; a request that repeats its command waits with it, and costs no entry. A read waits for its index from the core, and then for the state to reach it; if
 //! its answer is good for a limited time (a lease), that may be over by then. What an operator asks
 //! for waits for its outcome alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 
 use raft_core::{Index, ReadMode, Ticket, Time};
 
@@ -54,17 +54,31 @@ pub(crate) enum Readable<M: StateMachine> {
     TooLate(Read<M>),
 }
 
+/// Who waits for a command.
+#[derive(Clone, Debug, Default)]
+struct Waiting {
+    /// How many proposals of it there are: one that the core has taken, and one that it refuses
+    /// because the replica does not lead any more.
+    proposals: usize,
+    /// The requests that repeat it.
+    repetitions: Vec<RequestId>,
+}
+
 /// All requests without a reply.
 ///
 /// Invariants:
 /// 1. a ticket or an index stands in one of the maps: a request waits for one thing;
-/// 2. there are at most `requests_max` requests.
+/// 2. there are at most `requests_max` requests;
+/// 3. a command whose repetitions wait has a proposal that waits.
 #[derive(Clone, Debug)]
 pub(crate) struct Pending<M: StateMachine> {
     requests_max: usize,
     last: Ticket,
     proposals: BTreeMap<Ticket, Proposal>,
     committed: BTreeMap<Index, Proposal>,
+    /// The commands among them.
+    commands: BTreeMap<(SessionId, u64), Waiting>,
+    repetitions: usize,
     reads: BTreeMap<Ticket, Read<M>>,
     confirmed: BTreeMap<(Index, Ticket), Confirmed<M>>,
     operations: BTreeMap<Ticket, RequestId>,
@@ -77,6 +91,8 @@ impl<M: StateMachine> Pending<M> {
             last: Ticket(0),
             proposals: BTreeMap::new(),
             committed: BTreeMap::new(),
+            commands: BTreeMap::new(),
+            repetitions: 0,
             reads: BTreeMap::new(),
             confirmed: BTreeMap::new(),
             operations: BTreeMap::new(),
@@ -84,7 +100,7 @@ impl<M: StateMachine> Pending<M> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        let commands = self.proposals.len() + self.committed.len();
+        let commands = self.proposals.len() + self.committed.len() + self.repetitions;
         let reads = self.reads.len() + self.confirmed.len();
         commands + reads + self.operations.len()
     }
@@ -97,7 +113,39 @@ impl<M: StateMachine> Pending<M> {
     pub(crate) fn propose(&mut self, proposal: Proposal) -> Ticket {
         let ticket = self.ticket();
         self.proposals.insert(ticket, proposal);
+        if let Asked::Command { session, serial } = proposal.asked {
+            self.commands.entry((session, serial)).or_default().proposals += 1;
+        }
         ticket
+    }
+
+    /// Lets a request wait with the proposal of the same command, if there is one; says whether.
+    pub(crate) fn join(&mut self, proposal: Proposal) -> bool {
+        let Asked::Command { session, serial } = proposal.asked else { return false };
+        let Some(waiting) = self.commands.get_mut(&(session, serial)) else { return false };
+        waiting.repetitions.push(proposal.id);
+        self.repetitions += 1;
+        true
+    }
+
+    /// The requests that repeat a command whose proposal waits no longer.
+    pub(crate) fn repetitions(&mut self, asked: Asked) -> Vec<RequestId> {
+        let Asked::Command { session, serial } = asked else { return Vec::new() };
+        let btree_map::Entry::Occupied(mut entry) = self.commands.entry((session, serial)) else {
+            unreachable!("a command that has a proposal is known");
+        };
+        entry.get_mut().proposals -= 1;
+        if entry.get().proposals > 0 {
+            return Vec::new();
+        }
+        let repetitions = entry.remove().repetitions;
+        self.repetitions -= repetitions.len();
+        repetitions
+    }
+
+    /// Everybody who waits for what became of a proposal, which waits no longer.
+    pub(crate) fn all(&mut self, proposal: Proposal) -> impl Iterator<Item = RequestId> + use<M> {
+        std::iter::once(proposal.id).chain(self.repetitions(proposal.asked))
     }
 
     /// Names a read for the core.
@@ -137,15 +185,15 @@ impl<M: StateMachine> Pending<M> {
         self.confirmed.insert((index, ticket), Confirmed { read, valid_until });
     }
 
-    /// The core has ended the request without a result.
-    pub(crate) fn end(&mut self, ticket: Ticket) -> RequestId {
+    /// The core has ended the request without a result; everybody who waits for it.
+    pub(crate) fn end(&mut self, ticket: Ticket) -> Vec<RequestId> {
         if let Some(proposal) = self.proposals.remove(&ticket) {
-            return proposal.id;
+            return self.all(proposal).collect();
         }
         if let Some(id) = self.operations.remove(&ticket) {
-            return id;
+            return vec![id];
         }
-        self.reads.remove(&ticket).expect("every ticket ends once").id
+        vec![self.reads.remove(&ticket).expect("every ticket ends once").id]
     }
 
     /// The proposal whose entry stands at `index`.
@@ -173,7 +221,7 @@ impl<M: StateMachine> Pending<M> {
         let committed = std::mem::take(&mut self.committed);
         let confirmed = std::mem::take(&mut self.confirmed);
         (
-            committed.into_values().map(|proposal| proposal.id).collect(),
+            committed.into_values().flat_map(|proposal| self.all(proposal)).collect(),
             confirmed.into_values().map(|confirmed| confirmed.read.id).collect(),
         )
     }

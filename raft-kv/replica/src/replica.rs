@@ -26,7 +26,7 @@ use bytes::Bytes;
 use raft_core::wire::{self, Limits};
 use raft_core::{
     Body, Effect, Entries, EntryId, Index, Message, Observation, Outcome, Raft, ReadMode,
-    RecoverError, RecoveredState, SnapshotMeta, Status, Ticket, Time,
+    RecoverError, RecoveredState, RoleName, SnapshotMeta, Status, Ticket, Time,
 };
 
 use crate::applier::{Applier, RestoreError};
@@ -210,9 +210,11 @@ impl<M: StateMachine> Replica<M> {
                 self.propose(Proposal { id, asked: Asked::Session }, command);
             }
             Request::Command { session, serial, command } => {
-                let asked = Asked::Command { session, serial };
-                let command = LogCommand::Apply { session, serial, command }.encode();
-                self.propose(Proposal { id, asked }, command);
+                let proposal = Proposal { id, asked: Asked::Command { session, serial } };
+                if !self.repeats(proposal, out) {
+                    let command = LogCommand::Apply { session, serial, command }.encode();
+                    self.propose(proposal, command);
+                }
             }
             Request::Query { query, mode } => self.read(Read { id, query, mode }),
             Request::ChangeMembership { change, expect } => {
@@ -228,6 +230,23 @@ impl<M: StateMachine> Replica<M> {
                 self.bodies.push(Body::ForceMembership { ticket });
             }
         }
+    }
+
+    /// Answers a command that was executed before, or lets it wait with the proposal that is under
+    /// way; says whether it did. Otherwise a client that is less patient than the log is long would
+    /// make the log longer with every try, until nobody is answered in time any more.
+    fn repeats(&mut self, proposal: Proposal, out: &mut Vec<Output<M>>) -> bool {
+        let Asked::Command { session, serial } = proposal.asked else { return false };
+        if self.halted {
+            return false;
+        }
+        // What was executed stays executed: whoever leads would say the same.
+        if let Some(last) = self.sessions().last(session).filter(|last| last.serial == serial) {
+            out.push(Output::Reply { id: proposal.id, reply: repeat(last) });
+            return true;
+        }
+        // A replica that does not lead any more knows a better place to ask.
+        self.raft.status().role == RoleName::Leader && self.pending.join(proposal)
     }
 
     fn read(&mut self, read: Read<M>) {
@@ -364,16 +383,15 @@ impl<M: StateMachine> Replica<M> {
                 return;
             }
             Outcome::Transferred { term } => {
-                let id = self.pending.end(ticket);
-                return out.push(Output::Reply { id, reply: Reply::Transferred { term } });
+                let reply = |id| Output::Reply { id, reply: Reply::Transferred { term } };
+                return out.extend(self.pending.end(ticket).into_iter().map(reply));
             }
             Outcome::Refused(rejection) => refusal(rejection),
             Outcome::Superseded => Failure::Superseded,
             Outcome::Unknown => Failure::Unknown,
             Outcome::Halted => Failure::Halted,
         };
-        let id = self.pending.end(ticket);
-        out.push(failed(id, failure));
+        out.extend(self.pending.end(ticket).into_iter().map(|id| failed(id, failure)));
     }
 
     /// Nothing more will be applied: the core hands out nothing, and takes no `Applied`.
@@ -409,6 +427,10 @@ impl<M: StateMachine> Replica<M> {
             if let Some(proposal) = self.pending.take_applied(entry.index()) {
                 let reply = reply_to(applied, entry.index());
                 self.replies.push(Output::Reply { id: proposal.id, reply });
+                for id in self.pending.repetitions(proposal.asked) {
+                    let reply = self.recall(proposal.asked, entry.index());
+                    self.replies.push(Output::Reply { id, reply });
+                }
             }
         }
         self.entries_since_snapshot += entries.len() as u64;
@@ -422,8 +444,9 @@ impl<M: StateMachine> Replica<M> {
     fn answer(&mut self, now: Time, out: &mut Vec<Output<M>>) {
         let applied = self.applied();
         while let Some((index, proposal)) = self.pending.take_passed(applied) {
-            let reply = self.recall(proposal.asked, index);
-            out.push(Output::Reply { id: proposal.id, reply });
+            for id in self.pending.all(proposal) {
+                out.push(Output::Reply { id, reply: self.recall(proposal.asked, index) });
+            }
         }
         while let Some(readable) = self.pending.take_readable(applied, now) {
             match readable {

@@ -134,6 +134,59 @@ fn a_command_takes_effect_once_however_often_it_is_sent() {
     assert_eq!(cluster.get(1, "a"), Some(("2".to_owned(), index_of(&second))));
 }
 
+/// A client that asks again before its command is through does not make the log longer.
+#[test]
+fn who_repeats_a_command_waits_with_it() {
+    let mut cluster = Cluster::with(3, |options| options.config.requests_max = 2);
+    cluster.elect(0);
+    let session = cluster.open_session(0);
+    let last = |cluster: &Cluster| cluster.servers[0].replica.status().last.index;
+    let before = last(&cluster);
+    for server in [1, 2] {
+        cluster.servers[server].hold = Some(Hold::Persists);
+    }
+    let asked: Vec<_> = (0..4).map(|_| cluster.ask(0, put(session, 1, "a", "1"))).collect();
+    cluster.settle();
+    assert_eq!(last(&cluster), before.next());
+    assert_eq!(cluster.servers[0].replica.requests_open(), 4);
+    // They count as requests all the same.
+    let more = cluster.ask(0, put(session, 1, "a", "1"));
+    assert_eq!(cluster.reply(more), Some(Reply::Failed(Failure::Busy)));
+    cluster.release(1);
+    let replies: Vec<_> = asked.into_iter().map(|id| cluster.reply(id)).collect();
+    assert!(matches!(&replies[0], Some(Reply::Response { index, .. }) if *index == before.next()));
+    assert!(replies.iter().all(|reply| *reply == replies[0]), "{replies:?}");
+    assert_eq!(cluster.servers[0].replica.requests_open(), 0);
+    // What was executed is known wherever it was applied.
+    cluster.release(2);
+    cluster.pass(1);
+    for server in 0..3 {
+        assert_eq!(Some(cluster.call(server, put(session, 1, "a", "1"))), replies[0]);
+    }
+    assert_eq!(last(&cluster), before.next());
+}
+
+/// A replica that leads no more may have to wait for long: who repeats a command there is told so.
+#[test]
+fn who_repeats_a_command_at_a_deposed_leader_asks_elsewhere() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(0);
+    let session = cluster.open_session(0);
+    cluster.cut.insert(0);
+    let asked = [(); 2].map(|()| cluster.ask(0, put(session, 1, "a", "lost")));
+    // Nobody answers it, so it steps down.
+    cluster.pass(30);
+    let late = cluster.call(0, put(session, 1, "a", "lost"));
+    assert_eq!(late, Reply::Failed(Failure::NotLeader { hint: None }));
+    assert_eq!(asked.map(|id| cluster.reply(id)), [None, None]);
+    cluster.elect(1);
+    assert!(matches!(cluster.call(1, put(session, 1, "a", "kept")), Reply::Response { .. }));
+    cluster.cut.clear();
+    cluster.pass(5);
+    let superseded = Some(Reply::Failed(Failure::Superseded));
+    assert_eq!(asked.map(|id| cluster.reply(id)), [superseded.clone(), superseded]);
+}
+
 #[test]
 fn a_full_table_expires_the_session_used_least_recently() {
     let mut cluster = Cluster::with(3, |options| options.sessions_max = 2);
