@@ -127,7 +127,9 @@ impl<W: Workload> World<W> {
     fn forget_wounds(&mut self, at: NodeAt) {
         let node = &mut self.nodes[at];
         node.wounds.retain(|wound| node.disk.is_open(wound));
-        let is_over = node.wounds.is_empty() && !node.seen.is_hurt;
+        // A file that was removed may have had a wound, and come back.
+        let may_return = node.disk.may_bring_back();
+        let is_over = node.wounds.is_empty() && !node.seen.is_hurt && !may_return;
         // What a snapshot covers is of no use, and a start finds it all the same.
         let is_clean = |found: Option<Inspection>| {
             found.is_some_and(|found| !is_hurt(&found) && found.report.damaged().next().is_none())

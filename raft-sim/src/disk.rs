@@ -314,6 +314,11 @@ impl SimDisk {
         crate::power::lose(&mut platter, stream)
     }
 
+    /// Whether a power cut may bring back a file that was removed.
+    pub(crate) fn may_bring_back(&self) -> bool {
+        self.0.borrow().pending.iter().any(|op| matches!(op, DirOp::Unlink { .. }))
+    }
+
     /// Everything in the files, for a test or a digest.
     #[must_use]
     pub fn contents(&self) -> Vec<(String, Vec<u8>)> {
@@ -330,15 +335,15 @@ impl Platter {
         if self.dead { Err(DiskError::Failed("no power".to_owned())) } else { Ok(()) }
     }
 
-    /// As [`Self::look`] for an operation that changes something; `Ok(true)` if the power fails
-    /// during it.
-    fn change(&mut self) -> Result<bool, DiskError> {
-        self.look()?;
+    /// Something is about to be changed; whether the power fails during it. A call that is refused
+    /// changes nothing, and must not be the one in which the power fails: whoever expects the refusal
+    /// would go on without a disk.
+    fn change(&mut self) -> bool {
         self.state += 1;
-        let Some(left) = &mut self.armed else { return Ok(false) };
+        let Some(left) = &mut self.armed else { return false };
         *left = left.saturating_sub(1);
         self.dead = *left == 0;
-        Ok(self.dead)
+        self.dead
     }
 
     fn inode(&self, path: &str) -> Result<usize, DiskError> {

@@ -145,6 +145,19 @@ fn an_armed_disk_dies_in_the_midst_of_an_operation() {
     }
 }
 
+/// Who removes a file that may be absent takes the refusal for success: the power must not have
+/// failed in that call.
+#[test]
+fn an_armed_disk_does_not_die_in_a_call_that_it_refuses() {
+    let (mut disk, file) = disk(Lie::None);
+    disk.arm(1);
+    assert_eq!(disk.remove("absent"), Err(DiskError::NotFound));
+    assert_eq!(disk.rename("absent", "other"), Err(DiskError::NotFound));
+    assert_eq!(disk.create("hs.a", 512).err(), Some(DiskError::Exists));
+    assert!(!disk.is_dead());
+    assert!(disk.sync(&file).is_err() && disk.is_dead());
+}
+
 #[test]
 fn a_failed_sync_drops_pages_or_hides_that_they_are_lost() {
     let (mut dropping, file) = disk(Lie::None);

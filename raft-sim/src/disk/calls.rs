@@ -18,7 +18,7 @@ impl Disk for SimDisk {
 
     fn create(&mut self, path: &str, len: u64) -> Result<SimFile, DiskError> {
         let mut platter = self.0.borrow_mut();
-        let dies = platter.change()?;
+        platter.look()?;
         if !platter.has_dir(directory(path)) {
             return Err(DiskError::NotFound);
         }
@@ -28,6 +28,7 @@ impl Disk for SimDisk {
         if platter.is_full {
             return Err(DiskError::NoSpace);
         }
+        let dies = platter.change();
         let inode = platter.inodes.len();
         let hard_state = path.starts_with("hs.");
         let mut file = Inode::zeroed(size(len)?, hard_state);
@@ -69,7 +70,7 @@ impl Disk for SimDisk {
 
     fn write(&mut self, file: &SimFile, offset: u64, data: &[u8]) -> Result<(), DiskError> {
         let mut platter = self.0.borrow_mut();
-        let dies = platter.change()?;
+        platter.look()?;
         if std::mem::take(&mut platter.fail_write) {
             platter.failed = Some(Failed { fault: Fault::WriteError, took_hold: true });
             return Err(DiskError::Failed("injected write error".to_owned()));
@@ -78,6 +79,7 @@ impl Disk for SimDisk {
         if is_full && offset + data.len() > platter.inodes[file.0].data.len() {
             return Err(DiskError::NoSpace);
         }
+        let dies = platter.change();
         if let Some(mut draw) = platter.cut_write.take() {
             let part = draw.position(data.len().max(1));
             platter.inodes[file.0].write(offset, &data[..part]);
@@ -91,8 +93,8 @@ impl Disk for SimDisk {
 
     fn sync(&mut self, file: &SimFile) -> Result<(), DiskError> {
         let mut platter = self.0.borrow_mut();
-        let dies = platter.change()?;
-        unless_dead(dies, ())?;
+        platter.look()?;
+        unless_dead(platter.change(), ())?;
         if let Some((how, mut draw)) = platter.fail_sync.take() {
             let took_hold = platter.inodes[file.0].fail_sync(how, &mut draw);
             let fault = match how {
@@ -117,10 +119,11 @@ impl Disk for SimDisk {
 
     fn create_dir(&mut self, path: &str) -> Result<(), DiskError> {
         let mut platter = self.0.borrow_mut();
-        let dies = platter.change()?;
+        platter.look()?;
         if !platter.has_dir(directory(path)) {
             return Err(DiskError::NotFound);
         }
+        let dies = platter.change();
         if platter.dirs.insert(path.to_owned()) {
             platter.pending.push(DirOp::Directory { path: path.to_owned() });
         }
@@ -129,8 +132,9 @@ impl Disk for SimDisk {
 
     fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
         let mut platter = self.0.borrow_mut();
-        let dies = platter.change()?;
+        platter.look()?;
         let inode = platter.inode(from)?;
+        let dies = platter.change();
         platter.names.remove(from);
         platter.names.insert(to.to_owned(), inode);
         platter.pending.push(DirOp::Rename { from: from.to_owned(), to: to.to_owned(), inode });
@@ -139,8 +143,9 @@ impl Disk for SimDisk {
 
     fn remove(&mut self, path: &str) -> Result<(), DiskError> {
         let mut platter = self.0.borrow_mut();
-        let dies = platter.change()?;
+        platter.look()?;
         let inode = platter.inode(path)?;
+        let dies = platter.change();
         platter.names.remove(path);
         platter.pending.push(DirOp::Unlink { path: path.to_owned(), inode });
         unless_dead(dies, ())
@@ -167,8 +172,8 @@ impl Disk for SimDisk {
 
     fn sync_dir(&mut self, dir: &str) -> Result<(), DiskError> {
         let mut platter = self.0.borrow_mut();
-        let dies = platter.change()?;
-        unless_dead(dies, ())?;
+        platter.look()?;
+        unless_dead(platter.change(), ())?;
         if platter.lie == Lie::AllSyncs {
             return Ok(());
         }

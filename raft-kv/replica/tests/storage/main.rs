@@ -3,9 +3,9 @@
 #![expect(clippy::print_stdout, reason = "a test says how much it has visited")]
 
 mod amnesia;
+mod covered;
 mod crash;
 mod damage;
-
 mod evidence;
 mod exhaustive;
 mod failed_sync;
