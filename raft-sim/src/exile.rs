@@ -115,6 +115,11 @@ impl<W: Workload> World<W> {
     /// An operator takes the next step on a server's way back, as far as the leader shows which.
     pub(crate) fn readmit(&mut self, at: NodeAt) -> Result<(), Failure> {
         let Some(exile) = self.nodes[at].exile else { return Ok(()) };
+        if self.nodes[at].is_amnesiac {
+            // Who has not even started has no lineage yet to come back under.
+            self.readmit_later(at);
+            return Ok(());
+        }
         let member = self.nodes[at].member;
         let is_back = |one: &Membership| {
             !one.is_joint() && one.is_member(member) && (!exile.was_voter || one.is_voter(member))
@@ -125,11 +130,7 @@ impl<W: Workload> World<W> {
             return Ok(());
         }
         self.readmit_later(at);
-        // Who has not even started has no lineage yet to come back under.
-        let Some((leader, membership)) = self.leading().filter(|_| !self.nodes[at].is_amnesiac)
-        else {
-            return Ok(());
-        };
+        let Some((leader, membership)) = self.leading() else { return Ok(()) };
         match way_back(&membership, member, exile.was_voter) {
             Some(change) => {
                 self.operate(leader, Request::ChangeMembership { change, expect: None })
