@@ -149,6 +149,7 @@ impl<D: Disk> Storage<D> {
         let is_snapshot_damaged = snapshots.is_damaged();
         let snapshot = snapshots.newest().cloned();
         let (log, slots) = log.adopt(&mut disk, options, snapshot.as_deref())?;
+        ring.refill(&mut disk, hard_state.files(), &slots)?;
         let last = log.durable().index;
         let (before, known) = (log.before, commit.min(last));
         // From here on, all that was found is missed if it goes.
@@ -196,7 +197,7 @@ pub(super) fn examine<D: Disk>(
     for (copy, file) in hard_state.bad_copies(disk)? {
         report.add(file, What::BadCopy { record: "hard state", copy });
     }
-    let mut ring = Ring::read(disk, hard_state.files())?;
+    let ring = Ring::read(disk, hard_state.files())?;
     for (copy, file) in ring.bad_copies() {
         report.add(file, What::BadCopy { record: "membership in the ring", copy });
     }
@@ -204,7 +205,7 @@ pub(super) fn examine<D: Disk>(
     let newest = snapshots.newest().map_or(EntryId::default(), |meta| meta.last);
     let search = Search {
         snapshot: newest,
-        ring: core::mem::take(&mut ring.kept),
+        ring: ring.kept.clone(),
         resident_bytes_max: usize::try_from(options.resident_bytes).unwrap_or(usize::MAX),
         is_readmission,
     };

@@ -2,10 +2,11 @@
 //!
 //! A node must never be unsure which quorums apply because the entry that the disk has damaged *is*
 //! the membership (§6). Each is written here, to both files, and synced before it is written to
-//! the log; if its place in the log turns out to be unreadable, it is taken from here.
+//! the log; if its place in the log turns out to be unreadable, it is taken from here. A start fills in
+//! what the ring has lost, once the log has it for certain.
 
 use raft_core::wire::{decode_payload, encode_payload};
-use raft_core::{Entry, EntryId, Payload};
+use raft_core::{EntryId, Payload, Slot};
 
 use super::batch::PAGE;
 use super::error::{InFile, StorageError};
@@ -114,19 +115,42 @@ impl Ring {
         }
         Ok(self.bad.len() as u64)
     }
+
+    /// Adds what the ring has not of the newest memberships of a log, durably. Each must have another
+    /// place by now: what stood in the ring before is overwritten.
+    pub(super) fn refill<D: Disk>(
+        &self,
+        disk: &mut D,
+        files: &[D::File; 2],
+        log: &[Slot],
+    ) -> Result<(), StorageError> {
+        let membership = |slot: &'_ Slot| match slot {
+            Slot::Resident { id, payload: payload @ Payload::Membership(_) } => {
+                Some((*id, payload.clone()))
+            }
+            Slot::Resident { .. } | Slot::Cold { .. } | Slot::Damaged { .. } => None,
+        };
+        let mut newest: Vec<_> =
+            log.iter().rev().filter_map(membership).take(PLACES as usize).collect();
+        newest.retain(|(id, _)| self.kept.iter().all(|kept| kept.id != *id));
+        if newest.is_empty() {
+            return Ok(());
+        }
+        keep(disk, files, newest.iter().rev().map(|(id, payload)| (*id, payload)))
+    }
 }
 
-/// Adds entries, durably.
-pub(super) fn keep<D: Disk>(
+/// Adds memberships, durably.
+pub(super) fn keep<'a, D: Disk>(
     disk: &mut D,
     files: &[D::File; 2],
-    entries: &[Entry],
+    memberships: impl Iterator<Item = (EntryId, &'a Payload)>,
 ) -> Result<(), StorageError> {
     let newest = Ring::read(disk, files)?.kept.last().map_or(0, |kept| kept.number);
-    for (number, entry) in (newest + 1..).zip(entries) {
+    for (number, (id, payload)) in (newest + 1..).zip(memberships) {
         let place = u32::try_from(number % u64::from(PLACES)).expect("it is below PLACES");
         for (copy, (name, file)) in (0u32..).zip(FILES.into_iter().zip(files)) {
-            let record = encode(entry.id(), entry.payload(), number, copy * PLACES + place);
+            let record = encode(id, payload, number, copy * PLACES + place);
             let offset = OFFSET + place * PLACE_BYTES;
             disk.write(file, u64::from(offset), &record).in_file(name)?;
         }

@@ -6,7 +6,7 @@ use raft_replica::storage::{Found, Identity, Storage, StorageError};
 use crate::crash::{Rng, fates};
 use crate::memory_disk::MemoryDisk;
 use crate::model::{Durable, Script, identity};
-use crate::verdict::{SIZES, contents, open};
+use crate::verdict::{FIRST_BATCH, SIZES, contents, open};
 
 fn lived_in() -> (MemoryDisk, Script) {
     let mut disk = MemoryDisk::default();
@@ -104,6 +104,29 @@ fn it_comes_back_under_a_new_lineage_with_its_log() {
         let (mut storage, found) = Storage::open(disk.clone(), SIZES, Some(again())).unwrap();
         assert_eq!(Durable::found(&mut storage, &found), *more.now(), "{name}");
     }
+}
+
+/// Its memberships are there twice again after its way back: the one in the log may be damaged next.
+#[test]
+fn it_comes_back_with_its_memberships_twice() {
+    let (disk, _) = lived_in();
+    disk.lose("hs.a");
+    disk.lose("hs.b");
+    let (mut storage, found) = readmit(&disk).unwrap();
+    let before = Durable::found(&mut storage, &found);
+    let is_membership = |payload: &Option<Payload>| matches!(payload, Some(Payload::Membership(_)));
+    let (id, _) = before.log.iter().find(|(_, payload)| is_membership(payload)).unwrap();
+    let chain = id.chain.0.to_le_bytes();
+    for file in disk.files().into_iter().filter(|file| file.starts_with("wal/")) {
+        let bytes = disk.bytes(&file).unwrap();
+        // Its slot stays; its header and its payload go.
+        for at in (FIRST_BATCH..bytes.len() - 8).filter(|at| bytes[*at..*at + 8] == chain) {
+            disk.overwrite(&file, at, &[0xa5; 40]);
+        }
+    }
+    let (mut storage, found) = Storage::open(disk.clone(), SIZES, Some(again())).unwrap();
+    assert_eq!(Durable::found(&mut storage, &found), before);
+    assert!(!found.report.is_clean(), "something was damaged");
 }
 
 /// A crash in the middle leaves the old node with its promises or none, or the new one: never the old
