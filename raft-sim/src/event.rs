@@ -53,6 +53,13 @@ pub enum Event {
         /// The process that looks.
         life: u32,
     },
+    /// The state that a node has frozen is encoded.
+    Encoded {
+        /// The node.
+        node: NodeAt,
+        /// The process that has frozen it.
+        life: u32,
+    },
     /// A node that was down starts.
     Start {
         /// The node.

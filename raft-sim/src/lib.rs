@@ -40,6 +40,7 @@ mod operator;
 pub mod options;
 pub mod page;
 pub mod power;
+mod process;
 pub mod queue;
 pub mod report;
 pub mod results;

@@ -1,22 +1,14 @@
 //! One simulated machine: a clock, a disk, and at most one process on them.
 //!
-//! The process is the product as it ships: a [`Replica`] and a [`Storage`]. What the host does around
-//! them is here: an inbox, a queue of disk work that is begun, synced and confirmed in separate
-//! events, so that a crash can fall between any two of them. Batches that wait together are synced
-//! together.
-
-use std::collections::VecDeque;
-use std::mem;
+//! What outlives a process is here: who the machine is, what it has, and what was done to it.
 
 use raft_core::config::PRIORITY_MAX;
 use raft_core::{
-    ClusterId, Config, GroupId, Incarnation, Member, Membership, PersistSeq, RecoveredState,
-    RoleName, Time,
+    ClusterId, Config, GroupId, Incarnation, Member, Membership, RecoveredState, RoleName, Time,
 };
 use raft_replica::replica::{Replica, ReplicaOptions};
-use raft_replica::request::{Input, Output};
-use raft_replica::storage::work::{Done, Work};
-use raft_replica::storage::{Identity, ScrubStep, Storage, StorageError, StorageOptions};
+use raft_replica::request::Output;
+use raft_replica::storage::{Identity, Storage, StorageError, StorageOptions};
 
 use crate::clock::Clock;
 use crate::disk::SimDisk;
@@ -24,14 +16,12 @@ use crate::exile::Exile;
 use crate::fault::Fault;
 use crate::nemesis::Strike;
 use crate::options::{COMMAND_BYTES_MAX, Options};
-use crate::rng::{CALM, Purpose, Stream};
+use crate::process::{Latency, Process};
+use crate::rng::{CALM, Purpose, Ratio, Stream};
 use crate::rot::Wound;
 use crate::sabotage::{Graveyard, Sabotage};
 use crate::tape::Choices;
 use crate::workload::{Machine, Workload};
-
-/// The most batches that are synced together.
-const GROUP_COMMIT_MAX: usize = 16;
 
 /// The cluster of all runs.
 const CLUSTER: ClusterId = ClusterId(0xc1);
@@ -116,53 +106,6 @@ pub(crate) struct Seen {
     pub(crate) is_hurt: bool,
 }
 
-/// A running process.
-#[derive(Debug)]
-pub(crate) struct Process<W: Workload> {
-    pub(crate) replica: Replica<Machine<W>>,
-    storage: Storage<SimDisk>,
-    work: VecDeque<Work>,
-    phase: Phase,
-    pub(crate) inbox: Vec<Input<Machine<W>>>,
-    pub(crate) is_woken: bool,
-    /// Until when, by its clock, answers by a lease were allowed so far.
-    leased_until: Option<Time>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// The disk has nothing to do.
-    Idle,
-    /// The first piece of work is about to be done.
-    Working,
-    /// A disk call has failed: nothing more is done until the node starts again.
-    Failed,
-    /// Batches are accepted through this one and are about to be written and synced.
-    Syncing(PersistSeq),
-}
-
-/// What the disk has done.
-#[derive(Debug, Default)]
-pub(crate) struct DiskStep {
-    /// What the replica is to be told.
-    pub(crate) done: Option<Done>,
-    /// The batches through this one are durable, if the disk is honest.
-    pub(crate) durable: Option<PersistSeq>,
-    /// How long the next step takes; `None`: the disk is idle.
-    pub(crate) next: Option<Latency>,
-    /// There was no space: the same will be tried again.
-    pub(crate) is_full: bool,
-}
-
-/// What kind of disk work is next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Latency {
-    Write,
-    Sync,
-    /// There is no space: somebody looks again after a while.
-    Full,
-}
-
 impl<W: Workload> Node<W> {
     pub(crate) fn new(at: usize, options: &Options, choices: &Choices, sabotage: Sabotage) -> Self {
         let entity = at as u64;
@@ -220,6 +163,14 @@ impl<W: Workload> Node<W> {
         1 + self.latency.draw().exponential(mean)
     }
 
+    /// How long it takes to encode its state.
+    pub(crate) fn encoding_us(&mut self, options: &Options) -> u64 {
+        let mut draw = self.latency.draw();
+        let is_slow = draw.chance(Ratio::new(1, 4));
+        let mean = if is_slow { options.election_timeout_us } else { options.disk_us * 2 };
+        1 + draw.exponential(mean)
+    }
+
     /// Opens the data directory: what a process that starts now would find.
     pub(crate) fn open(
         &self,
@@ -262,15 +213,8 @@ impl<W: Workload> Node<W> {
         let local = self.now(now);
         let replica = Replica::start(config, found, machine, local, out)?;
         self.life += 1;
-        self.process = Some(Process {
-            replica,
-            storage,
-            work: VecDeque::new(),
-            phase: Phase::Idle,
-            inbox: Vec::new(),
-            is_woken: false,
-            leased_until: None,
-        });
+        let part_bytes = options.snapshot_chunk_bytes as u64;
+        self.process = Some(Process::new(replica, storage, part_bytes));
         Ok(())
     }
 
@@ -310,114 +254,6 @@ impl<W: Workload> Node<W> {
         self.deadline = (self.deadline.0 + 1, u64::MAX);
         self.seen = Seen { role: None, ..self.seen };
         true
-    }
-}
-
-impl<W: Workload> Process<W> {
-    /// Whether the disk is about to write and sync batches.
-    pub(crate) fn is_syncing(&self) -> bool {
-        matches!(self.phase, Phase::Syncing(_))
-    }
-
-    /// The end of the lease by its clock, if the replica has one that lasts longer than all before.
-    pub(crate) fn new_lease(&mut self) -> Option<Time> {
-        let until = self.replica.leased_until();
-        let is_new = until > mem::replace(&mut self.leased_until, until);
-        until.filter(|_| is_new)
-    }
-
-    /// Queues disk work. Returns what kind the disk begins with if it was idle.
-    pub(crate) fn work(&mut self, work: Work) -> Option<Latency> {
-        if self.phase == Phase::Failed {
-            return None;
-        }
-        self.work.push_back(work);
-        let was_idle = self.phase == Phase::Idle;
-        was_idle.then(|| {
-            self.phase = Phase::Working;
-            Latency::Write
-        })
-    }
-
-    /// Looks through about `bytes_max` of what is on the disk, if it has nothing else to do.
-    pub(crate) fn scrub(&mut self, bytes_max: u64) -> Result<Option<ScrubStep>, StorageError> {
-        if self.phase != Phase::Idle {
-            return Ok(None);
-        }
-        let step = self.storage.scrub(bytes_max);
-        if !matches!(step, Ok(_) | Err(StorageError::NoSpace { .. })) {
-            self.phase = Phase::Failed;
-        }
-        step.map(Some)
-    }
-
-    /// Does the work that was begun.
-    pub(crate) fn disk(&mut self) -> Result<DiskStep, StorageError> {
-        let step = self.disk_step();
-        if step.is_err() {
-            self.phase = Phase::Failed;
-        }
-        step
-    }
-
-    fn disk_step(&mut self) -> Result<DiskStep, StorageError> {
-        match mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Idle | Phase::Failed => unreachable!("the disk was asked for nothing"),
-            Phase::Working => self.write(),
-            Phase::Syncing(through) => match self.storage.sync() {
-                Err(StorageError::NoSpace { .. }) => {
-                    Ok(self.wait_for_space(Phase::Syncing(through)))
-                }
-                done => {
-                    let (done, durable) = (done?, Some(through));
-                    Ok(DiskStep { done, durable, next: self.begin(), is_full: false })
-                }
-            },
-        }
-    }
-
-    fn write(&mut self) -> Result<DiskStep, StorageError> {
-        let mut written = None;
-        for _ in 0..GROUP_COMMIT_MAX {
-            let batch = match self.work.front() {
-                Some(Work::Persist { batch, .. }) => Some(batch.seq),
-                Some(_) if written.is_none() => None,
-                Some(_) | None => break,
-            };
-            let work = self.work.pop_front().expect("there is a first one");
-            // What finds no space is handed in again.
-            let again = self.storage.disk().is_full().then(|| work.clone());
-            match (self.storage.write(work), again) {
-                (Err(StorageError::NoSpace { .. }), Some(again)) => {
-                    self.work.push_front(again);
-                    if written.is_none() {
-                        return Ok(self.wait_for_space(Phase::Working));
-                    }
-                    break;
-                }
-                (done, _) if batch.is_none() => {
-                    return Ok(DiskStep { done: done?, next: self.begin(), ..DiskStep::default() });
-                }
-                (done, _) => assert!(done?.is_none(), "a batch is not durable before it is synced"),
-            }
-            written = batch;
-        }
-        let Some(through) = written else { return Ok(DiskStep::default()) };
-        self.phase = Phase::Syncing(through);
-        Ok(DiskStep { next: Some(Latency::Sync), ..DiskStep::default() })
-    }
-
-    fn wait_for_space(&mut self, phase: Phase) -> DiskStep {
-        self.phase = phase;
-        DiskStep { next: Some(Latency::Full), is_full: true, ..DiskStep::default() }
-    }
-
-    fn begin(&mut self) -> Option<Latency> {
-        if self.work.is_empty() {
-            return None;
-        }
-        self.phase = Phase::Working;
-        Some(Latency::Write)
     }
 }
 

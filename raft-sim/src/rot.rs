@@ -238,8 +238,10 @@ fn lose_tail(platter: &mut Platter, is_down: bool, draw: &mut Draw) -> Option<Wo
     let (end, table_end) = (data.len(), batches[0]);
     wound.zero(platter, at, from..end);
     if draw.chance(Ratio::new(2, 3)) {
-        let slot = usize::try_from(first.checked_sub(of_segment)?).ok()? * 64 + TABLE;
-        wound.zero(platter, at, slot.min(table_end)..table_end);
+        // The header may have rotted before.
+        let slot = usize::try_from(first.checked_sub(of_segment)?).ok()?;
+        let slot_at = slot.saturating_mul(64).saturating_add(TABLE);
+        wound.zero(platter, at, slot_at.min(table_end)..table_end);
     }
     Some(wound)
 }

@@ -3,7 +3,7 @@
 //! A failing run is repeated with a trace, since nothing is formatted before it is known that
 //! somebody will look. If the repetition goes otherwise, that is a failure of its own.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe};
 
 use crate::beyond::Outlook;
@@ -230,7 +230,7 @@ impl<W: Workload> Case<W> {
         let failure = match result {
             Ok(Ok(())) => None,
             Ok(Err(failure)) => Some(failure),
-            Err(payload) => Some(Failure::Panic(message(payload.as_ref()))),
+            Err(payload) => Some(Failure::Panic(message(payload.as_ref()) + &place())),
         };
         (failure, world.expect("a world for options that were checked can be made"))
     }
@@ -245,6 +245,13 @@ fn difference(first: &Report, second: &Report) -> Option<Failure> {
 thread_local! {
     /// Whether this thread is inside a run, whose panics are reported as its failure.
     static RUNNING: Cell<bool> = const { Cell::new(false) };
+    /// Where it panicked.
+    static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Where this thread has panicked, as the end of a message.
+fn place() -> String {
+    PLACE.with(RefCell::take)
 }
 
 /// Keeps panics inside a run from being printed where they happen: they are part of its report.
@@ -252,8 +259,10 @@ pub fn catch_panics() {
     let default = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         if !RUNNING.with(Cell::get) {
-            default(info);
+            return default(info);
         }
+        let place = info.location().map(|at| format!(", at {}:{}", at.file(), at.line()));
+        PLACE.with(|last| last.replace(place.unwrap_or_default()));
     }));
 }
 

@@ -17,6 +17,7 @@ use crate::network::Fate;
 use crate::node::Seen;
 use crate::observe::{Happening, Loss};
 use crate::operator;
+use crate::process::FrozenState;
 use crate::sabotage::Sabotage;
 use crate::script::Overheard;
 use crate::workload::{Machine, Workload};
@@ -199,9 +200,9 @@ impl<W: Workload> World<W> {
             }
             Output::Reply { id, reply } => self.reply(id, reply),
             Output::Work(work) => self.work(at, work),
-            // There are no threads here: a state is encoded at once.
             Output::Save { snapshot, state } => {
-                self.work(at, Work::SaveSnapshot { snapshot, data: state.encode() })
+                self.encode_later(at, (snapshot, state));
+                Ok(())
             }
             Output::Applied { entries, digest } => {
                 self.digest.word(digest);
@@ -288,22 +289,36 @@ impl<W: Workload> World<W> {
     }
 
     fn work(&mut self, at: NodeAt, work: Work) -> Result<(), Failure> {
-        let work = match work {
-            Work::SaveSnapshot { snapshot, data } => {
-                self.digest.word(snapshot.last.index.0);
-                Work::SaveSnapshot { snapshot, data: self.sabotage.snapshot(data) }
-            }
-            other @ (Work::Persist { .. }
-            | Work::LoadSnapshot { .. }
-            | Work::Load(_)
-            | Work::ReadChunk(_)
-            | Work::StageChunk { .. }) => other,
-        };
         let process = self.nodes[at].process.as_mut().expect("a process asks for work");
         if let Some(kind) = process.work(work) {
             self.begin_disk(at, kind);
         }
         Ok(())
+    }
+
+    /// A state is encoded beside everything else: at once, or so slowly that the group has another
+    /// leader by then.
+    fn encode_later(&mut self, at: NodeAt, frozen: FrozenState<W>) {
+        let node = &mut self.nodes[at];
+        let delay_us = node.encoding_us(&self.options);
+        let life = node.life;
+        node.process.as_mut().expect("a process asks for work").frozen = Some(frozen);
+        self.queue.after(delay_us, Event::Encoded { node: at, life });
+    }
+
+    /// A state is encoded, and goes to the disk.
+    pub(crate) fn on_encoded(&mut self, at: NodeAt) -> Result<(), Failure> {
+        if self.nodes[at].paused {
+            // All of a process stands still.
+            let life = self.nodes[at].life;
+            self.queue.after(1 + self.options.fault_us / 4, Event::Encoded { node: at, life });
+            return Ok(());
+        }
+        let process = self.nodes[at].process.as_mut().expect("a life has a process while it lasts");
+        let Some((snapshot, state)) = process.frozen.take() else { return Ok(()) };
+        self.digest.word(snapshot.last.index.0);
+        let data = self.sabotage.snapshot(state.encode());
+        self.work(at, Work::SaveSnapshot { snapshot, data })
     }
 
     fn reply(&mut self, id: RequestId, reply: Reply<Machine<W>>) -> Result<(), Failure> {

@@ -200,6 +200,7 @@ impl<W: Workload> World<W> {
             Event::Deadline { node, .. } => format!("{} deadline", name(*node)),
             Event::Inbox { node, .. } => format!("{} inbox", name(*node)),
             Event::Disk { node, .. } => format!("{} disk", name(*node)),
+            Event::Encoded { node, .. } => format!("{} encoded", name(*node)),
             Event::Start { node, .. } => format!("! {} starts", name(*node)),
             Event::Resume { node, .. } => format!("! {} resumes", name(*node)),
             Event::Client { client, .. } => format!("client {client}"),

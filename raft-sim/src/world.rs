@@ -23,8 +23,9 @@ use crate::fault::{Fault, Tally};
 use crate::liveness::Healed;
 use crate::nemesis::Nemesis;
 use crate::network::Network;
-use crate::node::{Latency, Node};
+use crate::node::Node;
 use crate::options::Options;
+use crate::process::Latency;
 use crate::queue::Queue;
 use crate::rng::{Purpose, Ratio, Stream};
 use crate::sabotage::Sabotage;
@@ -325,6 +326,7 @@ impl<W: Workload> World<W> {
             }
             Event::Disk { node, life }
             | Event::Scrub { node, life }
+            | Event::Encoded { node, life }
             | Event::Start { node, life } => is_other_life(*node, *life),
             Event::Client { client, generation } => self.clients[*client].generation != *generation,
             Event::Unreachable { link, life } => is_other_life(self.network.ends(*link).0, *life),
@@ -340,6 +342,7 @@ impl<W: Workload> World<W> {
             Event::Inbox { node, .. } => self.on_inbox(node),
             Event::Disk { node, .. } => self.on_disk(node),
             Event::Scrub { node, .. } => self.on_scrub(node),
+            Event::Encoded { node, .. } => self.on_encoded(node),
             Event::Start { node, .. } => self.on_start(node),
             Event::Resume { node, .. } => self.on_resume(node),
             Event::Client { client, .. } => self.on_client(client),
@@ -483,5 +486,5 @@ impl<W: Workload> World<W> {
 
 /// What is being made promises nothing before it has its final name.
 fn is_scratch(path: &str) -> bool {
-    path == "snap/stage.data" || path.ends_with(".tmp")
+    ["snap/stage.data", "snap/save.data"].contains(&path) || path.ends_with(".tmp")
 }

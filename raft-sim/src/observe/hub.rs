@@ -300,6 +300,7 @@ impl<W: Workload> World<W> {
             | Event::Inbox { .. }
             | Event::Disk { .. }
             | Event::Scrub { .. }
+            | Event::Encoded { .. }
             | Event::Start { .. }
             | Event::Resume { .. }
             | Event::Client { .. }

@@ -1,0 +1,239 @@
+//! A process of a simulated machine: the product as it ships, and its queue of disk work.
+//!
+//! Work is begun, synced and confirmed in separate events, so that a crash can fall between any two of
+//! them. Batches that wait together are synced together. A snapshot is encoded beside everything else
+//! and written in parts, between which other work goes on, as a server does it.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::Arc;
+
+use raft_core::{PersistSeq, SnapshotMeta, Time};
+use raft_replica::Frozen;
+use raft_replica::replica::Replica;
+use raft_replica::request::Input;
+use raft_replica::storage::work::{Done, Work};
+use raft_replica::storage::{ScrubStep, Storage, StorageError};
+
+use crate::disk::SimDisk;
+use crate::workload::{Machine, Workload};
+
+/// The most batches that are synced together.
+const GROUP_COMMIT_MAX: usize = 16;
+
+/// A running process.
+#[derive(Debug)]
+pub(crate) struct Process<W: Workload> {
+    pub(crate) replica: Replica<Machine<W>>,
+    storage: Storage<SimDisk>,
+    work: VecDeque<Work>,
+    phase: Phase,
+    pub(crate) inbox: Vec<Input<Machine<W>>>,
+    pub(crate) is_woken: bool,
+    /// Until when, by its clock, answers by a lease were allowed so far.
+    leased_until: Option<Time>,
+    /// A state that is being encoded.
+    pub(crate) frozen: Option<FrozenState<W>>,
+    /// A snapshot is being written, a part after each other piece of work.
+    is_saving: bool,
+    was_part: bool,
+    part_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The disk has nothing to do.
+    Idle,
+    /// The first piece of work is about to be done.
+    Working,
+    /// A disk call has failed: nothing more is done until the node starts again.
+    Failed,
+    /// Batches are accepted through this one and are about to be written and synced.
+    Syncing(PersistSeq),
+    /// A part of a snapshot is about to be written.
+    Saving,
+}
+
+/// What the disk has done.
+#[derive(Debug, Default)]
+pub(crate) struct DiskStep {
+    /// What the replica is to be told.
+    pub(crate) done: Option<Done>,
+    /// The batches through this one are durable, if the disk is honest.
+    pub(crate) durable: Option<PersistSeq>,
+    /// How long the next step takes; `None`: the disk is idle.
+    pub(crate) next: Option<Latency>,
+    /// There was no space: the same will be tried again.
+    pub(crate) is_full: bool,
+}
+
+/// What kind of disk work is next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Latency {
+    Write,
+    Sync,
+    /// There is no space: somebody looks again after a while.
+    Full,
+}
+
+/// What a snapshot is made of, before it is encoded.
+pub(crate) type FrozenState<W> = (Arc<SnapshotMeta>, Frozen<Machine<W>>);
+
+impl<W: Workload> Process<W> {
+    /// A process that has just started; it writes snapshots in parts of about this size.
+    pub(crate) fn new(
+        replica: Replica<Machine<W>>,
+        storage: Storage<SimDisk>,
+        part_bytes: u64,
+    ) -> Self {
+        Self {
+            replica,
+            storage,
+            work: VecDeque::new(),
+            phase: Phase::Idle,
+            inbox: Vec::new(),
+            is_woken: false,
+            leased_until: None,
+            frozen: None,
+            is_saving: false,
+            was_part: false,
+            part_bytes,
+        }
+    }
+
+    /// Whether the disk is about to write and sync batches.
+    pub(crate) fn is_syncing(&self) -> bool {
+        matches!(self.phase, Phase::Syncing(_))
+    }
+
+    /// The end of the lease by its clock, if the replica has one that lasts longer than all before.
+    pub(crate) fn new_lease(&mut self) -> Option<Time> {
+        let until = self.replica.leased_until();
+        let is_new = until > mem::replace(&mut self.leased_until, until);
+        until.filter(|_| is_new)
+    }
+
+    /// Queues disk work. Returns what kind the disk begins with if it was idle.
+    pub(crate) fn work(&mut self, work: Work) -> Option<Latency> {
+        if self.phase == Phase::Failed {
+            return None;
+        }
+        self.work.push_back(work);
+        let was_idle = self.phase == Phase::Idle;
+        was_idle.then(|| {
+            self.phase = Phase::Working;
+            Latency::Write
+        })
+    }
+
+    /// Looks through about `bytes_max` of what is on the disk, if it has nothing else to do.
+    pub(crate) fn scrub(&mut self, bytes_max: u64) -> Result<Option<ScrubStep>, StorageError> {
+        if self.phase != Phase::Idle {
+            return Ok(None);
+        }
+        let step = self.storage.scrub(bytes_max);
+        if !matches!(step, Ok(_) | Err(StorageError::NoSpace { .. })) {
+            self.phase = Phase::Failed;
+        }
+        step.map(Some)
+    }
+
+    /// Does the work that was begun.
+    pub(crate) fn disk(&mut self) -> Result<DiskStep, StorageError> {
+        let step = self.disk_step();
+        if step.is_err() {
+            self.phase = Phase::Failed;
+        }
+        step
+    }
+
+    fn disk_step(&mut self) -> Result<DiskStep, StorageError> {
+        let phase = mem::replace(&mut self.phase, Phase::Idle);
+        self.was_part = phase == Phase::Saving;
+        match phase {
+            Phase::Idle | Phase::Failed => unreachable!("the disk was asked for nothing"),
+            Phase::Working => self.write(),
+            Phase::Syncing(through) => match self.storage.sync() {
+                Err(StorageError::NoSpace { .. }) => {
+                    Ok(self.wait_for_space(Phase::Syncing(through)))
+                }
+                done => {
+                    let (done, durable) = (done?, Some(through));
+                    Ok(DiskStep { done, durable, next: self.begin(), is_full: false })
+                }
+            },
+            Phase::Saving => self.save_part(),
+        }
+    }
+
+    fn save_part(&mut self) -> Result<DiskStep, StorageError> {
+        match self.storage.save_part(self.part_bytes) {
+            Err(StorageError::NoSpace { .. }) if self.work.is_empty() => {
+                Ok(self.wait_for_space(Phase::Saving))
+            }
+            // What else there is to do may find its space.
+            Err(StorageError::NoSpace { .. }) => {
+                Ok(DiskStep { next: self.begin(), is_full: true, ..DiskStep::default() })
+            }
+            done => {
+                let done = done?;
+                self.is_saving = done.is_none();
+                Ok(DiskStep { done, next: self.begin(), ..DiskStep::default() })
+            }
+        }
+    }
+
+    fn write(&mut self) -> Result<DiskStep, StorageError> {
+        let mut written = None;
+        for _ in 0..GROUP_COMMIT_MAX {
+            let batch = match self.work.front() {
+                Some(Work::Persist { batch, .. }) => Some(batch.seq),
+                Some(_) if written.is_none() => None,
+                Some(_) | None => break,
+            };
+            let work = self.work.pop_front().expect("there is a first one");
+            if let Work::SaveSnapshot { snapshot, data } = &work {
+                self.storage.begin_snapshot(snapshot, data)?;
+                self.is_saving = true;
+                return Ok(DiskStep { next: self.begin(), ..DiskStep::default() });
+            }
+            // What finds no space is handed in again.
+            let again = self.storage.disk().is_full().then(|| work.clone());
+            match (self.storage.write(work), again) {
+                (Err(StorageError::NoSpace { .. }), Some(again)) => {
+                    self.work.push_front(again);
+                    if written.is_none() {
+                        return Ok(self.wait_for_space(Phase::Working));
+                    }
+                    break;
+                }
+                (done, _) if batch.is_none() => {
+                    return Ok(DiskStep { done: done?, next: self.begin(), ..DiskStep::default() });
+                }
+                (done, _) => assert!(done?.is_none(), "a batch is not durable before it is synced"),
+            }
+            written = batch;
+        }
+        let Some(through) = written else { return Ok(DiskStep::default()) };
+        self.phase = Phase::Syncing(through);
+        Ok(DiskStep { next: Some(Latency::Sync), ..DiskStep::default() })
+    }
+
+    fn wait_for_space(&mut self, phase: Phase) -> DiskStep {
+        self.phase = phase;
+        DiskStep { next: Some(Latency::Full), is_full: true, ..DiskStep::default() }
+    }
+
+    fn begin(&mut self) -> Option<Latency> {
+        // By turns, so that neither has to wait for all of the other.
+        if self.is_saving && (self.work.is_empty() || !self.was_part) {
+            self.phase = Phase::Saving;
+            return Some(Latency::Sync);
+        }
+        if self.work.is_empty() {
+            return None;
+        }
+        self.phase = Phase::Working;
+        Some(Latency::Write)
+    }
+}
