@@ -249,10 +249,11 @@ fn lose_tail(platter: &mut Platter, is_down: bool, draw: &mut Draw) -> Option<Wo
 /// All slots of the newest segment are gone, as if its table were being written in a power cut.
 pub(crate) fn tear_slots(platter: &mut Platter) -> Wound {
     let mut wound = Wound::default();
-    if let Some((_, at)) = newest_segment(platter)
-        && let Some(&table_end) = batches(&platter.inodes[at]).first()
-    {
-        wound.zero(platter, at, TABLE..table_end);
+    if let Some((_, at)) = newest_segment(platter) {
+        let inode = &platter.inodes[at];
+        // Where no batch has a header any more, only slots tell of what stood there.
+        let table_end = batches(inode).first().copied().unwrap_or(inode.data.len());
+        wound.zero(platter, at, TABLE.min(table_end)..table_end);
     }
     wound
 }

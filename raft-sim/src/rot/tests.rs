@@ -165,3 +165,20 @@ fn the_end_of_a_log_is_lost_and_can_be_given_back() {
     let is_whole = |disk: &mut SimDisk| disk.contents()[1] == before[1];
     assert!(!disk.peek_without_slots(is_whole) && is_whole(&mut disk));
 }
+
+/// Slots that alone know of an entry are at risk in every later write of their sector.
+#[test]
+fn slots_are_torn_even_where_no_batch_is_left() {
+    let mut disk = SimDisk::new(Lie::None);
+    disk.create_dir("wal").unwrap();
+    let file = disk.create("wal/seg-1-1.wal", (TABLE + 2 * SECTOR_BYTES) as u64).unwrap();
+    disk.write(&file, TABLE as u64, &[7; SECTOR_BYTES]).unwrap();
+    disk.sync(&file).unwrap();
+    disk.sync_dir("").unwrap();
+    disk.sync_dir("wal").unwrap();
+    let mut slot = [0; 64];
+    disk.peek_without_slots(|disk| disk.read(&file, TABLE as u64, &mut slot)).unwrap();
+    assert_eq!(slot, [0; 64]);
+    disk.read(&file, TABLE as u64, &mut slot).unwrap();
+    assert_eq!(slot, [7; 64]);
+}
