@@ -213,7 +213,7 @@ pub(super) fn examine<D: Disk>(
     snapshots.settle_for_older(disk, |snapshot| log.continues(snapshot), &mut report)?;
     let end = snapshots.newest().map_or(EntryId::default(), |meta| meta.last);
     check(&hard_state, &log, snapshots.newest().map(|meta| &**meta))?;
-    let missing = missing(&hard_state, &log, end.index);
+    let missing = missing(&hard_state, &log);
     if let Some(why) = missing.clone().filter(|_| log.cut.is_none()) {
         let what = What::TailUnknown { after: log.last(), entries: 0, why };
         report.add(segment::DIR, what);
@@ -264,10 +264,12 @@ fn check<F>(
     Ok(())
 }
 
-/// What says that the log has been longer than it is.
-fn missing<F>(hard_state: &HardStateFiles<F>, log: &FoundLog<F>, end: Index) -> Option<String> {
+/// What says that the log has been longer than it is. A snapshot that reaches further says nothing
+/// against it: who has made it has the log as well, and who was given it forgets its old log with a
+/// word to the hard state.
+fn missing<F>(hard_state: &HardStateFiles<F>, log: &FoundLog<F>) -> Option<String> {
     let record = hard_state.record();
-    let reach = log.last().index.max(end);
+    let reach = log.last().index;
     let (through, epoch) = (record.log_through, record.log_epoch);
     if through > reach {
         return Some(format!("it was durable through {through}"));

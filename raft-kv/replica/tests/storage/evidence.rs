@@ -8,7 +8,7 @@ use raft_replica::storage::{Identity, Storage, StorageError, StorageOptions, Wha
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::memory_disk::{Fate, MemoryDisk};
-use crate::model::{Durable, Script, identity};
+use crate::model::{Durable, Script, identity, meta};
 use crate::verdict::{FIRST_BATCH, SIZES, Verdict, contents, judge, open};
 
 /// A disk on which a new node has done this.
@@ -384,5 +384,31 @@ fn options_out_of_range_are_refused() {
     ] {
         let error = Storage::open(disk.clone(), options, None).unwrap_err();
         assert!(matches!(error, StorageError::Options { .. }), "{error}");
+    }
+}
+
+/// A snapshot that reaches further than what is left of the log is no excuse for what is missing: it
+/// was made of the log, and more stood behind it.
+#[test]
+fn a_snapshot_hides_no_lost_end() {
+    let mut script = Script::founding();
+    script.term(1, None).append(&[10, 20, 30]).sync().term(2, Some(1)).append(&[40]).sync();
+    for with_snapshot in [false, true] {
+        let mut disk = MemoryDisk::default();
+        Storage::format(&mut disk, identity()).unwrap();
+        let mut storage = open(&disk).unwrap().0;
+        script.run(&mut storage).unwrap();
+        if with_snapshot {
+            let snapshot = meta(script.now().log[2].0);
+            let data = b"a state"[..].into();
+            storage.write(Work::SaveSnapshot { snapshot, data }).unwrap();
+        }
+        // All but the first entry goes, and all that told of it.
+        let bytes = disk.bytes("wal/seg-1-1.wal").unwrap().len();
+        for (from, to) in [(8192 + 64, FIRST_BATCH), (FIRST_BATCH + 64 + 40 + 10, bytes)] {
+            disk.overwrite("wal/seg-1-1.wal", from, &vec![0; to - from]);
+        }
+        let (_, found) = open(&disk).unwrap();
+        assert!(found.hard_state.is_tail_unknown, "{with_snapshot}:\n{}", found.report);
     }
 }
