@@ -4,7 +4,7 @@
 //! in an order in which a crash at any point leaves a directory that says the same: first the promises
 //! (identity, hard state, the flag of an unknown tail), then the snapshots, then the log.
 
-use raft_core::{EntryId, HardState, Index, Member, SnapshotMeta};
+use raft_core::{EntryId, HardState, Member, SnapshotMeta};
 
 use super::error::{InFile, StorageError};
 use super::found::Found;
