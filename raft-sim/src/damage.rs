@@ -237,7 +237,7 @@ impl<W: Workload> World<W> {
         }
         let is_quiet = toll.tail.is_empty() && !toll.is_doubt && toll.snapshot.is_none();
         needed.all(is_there)
-            && toll.snapshot.is_none_or(|id| self.has_copy(at, id))
+            && toll.snapshot.is_none_or(|id| self.has_all_through(at, id))
             && (is_quiet || self.can_spare(at))
     }
 
@@ -260,8 +260,22 @@ impl<W: Workload> World<W> {
     /// Whether another node, which every membership that may come into force names, has an entry for
     /// certain.
     fn has_copy(&self, at: NodeAt, id: EntryId) -> bool {
+        self.others_with(at, id).next().is_some()
+    }
+
+    /// Whether another node has all that a snapshot through this entry stands for: the last entry is
+    /// not enough, where one before it is damaged.
+    fn has_all_through(&self, at: NodeAt, last: EntryId) -> bool {
+        let is_after = |id: EntryId| id.index > last.index;
+        let is_whole = |found: Inspection| found.report.damaged().all(is_after);
+        self.others_with(at, last).any(|other| self.inspect(other).is_some_and(is_whole))
+    }
+
+    /// The other nodes, named by every membership that may come into force, that have an entry for
+    /// certain.
+    fn others_with(&self, at: NodeAt, id: EntryId) -> impl Iterator<Item = NodeAt> {
         let is_member = |member| self.checker.memberships().all(|one| one.is_member(member));
-        (0..self.nodes.len()).any(|other| {
+        (0..self.nodes.len()).filter(move |&other| {
             let member = self.nodes[other].member;
             other != at
                 && is_member(member)
