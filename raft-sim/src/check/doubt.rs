@@ -1,8 +1,9 @@
 //! REC: a log whose end a disk has lost, and the end of that doubt.
 //!
 //! A start may find less than was durable only if it says so: then its hard state is marked, durably,
-//! and the ghost notes how far the log had reached. The mark may go when the node holds again all that
-//! was committed of what it had acknowledged: from then on its vote speaks for that.
+//! and the ghost notes which entries it had. The mark may go when the node holds again all of them that
+//! are committed: from then on its vote speaks for that. Other entries may have been committed in their
+//! places meanwhile; the node owes nobody those.
 //!
 //! Deliberately absent: whether the disk had a reason. The world knows which disks were hurt.
 
@@ -28,7 +29,6 @@ pub(super) fn begins(ghost: &mut Ghost, slot: usize, found: &RecoveredState) {
         let hard_state = HardState { is_tail_unknown: true, ..view.hard_state };
         hard_state == found.hard_state && view.log.holds(found.before)
     };
-    let reached = node.durable.log.last_index();
     let mut view = node.durable.clone();
     let mut is_found = is_like(&view);
     for batch in &node.pending {
@@ -37,7 +37,10 @@ pub(super) fn begins(ghost: &mut Ghost, slot: usize, found: &RecoveredState) {
     if is_found {
         view.hard_state.is_tail_unknown = true;
         replace(&mut view.log, found);
-        node.owed = node.owed.max(reached);
+        let had = &node.durable.log;
+        let after =
+            (found.before.index.0 + 1..=had.last_index().0).filter_map(|at| had.at(Index(at)));
+        node.owed.extend(after.filter(|id| !view.log.holds(*id)));
         node.durable = view;
     }
 }
@@ -69,11 +72,12 @@ pub(super) fn ended(
     if hard_state.is_tail_unknown || !node.durable.hard_state.is_tail_unknown {
         return Ok(());
     }
-    let owed = std::mem::take(&mut node.owed).min(committed.last_index());
-    let owed = committed.at(owed).expect("it is committed");
-    if node.durable.log.holds(owed) {
+    let owed = std::mem::take(&mut node.owed);
+    let is_missed =
+        |id: &&EntryId| committed.at(id.index) == Some(**id) && !node.durable.log.holds(**id);
+    let Some(owed) = owed.iter().filter(is_missed).max_by_key(|id| id.index) else {
         return Ok(());
-    }
+    };
     Err(Violation::new(
         Invariant::Recovery,
         format!("it is in doubt until it holds {owed}, which it had and which is committed"),

@@ -119,8 +119,8 @@ pub(super) struct Node {
     pub(super) durable: View,
     /// The entries that its last start could not read, and that nothing durable has replaced since.
     pub(super) damaged: BTreeSet<Index>,
-    /// How far its log had reached when its disk lost the end of it; zero if it never did.
-    pub(super) owed: Index,
+    /// What its disk has lost of the end of its log while it is in doubt.
+    pub(super) owed: Vec<EntryId>,
     /// What was asked for and is not known to be durable.
     pub(super) pending: VecDeque<PersistBatch>,
     /// Every vote that was ever durable, by term.
@@ -155,7 +155,7 @@ impl Node {
             issued: start.clone(),
             durable: start.clone(),
             damaged: BTreeSet::new(),
-            owed: Index::ZERO,
+            owed: Vec::new(),
             pending: VecDeque::new(),
             votes: BTreeMap::new(),
             commit: Index::ZERO,

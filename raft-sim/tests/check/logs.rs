@@ -422,3 +422,29 @@ fn a_doubt_ends_where_all_that_was_committed_is_there() {
     story.issue(2, &clear).unwrap();
     story.sync(2).unwrap();
 }
+
+#[test]
+fn a_doubt_owes_nothing_that_was_committed_in_another_place() {
+    let mut story = Story::led();
+    // Only n2 has the second entry of the first term.
+    story.propose(1, 1, vec![command(b"x")]).unwrap();
+    story.replicate(1, 2, 2).unwrap();
+    story.checker.crashed(NodeId(2));
+    let mut found = story.found(2);
+    found.slots.truncate(1);
+    found.hard_state.is_tail_unknown = true;
+    story.checker.recovered(NodeId(2), &found).unwrap();
+    story.actor(2).log.truncate(1);
+    story.actor(2).hard_state.is_tail_unknown = true;
+    story.raise_incarnation(2);
+    // The others commit another entry in its place.
+    story.elect(3, 2, &[3, 1]).unwrap();
+    story.noop(3, 2).unwrap();
+    story.sync(3).unwrap();
+    story.replicate(3, 1, 2).unwrap();
+    story.commit(3, 2).unwrap();
+    let certain = HardState { is_tail_unknown: false, ..story.actor(2).hard_state };
+    let clear = PersistBatch { hard_state: Some(certain), ..story.batch(2) };
+    story.issue(2, &clear).unwrap();
+    story.sync(2).unwrap();
+}
