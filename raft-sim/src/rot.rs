@@ -101,9 +101,9 @@ pub(crate) fn forget_promises(platter: &mut Platter, draw: &mut Draw) -> bool {
             platter.names.remove(*path);
             platter.durable_names.remove(*path);
         } else if kind >= 2 {
-            // Both copies of it, of both generations.
+            // Both copies of it, of both generations, and what a start may have left beside them.
             let data = &mut platter.inodes[at].data;
-            let end = data.len().min(2 * PAGE);
+            let end = data.len().min(3 * PAGE);
             for (byte, key) in data[..end].iter_mut().zip(word.to_le_bytes().iter().cycle()) {
                 *byte ^= key;
             }

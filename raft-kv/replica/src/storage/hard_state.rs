@@ -3,9 +3,9 @@
 //! Generation g is written to both slots of pair `g mod 2`, one in each file, and both files are
 //! synced before anything depends on it:
 //! ```text
-//!         page 0      page 1      pages 2 to 9
-//! hs.a    pair 0      pair 1      ring of memberships
-//! hs.b    pair 0      pair 1      the same
+//!         page 0      page 1      page 2      pages 3 to 10
+//! hs.a    pair 0      pair 1      spare       ring of memberships
+//! hs.b    pair 0      pair 1      spare       the same
 //! ```
 //! A crash in the middle of generation g leaves pair g-1, and g was never promised. A copy that
 //! rots later has a twin. Two files that take turns with a single copy would not do: when the
@@ -14,8 +14,33 @@
 //! All of it rests on one rule: nothing of g+1 is written before both copies of g are durable. While
 //! the node runs, the two syncs see to it. At a start, what is read proves nothing: after a failed
 //! sync the page cache may go on showing a generation that the disk never got, and g+1 would then
-//! be written over g-1, the newest that the disk has. So a start first settles what it has read
-//! ([`HardStateFiles::settle`]).
+//! be written over g-1, the newest that the disk has. So a start first makes durable what it has
+//! read, where it stands ([`HardStateFiles::settle`]).
+//!
+//! # How a start settles
+//! To write a copy again is to put it at risk: the power may go in the middle. That must not be the
+//! last good one, and which are good the start cannot see. So there are four places for the newest
+//! generation: its pair and two spare pages, which are empty otherwise. A start writes all four, one
+//! after the other, each with a sync of its own, and each with the next *turn*, a number beside the
+//! record. It begins with the places that do not show the generation, and goes on from the newest
+//! turn to the oldest ([`order`]).
+//!
+//! What the disk lacks although the cache shows it is then what a start was writing when it ended: of
+//! all that is shown this has the newest turn, so the next start writes it first. Every other place
+//! was durable when the start went on from it. Hence at every moment, the place that is being written
+//! left out, each of the others is good but those that have rotted: one unseen fault may take both
+//! places of one file, and the other file still has one. Without turns this is not so: starts that
+//! end at another place each time would leave all of them torn, one by one. `tests.rs` beside this
+//! file tries every way in which any number of starts can end.
+//!
+//! The first generation after that empties the spare pages again, under the syncs that it needs
+//! anyway: what is left there would pass for the newest once both copies of later ones were lost.
+//!
+//! The identity and the ring beside it need none of this: there a start writes a copy only if it
+//! cannot be read, so the one that can be is never at risk. Nor do the manifests of snapshots: each is
+//! a file that is durable before it takes the name of the one it replaces.
+
+use core::cmp::Reverse;
 
 use raft_core::{HardState, Index};
 
@@ -31,11 +56,42 @@ pub(super) const FILES: [&str; 2] = ["hs.a", "hs.b"];
 /// One that is being made for a node that has lost its own.
 const SCRATCH: &str = "hs.tmp";
 
+/// How many pages of each file are the hard state's.
+const PAGES: u32 = 3;
+/// And how many bytes.
+pub(super) const BYTES: u32 = PAGES * PAGE;
+/// The page that is empty unless a start was cut short.
+const SPARE: u32 = 2;
+
 /// The two files, and what they say.
 #[derive(Debug)]
 pub(super) struct HardStateFiles<F> {
     files: [F; 2],
     record: HardRecord,
+    /// The spare pages hold something, as far as this process knows.
+    has_spares: bool,
+}
+
+/// Where a copy stands: a page of one of the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    file: u32,
+    page: u32,
+}
+
+impl Place {
+    fn name(self) -> &'static str {
+        FILES[self.file as usize]
+    }
+
+    fn offset(self) -> u64 {
+        u64::from(self.page * PAGE)
+    }
+
+    /// What a record says about where it belongs.
+    fn slot(self) -> u32 {
+        PAGES * self.file + self.page
+    }
 }
 
 /// What the hard state says about the log, written along with it.
@@ -62,10 +118,10 @@ impl<F> HardStateFiles<F> {
         };
         let mut files = Vec::with_capacity(2);
         for name in FILES {
-            files.push(disk.create(name, u64::from(2 * PAGE + ring::BYTES)).in_file(name)?);
+            files.push(disk.create(name, u64::from(BYTES + ring::BYTES)).in_file(name)?);
         }
         let files = files.try_into().ok().expect("one file for each of two names");
-        Self { files, record }.put(disk)
+        Self { files, record, has_spares: false }.put(disk)
     }
 
     /// Reads the newest generation.
@@ -75,7 +131,7 @@ impl<F> HardStateFiles<F> {
     /// at all. A slot of a later version. A generation of which only a part was written is none of
     /// these.
     pub(super) fn open<D: Disk<File = F>>(disk: &mut D) -> Result<Self, StorageError> {
-        let mut found: Vec<HardRecord> = Vec::with_capacity(4);
+        let mut found: Vec<HardRecord> = Vec::with_capacity(6);
         let mut files = Vec::with_capacity(2);
         for number in 0..2 {
             let name = FILES[number as usize];
@@ -87,7 +143,7 @@ impl<F> HardStateFiles<F> {
         }
         let record = newest(&found)?;
         let files = files.try_into().ok().expect("one file for each of two names");
-        Ok(Self { files, record })
+        Ok(Self { files, record, has_spares: true })
     }
 
     /// Makes a hard state for a node that has lost its own, in new files, durable on return. The
@@ -108,7 +164,7 @@ impl<F> HardStateFiles<F> {
             if let Some(file) = open_found(disk, name)? {
                 let found = read_copies(disk, &file, number)?;
                 newest = found.into_iter().chain(newest).max_by_key(|record| record.generation);
-                read_lossy(disk, &file, name, u64::from(2 * PAGE), &mut ring)?;
+                read_lossy(disk, &file, name, u64::from(BYTES), &mut ring)?;
             }
             rings.push(ring);
         }
@@ -123,12 +179,12 @@ impl<F> HardStateFiles<F> {
         let record = HardRecord { generation, parent, state, log_through, commit, log_epoch };
         for (number, ring) in (0u32..).zip(rings) {
             let name = FILES[number as usize];
-            let length = u64::from(2 * PAGE + ring::BYTES);
+            let length = u64::from(BYTES + ring::BYTES);
             let file = disk.create(SCRATCH, length).in_file(SCRATCH)?;
-            let pair = u32::from(generation % 2 == 1);
-            let copy = encode_hard_record(&record, 2 * number + pair);
-            disk.write(&file, u64::from(pair * PAGE), &copy).in_file(SCRATCH)?;
-            disk.write(&file, u64::from(2 * PAGE), &ring).in_file(SCRATCH)?;
+            let place = Place { file: number, page: pair(generation) };
+            let copy = encode_hard_record(&record, place.slot(), 0);
+            disk.write(&file, place.offset(), &copy).in_file(SCRATCH)?;
+            disk.write(&file, u64::from(BYTES), &ring).in_file(SCRATCH)?;
             disk.sync(&file).in_file(SCRATCH)?;
             disk.rename(SCRATCH, name).in_file(name)?;
         }
@@ -141,9 +197,9 @@ impl<F> HardStateFiles<F> {
         disk: &mut D,
     ) -> Result<Vec<(u32, &'static str)>, StorageError> {
         let mut bad = Vec::new();
-        for number in 0..2 {
-            if !self.shows(disk, number)? {
-                bad.push((number, FILES[number as usize]));
+        for place in self.places() {
+            if self.turn(disk, place)?.is_none() {
+                bad.push((place.file, place.name()));
             }
         }
         Ok(bad)
@@ -155,8 +211,10 @@ impl<F> HardStateFiles<F> {
         disk: &mut D,
         number: u32,
     ) -> Result<(), StorageError> {
-        self.put_copy(disk, number)?;
-        self.sync_copy(disk, number)
+        let [first, second] = self.places();
+        let place = if number == 0 { first } else { second };
+        self.put_copy(disk, place, 0)?;
+        self.sync(disk, place)
     }
 
     /// The files, which the ring of memberships shares.
@@ -168,24 +226,37 @@ impl<F> HardStateFiles<F> {
         &self.record
     }
 
-    /// Makes the generation that was read durable where it stands, before the next one is written.
+    /// Makes the generation that was read durable, before the next one is written.
     ///
-    /// One file after the other: a power cut tears one copy at most. If the disk has the other, it
-    /// is found next time. If the disk has neither, because a sync failed, then this generation was
-    /// never promised, and the one before it, which was, is not touched.
+    /// If the disk has none of its copies, because a sync failed, then this generation was never
+    /// promised, and the one before it, which was, is not touched.
     pub(super) fn settle<D: Disk<File = F>>(&self, disk: &mut D) -> Result<(), StorageError> {
-        // A copy that cannot be read goes first: the only good one is not put at risk.
-        let order = if self.shows(disk, 0)? { [1, 0] } else { [0, 1] };
-        order.into_iter().try_for_each(|number| self.repair(disk, number))
+        let spare = |file| Place { file, page: SPARE };
+        let [first, second] = self.places();
+        let places = [spare(0), spare(1), first, second];
+        let mut turns = [None; PLACES];
+        for (turn, place) in turns.iter_mut().zip(places) {
+            *turn = self.turn(disk, place)?;
+        }
+        let newest = turns.into_iter().flatten().max().unwrap_or(0);
+        for (turn, number) in (newest + 1..).zip(order(turns)) {
+            self.put_copy(disk, places[number], turn)?;
+            self.sync(disk, places[number])?;
+        }
+        Ok(())
     }
 
-    /// Whether this file shows the present generation.
-    fn shows<D: Disk<File = F>>(&self, disk: &mut D, number: u32) -> Result<bool, StorageError> {
-        let (name, file) = self.file(number);
-        let copy = self.encode_copy(number);
-        let mut found = vec![0; copy.len()];
-        read_lossy(disk, file, name, self.offset(), &mut found)?;
-        Ok(found == copy)
+    /// The turn of a copy, if this place shows the present generation.
+    fn turn<D: Disk<File = F>>(
+        &self,
+        disk: &mut D,
+        place: Place,
+    ) -> Result<Option<u64>, StorageError> {
+        let mut found = Vec::new();
+        let (name, offset) = (place.name(), place.offset());
+        read_framed(disk, self.file(place), name, offset, PAGE as usize, &mut found)?;
+        let shown = decode_hard_record(&found, place.slot()).ok();
+        Ok(shown.filter(|(record, _)| *record == self.record).map(|(_, turn)| turn))
     }
 
     /// Writes the next generation, durable on return.
@@ -203,54 +274,78 @@ impl<F> HardStateFiles<F> {
         self.put(disk)
     }
 
-    fn put<D: Disk<File = F>>(&self, disk: &mut D) -> Result<(), StorageError> {
-        (0..2).try_for_each(|number| self.put_copy(disk, number))?;
-        (0..2).try_for_each(|number| self.sync_copy(disk, number))
+    fn put<D: Disk<File = F>>(&mut self, disk: &mut D) -> Result<(), StorageError> {
+        for place in self.places() {
+            self.put_copy(disk, place, 0)?;
+            if self.has_spares {
+                let spare = Place { page: SPARE, ..place };
+                let empty = vec![0; self.encode_copy(spare, 0).len()];
+                disk.write(self.file(spare), spare.offset(), &empty).in_file(spare.name())?;
+            }
+        }
+        self.has_spares = false;
+        self.places().into_iter().try_for_each(|place| self.sync(disk, place))
     }
 
-    fn put_copy<D: Disk<File = F>>(&self, disk: &mut D, number: u32) -> Result<(), StorageError> {
-        let (name, file) = self.file(number);
-        disk.write(file, self.offset(), &self.encode_copy(number)).in_file(name)
+    fn put_copy<D: Disk<File = F>>(
+        &self,
+        disk: &mut D,
+        place: Place,
+        turn: u64,
+    ) -> Result<(), StorageError> {
+        let copy = self.encode_copy(place, turn);
+        disk.write(self.file(place), place.offset(), &copy).in_file(place.name())
     }
 
-    fn sync_copy<D: Disk<File = F>>(&self, disk: &mut D, number: u32) -> Result<(), StorageError> {
-        let (name, file) = self.file(number);
-        disk.sync(file).in_file(name)
+    fn sync<D: Disk<File = F>>(&self, disk: &mut D, place: Place) -> Result<(), StorageError> {
+        disk.sync(self.file(place)).in_file(place.name())
     }
 
-    fn encode_copy(&self, number: u32) -> Vec<u8> {
-        encode_hard_record(&self.record, 2 * number + self.pair())
+    fn encode_copy(&self, place: Place, turn: u64) -> Vec<u8> {
+        encode_hard_record(&self.record, place.slot(), turn)
     }
 
-    fn file(&self, number: u32) -> (&'static str, &F) {
-        (FILES[number as usize], &self.files[number as usize])
+    fn file(&self, place: Place) -> &F {
+        &self.files[place.file as usize]
     }
 
-    /// The pair of the present generation, and where it stands in each file.
-    fn pair(&self) -> u32 {
-        u32::from(self.record.generation % 2 == 1)
-    }
-
-    fn offset(&self) -> u64 {
-        u64::from(self.pair() * PAGE)
+    /// Where the present generation stands.
+    fn places(&self) -> [Place; 2] {
+        [0, 1].map(|file| Place { file, page: pair(self.record.generation) })
     }
 }
 
-/// The copies of both pairs in one file, as far as they can be read.
+/// The page of this generation in both files.
+fn pair(generation: u64) -> u32 {
+    u32::from(generation % 2 == 1)
+}
+
+/// How many places there are at a start for the generation that it has read.
+const PLACES: usize = 4;
+
+/// In which order a start writes its places, given the turns of those that show the generation: the
+/// others first, then the newest turn first.
+fn order(turns: [Option<u64>; PLACES]) -> [usize; PLACES] {
+    let mut order = [0, 1, 2, 3];
+    order.sort_by_key(|&place| turns[place].map(Reverse));
+    order
+}
+
+/// The copies in one file, as far as they can be read.
 fn read_copies<D: Disk>(
     disk: &mut D,
     file: &D::File,
     number: u32,
 ) -> Result<Vec<HardRecord>, StorageError> {
-    let name = FILES[number as usize];
-    let mut found = Vec::with_capacity(2);
-    let mut record = Vec::new();
-    for pair in 0..2 {
-        read_framed(disk, file, name, u64::from(pair * PAGE), PAGE as usize, &mut record)?;
-        match decode_hard_record(&record, 2 * number + pair) {
-            Ok(record) if record.generation % 2 == u64::from(pair) => found.push(record),
+    let mut found = Vec::with_capacity(PAGES as usize);
+    let mut bytes = Vec::new();
+    for place in (0..PAGES).map(|page| Place { file: number, page }) {
+        read_framed(disk, file, place.name(), place.offset(), PAGE as usize, &mut bytes)?;
+        let belongs = |generation| [SPARE, pair(generation)].contains(&place.page);
+        match decode_hard_record(&bytes, place.slot()) {
+            Ok((record, _)) if belongs(record.generation) => found.push(record),
             Ok(_) | Err(Flaw::Zero | Flaw::Bad) => {}
-            Err(Flaw::Newer(version)) => return Err(newer(name, version)),
+            Err(Flaw::Newer(version)) => return Err(newer(place.name(), version)),
         }
     }
     Ok(found)
@@ -279,3 +374,6 @@ fn newest(found: &[HardRecord]) -> Result<HardRecord, StorageError> {
 fn newer(file: &str, found: u32) -> StorageError {
     StorageError::NewerFormat { file: file.to_owned(), found, supported: VERSION }
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,30 +49,28 @@ impl HardRecord {
     }
 }
 
-/// `slot` is 0 to 3: file `hs.a` has slots 0 and 1, `hs.b` has 2 and 3.
-pub(super) fn encode_hard_record(record: &HardRecord, slot: u32) -> Vec<u8> {
-    let mut body = Vec::with_capacity(100);
+/// `slot` names the place, `turn` counts the times that a start has written this generation: see
+/// `hard_state.rs`.
+pub(super) fn encode_hard_record(record: &HardRecord, slot: u32, turn: u64) -> Vec<u8> {
+    let mut body = Vec::with_capacity(108);
     put_u32(&mut body, slot);
+    put_u64(&mut body, turn);
     body.extend_from_slice(&record.body());
     seal(HARD_STATE, &body)
 }
 
-pub(super) fn decode_hard_record(bytes: &[u8], slot: u32) -> Result<HardRecord, Flaw> {
+/// The record and its turn.
+pub(super) fn decode_hard_record(bytes: &[u8], slot: u32) -> Result<(HardRecord, u64), Flaw> {
     let mut body = unseal(HARD_STATE, bytes)?;
     let mut read = || {
         let here = body.u32()? == slot;
+        let turn = body.u64()?;
         let (generation, parent) = (body.u64()?, body.u64()?);
         let (log_through, commit) = (Index(body.u64()?), Index(body.u64()?));
         let log_epoch = body.u64()?;
         let state = decode_hard_state(body.0).ok()?;
-        (here && generation < LIMIT).then_some(HardRecord {
-            generation,
-            parent,
-            state,
-            log_through,
-            commit,
-            log_epoch,
-        })
+        let record = HardRecord { generation, parent, state, log_through, commit, log_epoch };
+        (here && generation < LIMIT && turn < LIMIT).then_some((record, turn))
     };
     read().ok_or(Flaw::Bad)
 }

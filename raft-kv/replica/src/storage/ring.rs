@@ -20,8 +20,8 @@ use crate::disk::Disk;
 const PLACES: u32 = 4;
 /// The largest membership has 256 names of at most 20 bytes.
 const PLACE_BYTES: u32 = 2 * PAGE;
-/// Behind the two slots of the hard state.
-const OFFSET: u32 = 2 * PAGE;
+/// Behind the pages of the hard state.
+const OFFSET: u32 = super::hard_state::BYTES;
 /// What the ring adds to each file.
 pub(super) const BYTES: u32 = PLACES * PLACE_BYTES;
 

@@ -54,7 +54,7 @@ fn a_damaged_membership_entry_is_taken_from_the_ring() {
     disk.overwrite("wal/seg-1-1.wal", at, &[0xa5; 40]);
     whole(&disk, expected, "the membership");
     for file in ["hs.a", "hs.b"] {
-        disk.overwrite(file, 8192, &[0; 4 * 8192]);
+        disk.overwrite(file, 3 * 4096, &[0; 4 * 8192]);
     }
     whole(&disk, expected, "it is kept apart");
 }
@@ -86,7 +86,7 @@ fn each_copy_may_go_if_there_was_a_start_in_between() {
         }
     }
     for file in ["hs.a", "hs.b", "hs.a"] {
-        disk.overwrite(file, 8192, &[0; 4 * 8192]);
+        disk.overwrite(file, 3 * 4096, &[0; 4 * 8192]);
         whole(&disk, expected, "the ring");
     }
     for file in ["snap/3-1.manifest", "snap/3-1.manifest2", "snap/3-1.manifest"] {

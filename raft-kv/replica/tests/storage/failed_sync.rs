@@ -150,6 +150,96 @@ fn a_rotten_copy_is_restored_before_its_twin_is_touched() {
     }
 }
 
+/// A copy rots, the start that writes it again fails in any call, and in the start after that the power
+/// goes: what the cache shows of the copy must not be taken for a copy.
+#[test]
+fn a_rotten_copy_whose_repair_fails_is_not_counted_on() {
+    let pristine = formatted();
+    let mut script = Script::founding();
+    script.term(1, Some(1)).term(PROMISED, Some(1)).sync();
+    script.run(&mut open(&pristine).unwrap().0).unwrap();
+    let mut failures = 0;
+    for (file, page) in [("hs.a", 0), ("hs.a", 4096), ("hs.b", 0), ("hs.b", 4096)] {
+        for failed in 1.. {
+            let disk = pristine.fork();
+            disk.overwrite(file, page, &[0xa5; 512]);
+            disk.fail_at(failed);
+            let syncs = disk.syncs();
+            if open(&disk).is_ok() {
+                break;
+            }
+            if disk.syncs() == syncs {
+                continue;
+            }
+            failures += 1;
+            for cut in 1.. {
+                let start = disk.fork();
+                start.crash_at(cut);
+                let through = open(&start).is_ok();
+                for number in 0..9 {
+                    let left = start.fork();
+                    left.crash(fates(number));
+                    let context = format!("{file} at {page}, failed in {failed}, cut in {cut}");
+                    promised(&left, Term(PROMISED), &context);
+                }
+                if through {
+                    break;
+                }
+            }
+        }
+    }
+    assert!(failures > 80, "only {failures} failures");
+}
+
+/// Three starts in a row end where they make the hard state durable that they have read, each in any of
+/// the four places, by a failed sync or a power cut. Then all of one file is lost.
+#[test]
+fn starts_that_end_one_after_the_other_leave_a_copy_in_each_file() {
+    let disk = formatted();
+    let mut script = Script::founding();
+    script.term(1, Some(1)).term(PROMISED, Some(1)).sync();
+    script.run(&mut open(&disk).unwrap().0).unwrap();
+    let mut left = vec![disk];
+    for _ in 0..3 {
+        left = left.iter().flat_map(ends).collect();
+    }
+    assert!(left.len() > 1000, "only {} ends", left.len());
+    for disk in left {
+        for file in ["hs.a", "hs.b"] {
+            let hurt = disk.fork();
+            hurt.overwrite(file, 0, &[0xa5; 3 * 4096]);
+            promised(&hurt, Term(PROMISED), file);
+        }
+    }
+}
+
+/// What is left of a disk when a start ends in one of the first syncs of the hard state.
+fn ends(disk: &MemoryDisk) -> Vec<MemoryDisk> {
+    let state = |disk: &MemoryDisk| ["hs.a", "hs.b"].map(|file| disk.bytes(file).unwrap());
+    let is_first = |call: &u64| {
+        let start = disk.fork();
+        start.fail_at(*call + 1);
+        assert!(open(&start).is_err());
+        state(&start) != state(disk)
+    };
+    let first = (1..).find(is_first).unwrap();
+    let mut left = Vec::new();
+    for sync in (first + 1..).step_by(2).take(4) {
+        let failed = disk.fork();
+        failed.fail_at(sync);
+        assert!(open(&failed).is_err());
+        left.push(failed);
+        for fate in [Fate::Old, Fate::Garbage] {
+            let cut = disk.fork();
+            cut.crash_at(sync);
+            assert!(open(&cut).is_err());
+            cut.crash(|| fate);
+            left.push(cut);
+        }
+    }
+    left
+}
+
 /// Any call fails, not only one for the hard state: nothing is older than what was confirmed, and
 /// nothing is called damaged.
 #[test]
