@@ -290,9 +290,7 @@ impl<D: Disk> Storage<D> {
 
     fn flush(&mut self) -> Result<(), StorageError> {
         if !self.log.memberships.is_empty() {
-            let memberships = self.log.memberships.iter();
-            let kept = memberships.map(|entry| (entry.id(), entry.payload()));
-            ring::keep(&mut self.disk, self.hard_state.files(), kept)?;
+            ring::keep(&mut self.disk, self.hard_state.files(), &self.log.memberships)?;
             self.log.memberships.clear();
         }
         self.log.flush(&mut self.disk, self.commit, self.hard_state.record().generation)

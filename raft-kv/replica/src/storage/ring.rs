@@ -6,7 +6,7 @@
 //! what the ring has lost, once the log has it for certain.
 
 use raft_core::wire::{decode_payload, encode_payload};
-use raft_core::{EntryId, Payload, Slot};
+use raft_core::{Entry, EntryId, Payload, Slot};
 
 use super::batch::PAGE;
 use super::error::{InFile, StorageError};
@@ -116,49 +116,64 @@ impl Ring {
         Ok(self.bad.len() as u64)
     }
 
-    /// Adds what the ring has not of the newest memberships of a log, durably. Each must have another
-    /// place by now: what stood in the ring before is overwritten.
+    /// Adds the memberships by which a node with this log may have to go, unless they are here: the
+    /// newest one, and the one before it, should the newest be truncated. Each must have another place
+    /// by now: what stood in the ring before is overwritten.
     pub(super) fn refill<D: Disk>(
         &self,
         disk: &mut D,
         files: &[D::File; 2],
         log: &[Slot],
     ) -> Result<(), StorageError> {
-        let membership = |slot: &'_ Slot| match slot {
-            Slot::Resident { id, payload: payload @ Payload::Membership(_) } => {
-                Some((*id, payload.clone()))
-            }
-            Slot::Resident { .. } | Slot::Cold { .. } | Slot::Damaged { .. } => None,
+        let mut wanted: Vec<_> = log.iter().rev().filter_map(membership).take(2).collect();
+        let is_here = |(id, payload): &(EntryId, &Payload)| {
+            self.kept.iter().any(|kept| kept.id == *id && kept.payload == **payload)
         };
-        let mut newest: Vec<_> =
-            log.iter().rev().filter_map(membership).take(PLACES as usize).collect();
-        newest.retain(|(id, _)| self.kept.iter().all(|kept| kept.id != *id));
-        if newest.is_empty() {
+        if wanted.iter().all(is_here) {
             return Ok(());
         }
-        keep(disk, files, newest.iter().rev().map(|(id, payload)| (*id, payload)))
+        // Both, so that none is left in a place that will be used again soon.
+        wanted.reverse();
+        self.add(disk, files, &wanted)
+    }
+
+    /// Writes entries to the places after the newest one, durably.
+    fn add<D: Disk>(
+        &self,
+        disk: &mut D,
+        files: &[D::File; 2],
+        entries: &[(EntryId, &Payload)],
+    ) -> Result<(), StorageError> {
+        let newest = self.kept.last().map_or(0, |kept| kept.number);
+        for (number, (id, payload)) in (newest + 1..).zip(entries) {
+            let place = u32::try_from(number % u64::from(PLACES)).expect("it is below PLACES");
+            for (copy, (name, file)) in (0u32..).zip(FILES.into_iter().zip(files)) {
+                let record = encode(*id, payload, number, copy * PLACES + place);
+                let offset = OFFSET + place * PLACE_BYTES;
+                disk.write(file, u64::from(offset), &record).in_file(name)?;
+            }
+        }
+        for (name, file) in FILES.into_iter().zip(files) {
+            disk.sync(file).in_file(name)?;
+        }
+        Ok(())
     }
 }
 
 /// Adds memberships, durably.
-pub(super) fn keep<'a, D: Disk>(
+pub(super) fn keep<D: Disk>(
     disk: &mut D,
     files: &[D::File; 2],
-    memberships: impl Iterator<Item = (EntryId, &'a Payload)>,
+    memberships: &[Entry],
 ) -> Result<(), StorageError> {
-    let newest = Ring::read(disk, files)?.kept.last().map_or(0, |kept| kept.number);
-    for (number, (id, payload)) in (newest + 1..).zip(memberships) {
-        let place = u32::try_from(number % u64::from(PLACES)).expect("it is below PLACES");
-        for (copy, (name, file)) in (0u32..).zip(FILES.into_iter().zip(files)) {
-            let record = encode(id, payload, number, copy * PLACES + place);
-            let offset = OFFSET + place * PLACE_BYTES;
-            disk.write(file, u64::from(offset), &record).in_file(name)?;
-        }
-    }
-    for (name, file) in FILES.into_iter().zip(files) {
-        disk.sync(file).in_file(name)?;
-    }
-    Ok(())
+    let memberships: Vec<_> =
+        memberships.iter().map(|entry| (entry.id(), entry.payload())).collect();
+    Ring::read(disk, files)?.add(disk, files, &memberships)
+}
+
+fn membership(slot: &Slot) -> Option<(EntryId, &Payload)> {
+    let Slot::Resident { id, payload } = slot else { return None };
+    matches!(payload, Payload::Membership(_)).then_some((*id, payload))
 }
 
 fn encode(id: EntryId, payload: &Payload, number: u64, place: u32) -> Vec<u8> {

@@ -124,7 +124,7 @@ fn it_comes_back_with_its_memberships_twice() {
             disk.overwrite(&file, at, &[0xa5; 40]);
         }
     }
-    let (mut storage, found) = Storage::open(disk.clone(), SIZES, Some(again())).unwrap();
+    let (mut storage, found) = Storage::open(disk, SIZES, Some(again())).unwrap();
     assert_eq!(Durable::found(&mut storage, &found), before);
     assert!(!found.report.is_clean(), "something was damaged");
 }

@@ -37,6 +37,10 @@ fn amnesia(disk: &MemoryDisk, expected: &Durable, context: &str) {
     assert_eq!(judge(disk, expected, &BTreeSet::new(), context), Verdict::Amnesia, "{context}");
 }
 
+fn is_membership(payload: &Option<Payload>) -> bool {
+    matches!(payload, Some(Payload::Membership(_)))
+}
+
 /// A membership entry that has rotted, header and all, is taken from the ring, and is kept apart from
 /// then on.
 #[test]
@@ -46,7 +50,6 @@ fn a_damaged_membership_entry_is_taken_from_the_ring() {
     script.append(&[4]).sync();
     let (disk, expected) = (after(&script), script.now());
     let bytes = disk.bytes("wal/seg-1-1.wal").unwrap();
-    let is_membership = |payload: &Option<Payload>| matches!(payload, Some(Payload::Membership(_)));
     let entry = expected.log.iter().find(|(_, payload)| is_membership(payload)).unwrap();
     let chain = entry.0.chain.0.to_le_bytes();
     let mut places = FIRST_BATCH..bytes.len() - 8;
@@ -57,6 +60,37 @@ fn a_damaged_membership_entry_is_taken_from_the_ring() {
         disk.overwrite(file, 3 * 4096, &[0; 4 * 8192]);
     }
     whole(&disk, expected, "it is kept apart");
+}
+
+/// However often a node starts, the membership in force is in the ring: not even an older one of the log
+/// that the ring has no place for takes its place.
+#[test]
+fn starts_leave_the_newest_membership_in_the_ring() {
+    let mut script = Script::founding();
+    script.term(1, Some(1)).append(&[1]).sync();
+    for learner in 4..9 {
+        script.membership(learner).sync();
+    }
+    // The last one is gone again, and with it the place of the first.
+    let last = script.now().last().index.0;
+    script.rewrite(last, &[2]).sync().append(&[3]).sync();
+    let (disk, expected) = (after(&script), script.now());
+    let memberships = expected.log.iter().rev().filter(|(_, payload)| is_membership(payload));
+    let newest: Vec<_> = memberships.take(2).map(|(id, _)| id.chain.0.to_le_bytes()).collect();
+    for start in 0..6 {
+        for chain in &newest {
+            let hurt = disk.fork();
+            for file in hurt.files().into_iter().filter(|file| file.starts_with("wal/")) {
+                let bytes = hurt.bytes(&file).unwrap();
+                for at in (FIRST_BATCH..bytes.len() - 8).filter(|at| bytes[*at..*at + 8] == *chain)
+                {
+                    hurt.overwrite(&file, at, &[0xa5; 40]);
+                }
+            }
+            whole(&hurt, expected, &format!("after {start} starts"));
+        }
+        whole(&disk, expected, "nothing is damaged");
+    }
 }
 
 /// What is in the ring is durable before the log has the entry, so it outlives a power cut and a
