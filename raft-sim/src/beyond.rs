@@ -226,11 +226,11 @@ impl<W: Workload> World<W> {
             let certain = half.iter().filter(|voter| is_certain(voter)).count();
             half.is_empty() || certain > half.len() / 2
         };
-        let voters: Vec<Member> =
-            membership.incoming().iter().chain(membership.outgoing()).copied().collect();
         if !has_majority(membership.incoming()) || !has_majority(membership.outgoing()) {
-            let unknown = voters.iter().filter(|voter| !is_certain(voter));
-            return Outlook::Waits { nodes: names(unknown.map(|voter| voter.id)) };
+            // A learner says so as well.
+            let members = found.iter().map(|(member, _)| member);
+            let unknown = members.filter(|member| !is_certain(member));
+            return Outlook::Waits { nodes: names(unknown.map(|member| member.id)) };
         }
         let is_intact = |(member, found): &(Member, Option<Inspection>), index: Index| {
             found.as_ref().is_some_and(|found| {
