@@ -217,6 +217,20 @@ mod tests {
     }
 
     #[test]
+    fn who_has_lost_its_promises_is_not_back_before_it_starts() {
+        let mut world = World::of_options(Options { events: 1_000, ..Options::default() });
+        world.run().expect("a run without faults passes");
+        world.stop(0);
+        let exile = Exile { fault: Fault::Amnesia, was_voter: true };
+        for is_amnesiac in [true, false] {
+            world.nodes[0].is_amnesiac = is_amnesiac;
+            world.nodes[0].exile = Some(exile);
+            world.readmit(0).expect("an operator breaks nothing");
+            assert_eq!(world.exiled().is_some(), is_amnesiac);
+        }
+    }
+
+    #[test]
     fn the_way_back_replaces_the_old_lineage_before_it_promotes_the_new_one() {
         let [a, b, old, new] = [(1, 1), (2, 2), (3, 3), (3, 9)].map(|(id, l)| Member::new(id, l));
         let of = |voters: &[Member], learners: &[Member]| {

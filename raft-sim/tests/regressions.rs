@@ -1,6 +1,7 @@
 //! Seeds that once failed. A later change of the simulator may lead them elsewhere; they are cheap,
 //! and they must pass wherever they lead.
 
+use raft_sim::options::{Options, Profile};
 use raft_sim::run::{self, How};
 use raft_sim::setup::Setup;
 
@@ -27,12 +28,32 @@ const ONCE_FAILED: &[(u64, u64, &str)] = &[
     (0x1ac, 20_000, "the same, with a leader whose disk fails as well"),
     (0x182, 20_000, "a lost batch with a torn slot, taken for the clean end of a log"),
     (0x3c0, 20_000, "a lost end of a log that was forgotten once a part of it was healed"),
+    (
+        0x25e,
+        20_000,
+        "a copy of the hard state that only the cache had, taken for durable at a start",
+    ),
+];
+
+/// The same of runs that take more than a group can bear.
+const ONCE_FAILED_BEYOND: &[(u64, u64, &str)] = &[
+    (0x81, 4_000, "a readmitted node that kept its memberships once"),
+    (0x59, 4_000, "a node that had lost its promises, taken for back before it had started"),
 ];
 
 #[test]
 fn seeds_that_once_failed_pass() {
     for &(seed, events, found) in ONCE_FAILED {
         let report = run::seed(seed, How::once(events));
+        assert_eq!(report.failure, None, "it once found {found}\n{report}");
+    }
+}
+
+#[test]
+fn seeds_that_once_failed_beyond_the_budget_pass() {
+    for &(seed, events, found) in ONCE_FAILED_BEYOND {
+        let options = Options::draw_as(seed, events, Profile::Beyond);
+        let report = run::options(&options, How::once(events));
         assert_eq!(report.failure, None, "it once found {found}\n{report}");
     }
 }
