@@ -121,8 +121,11 @@ pub(super) fn reaches(
             return true;
         }
     }
-    if let Some(from) = batch.truncate_from {
-        view.log.truncate(from);
+    // The disk stops vouching for all that is to go before any of it goes. Of a log that was hurt, the end
+    // of that may be missing already, and nobody will miss it: a leader has it not, so it never counted.
+    let gone = batch.truncate_from.map_or(0..0, |from| from.0..view.log.last_index().0 + 1);
+    for from in gone.rev() {
+        view.log.truncate(Index(from));
         if stands(view) {
             return true;
         }

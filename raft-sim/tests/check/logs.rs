@@ -365,6 +365,29 @@ fn a_crash_keeps_what_was_durable_and_any_beginning_of_the_rest() {
     }
 }
 
+/// A disk that was hurt: what is truncated may be gone in part, from the end, and nothing before it.
+#[test]
+fn a_crash_in_a_truncation_keeps_any_beginning_of_what_was_to_go() {
+    let mut story = Story::led();
+    story.propose(3, 1, vec![command(b"a"), command(b"b"), command(b"c")]).unwrap();
+    story.sync(3).unwrap();
+    let (kept, old) = (story.actor(3).hard_state, story.actor(3).log.clone());
+    let before = story.at(3, 2);
+    let other = Entries::after(before, [(Term(2), Payload::Noop)]);
+    story.write(3, Some(3), &other).unwrap();
+    story.actor(3).log = old;
+    for (last, is_allowed) in [(4, true), (3, true), (2, true), (1, false)] {
+        let mut story = story.clone();
+        let end = story.crash(3, kept, last);
+        if is_allowed {
+            end.unwrap();
+            assert_eq!(story.checker.durable_last(NodeId(3)), Index(last));
+        } else {
+            broken(end, Invariant::Recovery, Some(3));
+        }
+    }
+}
+
 #[test]
 fn a_truncated_suffix_does_not_come_back() {
     let mut story = Story::led();
