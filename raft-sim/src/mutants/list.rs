@@ -10,10 +10,10 @@ use serde::Deserialize;
 use super::MATRIX;
 
 /// The short names under which mutants are expected to be caught: the invariants of the checker, what
-/// only a whole run shows, and what a node itself reports.
-pub const KNOWN: [&str; 19] = [
+/// only a whole run shows, what a node itself reports, and what the simulator says about itself.
+pub const KNOWN: [&str; 22] = [
     "ES", "MT", "PS", "LM", "CQ", "LC", "CI", "SM", "LIN", "EO", "LZ", "ET", "CF", "REC", "BND",
-    "LV", "QS", "DT", "REPORTED",
+    "LV", "QS", "DT", "REPORTED", "SELF", "INERT", "MISSED",
 ];
 
 /// How a mutant is looked for.
@@ -23,15 +23,22 @@ pub enum Kind {
     Seeds,
     /// By visiting every state within bounds.
     Explore,
+    /// By the simulator itself, which must notice that it does not do what it says.
+    #[value(name = "self")]
+    SelfCheck,
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Seeds, Self::Explore, Self::SelfCheck];
+
     /// Its name on the command line and in the table.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Seeds => "seeds",
             Self::Explore => "explore",
+            Self::SelfCheck => "self",
         }
     }
 }
@@ -58,6 +65,8 @@ pub struct Mutant {
     pub seeds: Option<u64>,
     /// The arguments of `raft-sim explore`, if an exploration looks for it.
     pub explore: Option<String>,
+    /// Within how many seeds `raft-sim self-check` must notice, if the simulator itself is broken.
+    pub self_check: Option<u64>,
 }
 
 impl Mutant {
@@ -105,7 +114,8 @@ impl Mutant {
         if let Some(unknown) = invariant.split(' ').find(|name| !KNOWN.contains(name)) {
             return Err(format!("mutant {id}: there is no invariant {unknown:?}"));
         }
-        if self.seeds.is_none_or(|seeds| seeds == 0) && self.explore.is_none() {
+        let is_none = |seeds: Option<u64>| seeds.is_none_or(|seeds| seeds == 0);
+        if is_none(self.seeds) && self.explore.is_none() && is_none(self.self_check) {
             return Err(format!("mutant {id}: nothing looks for it"));
         }
         Ok(())

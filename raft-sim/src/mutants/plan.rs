@@ -1,5 +1,6 @@
 //! Which mutants are run, by which commands, and what must pass without any mutation first.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::list::{Kind, List, Mutant};
@@ -17,6 +18,11 @@ pub(super) enum Judge {
         /// Its arguments.
         arguments: String,
     },
+    /// `raft-sim self-check --seeds 0..N`.
+    SelfCheck {
+        /// How many seeds.
+        seeds: u64,
+    },
 }
 
 impl Judge {
@@ -24,6 +30,7 @@ impl Judge {
         match self {
             Self::Swarm { .. } => Kind::Seeds,
             Self::Explore { .. } => Kind::Explore,
+            Self::SelfCheck { .. } => Kind::SelfCheck,
         }
     }
 
@@ -38,8 +45,22 @@ impl fmt::Display for Judge {
         match self {
             Self::Swarm { seeds } => write!(f, "swarm --seeds 0..{seeds}"),
             Self::Explore { arguments } => write!(f, "explore {arguments}"),
+            Self::SelfCheck { seeds } => write!(f, "self-check --seeds 0..{seeds}"),
         }
     }
+}
+
+/// Which part of the list is to be done.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wanted<'a> {
+    /// The mutants of these names; all if there is none.
+    pub(super) only: &'a [String],
+    /// What is looked for in this way; in any way if there is none.
+    pub(super) kind: Option<Kind>,
+    /// No more seeds than so many for each.
+    pub(super) seeds_max: Option<u64>,
+    /// What is known already, and left out.
+    pub(super) known: BTreeSet<(String, Kind)>,
 }
 
 /// What is to be done.
@@ -52,21 +73,22 @@ pub(super) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// The mutants of these names (all if there is none), as far as they are looked for in this way.
-    pub(super) fn new(list: &'a List, only: &[String], kind: Option<Kind>) -> Result<Self, String> {
-        let known = |id: &String| list.mutants.iter().any(|mutant| mutant.id == *id);
-        if let Some(unknown) = only.iter().find(|id| !known(id)) {
+    /// The mutants that are wanted, as far as they are looked for in the ways that are.
+    pub(super) fn new(list: &'a List, wanted: &Wanted<'_>) -> Result<Self, String> {
+        let only = wanted.only;
+        let exists = |id: &String| list.mutants.iter().any(|mutant| mutant.id == *id);
+        if let Some(unknown) = only.iter().find(|id| !exists(id)) {
             return Err(format!("there is no mutant '{unknown}'"));
         }
-        let wanted = |mutant: &&Mutant| only.is_empty() || only.contains(&mutant.id);
+        let is_named = |mutant: &&Mutant| only.is_empty() || only.contains(&mutant.id);
         let mutants: Vec<_> = list
             .mutants
             .iter()
-            .filter(wanted)
-            .map(|mutant| (mutant, judges(mutant, kind)))
+            .filter(is_named)
+            .map(|mutant| (mutant, judges(mutant, wanted)))
             .filter(|(_, judges)| !judges.is_empty())
             .collect();
-        if mutants.is_empty() {
+        if mutants.is_empty() && wanted.known.is_empty() {
             return Err("none of these mutants is looked for in this way".to_owned());
         }
         let baseline = baseline(&mutants);
@@ -74,11 +96,17 @@ impl<'a> Plan<'a> {
     }
 }
 
-fn judges(mutant: &Mutant, kind: Option<Kind>) -> Vec<Judge> {
-    let swarm = mutant.seeds.map(|seeds| Judge::Swarm { seeds });
+fn judges(mutant: &Mutant, wanted: &Wanted<'_>) -> Vec<Judge> {
+    let most = wanted.seeds_max.unwrap_or(u64::MAX);
+    let swarm = mutant.seeds.map(|seeds| Judge::Swarm { seeds: seeds.min(most) });
     let explore = mutant.explore.clone().map(|arguments| Judge::Explore { arguments });
-    let wanted = |judge: &Judge| kind.is_none_or(|kind| kind == judge.kind());
-    [swarm, explore].into_iter().flatten().filter(wanted).collect()
+    let self_check = mutant.self_check.map(|seeds| Judge::SelfCheck { seeds });
+    let is_wanted = |judge: &Judge| {
+        let kind = judge.kind();
+        let is_known = wanted.known.contains(&(mutant.id.clone(), kind));
+        wanted.kind.is_none_or(|one| one == kind) && !is_known
+    };
+    [swarm, explore, self_check].into_iter().flatten().filter(is_wanted).collect()
 }
 
 fn baseline(mutants: &[(&Mutant, Vec<Judge>)]) -> Vec<Judge> {
@@ -88,8 +116,8 @@ fn baseline(mutants: &[(&Mutant, Vec<Judge>)]) -> Vec<Judge> {
         match judge {
             // The seeds begin with the same one everywhere, so the longest swarm is all of them.
             Judge::Swarm { seeds } => most = most.max(Some(*seeds)),
-            Judge::Explore { .. } if all.contains(judge) => {}
-            Judge::Explore { .. } => all.push(judge.clone()),
+            Judge::Explore { .. } | Judge::SelfCheck { .. } if all.contains(judge) => {}
+            Judge::Explore { .. } | Judge::SelfCheck { .. } => all.push(judge.clone()),
         }
     }
     all.extend(most.map(|seeds| Judge::Swarm { seeds }));
@@ -111,6 +139,7 @@ mod tests {
             invariant: "ES".to_owned(),
             seeds,
             explore: explore.map(str::to_owned),
+            self_check: None,
         };
         let mutants = vec![
             mutant("one", Some(50), None),
@@ -123,24 +152,41 @@ mod tests {
     #[test]
     fn the_baseline_is_what_the_mutants_are_given() {
         let list = list();
-        let plan = Plan::new(&list, &[], None).expect("there are mutants");
+        let plan = Plan::new(&list, &Wanted::default()).expect("there are mutants");
         assert_eq!(plan.mutants.len(), 3);
         let shown: Vec<String> = plan.baseline.iter().map(Judge::to_string).collect();
         assert_eq!(shown, ["explore --nodes 3", "swarm --seeds 0..2000"]);
-        let only = Plan::new(&list, &["one".to_owned()], None).expect("there is one");
-        assert_eq!(only.baseline, [Judge::Swarm { seeds: 50 }]);
+        let names = ["one".to_owned()];
+        let only = Wanted { only: &names, ..Wanted::default() };
+        let plan = Plan::new(&list, &only).expect("there is one");
+        assert_eq!(plan.baseline, [Judge::Swarm { seeds: 50 }]);
+        let few = Wanted { seeds_max: Some(60), ..Wanted::default() };
+        let plan = Plan::new(&list, &few).expect("there are mutants");
+        assert_eq!(plan.baseline[1], Judge::Swarm { seeds: 60 });
+    }
+
+    #[test]
+    fn what_is_known_is_left_out() {
+        let list = list();
+        let known = [("one", Kind::Seeds), ("two", Kind::Explore), ("three", Kind::Explore)];
+        let known = known.map(|(id, kind)| (id.to_owned(), kind)).into();
+        let plan = Plan::new(&list, &Wanted { known, ..Wanted::default() }).expect("one is left");
+        let left = [Judge::Swarm { seeds: 2000 }];
+        assert_eq!(plan.mutants, [(&list.mutants[1], left.to_vec())]);
+        assert_eq!(plan.baseline, left);
     }
 
     #[test]
     fn a_kind_leaves_out_what_is_not_looked_for_in_it() {
         let list = list();
-        let plan = Plan::new(&list, &[], Some(Kind::Explore)).expect("there are mutants");
+        let explored = Wanted { kind: Some(Kind::Explore), ..Wanted::default() };
+        let plan = Plan::new(&list, &explored).expect("there are mutants");
         let ids: Vec<&str> = plan.mutants.iter().map(|(mutant, _)| mutant.id.as_str()).collect();
         assert_eq!(ids, ["two", "three"]);
         assert!(plan.mutants.iter().all(|(_, judges)| judges.len() == 1));
-        let none = Plan::new(&list, &["one".to_owned()], Some(Kind::Explore));
+        let none = Plan::new(&list, &Wanted { only: &["one".to_owned()], ..explored.clone() });
         assert_eq!(none, Err("none of these mutants is looked for in this way".to_owned()));
-        let unknown = Plan::new(&list, &["four".to_owned()], None);
+        let unknown = Plan::new(&list, &Wanted { only: &["four".to_owned()], ..explored });
         assert_eq!(unknown, Err("there is no mutant 'four'".to_owned()));
     }
 }

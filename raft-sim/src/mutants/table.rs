@@ -1,42 +1,14 @@
-//! The results as a person reads them: a table on standard output, and the page that is published.
-//!
-//! The page is its own memory: what a part of the matrix does not run again keeps the line that it
-//! had, as long as the mutant is in the list.
+//! The results as a person reads them who has waited for them: a table on standard output.
 
-use std::collections::BTreeMap;
 use std::fmt::{self, Write};
-use std::fs;
-use std::io;
-use std::path::Path;
 
-use super::list::{Kind, List, Mutant};
+use super::list::{Kind, Mutant};
 use super::verdict::Verdict;
 
-const PREFACE: &str = "\
-# The kill matrix
-
-A simulator is as good as the bugs that it finds. Each line below is a way to break the code that
-ships (`mutants.toml` says where and why), which invariant must notice, and which one did: within
-how many seeds of the swarm, or after how many states of the exploration and at which depth. The
-processor time, in milliseconds, is that of the run until then, on the machine at hand; it depends
-on the number of threads, as seeds that run at the same time count as well.
-
-- *weak*: a panic, or a process that hangs or ends otherwise, says that something is wrong, but not
-  what.
-- *survived*: a hole in the simulator, or a rule that another one makes up for.
-
-To run it all, or one mutant, and to write this page:
-
-    cargo run --release -p raft-sim -- mutants --write
-    cargo run --release -p raft-sim -- mutants --only vote-not-persisted
-
-Exit codes: 0 all are killed, 5 one survives, 1 one does not apply or build or the code fails without
-any of them, 64 usage. A tree in which the code fails without any mutation proves nothing, so the
-same seeds and explorations are run on the unchanged copy first.
-
-| mutant | looked for by | expected | killed by | after | CPU ms |
-|---|---|---|---|---|---:|
-";
+/// What the table says of who was not noticed.
+pub(super) const SURVIVED: &str = "SURVIVED";
+/// How it marks a failure that says nothing about why.
+pub(super) const WEAK: &str = "(weak)";
 
 /// What came of one mutant, looked for in one way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,16 +37,22 @@ impl Row {
     /// By whom, and after what.
     fn told(&self) -> (String, &str) {
         match &self.verdict {
-            Verdict::Survived { looked } => ("SURVIVED".to_owned(), looked),
+            Verdict::Survived { looked } => (SURVIVED.to_owned(), looked),
             Verdict::Killed { by, after } if self.is_expected => (by.clone(), after),
             Verdict::Killed { by, after } => (format!("{by} (unexpected)"), after),
-            Verdict::Weak { how, after } => (format!("{how} (weak)"), after),
+            Verdict::Weak { how, after } => (format!("{how} {WEAK}"), after),
             Verdict::DoesNotBuild => ("DOES NOT BUILD".to_owned(), "-"),
             Verdict::Interrupted => ("interrupted".to_owned(), "-"),
         }
     }
 
-    fn cells(&self) -> [String; 6] {
+    /// What it is about.
+    pub(super) fn key(&self) -> (String, Kind) {
+        (self.id.clone(), self.kind)
+    }
+
+    /// The cells of its line.
+    pub(super) fn cells(&self) -> [String; 6] {
         let (by, after) = self.told();
         let cpu = match self.cpu_ms {
             None => "-".to_owned(),
@@ -83,11 +61,6 @@ impl Row {
         };
         let (id, kind, expected) = (self.id.clone(), self.kind.name().to_owned(), &self.expected);
         [id, kind, expected.replace(' ', ", "), by, after.to_owned(), cpu]
-    }
-
-    /// The line of the published table.
-    fn line(&self) -> String {
-        format!("| {} |", self.cells().map(|cell| cell.replace('|', "/")).join(" | "))
     }
 }
 
@@ -113,39 +86,6 @@ impl Table {
     /// Whether some mutant does not build.
     pub(super) fn is_broken(&self) -> bool {
         self.rows.iter().any(|row| row.verdict == Verdict::DoesNotBuild)
-    }
-
-    /// Writes the page: these results, and for the rest of the list what it said before.
-    pub(super) fn publish(&self, path: &Path, list: &List) -> io::Result<()> {
-        let before = match fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(error),
-        };
-        fs::write(path, self.page(&before, list))
-    }
-
-    fn page(&self, before: &str, list: &List) -> String {
-        let mut lines: BTreeMap<(String, String), String> = BTreeMap::new();
-        for line in before.lines() {
-            let mut cells = line.trim_matches('|').split('|').map(str::trim);
-            if let (Some(id), Some(kind)) = (cells.next(), cells.next()) {
-                lines.insert((id.to_owned(), kind.to_owned()), line.to_owned());
-            }
-        }
-        for row in &self.rows {
-            lines.insert((row.id.clone(), row.kind.name().to_owned()), row.line());
-        }
-        let mut page = PREFACE.to_owned();
-        for mutant in &list.mutants {
-            for kind in [Kind::Seeds, Kind::Explore] {
-                if let Some(line) = lines.get(&(mutant.id.clone(), kind.name().to_owned())) {
-                    page.push_str(line);
-                    page.push('\n');
-                }
-            }
-        }
-        page
     }
 }
 
@@ -177,10 +117,10 @@ impl fmt::Display for Table {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn mutant(id: &str) -> Mutant {
+    pub(in super::super) fn mutant(id: &str) -> Mutant {
         Mutant {
             id: id.to_owned(),
             layer: "vote".to_owned(),
@@ -191,14 +131,15 @@ mod tests {
             invariant: "ES MT".to_owned(),
             seeds: Some(1),
             explore: None,
+            self_check: None,
         }
     }
 
-    fn row(id: &str, verdict: Verdict) -> Row {
+    pub(in super::super) fn row(id: &str, verdict: Verdict) -> Row {
         Row::new(&mutant(id), Kind::Seeds, verdict, Some(20))
     }
 
-    fn killed(by: &str) -> Verdict {
+    pub(in super::super) fn killed(by: &str) -> Verdict {
         Verdict::Killed { by: by.to_owned(), after: "3 seeds".to_owned() }
     }
 
@@ -215,20 +156,5 @@ b       seeds  ES, MT    PS (unexpected)  3 seeds   20
 c       seeds  ES, MT    SURVIVED         50 seeds  20
 3 runs: 2 killed, 0 weak, 1 survived";
         assert_eq!(table.to_string(), expected);
-    }
-
-    #[test]
-    fn the_page_keeps_what_was_not_run_again_and_forgets_what_is_gone() {
-        let list = List { mutants: vec![mutant("a"), mutant("b")] };
-        let first = Table { rows: vec![row("b", killed("ES")), row("gone", killed("ES"))] };
-        let page = first.page("", &list);
-        assert!(page.ends_with("|---:|\n| b | seeds | ES, MT | ES | 3 seeds | 20 |\n"), "{page}");
-        let second = Table { rows: vec![row("a", killed("PS"))] };
-        let page = second.page(&page, &list);
-        let lines = "\
-| a | seeds | ES, MT | PS (unexpected) | 3 seeds | 20 |
-| b | seeds | ES, MT | ES | 3 seeds | 20 |
-";
-        assert!(page.ends_with(&format!("|---:|\n{lines}")), "{page}");
     }
 }

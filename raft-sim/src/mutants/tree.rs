@@ -183,6 +183,25 @@ fn tracked(root: &Path) -> Option<Vec<PathBuf>> {
     (!files.is_empty()).then_some(files)
 }
 
+/// What is judged, and who judges it; the runner of the matrix is neither.
+const JUDGED: [&str; 4] =
+    ["raft-core", "raft-kv/replica", "raft-sim/src", ":(exclude)raft-sim/src/mutants"];
+
+/// The last commit that changed what is judged or who judges it, with a `+` if there are changes
+/// beyond it; `-` without git.
+pub(super) fn code(root: &Path) -> String {
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        git.args(arguments).arg("--").args(JUDGED).current_dir(root);
+        let output = git.output().ok().filter(|output| output.status.success())?;
+        String::from_utf8(output.stdout).ok()
+    };
+    let commit = git(&["log", "-1", "--format=%h"]).filter(|commit| !commit.trim().is_empty());
+    let Some(commit) = commit else { return "-".to_owned() };
+    let is_changed = git(&["status", "--porcelain"]).is_none_or(|changes| !changes.is_empty());
+    format!("{}{}", commit.trim(), if is_changed { "+" } else { "" })
+}
+
 /// All files below `root`, relative to it, that are neither hidden nor built.
 fn walk(root: &Path) -> io::Result<Vec<PathBuf>> {
     let (mut files, mut directories) = (Vec::new(), vec![PathBuf::new()]);
@@ -265,6 +284,7 @@ mod tests {
             invariant: "ES".to_owned(),
             seeds: Some(1),
             explore: None,
+            self_check: None,
         };
         let directory = scratch.0.join("copy");
         let tree = Tree { program: directory.join("p"), directory, jobs: 1, unchanged: None };

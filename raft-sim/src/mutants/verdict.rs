@@ -1,7 +1,8 @@
 //! What came of a mutant, read from what `raft-sim` says.
 //!
 //! A swarm tells each failing seed in a line of its own, in the order of the seeds: the first one
-//! decides, and the rest is not waited for. An exploration says at its end what it has found.
+//! decides, and the rest is not waited for. An exploration says at its end what it has found, and so
+//! does a simulator that has looked at itself.
 
 use std::fmt;
 use std::path::Path;
@@ -67,20 +68,26 @@ pub(super) fn judge(
     let mut command = child::limited(program);
     command.args(judge.arguments());
     let ended = match judge {
-        Judge::Swarm { .. } => {
+        Judge::Swarm { .. } | Judge::SelfCheck { .. } => {
             command.args(["--jobs", &jobs.to_string()]);
-            child::run(&mut command, PATIENCE, stop, |line| failing_seed(line).is_some())?
+            child::run(&mut command, PATIENCE, stop, |line| {
+                failing_seed(line).is_some() || missing(line).is_some()
+            })?
         }
         Judge::Explore { .. } => child::run(&mut command, PATIENCE, stop, |_| false)?,
     };
     let verdict = match judge {
-        Judge::Swarm { seeds } => of_swarm(&ended, *seeds),
+        Judge::Swarm { seeds } | Judge::SelfCheck { seeds } => of_swarm(&ended, *seeds),
         Judge::Explore { .. } => of_exploration(&ended),
     };
     Ok((verdict, ended.cpu_ms))
 }
 
 fn of_swarm(ended: &Ended, seeds: u64) -> Verdict {
+    if let Some((id, what)) = ended.stdout.iter().find_map(|line| missing(line)) {
+        let after = format!("{}: {what}", count(seeds, "seed"));
+        return Verdict::Killed { by: id.to_owned(), after };
+    }
     if let Some((seed, id)) = ended.stdout.iter().find_map(|line| failing_seed(line)) {
         let after = count(seed.saturating_add(1), "seed");
         return if id == "PANIC" {
@@ -97,6 +104,13 @@ fn failing_seed(line: &str) -> Option<(u64, &str)> {
     let (seed, rest) = line.strip_prefix("seed 0x")?.split_once(": ")?;
     let (id, _) = rest.split_once(": ")?;
     Some((u64::from_str_radix(seed, 16).ok()?, id))
+}
+
+/// The short name in `missing INERT: loss: ...`, and who it is.
+fn missing(line: &str) -> Option<(&str, &str)> {
+    let (id, rest) = line.strip_prefix("missing ")?.split_once(": ")?;
+    let (what, _) = rest.split_once(": ")?;
+    Some((id, what))
 }
 
 fn of_exploration(ended: &Ended) -> Verdict {
@@ -162,6 +176,10 @@ mod tests {
             ["seed 0x2a: PS: PS at n1: predicted a; actual b", "  cargo run", "seed 0x2b: ES: e"];
         let verdict = of_swarm(&ended(End::Enough, &lines), 50);
         assert_eq!(verdict.to_string(), "killed by PS after 43 seeds");
+        let inert =
+            ["missing INERT: loss: on in 31 runs, injected 7 times, and nothing came of it"];
+        let verdict = of_swarm(&ended(End::Enough, &inert), 64);
+        assert_eq!(verdict.to_string(), "killed by INERT after 64 seeds: loss");
         let panic = of_swarm(&ended(End::Enough, &["seed 0x0: PANIC: panic: it fell"]), 50);
         assert_eq!(panic.to_string(), "panic (weak) after 1 seed");
     }
