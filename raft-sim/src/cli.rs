@@ -14,6 +14,7 @@ mod one;
 mod options;
 mod output;
 mod replay;
+mod self_check;
 mod setup;
 mod shrink;
 mod swarm;
@@ -29,6 +30,8 @@ use output::{Output, stop_on_interrupt, tell};
 
 /// Two runs of one seed differ.
 pub const EXIT_DETERMINISM: u8 = 4;
+/// The simulator does not do what it says.
+pub const EXIT_SELF: u8 = 7;
 /// The arguments make no sense.
 pub const EXIT_USAGE: u8 = 64;
 /// Standard output, or a file that was asked for, cannot be written, and nothing worse is to be told.
@@ -46,6 +49,7 @@ Exit codes (if several apply, a failure of the cluster comes first):
     4  determinism: two runs of one seed differ
     5  a mutant has survived
     6  a history could not be judged
+    7  the simulator does not do what it says: a run of it proves nothing
    64  the arguments make no sense
    74  standard output or a file cannot be written, or a file cannot be read
   101  the product has panicked
@@ -84,6 +88,8 @@ enum Command {
     Shrink(shrink::Arguments),
     /// Breaks the code on purpose, again and again, and shows who notices.
     Mutants(mutants::Options),
+    /// Shows that this build injects what it says, and notices what is broken on purpose.
+    SelfCheck(self_check::Arguments),
     /// Visits every state that a small cluster can get into, and checks every promise there.
     Explore(explore::Arguments),
     /// Judges histories: whether what clients saw is what one machine could have told them.
@@ -122,6 +128,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
                 });
             output.finish(exit_code)
         }
+        Some(Command::SelfCheck(arguments)) => self_check::main(&arguments, output),
         Some(Command::Explore(arguments)) => explore::main(&arguments, output),
         Some(Command::Check(arguments)) => check::main(&arguments, output),
         Some(Command::Html(arguments)) => html::main(&arguments, output),

@@ -42,6 +42,8 @@ pub enum Failure {
         /// The digest of the second one.
         second: u64,
     },
+    /// The simulator does not do what it was told: the run proves nothing.
+    Simulator(String),
     /// The product panicked.
     Panic(String),
 }
@@ -56,6 +58,7 @@ impl Failure {
             Self::Storage { .. } | Self::Recover { .. } => "REC",
             Self::Liveness(_) => "LV",
             Self::Determinism { .. } => "DT",
+            Self::Simulator(_) => "SELF",
             Self::Panic(_) => "PANIC",
         }
     }
@@ -74,6 +77,7 @@ impl Failure {
                  and brings every node up to date within a bound"
             }
             Self::Determinism { .. } => "a seed gives the same run every time",
+            Self::Simulator(_) => "the simulator does what it is told, no less and no more",
             Self::Panic(_) => "the product never panics",
         }
     }
@@ -88,6 +92,7 @@ impl Failure {
             | Self::Recover { .. } => 2,
             Self::Liveness(_) => 3,
             Self::Determinism { .. } => 4,
+            Self::Simulator(_) => 7,
             Self::Panic(_) => 101,
         }
     }
@@ -110,6 +115,7 @@ impl fmt::Display for Failure {
             Self::Determinism { first, second } => {
                 write!(f, "the first run has the digest {first:016x}, the second {second:016x}")
             }
+            Self::Simulator(what) => f.write_str(what),
             Self::Panic(message) => write!(f, "panic: {message}"),
         }
     }

@@ -80,6 +80,7 @@ impl<W: Workload> World<W> {
             self.queue.after(options.election_timeout_us, Event::Operator);
         }
         self.network.heal(&mut self.queue, &mut self.stats.tally);
+        self.cuts.heal();
         self.tell(&Happening::Healed);
         self.watch_released();
         self.bound_until = 0;
@@ -193,10 +194,10 @@ impl<W: Workload> World<W> {
         };
         for other in (0..self.nodes.len()).filter(|&other| other != at) {
             if outward {
-                self.network.block(self.network.link(at, other));
+                self.cut(self.network.link(at, other));
             }
             if inward {
-                self.network.block(self.network.link(other, at));
+                self.cut(self.network.link(other, at));
             }
         }
     }
@@ -206,9 +207,9 @@ impl<W: Workload> World<W> {
         for other in (0..self.nodes.len()).filter(|&other| other != at) {
             for link in [self.network.link(at, other), self.network.link(other, at)] {
                 if cut {
-                    self.network.block(link);
+                    self.cut(link);
                 } else {
-                    self.network.unblock(link);
+                    self.mend(link);
                 }
             }
         }

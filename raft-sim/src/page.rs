@@ -104,7 +104,10 @@ fn told(failure: &Failure, report: &Report) -> Value {
         Failure::Reported { node, .. }
         | Failure::Storage { node, .. }
         | Failure::Recover { node, .. } => told["node"] = (node.0 - 1).into(),
-        Failure::Liveness(_) | Failure::Determinism { .. } | Failure::Panic(_) => {}
+        Failure::Liveness(_)
+        | Failure::Determinism { .. }
+        | Failure::Simulator(_)
+        | Failure::Panic(_) => {}
     }
     told
 }

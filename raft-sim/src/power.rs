@@ -30,6 +30,15 @@ impl PowerLoss {
     pub fn is_effective(&self) -> bool {
         self.old + self.garbage + self.names + self.shortened > 0
     }
+
+    /// Adds what another one did.
+    pub fn add(&mut self, other: &Self) {
+        self.old += other.old;
+        self.new += other.new;
+        self.garbage += other.garbage;
+        self.names += other.names;
+        self.shortened += other.shortened;
+    }
 }
 
 /// What a file system happens to have written back by itself.

@@ -101,9 +101,12 @@ impl<W: Workload> Process<W> {
         }
     }
 
-    /// Whether the disk is about to write and sync batches.
-    pub(crate) fn is_syncing(&self) -> bool {
-        matches!(self.phase, Phase::Syncing(_))
+    /// The last of the batches that wait for their sync, if any do.
+    pub(crate) fn syncing(&self) -> Option<PersistSeq> {
+        match self.phase {
+            Phase::Syncing(through) => Some(through),
+            Phase::Idle | Phase::Failed | Phase::Working | Phase::Saving => None,
+        }
     }
 
     /// The end of the lease by its clock, if the replica has one that lasts longer than all before.

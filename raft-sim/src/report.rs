@@ -171,6 +171,7 @@ impl Report {
             | Failure::Recover { .. }
             | Failure::Liveness(_)
             | Failure::Determinism { .. }
+            | Failure::Simulator(_)
             | Failure::Panic(_)) => {
                 let (seed, event) = (self.options.seed, self.stats.events);
                 writeln!(f, "actual     {other}, in seed {seed:#x} at event {event}")
@@ -351,7 +352,7 @@ impl fmt::Display for Summary {
     }
 }
 
-/// The exit code that matters more: a panic, then safety, determinism and liveness; then that the
+/// The exit code that matters more: a panic or a simulator that does not do what it says, then safety, determinism and liveness; then that the
 /// output is incomplete (74), or the swarm (130).
 #[must_use]
 pub fn worse(one: u8, other: u8) -> u8 {

@@ -26,6 +26,8 @@ pub enum Sabotage {
     None,
     /// Syncs succeed and do nothing: storage confirms what is not durable.
     SyncDoesNothing,
+    /// Batches are confirmed when their sync begins.
+    ConfirmedEarly,
     /// Hard-state files forget their last writes at a power loss, although they were synced.
     HardStateLost,
     /// After a restart the hard state names no vote.
@@ -54,6 +56,7 @@ impl Sabotage {
             Self::SyncDoesNothing => Lie::AllSyncs,
             Self::HardStateLost => Lie::HardStateSyncs,
             Self::None
+            | Self::ConfirmedEarly
             | Self::VoteLost
             | Self::SuffixResurrected
             | Self::AcknowledgementForged

@@ -272,6 +272,7 @@ impl<W: Workload> World<W> {
         let copy = (self.sabotage == Sabotage::RoundForged).then(|| frame.clone());
         let fate = self.network.send(link, frame, &mut self.queue, &mut self.stats.tally);
         self.watch_sent(&envelope);
+        self.cuts.judge(link, fate)?;
         if let (Some(copy), Fate::Blocked) = (copy, fate) {
             self.forge_answer(from, to, &copy);
         }

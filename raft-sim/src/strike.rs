@@ -174,7 +174,7 @@ impl<W: Workload> World<W> {
         strike.lasts_us = self.bind_clients(at, &strike);
         self.stats.tally.injected(Fault::Partition);
         for &link in &links {
-            self.network.block(link);
+            self.cut(link);
         }
         let partition = self.partitions.len();
         self.partitions.push(links);
@@ -401,6 +401,7 @@ impl<W: Workload> World<W> {
         if loss.is_effective() {
             self.stats.tally.effective(fault);
         }
+        self.stats.lost.add(&loss);
         self.digest.word(loss.old << 32 | loss.new << 16 | loss.garbage);
         self.take_back_lies(at)
     }

@@ -15,6 +15,7 @@ use raft_replica::storage::{Storage, StorageError};
 use crate::beyond::Beyond;
 use crate::check::Checker;
 use crate::client::Client;
+use crate::cuts::Cuts;
 use crate::digest::Digest;
 use crate::disk::Failed;
 use crate::event::{Event, NodeAt};
@@ -25,6 +26,7 @@ use crate::nemesis::Nemesis;
 use crate::network::Network;
 use crate::node::Node;
 use crate::options::Options;
+use crate::power::PowerLoss;
 use crate::process::Latency;
 use crate::queue::Queue;
 use crate::rng::{Purpose, Ratio, Stream};
@@ -68,6 +70,8 @@ pub struct Stats {
     pub needless_doubts: u64,
     /// What was foretold when disks lost more than the group can bear, and what came of it.
     pub beyond: Option<Beyond>,
+    /// What power losses have taken back, of everything that was not synced.
+    pub lost: PowerLoss,
 }
 
 /// A cluster with everything around it.
@@ -81,6 +85,8 @@ pub struct World<W: Workload = KeyValue> {
     pub(crate) sabotage: Sabotage,
     pub(crate) queue: Queue<Event>,
     pub(crate) network: Network,
+    /// What the network must not pass.
+    pub(crate) cuts: Cuts,
     pub(crate) nodes: Vec<Node<W>>,
     pub(crate) founders: Membership,
     pub(crate) clients: Vec<Client<W>>,
@@ -151,6 +157,7 @@ impl<W: Workload> World<W> {
         Self {
             queue: Queue::new(),
             network: Network::new(nodes.len(), &choices, options.link),
+            cuts: Cuts::new(nodes.len()),
             clients: clients.collect(),
             checker: Checker::of_run(&options, &members, &founders, workload.machine()),
             nemesis: Nemesis::new(&options, &choices),
@@ -349,7 +356,7 @@ impl<W: Workload> World<W> {
             Event::Strike { class } => self.on_strike(class),
             Event::Mend { partition } => {
                 for link in std::mem::take(&mut self.partitions[partition]) {
-                    self.network.unblock(link);
+                    self.mend(link);
                 }
                 Ok(())
             }
@@ -427,10 +434,15 @@ impl<W: Workload> World<W> {
         }
         node.put_off = None;
         let process = node.process.as_mut().expect("a life has a process while it lasts");
-        if let Some(strike) = node.doom.as_mut().filter(|_| process.is_syncing()) {
+        if let Some(strike) = node.doom.as_mut().filter(|_| process.syncing().is_some()) {
             node.disk.arm_unless_armed(strike.operations);
         }
-        match process.disk() {
+        let done = process.disk();
+        if let (Sabotage::ConfirmedEarly, Some(seq)) = (self.sabotage, process.syncing()) {
+            self.begin_disk(at, Latency::Sync);
+            return self.deliver(at, Input::Done(Done::Persisted { seq }));
+        }
+        match done {
             Ok(step) => {
                 if step.is_full {
                     self.stats.tally.effective(Fault::NoSpace);

@@ -155,7 +155,7 @@ impl Json {
     }
 }
 
-fn parse_range(text: &str) -> Result<Range<u64>, String> {
+pub(super) fn parse_range(text: &str) -> Result<Range<u64>, String> {
     let (first, end) = text.split_once("..").ok_or("a range of seeds is FIRST..END or FIRST..")?;
     let end = if end.is_empty() { Ok(u64::MAX) } else { parse_seed(end) };
     let range = parse_seed(first)?..end?;

@@ -101,7 +101,7 @@ pub fn main(options: &Options, stop: &AtomicBool, mut show: impl FnMut(&dyn fmt:
     };
     let jobs = options.jobs.or_else(|| std::thread::available_parallelism().ok());
     let jobs = jobs.map_or(1, NonZeroUsize::get);
-    let published = options.write.then(|| Published { path, page, list: &list });
+    let published = options.write.then_some(Published { path, page, list: &list });
     let mut runner =
         Runner { jobs, stop, code: tree::code(root), published, table: Table::default() };
     let ended = if plan.mutants.is_empty() { Ok(()) } else { runner.run(root, &plan) };

@@ -1,0 +1,84 @@
+//! Who must notice which way of breaking the stack, and within how many seeds.
+//!
+//! A check that is never seen to fail may as well not be there. Each invariant that a broken seam of
+//! the world can violate has a claim here: `tests/sabotage.rs` holds them against this program, and
+//! `raft-sim self-check` against any build of it.
+
+use crate::options::{EVENTS_DEFAULT, Options};
+use crate::report::Report;
+use crate::run::{self, How};
+use crate::sabotage::Sabotage;
+
+/// Which seeds a claim is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seeds {
+    /// All.
+    All,
+    /// Those of clusters with leases.
+    WithLeases,
+    /// Those of clusters without.
+    WithoutLeases,
+}
+
+/// A way of breaking the stack, and who must notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// What is broken.
+    pub sabotage: Sabotage,
+    /// Of the seeds from 0 to just before this one ...
+    pub end: u64,
+    /// ... these are run, until one fails.
+    pub seeds: Seeds,
+    /// The short names of which one must be the first to notice.
+    pub by: &'static [&'static str],
+}
+
+const fn claim(sabotage: Sabotage, end: u64, by: &'static [&'static str]) -> Claim {
+    Claim { sabotage, end, seeds: Seeds::All, by }
+}
+
+/// All claims.
+pub const CLAIMS: [Claim; 12] = [
+    claim(Sabotage::SyncDoesNothing, 1, &["PS"]),
+    claim(Sabotage::ConfirmedEarly, 1, &["PS"]),
+    // Here the storage itself may notice that its log is ahead of the hard state.
+    claim(Sabotage::HardStateLost, 50, &["REC", "MT"]),
+    claim(Sabotage::VoteLost, 50, &["MT"]),
+    claim(Sabotage::SuffixResurrected, 200, &["REC"]),
+    claim(Sabotage::AcknowledgementForged, 50, &["CQ"]),
+    claim(Sabotage::VoteForged, 50, &["ES"]),
+    // Such an answer is also taken for a promise: where leases are in use, they are the first to be
+    // wrong, before anybody has read by one.
+    Claim { sabotage: Sabotage::RoundForged, end: 200, seeds: Seeds::WithLeases, by: &["LZ"] },
+    Claim { sabotage: Sabotage::RoundForged, end: 400, seeds: Seeds::WithoutLeases, by: &["LIN"] },
+    // By another replica that applies the same, or by a client that is answered before that.
+    claim(Sabotage::CommandSkipped, 10, &["SM", "LIN"]),
+    claim(Sabotage::SessionsForgotten, 100, &["EO", "SM"]),
+    claim(Sabotage::MachinePanics, 10, &["PANIC"]),
+];
+
+impl Claim {
+    /// The first run that fails, if one does.
+    #[must_use]
+    pub fn first_failure(&self) -> Option<Report> {
+        let how = How { sabotage: self.sabotage, ..How::once(EVENTS_DEFAULT) };
+        let seeds = (0..self.end).filter(|&seed| self.is_about(seed));
+        seeds.map(|seed| run::seed(seed, how)).find(|report| report.failure.is_some())
+    }
+
+    /// Whether this run shows the claim to be right.
+    #[must_use]
+    pub fn is_kept(&self, first: Option<&Report>) -> bool {
+        let failure = first.and_then(|report| report.failure.as_ref());
+        failure.is_some_and(|failure| self.by.contains(&failure.id()))
+    }
+
+    fn is_about(&self, seed: u64) -> bool {
+        let has_leases = || Options::draw(seed, EVENTS_DEFAULT).lease_us > 0;
+        match self.seeds {
+            Seeds::All => true,
+            Seeds::WithLeases => has_leases(),
+            Seeds::WithoutLeases => !has_leases(),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The simulator looks at itself: does it do what it says, and would it notice?
+//!
+//! A class of faults that looks injected and does nothing makes every run pass. So do a check that is
+//! switched off, a crash that keeps what was not synced, and a run that is never the same. Here a
+//! swarm is asked for the effects of each class that is on in it, and of each thing that a power loss
+//! can take back; then the stack is broken in each way of a list, and somebody must notice.
+
+use std::fmt;
+use std::sync::atomic::AtomicBool;
+
+use crate::claims::{CLAIMS, Claim};
+use crate::fault::Fault;
+use crate::power::PowerLoss;
+use crate::report::Report;
+use crate::results::Found;
+use crate::run::How;
+use crate::setup::Setup;
+use crate::swarm::Swarm;
+
+/// A class that is on in so many runs must have had an effect in one of them.
+pub const RUNS_MIN: u64 = 8;
+
+/// What does not work as it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// A run without anything broken has failed.
+    Failed(Found),
+    /// A class of faults, or a part of one, without effect.
+    Inert {
+        /// Which.
+        what: &'static str,
+        /// In how many runs it was on.
+        runs: u64,
+        /// How often it was injected there.
+        injected: u64,
+    },
+    /// Nobody has noticed what was broken, or not who must.
+    Missed {
+        /// What.
+        claim: Claim,
+        /// Who has noticed instead.
+        by: Option<&'static str>,
+    },
+    /// Another process has made another run of a seed.
+    Differs {
+        /// The seed.
+        seed: u64,
+    },
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(found) => found.fmt(f),
+            Self::Inert { what, runs, injected } => write!(
+                f,
+                "missing INERT: {what}: on in {runs} runs, injected {injected} times, and nothing \
+                 came of it"
+            ),
+            Self::Missed { claim: Claim { sabotage, end, by: must, .. }, by } => {
+                let by = by.unwrap_or("nobody");
+                let must = must.join(" or ");
+                write!(f, "missing MISSED: {sabotage:?}: {must} must notice within {end} seeds, ")?;
+                write!(f, "{by} has")
+            }
+            Self::Differs { seed } => write!(
+                f,
+                "missing DT: another process: seed {seed:#x} goes otherwise there than here"
+            ),
+        }
+    }
+}
+
+/// What runs have shown of each class of faults.
+#[derive(Clone, Debug)]
+pub struct Effects {
+    /// For each class: the runs in which it was on, its injections, its effects.
+    classes: [(u64, u64, u64); Fault::ALL.len()],
+    runs: u64,
+    power_losses: u64,
+    lost: PowerLoss,
+}
+
+impl Default for Effects {
+    fn default() -> Self {
+        let classes = [(0, 0, 0); Fault::ALL.len()];
+        Self { classes, runs: 0, power_losses: 0, lost: PowerLoss::default() }
+    }
+}
+
+impl Effects {
+    /// Adds a run.
+    pub fn add(&mut self, report: &Report) {
+        let tally = &report.stats.tally;
+        for fault in report.options.faults.iter() {
+            let (injected, effective) = tally.of(fault);
+            let class = &mut self.classes[fault as usize];
+            *class = (class.0 + 1, class.1 + injected, class.2 + effective);
+        }
+        self.runs += 1;
+        let power = [Fault::PowerLoss, Fault::TornWork, Fault::Blackout];
+        self.power_losses += power.map(|fault| tally.of(fault).0).iter().sum::<u64>();
+        self.lost.add(&report.stats.lost);
+    }
+
+    /// What had no effect, although it was on in enough runs.
+    #[must_use]
+    pub fn inert(&self) -> Vec<Finding> {
+        let classes = Fault::ALL.iter().map(|&fault| {
+            let (runs, injected, effective) = self.classes[fault as usize];
+            (fault.name(), runs, injected, effective)
+        });
+        let PowerLoss { old, new, garbage, names, shortened } = self.lost;
+        let parts = [
+            ("sectors that a power loss takes back", old),
+            ("sectors that a power loss leaves as they are", new),
+            ("garbage after a power loss", garbage),
+            ("names that a power loss takes back", names),
+            ("files that a power loss makes shorter", shortened),
+        ];
+        let parts = parts.map(|(what, count)| (what, self.runs, self.power_losses, count));
+        let silent = classes
+            .chain(parts)
+            .filter(|&(_, runs, _, effective)| runs >= RUNS_MIN && effective == 0);
+        silent.map(|(what, runs, injected, _)| Finding::Inert { what, runs, injected }).collect()
+    }
+
+    /// The classes that were on in too few runs to be judged.
+    #[must_use]
+    pub fn unjudged(&self) -> Vec<Fault> {
+        let few = |fault: &&Fault| self.classes[**fault as usize].0 < RUNS_MIN;
+        Fault::ALL.iter().filter(few).copied().collect()
+    }
+}
+
+/// Runs the seeds on so many threads until one fails, and returns what was found and what was seen.
+pub fn swarm(
+    seeds: std::ops::Range<u64>,
+    jobs: usize,
+    stop: &AtomicBool,
+) -> (Vec<Finding>, Effects) {
+    let setup = Setup::default();
+    let how = How::once(setup.events);
+    let swarm = Swarm { seeds, time: None, jobs, setup, how, keep_going: false };
+    let (mut effects, mut findings) = (Effects::default(), Vec::new());
+    swarm.run(stop, |report| {
+        let Some(report) = report else { return };
+        effects.add(report);
+        findings.extend(Found::of(report).map(Finding::Failed));
+    });
+    if findings.is_empty() {
+        findings = effects.inert();
+    }
+    (findings, effects)
+}
+
+/// The claims that are not kept.
+pub fn claims() -> impl Iterator<Item = Finding> {
+    CLAIMS.iter().filter_map(|claim| {
+        let first = claim.first_failure();
+        let by = first.as_ref().and_then(|report| report.failure.as_ref()).map(|one| one.id());
+        let is_kept = claim.is_kept(first.as_ref());
+        (!is_kept).then_some(Finding::Missed { claim: *claim, by })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sabotage::Sabotage;
+
+    #[test]
+    fn a_class_that_is_on_in_enough_runs_must_have_an_effect() {
+        let mut effects = Effects { runs: RUNS_MIN - 1, ..Effects::default() };
+        effects.classes[Fault::Loss as usize] = (RUNS_MIN, 70, 0);
+        effects.classes[Fault::Clog as usize] = (RUNS_MIN, 70, 1);
+        effects.classes[Fault::Reset as usize] = (RUNS_MIN - 1, 70, 0);
+        let inert = Finding::Inert { what: "loss", runs: RUNS_MIN, injected: 70 };
+        let told = "missing INERT: loss: on in 8 runs, injected 70 times, and nothing came of it";
+        assert_eq!(inert.to_string(), told);
+        assert_eq!(effects.inert(), [inert]);
+        assert!(!effects.unjudged().contains(&Fault::Clog));
+        assert!(effects.unjudged().contains(&Fault::Reset));
+
+        effects.runs = RUNS_MIN;
+        effects.lost = PowerLoss { old: 1, new: 1, garbage: 1, names: 0, shortened: 1 };
+        let what = "names that a power loss takes back";
+        let names = Finding::Inert { what, runs: RUNS_MIN, injected: 0 };
+        assert_eq!(effects.inert()[1..], [names]);
+    }
+
+    #[test]
+    fn what_nobody_has_noticed_is_told_with_who_must() {
+        let claim = CLAIMS.into_iter().find(|claim| claim.sabotage == Sabotage::HardStateLost);
+        let claim = claim.expect("there is one");
+        assert!(!claim.is_kept(None));
+        assert_eq!(
+            Finding::Missed { claim, by: Some("ES") }.to_string(),
+            "missing MISSED: HardStateLost: REC or MT must notice within 50 seeds, ES has"
+        );
+    }
+}
