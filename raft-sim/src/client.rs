@@ -23,6 +23,14 @@ const CALM_READS: u64 = 4;
 /// After this many attempts a client gives up.
 const ATTEMPTS_MAX: u32 = 12;
 
+/// How much longer than at first a client waits for an answer.
+const PATIENCE_MAX: u64 = 4;
+
+/// How many of its timeouts a client takes at most until it gives up, pauses in between included: each
+/// pause is at most a sixteenth of a timeout times the attempts before it.
+pub(crate) const TIMEOUTS_PER_REQUEST_MAX: u64 =
+    ATTEMPTS_MAX as u64 * (PATIENCE_MAX + ATTEMPTS_MAX as u64 / 16 + 1);
+
 /// How a client chooses the node for its next attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Habit {
@@ -168,10 +176,15 @@ impl<W: Workload> Client<W> {
         self.stream.draw().range(most / 4 + 1, most + 1)
     }
 
-    /// How long it waits for an answer, in microseconds.
+    /// How long it waits for an answer, in microseconds: twice as long after each attempt that brought
+    /// none, up to [`PATIENCE_MAX`] times. Clients that stay impatient while the log is long open
+    /// sessions faster than the log takes them in, and each expires before it is of use: no server
+    /// gets out of that.
     #[must_use]
     pub fn timeout_us(&self) -> u64 {
-        self.options.timeout_us
+        let attempts = self.open.as_ref().map_or(0, |open| open.attempts);
+        let patience = 1 << attempts.saturating_sub(1).min(PATIENCE_MAX.ilog2());
+        self.options.timeout_us * patience
     }
 
     /// Its timer fired: it begins a request, or tries again, or gives up.

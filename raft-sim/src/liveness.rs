@@ -13,6 +13,7 @@
 use raft_core::{Member, Membership};
 
 use crate::check::{Answered, Outcome};
+use crate::client::TIMEOUTS_PER_REQUEST_MAX;
 use crate::event::{Event, NodeAt};
 use crate::failure::Failure;
 use crate::fault::Fault;
@@ -26,7 +27,7 @@ use crate::world::World;
 const TIMEOUTS_MAX: u64 = 200;
 
 /// And how many client timeouts: a request that was open when the faults ended may be given up first.
-const CLIENT_TIMEOUTS_MAX: u64 = 40;
+const CLIENT_TIMEOUTS_MAX: u64 = 2 * TIMEOUTS_PER_REQUEST_MAX;
 
 /// How many events it may take. A storm or a live-lock ends here: its time hardly moves on.
 const EVENTS_MAX: u64 = 200_000;
