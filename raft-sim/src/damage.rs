@@ -1,4 +1,4 @@
-//! Damage at rest, as far as the group must bear it, and the host's part in finding it.
+//! Damage at rest, as far as the group must bear it; the host's part in finding it is in `scrub`.
 //!
 //! Whether a wound may be is decided by what it makes of the disk: the directory is read as a start
 //! would read it, before and after. The wound stays if no more than copies, slots or payloads are
@@ -15,21 +15,16 @@
 //! Absent here: hard states both of whose copies are lost (see `exile`).
 
 use raft_core::{EntryId, Index, Membership, RecoveredState, Slot};
-use raft_replica::request::Input;
-use raft_replica::storage::work::Done;
-use raft_replica::storage::{Finding, Inspection, SnapshotSummary, StorageError, What};
+use raft_replica::storage::{Finding, Inspection, SnapshotSummary, What};
 
 use crate::check::{Invariant, Violation};
-use crate::event::{Event, NodeAt};
+use crate::event::NodeAt;
 use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::nemesis::Strike;
 use crate::rot::Wound;
 use crate::workload::Workload;
 use crate::world::World;
-
-/// How much of a disk is looked at in one go, in bytes.
-const SCRUB_BYTES: u64 = 16 << 10;
 
 impl<W: Workload> World<W> {
     /// A node's disk loses something, if the group can bear that. Returns whether it has.
@@ -124,7 +119,7 @@ impl<W: Workload> World<W> {
 
     /// A disk of which nothing is lost any more, and on which no wound is left, is as good as one
     /// that was never hurt: from then on, who finds damage on it is wrong again.
-    fn forget_wounds(&mut self, at: NodeAt) {
+    pub(crate) fn forget_wounds(&mut self, at: NodeAt) {
         let node = &mut self.nodes[at];
         node.wounds.retain(|wound| node.disk.is_open(wound));
         // A file that was removed may have had a wound, and come back.
@@ -303,56 +298,6 @@ impl<W: Workload> World<W> {
         }
         let what = format!("{what}, and its disk has lost nothing that was durable");
         Err(Failure::Reported { node: node.member.id, what })
-    }
-
-    /// Looks through the disk again after a while.
-    pub(crate) fn scrub_later(&mut self, at: NodeAt) {
-        if self.options.has_damage() {
-            let rest_us = 1 + self.schedule.draw().pause(2 * self.options.election_timeout_us);
-            let life = self.nodes[at].life;
-            self.queue.after(rest_us, Event::Scrub { node: at, life });
-        }
-    }
-
-    /// A process looks through a part of its disk; once the faults have ended, through all of it.
-    pub(crate) fn on_scrub(&mut self, at: NodeAt) -> Result<(), Failure> {
-        self.scrub_later(at);
-        let is_last = self.healed.is_some();
-        let node = &mut self.nodes[at];
-        if node.paused || self.queue.now() < node.stalled_until {
-            return Ok(());
-        }
-        let process = node.process.as_mut().expect("a life has a process while it lasts");
-        // The log of the core may begin later than the segments do.
-        let base = process.replica.status().base.index;
-        let (mut entries, mut is_clean_round) = (Vec::new(), false);
-        // The round that is under way, and one more.
-        for is_whole_round in if is_last { [false, true].iter() } else { [false].iter() } {
-            let mut step = match process.scrub(if is_last { u64::MAX } else { SCRUB_BYTES }) {
-                Ok(Some(step)) => step,
-                Ok(None) => return Ok(()),
-                Err(StorageError::NoSpace { .. }) if node.full_until > 0 => {
-                    self.stats.tally.effective(Fault::NoSpace);
-                    return Ok(());
-                }
-                Err(error) => return self.on_storage_error(at, error),
-            };
-            step.damaged.retain(|id| id.index > base);
-            if *is_whole_round {
-                node.is_whole =
-                    step.damaged.is_empty() && step.snapshots.is_empty() && step.repaired == 0;
-            }
-            is_clean_round |= step.is_round_over && step.damaged.is_empty();
-            entries.extend(step.damaged);
-        }
-        if is_clean_round && self.nodes[at].was_hurt {
-            self.forget_wounds(at);
-        }
-        self.digest.word(entries.len() as u64);
-        if entries.is_empty() {
-            return Ok(());
-        }
-        self.deliver(at, Input::Done(Done::Damaged { entries }))
     }
 }
 

@@ -51,6 +51,7 @@ mod rot;
 pub mod run;
 pub mod sabotage;
 pub mod script;
+mod scrub;
 pub mod self_check;
 pub mod setup;
 pub mod shrink;

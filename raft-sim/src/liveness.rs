@@ -155,10 +155,12 @@ impl<W: Workload> World<W> {
     }
 
     /// Servers that belong to no membership any more, and may not know it, go on campaigning. The
-    /// core bears that if its members stick to their leader or ask before they raise a term; if
-    /// not, operators must stop who is removed.
+    /// core bears that if candidates ask before they raise a term; if not, operators must stop who is
+    /// removed. That members stick to their leader is not enough: one that lags behind, and has come
+    /// to a higher term than its leader, hears of no leader; strangers who count it among their voters
+    /// raise its term again and again, each time ahead of the leader, who steps down at its answer.
     fn stop_strangers(&mut self, memberships: &[Membership]) {
-        if self.options.check_quorum || self.options.pre_vote {
+        if self.options.pre_vote {
             return;
         }
         for node in &mut self.nodes {

@@ -7,23 +7,29 @@ use rustix::process::Signal;
 
 use crate::support::{Three, arg, output, run, text};
 
+/// What names all the secret files of a server.
+fn secrets(certs: &Path) -> Vec<String> {
+    let files = [
+        ("peer-ca", "peer-ca.pem"),
+        ("peer-cert", "peer.pem"),
+        ("peer-key", "peer.key"),
+        ("client-ca", "client-ca.pem"),
+        ("client-cert", "server.pem"),
+        ("client-key", "server.key"),
+        ("client-token-file", "token"),
+    ];
+    files.iter().map(|(flag, name)| format!("--{flag}={}", certs.join(name).display())).collect()
+}
+
 #[test]
 fn three_servers_and_their_clients_show_certificates_and_a_token() {
     let mut three = Three::of(|directory| {
         let certs = directory.join("certs");
         assert_eq!(output(&["certs", "--host", "127.0.0.1", "--dir", arg(&certs)]), "");
         std::fs::write(certs.join("token"), "sesame\n").unwrap();
-        let file = |flag: &str, name: &str| format!("--{flag}={}", certs.join(name).display());
-        vec![
-            file("peer-ca", "peer-ca.pem"),
-            file("peer-cert", "peer.pem"),
-            file("peer-key", "peer.key"),
-            file("client-ca", "client-ca.pem"),
-            file("client-cert", "server.pem"),
-            file("client-key", "server.key"),
-            "--client-auth".to_owned(),
-            file("client-token-file", "token"),
-        ]
+        let mut flags = secrets(&certs);
+        flags.push("--client-auth".to_owned());
+        flags
     });
     for id in 1..=3 {
         three.run(id);
@@ -73,16 +79,7 @@ fn a_set_with_one_bad_file_changes_nothing_and_a_good_one_changes_all() {
         let next = directory.join("next");
         assert_eq!(output(&["certs", "--host", "127.0.0.1", "--dir", arg(&next)]), "");
         std::fs::write(certs.join("token"), "sesame\n").unwrap();
-        let file = |flag: &str, name: &str| format!("--{flag}={}", certs.join(name).display());
-        vec![
-            file("peer-ca", "peer-ca.pem"),
-            file("peer-cert", "peer.pem"),
-            file("peer-key", "peer.key"),
-            file("client-ca", "client-ca.pem"),
-            file("client-cert", "server.pem"),
-            file("client-key", "server.key"),
-            file("client-token-file", "token"),
-        ]
+        secrets(&certs)
     });
     let (certs, next) = (three.directory.path().join("certs"), three.directory.path().join("next"));
     let again = run(&["certs", "--host", "127.0.0.1", "--dir", arg(&certs)]);
