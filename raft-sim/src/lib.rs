@@ -60,5 +60,6 @@ mod strike;
 pub mod swarm;
 pub mod tape;
 pub mod trace;
+mod work;
 pub mod workload;
 pub mod world;

@@ -17,7 +17,6 @@ use crate::network::Fate;
 use crate::node::Seen;
 use crate::observe::{Happening, Loss};
 use crate::operator;
-use crate::process::FrozenState;
 use crate::sabotage::Sabotage;
 use crate::script::Overheard;
 use crate::workload::{Machine, Workload};
@@ -287,39 +286,6 @@ impl<W: Workload> World<W> {
             self.network.inject(link, answer, &mut self.queue);
             self.watch_forged(to, from);
         }
-    }
-
-    fn work(&mut self, at: NodeAt, work: Work) -> Result<(), Failure> {
-        let process = self.nodes[at].process.as_mut().expect("a process asks for work");
-        if let Some(kind) = process.work(work) {
-            self.begin_disk(at, kind);
-        }
-        Ok(())
-    }
-
-    /// A state is encoded beside everything else: at once, or so slowly that the group has another
-    /// leader by then.
-    fn encode_later(&mut self, at: NodeAt, frozen: FrozenState<W>) {
-        let node = &mut self.nodes[at];
-        let delay_us = node.encoding_us(&self.options);
-        let life = node.life;
-        node.process.as_mut().expect("a process asks for work").frozen = Some(frozen);
-        self.queue.after(delay_us, Event::Encoded { node: at, life });
-    }
-
-    /// A state is encoded, and goes to the disk.
-    pub(crate) fn on_encoded(&mut self, at: NodeAt) -> Result<(), Failure> {
-        if self.nodes[at].paused {
-            // All of a process stands still.
-            let life = self.nodes[at].life;
-            self.queue.after(1 + self.options.fault_us / 4, Event::Encoded { node: at, life });
-            return Ok(());
-        }
-        let process = self.nodes[at].process.as_mut().expect("a life has a process while it lasts");
-        let Some((snapshot, state)) = process.frozen.take() else { return Ok(()) };
-        self.digest.word(snapshot.last.index.0);
-        let data = self.sabotage.snapshot(state.encode());
-        self.work(at, Work::SaveSnapshot { snapshot, data })
     }
 
     fn reply(&mut self, id: RequestId, reply: Reply<Machine<W>>) -> Result<(), Failure> {

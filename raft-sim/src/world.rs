@@ -9,15 +9,13 @@ use std::collections::BTreeSet;
 use raft_core::wire::Limits;
 use raft_core::{EntryId, Member, Membership};
 use raft_replica::request::{Input, Output};
-use raft_replica::storage::work::Done;
-use raft_replica::storage::{Storage, StorageError};
+use raft_replica::storage::Storage;
 
 use crate::beyond::Beyond;
 use crate::check::Checker;
 use crate::client::Client;
 use crate::cuts::Cuts;
 use crate::digest::Digest;
-use crate::disk::Failed;
 use crate::event::{Event, NodeAt};
 use crate::failure::Failure;
 use crate::fault::{Fault, Tally};
@@ -27,7 +25,6 @@ use crate::network::Network;
 use crate::node::Node;
 use crate::options::Options;
 use crate::power::PowerLoss;
-use crate::process::Latency;
 use crate::queue::Queue;
 use crate::rng::{Purpose, Ratio, Stream};
 use crate::sabotage::Sabotage;
@@ -416,87 +413,4 @@ impl<W: Workload> World<W> {
         }
         self.drain_inbox(at)
     }
-
-    fn on_disk(&mut self, at: NodeAt) -> Result<(), Failure> {
-        let now = self.queue.now();
-        self.make_space(at);
-        let node = &mut self.nodes[at];
-        let life = node.life;
-        if node.taken_back == Some((life, now)) {
-            node.taken_back = None;
-            return Ok(());
-        }
-        if now < node.stalled_until {
-            self.stats.tally.effective(Fault::Stall);
-            node.put_off = Some((life, node.stalled_until));
-            self.queue.at(node.stalled_until, Event::Disk { node: at, life });
-            return Ok(());
-        }
-        node.put_off = None;
-        let process = node.process.as_mut().expect("a life has a process while it lasts");
-        if let Some(strike) = node.doom.as_mut().filter(|_| process.syncing().is_some()) {
-            node.disk.arm_unless_armed(strike.operations);
-        }
-        let done = process.disk();
-        if let (Sabotage::ConfirmedEarly, Some(seq)) = (self.sabotage, process.syncing()) {
-            self.begin_disk(at, Latency::Sync);
-            return self.deliver(at, Input::Done(Done::Persisted { seq }));
-        }
-        match done {
-            Ok(step) => {
-                if step.is_full {
-                    self.stats.tally.effective(Fault::NoSpace);
-                }
-                let saved = matches!(step.done, Some(Done::SnapshotSaved { .. }));
-                if step.durable.is_some() || saved {
-                    self.checker.confirmed(node.member.id, node.disk.unsynced(is_scratch))?;
-                }
-                if let Some(seq) = step.durable {
-                    self.stats.syncs += 1;
-                    self.checker.persist_durable(node.member.id, seq)?;
-                }
-                if let Some(kind) = step.next {
-                    self.begin_disk(at, kind);
-                }
-                step.done.map_or(Ok(()), |done| self.deliver(at, Input::Done(done)))
-            }
-            Err(error) => self.on_storage_error(at, error),
-        }
-    }
-
-    pub(crate) fn begin_disk(&mut self, at: NodeAt, kind: Latency) {
-        let node = &mut self.nodes[at];
-        let delay_us = node.latency_us(kind, self.options.disk_us);
-        let life = node.life;
-        self.queue.after(delay_us, Event::Disk { node: at, life });
-    }
-
-    pub(crate) fn on_storage_error(
-        &mut self,
-        at: NodeAt,
-        error: StorageError,
-    ) -> Result<(), Failure> {
-        let node = &self.nodes[at];
-        if node.disk.is_dead() {
-            return self.on_power_failure(at);
-        }
-        let Some(failed) = node.disk.take_failed() else {
-            return Err(Failure::Storage { node: node.member.id, error });
-        };
-        self.note_failed(failed);
-        // The process says no more; somebody starts it again after a while.
-        self.restart_after(at, 1 + self.options.fault_us);
-        self.deliver(at, Input::Done(Done::Failed))
-    }
-
-    pub(crate) fn note_failed(&mut self, failed: Failed) {
-        if failed.took_hold {
-            self.stats.tally.effective(failed.fault);
-        }
-    }
-}
-
-/// What is being made promises nothing before it has its final name.
-fn is_scratch(path: &str) -> bool {
-    ["snap/stage.data", "snap/save.data"].contains(&path) || path.ends_with(".tmp")
 }

@@ -1,0 +1,134 @@
+//! What a node's disk does, from the moment it is asked until the node is told.
+
+use raft_replica::request::Input;
+use raft_replica::storage::StorageError;
+use raft_replica::storage::work::{Done, Work};
+
+use crate::disk::Failed;
+use crate::event::{Event, NodeAt};
+use crate::failure::Failure;
+use crate::fault::Fault;
+use crate::process::{FrozenState, Latency};
+use crate::sabotage::Sabotage;
+use crate::workload::Workload;
+use crate::world::World;
+
+impl<W: Workload> World<W> {
+    /// A process asks its disk for something.
+    pub(crate) fn work(&mut self, at: NodeAt, work: Work) -> Result<(), Failure> {
+        let process = self.nodes[at].process.as_mut().expect("a process asks for work");
+        if let Some(kind) = process.work(work) {
+            self.begin_disk(at, kind);
+        }
+        Ok(())
+    }
+
+    /// A state is encoded beside everything else: at once, or so slowly that the group has another
+    /// leader by then.
+    pub(crate) fn encode_later(&mut self, at: NodeAt, frozen: FrozenState<W>) {
+        let node = &mut self.nodes[at];
+        let delay_us = node.encoding_us(&self.options);
+        let life = node.life;
+        node.process.as_mut().expect("a process asks for work").frozen = Some(frozen);
+        self.queue.after(delay_us, Event::Encoded { node: at, life });
+    }
+
+    /// A state is encoded, and goes to the disk.
+    pub(crate) fn on_encoded(&mut self, at: NodeAt) -> Result<(), Failure> {
+        if self.nodes[at].paused {
+            // All of a process stands still.
+            let life = self.nodes[at].life;
+            self.queue.after(1 + self.options.fault_us / 4, Event::Encoded { node: at, life });
+            return Ok(());
+        }
+        let process = self.nodes[at].process.as_mut().expect("a life has a process while it lasts");
+        let Some((snapshot, state)) = process.frozen.take() else { return Ok(()) };
+        self.digest.word(snapshot.last.index.0);
+        let data = self.sabotage.snapshot(state.encode());
+        self.work(at, Work::SaveSnapshot { snapshot, data })
+    }
+
+    /// A disk is done with what it was doing.
+    pub(crate) fn on_disk(&mut self, at: NodeAt) -> Result<(), Failure> {
+        let now = self.queue.now();
+        self.make_space(at);
+        let node = &mut self.nodes[at];
+        let life = node.life;
+        if node.taken_back == Some((life, now)) {
+            node.taken_back = None;
+            return Ok(());
+        }
+        if now < node.stalled_until {
+            self.stats.tally.effective(Fault::Stall);
+            node.put_off = Some((life, node.stalled_until));
+            self.queue.at(node.stalled_until, Event::Disk { node: at, life });
+            return Ok(());
+        }
+        node.put_off = None;
+        let process = node.process.as_mut().expect("a life has a process while it lasts");
+        if let Some(strike) = node.doom.as_mut().filter(|_| process.syncing().is_some()) {
+            node.disk.arm_unless_armed(strike.operations);
+        }
+        let done = process.disk();
+        if let (Sabotage::ConfirmedEarly, Some(seq)) = (self.sabotage, process.syncing()) {
+            self.begin_disk(at, Latency::Sync);
+            return self.deliver(at, Input::Done(Done::Persisted { seq }));
+        }
+        match done {
+            Ok(step) => {
+                if step.is_full {
+                    self.stats.tally.effective(Fault::NoSpace);
+                }
+                let saved = matches!(step.done, Some(Done::SnapshotSaved { .. }));
+                if step.durable.is_some() || saved {
+                    self.checker.confirmed(node.member.id, node.disk.unsynced(is_scratch))?;
+                }
+                if let Some(seq) = step.durable {
+                    self.stats.syncs += 1;
+                    self.checker.persist_durable(node.member.id, seq)?;
+                }
+                if let Some(kind) = step.next {
+                    self.begin_disk(at, kind);
+                }
+                step.done.map_or(Ok(()), |done| self.deliver(at, Input::Done(done)))
+            }
+            Err(error) => self.on_storage_error(at, error),
+        }
+    }
+
+    fn begin_disk(&mut self, at: NodeAt, kind: Latency) {
+        let node = &mut self.nodes[at];
+        let delay_us = node.latency_us(kind, self.options.disk_us);
+        let life = node.life;
+        self.queue.after(delay_us, Event::Disk { node: at, life });
+    }
+
+    pub(crate) fn on_storage_error(
+        &mut self,
+        at: NodeAt,
+        error: StorageError,
+    ) -> Result<(), Failure> {
+        let node = &self.nodes[at];
+        if node.disk.is_dead() {
+            return self.on_power_failure(at);
+        }
+        let Some(failed) = node.disk.take_failed() else {
+            return Err(Failure::Storage { node: node.member.id, error });
+        };
+        self.note_failed(failed);
+        // The process says no more; somebody starts it again after a while.
+        self.restart_after(at, 1 + self.options.fault_us);
+        self.deliver(at, Input::Done(Done::Failed))
+    }
+
+    pub(crate) fn note_failed(&mut self, failed: Failed) {
+        if failed.took_hold {
+            self.stats.tally.effective(failed.fault);
+        }
+    }
+}
+
+/// What is being made promises nothing before it has its final name.
+fn is_scratch(path: &str) -> bool {
+    ["snap/stage.data", "snap/save.data"].contains(&path) || path.ends_with(".tmp")
+}
