@@ -88,6 +88,8 @@ pub(crate) struct Platter {
     is_full: bool,
     /// Whether what a write replaces is remembered: it may come back.
     keeps_past: bool,
+    /// How much more a start reads at once than it needs, if anything.
+    read_ahead: u64,
     /// Somebody looks who is none of the machine: reads change nothing.
     is_peeking: bool,
     lie: Lie,
@@ -107,8 +109,13 @@ impl SimDisk {
 
     /// Another empty disk of the same make.
     pub(crate) fn another(&self) -> Self {
-        let Platter { lie, keeps_past, .. } = *self.0.borrow();
-        Self(Rc::new(RefCell::new(Platter { lie, keeps_past, ..Platter::default() })))
+        let Platter { lie, keeps_past, read_ahead, .. } = *self.0.borrow();
+        Self(Rc::new(RefCell::new(Platter { lie, keeps_past, read_ahead, ..Platter::default() })))
+    }
+
+    /// A start reads so many bytes at once; a sector where nobody has said.
+    pub fn set_read_ahead(&self, bytes: u64) {
+        self.0.borrow_mut().read_ahead = bytes;
     }
 
     /// Cuts the power when `operations` more operations that change something have begun.

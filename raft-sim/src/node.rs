@@ -111,6 +111,13 @@ impl<W: Workload> Node<W> {
         let entity = at as u64;
         let lineage = choices.stream(Purpose::Lineage, entity).draw().word();
         let disk = SimDisk::new(sabotage.lie());
+        let mut latency = choices.stream(Purpose::DiskLatency, entity);
+        // One node in eight reads like a real disk, one in eight by pages.
+        match latency.draw().below(8) {
+            0 => disk.set_read_ahead(64 << 10),
+            1 => disk.set_read_ahead(4096),
+            2.. => {}
+        }
         if [Fault::LostWrite, Fault::StrayWrite].iter().any(|&past| options.faults.contains(past)) {
             disk.keep_past();
         }
@@ -120,7 +127,7 @@ impl<W: Workload> Node<W> {
             wipes: 0,
             clock: Clock::new(1_000_000 * (entity + 1), 0),
             disk,
-            latency: choices.stream(Purpose::DiskLatency, entity),
+            latency,
             priority: priority(options, choices, entity + 1),
             process: None,
             life: 0,

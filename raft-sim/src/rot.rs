@@ -294,9 +294,15 @@ pub(crate) fn file_of(platter: &Platter, wound: &Wound) -> Option<String> {
 pub(crate) fn is_open(platter: &Platter, wound: &Wound) -> bool {
     let is_on_its_way = |inode: usize| !platter.inodes[inode].dirty.is_empty();
     let is_there = |patch: &Patch| {
-        let Patch { inode, start, after, .. } = patch;
+        let Patch { inode, start, before, after } = patch;
         let there = platter.inodes[*inode].data.get(*start..*start + after.len());
-        there.is_some_and(|there| there == after.as_slice() || is_on_its_way(*inode))
+        // What was written since has covered a part of it at most.
+        let is_left = |there: &[u8]| {
+            let sectors = there.chunks(SECTOR_BYTES).zip(after.chunks(SECTOR_BYTES));
+            let mut sectors = sectors.zip(before.chunks(SECTOR_BYTES));
+            sectors.any(|((there, after), before)| there == after && after != before)
+        };
+        there.is_some_and(|there| is_left(there) || is_on_its_way(*inode))
     };
     let is_bad = |&(inode, sector): &(usize, usize)| {
         platter.inodes[inode].bad.contains_key(&sector) || is_on_its_way(inode)

@@ -63,9 +63,9 @@ impl Disk for SimDisk {
         }
     }
 
-    /// Calls are cheap here, bytes are not.
+    /// Calls are cheap here, bytes are not; but what is read at once may hide a mistake, or show it.
     fn read_ahead_bytes(&self) -> u64 {
-        SECTOR_BYTES as u64
+        self.0.borrow().read_ahead.max(SECTOR_BYTES as u64)
     }
 
     fn write(&mut self, file: &SimFile, offset: u64, data: &[u8]) -> Result<(), DiskError> {
