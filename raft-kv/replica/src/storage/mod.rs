@@ -67,6 +67,7 @@ mod scan;
 mod scrub;
 mod segment;
 mod snapshots;
+mod spares;
 pub mod work;
 
 use std::sync::Arc;

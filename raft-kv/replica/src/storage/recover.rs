@@ -21,8 +21,9 @@ use super::log::{Log, remove};
 use super::read::Window;
 use super::report::{Report, What};
 use super::ring::Kept;
-use super::scan::{Ending, Scan, Spares};
+use super::scan::{Ending, Scan};
 use super::segment::{BatchSize, DIR, OpenSegment, SCRATCH, Segment, SegmentName, open_head};
+use super::spares::Spares;
 use crate::disk::Disk;
 
 /// The log as it was found; nothing has been changed yet.

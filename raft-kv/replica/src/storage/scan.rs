@@ -47,11 +47,11 @@ use super::batch::{
     read_payload,
 };
 use super::error::StorageError;
-use super::heal::{HealPlace, Heals, Identified};
+use super::heal::{HealPlace, Identified};
 use super::read::{InWindow, Window, read_lossy};
 use super::record::{SegmentHead, encode_segment_head};
-use super::ring::Kept;
 use super::segment::{OpenSegment, SegmentName, TABLE_OFFSET, round_up};
+use super::spares::Spares;
 use crate::disk::Disk;
 
 /// The kind of a membership in a slot, as the core's encoding numbers it.
@@ -59,13 +59,6 @@ const PAYLOAD_MEMBERSHIP: u8 = 2;
 
 /// Slots that share a sector.
 const SLOTS_PER_SECTOR: u64 = 512 / SLOT_BYTES as u64;
-
-/// Where payloads are kept that the log itself cannot give back.
-#[derive(Debug)]
-pub(super) struct Spares {
-    pub(super) ring: Vec<Kept>,
-    pub(super) heals: Heals,
-}
 
 /// An entry whose identity is known.
 #[derive(Clone, Debug)]
@@ -125,6 +118,8 @@ pub(super) struct Scan<F> {
     batch_entries: u16,
     /// Behind the last entry.
     at: u32,
+    /// Whether that is a guess, because nothing says any more where the last entry stood.
+    is_astray: bool,
     /// The headers of the batches that have been read.
     pub(super) headers: Vec<BatchHeader>,
     /// Slots of intact entries that are to be written again.
@@ -159,6 +154,7 @@ impl<F> Scan<F> {
             batch_first: name.first,
             batch_entries: 0,
             at: head.data_offset,
+            is_astray: false,
             headers: Vec::new(),
             slots_again: BTreeMap::new(),
             fragile: Vec::new(),
@@ -180,9 +176,13 @@ impl<F> Scan<F> {
             let agree = found.is_none_or(|found| found == head_of(&slot));
             (slot, found.is_some(), agree)
         } else {
-            let Some(slot) = self.find(disk, before)? else {
-                return self.identify(disk, before, spares);
+            let found = match self.find(disk, before)? {
+                None if self.is_astray && self.find_batch(disk, before)? => {
+                    self.find(disk, before)?
+                }
+                found => found,
             };
+            let Some(slot) = found else { return self.identify(disk, before, spares) };
             (slot, true, true)
         };
         let payload = if agree { self.payload(disk, &slot, before)? } else { None };
@@ -192,6 +192,7 @@ impl<F> Scan<F> {
             None => spares.find(disk, &slot, before)?,
         };
         self.at = slot.offset + ENTRY_HEADER + slot.len;
+        self.is_astray = false;
         let piece = Piece { slot, body, is_slot_bad: known.is_none() };
         self.note(&piece, is_header_ok);
         Ok(Some(piece))
@@ -363,6 +364,28 @@ impl<F> Scan<F> {
         Ok(None)
     }
 
+    /// Goes to the batch that says of itself that it comes after `before`, wherever it begins.
+    fn find_batch<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        before: EntryId,
+    ) -> Result<bool, StorageError> {
+        let index = before.index.next();
+        for offset in (round_up(self.at)..self.head.file_bytes).step_by(PAGE as usize) {
+            let epoch = self.head.epoch;
+            let bytes = self.peek(disk, offset, BATCH_HEADER)?;
+            let Some((batch, header)) = BatchHeader::decode_any(bytes, epoch, offset) else {
+                continue;
+            };
+            if (header.first, header.chain_before) == (index, before.chain) && batch >= self.batch {
+                self.enter(disk, batch, offset, index)?;
+                self.at = offset + BATCH_HEADER;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The entry after `before`, if only its healed copy says who it is.
     fn identify<D: Disk<File = F>>(
         &mut self,
@@ -382,6 +405,7 @@ impl<F> Scan<F> {
         let (offset, batch, entries) = (self.at, self.batch, self.batch_entries);
         let slot = SlotRecord { id, len, offset, batch, position, entries, kind };
         self.at += ENTRY_HEADER + len;
+        self.is_astray = true;
         let piece = Piece { slot, body: Body::Healed(payload, place), is_slot_bad: true };
         self.note(&piece, false);
         Ok(Some(piece))
@@ -459,38 +483,6 @@ impl<F> Scan<F> {
         let file_bytes = u64::from(self.head.file_bytes);
         let of = InWindow { file: &self.file, path: &self.path, file_bytes };
         self.window.peek(disk, of, u64::from(offset), len as usize)
-    }
-}
-
-impl Spares {
-    /// A payload that its place cannot give back.
-    fn find<D: Disk>(
-        &self,
-        disk: &mut D,
-        slot: &SlotRecord,
-        before: EntryId,
-    ) -> Result<Body, StorageError> {
-        if let Some((payload, place)) = self.heals.find(disk, slot.id, before)? {
-            return Ok(Body::Healed(payload, place));
-        }
-        let kept = self.ring.iter().find(|kept| {
-            let chain = raft_core::entry::chain_after;
-            let EntryId { index, term, .. } = slot.id;
-            kept.id == slot.id && chain(before.chain, term, index, &kept.payload) == slot.id.chain
-        });
-        Ok(kept.map_or(Body::Damaged, |kept| Body::Exposed(kept.payload.clone())))
-    }
-
-    /// A payload that stands in its place, behind a header that does not.
-    fn healed_or_exposed<D: Disk>(
-        &self,
-        disk: &mut D,
-        slot: &SlotRecord,
-        before: EntryId,
-        payload: Payload,
-    ) -> Result<Body, StorageError> {
-        let healed = self.heals.find(disk, slot.id, before)?;
-        Ok(healed.map_or(Body::Exposed(payload), |(payload, place)| Body::Healed(payload, place)))
     }
 }
 

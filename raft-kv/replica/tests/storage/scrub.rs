@@ -206,3 +206,32 @@ fn what_is_healed_is_no_proof_that_there_was_no_more() {
     let is_there = found.slots.len() == 3;
     assert!(is_there || found.hard_state.is_tail_unknown, "{}", found.report);
 }
+
+/// Entries are healed of which nothing says any more where they stood; what is appended then is found
+/// behind them all the same, though its slot is not written yet.
+#[test]
+fn what_comes_after_healed_entries_is_found() {
+    let mut script = Script::founding();
+    script.term(1, None);
+    for size in [10, 20, 30] {
+        script.append(&[size]).sync();
+    }
+    let mut disk = MemoryDisk::default();
+    Storage::format(&mut disk, identity()).unwrap();
+    let mut storage = Storage::open(disk.clone(), ROOMY, Some(identity())).unwrap().0;
+    script.run(&mut storage).unwrap();
+    storage.rest().unwrap();
+    for from in [8192 + 64, FIRST_BATCH + 4096, FIRST_BATCH + 2 * 4096] {
+        disk.overwrite("wal/seg-1-1.wal", from, &[0; 448]);
+    }
+    assert_eq!(round(&mut storage, 1000).damaged.len(), 2);
+    let log = script.now().log.clone();
+    let runs = [1, 2].map(|at| run(log[at - 1].0, log[at].0, log[at].1.clone().unwrap()));
+    let mut more = Script::new(script.now().clone());
+    more.heal(&runs).sync().append(&[40]).sync();
+    more.run(&mut storage).unwrap();
+    drop(storage);
+    let (mut storage, found) = Storage::open(disk, ROOMY, Some(identity())).unwrap();
+    assert!(!found.hard_state.is_tail_unknown, "{}", found.report);
+    assert_eq!(Durable::found(&mut storage, &found), *more.now());
+}
