@@ -197,17 +197,10 @@ impl<W: Workload> World<W> {
     /// A log loses its end so that a start would notice.
     fn lose_end(&self, at: NodeAt, stream: &mut Stream) -> Option<Wound> {
         let before = self.inspect(at)?;
-        let (disk, member) = (&self.nodes[at].disk, self.nodes[at].member);
-        // With its last file a log may lose that an end was replaced: then the old one is there again,
-        // and nobody could tell.
-        let is_old = |last: EntryId| {
-            let durable = self.checker.durable_entry(member.id, last.index);
-            durable.is_some_and(|durable| durable != last)
-        };
+        let disk = &self.nodes[at].disk;
         (0..TRIES).find_map(|_| {
             let wound = disk.hurt(Fault::LostTail, true, &mut stream.draw())?;
-            let is_same =
-                |found: &Inspection| found.hard_state == before.hard_state && !is_old(found.last);
+            let is_same = |found: &Inspection| found.hard_state == before.hard_state;
             let is_noticed =
                 self.inspect(at).is_some_and(|found| found.is_tail_unknown && is_same(&found));
             if !is_noticed {

@@ -204,10 +204,11 @@ impl<W: Workload> World<W> {
         let is_shorter = after.last.index < before.last.index;
         let is_same =
             after.hard_state == before.hard_state && after.last.index <= before.last.index;
-        // With its last file a log may lose that an end was replaced: the old one is there again.
+        // With its last file a log may lose that an end was replaced: the old one is there again, and a
+        // node in doubt must not take it for committed.
         let is_old = |entry: EntryId| entry != after.last;
         let is_other = self.checker.durable_entry(id, after.last.index).is_some_and(is_old);
-        if !is_same || is_other || (is_shorter && !after.is_tail_unknown) {
+        if !is_same || ((is_other || is_shorter) && !after.is_tail_unknown) {
             return None;
         }
         let end = after.last.index.min(torn.last.index);

@@ -119,10 +119,22 @@ impl<M: StateMachine> Pending<M> {
         ticket
     }
 
-    /// Lets a request wait with the proposal of the same command, if there is one; says whether.
+    /// Whether a proposal of this command waits.
+    pub(crate) fn has(&self, asked: Asked) -> bool {
+        match asked {
+            Asked::Command { session, serial } => self.commands.contains_key(&(session, serial)),
+            Asked::Session => false,
+        }
+    }
+
+    /// Lets a request wait with the proposal of the same command, which waits; says whether it does.
+    /// Repetitions leave room for other requests.
     pub(crate) fn join(&mut self, proposal: Proposal) -> bool {
         let Asked::Command { session, serial } = proposal.asked else { return false };
         let Some(waiting) = self.commands.get_mut(&(session, serial)) else { return false };
+        if self.repetitions >= self.requests_max / 4 {
+            return false;
+        }
         waiting.repetitions.push(proposal.id);
         self.repetitions += 1;
         true

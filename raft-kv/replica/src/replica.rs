@@ -246,7 +246,13 @@ impl<M: StateMachine> Replica<M> {
             return true;
         }
         // A replica that does not lead any more knows a better place to ask.
-        self.raft.status().role == RoleName::Leader && self.pending.join(proposal)
+        if !self.pending.has(proposal.asked) || self.raft.status().role != RoleName::Leader {
+            return false;
+        }
+        if !self.pending.join(proposal) {
+            out.push(failed(proposal.id, Failure::Busy));
+        }
+        true
     }
 
     fn read(&mut self, read: Read<M>) {
@@ -426,9 +432,12 @@ impl<M: StateMachine> Replica<M> {
             let applied = self.applier.apply(entry);
             if let Some(proposal) = self.pending.take_applied(entry.index()) {
                 let reply = reply_to(applied, entry.index());
+                let failure =
+                    if let Reply::Failed(failure) = &reply { Some(*failure) } else { None };
                 self.replies.push(Output::Reply { id: proposal.id, reply });
                 for id in self.pending.repetitions(proposal.asked) {
-                    let reply = self.recall(proposal.asked, entry.index());
+                    let recalled = || self.recall(proposal.asked, entry.index());
+                    let reply = failure.map_or_else(recalled, Reply::Failed);
                     self.replies.push(Output::Reply { id, reply });
                 }
             }

@@ -60,12 +60,14 @@ pub enum Input<M: StateMachine> {
     ForgetLeader,
 }
 
-/// What a client or an operator asks for. Any replica may be asked; who does not lead says who may.
+/// What a client or an operator asks for. Any replica may be asked; who does not lead, and cannot answer
+/// from what it has applied, says who does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request<M: StateMachine> {
     /// A new session, without which no command is executed.
     OpenSession,
-    /// A change of the state machine, executed at most once for each session and serial.
+    /// A change of the state machine, executed at most once for each session and serial. A request that
+    /// repeats one under way waits with it; what was executed is answered by whoever has applied it.
     Command {
         /// The client's session.
         session: SessionId,

@@ -189,7 +189,7 @@ impl Gathered {
         }
     }
 
-    /// Forgets all entries: the log goes on after `before`.
+    /// The entries as the core wants them.
     pub(super) fn take_slots(&mut self) -> Vec<Slot> {
         core::mem::take(&mut self.slots)
     }

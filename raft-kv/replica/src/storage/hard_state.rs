@@ -36,8 +36,9 @@
 //! The first generation after that empties the spare pages again, under the syncs that it needs
 //! anyway: what is left there would pass for the newest once both copies of later ones were lost.
 //!
-//! The identity and the ring beside it need none of this: there a start writes a copy only if it
-//! cannot be read, so the one that can be is never at risk. Nor do the manifests of snapshots: each is
+//! The identity and the ring beside it need none of this: there a start writes a copy again only if it
+//! cannot be read, so the one that can be is never at risk, and what it adds to the ring goes to one
+//! file after the other. Nor do the manifests of snapshots: each is
 //! a file that is durable before it takes the name of the one it replaces.
 
 use core::cmp::Reverse;

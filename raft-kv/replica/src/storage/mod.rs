@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! IDENTITY                             whose directory it is, twice; written by `format`
-//! hs.a  hs.b                           the hard state (Figure 2), two copies of two generations, and
-//!                                      the newest memberships a second time
+//! hs.a  hs.b                           the hard state (Figure 2), two copies of two generations, two
+//!                                      spare pages for starts, the newest memberships a second time
 //! wal/seg-<first index>-<epoch>.wal    the log, in segments of fixed size: names and payloads apart
 //! wal/heal-<number>.wal                payloads that were damaged and have been given back
 //! snap/<index>-<term>.data             snapshots (§7): the bytes
@@ -294,7 +294,14 @@ impl<D: Disk> Storage<D> {
             ring::keep(&mut self.disk, self.hard_state.files(), &self.log.memberships)?;
             self.log.memberships.clear();
         }
-        self.log.flush(&mut self.disk, self.commit, self.hard_state.record().generation)
+        self.log.flush(&mut self.disk, self.commit, self.hard_state.record().generation)?;
+        // A segment of which the hard state says nothing would not be missed.
+        let through = self.log.durable().index;
+        let first = self.log.active.as_ref().map_or(Index::ZERO, |active| active.name.first);
+        if self.hard_state.record().log_through < first && first <= through {
+            self.write_hard_state(self.hard_state.record().state, through)?;
+        }
+        Ok(())
     }
 
     fn write_hard_state(

@@ -23,7 +23,7 @@ pub(super) struct Examined<F> {
     pub(super) identity_file: IdentityFile<F>,
     pub(super) identity: Identity,
     pub(super) hard_state: HardStateFiles<F>,
-    /// What is left of it is what has to be repaired.
+    /// The memberships that are kept a second time.
     ring: Ring,
     pub(super) snapshots: Snapshots<F>,
     pub(super) log: FoundLog<F>,
@@ -151,7 +151,9 @@ impl<D: Disk> Storage<D> {
         let (log, slots) = log.adopt(&mut disk, options, snapshot.as_deref())?;
         ring.refill(&mut disk, hard_state.files(), &slots)?;
         let last = log.durable().index;
-        let (before, known) = (log.before, commit.min(last));
+        // With its newest file a log may have lost that its end was replaced, and show the old one.
+        let known = if state.is_tail_unknown { end.index } else { commit.min(last) };
+        let before = log.before;
         // From here on, all that was found is missed if it goes.
         let mark = LogMark { log_through: last, commit: known, log_epoch: log.epoch };
         hard_state.write(&mut disk, state, mark)?;

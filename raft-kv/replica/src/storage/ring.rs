@@ -145,15 +145,14 @@ impl Ring {
         entries: &[(EntryId, &Payload)],
     ) -> Result<(), StorageError> {
         let newest = self.kept.last().map_or(0, |kept| kept.number);
-        for (number, (id, payload)) in (newest + 1..).zip(entries) {
-            let place = u32::try_from(number % u64::from(PLACES)).expect("it is below PLACES");
-            for (copy, (name, file)) in (0u32..).zip(FILES.into_iter().zip(files)) {
+        // One file after the other: a power cut takes what was in a place before from one file only.
+        for (copy, (name, file)) in (0u32..).zip(FILES.into_iter().zip(files)) {
+            for (number, (id, payload)) in (newest + 1..).zip(entries) {
+                let place = u32::try_from(number % u64::from(PLACES)).expect("it is below PLACES");
                 let record = encode(*id, payload, number, copy * PLACES + place);
                 let offset = OFFSET + place * PLACE_BYTES;
                 disk.write(file, u64::from(offset), &record).in_file(name)?;
             }
-        }
-        for (name, file) in FILES.into_iter().zip(files) {
             disk.sync(file).in_file(name)?;
         }
         Ok(())

@@ -27,7 +27,8 @@
 //! * a segment that goes on after it, even an empty one, unless a snapshot covers all before it: then
 //!   the segment that was begun after this one may have been removed, and this one have come back;
 //! * the hard state: what it counts was durable when it was written. It is written with every change
-//!   of term or vote, before every truncation, and by every start, and the slots are before it.
+//!   of term or vote, before every truncation, by every start, and with the first batch of a segment, so
+//!   that one which is gone as a whole is missed; and the slots are before it.
 //!
 //! Without any of these the entry is taken for torn. That is a limit: of the single batch that was
 //! acknowledged last, an entry that rots before anything else is written is given up silently on this

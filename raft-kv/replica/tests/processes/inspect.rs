@@ -56,7 +56,7 @@ pub(crate) fn an_inspection_shows_what_is_there() {
     assert_eq!((code, errors.as_str()), (0, ""), "{text}");
     for part in [
         "identity    n1/l65 of cc1 g7",
-        "hard state  t1 inc1, generation 4",
+        "hard state  t1 inc1, generation 6",
         "snapshot    (t1,i60), 9000 bytes",
         "log         80 entries after (t0,i0), to (t1,i80)",
         "segment     wal/seg-1-1.wal: i1 to i64 in 2 batches",

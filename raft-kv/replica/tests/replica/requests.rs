@@ -137,7 +137,7 @@ fn a_command_takes_effect_once_however_often_it_is_sent() {
 /// A client that asks again before its command is through does not make the log longer.
 #[test]
 fn who_repeats_a_command_waits_with_it() {
-    let mut cluster = Cluster::with(3, |options| options.config.requests_max = 2);
+    let mut cluster = Cluster::with(3, |options| options.config.requests_max = 6);
     cluster.elect(0);
     let session = cluster.open_session(0);
     let last = |cluster: &Cluster| cluster.servers[0].replica.status().last.index;
@@ -149,13 +149,17 @@ fn who_repeats_a_command_waits_with_it() {
     cluster.settle();
     assert_eq!(last(&cluster), before.next());
     assert_eq!(cluster.servers[0].replica.requests_open(), 4);
-    // They count as requests all the same.
+    // They leave room for others.
     let more = cluster.ask(0, put(session, 1, "a", "1"));
     assert_eq!(cluster.reply(more), Some(Reply::Failed(Failure::Busy)));
+    let read = cluster.ask(0, get("a"));
+    assert_eq!(cluster.reply(read), None);
     cluster.release(1);
     let replies: Vec<_> = asked.into_iter().map(|id| cluster.reply(id)).collect();
     assert!(matches!(&replies[0], Some(Reply::Response { index, .. }) if *index == before.next()));
     assert!(replies.iter().all(|reply| *reply == replies[0]), "{replies:?}");
+    cluster.settle();
+    assert!(matches!(cluster.reply(read), Some(Reply::Answer { .. })));
     assert_eq!(cluster.servers[0].replica.requests_open(), 0);
     // What was executed is known wherever it was applied.
     cluster.release(2);
@@ -164,6 +168,28 @@ fn who_repeats_a_command_waits_with_it() {
         assert_eq!(Some(cluster.call(server, put(session, 1, "a", "1"))), replies[0]);
     }
     assert_eq!(last(&cluster), before.next());
+}
+
+/// Whatever becomes of a command, who repeats it hears the same.
+#[test]
+fn who_repeats_a_command_of_a_session_that_expires_hears_so() {
+    let mut cluster = Cluster::with(3, |options| {
+        options.sessions_max = 1;
+        options.config.requests_max = 8;
+    });
+    cluster.elect(0);
+    let session = cluster.open_session(0);
+    for server in [1, 2] {
+        cluster.servers[server].hold = Some(Hold::Persists);
+    }
+    let other = cluster.ask(0, Request::OpenSession);
+    let asked = [(); 3].map(|()| cluster.ask(0, put(session, 1, "a", "1")));
+    cluster.settle();
+    cluster.release(1);
+    assert!(matches!(cluster.reply(other), Some(Reply::SessionOpened { .. })));
+    for id in asked {
+        assert_eq!(cluster.reply(id), Some(Reply::Failed(Failure::Expired)));
+    }
 }
 
 /// A replica that leads no more may have to wait for long: who repeats a command there is told so.

@@ -172,11 +172,11 @@ fn a_slot_that_contradicts_its_entry_is_damage() {
 #[test]
 fn an_older_vote_is_not_believed_when_the_log_knows_of_a_later_one() {
     let mut script = Script::founding();
-    script.term(1, Some(1)).term(2, Some(2)).append(&[10, 20]).sync();
-    // Generation 5: formatted, opened, founded, and two terms.
+    script.term(1, Some(1)).append(&[10]).sync().term(2, Some(2)).append(&[20]).sync();
+    // Generation 6: formatted, opened, founded, a term, the first batch of the segment, a term.
     let forget = |disk: &MemoryDisk| {
         for file in ["hs.a", "hs.b"] {
-            disk.overwrite(file, 4096, &[0; 512]);
+            disk.overwrite(file, 0, &[0; 512]);
         }
     };
     let disk = after(&script);
@@ -184,8 +184,7 @@ fn an_older_vote_is_not_believed_when_the_log_knows_of_a_later_one() {
     amnesia(&disk, script.now(), "the second vote is lost");
     // The header of a torn batch is read although none of its entries is intact: it names the
     // generation of the hard state that was durable before it.
-    disk.overwrite("wal/seg-1-1.wal", FIRST_BATCH + 64, &[0xa5; 200]);
-    disk.overwrite("wal/seg-1-1.wal", 8192, &[0xa5; 200]);
+    disk.overwrite("wal/seg-1-1.wal", FIRST_BATCH + 4096 + 64, &[0xa5; 200]);
     amnesia(&disk, script.now(), "the second vote is lost, and the entries");
 }
 
@@ -270,7 +269,17 @@ fn evidence_makes_the_tail_unknown() {
             assert!(!open(disk).unwrap().1.hard_state.is_tail_unknown, "{what}");
         }
     };
-    lost(&after(&script), "nothing says so", script.now(), false);
+    lost(&after(&script), "the hard state: it is written with the first batch", script.now(), true);
+    let mut last = script.clone();
+    last.append(&[30]).sync();
+    let disk = after(&last);
+    disk.overwrite(file, FIRST_BATCH + 4096 + 64, &[0xa5; 40]);
+    let found = open(&disk).unwrap().1;
+    assert_eq!(
+        (found.slots.len(), found.hard_state.is_tail_unknown),
+        (2, false),
+        "nothing says so"
+    );
 
     // The other slot of the same batch: it was written after the sync.
     lost(&after_rest(&script), "a slot of the same batch", script.now(), true);
@@ -444,5 +453,42 @@ fn a_snapshot_hides_no_lost_end() {
         }
         let (_, found) = open(&disk).unwrap();
         assert!(found.hard_state.is_tail_unknown, "{with_snapshot}:\n{}", found.report);
+    }
+}
+
+/// Without its newest segment a log shows again what that one had replaced. The end is unknown then,
+/// and nothing of it is called committed: the old entry would be applied.
+#[test]
+fn what_was_replaced_is_not_committed_again() {
+    let mut script = Script::founding();
+    script.term(1, None).append(&[10, 20, 30]).sync();
+    script.term(2, None).rewrite(3, &[40, 50]).sync().commit(4).append(&[60]).sync();
+    script.term(3, None).sync().commit(5).term(4, None).sync();
+    let disk = after(&script);
+    disk.lose("wal/seg-3-2.wal");
+    for context in ["the first start", "the next one"] {
+        let (mut storage, found) = open(&disk).unwrap();
+        assert!(found.hard_state.is_tail_unknown, "{context}");
+        let log = Durable::found(&mut storage, &found).log;
+        assert_ne!(log[2].0, script.now().log[2].0, "{context}: it is the old one");
+        assert_eq!(found.commit, Index::ZERO, "{context}: the snapshot's");
+    }
+}
+
+/// A segment that is gone as a whole is missed, though the log had gone on in it without any change of
+/// the hard state.
+#[test]
+fn a_newest_segment_that_is_gone_is_missed() {
+    for entries in 1..=3_u64 {
+        let mut script = Script::founding();
+        script.term(1, Some(1));
+        let slots = u64::from(SIZES.segment_slots);
+        for _ in 0..slots + entries {
+            script.append(&[1]).sync();
+        }
+        let disk = after(&script);
+        disk.lose(&format!("wal/seg-{}-1.wal", slots + 1));
+        let found = open(&disk).unwrap().1;
+        assert!(found.hard_state.is_tail_unknown, "{entries}: {}", found.report);
     }
 }

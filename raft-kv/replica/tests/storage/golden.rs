@@ -12,8 +12,8 @@ use crate::model::{Script, identity};
 const RECORDS: [(&str, &str, usize, usize); 10] = [
     ("identity, first copy", "IDENTITY", 0, 60),
     ("identity, second copy", "IDENTITY", 4096, 60),
-    ("hard state, generation 5", "hs.a", 4096, 86),
-    ("hard state, generation 5, the other copy", "hs.b", 4096, 86),
+    ("hard state, generation 7", "hs.a", 4096, 86),
+    ("hard state, generation 7, the other copy", "hs.b", 4096, 86),
     ("membership in the ring", "hs.b", 3 * 4096 + 8192, 92),
     ("segment head", "wal/seg-1-1.wal", 0, 64),
     ("slot of a command", "wal/seg-1-1.wal", 8192 + 64, 64),
