@@ -177,7 +177,7 @@ impl<W: Workload> Client<W> {
     }
 
     /// How long it waits for an answer, in microseconds: twice as long after each attempt that brought
-    /// none, up to [`PATIENCE_MAX`] times. Clients that stay impatient while the log is long open
+    /// none, up to four times. Clients that stay impatient while the log is long open
     /// sessions faster than the log takes them in, and each expires before it is of use: no server
     /// gets out of that.
     #[must_use]

@@ -1,9 +1,9 @@
 //! The newest membership entries a second time, in a ring behind the hard state.
 //!
 //! A node must never be unsure which quorums apply because the entry that the disk has damaged *is*
-//! the membership (§6). Each is written here, to both files, and synced before it is written to
-//! the log; if its place in the log turns out to be unreadable, it is taken from here. A start fills in
-//! what the ring has lost, once the log has it for certain.
+//! the membership (§6). The newest of a batch are written here, to both files, and synced before they
+//! are written to the log; if a place in the log turns out to be unreadable, its membership is taken from
+//! here. A start fills in what the ring has lost, once the log has it for certain.
 
 use raft_core::wire::{decode_payload, encode_payload};
 use raft_core::{Entry, EntryId, Payload, Slot};
@@ -16,8 +16,10 @@ use super::read::read_framed;
 use super::record::{entry_id, put_entry_id, put_u32, put_u64};
 use crate::disk::Disk;
 
-/// How many memberships are kept: a change, the one before it, and both again after a truncation.
+/// How many memberships are kept: the newest two of the log, and two that are on their way.
 const PLACES: u32 = 4;
+/// How many of one kind.
+const NEWEST: usize = 2;
 /// The largest membership has 256 names of at most 20 bytes.
 const PLACE_BYTES: u32 = 2 * PAGE;
 /// Behind the pages of the hard state.
@@ -125,7 +127,7 @@ impl Ring {
         files: &[D::File; 2],
         log: &[Slot],
     ) -> Result<(), StorageError> {
-        let mut wanted: Vec<_> = log.iter().rev().filter_map(membership).take(2).collect();
+        let mut wanted: Vec<_> = log.iter().rev().filter_map(membership).take(NEWEST).collect();
         let is_here = |(id, payload): &(EntryId, &Payload)| {
             self.kept.iter().any(|kept| kept.id == *id && kept.payload == **payload)
         };
@@ -159,14 +161,15 @@ impl Ring {
     }
 }
 
-/// Adds memberships, durably.
+/// Adds memberships that are about to be written to the log, durably: the newest ones. What they replace is
+/// in force again if the log does not get them, so it must not leave the ring before they are there.
 pub(super) fn keep<D: Disk>(
     disk: &mut D,
     files: &[D::File; 2],
     memberships: &[Entry],
 ) -> Result<(), StorageError> {
-    let memberships: Vec<_> =
-        memberships.iter().map(|entry| (entry.id(), entry.payload())).collect();
+    let newest = &memberships[memberships.len().saturating_sub(NEWEST)..];
+    let memberships: Vec<_> = newest.iter().map(|entry| (entry.id(), entry.payload())).collect();
     Ring::read(disk, files)?.add(disk, files, &memberships)
 }
 

@@ -492,3 +492,33 @@ fn a_newest_segment_that_is_gone_is_missed() {
         assert!(found.hard_state.is_tail_unknown, "{entries}: {}", found.report);
     }
 }
+
+/// Many changes may come in one batch. Until it is durable the membership before them is in force, and
+/// must be there twice, whatever became of its place in the log.
+#[test]
+fn changes_that_were_lost_leave_the_membership_before_them() {
+    for call in 1.. {
+        let mut script = Script::founding();
+        script.term(1, None).append(&[10]).sync().membership(4).append(&[20]).sync();
+        let mut disk = MemoryDisk::default();
+        Storage::format(&mut disk, identity()).unwrap();
+        let mut storage = open(&disk).unwrap().0;
+        script.run(&mut storage).unwrap();
+        storage.rest().unwrap();
+        let mut later = Script::new(script.now().clone());
+        later.membership(5).membership(6).membership(7).membership(8).membership(9).sync();
+        // The header and the payload of the membership in force.
+        disk.overwrite("wal/seg-1-1.wal", FIRST_BATCH + 4096 + 64, &[0xa5; 60]);
+        disk.crash_at(call);
+        if later.run(&mut storage).is_ok() {
+            assert!(call > 6, "{call}");
+            break;
+        }
+        drop(storage);
+        disk.crash(|| Fate::Old);
+        let (mut storage, found) = open(&disk).unwrap();
+        let log = Durable::found(&mut storage, &found).log;
+        let is_all = log == script.now().log || log == later.now().log;
+        assert!(is_all, "{call}: {}", found.report);
+    }
+}
