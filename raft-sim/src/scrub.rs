@@ -34,7 +34,7 @@ impl<W: Workload> World<W> {
         let process = node.process.as_mut().expect("a life has a process while it lasts");
         // The log of the core may begin later than the segments do.
         let base = process.replica.status().base.index;
-        let (mut entries, mut is_clean_round) = (Vec::new(), false);
+        let (mut entries, mut is_clean_round, mut lost) = (Vec::new(), false, None);
         // The round that is under way, and one more.
         for is_whole_round in if is_last { [false, true].iter() } else { [false].iter() } {
             let mut step = match process.scrub(if is_last { u64::MAX } else { SCRUB_BYTES }) {
@@ -53,12 +53,16 @@ impl<W: Workload> World<W> {
             }
             is_clean_round |= step.is_round_over && step.damaged.is_empty();
             entries.extend(step.damaged);
+            lost = step.snapshots.last().copied();
         }
         if is_clean_round && self.nodes[at].was_hurt {
             self.forget_wounds(at);
         }
         self.digest.word(entries.len() as u64);
-        if entries.is_empty() {
+        if let Some(snapshot) = lost {
+            self.deliver(at, Input::Done(Done::SnapshotDamaged { snapshot }))?;
+        }
+        if entries.is_empty() || self.nodes[at].process.is_none() {
             return Ok(());
         }
         self.deliver(at, Input::Done(Done::Damaged { entries }))

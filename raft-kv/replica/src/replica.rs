@@ -58,6 +58,8 @@ pub struct Replica<M: StateMachine> {
     saving: bool,
     /// The core has asked for a snapshot before one is due.
     is_snapshot_wanted: bool,
+    /// A durable snapshot that has been found damaged, until a newer one or the same is saved.
+    lost_snapshot: Option<EntryId>,
     leased_until: Option<Time>,
     entries_since_snapshot: u64,
     bytes_since_snapshot: u64,
@@ -95,6 +97,7 @@ impl<M: StateMachine> Replica<M> {
             backlog: VecDeque::new(),
             saving: false,
             is_snapshot_wanted: false,
+            lost_snapshot: None,
             leased_until: None,
             entries_since_snapshot: 0,
             bytes_since_snapshot: 0,
@@ -277,8 +280,14 @@ impl<M: StateMachine> Replica<M> {
                 }
             }
             Done::Damaged { entries } => self.bodies.push(Body::Damaged { entries }),
+            Done::SnapshotDamaged { snapshot } => {
+                self.is_snapshot_wanted = true;
+                self.lost_snapshot = Some(snapshot);
+            }
             Done::SnapshotSaved { snapshot } => {
                 self.saving = false;
+                let is_later = |lost: &EntryId| lost.index > snapshot.last.index;
+                self.lost_snapshot = self.lost_snapshot.filter(is_later);
                 self.bodies.push(Body::SnapshotTaken { snapshot });
             }
             Done::SnapshotLoaded { snapshot, data } => self.on_loaded(snapshot, data, out),
@@ -507,7 +516,8 @@ impl<M: StateMachine> Replica<M> {
         self.is_snapshot_wanted = false;
         let Some(snapshot) = self.raft.snapshot_at(self.applied()) else { return };
         let Status { snapshot: newest, is_snapshot_damaged, .. } = self.raft.status();
-        if snapshot.last.index == newest.index && !is_snapshot_damaged {
+        let is_lost = is_snapshot_damaged || self.lost_snapshot.is_some();
+        if snapshot.last.index == newest.index && !is_lost {
             return;
         }
         self.saving = true;

@@ -225,6 +225,8 @@ impl Driver {
             warn!(entries, first, snapshots, "the disk has lost what was durable");
         }
         self.scrubbed.add(&step);
+        let lost = step.snapshots.last().copied();
+        self.inputs.extend(lost.map(|snapshot| Input::Done(Done::SnapshotDamaged { snapshot })));
         if !step.damaged.is_empty() {
             self.inputs.push(Input::Done(Done::Damaged { entries: step.damaged }));
         }

@@ -125,6 +125,7 @@ impl Hub {
                 | Done::SnapshotLoaded { .. }
                 | Done::Loaded { .. }
                 | Done::Damaged { .. }
+                | Done::SnapshotDamaged { .. }
                 | Done::ChunkRead { .. }
                 | Done::ChunkStaged { .. },
             ) => Given::Disk,

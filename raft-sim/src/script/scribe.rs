@@ -98,7 +98,9 @@ impl Overheard {
             Done::Persisted { seq } => Self::Persisted(seq.n),
             Done::SnapshotSaved { .. } => Self::Asked(Ask::Snapshot),
             Done::Failed => Self::Untold("a disk that fails"),
-            Done::Damaged { .. } => Self::Untold("a disk that has lost an entry"),
+            Done::Damaged { .. } | Done::SnapshotDamaged { .. } => {
+                Self::Untold("a disk that has lost something")
+            }
             // What is read from a disk or staged there, a script's servers have at once.
             Done::SnapshotLoaded { .. }
             | Done::Loaded { .. }

@@ -89,6 +89,12 @@ pub enum Done {
         /// Which.
         entries: Vec<EntryId>,
     },
+    /// The bytes of the newest snapshot cannot be read any more, found by a scrub: the replica makes
+    /// another one.
+    SnapshotDamaged {
+        /// What it covers.
+        snapshot: EntryId,
+    },
     /// A part of a snapshot, or `None` if it is not there any more.
     ChunkRead {
         /// What was asked for.

@@ -302,6 +302,7 @@ impl Cluster {
             Done::Failed
             | Done::Loaded { .. }
             | Done::Damaged { .. }
+            | Done::SnapshotDamaged { .. }
             | Done::ChunkRead { .. }
             | Done::ChunkStaged { .. } => None,
         };

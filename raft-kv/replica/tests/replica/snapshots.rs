@@ -278,3 +278,26 @@ fn a_snapshot_that_is_gone_halts_the_replica() {
     assert_eq!(error, RestoreError::Unreadable);
     assert_eq!(cluster.servers[0].replica.status().role, RoleName::Halted);
 }
+
+/// The newest snapshot rots while the replica runs: it makes another one, of the same entry if nothing
+/// was applied since, and that is all.
+#[test]
+fn a_snapshot_that_rots_is_made_again() {
+    let mut cluster = cluster();
+    cluster.elect(0);
+    let session = cluster.open_session(0);
+    let mut saved = 0;
+    for (first, values) in [(1, 18), (19, 3)] {
+        write(&mut cluster, 0, session, first, values);
+        saved += usize::from(first == 1);
+        assert_eq!(count(&cluster, 0, is_save), saved);
+        let snapshot = cluster.servers[0].replica.status().snapshot;
+        cluster.feed(0, Input::Done(Done::SnapshotDamaged { snapshot }));
+        saved += 1;
+        assert_eq!(count(&cluster, 0, is_save), saved, "after {first}");
+        let again = cluster.servers[0].replica.status().snapshot;
+        assert_eq!(again.index, cluster.servers[0].replica.applied());
+        cluster.pass(1);
+        assert_eq!(count(&cluster, 0, is_save), saved);
+    }
+}
