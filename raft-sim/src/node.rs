@@ -111,9 +111,9 @@ impl<W: Workload> Node<W> {
         let entity = at as u64;
         let lineage = choices.stream(Purpose::Lineage, entity).draw().word();
         let disk = SimDisk::new(sabotage.lie());
-        let mut latency = choices.stream(Purpose::DiskLatency, entity);
+        let latency = choices.stream(Purpose::DiskLatency, entity);
         // One node in eight reads like a real disk, one in eight by pages.
-        match latency.draw().below(8) {
+        match choices.stream(Purpose::DiskLatency, 1 << 32 | entity).draw().below(8) {
             0 => disk.set_read_ahead(64 << 10),
             1 => disk.set_read_ahead(4096),
             2.. => {}
