@@ -15,6 +15,7 @@
 //! messages and disk writes. What the core hands out is applied at once, within the call, except
 //! while a snapshot is being loaded: entries wait behind it.
 
+mod due;
 mod options;
 mod reply;
 
@@ -33,10 +34,11 @@ use crate::applier::{Applier, RestoreError};
 use crate::machine::StateMachine;
 use crate::pending::{Asked, Pending, Proposal, Read, Readable};
 use crate::request::{Failure, Input, Output, Reply, Request, RequestId};
-use crate::session::{LogCommand, SessionId, Sessions};
+use crate::session::{LogCommand, Sessions};
 use crate::storage::work::{Done, Work};
+use due::Due;
 pub use options::ReplicaOptions;
-use reply::{failed, refusal, repeat, reply_to};
+use reply::{failed, recall, refusal, repeat, reply_to};
 
 /// One member of a group, with its copy of the state machine.
 ///
@@ -55,14 +57,8 @@ pub struct Replica<M: StateMachine> {
     restoring: Option<Arc<SnapshotMeta>>,
     /// Entries that follow that snapshot. The core bounds their bytes: it waits for `Applied`.
     backlog: VecDeque<Entries>,
-    saving: bool,
-    /// The core has asked for a snapshot before one is due.
-    is_snapshot_wanted: bool,
-    /// A durable snapshot that has been found damaged, until a newer one or the same is saved.
-    lost_snapshot: Option<EntryId>,
+    due: Due,
     leased_until: Option<Time>,
-    entries_since_snapshot: u64,
-    bytes_since_snapshot: u64,
     halted: bool,
     /// Three buffers, empty between calls.
     bodies: Vec<Body>,
@@ -95,12 +91,8 @@ impl<M: StateMachine> Replica<M> {
             options,
             restoring: None,
             backlog: VecDeque::new(),
-            saving: false,
-            is_snapshot_wanted: false,
-            lost_snapshot: None,
+            due: Due::default(),
             leased_until: None,
-            entries_since_snapshot: 0,
-            bytes_since_snapshot: 0,
             halted: false,
             bodies: Vec::new(),
             effects: Vec::new(),
@@ -280,14 +272,9 @@ impl<M: StateMachine> Replica<M> {
                 }
             }
             Done::Damaged { entries } => self.bodies.push(Body::Damaged { entries }),
-            Done::SnapshotDamaged { snapshot } => {
-                self.is_snapshot_wanted = true;
-                self.lost_snapshot = Some(snapshot);
-            }
+            Done::SnapshotDamaged { snapshot } => self.due.rotted(snapshot),
             Done::SnapshotSaved { snapshot } => {
-                self.saving = false;
-                let is_later = |lost: &EntryId| lost.index > snapshot.last.index;
-                self.lost_snapshot = self.lost_snapshot.filter(is_later);
+                self.due.saved();
                 self.bodies.push(Body::SnapshotTaken { snapshot });
             }
             Done::SnapshotLoaded { snapshot, data } => self.on_loaded(snapshot, data, out),
@@ -317,8 +304,7 @@ impl<M: StateMachine> Replica<M> {
         };
         match restored {
             Ok(()) => {
-                self.entries_since_snapshot = 0;
-                self.bytes_since_snapshot = 0;
+                self.due.restored();
                 self.bodies.push(Body::Applied { through: snapshot.last.index });
                 out.push(Output::Restored { snapshot, digest: self.applier.digest() });
             }
@@ -381,8 +367,9 @@ impl<M: StateMachine> Replica<M> {
                 if matches!(observation, Observation::Halted { .. }) {
                     self.halt();
                 }
-                self.is_snapshot_wanted |=
-                    matches!(observation, Observation::SnapshotWanted { .. });
+                if matches!(observation, Observation::SnapshotWanted { .. }) {
+                    self.due.wanted();
+                }
                 out.push(Output::Observe(observation));
             }
         }
@@ -445,14 +432,13 @@ impl<M: StateMachine> Replica<M> {
                     if let Reply::Failed(failure) = &reply { Some(*failure) } else { None };
                 self.replies.push(Output::Reply { id: proposal.id, reply });
                 for id in self.pending.repetitions(proposal.asked) {
-                    let recalled = || self.recall(proposal.asked, entry.index());
+                    let recalled = || recall(self.sessions(), proposal.asked, entry.index());
                     let reply = failure.map_or_else(recalled, Reply::Failed);
                     self.replies.push(Output::Reply { id, reply });
                 }
             }
         }
-        self.entries_since_snapshot += entries.len() as u64;
-        self.bytes_since_snapshot += entries.bytes() as u64;
+        self.due.applied(&entries);
         self.bodies.push(Body::Applied { through });
         out.push(Output::Applied { entries, digest: self.applier.digest() });
         out.append(&mut self.replies);
@@ -463,7 +449,10 @@ impl<M: StateMachine> Replica<M> {
         let applied = self.applied();
         while let Some((index, proposal)) = self.pending.take_passed(applied) {
             for id in self.pending.all(proposal) {
-                out.push(Output::Reply { id, reply: self.recall(proposal.asked, index) });
+                out.push(Output::Reply {
+                    id,
+                    reply: recall(self.sessions(), proposal.asked, index),
+                });
             }
         }
         while let Some(readable) = self.pending.take_readable(applied, now) {
@@ -484,45 +473,19 @@ impl<M: StateMachine> Replica<M> {
         }
     }
 
-    /// What a proposal brought whose entry was not applied here one by one, but came as part of a
-    /// snapshot: the sessions may know.
-    fn recall(&self, asked: Asked, index: Index) -> Reply<M> {
-        match asked {
-            Asked::Session => {
-                let session = SessionId::opened_at(index);
-                if self.sessions().is_open(session) {
-                    return Reply::SessionOpened { session };
-                }
-            }
-            Asked::Command { session, serial } => {
-                let last = self.sessions().last(session).filter(|last| last.serial == serial);
-                if let Some(last) = last {
-                    return repeat(last);
-                }
-            }
-        }
-        Reply::Failed(Failure::Unknown)
-    }
-
     /// Makes a snapshot if enough was applied since the last one (§7), or if one is wanted for what is
     /// damaged here or elsewhere and this one would be new.
     fn save_snapshot(&mut self, out: &mut Vec<Output<M>>) {
-        let is_due = self.is_snapshot_wanted
-            || self.entries_since_snapshot >= self.options.snapshot_after_entries.max(1)
-            || self.bytes_since_snapshot >= self.options.snapshot_after_bytes.max(1);
-        if !is_due || self.saving || self.halted || self.restoring.is_some() {
+        if !self.due.is_now(&self.options) || self.halted || self.restoring.is_some() {
             return;
         }
-        self.is_snapshot_wanted = false;
-        let Some(snapshot) = self.raft.snapshot_at(self.applied()) else { return };
         let Status { snapshot: newest, is_snapshot_damaged, .. } = self.raft.status();
-        let is_lost = is_snapshot_damaged || self.lost_snapshot.is_some();
-        if snapshot.last.index == newest.index && !is_lost {
+        let is_damaged = self.due.takes_up(newest) || is_snapshot_damaged;
+        let Some(snapshot) = self.raft.snapshot_at(self.applied()) else { return };
+        if snapshot.last.index == newest.index && !is_damaged {
             return;
         }
-        self.saving = true;
-        self.entries_since_snapshot = 0;
-        self.bytes_since_snapshot = 0;
+        self.due.saves();
         out.push(Output::Save { snapshot, state: self.applier.freeze() });
     }
 }

@@ -4,8 +4,9 @@ use raft_core::{Index, Rejection};
 
 use crate::applier::Applied;
 use crate::machine::StateMachine;
+use crate::pending::Asked;
 use crate::request::{Failure, Output, Reply, RequestId};
-use crate::session::Executed;
+use crate::session::{Executed, SessionId, Sessions};
 
 pub(super) fn failed<M: StateMachine>(id: RequestId, failure: Failure) -> Output<M> {
     Output::Reply { id, reply: Reply::Failed(failure) }
@@ -54,4 +55,24 @@ pub(super) fn repeat<M: StateMachine>(executed: &Executed) -> Reply<M> {
         Ok(response) => Reply::Response { response, index: executed.index },
         Err(_) => Reply::Failed(Failure::Unknown),
     }
+}
+
+/// What a proposal brought whose entry was not applied here one by one, but came as part of a
+/// snapshot: the sessions may know.
+pub(super) fn recall<M: StateMachine>(sessions: &Sessions, asked: Asked, index: Index) -> Reply<M> {
+    match asked {
+        Asked::Session => {
+            let session = SessionId::opened_at(index);
+            if sessions.is_open(session) {
+                return Reply::SessionOpened { session };
+            }
+        }
+        Asked::Command { session, serial } => {
+            let last = sessions.last(session).filter(|last| last.serial == serial);
+            if let Some(last) = last {
+                return repeat(last);
+            }
+        }
+    }
+    Reply::Failed(Failure::Unknown)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use raft_core::{Index, Member, Payload};
+use raft_core::{Index, Member};
 use raft_replica::storage::work::{Done, Work};
 use raft_replica::storage::{Identity, Storage, StorageError, StorageOptions, What};
 use xxhash_rust::xxh3::xxh3_64;
@@ -12,7 +12,7 @@ use crate::model::{Durable, Script, identity, meta};
 use crate::verdict::{FIRST_BATCH, SIZES, Verdict, contents, judge, open};
 
 /// A disk on which a new node has done this.
-fn after(script: &Script) -> MemoryDisk {
+pub(crate) fn after(script: &Script) -> MemoryDisk {
     let mut disk = MemoryDisk::default();
     Storage::format(&mut disk, identity()).unwrap();
     script.run(&mut open(&disk).unwrap().0).unwrap();
@@ -20,7 +20,7 @@ fn after(script: &Script) -> MemoryDisk {
 }
 
 /// The same, and then it has come to rest.
-fn after_rest(script: &Script) -> MemoryDisk {
+pub(crate) fn after_rest(script: &Script) -> MemoryDisk {
     let mut disk = MemoryDisk::default();
     Storage::format(&mut disk, identity()).unwrap();
     let mut storage = open(&disk).unwrap().0;
@@ -29,81 +29,12 @@ fn after_rest(script: &Script) -> MemoryDisk {
     disk
 }
 
-fn whole(disk: &MemoryDisk, expected: &Durable, context: &str) {
+pub(crate) fn whole(disk: &MemoryDisk, expected: &Durable, context: &str) {
     assert_eq!(judge(disk, expected, &BTreeSet::new(), context), Verdict::Whole, "{context}");
 }
 
 fn amnesia(disk: &MemoryDisk, expected: &Durable, context: &str) {
     assert_eq!(judge(disk, expected, &BTreeSet::new(), context), Verdict::Amnesia, "{context}");
-}
-
-fn is_membership(payload: &Option<Payload>) -> bool {
-    matches!(payload, Some(Payload::Membership(_)))
-}
-
-/// A membership entry that has rotted, header and all, is taken from the ring, and is kept apart from
-/// then on.
-#[test]
-fn a_damaged_membership_entry_is_taken_from_the_ring() {
-    let mut script = Script::founding();
-    script.term(1, Some(1)).append(&[1]).sync().membership(4).append(&[2, 3]).sync();
-    script.append(&[4]).sync();
-    let (disk, expected) = (after(&script), script.now());
-    let bytes = disk.bytes("wal/seg-1-1.wal").unwrap();
-    let entry = expected.log.iter().find(|(_, payload)| is_membership(payload)).unwrap();
-    let chain = entry.0.chain.0.to_le_bytes();
-    let mut places = FIRST_BATCH..bytes.len() - 8;
-    let at = places.find(|at| bytes[*at..*at + 8] == chain).unwrap();
-    disk.overwrite("wal/seg-1-1.wal", at, &[0xa5; 40]);
-    whole(&disk, expected, "the membership");
-    for file in ["hs.a", "hs.b"] {
-        disk.overwrite(file, 3 * 4096, &[0; 4 * 8192]);
-    }
-    whole(&disk, expected, "it is kept apart");
-}
-
-/// However often a node starts, the membership in force is in the ring: not even an older one of the log
-/// that the ring has no place for takes its place.
-#[test]
-fn starts_leave_the_newest_membership_in_the_ring() {
-    let mut script = Script::founding();
-    script.term(1, Some(1)).append(&[1]).sync();
-    for learner in 4..9 {
-        script.membership(learner).sync();
-    }
-    // The last one is gone again, and with it the place of the first.
-    let last = script.now().last().index.0;
-    script.rewrite(last, &[2]).sync().append(&[3]).sync();
-    let (disk, expected) = (after(&script), script.now());
-    let memberships = expected.log.iter().rev().filter(|(_, payload)| is_membership(payload));
-    let newest: Vec<_> = memberships.take(2).map(|(id, _)| id.chain.0.to_le_bytes()).collect();
-    for start in 0..6 {
-        for chain in &newest {
-            let hurt = disk.fork();
-            for file in hurt.files().into_iter().filter(|file| file.starts_with("wal/")) {
-                let bytes = hurt.bytes(&file).unwrap();
-                for at in (FIRST_BATCH..bytes.len() - 8).filter(|at| bytes[*at..*at + 8] == *chain)
-                {
-                    hurt.overwrite(&file, at, &[0xa5; 40]);
-                }
-            }
-            whole(&hurt, expected, &format!("after {start} starts"));
-        }
-        whole(&disk, expected, "nothing is damaged");
-    }
-}
-
-/// What is in the ring is durable before the log has the entry, so it outlives a power cut and a
-/// bad sector together, even in the last batch.
-#[test]
-fn the_ring_is_durable_before_the_log() {
-    let mut script = Script::founding();
-    script.term(1, None).append(&[10]).sync().membership(4).sync();
-    let disk = after_rest(&script);
-    disk.crash(|| Fate::Old);
-    let batch = FIRST_BATCH + 4096;
-    disk.overwrite("wal/seg-1-1.wal", batch + 64, &[0xa5]);
-    whole(&disk, script.now(), "the membership");
 }
 
 /// What is repaired is there twice again: the next fault may take the other copy.
@@ -490,35 +421,5 @@ fn a_newest_segment_that_is_gone_is_missed() {
         disk.lose(&format!("wal/seg-{}-1.wal", slots + 1));
         let found = open(&disk).unwrap().1;
         assert!(found.hard_state.is_tail_unknown, "{entries}: {}", found.report);
-    }
-}
-
-/// Many changes may come in one batch. Until it is durable the membership before them is in force, and
-/// must be there twice, whatever became of its place in the log.
-#[test]
-fn changes_that_were_lost_leave_the_membership_before_them() {
-    for call in 1.. {
-        let mut script = Script::founding();
-        script.term(1, None).append(&[10]).sync().membership(4).append(&[20]).sync();
-        let mut disk = MemoryDisk::default();
-        Storage::format(&mut disk, identity()).unwrap();
-        let mut storage = open(&disk).unwrap().0;
-        script.run(&mut storage).unwrap();
-        storage.rest().unwrap();
-        let mut later = Script::new(script.now().clone());
-        later.membership(5).membership(6).membership(7).membership(8).membership(9).sync();
-        // The header and the payload of the membership in force.
-        disk.overwrite("wal/seg-1-1.wal", FIRST_BATCH + 4096 + 64, &[0xa5; 60]);
-        disk.crash_at(call);
-        if later.run(&mut storage).is_ok() {
-            assert!(call > 6, "{call}");
-            break;
-        }
-        drop(storage);
-        disk.crash(|| Fate::Old);
-        let (mut storage, found) = open(&disk).unwrap();
-        let log = Durable::found(&mut storage, &found).log;
-        let is_all = log == script.now().log || log == later.now().log;
-        assert!(is_all, "{call}: {}", found.report);
     }
 }

@@ -55,27 +55,35 @@ fn promised(disk: &MemoryDisk, least: Term, context: &str) -> Term {
     hard_state.term
 }
 
+/// Cuts the power in the calls of a start, one in `step`, with each of these fates: what was promised is
+/// found every time. How often the attempt that came after it is.
+fn cut_in_a_start(disk: &MemoryDisk, (step, numbers): (usize, &[u32]), context: &str) -> usize {
+    let mut newer = 0;
+    for cut in (1..).step_by(step) {
+        let start = disk.fork();
+        start.crash_at(cut);
+        let through = open(&start).is_ok();
+        for number in numbers {
+            let left = start.fork();
+            left.crash(fates(*number));
+            let context = format!("{context}, cut in {cut}, fates {number}");
+            newer += usize::from(promised(&left, Term(PROMISED), &context) > Term(PROMISED));
+        }
+        if through {
+            break;
+        }
+    }
+    newer
+}
+
 /// Every failed call, every call of the start in which the power goes, every choice of what is left.
 #[test]
 fn a_power_cut_in_the_start_after_a_failed_sync_keeps_the_promise() {
     let mut newer = 0;
     for failed in 1..=CALLS {
         let disk = failed_in(failed);
-        for cut in 1.. {
-            let start = disk.fork();
-            start.crash_at(cut);
-            let through = open(&start).is_ok();
-            for number in 0..3_u32.pow(SECTORS) {
-                let left = start.fork();
-                left.crash(fates(number));
-                let context = format!("failed in {failed}, cut in {cut}, fates {number}");
-                let term = promised(&left, Term(PROMISED), &context);
-                newer += u64::from(term > Term(PROMISED));
-            }
-            if through {
-                break;
-            }
-        }
+        let all: Vec<u32> = (0..3_u32.pow(SECTORS)).collect();
+        newer += cut_in_a_start(&disk, (1, &all), &format!("failed in {failed}"));
     }
     assert!(newer > 1000, "only {newer} have found the attempt");
 }
@@ -93,20 +101,8 @@ fn the_promise_outlives_two_failures_and_a_power_cut() {
                 break;
             }
             failures += 1;
-            for cut in (1..).step_by(2) {
-                let start = failed.fork();
-                start.crash_at(cut);
-                let through = open(&start).is_ok();
-                for number in [0, 2, 8, 26, 80, 54, 60, 20] {
-                    let left = start.fork();
-                    left.crash(fates(number));
-                    let context = format!("failed in {first}, {second}, cut in {cut}, {number}");
-                    promised(&left, Term(PROMISED), &context);
-                }
-                if through {
-                    break;
-                }
-            }
+            let context = format!("failed in {first}, {second}");
+            cut_in_a_start(&failed, (2, &[0, 2, 8, 26, 80, 54, 60, 20]), &context);
         }
     }
     assert!(failures > 100, "only {failures} failures");
@@ -172,20 +168,8 @@ fn a_rotten_copy_whose_repair_fails_is_not_counted_on() {
                 continue;
             }
             failures += 1;
-            for cut in 1.. {
-                let start = disk.fork();
-                start.crash_at(cut);
-                let through = open(&start).is_ok();
-                for number in 0..9 {
-                    let left = start.fork();
-                    left.crash(fates(number));
-                    let context = format!("{file} at {page}, failed in {failed}, cut in {cut}");
-                    promised(&left, Term(PROMISED), &context);
-                }
-                if through {
-                    break;
-                }
-            }
+            let context = format!("{file} at {page}, failed in {failed}");
+            cut_in_a_start(&disk, (1, &[0, 1, 2, 3, 4, 5, 6, 7, 8]), &context);
         }
     }
     assert!(failures > 80, "only {failures} failures");
