@@ -246,6 +246,7 @@ impl<W: Workload> World<W> {
             && !self.is_any_gone()
             && (0..self.nodes.len()).all(|other| other == at || !self.is_doubtful(other))
             && (0..self.nodes.len()).all(|other| other == at || !self.has_lost_snapshot(other))
+            && self.memberships_under_way().iter().all(|one| halves(one).into_iter().all(is_large))
     }
 
     fn has_lost_snapshot(&self, at: NodeAt) -> bool {

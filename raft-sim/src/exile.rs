@@ -85,6 +85,7 @@ impl<W: Workload> World<W> {
             && self.nodes.iter().all(|node| node.exile.is_none())
             && self.can_spare(at)
             && (0..self.nodes.len()).all(|node| !self.is_damaged(node))
+            && self.memberships_under_way().is_empty()
     }
 
     fn votes(&self, at: NodeAt) -> bool {

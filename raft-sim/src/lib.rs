@@ -60,6 +60,7 @@ mod strike;
 pub mod swarm;
 pub mod tape;
 pub mod trace;
+mod underway;
 mod work;
 pub mod workload;
 pub mod world;

@@ -119,14 +119,14 @@ impl<W: Workload> World<W> {
     /// One run in two keeps a minority of the voters outside the core, all in the same way: a
     /// minority of every membership that may come into force.
     fn choose_outside(&mut self) {
+        let memberships: Vec<Membership> = self.checker.memberships().cloned().collect();
+        self.stop_strangers(&memberships);
         let is_frail = (0..self.nodes.len()).any(|at| self.is_damaged(at));
         if is_frail || self.exiled().is_some() || self.options.is_beyond {
             // The one intact copy of something must not be with who stays outside, nor the vote that
             // stands in for one that is gone.
             return;
         }
-        let memberships: Vec<Membership> = self.checker.memberships().cloned().collect();
-        self.stop_strangers(&memberships);
         let mut draw = self.choices.stream(Purpose::Nemesis, 1 << 40).draw();
         let lasts = draw.chance(Ratio::new(1, 2)).then(|| self.draw_outside(&mut draw));
         let Some(outside) = lasts.flatten() else { return };
@@ -164,7 +164,8 @@ impl<W: Workload> World<W> {
             return;
         }
         for node in &mut self.nodes {
-            if !memberships.iter().any(|one| one.is_member(node.member)) {
+            // Who is on its way back will be a member.
+            if node.exile.is_none() && !memberships.iter().any(|one| one.is_member(node.member)) {
                 node.outside = Some(Outside::Stopped);
             }
         }

@@ -225,6 +225,11 @@ impl Network {
         !std::mem::replace(&mut self.links[link as usize].clogged, true)
     }
 
+    /// What clogged links hold.
+    pub fn held(&self) -> impl Iterator<Item = &Bytes> {
+        self.links.iter().flat_map(|link| &link.held)
+    }
+
     /// What a clogged link holds is on its way now.
     pub fn release(&mut self, link: u32, queue: &mut Queue<Event>, tally: &mut Tally) {
         let options = self.options;

@@ -73,6 +73,11 @@ impl<E> Queue<E> {
         self.events[place as usize].take()
     }
 
+    /// All that is scheduled, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = &E> {
+        self.events.iter().flatten()
+    }
+
     /// How many events are scheduled.
     #[must_use]
     pub fn len(&self) -> usize {
