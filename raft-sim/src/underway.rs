@@ -31,16 +31,15 @@ impl<W: Workload> World<W> {
 
     /// The frames that are in flight, held by a link, or with a process that has yet to look at them.
     fn unread(&self) -> impl Iterator<Item = &Bytes> {
-        let in_flight = self.queue.iter().filter_map(|event| match event {
-            Event::Frame { frame, .. } => Some(frame),
-            _ => None,
+        let in_flight = self.queue.iter().filter_map(|event| {
+            let Event::Frame { frame, .. } = event else { return None };
+            Some(frame)
         });
         let processes = self.nodes.iter().filter_map(|node| node.process.as_ref());
-        let waiting =
-            processes.flat_map(|process| &process.inbox).filter_map(|input| match input {
-                Input::Frame(frame) => Some(frame),
-                _ => None,
-            });
+        let waiting = processes.flat_map(|process| &process.inbox).filter_map(|input| {
+            let Input::Frame(frame) = input else { return None };
+            Some(frame)
+        });
         in_flight.chain(self.network.held()).chain(waiting)
     }
 }
