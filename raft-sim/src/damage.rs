@@ -88,6 +88,9 @@ impl<W: Workload> World<W> {
         if let Some(file) = node.disk.file_of(&wound) {
             survives(before, after.as_ref(), &file).map_err(|broken| broken.on(node.member.id))?;
         }
+        if let Some(after) = &after {
+            admits(before, after).map_err(|broken| broken.on(node.member.id))?;
+        }
         let after = after.zip(self.inspect_torn(at));
         let toll = after.as_ref().and_then(|(after, torn)| self.toll(at, before, after, torn));
         let Some(((after, _), toll)) =
@@ -328,6 +331,21 @@ fn survives(before: &Inspection, after: Option<&Inspection>, file: &str) -> Resu
     Err(broken(format!("a start finds {identity}, [{hard_state}] and the log through {last}")))
 }
 
+/// Whether a start says so that finds less of the log than the hard state vouches for, on a disk that
+/// had all of that.
+fn admits(before: &Inspection, after: &Inspection) -> Result<(), Violation> {
+    let vouched = before.log_through;
+    let had_all = vouched <= before.last.index;
+    if !had_all || vouched <= after.last.index || after.is_tail_unknown {
+        return Ok(());
+    }
+    let predicted =
+        format!("the end of the log is lost, which was durable through {vouched}: a start says so");
+    let actual =
+        format!("a start finds the log through {}, and takes that for all of it", after.last);
+    Err(Violation::new(Invariant::Recovery, predicted, actual))
+}
+
 /// What a wound takes.
 #[derive(Debug)]
 struct Toll {
@@ -433,6 +451,23 @@ mod tests {
         unknown.is_tail_unknown = true;
         assert_eq!(broken(Some(&unknown), "hs.a"), Invariant::Recovery);
         assert_eq!(survives(&before, Some(&unknown), "wal/seg"), Ok(()));
+    }
+
+    #[test]
+    fn who_has_lost_the_vouched_end_of_its_log_says_so() {
+        let mut before = at_rest().inspect(0).expect("it can be read");
+        before.log_through = before.last.index;
+        let mut after = before.clone();
+        assert_eq!(admits(&before, &after), Ok(()));
+        after.last.index.0 -= 1;
+        let broken = admits(&before, &after).expect_err("it does not say so");
+        assert_eq!(broken.invariant, Invariant::Recovery);
+        after.is_tail_unknown = true;
+        assert_eq!(admits(&before, &after), Ok(()));
+        // Nobody has vouched for the last entry.
+        after.is_tail_unknown = false;
+        before.log_through.0 -= 1;
+        assert_eq!(admits(&before, &after), Ok(()));
     }
 
     #[test]

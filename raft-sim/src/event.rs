@@ -81,6 +81,18 @@ pub enum Event {
         /// Stale unless it is the client's newest.
         generation: u32,
     },
+    /// A node stands still, as the second part of a strike.
+    Freeze {
+        /// The node.
+        node: NodeAt,
+        /// For how long, in microseconds.
+        lasts_us: u64,
+    },
+    /// An operator asks a node to campaign, as the second part of a strike.
+    Urge {
+        /// The node.
+        node: NodeAt,
+    },
     /// The nemesis strikes.
     Strike {
         /// Which of its classes.

@@ -88,7 +88,8 @@ impl<W: Workload> World<W> {
             && self.memberships_under_way().is_empty()
     }
 
-    fn votes(&self, at: NodeAt) -> bool {
+    /// Whether a member is a voter of any membership that may be in force.
+    pub(crate) fn votes(&self, at: NodeAt) -> bool {
         self.checker.memberships().any(|one| one.is_voter(self.nodes[at].member))
     }
 

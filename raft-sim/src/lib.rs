@@ -12,6 +12,7 @@
 //! ship.
 #![forbid(unsafe_code)]
 
+mod ambush;
 mod asking;
 pub mod beyond;
 pub mod check;

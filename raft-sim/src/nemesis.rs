@@ -20,7 +20,7 @@ use crate::rng::{Draw, Purpose, Ratio, Stream};
 use crate::tape::{Choices, Planned, When};
 
 /// The classes that strike by themselves. The others happen to single frames.
-pub const STRIKING: [Fault; 31] = [
+pub const STRIKING: [Fault; 32] = [
     Fault::Partition,
     Fault::Clog,
     Fault::Overflow,
@@ -52,6 +52,7 @@ pub const STRIKING: [Fault; 31] = [
     Fault::ShortWrite,
     Fault::StrayWrite,
     Fault::LyingSync,
+    Fault::Campaign,
 ];
 
 /// How often a strike that was refused is tried again, before the next turn of its class.
@@ -291,7 +292,7 @@ fn rarity(fault: Fault) -> u64 {
         | Fault::SyncDrops
         | Fault::SyncKeeps
         | Fault::NoSpace => 3,
-        Fault::Overflow | Fault::Transfer | Fault::ForgetLeader => 2,
+        Fault::Overflow | Fault::Transfer | Fault::ForgetLeader | Fault::Campaign => 2,
         Fault::Partition
         | Fault::Clog
         | Fault::LyingSync

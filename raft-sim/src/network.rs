@@ -18,6 +18,13 @@ use crate::tape::Choices;
 /// How many frames of a link that does not keep order come much later than the others.
 const STRAGGLERS: Ratio = Ratio::new(1, 32);
 
+/// One second copy in so many comes so late that elections may have passed: what a receiver takes from
+/// an earlier term for one of its own shows there.
+const LATECOMERS: u64 = 8;
+
+/// How many times later than other frames that are overtaken.
+const LATECOMERS_FACTOR: u64 = 32;
+
 /// All links.
 #[derive(Debug)]
 pub struct Network {
@@ -185,9 +192,15 @@ impl Network {
     }
 
     /// Notes that a frame has arrived. Returns whether it counts: its connection still stands.
-    pub fn arrive(&mut self, link: u32, sequence: u32, connection: u32, tally: &mut Tally) -> bool {
+    pub fn arrive(
+        &mut self,
+        link: u32,
+        (sequence, is_copy): (u32, bool),
+        connection: u32,
+        tally: &mut Tally,
+    ) -> bool {
         let at = &mut self.links[link as usize];
-        at.in_flight -= 1;
+        at.in_flight -= u32::from(!is_copy);
         if connection != at.connection {
             tally.effective(Fault::Reset);
             return false;
@@ -299,12 +312,13 @@ impl Link {
             tally.injected(Fault::Overflow);
             return self.stop(Fault::Overflow);
         }
-        if draw.chance(options.corruption) {
+        let is_corrupted = draw.chance(options.corruption);
+        if is_corrupted {
             tally.injected(Fault::Corruption);
             frame = corrupted(&frame, draw);
         }
         let mut delay = delay_us(options.delay, draw, self.bias_quarters);
-        let again = if draw.chance(options.duplication) {
+        let mut again = if draw.chance(options.duplication) {
             Some(delay_us(options.delay, draw, self.bias_quarters) + delay)
         } else {
             draw.skip();
@@ -313,6 +327,12 @@ impl Link {
         if options.reorder && draw.chance(STRAGGLERS) {
             delay += draw.below(options.late_us + 1);
         }
+        if let Some(again) = again.as_mut().filter(|_| options.reorder && !is_corrupted) {
+            // One word says whether, and how late.
+            let latest_us = options.late_us * LATECOMERS_FACTOR + 1;
+            let late_us = draw.below_or(latest_us * LATECOMERS, latest_us);
+            *again += if late_us < latest_us { late_us } else { 0 };
+        }
         self.sent += 1;
         let (sequence, connection) = (self.sent, self.connection);
         let event = |frame, copy| Event::Frame { link, sequence, copy, connection, frame };
@@ -320,8 +340,8 @@ impl Link {
         let at = self.arrival(queue.now() + delay, options.reorder);
         queue.at(at, event(frame.clone(), false));
         if let Some(again) = again {
+            // A second copy takes no room: it may stay for long.
             tally.injected(Fault::Duplication);
-            self.in_flight += 1;
             let at = self.arrival(queue.now() + again, options.reorder);
             queue.at(at, event(frame, true));
         }

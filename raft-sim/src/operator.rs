@@ -169,6 +169,17 @@ impl<W: Workload> World<W> {
         self.deliver(follower.unwrap_or(at), Input::ForgetLeader)
     }
 
+    /// Asks a node to campaign: this one, or the next one that can.
+    pub(crate) fn campaign(&mut self, at: NodeAt) -> Result<(), Failure> {
+        let role = |at: NodeAt| self.nodes[at].seen.role;
+        let nodes = self.nodes.len();
+        let idle = |at: &NodeAt| role(*at) == Some(RoleName::Follower) && self.votes(*at);
+        let Some(at) = (0..nodes).map(|next| (at + next) % nodes).find(idle) else { return Ok(()) };
+        self.stats.tally.both(Fault::Campaign);
+        self.checker.urged(self.nodes[at].member.id);
+        self.deliver(at, Input::Campaign)
+    }
+
     /// After the faults have ended: joint memberships that wait for a word are left, and one more
     /// change is made.
     pub(crate) fn look_after_membership(&mut self) -> Result<(), Failure> {

@@ -208,12 +208,15 @@ impl Options {
         let learners = pick.next().below(8).saturating_sub(5);
         let mut faults = draw_faults(&mut pick);
         // What came later than the rest: seeds keep what they had before.
-        let [mut later, mut damage, mut losses, mut exiles, mut narrow] =
-            [16, 17, 18, 19, 24].map(|shift| Pick { seed, option: 1 << shift });
+        let [mut later, mut damage, mut losses, mut exiles, mut narrow, mut urgent] =
+            [16, 17, 18, 19, 24, 25].map(|shift| Pick { seed, option: 1 << shift });
         draw_operations(&mut later, &mut faults);
         draw_damage(&mut damage, voters, &mut faults);
         draw_losses(&mut losses, voters, &mut faults);
         draw_exiles(&mut exiles, voters, &mut faults);
+        if faults.iter().count() > 1 && urgent.next().chance(Ratio::new(1, 4)) {
+            faults.insert(Fault::Campaign);
+        }
         profile.narrow(&mut narrow, voters, &mut faults);
         let spares = later.next().range(1, 3);
         let spares = if faults.contains(Fault::Membership) { to_usize(spares) } else { 0 };
@@ -319,6 +322,7 @@ fn drop_idle(voters: usize, learners: usize, spares: usize, faults: &mut FaultSe
     if voters + learners + spares == 1 {
         NETWORK_FAULTS.iter().for_each(|&fault| faults.remove(fault));
         faults.remove(Fault::ForgetLeader);
+        faults.remove(Fault::Campaign);
     }
     if voters == 1 && spares == 0 {
         faults.remove(Fault::Transfer);
@@ -330,8 +334,9 @@ fn draw_faults(pick: &mut Pick) -> FaultSet {
     let mut faults = FaultSet::default();
     let crash = CRASHES[pick.next().position(CRASHES.len())];
     let calm = pick.next().chance(Ratio::new(1, 16));
-    let is_later =
-        |fault: &Fault| fault.needs_three() || [Fault::NoSpace, Fault::ShortWrite].contains(fault);
+    let is_later = |fault: &Fault| {
+        fault.needs_three() || [Fault::NoSpace, Fault::ShortWrite, Fault::Campaign].contains(fault)
+    };
     for &fault in Fault::ALL.iter().filter(|fault| !is_later(fault)) {
         if pick.next().chance(Ratio::new(1, 2)) && !calm {
             faults.insert(fault);

@@ -32,7 +32,8 @@ impl<W: Workload> World<W> {
         frame: Bytes,
     ) -> Result<(), Failure> {
         let (from, to) = self.network.ends(link);
-        let counts = self.network.arrive(link, sequence, connection, &mut self.stats.tally);
+        let counts =
+            self.network.arrive(link, (sequence, is_copy), connection, &mut self.stats.tally);
         let is_down = self.nodes[to].process.is_none();
         let loss = if !counts {
             Some(Loss::Network(Fault::Reset))
@@ -263,10 +264,10 @@ impl<W: Workload> World<W> {
         };
         self.nodes[from].incarnation = envelope.incarnation;
         self.checker.sent(id, &envelope)?;
-        if envelope.rpc == Rpc::TimeoutNow {
-            self.shadow(from);
-        }
         let link = self.network.link(from, to);
+        if envelope.rpc == Rpc::TimeoutNow {
+            self.shadow(from, link);
+        }
         let frame = self.sabotage.forge(&envelope).unwrap_or(frame);
         let copy = (self.sabotage == Sabotage::RoundForged).then(|| frame.clone());
         let fate = self.network.send(link, frame, &mut self.queue, &mut self.stats.tally);

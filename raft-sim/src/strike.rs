@@ -1,7 +1,6 @@
 //! Faults as acts on the world: strikes of the nemesis, crashes and starts.
 
 use raft_core::{RecoveredState, Slot};
-use raft_replica::request::Input;
 use raft_replica::storage::StorageError;
 
 use crate::client::Bound;
@@ -12,7 +11,6 @@ use crate::fault::Fault;
 use crate::nemesis::{self, Strike, Target};
 use crate::node::{Node, Outside};
 use crate::observe::Happening;
-use crate::options::Options;
 use crate::rng::{Purpose, Ratio};
 use crate::sabotage::{Flawed, Sabotage};
 use crate::workload::Workload;
@@ -33,11 +31,12 @@ impl<W: Workload> World<W> {
         self.digest.word(strike.fault as u64);
         let Strike { fault, lasts_us, .. } = strike;
         self.tell(&Happening::Struck { fault, node: at, lasts_us });
+        if self.is_ambush(at, &strike) {
+            return self.ambush(at, strike);
+        }
         match strike.fault {
             Fault::Partition => self.partition(at, strike),
-            Fault::Clog if self.is_late(at, &strike) => self.delay_answers(at, strike),
             Fault::Clog | Fault::Overflow | Fault::Reset => self.disturb_links(at, strike),
-            Fault::Crash if self.is_around(at, &strike) => return self.restart_around(at, strike),
             Fault::Crash => {
                 // Half of the processes are back before anybody can have missed them.
                 let is_quick = strike.clients & 1 == 0;
@@ -79,23 +78,12 @@ impl<W: Workload> World<W> {
             Fault::Transfer => return self.transfer(strike),
             Fault::StepDown => return self.step_down(at),
             Fault::ForgetLeader => return self.forget_leader(at),
+            Fault::Campaign => return self.campaign(at),
             Fault::Loss | Fault::Duplication | Fault::Reorder | Fault::Corruption | Fault::Skew => {
                 unreachable!("these do not strike by themselves")
             }
         }
         Ok(())
-    }
-
-    /// Whether a crash hits everybody but the leader.
-    fn is_around(&self, at: NodeAt, strike: &Strike) -> bool {
-        let aimed = matches!(strike.at, Target::Leader(_)) && self.leader() == Some(at);
-        aimed && self.options.lease_us > 0 && strike.clients >> 1 & 3 == 0
-    }
-
-    /// Whether the answers to a leader come late, and are the last ones.
-    fn is_late(&self, at: NodeAt, strike: &Strike) -> bool {
-        let aimed = matches!(strike.at, Target::Leader(_)) && self.leader() == Some(at);
-        aimed && self.options.lease_us > 0 && strike.clients >> 3 & 1 == 0
     }
 
     /// The running leader of the highest term.
@@ -120,42 +108,13 @@ impl<W: Workload> World<W> {
         lasts_us
     }
 
-    fn part_clients(&mut self, at: NodeAt, lasts_us: u64, sides: u64) {
+    /// For a while some clients find this node only, and all others never do.
+    pub(crate) fn part_clients(&mut self, at: NodeAt, lasts_us: u64, sides: u64) {
         self.bound_until = self.queue.now() + lasts_us;
         for (client, one) in self.clients.iter_mut().enumerate() {
             let stays = sides.wrapping_add(client as u64).is_multiple_of(3);
             one.bind(Some(if stays { Bound::To(at) } else { Bound::Without(at) }));
         }
-    }
-
-    /// A leader that has handed over stands still for a moment, and its clients wait with it: what
-    /// it answers when it goes on must not be what its successor has replaced by then.
-    pub(crate) fn shadow(&mut self, at: NodeAt) {
-        let mut draw = self.schedule.draw();
-        let is_on = self.options.faults.contains(Fault::Pause) && self.healed.is_none();
-        if is_on && draw.chance(Ratio::new(1, 2)) {
-            let lasts_us = draw.range(1, self.options.election_timeout_us / 2);
-            self.part_clients(at, lasts_us, draw.word());
-            self.pause(at, lasts_us);
-        }
-    }
-
-    /// All processes but the leader's end and start at once, and one campaigns, while the leader
-    /// stands still with its clients: who forgets at a start what was promised helps to elect
-    /// another leader while this one may still answer.
-    fn restart_around(&mut self, leader: NodeAt, mut strike: Strike) -> Result<(), Failure> {
-        let lasts_us = strike.draw.range(1, self.options.election_timeout_us);
-        self.part_clients(leader, lasts_us, strike.clients >> 8);
-        self.pause(leader, lasts_us);
-        let eager = strike.draw.position(self.nodes.len());
-        for at in (0..self.nodes.len()).filter(|&at| at != leader) {
-            if self.stop(at) {
-                self.stats.tally.both(Fault::Crash);
-                self.start(at)?;
-            }
-        }
-        self.checker.urged(self.nodes[eager].member.id);
-        self.deliver(eager, Input::Campaign)
     }
 
     pub(crate) fn unbind_clients_if_due(&mut self) {
@@ -203,21 +162,6 @@ impl<W: Workload> World<W> {
             for link in [there, back].into_iter().flatten() {
                 self.disturb(link, strike.clone());
             }
-        }
-    }
-
-    /// What a leader has asked just before it is cut off is answered as late as a lease bears it,
-    /// while its clients wait with it: who counts a lease from the answer has one that outlasts the
-    /// promises, and a successor before it is over.
-    fn delay_answers(&mut self, leader: NodeAt, mut strike: Strike) {
-        let Options { lease_us, election_timeout_us, heartbeat_interval_us, .. } = self.options;
-        let late_us = strike.draw.range(lease_us / 2, lease_us);
-        let lasts_us = election_timeout_us * 3;
-        self.part_clients(leader, lasts_us, strike.clients >> 8);
-        for other in (0..self.nodes.len()).filter(|&other| other != leader) {
-            self.clog(Fault::Clog, self.network.link(other, leader), late_us);
-            let link = self.network.link(leader, other);
-            self.queue.after(heartbeat_interval_us, Event::Clog { link, lasts_us });
         }
     }
 
@@ -306,7 +250,7 @@ impl<W: Workload> World<W> {
         }
     }
 
-    fn pause(&mut self, at: NodeAt, lasts_us: u64) {
+    pub(crate) fn pause(&mut self, at: NodeAt, lasts_us: u64) {
         let node = &mut self.nodes[at];
         if node.process.is_none() || node.paused {
             return;
@@ -332,7 +276,7 @@ impl<W: Workload> World<W> {
         }
     }
 
-    fn stall(&mut self, at: NodeAt, lasts_us: u64) {
+    pub(crate) fn stall(&mut self, at: NodeAt, lasts_us: u64) {
         self.stats.tally.injected(Fault::Stall);
         let until = self.queue.now() + lasts_us;
         let node = &mut self.nodes[at];

@@ -212,6 +212,8 @@ impl<W: Workload> World<W> {
             }
             Event::Scrub { node, .. } => format!("{} scrub", name(*node)),
             Event::Operator => "operator".to_owned(),
+            Event::Freeze { node, .. } => format!("! {} stands still", name(*node)),
+            Event::Urge { node } => format!("operator asks {} to campaign", name(*node)),
             Event::Readmit { node } => format!("operator looks after {}", name(*node)),
             Event::Clog { link, .. } => {
                 let (from, to) = self.network.ends(*link);

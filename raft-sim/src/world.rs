@@ -323,7 +323,7 @@ impl<W: Workload> World<W> {
             Event::Frame { .. } | Event::Strike { .. } | Event::Mend { .. } => false,
             Event::Release { .. } | Event::Flap { .. } => false,
             Event::Operator | Event::Readmit { .. } => false,
-            Event::Clog { .. } => self.healed.is_some(),
+            Event::Clog { .. } | Event::Freeze { .. } | Event::Urge { .. } => self.healed.is_some(),
             Event::Deadline { node, generation } => self.nodes[*node].deadline.0 != *generation,
             Event::Inbox { node, life } | Event::Resume { node, life } => {
                 is_other_life(*node, *life)
@@ -370,6 +370,11 @@ impl<W: Workload> World<W> {
                 self.flap(node, cut);
                 Ok(())
             }
+            Event::Freeze { node, lasts_us } => {
+                self.pause(node, lasts_us);
+                Ok(())
+            }
+            Event::Urge { node } => self.campaign(node),
             Event::Operator => self.look_after_membership(),
             Event::Readmit { node } => self.readmit(node),
             Event::Unreachable { link, .. } => {

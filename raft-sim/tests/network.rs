@@ -43,8 +43,8 @@ impl Wire {
     fn arrivals(&mut self) -> Vec<Bytes> {
         let mut arrived = Vec::new();
         while let Some(event) = self.queue.pop() {
-            let Event::Frame { link, sequence, connection, frame, .. } = event else { continue };
-            if self.network.arrive(link, sequence, connection, &mut self.tally) {
+            let Event::Frame { link, sequence, copy, connection, frame } = event else { continue };
+            if self.network.arrive(link, (sequence, copy), connection, &mut self.tally) {
                 arrived.push(frame);
             }
         }

@@ -3,11 +3,12 @@
 //! The newest membership in a log is in force, committed or not. Every two that follow each other
 //! in a log have no disjoint quorums; that is looked for among all sets of their voters, not taken
 //! from the rule that joint memberships are made by. A leader appends one only after an entry of
-//! its own term is committed (Ongaro's correction of 2015), and once the one before it is.
+//! its own term is committed (Ongaro's correction of 2015), once the one before it is, and with
+//! nobody as a new voter who still lacks too much.
 
 use std::sync::Arc;
 
-use raft_core::{Member, Membership, Payload, PersistBatch};
+use raft_core::{Index, Member, Membership, Payload, PersistBatch, Term};
 
 use super::ghost::Ghost;
 use super::violation::{Invariant, Violation};
@@ -18,22 +19,54 @@ pub(super) fn appended(
     slot: usize,
     batch: &PersistBatch,
 ) -> Result<(), Violation> {
-    let node = &mut ghost.nodes[slot];
-    let mut before = node.issued.log.membership();
+    let mut before = ghost.nodes[slot].issued.log.membership();
+    let mut is_changing = false;
     for entry in batch.append.iter() {
         let Payload::Membership(membership) = entry.payload() else { continue };
-        if let Some(quorum) = disjoint_quorum(before, membership) {
-            let shown: Vec<String> = quorum.iter().map(ToString::to_string).collect();
+        may_follow(before, membership)
+            .and_then(|()| have_caught_up(ghost, slot, (before, membership), entry.term()))
+            .map_err(|broken| broken.on(ghost.nodes[slot].member.id).at(entry.index()))?;
+        before = membership;
+        is_changing = true;
+    }
+    ghost.nodes[slot].is_changing |= is_changing;
+    Ok(())
+}
+
+/// No decision by the one passes by the other.
+fn may_follow(before: &Membership, membership: &Membership) -> Result<(), Violation> {
+    let Some(quorum) = disjoint_quorum(before, membership) else { return Ok(()) };
+    let shown: Vec<String> = quorum.iter().map(ToString::to_string).collect();
+    Err(Violation::new(
+        Invariant::Configuration,
+        format!("every quorum of {before} meets every quorum of the next membership"),
+        format!("[{}] decides the one, the others decide {membership}", shown.join(" ")),
+    ))
+}
+
+/// Whoever becomes a voter has come near enough to what its leader knows to be committed (thesis
+/// §4.2.1). The leader was told so by the member, so it knows of no more than its disk has ever had.
+fn have_caught_up(
+    ghost: &Ghost,
+    slot: usize,
+    (before, membership): (&Membership, &Membership),
+    term: Term,
+) -> Result<(), Violation> {
+    let leader = &ghost.nodes[slot];
+    if leader.led != Some(term) || leader.issued.hard_state.term != term {
+        return Ok(());
+    }
+    let needed = Index(leader.commit.0.saturating_sub(ghost.promotion_lag_max));
+    let voters = membership.incoming().iter().copied();
+    for voter in voters.filter(|voter| !before.is_voter(*voter) && *voter != leader.member) {
+        let reached = ghost.find(voter).map_or(Index::ZERO, |at| ghost.nodes[at].reached);
+        if reached < needed {
             return Err(Violation::new(
                 Invariant::Configuration,
-                format!("every quorum of {before} meets every quorum of the next membership"),
-                format!("[{}] decides the one, the others decide {membership}", shown.join(" ")),
-            )
-            .on(node.member.id)
-            .at(entry.index()));
+                format!("{voter} becomes a voter when its log has come to {needed}"),
+                format!("its disk never had more than through {reached}"),
+            ));
         }
-        before = membership;
-        node.is_changing = true;
     }
     Ok(())
 }

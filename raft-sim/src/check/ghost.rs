@@ -24,6 +24,8 @@ pub(super) struct Ghost {
     pub(super) reigns: Reigns,
     /// By index: the digest of the state machine of whoever was first to stop there.
     pub(super) digests: Vec<Option<u64>>,
+    /// How many committed entries a member may lack that becomes a voter.
+    pub(super) promotion_lag_max: u64,
     /// What a node has that was given nothing.
     blank: View,
 }
@@ -45,6 +47,7 @@ impl Ghost {
             committed: Committed::new(genesis, Arc::clone(start.log.membership())),
             reigns: Reigns::default(),
             digests: Vec::new(),
+            promotion_lag_max: u64::MAX,
         }
     }
 
@@ -117,6 +120,8 @@ pub(super) struct Node {
     pub(super) issued: View,
     /// What its disk would give back after a crash now, at least.
     pub(super) durable: View,
+    /// The last entry that was ever durable on its disk.
+    pub(super) reached: Index,
     /// The entries that its last start could not read, and that nothing durable has replaced since.
     pub(super) damaged: BTreeSet<Index>,
     /// What its disk has lost of the end of its log while it is in doubt.
@@ -154,6 +159,7 @@ impl Node {
             member,
             issued: start.clone(),
             durable: start.clone(),
+            reached: start.log.last_index(),
             damaged: BTreeSet::new(),
             owed: Vec::new(),
             pending: VecDeque::new(),
@@ -184,7 +190,8 @@ impl Node {
     }
 
     /// A batch is durable: what was damaged is whole again, or gone.
-    pub(super) fn note_healed(&mut self, batch: &PersistBatch) {
+    pub(super) fn note_durable(&mut self, batch: &PersistBatch) {
+        self.reached = self.reached.max(self.durable.log.last_index());
         if self.damaged.is_empty() {
             return;
         }

@@ -77,6 +77,7 @@ impl<W: Workload> Checker<W> {
         if !options.faults.contains(Fault::Jump) {
             checker.expect_patience(Span(options.election_timeout_us));
         }
+        checker.expect_promotion(options.promotion_lag_entries_max);
         if options.seed.is_multiple_of(SAMPLED_EVERY) {
             checker.keep_sample();
         }
@@ -100,6 +101,11 @@ impl<W: Workload> Checker<W> {
     /// steadily: a node does not count what a jump has skipped.
     pub fn expect_patience(&mut self, election_timeout: Span) {
         self.election_timeout = election_timeout;
+    }
+
+    /// Judges from now on who becomes a voter: it may lack so many committed entries at most.
+    pub fn expect_promotion(&mut self, lag_max: u64) {
+        self.ghost.promotion_lag_max = lag_max;
     }
 
     /// Keeps what clients see from now on, for [`Self::judge_sample`].
@@ -178,7 +184,7 @@ impl<W: Workload> Checker<W> {
                 monotonic_terms::durable(&mut self.ghost, slot, hard_state)?;
             }
             self.ghost.nodes[slot].durable.log.apply(&batch);
-            self.ghost.nodes[slot].note_healed(&batch);
+            self.ghost.nodes[slot].note_durable(&batch);
         }
         Ok(())
     }

@@ -308,6 +308,8 @@ impl<W: Workload> World<W> {
             | Event::Strike { .. }
             | Event::Mend { .. }
             | Event::Flap { .. }
+            | Event::Freeze { .. }
+            | Event::Urge { .. }
             | Event::Operator
             | Event::Readmit { .. } => None,
         };

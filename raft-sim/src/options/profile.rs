@@ -94,9 +94,13 @@ impl Profile {
                 Fault::LyingSync,
                 Fault::Amnesia,
             ],
-            Self::Membership => {
-                &[Fault::Membership, Fault::Transfer, Fault::StepDown, Fault::ForgetLeader]
-            }
+            Self::Membership => &[
+                Fault::Membership,
+                Fault::Transfer,
+                Fault::StepDown,
+                Fault::ForgetLeader,
+                Fault::Campaign,
+            ],
             Self::Client => &[Fault::Partition, Fault::Reset, Fault::Transfer],
         }
     }

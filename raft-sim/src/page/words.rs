@@ -29,8 +29,9 @@ pub(super) fn event(
         Event::Clog { .. } => ("clog", from),
         Event::Release { .. } => ("release", from),
         Event::Flap { node, .. } => ("flap", Some(*node)),
+        Event::Freeze { node, .. } => ("freeze", Some(*node)),
         Event::Operator => ("operator", None),
-        Event::Readmit { node } => ("operator", Some(*node)),
+        Event::Urge { node } | Event::Readmit { node } => ("operator", Some(*node)),
         Event::Unreachable { .. } => ("unreachable", from),
     }
 }
@@ -54,6 +55,8 @@ pub(super) fn comes_up(event: &Event, ends: Option<(NodeAt, NodeAt)>) -> String 
         Event::Flap { cut: true, .. } => "is cut off".to_owned(),
         Event::Flap { cut: false, .. } => "comes back".to_owned(),
         Event::Operator => "an operator looks after the membership".to_owned(),
+        Event::Freeze { .. } => "stands still".to_owned(),
+        Event::Urge { .. } => "an operator asks it to campaign".to_owned(),
         Event::Readmit { .. } => "an operator looks after its way back".to_owned(),
         Event::Unreachable { .. } => format!("{}: the connection is broken", link()),
     }

@@ -1,7 +1,9 @@
 //! Stories about elections and hard state: ES, MT, LC, and the promises of candidates and voters.
 
 use crate::story::{Story, broken, hard_state};
-use raft_core::{Entries, Member, MemberStep, MembershipChange, NodeId, Payload, Rpc, Term};
+use raft_core::{
+    Entries, Member, MemberStep, Membership, MembershipChange, NodeId, Payload, Rpc, Term,
+};
 use raft_sim::check::Invariant;
 
 #[test]
@@ -214,4 +216,23 @@ fn a_leader_that_learns_late_of_its_election_owes_nothing_of_later_terms() {
     story.noop(1, 1).unwrap();
     story.sync(1).unwrap();
     broken(story.commit(1, 1), Invariant::CommitImmutable, Some(1));
+}
+
+#[test]
+fn nobody_becomes_a_voter_who_lacks_too_much() {
+    let added = |lag_max: u64| {
+        let mut story = Story::led();
+        story.checker.expect_promotion(lag_max);
+        story.propose(1, 1, vec![Payload::Noop; 4]).unwrap();
+        story.sync(1).unwrap();
+        story.replicate(1, 2, 2).unwrap();
+        story.commit(1, 5).unwrap();
+        let mut voters = story.founders.incoming().to_vec();
+        voters.push(Member::new(4, 104));
+        let larger = Membership::new(voters, vec![]).unwrap();
+        story.propose(1, 1, vec![Payload::Membership(larger.into())])
+    };
+    // The new one has nothing at all, and five entries are committed.
+    broken(added(4), Invariant::Configuration, Some(1));
+    added(5).unwrap();
 }
