@@ -7,7 +7,8 @@
 //!
 //! A class without any effect tests nothing. What the group could not bear is tried again soon, some
 //! other way. And from the middle of a run on, the others rest now and then while a class is left that
-//! has had no effect: in a cluster that never gets to work there is nothing for it to disturb.
+//! has had no effect: in a cluster that never gets to work there is nothing for it to disturb. If that
+//! does not suffice the faults last for a quarter longer than planned, and the others rest for good.
 
 use std::rc::Rc;
 
@@ -75,6 +76,8 @@ pub struct Nemesis {
     review: u64,
     /// How long the others rest then, in events.
     rest: u64,
+    /// When they rest for good.
+    end: u64,
 }
 
 #[derive(Debug)]
@@ -136,7 +139,8 @@ impl Nemesis {
         });
         let (review, rest) = (options.events / 2, options.events / PARTS);
         let (classes, choices) = (classes.collect(), choices.clone());
-        let mut nemesis = Self { classes, plan, choices, soonest: 0, review, rest };
+        let end = options.events;
+        let mut nemesis = Self { classes, plan, choices, soonest: 0, review, rest, end };
         nemesis.look_ahead();
         nemesis
     }
@@ -156,6 +160,20 @@ impl Nemesis {
         self.classes.iter().position(|class| class.next <= event)
     }
 
+    /// Whether it is looked before this event who has had no effect: all effects must be counted by then.
+    #[must_use]
+    pub fn looks_back(&self, event: u64) -> bool {
+        self.plan.is_none() && event >= self.review
+    }
+
+    /// Whether faults go on for longer than the options say, at this event: for at most a quarter, while
+    /// a class is left that has had no effect.
+    #[must_use]
+    pub fn goes_on(&self, event: u64, tally: &Tally) -> bool {
+        let is_silent = |class: &Class| tally.of(class.fault).1 == 0;
+        event < self.end + 2 * self.rest && self.classes.iter().any(is_silent)
+    }
+
     /// Those that have had no effect strike for a while, one by one, and the others not at all.
     fn review(&mut self, event: u64, tally: &Tally) {
         let rest = self.rest.max(1);
@@ -171,7 +189,8 @@ impl Nemesis {
                     // The cluster needs a while to recover: what struck before has yet to end.
                     class.next = event + rest / 3 + class.stream.draw().below(1 + rest / 4);
                 } else {
-                    class.next = class.next.max(event + rest);
+                    let until = if event < self.end { event + rest } else { u64::MAX };
+                    class.next = class.next.max(until);
                 }
             }
         }

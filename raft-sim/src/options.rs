@@ -324,7 +324,8 @@ fn drop_idle(voters: usize, learners: usize, spares: usize, faults: &mut FaultSe
         faults.remove(Fault::ForgetLeader);
         faults.remove(Fault::Campaign);
     }
-    if voters == 1 && spares == 0 {
+    if voters == 1 {
+        // It may get a second one, but hardly ever while anything strikes.
         faults.remove(Fault::Transfer);
     }
 }

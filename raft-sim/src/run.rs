@@ -16,7 +16,7 @@ use crate::script::{Scribe, Story};
 use crate::tape::{Choices, Tape};
 use crate::trace::Trace;
 use crate::workload::{KeyValue, Workload};
-use crate::world::World;
+use crate::world::{Stats, World};
 
 /// How a seed is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +186,11 @@ impl<W: Workload> Case<W> {
         let case = Self { workload, origin, options, choices, sabotage };
         let report = case.attempt(extent, Trace::off());
         let recording = recording.borrow();
-        ((report, recording.tape(&self.options)), recording.times_us().to_vec())
+        // A tape says how long the faults have really lasted.
+        let Stats { chaos_events, events, .. } = report.stats;
+        let lasted = if chaos_events > 0 { chaos_events } else { events.max(self.options.events) };
+        let tape = recording.tape(&Options { events: lasted, ..self.options.clone() });
+        ((report, tape), recording.times_us().to_vec())
     }
 
     /// Runs it once.

@@ -36,6 +36,8 @@ use crate::workload::{KeyValue, Machine, Workload};
 /// What a run has counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
+    /// Events before the faults ended; zero if a failure came first.
+    pub chaos_events: u64,
     /// Events that have come up.
     pub events: u64,
     /// How often a node became leader.
@@ -194,6 +196,11 @@ impl<W: Workload> World<W> {
         while self.stats.events < self.options.events {
             self.next()?;
         }
+        self.network.settle(&mut self.stats.tally);
+        while self.nemesis.goes_on(self.stats.events, &self.stats.tally) {
+            self.next()?;
+        }
+        self.stats.chaos_events = self.stats.events;
         Ok(())
     }
 
@@ -302,6 +309,9 @@ impl<W: Workload> World<W> {
 
     /// The nemesis comes first, then the queue.
     fn next_event(&mut self) -> Result<Event, Failure> {
+        if self.healed.is_none() && self.nemesis.looks_back(self.stats.events) {
+            self.network.settle(&mut self.stats.tally);
+        }
         if self.healed.is_none()
             && let Some(class) =
                 self.nemesis.due(self.stats.events, &mut self.queue, &self.stats.tally)
