@@ -77,10 +77,11 @@ impl<W: Workload> World<W> {
         };
         let is_asked = self.nodes.iter().filter_map(|node| node.process.as_ref());
         let is_asked = is_asked.flat_map(|process| &process.inbox).any(is_change);
-        let mut memberships = self.checker.memberships();
-        let is_settled = memberships.next().is_some_and(|one| one.is_member(member))
-            && memberships.next().is_none();
+        // Those at which logs begin say the same once more.
+        let committed = self.checker.committed_membership();
+        let is_settled = self.checker.memberships().all(|one| one == committed);
         is_settled
+            && committed.is_member(member)
             && !is_asked
             && self.nodes.iter().all(|node| node.exile.is_none())
             && self.can_spare(at)

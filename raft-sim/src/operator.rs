@@ -72,8 +72,14 @@ impl<W: Workload> World<W> {
         // A group that shrinks is grown again, and the other way round.
         let is_small = voters.len() < self.options.voters.max(3);
         let kind = draw.below(8);
+        // Where one voter decides alone, hardly anything can go wrong: a group stays there for once only.
+        let only_grows = voters.len() < 3 && !draw.chance(Ratio::new(1, 8));
         Ok(match (kind, voter.map(id), learner.map(id)) {
             (0 | 1, _, Some(learner)) => Some(MemberStep::Promote(learner)),
+            (_, _, Some(learner)) if only_grows => Some(MemberStep::Promote(learner)),
+            (_, _, None) if only_grows => {
+                self.newcomer(membership, draw)?.map(MemberStep::AddLearner)
+            }
             (2, Some(old), Some(new)) => Some(MemberStep::Replace { old, new }),
             (3, Some(voter), _) => Some(MemberStep::Demote(voter)),
             (4 | 5, Some(voter), _) if !is_small => Some(MemberStep::Remove(voter)),
@@ -135,8 +141,13 @@ impl<W: Workload> World<W> {
     /// Asks the leader to hand over: to the best voter, or to anybody.
     pub(crate) fn transfer(&mut self, mut strike: Strike) -> Result<(), Failure> {
         let Some((leader, membership)) = self.leading() else { return Ok(()) };
-        let members = membership.members();
-        let chosen = members.get(strike.draw.position(members.len())).map(|member| member.id);
+        let me = self.nodes[leader].member;
+        let mut others = membership.members();
+        let is_voter = |member: &Member| membership.incoming().contains(member);
+        // Mostly somebody who can lead.
+        let is_sensible = strike.draw.chance_or(Ratio::new(7, 8), true);
+        others.retain(|member| *member != me && (is_voter(member) || !is_sensible));
+        let chosen = others.get(strike.draw.position(others.len())).map(|member| member.id);
         let to: Option<NodeId> = chosen.filter(|_| strike.draw.chance(Ratio::new(1, 2)));
         self.stats.tally.injected(Fault::Transfer);
         self.operate(leader, Request::TransferLeadership { to })
