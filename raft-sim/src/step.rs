@@ -4,7 +4,9 @@ use std::{fmt, mem};
 
 use bytes::Bytes;
 use raft_core::wire;
-use raft_core::{NodeId, Observation, RoleName, Rpc, Time};
+use raft_core::{
+    Body, Effect, Message, NodeId, Observation, ReadMode, RoleName, Rpc, Ticket, Time,
+};
 use raft_replica::request::{Input, Output, Reply, RequestId};
 use raft_replica::storage::work::Work;
 
@@ -314,11 +316,36 @@ impl<W: Workload> World<W> {
         Ok(())
     }
 
+    /// Whoever else runs and takes itself for a leader is asked, as it is, whether it would answer by a
+    /// lease now: clients ask too seldom for that to come together with an election.
+    fn ask_for_leases(&mut self, elected: NodeAt) -> Result<(), Failure> {
+        let now = self.queue.now();
+        for at in (0..self.nodes.len()).filter(|&at| at != elected && self.options.lease_us > 0) {
+            let node = &self.nodes[at];
+            let Some(process) = node.process.as_ref().filter(|_| !node.paused) else { continue };
+            if node.seen.role != Some(RoleName::Leader) {
+                continue;
+            }
+            let body = Body::Read { ticket: Ticket(u64::MAX), mode: ReadMode::Lease };
+            let effects = process.replica.raft().clone().step(Message { now: node.now(now), body });
+            let lease = effects.into_iter().find_map(|effect| {
+                let Effect::ReadReady { valid_until, .. } = effect else { return None };
+                valid_until
+            });
+            if let Some(until) = lease {
+                let until = Time(node.clock.when(until, now));
+                self.checker.leased(node.member.id, until, Time(now))?;
+            }
+        }
+        Ok(())
+    }
+
     fn observe(&mut self, at: NodeAt, observation: &Observation) -> Result<(), Failure> {
         let id = self.nodes[at].member.id;
         if let Observation::RoleChanged { role: RoleName::Leader, term } = observation {
             self.stats.elections += 1;
             self.note_election(at);
+            self.ask_for_leases(at)?;
             self.checker.became_leader(id, *term)?;
             self.checker.elected(id, *term, Time(self.queue.now()))?;
         }
