@@ -9,6 +9,10 @@ fn small() -> Bounds {
     Bounds { nodes: 2, terms: 1, entries: 0, crashes: 0, ..Bounds::default() }
 }
 
+fn leases() -> Bounds {
+    Bounds { terms: 2, reads: 1, heartbeats: 1, leases: true, ..small() }
+}
+
 fn explored(bounds: &Bounds, jobs: usize) -> Report {
     explore::run(bounds, jobs, &AtomicBool::new(false), |_| ())
 }
@@ -64,6 +68,7 @@ fn is_alike(one: &Report, other: &Report) {
 #[test]
 fn messages_that_are_forgotten_and_steps_that_wait_are_not_missed() {
     for bounds in [
+        leases(),
         Bounds { terms: 2, ..small() },
         Bounds { terms: 2, entries: 1, crashes: 1, ..small() },
         Bounds { entries: 1, reads: 1, ..small() },
@@ -81,6 +86,7 @@ fn messages_that_are_forgotten_and_steps_that_wait_are_not_missed() {
 #[test]
 fn states_with_fewer_messages_are_not_missed() {
     for bounds in [
+        leases(),
         Bounds { terms: 2, ..small() },
         Bounds { terms: 2, entries: 1, crashes: 1, ..small() },
         Bounds { entries: 1, crashes: 1, damages: 1, ..small() },
@@ -114,6 +120,7 @@ fn writes_that_are_completed_at_once_are_not_missed() {
 #[test]
 fn servers_that_differ_only_in_their_names_are_not_missed() {
     for bounds in [
+        leases(),
         Bounds { terms: 2, ..small() },
         Bounds { entries: 1, crashes: 1, ..small() },
         Bounds { entries: 1, crashes: 1, damages: 1, beyond: true, ..small() },
@@ -129,6 +136,7 @@ fn servers_that_differ_only_in_their_names_are_not_missed() {
 #[test]
 fn each_feature_reaches_its_landmarks() {
     for bounds in [
+        Bounds { crashes: 1, ..leases() },
         Bounds { terms: 2, reads: 1, ..small() },
         Bounds { terms: 2, transfers: 1, ..small() },
         Bounds { transfers: 2, entries: 1, ..small() },

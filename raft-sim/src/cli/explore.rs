@@ -79,6 +79,9 @@ pub(super) struct Arguments {
     /// Leaders step down without a quorum, and followers stick to a leader that they hear.
     #[arg(long)]
     check_quorum: bool,
+    /// Leaders answer reads by lease, by clocks of which some run twice as fast as others.
+    #[arg(long)]
+    leases: bool,
     /// Keep messages that nothing can react to any more.
     #[arg(long)]
     no_collect: bool,
@@ -127,6 +130,10 @@ impl Arguments {
         if self.damages.max(self.lost_tails) > self.crashes {
             return Err("what a disk has lost is found at a restart: give as many --crashes");
         }
+        if self.leases && (self.pre_vote || self.check_quorum || self.damages + self.lost_tails > 0)
+        {
+            return Err("--leases goes without --pre-vote, --check-quorum and lossy disks");
+        }
         Ok(Bounds {
             nodes: self.nodes,
             learners: self.learners,
@@ -142,6 +149,7 @@ impl Arguments {
             snapshots: self.snapshots,
             pre_vote: self.pre_vote,
             check_quorum: self.check_quorum,
+            leases: self.leases,
             attempts: self.attempts,
             heartbeats: self.heartbeats,
             symmetry: !self.no_symmetry,

@@ -2,9 +2,10 @@
 
 use raft_core::{
     ClusterId, Config, GroupId, Member, MemberStep, Membership, MembershipChange, NodeId, RoleName,
-    Status,
+    Status, Term,
 };
 
+use super::clock;
 use super::ghost::Spent;
 use super::host::Input;
 
@@ -47,6 +48,9 @@ pub struct Bounds {
     pub pre_vote: bool,
     /// Whether leaders step down without a quorum, and followers stick to a leader they hear.
     pub check_quorum: bool,
+    /// Whether leaders answer reads by lease, and clocks go on: every time by as much as a clock can,
+    /// the fast ones further than the slow ones (`clock.rs`).
+    pub leases: bool,
     /// How often a node may campaign within one term; only pre-votes make more than one possible.
     pub attempts: u8,
     /// How often the timers of a leader fire in one term. What it sends again is never lost anyway,
@@ -80,6 +84,7 @@ impl Default for Bounds {
             snapshots: 0,
             pre_vote: false,
             check_quorum: false,
+            leases: false,
             attempts: 2,
             heartbeats: 0,
             symmetry: true,
@@ -90,8 +95,8 @@ impl Default for Bounds {
     }
 }
 
-/// The election timeout of all nodes, in microseconds. Nothing depends on it: a timer may fire
-/// whenever it is armed.
+/// The election timeout of all nodes, in microseconds. Without leases nothing depends on it: a timer
+/// may fire whenever it is armed.
 const ELECTION_TIMEOUT_US: u64 = 1_000;
 
 impl Bounds {
@@ -108,6 +113,9 @@ impl Bounds {
         config.heartbeat_interval_us = ELECTION_TIMEOUT_US / 2;
         config.pre_vote = self.pre_vote;
         config.check_quorum = self.check_quorum;
+        if self.leases {
+            clock::set(&mut config, &self.genesis(), Term(u64::from(self.terms)));
+        }
         config
     }
 
@@ -126,17 +134,18 @@ impl Bounds {
     /// alone, since it leads by its own write; where a snapshot is taken of what is applied just then;
     /// and with reads, for an acknowledgement that waits also confirms the rounds of later ones.
     /// Where disks lose what was durable nothing is hurried: walks have met servers that differ then.
+    /// Nor with leases: what is told now is told at another time than what is told later.
     pub(crate) fn is_hurried(&self, spent: Spent) -> bool {
         let is_calm = self.crashes > 0 && spent.crashes >= self.crashes;
         let is_alone = self.nodes == 1 || self.changes > 0;
         let commutes = !is_alone && self.snapshots == 0 && self.reads == 0 && !self.is_lossy();
-        self.hurry && is_calm && commutes
+        self.hurry && is_calm && commutes && !self.leases
     }
 
     /// Whether it matters to a leader that somebody is alive: it looks when its timers fire. How much
     /// of their time has passed where a script ends is not asked.
     pub(crate) fn is_watching(&self) -> bool {
-        self.check_quorum || self.heartbeats > 0
+        self.check_quorum || self.leases || self.heartbeats > 0
     }
 
     /// Whether disks lose what was durable.

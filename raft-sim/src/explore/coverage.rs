@@ -34,6 +34,7 @@ pub(crate) enum Given {
     Snapshot,
     Campaign,
     StepDown,
+    Pass,
 }
 
 impl Given {
@@ -54,6 +55,7 @@ impl Given {
             Input::Snapshot => Self::Snapshot,
             Input::Campaign => Self::Campaign,
             Input::StepDown => Self::StepDown,
+            Input::Pass { .. } => Self::Pass,
         }
     }
 }
@@ -76,6 +78,7 @@ impl fmt::Display for Given {
             Self::Snapshot => "snapshot",
             Self::Campaign => "campaign",
             Self::StepDown => "step down",
+            Self::Pass => "time",
         })
     }
 }
@@ -291,7 +294,8 @@ fn is_request(input: &Input) -> bool {
         | Input::Crash { .. }
         | Input::Snapshot
         | Input::Campaign
-        | Input::StepDown => false,
+        | Input::StepDown
+        | Input::Pass { .. } => false,
     }
 }
 

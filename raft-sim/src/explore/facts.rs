@@ -39,6 +39,8 @@ pub(crate) enum Fact {
     Asks(Ticket),
     /// A read is answered at this index.
     Answers { ticket: Ticket, index: Index },
+    /// It may answer by a lease for a while.
+    Lends,
     /// A request ends without an answer.
     Ends(Ticket),
     /// It starts again: what was open is forgotten.
@@ -238,7 +240,8 @@ fn judge(
             facts.push(Fact::Ends(*ticket));
             Ok(())
         }
-        Effect::ReadReady { ticket, index, .. } => {
+        Effect::ReadReady { ticket, index, valid_until } => {
+            facts.extend(valid_until.map(|_| Fact::Lends));
             facts.push(Fact::Answers { ticket: *ticket, index: *index });
             Ok(())
         }

@@ -54,7 +54,8 @@ impl Spent {
             | Input::Patience
             | Input::Persist { .. }
             | Input::Campaign
-            | Input::StepDown => {}
+            | Input::StepDown
+            | Input::Pass { .. } => {}
             Input::Crash { loss, .. } => {
                 self.crashes += 1;
                 self.damages += u8::from(matches!(loss, Some(Loss::Entry(_))));
@@ -77,6 +78,7 @@ impl Ghost {
             | Fact::Counts { .. }
             | Fact::Appends(_)
             | Fact::Leads
+            | Fact::Lends
             | Fact::Discards { .. }
             | Fact::Reconfigures => false,
             Fact::Truncates(_)
@@ -107,7 +109,11 @@ impl Ghost {
         let actor = u8::try_from(at).expect("a handful of servers");
         for fact in facts {
             match fact {
-                Fact::Leads => self.leads(actor, &hosts[at])?,
+                Fact::Leads => {
+                    self.leads(actor, &hosts[at])?;
+                    lease_lasts(at, hosts)?;
+                }
+                Fact::Lends => lease_lasts(at, hosts)?,
                 Fact::Appends(ids) => log_matching(at, ids, hosts)?,
                 Fact::Truncates(ids) => self.truncates(ids)?,
                 Fact::Commits(id) => self.commits(*id, &hosts[at])?,
@@ -405,6 +411,29 @@ impl Ghost {
         }
         Ok(())
     }
+}
+
+/// While a server may answer by a lease that it has as the leader of a term, nobody else leads a later
+/// one (thesis §6.4.1). Looked at when one of the two begins.
+fn lease_lasts(at: usize, hosts: &[Arc<Host>]) -> Result<(), Broken> {
+    for (holder, (term, left)) in hosts.iter().filter_map(|host| Some((host, host.lent?))) {
+        let holder = holder.raft.status().member;
+        let leaders = hosts.iter().map(|host| host.raft.status());
+        let mut later = leaders.filter(|other| {
+            other.role == RoleName::Leader && other.term > term && other.member != holder
+        });
+        if let Some(other) = later.next() {
+            let actor = hosts[at].raft.status().member;
+            return broken(
+                "LZ",
+                format!(
+                    "{} leads {}, and {holder} may answer by its lease in {term} for {left}: by {actor}",
+                    other.member, other.term
+                ),
+            );
+        }
+    }
+    Ok(())
 }
 
 /// An index and a term name one entry, and all before it (§5.3).

@@ -3,19 +3,23 @@
 //! A host does at once whatever no promise hangs on: it applies, reads and stages. What it writes
 //! stays on its way until the exploration completes it, or a crash decides how much of it was kept.
 //!
-//! Time is abstract. A deadline is reached by moving the clock of that node alone, whenever the
-//! exploration wants it. A server with a damaged entry has two timers at once: one to ask its peers
-//! for the entry, one to campaign. The first may be reached alone ([`Input::Patience`]); when the
-//! other one fires, both have passed, so that it does not matter how often the first one has.
+//! Time is abstract, but for leases (`clock.rs`). A deadline is reached by moving the clock of that node
+//! alone, whenever the exploration wants it. A server with a damaged entry has two timers at once: one
+//! to ask its peers for the entry, one to campaign. The first may be reached alone
+//! ([`Input::Patience`]); when the other one fires, both have passed, so that it does not matter how
+//! often the first one has.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::{
-    Body, Chunk, Config, Effect, Envelope, Index, Membership, MembershipChange, Message, NodeId,
-    Observation, PersistBatch, Raft, ReadMode, RoleName, Status, Ticket, Time,
+    Body, Chunk, Config, Effect, Envelope, HardState, Incarnation, Index, Membership,
+    MembershipChange, Message, NodeId, Observation, PersistBatch, Raft, ReadMode, RoleName, Rpc,
+    Session, Span, Status, Term, Ticket, Time,
 };
+
+use super::clock;
 
 use crate::ideal_disk::{Disk, Loss};
 
@@ -35,6 +39,8 @@ pub(crate) struct Host {
     pub(crate) heartbeats: u8,
     /// How often it has lost its patience with its leader in the present term.
     pub(crate) patiences: u8,
+    /// Until this is over it may answer by a lease that it was given as the leader of a term.
+    pub(crate) lent: Option<(Term, Span)>,
 }
 
 /// What a server can be given.
@@ -63,10 +69,13 @@ pub(crate) enum Input {
     Change { number: u8, change: MembershipChange },
     /// The host makes a snapshot of what is applied.
     Snapshot,
-    /// An operator asks the node to campaign. Scripts do; an exploration fires timers instead.
+    /// An operator asks the node to campaign. Scripts do; without leases, an exploration fires timers
+    /// instead.
     Campaign,
     /// An operator asks a leader to become a follower. Scripts do.
     StepDown,
+    /// The clock of the node goes on by so many beats.
+    Pass { beats: u8 },
 }
 
 impl Input {
@@ -79,7 +88,8 @@ impl Input {
             | Self::Patience
             | Self::Persist { .. }
             | Self::Campaign
-            | Self::StepDown => false,
+            | Self::StepDown
+            | Self::Pass { .. } => false,
             Self::Crash { .. }
             | Self::Propose { .. }
             | Self::Read { .. }
@@ -103,8 +113,9 @@ impl Host {
         let (raft, effects) = Raft::recover(Config::clone(&config), found, now)
             .unwrap_or_else(|error| panic!("an honest disk is accepted: {error}; {disk:?}"));
         let unsynced = Vec::new();
-        let (campaigns, heartbeats, patiences) = (0, 0, 0);
-        let mut host = Self { config, raft, disk, unsynced, now, campaigns, heartbeats, patiences };
+        let (campaigns, heartbeats, patiences, lent) = (0, 0, 0, None);
+        let mut host =
+            Self { config, raft, disk, unsynced, now, campaigns, heartbeats, patiences, lent };
         let mut seen = Vec::new();
         host.execute(effects, &mut seen);
         (host, seen)
@@ -113,6 +124,7 @@ impl Host {
     /// Takes an input: what the node asks for, in order, with what the host gave it at once.
     pub(crate) fn take(&mut self, input: &Input) -> Vec<Effect> {
         let mut seen = Vec::new();
+        let earlier = self.now;
         let body = match input {
             Input::Deliver(envelope) => Body::Peer(Envelope::clone(envelope)),
             Input::Fire => {
@@ -136,7 +148,9 @@ impl Host {
                 Body::Propose { ticket: propose(*number), command: command(*number) }
             }
             Input::Read { number } => {
-                Body::Read { ticket: read(*number), mode: ReadMode::ReadIndex }
+                let is_leased = self.config.lease_us > 0;
+                let mode = if is_leased { ReadMode::Lease } else { ReadMode::ReadIndex };
+                Body::Read { ticket: read(*number), mode }
             }
             Input::Transfer { number, to } => Body::TransferLeadership {
                 ticket: Ticket(TRANSFERS + u64::from(*number)),
@@ -156,7 +170,12 @@ impl Host {
             }
             Input::Campaign => Body::Campaign,
             Input::StepDown => Body::StepDown,
+            Input::Pass { beats } => {
+                self.now = self.now.after(clock::beats(*beats));
+                self.in_time()
+            }
         };
+        self.shorten_lease(earlier);
         let Status { term, role, .. } = self.raft.status();
         self.step(body, &mut seen);
         if self.raft.status().term > term {
@@ -169,11 +188,55 @@ impl Host {
             self.heartbeats = self.heartbeats.saturating_add(1);
         }
         // A pre-candidate that asks once more keeps its role, so the role alone tells.
-        let is_timer = matches!(input, Input::Fire | Input::Patience);
+        let is_wish = *input == Input::Campaign && self.has_clock();
+        let is_timer = is_wish || matches!(input, Input::Fire | Input::Patience);
         if is_timer && is_campaign(self.raft.status().role) {
             self.campaigns = self.campaigns.saturating_add(1);
         }
         seen
+    }
+
+    /// Whether leases make it matter how late it is.
+    pub(crate) fn has_clock(&self) -> bool {
+        self.config.lease_us > 0
+    }
+
+    /// Whether a timer may fire: if it is armed, and has to wait for its time where there are clocks.
+    pub(crate) fn may_fire(&self) -> bool {
+        self.raft.next_deadline().is_some_and(|at| !self.has_clock() || at <= self.now)
+    }
+
+    /// An input that is news for nothing but its time: nobody is its own peer. A follower hears of its
+    /// leader once more, so that its timers are not told apart; it may campaign all the same.
+    fn in_time(&self) -> Body {
+        let Status { member, role, leader, term, epoch, .. } = self.raft.status();
+        let Some(leader) = leader.filter(|_| role == RoleName::Follower) else {
+            return Body::PeerUnreachable { peer: member };
+        };
+        let Config { cluster, group, .. } = *self.config;
+        let (incarnation, session) = (Incarnation(1), Session(1));
+        let rpc = Rpc::Commit { session, commit: Index::ZERO };
+        let (from, to) = (leader, member);
+        Body::Peer(Envelope { cluster, group, from, to, epoch, incarnation, term, rpc })
+    }
+
+    /// Whether anything hangs on time here: a leader's heartbeats, what may be answered by its lease, or
+    /// a promise, which has been written if it was ever given.
+    pub(crate) fn is_timed(&self) -> bool {
+        let written = self.unsynced.iter().filter_map(|batch| batch.hard_state);
+        let has_promised = |state: HardState| state.promise > Span(0);
+        let leads = self.raft.status().role == RoleName::Leader;
+        leads || self.lent.is_some() || written.chain([self.disk.hard_state()]).any(has_promised)
+    }
+
+    /// Takes from the lease what has passed since an earlier moment.
+    fn shorten_lease(&mut self, earlier: Time) {
+        let passed = self.now.0 - earlier.0;
+        let left = |(term, left): (Term, Span)| {
+            let left = left.0.saturating_sub(passed);
+            (left > 0).then_some((term, Span(left)))
+        };
+        self.lent = self.lent.and_then(left);
     }
 
     /// Whether an election timeout may pass without the node's own deadline: at most once after it
@@ -299,9 +362,14 @@ impl Host {
                     answers
                         .push(Body::ChunkStaged { id: *id, staged: self.disk.staged.len() as u64 });
                 }
+                Effect::ReadReady { valid_until: Some(until), .. } => {
+                    let left = Span(until.0.saturating_sub(self.now.0));
+                    let lent = (self.raft.status().term, left);
+                    self.lent = Some(self.lent.map_or(lent, |known| known.max(lent)));
+                }
                 Effect::Send(_)
                 | Effect::Outcome { .. }
-                | Effect::ReadReady { .. }
+                | Effect::ReadReady { valid_until: None, .. }
                 | Effect::Observe(_) => {}
             }
             seen.push(effect);
@@ -342,6 +410,7 @@ impl PartialEq for Host {
             && self.campaigns == other.campaigns
             && self.heartbeats == other.heartbeats
             && self.patiences == other.patiences
+            && self.lent == other.lent
             && self.unsynced.len() == other.unsynced.len()
             && self.unsynced.iter().map(what).eq(other.unsynced.iter().map(what))
     }
@@ -354,6 +423,7 @@ impl Hash for Host {
         self.raft.hash(state);
         self.disk.hash(state);
         (self.campaigns, self.heartbeats, self.patiences).hash(state);
+        self.lent.iter().for_each(|lent| lent.hash(state));
         for batch in &self.unsynced {
             what(batch).hash(state);
         }
@@ -377,7 +447,7 @@ mod tests {
     fn contact() -> Envelope {
         let last = leader(1, 1, &[]).raft.status().last;
         let rpc = Rpc::AppendEntries {
-            session: raft_core::Session(1),
+            session: Session(1),
             round: raft_core::Round::ZERO,
             prev: last,
             entries: raft_core::Entries::empty(),

@@ -5,6 +5,7 @@
 //! told and not demanded.
 
 mod damage;
+mod leases;
 
 use std::fmt;
 
@@ -82,8 +83,18 @@ fn positions(is_reached: impl Fn(&Landmark) -> bool) -> impl Iterator<Item = usi
 
 /// All landmarks.
 pub(crate) fn all() -> impl Iterator<Item = &'static Landmark> {
-    let chapters =
-        [ELECTIONS, LOGS, CRASHES, damage::ALL, REQUESTS, TRANSFERS, CHANGES, SNAPSHOTS, QUORUMS];
+    let chapters = [
+        ELECTIONS,
+        LOGS,
+        CRASHES,
+        damage::ALL,
+        REQUESTS,
+        TRANSFERS,
+        CHANGES,
+        SNAPSHOTS,
+        QUORUMS,
+        leases::ALL,
+    ];
     chapters.into_iter().flatten()
 }
 

@@ -252,7 +252,8 @@ struct Receiver {
     outlook: Outlook,
     may_crash: bool,
     /// Whether it matters how often, or when, somebody was heard: to followers that stick to a
-    /// leader, and to pre-candidates.
+    /// leader, and to pre-candidates. Not where there are clocks: followers hear of their leader
+    /// whenever time passes.
     is_timed: bool,
     /// Whether logs may lose their beginnings.
     is_compacting: bool,

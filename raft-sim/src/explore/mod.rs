@@ -4,13 +4,15 @@
 //! that the shipping [`raft_core::Raft`] can reach within [`Bounds`], breadth first, and in each of
 //! them every promise is checked. What cannot be seen like this: more servers, terms, entries and
 //! faults than the bounds allow, the storage and the codec (the disk is ideal, messages are values),
-//! and time, for a timer may fire whenever it is armed.
+//! and time, for a timer may fire whenever it is armed. With leases, clocks go on in a few large
+//! steps (`clock.rs`).
 
 pub(crate) mod bounds;
 mod budget;
 #[cfg(test)]
 mod by_hand;
 mod canon;
+pub(crate) mod clock;
 mod coverage;
 pub(crate) mod facts;
 pub(crate) mod ghost;

@@ -13,7 +13,9 @@ use super::ghost::Spent;
 use super::host::{Host, Input};
 use super::letters::is_stand_in;
 use super::search::Search;
+use super::symmetry::Exchange;
 use super::worker::Worker;
+use super::worker::clocks::beats;
 use crate::run;
 
 /// One server takes one input.
@@ -54,6 +56,15 @@ impl Search {
         let mut acts = Vec::new();
         for (at, name) in path {
             let state = self.visited.state(at);
+            if let Some(beats) = beats(name, self.bounds.servers()) {
+                let places = self.exchange(exchange);
+                acts.extend(
+                    beats.enumerate().map(|(at, beats)| (places[at], Input::Pass { beats })),
+                );
+                let chosen = worker.exchange_after_time(state, name);
+                exchange = chosen.map_or(exchange, |chosen| self.one_after(exchange, chosen));
+                continue;
+            }
             let mut store = self.store.lock().expect("no thread panics with the store in hand");
             let step = Arc::clone(&store.steps[name as usize]);
             let is_there = |server: &usize| state[2 * server] == step.from;
@@ -64,18 +75,27 @@ impl Search {
             if step.broken.is_none()
                 && let Some(chosen) = worker.exchange_after(state, server, name)
             {
-                let store = self.store.lock().expect("no thread panics with the store in hand");
-                let (now, then) = (&store.exchanges[exchange], &store.exchanges[chosen]);
-                // Where each place of the visited state is really: first back, then on.
-                let back = |place: usize| then.iter().position(|to| *to == place);
-                let real: Vec<usize> = (0..then.len())
-                    .map(|place| now[back(place).expect("an exchange reaches every place")])
-                    .collect();
-                let known = store.exchanges.iter().position(|other| *other == real);
-                exchange = known.expect("exchanges one after the other are an exchange");
+                exchange = self.one_after(exchange, chosen);
             }
         }
         acts
+    }
+
+    fn exchange(&self, name: usize) -> Exchange {
+        self.store.lock().expect("no thread panics with the store in hand").exchanges[name].clone()
+    }
+
+    /// The exchange that turns a visited state into the real one, after a step that has chosen another
+    /// image of it: where each place is really, first back, then on.
+    fn one_after(&self, now: usize, chosen: usize) -> usize {
+        let (now, then) = (self.exchange(now), self.exchange(chosen));
+        let back = |place: usize| then.iter().position(|to| *to == place);
+        let real: Exchange = (0..then.len())
+            .map(|place| now[back(place).expect("an exchange reaches every place")])
+            .collect();
+        let store = self.store.lock().expect("no thread panics with the store in hand");
+        let known = store.exchanges.iter().position(|other| *other == real);
+        known.expect("exchanges one after the other are an exchange")
     }
 }
 
@@ -121,7 +141,8 @@ impl Cluster<'_> {
                 | Input::Change { .. }
                 | Input::Snapshot
                 | Input::Campaign
-                | Input::StepDown) => input,
+                | Input::StepDown
+                | Input::Pass { .. }) => input,
             };
             self.spent.count(&input);
             self.take(server, input);

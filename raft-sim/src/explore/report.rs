@@ -204,6 +204,7 @@ pub(crate) fn arguments(bounds: &Bounds) -> String {
         ("beyond", bounds.beyond),
         ("pre-vote", bounds.pre_vote),
         ("check-quorum", bounds.check_quorum),
+        ("leases", bounds.leases),
         ("no-collect", !bounds.collect),
         ("no-subsume", !bounds.subsume),
         ("no-hurry", !bounds.hurry && bounds.crashes > 0),
@@ -277,10 +278,10 @@ mod tests {
     #[test]
     fn every_invariant_has_a_meaning() {
         let mut meanings = BTreeSet::new();
-        for id in ["PS", "MT", "ES", "LC", "CI", "CQ", "SM", "LIN", "CF", "LM", "PANIC"] {
+        for id in ["PS", "MT", "ES", "LC", "CI", "CQ", "SM", "LIN", "LZ", "CF", "LM", "PANIC"] {
             meanings.insert(Broken { id, what: String::new() }.meaning());
         }
-        assert_eq!(meanings.len(), 11, "each has its own");
+        assert_eq!(meanings.len(), 12, "each has its own");
     }
 
     #[test]

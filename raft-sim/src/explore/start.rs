@@ -50,6 +50,7 @@ impl Start {
             learners: self.cluster.learners,
             pre_vote: self.cluster.pre_vote,
             check_quorum: self.cluster.check_quorum,
+            leases: self.cluster.leases,
             entries: bounds.entries.saturating_add(spent.entries),
             crashes: bounds.crashes.saturating_add(spent.crashes),
             damages: bounds.damages.saturating_add(spent.damages),

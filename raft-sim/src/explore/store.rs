@@ -389,13 +389,14 @@ fn is_disowned(effect: &Effect) -> bool {
 /// Who refuses a request of an earlier term, or a candidate, answers, and changes nothing else. The
 /// answer leaves when the hard state is durable, if the term is still the same then; but the request,
 /// which stays around, may just as well arrive right after that moment and be refused and answered in
-/// the same words. A crash loses the answer in the one case and finds none in the other. (A part of a
+/// the same words. A crash loses the answer in the one case and finds none in the other. (Not so who
+/// has promised not to vote: that may be over by then. And a part of a
 /// snapshot that is refused because another one is with the host is not answered at all.)
 fn is_answer_kept(before: &Host, input: &Input, effects: &[Effect]) -> bool {
     let Input::Deliver(letter) = input else { return false };
     let is_candidate = matches!(letter.rpc, Rpc::RequestVote { .. } | Rpc::RequestPreVote { .. });
-    // The doubt may be over by then, and the answer another one.
-    let is_candidate = is_candidate && !before.raft.status().is_tail_unknown;
+    // The doubt may be over by then, or the promise, and the answer another one.
+    let is_candidate = is_candidate && !before.has_clock() && !before.raft.status().is_tail_unknown;
     let is_refused = effects.iter().all(|effect| match effect {
         Effect::Observe(Observation::Refused { reason, .. }) => {
             is_candidate || matches!(reason, Refused::StaleTerm { .. })

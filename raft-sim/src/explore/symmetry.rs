@@ -121,7 +121,8 @@ impl Store {
             | Input::Change { .. }
             | Input::Snapshot
             | Input::Campaign
-            | Input::StepDown => input.clone(),
+            | Input::StepDown
+            | Input::Pass { .. } => input.clone(),
         }
     }
 

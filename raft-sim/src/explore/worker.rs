@@ -3,6 +3,7 @@
 //! Nearly all of it is looking names up. A worker keeps what it has looked up before in tables of
 //! its own, so that threads rarely meet at the common store.
 
+pub(super) mod clocks;
 mod settle;
 #[cfg(test)]
 mod tests;
@@ -10,7 +11,7 @@ mod tests;
 use std::sync::{Mutex, MutexGuard};
 
 use hashbrown::HashMap;
-use raft_core::{Incarnation, Term};
+use raft_core::{Incarnation, RoleName, Term};
 use rustc_hash::FxBuildHasher;
 
 use super::bounds::Bounds;
@@ -41,6 +42,8 @@ pub(crate) struct Worker<'a> {
     menus: Vec<Option<Menu>>,
     /// By server: the step that it takes at once where disks are fast, or [`IDLE`].
     hurried: Vec<Option<u32>>,
+    /// By server and speed: the step of a clock, or [`IDLE`].
+    clocks: Vec<Option<u32>>,
     /// By server and inbox: the steps that its messages lead to.
     mail: Cache<Range>,
     /// By server and history: the steps that clients and operators can ask for.
@@ -96,6 +99,8 @@ struct Menu {
 #[derive(Clone, Copy, Debug)]
 struct View {
     life: Incarnation,
+    /// Whether anything hangs on time there.
+    is_timed: bool,
     /// If it may not crash, and if it may.
     futures: [Future; 2],
 }
@@ -136,6 +141,7 @@ impl<'a> Worker<'a> {
             listed: Pool::default(),
             menus: Vec::new(),
             hurried: Vec::new(),
+            clocks: Vec::new(),
             mail: Cache::default(),
             requests: Cache::default(),
             posted: Cache::default(),
@@ -176,7 +182,7 @@ impl<'a> Worker<'a> {
                 }
             }
         }
-        Ok(())
+        if self.bounds.leases { self.pass(at, state, out) } else { Ok(()) }
     }
 
     /// Takes a step: what the cluster is after it.
@@ -197,12 +203,7 @@ impl<'a> Worker<'a> {
             out.truncate(start);
             return Err(Found { state: at, step: name, broken });
         }
-        if out[start..] == *state {
-            out.truncate(start);
-        } else {
-            out.push(u32::try_from(at).expect("states are counted in 32 bits"));
-            out.push(name);
-        }
+        record(at, state, name, out);
         Ok(())
     }
 
@@ -236,15 +237,22 @@ impl<'a> Worker<'a> {
             }
             touched |= self.hurry(&mut out[start..=last], touched)?;
         }
+        Ok(self.finish(state, &mut out[start..=last], touched))
+    }
+
+    /// Does what comes of itself after a step from one state to another, where these servers have
+    /// changed or have new messages. Returns the exchange of names by which the state was replaced.
+    fn finish(&mut self, from: &[u32], state: &mut [u32], mut touched: u32) -> usize {
         if self.bounds.collect {
-            let outlook = self.outlook(&out[start..=last]);
-            if outlook != self.outlook(state) {
+            let outlook = self.outlook(state);
+            if outlook != self.outlook(from) {
                 touched = (1 << self.bounds.servers()) - 1;
             }
-            self.settle(&mut out[start..=last], outlook, touched);
+            self.settle(state, outlook, touched);
         }
-        out[last] = self.close(&out[start..=last]);
-        Ok(self.canon.canonize(&mut out[start..=last], self.bounds, self.store))
+        let last = state.len() - 1;
+        state[last] = self.close(state);
+        self.canon.canonize(state, self.bounds, self.store)
     }
 
     /// By which exchange of names a state is replaced that a step leads to; `None` if the step
@@ -310,8 +318,11 @@ impl<'a> Worker<'a> {
         let mut store = self.store();
         let value = std::sync::Arc::clone(store.hosts.get(host));
         let mut own = Vec::new();
-        if value.raft.next_deadline().is_some() {
+        if value.may_fire() {
             own.push(Input::Fire);
+        }
+        if value.has_clock() && value.raft.status().role != RoleName::Leader {
+            own.push(Input::Campaign);
         }
         if self.bounds.check_quorum && value.may_be_silent() {
             own.push(Input::Silence);
@@ -429,6 +440,18 @@ impl<'a> Worker<'a> {
             self.ghosts.insert(key, next);
         }
         Ok(next)
+    }
+}
+
+/// Completes the record of a state that was just put behind `out`: how it was reached. A step that
+/// leads nowhere leaves none.
+fn record(at: usize, from: &[u32], step: u32, out: &mut Vec<u32>) {
+    let start = out.len() - from.len();
+    if out[start..] == *from {
+        out.truncate(start);
+    } else {
+        out.push(u32::try_from(at).expect("states are counted in 32 bits"));
+        out.push(step);
     }
 }
 

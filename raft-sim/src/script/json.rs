@@ -87,7 +87,8 @@ pub(super) fn step(taken: &Taken) -> Vec<Value> {
         | Input::Change { .. }
         | Input::Snapshot
         | Input::Campaign
-        | Input::StepDown => vec![line],
+        | Input::StepDown
+        | Input::Pass { .. } => vec![line],
     }
 }
 
@@ -99,7 +100,9 @@ fn event(taken: &Taken) -> &'static str {
         Input::Persist { .. } => "persist",
         Input::Crash { .. } => "restart",
         Input::Propose { .. } | Input::Change { .. } => "propose",
-        Input::Read { .. } | Input::Transfer { .. } | Input::Snapshot => "tick",
+        Input::Read { .. } | Input::Transfer { .. } | Input::Snapshot | Input::Pass { .. } => {
+            "tick"
+        }
         Input::StepDown => "stepdown",
     }
 }

@@ -8,6 +8,7 @@ use std::fmt;
 use raft_core::{Envelope, Index, MemberStep, MembershipChange, NodeId, RpcKind};
 
 use crate::explore::bounds::{SERVERS_MAX, member};
+use crate::explore::clock::SPEEDS;
 use crate::ideal_disk::Loss;
 
 /// A script that cannot be played: the first line that is wrong, and why.
@@ -64,6 +65,9 @@ pub(super) enum Command {
 pub(crate) enum Ask {
     Campaign,
     StepDown,
+    Pass {
+        beats: u8,
+    },
     Fire,
     Silence,
     Patience,
@@ -90,6 +94,8 @@ pub(super) struct Setting {
     pub(super) learners: u8,
     pub(super) pre_vote: bool,
     pub(super) check_quorum: bool,
+    /// Whether reads are answered by lease.
+    pub(super) leases: bool,
     /// Whether nothing is durable before `persist` says so.
     pub(super) is_slow: bool,
     /// The most entries in one message.
@@ -174,6 +180,7 @@ fn asked(verb: &str, words: &[&str]) -> Result<Command, Wrong> {
     let (at, ask) = match verb {
         "campaign" => (at()?, Ask::Campaign),
         "stepdown" => (at()?, Ask::StepDown),
+        "pass" => (at()?, Ask::Pass { beats: beats(words.next().ok_or("how many beats?")?)? }),
         "fire" => (at()?, Ask::Fire),
         "silence" => (at()?, Ask::Silence),
         "patience" => (at()?, Ask::Patience),
@@ -281,6 +288,7 @@ fn setting(words: &[&str]) -> Result<Setting, Wrong> {
         learners: small(learners),
         pre_vote: true,
         check_quorum: true,
+        leases: false,
         is_slow: false,
         batch: None,
     };
@@ -288,6 +296,7 @@ fn setting(words: &[&str]) -> Result<Setting, Wrong> {
         match option.split_once('=') {
             Some(("pre_vote", "off")) => setting.pre_vote = false,
             Some(("check_quorum", "off")) => setting.check_quorum = false,
+            Some(("leases", "on")) => setting.leases = true,
             Some(("disk", "slow")) => setting.is_slow = true,
             Some(("batch", entries)) if count(entries)? > 0 => {
                 setting.batch = Some(count(entries)?)
@@ -366,6 +375,12 @@ fn servers(words: &[&str]) -> Result<Vec<usize>, Wrong> {
 fn server(word: &str) -> Result<usize, Wrong> {
     let number = word.parse().ok().filter(|number| (1..=SERVERS_MAX).contains(number));
     number.map(|number| number - 1).ok_or_else(|| format!("no server is called {word}"))
+}
+
+/// A clock runs at one of two speeds.
+fn beats(word: &str) -> Result<u8, Wrong> {
+    let speed = word.parse().ok().filter(|beats| SPEEDS.contains(beats));
+    speed.ok_or_else(|| format!("{word} is neither 1 nor 2 beats"))
 }
 
 fn count(word: &str) -> Result<usize, Wrong> {

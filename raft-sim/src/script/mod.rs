@@ -5,9 +5,11 @@
 //! is written as a story, which replays.
 //!
 //! ```text
-//! cluster 1 2 3 [learners 4] [pre_vote=off] [check_quorum=off] [disk=slow] [batch=ENTRIES]
+//! cluster 1 2 3 [learners 4] [pre_vote=off] [check_quorum=off] [leases=on] [disk=slow]
+//!         [batch=ENTRIES]
 //! campaign 1, stepdown 1                  an operator's wishes
 //! fire 1                                  the next deadline of node 1 passes
+//! pass 1 BEATS                            the clock of node 1 goes on; a lease lasts for two beats
 //! silence 1                               an election timeout passes at node 1, no deadline does
 //! patience 1                              node 1 asks its peers for what is damaged there
 //! propose 1, read 1                       a client's command x1, x2 .. and linearizable read
@@ -43,7 +45,7 @@
 //! Each step is judged like a step of an exploration. One that breaks an invariant is the last: the
 //! transcript ends with what is violated, and what that means.
 //!
-//! Deliberately absent: time in units, and nodes that are down. A crash ends with the restart; a
+//! Deliberately absent: time in units other than beats, and nodes that are down. A crash ends with the restart; a
 //! node that nothing is delivered to is as good as gone.
 
 mod json;

@@ -13,6 +13,7 @@ pub(crate) fn of_path(bounds: &Bounds, path: &[(usize, Input)]) -> String {
         learners: bounds.learners,
         pre_vote: bounds.pre_vote,
         check_quorum: bounds.check_quorum,
+        leases: bounds.leases,
         is_slow: true,
         batch: None,
     };
@@ -81,6 +82,7 @@ fn written(player: &Player, at: usize, input: &Input) -> Command {
         Input::Snapshot => Ask::Snapshot,
         Input::Campaign => Ask::Campaign,
         Input::StepDown => Ask::StepDown,
+        Input::Pass { beats } => Ask::Pass { beats: *beats },
     };
     Command::Ask(at, ask)
 }

@@ -71,6 +71,7 @@ impl Player {
             learners: setting.learners,
             pre_vote: setting.pre_vote,
             check_quorum: setting.check_quorum,
+            leases: setting.leases,
             ..Bounds::default()
         };
         let start = Start::founded(&cluster, |config| {
@@ -242,6 +243,7 @@ impl Player {
         Ok(match ask {
             Ask::Campaign => Input::Campaign,
             Ask::StepDown => Input::StepDown,
+            Ask::Pass { beats } => Input::Pass { beats: *beats },
             Ask::Fire => {
                 let deadline = host.raft.next_deadline();
                 deadline.map(|_| Input::Fire).ok_or("no timer of it is armed")?

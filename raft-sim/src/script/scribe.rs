@@ -126,6 +126,8 @@ impl Scribe {
             learners: u8::try_from(learners).ok()?,
             pre_vote: options.pre_vote,
             check_quorum: options.check_quorum,
+            // Its clocks are finer than those of a script.
+            leases: false,
             is_slow: true,
             batch: Some(options.append_entries_max).filter(|&entries| entries < 64),
         };

@@ -38,7 +38,7 @@ fn show_servers(f: &mut fmt::Formatter<'_>, servers: &[usize]) -> fmt::Result {
 
 impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { voters, learners, pre_vote, check_quorum, is_slow, batch } = self;
+        let Self { voters, learners, pre_vote, check_quorum, leases, is_slow, batch } = self;
         (1..=*voters).try_for_each(|id| write!(f, " {id}"))?;
         if *learners > 0 {
             f.write_str(" learners")?;
@@ -47,6 +47,7 @@ impl fmt::Display for Setting {
         let options = [
             (!pre_vote, " pre_vote=off"),
             (!check_quorum, " check_quorum=off"),
+            (*leases, " leases=on"),
             (*is_slow, " disk=slow"),
         ];
         for (is_set, text) in options {
@@ -61,6 +62,7 @@ impl Ask {
         match self {
             Self::Campaign => write!(f, "campaign {id}"),
             Self::StepDown => write!(f, "stepdown {id}"),
+            Self::Pass { beats } => write!(f, "pass {id} {beats}"),
             Self::Fire => write!(f, "fire {id}"),
             Self::Silence => write!(f, "silence {id}"),
             Self::Patience => write!(f, "patience {id}"),

@@ -113,12 +113,13 @@ impl Worker<'_> {
         })
     }
 
-    fn view(&mut self, host: u32) -> View {
+    pub(super) fn view(&mut self, host: u32) -> View {
         let known = self.views.len();
         if host as usize >= known {
             let store = self.store();
             let views = store.hosts.from(known).iter().map(|host| View {
                 life: host.raft.status().incarnation,
+                is_timed: host.is_timed(),
                 futures: [false, true].map(|may_crash| Future::new(host, self.bounds, may_crash)),
             });
             self.views.extend(views);
