@@ -261,6 +261,20 @@ impl Entries {
         self.end_after(after) == last && self.first_index() == Some(after.next())
     }
 
+    /// Whether it is what a read of the entries after `after` through `last` gives: all of them, and
+    /// within the limits, which admit one entry of any size.
+    #[inline]
+    pub(crate) fn is_whole_read(
+        &self,
+        after: Index,
+        last: Index,
+        bytes_max: usize,
+        entries_max: usize,
+    ) -> bool {
+        self.is_just(after, last)
+            && (self.len() == 1 || (self.len() <= entries_max && self.bytes <= bytes_max))
+    }
+
     /// The first `count` entries, or all if there are fewer.
     pub(crate) fn take(mut self, count: usize) -> Self {
         if count == 0 {

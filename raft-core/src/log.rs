@@ -277,8 +277,7 @@ impl Log {
         for back in 1..=2 {
             if let Some(place) = self.runs.len().checked_sub(back)
                 && let run = &self.runs[place]
-                && run.is_just(after, last)
-                && (run.len() == 1 || (run.len() <= entries_max && run.bytes() <= bytes_max))
+                && run.is_whole_read(after, last, bytes_max, entries_max)
             {
                 return run.clone();
             }

@@ -224,13 +224,13 @@ impl Raft {
         match &mut self.role {
             Role::Leader(leader) => {
                 repair::finish(node, leader);
-                replication::append_proposals(node, leader);
+                let appended = replication::append_proposals(node, leader);
                 commit::advance(node, leader);
                 reconfiguration::leave_joint(node, leader);
                 replication::track_members(node, leader);
                 transfer::hand_over(node, leader);
                 read::open_round(node, leader);
-                replication::send_appends(node, leader);
+                replication::send_appends(node, leader, appended);
                 compaction::want_chunks(node, leader);
                 read::close_rounds(node, leader);
             }

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use crate::config::Config;
 use crate::effect::{Refused, Rejection, Violation};
 use crate::entry::{Entries, Payload};
 use crate::gate::Reply;
@@ -118,10 +119,11 @@ pub(crate) fn on_propose(node: &mut Node, leader: &mut Leader, ticket: Ticket, c
     leader.proposals.push((ticket, command));
 }
 
-/// Appends what was proposed since the step began, as one run.
-pub(crate) fn append_proposals(node: &mut Node, leader: &mut Leader) {
+/// Appends what was proposed since the step began, as one run. Gives that run, and the entry before
+/// it: peers that keep up are sent just this, so they need no look into the log.
+pub(crate) fn append_proposals(node: &mut Node, leader: &mut Leader) -> Option<(EntryId, Entries)> {
     if leader.proposals.is_empty() {
-        return;
+        return None;
     }
     let (term, last) = (node.term(), node.log().last());
     let mut index = last.index;
@@ -131,12 +133,23 @@ pub(crate) fn append_proposals(node: &mut Node, leader: &mut Leader) {
     }
     let commands = leader.proposals.drain(..).map(|(_, command)| (term, Payload::Command(command)));
     let entries = Entries::after(last, commands);
-    node.append(entries);
+    node.append(entries.clone());
+    Some((last, entries))
 }
 
-/// Sends every peer what it may have now: entries, a new commit index, a read round.
-pub(crate) fn send_appends(node: &mut Node, leader: &mut Leader) {
-    let (round, mut read) = (leader.round, None);
+/// Sends every peer what it may have now: entries, a new commit index, a read round. What this step
+/// has `appended` need not be read, if it is what the log would give.
+pub(crate) fn send_appends(
+    node: &mut Node,
+    leader: &mut Leader,
+    appended: Option<(EntryId, Entries)>,
+) {
+    let Config { append_bytes_max, append_entries_max, .. } = node.config;
+    let end = node.log().last().index;
+    let mut read = appended.filter(|(after, run)| {
+        run.is_whole_read(after.index, end, append_bytes_max, append_entries_max)
+    });
+    let round = leader.round;
     let is_damaged = leader.is_damaged;
     for peer in &mut leader.peers {
         if !is_damaged {

@@ -42,7 +42,7 @@ impl Raft {
         if let Role::Leader(leader) = &mut self.role {
             let node = &mut self.node;
             // What was proposed before comes before: it must not follow the leader's own removal.
-            replication::append_proposals(node, leader);
+            drop(replication::append_proposals(node, leader));
             reconfiguration::on_propose_membership(node, leader, ticket, change, expect);
         } else {
             self.reject_not_leader(ticket);

@@ -23,21 +23,20 @@ pub(super) fn send_to(
 ) {
     let last = node.log().last().index;
     while !peer.is_level(last) {
-        if !is_append_due(node, peer) {
+        let has_room = has_room(node, peer);
+        if !is_append_due(node, peer, has_room) {
             want_load(node, peer);
             return;
         }
         let is_next = |after: EntryId| after.index.next() == peer.next_index;
         let (prev, entries) = match read {
-            Some((after, entries)) if is_next(*after) && has_room(node, peer) => {
-                (*after, entries.clone())
-            }
+            Some((after, entries)) if is_next(*after) && has_room => (*after, entries.clone()),
             Some(_) | None => {
                 let Some(prev) = node.log().id(peer.next_index.prev()) else {
                     peer.state = ProgressState::needs(node.snapshot().clone());
                     return;
                 };
-                let entries = next_entries(node, peer);
+                let entries = next_entries(node, peer, has_room);
                 *read = (!entries.is_empty()).then(|| (prev, entries.clone()));
                 (prev, entries)
             }
@@ -47,11 +46,11 @@ pub(super) fn send_to(
 }
 
 #[inline]
-fn is_append_due(node: &Node, peer: &Progress) -> bool {
+fn is_append_due(node: &Node, peer: &Progress, has_room: bool) -> bool {
     match &peer.state {
         ProgressState::Probe { is_paused } => !is_paused,
         ProgressState::Replicate { is_poked, .. } => {
-            *is_poked || (has_room(node, peer) && !node.log().is_cold(peer.next_index))
+            *is_poked || (has_room && !node.log().is_cold(peer.next_index))
         }
         ProgressState::Snapshot { .. } | ProgressState::Diverged => false,
     }
@@ -75,9 +74,9 @@ fn has_room(node: &Node, peer: &Progress) -> bool {
 }
 
 /// What the next append carries: nothing if there is no room or nothing, or if it must be loaded.
-fn next_entries(node: &Node, peer: &Progress) -> Entries {
+fn next_entries(node: &Node, peer: &Progress, has_room: bool) -> Entries {
     let log = node.log();
-    if !has_room(node, peer) || log.is_cold(peer.next_index) {
+    if !has_room || log.is_cold(peer.next_index) {
         return Entries::empty();
     }
     let Config { append_bytes_max, append_entries_max, .. } = node.config;
