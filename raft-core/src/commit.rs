@@ -38,8 +38,12 @@ pub(crate) fn advance(node: &mut Node, leader: &mut Leader) {
             leader.peer_ref(member).map_or(Index::ZERO, |peer| peer.match_index)
         }
     };
-    // Nearly always a quorum has all of it, and then the matches need not be sorted.
-    let index = if is_quorum(node.membership(), |member| matched(member) >= last) {
+    // Nearly always everybody has all of it, or a quorum: then the matches need not be sorted. The
+    // peers are all others in the membership, unless it has just come into force.
+    let is_tracked = leader.tracked == node.membership_index();
+    let has_all =
+        is_tracked && own == last && leader.peers.iter().all(|peer| peer.match_index == last);
+    let index = if has_all || is_quorum(node.membership(), |member| matched(member) >= last) {
         last
     } else {
         committed(node.membership(), matched)

@@ -248,22 +248,31 @@ impl Gate {
     }
 
     /// Hands the staged batch to the host.
-    #[inline]
+    #[inline(always)] // Asked in every step, and most steps write nothing.
     pub(crate) fn flush(&mut self, effects: &mut Vec<Effect>) {
-        if !self.staged.is_empty() {
-            self.issue(effects); // Most steps write nothing.
+        if !self.staged.is_append_alone() {
+            self.issue(effects);
+        } else if !self.staged.append.is_empty() {
+            self.issue_append(effects);
         }
     }
 
-    fn issue(&mut self, effects: &mut Vec<Effect>) {
+    /// Nearly always: moving what is not there costs more than the rest.
+    #[inline(never)]
+    fn issue_append(&mut self, effects: &mut Vec<Effect>) {
+        let seq = self.next_seq();
+        let append = core::mem::take(&mut self.staged.append);
+        emit(effects, || Effect::Persist(PersistBatch::of_append(seq, append)));
+    }
+
+    fn next_seq(&mut self) -> PersistSeq {
         let seq = self.staged_seq();
         self.issued += 1;
-        if self.staged.is_append_alone() {
-            // Nearly always: moving what is not there costs more than the rest.
-            let append = core::mem::take(&mut self.staged.append);
-            emit(effects, || Effect::Persist(PersistBatch::of_append(seq, append)));
-            return;
-        }
+        seq
+    }
+
+    fn issue(&mut self, effects: &mut Vec<Effect>) {
+        let seq = self.next_seq();
         let Staged { hard_state, install, truncate_from, heal, append, compact_to } =
             &mut self.staged;
         emit(effects, || {
@@ -326,6 +335,7 @@ impl Gate {
         }
     }
 
+    #[inline(never)]
     fn keep(&mut self, envelope: Envelope) {
         let kind = envelope.rpc.kind();
         self.waiting.retain(|other| other.to != envelope.to || other.rpc.kind() != kind);
