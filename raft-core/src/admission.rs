@@ -8,6 +8,7 @@ use crate::config::{ELECTION_TIMEOUT_LIMIT, MESSAGE_BYTES_MAX, MESSAGE_ENTRIES_M
 use crate::durable::SnapshotMeta;
 use crate::effect::Refused;
 use crate::entry::{Entries, Entry, Payload};
+use crate::membership::Membership;
 use crate::message::{AppendResult, EntryResult, Envelope, RepairRpc, Rpc};
 use crate::node::Node;
 use crate::types::{EntryId, Index, LIMIT, ReadId, RepairId, Round, Session, Span, Term};
@@ -151,21 +152,24 @@ fn check_entries(term: Term, prev: EntryId, entries: &Entries) -> Result<(), Ref
     }
     check_index(last.index())?;
     for entry in run {
-        if let Payload::Membership(membership) = entry.payload()
-            && (membership.is_empty() || membership.validate().is_err())
-        {
-            return Err(Refused::InvalidMembership);
+        if let Payload::Membership(membership) = entry.payload() {
+            check_membership(membership)?;
         }
+    }
+    Ok(())
+}
+
+#[cold]
+fn check_membership(membership: &Membership) -> Result<(), Refused> {
+    if membership.is_empty() || membership.validate().is_err() {
+        return Err(Refused::InvalidMembership);
     }
     Ok(())
 }
 
 fn check_snapshot(term: Term, snapshot: &SnapshotMeta) -> Result<(), Refused> {
     check_id(term, snapshot.last)?;
-    if snapshot.membership.is_empty() || snapshot.membership.validate().is_err() {
-        return Err(Refused::InvalidMembership);
-    }
-    Ok(())
+    check_membership(&snapshot.membership)
 }
 
 fn check_id(term: Term, id: EntryId) -> Result<(), Refused> {

@@ -261,8 +261,8 @@ impl Gate {
     #[inline(never)]
     fn issue_append(&mut self, effects: &mut Vec<Effect>) {
         let seq = self.next_seq();
-        let append = core::mem::take(&mut self.staged.append);
-        emit(effects, || Effect::Persist(PersistBatch::of_append(seq, append)));
+        let append = &mut self.staged.append;
+        emit(effects, || Effect::Persist(PersistBatch::of_append(seq, core::mem::take(append))));
     }
 
     fn next_seq(&mut self) -> PersistSeq {
@@ -441,13 +441,24 @@ impl Gate {
 
     fn mark(&mut self, index: Index) {
         let n = self.issued + 1;
-        match self.marks.back_mut() {
-            Some((last, marked)) if *last == n => *marked = index,
-            Some(_) => self.marks.push_back((n, index)),
-            None => {
-                self.marks.reserve_exact(1); // Nearly always there is one batch on its way.
-                self.marks.push_back((n, index));
-            }
+        if let Some((last, marked)) = self.marks.back_mut()
+            && *last == n
+        {
+            *marked = index;
+            return;
+        }
+        if self.marks.len() == self.marks.capacity() {
+            self.make_room_for_mark();
+        }
+        self.marks.push_back((n, index));
+    }
+
+    #[cold]
+    fn make_room_for_mark(&mut self) {
+        if self.marks.is_empty() {
+            self.marks.reserve_exact(1); // Nearly always there is one batch on its way.
+        } else {
+            self.marks.reserve(1);
         }
     }
 

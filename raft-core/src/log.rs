@@ -154,7 +154,7 @@ impl Log {
     ///
     /// # Panics
     /// If they do not: every caller has checked the chain.
-    #[inline]
+    #[inline(always)] // A part of the node's append.
     pub(crate) fn append(&mut self, entries: Entries) {
         let run: &[Entry] = &entries;
         let ([first, ..], [.., last]) = (run, run) else { return };
@@ -164,10 +164,15 @@ impl Log {
         self.last = last.id();
         self.resident_bytes += entries.bytes();
         if self.runs.len() == self.runs.capacity() {
-            // By half, not to twice the size: a leader that cannot commit has many runs.
-            self.runs.reserve_exact((self.runs.len() / 2).max(ROOM_RUNS));
+            self.make_room();
         }
         self.runs.push_back(entries);
+    }
+
+    /// By half, not to twice the size: a leader that cannot commit has many runs.
+    #[cold]
+    fn make_room(&mut self) {
+        self.runs.reserve_exact((self.runs.len() / 2).max(ROOM_RUNS));
     }
 
     /// Drops the entry at `from` and all after it.
@@ -273,14 +278,14 @@ impl Log {
     ) -> Entries {
         assert!(!self.is_cold(after.next()), "what is cold is loaded, not read");
         let last = through.min(self.last.index);
-        // Who proposes one at a time, or keeps up, reads one of the newest runs as it came.
-        for back in 1..=2 {
-            if let Some(place) = self.runs.len().checked_sub(back)
-                && let run = &self.runs[place]
-                && run.is_whole_read(after, last, bytes_max, entries_max)
-            {
-                return run.clone();
-            }
+        // Who proposes one at a time, or keeps up, reads one of the newest runs as it came: the last
+        // one, or the one before if the read ends sooner.
+        let back = if last == self.last.index { 1 } else { 2 };
+        if let Some(place) = self.runs.len().checked_sub(back)
+            && let run = &self.runs[place]
+            && run.is_whole_read(after, last, bytes_max, entries_max)
+        {
+            return run.clone();
         }
         self.gather((after.next(), last), bytes_max, entries_max)
     }

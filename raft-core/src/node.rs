@@ -259,13 +259,18 @@ impl Node {
         self.log.append(entries.clone());
         for entry in entries.iter() {
             if let Payload::Membership(membership) = entry.payload() {
-                self.memberships.push((entry.index(), Arc::clone(membership)));
-                self.stand();
-                let membership = Membership::clone(membership);
-                self.observe(Observation::MembershipChanged { membership });
+                self.enter_membership(entry.index(), membership);
             }
         }
         self.gate.stage_append(entries, &mut self.effects);
+    }
+
+    #[cold]
+    fn enter_membership(&mut self, index: Index, membership: &Arc<Membership>) {
+        self.memberships.push((index, Arc::clone(membership)));
+        self.stand();
+        let membership = Membership::clone(membership);
+        self.observe(Observation::MembershipChanged { membership });
     }
 
     /// Drops a suffix that conflicts with the leader's log; memberships in it roll back.
