@@ -34,6 +34,7 @@ pub(crate) fn check(node: &Node, envelope: &Envelope) -> Result<(), Refused> {
     Ok(())
 }
 
+#[inline(always)] // Its caller is about to ask for the kind of message as well.
 fn check_rpc(term: Term, rpc: &Rpc) -> Result<(), Refused> {
     match rpc {
         Rpc::RequestPreVote { last, attempt } => {
@@ -48,7 +49,7 @@ fn check_rpc(term: Term, rpc: &Rpc) -> Result<(), Refused> {
             if prev.term > term {
                 return Err(Refused::Impossible);
             }
-            check_entries(term, *prev, entries)
+            check_entries(term, prev, entries)
         }
         Rpc::AppendEntriesResponse { session, round, result } => {
             check_stream(*session, *round)?;
@@ -126,7 +127,7 @@ fn check_entry_result(term: Term, result: &EntryResult) -> Result<(), Refused> {
             let index = entry.index().prev();
             check_entries(
                 term,
-                EntryId { index, term: Term::ZERO, chain: entries.chain_before() },
+                &EntryId { index, term: Term::ZERO, chain: entries.chain_before() },
                 entries,
             )
         }
@@ -135,7 +136,7 @@ fn check_entry_result(term: Term, result: &EntryResult) -> Result<(), Refused> {
     }
 }
 
-fn check_entries(term: Term, prev: EntryId, entries: &Entries) -> Result<(), Refused> {
+fn check_entries(term: Term, prev: &EntryId, entries: &Entries) -> Result<(), Refused> {
     let run: &[Entry] = entries;
     let ([first, ..], [.., last]) = (run, run) else { return Ok(()) };
     if run.len() > MESSAGE_ENTRIES_MAX || entries.bytes() > MESSAGE_BYTES_MAX {
