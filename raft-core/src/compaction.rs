@@ -18,7 +18,7 @@ use crate::message::{AppendResult, Chunk, ChunkPurpose, ChunkRequest, Rpc, RpcKi
 use crate::node::Node;
 use crate::progress::{ChunkState, Incoming, Origin, Progress, ProgressState, Staging};
 use crate::role::Leader;
-use crate::types::{ChunkId, EntryId, Incarnation, Index, Member};
+use crate::types::{ChunkId, EntryId, Incarnation, Index, Member, Round};
 
 /// A chunk as a leader sends it.
 pub(crate) struct Part {
@@ -49,17 +49,21 @@ pub(crate) fn on_snapshot_taken(node: &mut Node, snapshot: Arc<SnapshotMeta>) {
 
 /// Asks the host for the next chunk for every peer that waits for one.
 pub(crate) fn want_chunks(node: &mut Node, leader: &mut Leader) {
-    let bytes_max = node.config.snapshot_chunk_bytes;
     for peer in &mut leader.peers {
-        let ProgressState::Snapshot { snapshot, staged, chunk } = &mut peer.state else { continue };
-        if *chunk != ChunkState::Wanted {
-            continue;
+        if let ProgressState::Snapshot { chunk: ChunkState::Wanted, .. } = &peer.state {
+            want_chunk(node, peer, leader.round);
         }
+    }
+}
+
+#[inline(never)] // Hardly ever does a peer need a snapshot.
+fn want_chunk(node: &mut Node, peer: &mut Progress, round: Round) {
+    let bytes_max = node.config.snapshot_chunk_bytes;
+    if let ProgressState::Snapshot { snapshot, staged, chunk } = &mut peer.state {
         if snapshot.last.index == Index::ZERO {
             // The genesis is a membership alone: there is nothing to read.
             *chunk = ChunkState::Sent { heartbeats: 0 };
             let (session, snapshot) = (peer.session, Arc::clone(snapshot));
-            let round = leader.round;
             peer.round_sent = round;
             let (offset, data, done) = (0, Bytes::new(), true);
             let rpc = Rpc::InstallSnapshot { session, round, snapshot, offset, data, done };

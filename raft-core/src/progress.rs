@@ -212,21 +212,20 @@ impl Progress {
         self.match_index = self.match_index.max(index);
         self.next_index = self.next_index.max(self.match_index.next());
         match &mut self.state {
-            ProgressState::Probe { .. } => {
-                self.next_index = self.match_index.next();
-                self.state =
-                    ProgressState::Replicate { inflight: Window::default(), is_poked: false };
-            }
-            ProgressState::Replicate { inflight, .. } => {
-                inflight.free_to(index);
-            }
+            ProgressState::Replicate { inflight, .. } => inflight.free_to(index),
+            ProgressState::Probe { .. } => self.replicate(),
             ProgressState::Snapshot { snapshot, .. } if index >= snapshot.last.index => {
-                self.next_index = self.match_index.next();
-                self.state =
-                    ProgressState::Replicate { inflight: Window::default(), is_poked: false };
+                self.replicate();
             }
             ProgressState::Snapshot { .. } | ProgressState::Diverged => {}
         }
+    }
+
+    /// The logs match now: what follows is pipelined.
+    #[inline(never)]
+    fn replicate(&mut self) {
+        self.next_index = self.match_index.next();
+        self.state = ProgressState::Replicate { inflight: Window::default(), is_poked: false };
     }
 
     /// Goes back to probing at `next`, but never below what is acknowledged.

@@ -152,7 +152,7 @@ pub(crate) fn send_appends(
     let round = leader.round;
     let is_damaged = leader.is_damaged;
     for peer in &mut leader.peers {
-        if !is_damaged {
+        if !is_damaged && !peer.is_level(end) {
             sending::send_to(node, peer, round, &mut read);
         }
         if peer.round_sent < round {
@@ -187,20 +187,8 @@ pub(crate) fn admit_response(
     }
     let position = leader.position(from).ok_or(Refused::Unasked)?;
     let peer = &mut leader.peers[position];
-    let known = peer.incarnation;
-    if incarnation != known {
-        if incarnation < known {
-            return Err(Refused::StaleIncarnation { known, theirs: incarnation });
-        }
-        if known > Incarnation::ZERO {
-            // Only a new incarnation lowers the match: the disk may have lost what it acknowledged.
-            peer.is_active = true;
-            let mine = leader.session.next();
-            leader.session = mine;
-            peer.restart(incarnation, mine);
-            return Err(Refused::StaleSession { mine, theirs: session });
-        }
-        peer.incarnation = incarnation;
+    if incarnation != peer.incarnation {
+        meet_incarnation(peer, &mut leader.session, incarnation, session)?;
     }
     peer.is_active = true;
     let mine = peer.session;
@@ -209,6 +197,31 @@ pub(crate) fn admit_response(
     }
     peer.round = peer.round.max(round);
     Ok(peer)
+}
+
+/// A peer answers in another life than before: an earlier one, the first that is known, or a new one,
+/// whose stream begins anew.
+#[cold]
+fn meet_incarnation(
+    peer: &mut Progress,
+    last_session: &mut Session,
+    incarnation: Incarnation,
+    theirs: Session,
+) -> Result<(), Refused> {
+    let known = peer.incarnation;
+    if incarnation < known {
+        return Err(Refused::StaleIncarnation { known, theirs: incarnation });
+    }
+    if known > Incarnation::ZERO {
+        // Only a new incarnation lowers the match: the disk may have lost what it acknowledged.
+        peer.is_active = true;
+        let mine = last_session.next();
+        *last_session = mine;
+        peer.restart(incarnation, mine);
+        return Err(Refused::StaleSession { mine, theirs });
+    }
+    peer.incarnation = incarnation;
+    Ok(())
 }
 
 /// The transport lost a peer: what was on its way may be gone. Nothing is sent before a heartbeat is
@@ -225,14 +238,23 @@ pub(crate) fn on_unreachable(leader: &mut Leader, peer: Member) {
 }
 
 /// The answer to an append.
-#[inline]
+#[inline(always)] // Nearly always the peer has it all, and there is little to do.
 pub(crate) fn on_append_response(node: &mut Node, peer: &mut Progress, result: AppendResult) {
+    match result {
+        AppendResult::Matched { index } if index <= node.log().last().index => peer.matched(index),
+        AppendResult::Matched { .. }
+        | AppendResult::Conflict { .. }
+        | AppendResult::Blank
+        | AppendResult::Diverged { .. } => on_mismatch(node, peer, result),
+    }
+}
+
+/// The peer's log does not match as it should.
+#[inline(never)]
+fn on_mismatch(node: &mut Node, peer: &mut Progress, result: AppendResult) {
     let (from, kind) = (peer.member, RpcKind::AppendEntriesResponse);
     match result {
-        AppendResult::Matched { index } if index > node.log().last().index => {
-            node.refuse_peer(from, kind, Refused::Impossible);
-        }
-        AppendResult::Matched { index } => peer.matched(index),
+        AppendResult::Matched { .. } => node.refuse_peer(from, kind, Refused::Impossible),
         AppendResult::Conflict { rejected, hint, hint_term } => {
             if !peer.is_news(rejected) {
                 return;

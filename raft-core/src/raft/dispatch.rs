@@ -250,6 +250,7 @@ impl Raft {
     }
 
     /// An answer that only the leader of this term can have asked for, in the present stream.
+    #[inline(always)] // A part of the loop over an inbox.
     fn admit(
         &mut self,
         from: Member,

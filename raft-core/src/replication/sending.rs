@@ -15,6 +15,7 @@ use crate::types::{EntryId, Index, Member, Round, Session};
 
 /// Sends the entries that a peer may have now. Peers that keep up are all at the same place: what
 /// was `read` for one of them, after which entry, serves the next.
+#[inline(never)] // What asks whether there is anything to send shall stay small.
 pub(super) fn send_to(
     node: &mut Node,
     peer: &mut Progress,
