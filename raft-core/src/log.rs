@@ -100,10 +100,14 @@ impl Log {
     }
 
     /// The identity at `index`; `None` below the base and after the end.
+    #[inline]
     pub(crate) fn id(&self, index: Index) -> Option<EntryId> {
-        if index == self.last.index {
-            return Some(self.last);
-        }
+        // Nearly every question is about the end of the log.
+        if index == self.last.index { Some(self.last) } else { self.id_before_last(index) }
+    }
+
+    #[inline(never)]
+    fn id_before_last(&self, index: Index) -> Option<EntryId> {
         if index == self.base.index {
             return Some(self.base);
         }

@@ -185,6 +185,7 @@ impl Node {
 
     /// Whether the node was given nothing: it knows no history, not even the founders' membership,
     /// so nothing can match.
+    #[inline]
     pub(crate) fn is_blank(&self) -> bool {
         self.log.last().index == Index::ZERO && self.membership().is_empty()
     }
@@ -357,6 +358,7 @@ impl Node {
     }
 
     /// Raises the commit index; a lower one changes nothing.
+    #[inline]
     pub(crate) fn commit_to(&mut self, index: Index) {
         assert!(index <= self.log.last().index, "only what is in the log can be committed");
         self.commit = self.commit.max(index);

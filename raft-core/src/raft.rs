@@ -169,11 +169,7 @@ impl Raft {
             Body::Propose { ticket, ref mut command } => {
                 self.on_propose(ticket, core::mem::take(command));
             }
-            Body::ProposeBatch { ref mut proposals } => {
-                for (ticket, command) in proposals.drain(..) {
-                    self.on_propose(ticket, command);
-                }
-            }
+            Body::ProposeBatch { ref mut proposals } => self.on_propose_batch(proposals),
             Body::ProposeMembership { ticket, ref change, ref expect } => {
                 self.on_propose_membership(ticket, change, expect.as_deref());
             }

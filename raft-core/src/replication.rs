@@ -290,17 +290,17 @@ pub(crate) fn on_heartbeat_response(node: &Node, peer: &mut Progress) {
     }
 }
 
-/// An append of the term's leader, as it concerns the log.
-pub(crate) struct Append {
-    pub(crate) prev: EntryId,
-    pub(crate) entries: Entries,
-    pub(crate) commit: Index,
-}
-
 /// Takes an append of the term's leader (Figure 2, AppendEntries, receiver).
-#[inline(always)] // Its only caller hands it every append: the entries need not be moved twice.
-pub(crate) fn on_append(node: &mut Node, reply: Reply, append: Append) {
-    let Append { prev, entries, commit } = append;
+///
+/// The entries stay where the message has them until the log takes them: they are large.
+#[inline(always)] // Its only caller hands it every append.
+pub(crate) fn on_append(
+    node: &mut Node,
+    reply: Reply,
+    prev: EntryId,
+    entries: &mut Entries,
+    commit: Index,
+) {
     if node.is_blank() {
         let Reply { to, session, round } = reply;
         let result = AppendResult::Blank;
@@ -308,47 +308,52 @@ pub(crate) fn on_append(node: &mut Node, reply: Reply, append: Append) {
         return;
     }
     let (base, last) = (node.log().base(), entries.end_after(prev.index));
-    let entries = if prev.index < base.index {
-        // What a snapshot covers is skipped, but only if the chain meets the snapshot's there.
-        match entries.iter().find(|entry| entry.index() == base.index) {
-            Some(entry) if entry.id() == base => entries.slice(base.index.next(), Index(u64::MAX)),
-            Some(entry) => {
-                diverged(node, reply, TwoEntries { mine: base, theirs: entry.id() });
-                return;
-            }
-            None => {
-                conflict(node, reply, prev.index, Some(base));
-                return;
-            }
-        }
-    } else {
-        match node.log().id(prev.index) {
-            Some(mine) if mine == prev => entries,
-            Some(mine) if mine.term == prev.term => {
-                diverged(node, reply, TwoEntries { mine, theirs: prev });
-                return;
-            }
-            Some(_) if prev.index <= node.commit() => {
-                committed_conflict(node, reply, prev.index);
-                return;
-            }
-            Some(_) => {
-                let hint = node.log().last_at_most(prev.index.prev(), prev.term);
-                conflict(node, reply, prev.index, hint);
-                return;
-            }
-            None => {
-                let last = node.log().last();
-                conflict(node, reply, prev.index, Some(last));
-                return;
-            }
-        }
-    };
+    if prev.index < base.index {
+        let Some(rest) = after_base(node, reply, prev, entries) else { return };
+        *entries = rest;
+    } else if node.log().id(prev.index) != Some(prev) {
+        on_other_prev(node, reply, prev);
+        return;
+    }
     let verified = base.index.max(last);
     if store(node, reply, entries) {
         node.note_match(verified);
         node.commit_to(commit.min(verified));
         node.acknowledge(reply, verified);
+    }
+}
+
+/// What a snapshot covers is skipped, but only if the chain meets the snapshot's there. `None`: it
+/// does not, and the leader is told.
+#[inline(never)]
+fn after_base(node: &mut Node, reply: Reply, prev: EntryId, entries: &Entries) -> Option<Entries> {
+    let base = node.log().base();
+    match entries.iter().find(|entry| entry.index() == base.index) {
+        Some(entry) if entry.id() == base => {
+            return Some(entries.slice(base.index.next(), Index(u64::MAX)));
+        }
+        Some(entry) => diverged(node, reply, TwoEntries { mine: base, theirs: entry.id() }),
+        None => conflict(node, reply, prev.index, Some(base)),
+    }
+    None
+}
+
+/// The entry before the first one is another here, or missing.
+#[inline(never)]
+fn on_other_prev(node: &mut Node, reply: Reply, prev: EntryId) {
+    match node.log().id(prev.index) {
+        Some(mine) if mine.term == prev.term => {
+            diverged(node, reply, TwoEntries { mine, theirs: prev });
+        }
+        Some(_) if prev.index <= node.commit() => committed_conflict(node, reply, prev.index),
+        Some(_) => {
+            let hint = node.log().last_at_most(prev.index.prev(), prev.term);
+            conflict(node, reply, prev.index, hint);
+        }
+        None => {
+            let last = node.log().last();
+            conflict(node, reply, prev.index, Some(last));
+        }
     }
 }
 
@@ -393,8 +398,9 @@ fn take_commit(node: &mut Node, from: Member, kind: RpcKind, commit: Index) -> b
 
 /// Stores entries that follow an entry which matches. Only a real conflict truncates: an old or
 /// repeated message never does. `false`: they contradict what must not change.
-fn store(node: &mut Node, reply: Reply, entries: Entries) -> bool {
-    let meeting = node.log().meet(&entries);
+#[inline(always)] // A part of every append.
+fn store(node: &mut Node, reply: Reply, entries: &mut Entries) -> bool {
+    let meeting = node.log().meet(entries);
     if node.gate.first_open_hole().is_some() {
         // Where the identities are equal, an intact payload takes the place of a damaged one.
         let equal_before = match meeting {
@@ -408,7 +414,7 @@ fn store(node: &mut Node, reply: Reply, entries: Entries) -> bool {
     match meeting {
         Meeting::Present => true,
         Meeting::Extends(from) if entries.first_index() == Some(from) => {
-            node.append(entries); // Nearly always all of them.
+            node.append(core::mem::take(entries)); // Nearly always all of them.
             true
         }
         Meeting::Extends(from) => {

@@ -8,7 +8,6 @@ use crate::gate::Reply;
 use crate::message::{Envelope, Rpc, RpcKind};
 use crate::node::Node;
 use crate::progress::Progress;
-use crate::replication::Append;
 use crate::role::{Cause, Role, Transition};
 use crate::types::{Incarnation, Index, Member, ReadId, Round, Session};
 use crate::{admission, barrier, compaction, election, lease, read, replication};
@@ -155,8 +154,7 @@ impl Raft {
                 return election::on_vote(node, campaign, from, kind, granted);
             }
             Rpc::AppendEntries { session, round, prev, ref mut entries, commit } => {
-                let append = Append { prev, entries: core::mem::take(entries), commit };
-                replication::on_append(node, reply(session, round), append);
+                replication::on_append(node, reply(session, round), prev, entries, commit);
             }
             Rpc::Commit { session: _, commit } => replication::on_commit(node, from, commit),
             Rpc::Heartbeat { session, round, commit, lease } => {

@@ -1,6 +1,8 @@
 //! What clients and operators ask for: each request goes to its chapter if this node has the role
 //! for it, and is refused with the reason if not.
 
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 
 use super::Raft;
@@ -30,6 +32,13 @@ impl Raft {
             replication::on_propose(&mut self.node, leader, ticket, command);
         } else {
             self.reject_not_leader(ticket);
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn on_propose_batch(&mut self, proposals: &mut Vec<(Ticket, Bytes)>) {
+        for (ticket, command) in proposals.drain(..) {
+            self.on_propose(ticket, command);
         }
     }
 
