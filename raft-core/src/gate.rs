@@ -326,7 +326,7 @@ impl Gate {
     /// That one condition is also what a vote and a request for votes wait for, since both are
     /// made under a hard state that names the vote; and because the stream is ordered, it covers
     /// the log suffix that the request advertises.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn send(&mut self, envelope: impl FnOnce() -> Envelope, effects: &mut Vec<Effect>) {
         if self.is_hard_state_durable() {
             emit(effects, || Effect::Send(envelope()));

@@ -405,10 +405,15 @@ impl Node {
     }
 
     /// Sends a message as soon as the gate lets it.
-    #[inline]
     pub(crate) fn send(&mut self, to: Member, rpc: Rpc) {
+        self.send_made(to, || rpc);
+    }
+
+    /// The same, for what is sent most: the message is made in the place where it stays.
+    #[inline(always)]
+    pub(crate) fn send_made(&mut self, to: Member, rpc: impl FnOnce() -> Rpc) {
         let (config, hard_state) = (&self.config, &self.hard_state);
-        self.gate.send(|| envelope(config, hard_state, to, rpc), &mut self.effects);
+        self.gate.send(|| envelope(config, hard_state, to, rpc()), &mut self.effects);
     }
 
     /// Acknowledges the log through `verified`, as far and as soon as it is durable.

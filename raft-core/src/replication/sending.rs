@@ -29,20 +29,18 @@ pub(super) fn send_to(
             want_load(node, peer);
             return;
         }
-        let is_next = |after: EntryId| after.index.next() == peer.next_index;
-        let (prev, entries) = match read {
-            Some((after, entries)) if is_next(*after) && has_room => (*after, entries.clone()),
-            Some(_) | None => {
-                let Some(prev) = node.log().id(peer.next_index.prev()) else {
-                    peer.state = ProgressState::needs(node.snapshot().clone());
-                    return;
-                };
-                let entries = next_entries(node, peer, has_room);
-                *read = (!entries.is_empty()).then(|| (prev, entries.clone()));
-                (prev, entries)
-            }
+        let is_next = |(after, entries): &(EntryId, Entries)| {
+            has_room && after.index.next() == peer.next_index && !entries.is_empty()
         };
-        send_append(node, peer, prev, entries, round);
+        if !read.as_ref().is_some_and(is_next) {
+            let Some(prev) = node.log().id(peer.next_index.prev()) else {
+                peer.state = ProgressState::needs(node.snapshot().clone());
+                return;
+            };
+            *read = Some((prev, next_entries(node, peer, has_room)));
+        }
+        let (prev, entries) = read.as_ref().expect("read just now");
+        send_append(node, peer, *prev, entries, round);
     }
 }
 
@@ -88,7 +86,7 @@ fn send_append(
     node: &mut Node,
     peer: &mut Progress,
     prev: EntryId,
-    entries: Entries,
+    entries: &Entries,
     round: Round,
 ) {
     let last = entries.end_after(prev.index);
@@ -107,7 +105,13 @@ fn send_append(
     let (session, commit) = (peer.session, node.commit());
     peer.commit_sent = peer.commit_sent.max(commit.min(last));
     peer.round_sent = round;
-    node.send(peer.member, Rpc::AppendEntries { session, round, prev, entries, commit });
+    node.send_made(peer.member, || Rpc::AppendEntries {
+        session,
+        round,
+        prev,
+        entries: entries.clone(),
+        commit,
+    });
 }
 
 /// Asks the host for the entries that a peer needs next, if they are cold: one range at a time.
@@ -159,7 +163,7 @@ pub(crate) fn on_loaded(
     match node.check_loaded(request, &entries) {
         Ok(()) => {
             peer.loading = Loading::Idle;
-            send_append(node, peer, request.after, entries, round);
+            send_append(node, peer, request.after, &entries, round);
         }
         Err(reason) => node.refuse(reason),
     }
@@ -175,6 +179,6 @@ pub(super) fn send_commit(node: &mut Node, peer: &mut Progress) {
     let is_replicating = matches!(peer.state, ProgressState::Replicate { .. });
     if is_replicating && peer.commit_sent < commit {
         peer.commit_sent = commit;
-        node.send(peer.member, Rpc::Commit { session: peer.session, commit });
+        node.send_made(peer.member, || Rpc::Commit { session: peer.session, commit });
     }
 }
