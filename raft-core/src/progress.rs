@@ -208,6 +208,7 @@ impl Progress {
     }
 
     /// The peer has acknowledged through `index`.
+    #[inline]
     pub(crate) fn matched(&mut self, index: Index) {
         self.match_index = self.match_index.max(index);
         self.next_index = self.next_index.max(self.match_index.next());

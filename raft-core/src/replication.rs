@@ -371,7 +371,7 @@ pub(crate) fn on_heartbeat(node: &mut Node, reply: Reply, commit: Index, lease: 
     if lease > Span(0) {
         node.promise(node.config.promise(lease));
     }
-    node.send(to, Rpc::HeartbeatResponse { session, round });
+    node.send_made(to, || Rpc::HeartbeatResponse { session, round });
 }
 
 /// The leader of the term has committed more of what this node has acknowledged.
@@ -474,5 +474,5 @@ fn send_heartbeat(node: &mut Node, peer: &mut Progress, round: Round) {
     let commit = peer.match_index.min(node.commit());
     peer.commit_sent = peer.commit_sent.max(commit);
     let lease = node.config.lease();
-    node.send(peer.member, Rpc::Heartbeat { session: peer.session, round, commit, lease });
+    node.send_made(peer.member, || Rpc::Heartbeat { session: peer.session, round, commit, lease });
 }
