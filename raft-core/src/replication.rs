@@ -131,8 +131,12 @@ pub(crate) fn append_proposals(node: &mut Node, leader: &mut Leader) -> Option<(
         index = index.next();
         node.insert_ticket(PendingTicket { ticket: *ticket, index, term });
     }
-    let commands = leader.proposals.drain(..).map(|(_, command)| (term, Payload::Command(command)));
-    let entries = Entries::after(last, commands);
+    let entry = |(_, command)| (term, Payload::Command(command));
+    let entries = match leader.proposals.len() {
+        // Who proposes one at a time: to drain it would cost more.
+        1 => Entries::after(last, leader.proposals.pop().map(entry)),
+        _ => Entries::after(last, leader.proposals.drain(..).map(entry)),
+    };
     node.append(entries.clone());
     Some((last, entries))
 }
