@@ -369,7 +369,7 @@ impl Node {
 
     /// A fresh election timer: at least the election timeout, less than twice of it (§5.2), and
     /// longer for a node of low priority. Who cannot be needed to lead has none.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn election_timer(&self) -> Timer {
         let delay = self.config.priority_delay();
         if self.is_damaged() {

@@ -384,6 +384,7 @@ pub(crate) fn on_commit(node: &mut Node, from: Member, commit: Index) {
 }
 
 /// Takes a commit index that this node's acknowledgements bound. `false`: it cannot be.
+#[inline(always)] // The doubt is rare, and the rest is a comparison.
 fn take_commit(node: &mut Node, from: Member, kind: RpcKind, commit: Index) -> bool {
     if let Some(doubt) = node.doubt {
         // It counts what was acknowledged before the log lost its end: only what has been compared
