@@ -297,7 +297,7 @@ impl Entries {
 
     /// The chain before the first entry; meaningless for an empty run.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn chain_before(&self) -> Chain {
         match &self.run {
             Some(run) if self.start > 0 => run[self.start as usize - 1].chain(),

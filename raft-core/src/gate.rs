@@ -439,6 +439,7 @@ impl Gate {
         });
     }
 
+    #[inline]
     fn mark(&mut self, index: Index) {
         let n = self.issued + 1;
         if let Some((last, marked)) = self.marks.back_mut()

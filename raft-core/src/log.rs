@@ -369,12 +369,16 @@ impl Log {
     }
 
     /// Where `entries` (which follow an entry that the log has) first add or change something.
+    #[inline(always)] // Nearly always the log ends before them.
     pub(crate) fn meet(&self, entries: &Entries) -> Meeting {
-        if let Some(first) = entries.first()
-            && first.index() > self.last.index
-        {
-            return Meeting::Extends(first.index()); // Nearly always.
+        match entries.first_index() {
+            Some(first) if first > self.last.index => Meeting::Extends(first),
+            Some(_) | None => self.meet_inside(entries),
         }
+    }
+
+    #[inline(never)]
+    fn meet_inside(&self, entries: &Entries) -> Meeting {
         for entry in entries.iter() {
             let Some(mine) = self.id(entry.index()) else {
                 return Meeting::Extends(entry.index());
