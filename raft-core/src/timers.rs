@@ -19,7 +19,9 @@ impl Timer {
 
     /// Lets time pass, saturating at zero.
     pub(crate) fn pass(&mut self, elapsed: Span) {
-        self.left = self.left.map(|left| left.less(elapsed));
+        if let Some(left) = &mut self.left {
+            *left = left.less(elapsed);
+        }
     }
 
     /// What is left is at least `span` from now on.
