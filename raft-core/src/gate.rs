@@ -425,7 +425,7 @@ impl Gate {
         effects: &mut Vec<Effect>,
     ) {
         let durable_index = self.durable_index();
-        self.acks.retain_mut(|ack| {
+        let mut waits_on = |ack: &mut PendingAck| {
             let claim = ack.verified.min(durable_index);
             // A part that is empty is no claim: not even the genesis may be durable yet. But who has
             // lost the first entry says so, or nobody would send it again.
@@ -436,7 +436,16 @@ impl Gate {
                 emit(effects, || Effect::Send(envelope(ack.reply.to, matched(ack.reply, claim))));
             }
             claim < ack.verified
-        });
+        };
+        match self.acks.as_mut_slice() {
+            [] => {}
+            [ack] => {
+                if !waits_on(ack) {
+                    self.acks.clear(); // Nearly always there is one leader to answer.
+                }
+            }
+            [_, _, ..] => self.acks.retain_mut(waits_on),
+        }
     }
 
     #[inline]
