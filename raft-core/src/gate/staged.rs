@@ -19,10 +19,6 @@ pub(super) struct Staged {
 }
 
 impl Staged {
-    pub(super) fn is_empty(&self) -> bool {
-        self.hard_state.is_none() && self.is_hard_state_alone()
-    }
-
     /// Whether entries are staged, and nothing else.
     pub(super) fn is_append_alone(&self) -> bool {
         let Self { hard_state, install, truncate_from, heal, append: _, compact_to } = self;
