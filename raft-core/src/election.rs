@@ -51,20 +51,25 @@ pub(crate) fn may_campaign(node: &Node) -> Result<(), Refused> {
     if node.term().next().is_valid() { Ok(()) } else { Err(Refused::OutOfBounds) }
 }
 
+/// Whether this node may campaign of its own accord: a promise to elect nobody includes itself.
+pub(crate) fn may_stand(node: &Node) -> Result<(), Refused> {
+    may_campaign(node)?;
+    node.promised().map_or(Ok(()), |left| Err(Refused::Promised { left }))
+}
+
 /// The election timer has fired (§5.2), or an operator wants an election.
 pub(crate) fn on_election_timeout(node: &mut Node, role: &mut Role) -> Transition {
-    let promised = node.promised();
-    if may_campaign(node).is_ok() && promised.is_none() {
+    if may_stand(node).is_ok() {
         return if node.config.pre_vote {
             Transition::PreCampaign
         } else {
             Transition::Campaign(Cause::Timeout)
         };
     }
-    // A learner, or a node outside of its group, waits to be added; a promise includes the own
-    // candidacy.
+    // A learner, or a node outside of its group, waits to be added; who has promised, until that is
+    // over.
     let mut timer = node.election_timer();
-    if let Some(left) = promised {
+    if let Some(left) = node.promised() {
         timer.extend(left);
     }
     match role {

@@ -89,7 +89,9 @@ impl<W: Workload> World<W> {
             survives(before, after.as_ref(), &file).map_err(|broken| broken.on(node.member.id))?;
         }
         if let Some(after) = &after {
-            admits(before, after).map_err(|broken| broken.on(node.member.id))?;
+            // A process that runs has vouched for each of its files.
+            let is_vouched = wound.is_removal() && node.process.is_some();
+            admits(before, after, is_vouched).map_err(|broken| broken.on(node.member.id))?;
         }
         let after = after.zip(self.inspect_torn(at));
         let toll = after.as_ref().and_then(|(after, torn)| self.toll(at, before, after, torn));
@@ -332,17 +334,16 @@ fn survives(before: &Inspection, after: Option<&Inspection>, file: &str) -> Resu
 }
 
 /// Whether a start says so that finds less of the log than the hard state vouches for, on a disk that
-/// had all of that.
-fn admits(before: &Inspection, after: &Inspection) -> Result<(), Violation> {
-    let vouched = before.log_through;
-    let had_all = vouched <= before.last.index;
-    if !had_all || vouched <= after.last.index || after.is_tail_unknown {
+/// had all of that; or that misses a file as a whole, for which somebody has vouched.
+fn admits(before: &Inspection, after: &Inspection, is_file_gone: bool) -> Result<(), Violation> {
+    let (had, left) = (before.last.index, after.last.index);
+    let vouched = if is_file_gone { had } else { before.log_through };
+    if vouched > had || vouched <= left || after.is_tail_unknown {
         return Ok(());
     }
     let predicted =
-        format!("the end of the log is lost, which was durable through {vouched}: a start says so");
-    let actual =
-        format!("a start finds the log through {}, and takes that for all of it", after.last);
+        format!("the log was durable through {vouched}: a start that finds less says so");
+    let actual = format!("a start finds the log through {left}, and takes that for all of it");
     Err(Violation::new(Invariant::Recovery, predicted, actual))
 }
 
@@ -458,16 +459,18 @@ mod tests {
         let mut before = at_rest().inspect(0).expect("it can be read");
         before.log_through = before.last.index;
         let mut after = before.clone();
-        assert_eq!(admits(&before, &after), Ok(()));
+        assert_eq!(admits(&before, &after, false), Ok(()));
         after.last.index.0 -= 1;
-        let broken = admits(&before, &after).expect_err("it does not say so");
+        let broken = admits(&before, &after, false).expect_err("it does not say so");
         assert_eq!(broken.invariant, Invariant::Recovery);
         after.is_tail_unknown = true;
-        assert_eq!(admits(&before, &after), Ok(()));
+        assert_eq!(admits(&before, &after, false), Ok(()));
         // Nobody has vouched for the last entry.
         after.is_tail_unknown = false;
         before.log_through.0 -= 1;
-        assert_eq!(admits(&before, &after), Ok(()));
+        assert_eq!(admits(&before, &after, false), Ok(()));
+        let broken = admits(&before, &after, true).expect_err("a file is always missed");
+        assert_eq!(broken.invariant, Invariant::Recovery);
     }
 
     #[test]

@@ -38,6 +38,11 @@ struct Patch {
 }
 
 impl Wound {
+    /// Whether a whole file is gone.
+    pub(crate) fn is_removal(&self) -> bool {
+        self.name.is_some()
+    }
+
     /// Overwrites bytes of a file, and remembers them.
     fn overwrite(&mut self, platter: &mut Platter, at: usize, start: usize, bytes: &[u8]) {
         let there = &mut platter.inodes[at].data[start..start + bytes.len()];

@@ -18,8 +18,7 @@ impl Raft {
         if matches!(self.role, Role::Leader(_)) {
             return;
         }
-        let promised = self.node.promised().map(|left| Refused::Promised { left });
-        if let Some(reason) = election::may_campaign(&self.node).err().or(promised) {
+        if let Err(reason) = election::may_stand(&self.node) {
             self.node.refuse(reason);
             return;
         }
