@@ -59,7 +59,7 @@ pub const CLAIMS: [Claim; 12] = [
     claim(Sabotage::VoteForged, 50, &["ES"]).predicting("durable votes of a quorum"),
     // Such an answer is also taken for a promise: where leases are in use, they are the first to be
     // wrong, before anybody has read by one.
-    Claim { seeds: Seeds::WithLeases, ..claim(Sabotage::RoundForged, 600, &["LZ"]) }
+    Claim { seeds: Seeds::WithLeases, ..claim(Sabotage::RoundForged, 200, &["LZ"]) }
         .predicting("nobody is elected before"),
     Claim { seeds: Seeds::WithoutLeases, ..claim(Sabotage::RoundForged, 400, &["LIN"]) },
     // By another replica that applies the same, or by a client that is answered before that.

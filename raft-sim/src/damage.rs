@@ -89,9 +89,14 @@ impl<W: Workload> World<W> {
             survives(before, after.as_ref(), &file).map_err(|broken| broken.on(node.member.id))?;
         }
         if let Some(after) = &after {
-            // A process that runs has vouched for each of its files.
-            let is_vouched = wound.is_removal() && node.process.is_some();
-            admits(before, after, is_vouched).map_err(|broken| broken.on(node.member.id))?;
+            let vouched = if wound.is_removal() {
+                // What was acknowledged of a file was vouched for: that it is gone is always noticed.
+                before.last.index.min(self.checker.durable_last(node.member.id))
+            } else {
+                // A lie may take back the hard state as well.
+                before.log_through.min(after.log_through)
+            };
+            admits(vouched, before, after).map_err(|broken| broken.on(node.member.id))?;
         }
         let after = after.zip(self.inspect_torn(at));
         let toll = after.as_ref().and_then(|(after, torn)| self.toll(at, before, after, torn));
@@ -333,11 +338,10 @@ fn survives(before: &Inspection, after: Option<&Inspection>, file: &str) -> Resu
     Err(broken(format!("a start finds {identity}, [{hard_state}] and the log through {last}")))
 }
 
-/// Whether a start says so that finds less of the log than the hard state vouches for, on a disk that
-/// had all of that; or that misses a file as a whole, for which somebody has vouched.
-fn admits(before: &Inspection, after: &Inspection, is_file_gone: bool) -> Result<(), Violation> {
+/// Whether a start says so that finds less of the log than was vouched for, on a disk that had all of
+/// that.
+fn admits(vouched: Index, before: &Inspection, after: &Inspection) -> Result<(), Violation> {
     let (had, left) = (before.last.index, after.last.index);
-    let vouched = if is_file_gone { had } else { before.log_through };
     if vouched > had || vouched <= left || after.is_tail_unknown {
         return Ok(());
     }
@@ -456,21 +460,18 @@ mod tests {
 
     #[test]
     fn who_has_lost_the_vouched_end_of_its_log_says_so() {
-        let mut before = at_rest().inspect(0).expect("it can be read");
-        before.log_through = before.last.index;
+        let before = at_rest().inspect(0).expect("it can be read");
+        let last = before.last.index;
         let mut after = before.clone();
-        assert_eq!(admits(&before, &after, false), Ok(()));
+        assert_eq!(admits(last, &before, &after), Ok(()));
         after.last.index.0 -= 1;
-        let broken = admits(&before, &after, false).expect_err("it does not say so");
+        let broken = admits(last, &before, &after).expect_err("it does not say so");
         assert_eq!(broken.invariant, Invariant::Recovery);
+        // Nobody has vouched for the last entry, or it was not there before either.
+        assert_eq!(admits(after.last.index, &before, &after), Ok(()));
+        assert_eq!(admits(last.next(), &before, &after), Ok(()));
         after.is_tail_unknown = true;
-        assert_eq!(admits(&before, &after, false), Ok(()));
-        // Nobody has vouched for the last entry.
-        after.is_tail_unknown = false;
-        before.log_through.0 -= 1;
-        assert_eq!(admits(&before, &after, false), Ok(()));
-        let broken = admits(&before, &after, true).expect_err("a file is always missed");
-        assert_eq!(broken.invariant, Invariant::Recovery);
+        assert_eq!(admits(last, &before, &after), Ok(()));
     }
 
     #[test]

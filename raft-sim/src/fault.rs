@@ -124,7 +124,7 @@ faults! {
     /// state, so that nobody can tell which was the newest. Effect: a start has refused,
     /// and the group has admitted the server again, under a new lineage.
     Amnesia = "amnesia",
-    /// An operator asks a node to campaign. Effect: it was a follower, and a voter.
+    /// An operator asks a node to campaign. Effect: it does.
     Campaign = "campaign",
 }
 

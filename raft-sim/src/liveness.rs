@@ -127,6 +127,9 @@ impl<W: Workload> World<W> {
             // stands in for one that is gone.
             return;
         }
+        let under_way = self.memberships_under_way();
+        let memberships: Vec<Membership> =
+            memberships.into_iter().chain(under_way.iter().map(|one| (**one).clone())).collect();
         let mut draw = self.choices.stream(Purpose::Nemesis, 1 << 40).draw();
         let lasts = draw.chance(Ratio::new(1, 2)).then(|| self.draw_outside(&mut draw));
         let Some(outside) = lasts.flatten() else { return };

@@ -163,7 +163,7 @@ impl Nemesis {
     /// Whether it is looked before this event who has had no effect: all effects must be counted by then.
     #[must_use]
     pub fn looks_back(&self, event: u64) -> bool {
-        self.plan.is_none() && event >= self.review
+        self.plan.is_none() && event >= self.review && !self.classes.is_empty()
     }
 
     /// Whether faults go on for longer than the options say, at this event: for at most a quarter, while
@@ -178,6 +178,9 @@ impl Nemesis {
     fn review(&mut self, event: u64, tally: &Tally) {
         let rest = self.rest.max(1);
         self.review = event + 2 * rest;
+        if event < self.end {
+            self.review = self.review.min(self.end);
+        }
         for class in &mut self.classes {
             class.is_silent = tally.of(class.fault).1 == 0;
         }

@@ -67,6 +67,8 @@ pub(crate) struct Node<W: Workload> {
     pub(crate) graveyard: Graveyard,
     /// The strike that cuts the power in the midst of the next sync.
     pub(crate) doom: Option<Strike>,
+    /// An operator has asked it to campaign, and it has not done so since.
+    pub(crate) is_urged: bool,
     /// Why it is no part of the core of the liveness phase, if it is not.
     pub(crate) outside: Option<Outside>,
     /// Whether its disk has lost anything that was durable, and may still suffer from it.
@@ -145,6 +147,7 @@ impl<W: Workload> Node<W> {
             outside: None,
             was_hurt: false,
             wounds: Vec::new(),
+            is_urged: false,
             is_amnesiac: false,
             exile: None,
             is_whole: false,
@@ -258,6 +261,7 @@ impl<W: Workload> Node<W> {
         }
         self.life += 1;
         self.paused = false;
+        self.is_urged = false;
         self.deadline = (self.deadline.0 + 1, u64::MAX);
         self.seen = Seen { role: None, ..self.seen };
         true

@@ -185,8 +185,17 @@ impl<W: Workload> World<W> {
         let role = |at: NodeAt| self.nodes[at].seen.role;
         let nodes = self.nodes.len();
         let idle = |at: &NodeAt| role(*at) == Some(RoleName::Follower) && self.votes(*at);
-        let Some(at) = (0..nodes).map(|next| (at + next) % nodes).find(idle) else { return Ok(()) };
-        self.stats.tally.both(Fault::Campaign);
+        let at = (0..nodes).map(|next| (at + next) % nodes).find(idle);
+        at.map_or(Ok(()), |at| self.urge(at))
+    }
+
+    /// Asks this node to campaign.
+    pub(crate) fn urge(&mut self, at: NodeAt) -> Result<(), Failure> {
+        if self.nodes[at].process.is_none() {
+            return Ok(());
+        }
+        self.stats.tally.injected(Fault::Campaign);
+        self.nodes[at].is_urged = true;
         self.checker.urged(self.nodes[at].member.id);
         self.deliver(at, Input::Campaign)
     }

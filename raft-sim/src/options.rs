@@ -115,7 +115,7 @@ pub struct Options {
     pub profile: Profile,
     /// The seed that everything is drawn from.
     pub seed: u64,
-    /// How many events the chaos lasts.
+    /// How many events the chaos lasts, and up to a quarter more while a class has had no effect.
     pub events: u64,
     /// Founding members that vote.
     pub voters: usize,
@@ -322,11 +322,11 @@ fn drop_idle(voters: usize, learners: usize, spares: usize, faults: &mut FaultSe
     if voters + learners + spares == 1 {
         NETWORK_FAULTS.iter().for_each(|&fault| faults.remove(fault));
         faults.remove(Fault::ForgetLeader);
-        faults.remove(Fault::Campaign);
     }
     if voters == 1 {
         // It may get a second one, but hardly ever while anything strikes.
         faults.remove(Fault::Transfer);
+        faults.remove(Fault::Campaign);
     }
 }
 

@@ -322,7 +322,8 @@ impl<W: Workload> World<W> {
         let now = self.queue.now();
         for at in (0..self.nodes.len()).filter(|&at| at != elected && self.options.lease_us > 0) {
             let node = &self.nodes[at];
-            let Some(process) = node.process.as_ref().filter(|_| !node.paused) else { continue };
+            // A lease holds in true time, whether or not its holder happens to be scheduled.
+            let Some(process) = &node.process else { continue };
             if node.seen.role != Some(RoleName::Leader) {
                 continue;
             }
@@ -348,6 +349,12 @@ impl<W: Workload> World<W> {
             self.ask_for_leases(at)?;
             self.checker.became_leader(id, *term)?;
             self.checker.elected(id, *term, Time(self.queue.now()))?;
+        }
+        let campaigns = [RoleName::PreCandidate, RoleName::Candidate];
+        if matches!(observation, Observation::RoleChanged { role, .. } if campaigns.contains(role))
+            && mem::take(&mut self.nodes[at].is_urged)
+        {
+            self.stats.tally.effective(Fault::Campaign);
         }
         // With a broken stack, it is the checker that must notice.
         if let (Observation::Violation(violation), Sabotage::None) = (observation, self.sabotage) {

@@ -297,7 +297,7 @@ impl<W: Workload> World<W> {
             node.disk.lie_next_sync();
             if strike.clients & 1 == 0 {
                 // The next sync of that file would make up for it, and it is never far.
-                node.disk.arm(strike.operations);
+                node.disk.arm_unless_armed(strike.operations);
             }
         } else if strike.fault == Fault::SyncDrops {
             node.disk.fail_next_sync(SyncFailure::DropsPages, strike.draw);

@@ -199,6 +199,7 @@ impl<W: Workload> World<W> {
         self.network.settle(&mut self.stats.tally);
         while self.nemesis.goes_on(self.stats.events, &self.stats.tally) {
             self.next()?;
+            self.network.settle(&mut self.stats.tally);
         }
         self.stats.chaos_events = self.stats.events;
         Ok(())
@@ -384,7 +385,7 @@ impl<W: Workload> World<W> {
                 self.pause(node, lasts_us);
                 Ok(())
             }
-            Event::Urge { node } => self.campaign(node),
+            Event::Urge { node } => self.urge(node),
             Event::Operator => self.look_after_membership(),
             Event::Readmit { node } => self.readmit(node),
             Event::Unreachable { link, .. } => {

@@ -165,3 +165,19 @@ fn an_exploration_that_is_stopped_tells_what_it_has_covered() {
     assert!(shown.starts_with("verdict    stopped: "), "{shown}");
     assert!(shown.contains("\n  follower      fire"), "{shown}");
 }
+
+#[test]
+fn a_script_with_leases_goes_with_nothing_that_has_no_clocks() {
+    let refused = |script: &str, bounds: &Bounds| {
+        let stop = AtomicBool::new(false);
+        explore::run_from(script, bounds, 1, &stop, |_| ()).expect_err("it is refused").to_string()
+    };
+    let asked = include_str!("scripts/lease_asked.txt");
+    let lossy = Bounds { crashes: 1, damages: 1, ..leases() };
+    assert!(
+        refused(asked, &lossy)
+            .ends_with("leases go without pre-votes, checks of the quorum and lossy disks")
+    );
+    let figure_8 = include_str!("scripts/figure_8.txt");
+    assert!(refused(figure_8, &leases()).ends_with("its cluster has no leases=on"));
+}

@@ -149,6 +149,8 @@ pub(super) struct Node {
     pub(super) granted: Option<(Term, Time)>,
     /// An operator has asked it to campaign in this life.
     pub(super) is_urged: bool,
+    /// It has campaigned since.
+    pub(super) has_stood: bool,
     /// The last lease by which it has answered in this life: the term, and its end in true time.
     pub(super) lease: Option<(Term, Time)>,
 }
@@ -173,6 +175,7 @@ impl Node {
             clock: Time(0),
             granted: None,
             is_urged: false,
+            has_stood: false,
             lease: None,
         }
     }
@@ -186,6 +189,7 @@ impl Node {
         self.applied = Index::ZERO;
         self.granted = None;
         self.is_urged = false;
+        self.has_stood = false;
         self.lease = None;
     }
 

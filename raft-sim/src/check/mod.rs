@@ -201,11 +201,11 @@ impl<W: Workload> Checker<W> {
             Rpc::RequestVote { is_forced, .. } => {
                 election_safety::votes(ghost, slot, envelope.term, envelope.from)?;
                 if !is_forced {
-                    patience::stands(&ghost.nodes[slot], self.election_timeout, envelope.term)?;
+                    patience::stands(&mut ghost.nodes[slot], self.election_timeout, envelope.term)?;
                 }
             }
             Rpc::RequestPreVote { .. } => {
-                patience::stands(&ghost.nodes[slot], self.election_timeout, envelope.term)?;
+                patience::stands(&mut ghost.nodes[slot], self.election_timeout, envelope.term)?;
             }
             Rpc::RequestVoteResponse { granted: true } => {
                 election_safety::votes(ghost, slot, envelope.term, envelope.to)?;
@@ -250,6 +250,7 @@ impl<W: Workload> Checker<W> {
     pub fn urged(&mut self, node: NodeId) {
         let slot = self.ghost.slot(node);
         self.ghost.nodes[slot].is_urged = true;
+        self.ghost.nodes[slot].has_stood = false;
     }
 
     /// A node answers by a lease that lasts until `until`. Both moments are of the true time, which

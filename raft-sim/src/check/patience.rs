@@ -20,11 +20,14 @@ pub(super) fn staged(node: &mut Node, new: &HardState) {
     let is_given = new.vote.is_some_and(|candidate| candidate != node.member);
     if is_given && (old.term, old.vote) != (new.term, new.vote) {
         node.granted = Some((new.term, node.clock));
+        // The campaign that it was asked for is over.
+        node.is_urged &= !node.has_stood;
     }
 }
 
 /// A node asks for votes, or whether it would get them, of its own accord.
-pub(super) fn stands(node: &Node, timeout: Span, term: Term) -> Result<(), Violation> {
+pub(super) fn stands(node: &mut Node, timeout: Span, term: Term) -> Result<(), Violation> {
+    node.has_stood = node.is_urged;
     let Some((granted, since)) = node.granted.filter(|_| !node.is_urged) else { return Ok(()) };
     // What it had asked before it gave its vote may leave after that, and in the same step.
     let is_later = term >= granted && node.clock > since;

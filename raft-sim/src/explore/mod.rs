@@ -67,7 +67,22 @@ pub fn run_from(
     tell: impl FnMut(&Progress),
 ) -> Result<Report, ScriptError> {
     let start = Start::from_script(script)?;
-    Ok(explore(&start.within(bounds), start, Some(script), jobs, stop, tell))
+    let within = start.within(bounds);
+    if let Some(what) = unfit(bounds, &within) {
+        let cluster = script.lines().position(|line| line.trim_start().starts_with("cluster"));
+        return Err(ScriptError { line: cluster.unwrap_or(0) + 1, what: what.to_owned() });
+    }
+    Ok(explore(&within, start, Some(script), jobs, stop, tell))
+}
+
+/// What keeps a script's cluster from being explored within what was asked for.
+fn unfit(asked: &Bounds, within: &Bounds) -> Option<&'static str> {
+    if asked.leases && !within.leases {
+        return Some("its cluster has no leases=on");
+    }
+    let is_more = within.pre_vote || within.check_quorum || within.damages + within.lost_tails > 0;
+    (within.leases && is_more)
+        .then_some("leases go without pre-votes, checks of the quorum and lossy disks")
 }
 
 fn explore(
