@@ -18,7 +18,7 @@ use crate::workload::Workload;
 use crate::world::World;
 
 impl<W: Workload> World<W> {
-    /// Whether a strike is one of these: most are that are aimed at the leader.
+    /// Whether a strike is one of these, as many are that are aimed at the leader.
     pub(crate) fn is_ambush(&self, at: NodeAt, strike: &Strike) -> bool {
         let is_aimed = matches!(strike.at, Target::Leader(_)) && self.leader() == Some(at);
         let is_heads = |bit: u32| strike.clients >> bit & 1 == 0;

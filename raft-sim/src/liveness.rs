@@ -127,6 +127,7 @@ impl<W: Workload> World<W> {
             // stands in for one that is gone.
             return;
         }
+        // What only a frame holds may still be appended; it makes nobody a member who campaigns.
         let under_way = self.memberships_under_way();
         let memberships: Vec<Membership> =
             memberships.into_iter().chain(under_way.iter().map(|one| (**one).clone())).collect();

@@ -221,13 +221,7 @@ impl<'a> Worker<'a> {
         out.extend_from_slice(state);
         let last = out.len() - 1;
         out[start + 2 * server] = step.to;
-        let mut touched = 1 << server;
-        for position in step.sent.indices() {
-            let (to, letter) = self.sent.at(position);
-            let inbox = start + 2 * to as usize + 1;
-            out[inbox] = self.post(out[inbox], letter);
-            touched |= 1 << to;
-        }
+        let mut touched = 1 << server | self.post_all(&mut out[start..], step.sent);
         if step.kind != Kind::Silent {
             out[last] = self.witness(&out[start..=last], server, name, step.kind)?;
         }
@@ -418,6 +412,18 @@ impl<'a> Worker<'a> {
             let letters = store.inboxes.get(inbox).iter().copied().chain([letter]).collect();
             store.inbox(letters)
         })
+    }
+
+    /// All that a step has sent is in the mail. Returns the servers that it goes to.
+    fn post_all(&mut self, state: &mut [u32], sent: Range) -> u32 {
+        let mut heard = 0;
+        for position in sent.indices() {
+            let (to, letter) = self.sent.at(position);
+            let inbox = 2 * to as usize + 1;
+            state[inbox] = self.post(state[inbox], letter);
+            heard |= 1 << to;
+        }
+        heard
     }
 
     /// The history after a step.

@@ -72,11 +72,7 @@ impl Worker<'_> {
             let Some(name) = self.clock(state[2 * server], beats) else { continue };
             let step = self.step(name);
             state[2 * server] = step.to;
-            for position in step.sent.indices() {
-                let (to, letter) = self.sent.at(position);
-                let inbox = 2 * to as usize + 1;
-                state[inbox] = self.post(state[inbox], letter);
-            }
+            self.post_all(state, step.sent);
             if step.kind != Kind::Silent {
                 let next = self.witness(state, server, name, step.kind);
                 state[last] = next.map_err(|broken| (name, broken))?;

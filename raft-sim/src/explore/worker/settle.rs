@@ -21,12 +21,7 @@ impl Worker<'_> {
             while let Some(name) = self.hurried(state[2 * server]).filter(|_| is_touched) {
                 let step = self.step(name);
                 state[2 * server] = step.to;
-                for position in step.sent.indices() {
-                    let (to, letter) = self.sent.at(position);
-                    let inbox = 2 * to as usize + 1;
-                    state[inbox] = self.post(state[inbox], letter);
-                    heard |= 1 << to;
-                }
+                heard |= self.post_all(state, step.sent);
                 if step.kind != Kind::Silent {
                     state[last] = self.witness(state, server, name, step.kind)?;
                 }
