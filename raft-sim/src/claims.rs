@@ -48,9 +48,10 @@ impl Claim {
 }
 
 /// All claims.
-pub const CLAIMS: [Claim; 12] = [
+pub const CLAIMS: [Claim; 13] = [
     claim(Sabotage::SyncDoesNothing, 1, &["PS"]),
     claim(Sabotage::ConfirmedEarly, 1, &["PS"]).predicting("has them on disk"),
+    claim(Sabotage::AppendsConfirmedEarly, 4, &["PS"]).predicting("promises that log on disk"),
     // Here the storage itself may notice that its log is ahead of the hard state.
     claim(Sabotage::HardStateLost, 50, &["REC", "MT"]),
     claim(Sabotage::VoteLost, 50, &["MT"]),

@@ -28,6 +28,8 @@ pub enum Sabotage {
     SyncDoesNothing,
     /// Batches are confirmed when their sync begins.
     ConfirmedEarly,
+    /// So are those that do not change the hard state, and no others.
+    AppendsConfirmedEarly,
     /// Hard-state files forget their last writes at a power loss, although they were synced.
     HardStateLost,
     /// After a restart the hard state names no vote.
@@ -57,6 +59,7 @@ impl Sabotage {
             Self::HardStateLost => Lie::HardStateSyncs,
             Self::None
             | Self::ConfirmedEarly
+            | Self::AppendsConfirmedEarly
             | Self::VoteLost
             | Self::SuffixResurrected
             | Self::AcknowledgementForged
@@ -66,6 +69,12 @@ impl Sabotage {
             | Self::SessionsForgotten
             | Self::MachinePanics => Lie::None,
         }
+    }
+
+    /// Whether batches are confirmed before they are synced, if these change the hard state or not.
+    #[must_use]
+    pub fn confirms_early(self, has_hard_state: bool) -> bool {
+        self == Self::ConfirmedEarly || self == Self::AppendsConfirmedEarly && !has_hard_state
     }
 
     /// What the network delivers instead of a message, if it is one to forge.

@@ -9,14 +9,17 @@ use crate::event::{Event, NodeAt};
 use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::process::{FrozenState, Latency};
-use crate::sabotage::Sabotage;
 use crate::workload::Workload;
 use crate::world::World;
 
 impl<W: Workload> World<W> {
     /// A process asks its disk for something.
     pub(crate) fn work(&mut self, at: NodeAt, work: Work) -> Result<(), Failure> {
-        let process = self.nodes[at].process.as_mut().expect("a process asks for work");
+        let node = &mut self.nodes[at];
+        if let Work::LoadSnapshot { snapshot } = &work {
+            self.checker.restore_asked(node.member.id, snapshot)?;
+        }
+        let process = node.process.as_mut().expect("a process asks for work");
         if let Some(kind) = process.work(work) {
             self.begin_disk(at, kind);
         }
@@ -70,7 +73,10 @@ impl<W: Workload> World<W> {
             node.disk.arm_unless_armed(strike.operations);
         }
         let done = process.disk();
-        if let (Sabotage::ConfirmedEarly, Some(seq)) = (self.sabotage, process.syncing()) {
+        let syncing = process.syncing();
+        let has_hard_state = |seq| self.checker.is_hard_state_pending(node.member.id, seq);
+        if let Some(seq) = syncing.filter(|&seq| self.sabotage.confirms_early(has_hard_state(seq)))
+        {
             self.begin_disk(at, Latency::Sync);
             return self.deliver(at, Input::Done(Done::Persisted { seq }));
         }

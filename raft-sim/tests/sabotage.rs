@@ -37,6 +37,11 @@ fn a_disk_that_confirms_what_it_is_about_to_sync() {
 }
 
 #[test]
+fn a_disk_that_confirms_entries_that_it_is_about_to_sync() {
+    assert_unsafe(Sabotage::AppendsConfirmedEarly);
+}
+
+#[test]
 fn a_disk_that_loses_the_vote() {
     assert_unsafe(Sabotage::VoteLost);
 }

@@ -189,6 +189,21 @@ impl<W: Workload> Checker<W> {
         Ok(())
     }
 
+    /// Whether what a node waits for through `seq` changes its hard state.
+    #[must_use]
+    pub fn is_hard_state_pending(&self, node: NodeId, seq: PersistSeq) -> bool {
+        let mut pending = self.ghost.nodes[self.ghost.slot(node)].pending.iter();
+        pending.any(|batch| batch.seq <= seq && batch.hard_state.is_some())
+    }
+
+    /// A node's state machine is to be replaced by a snapshot.
+    ///
+    /// # Errors
+    /// PS.
+    pub fn restore_asked(&self, node: NodeId, snapshot: &SnapshotMeta) -> Result<(), Violation> {
+        promise_durability::restore_asked(&self.ghost.nodes[self.ghost.slot(node)], snapshot)
+    }
+
     /// A node hands a message to its network.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //! The table of what each message promises is the contract of the core's durability gate. It is
 //! checked against what the disk truly holds, not against what it has confirmed.
 
-use raft_core::{AppendResult, EntryId, Envelope, Index, Member, NodeId, Rpc, Term};
+use raft_core::{AppendResult, EntryId, Envelope, Index, Member, NodeId, Rpc, SnapshotMeta, Term};
 
 use super::ghost::{Ghost, Node};
 use super::log::Log;
@@ -55,6 +55,21 @@ pub(super) fn unsynced(node: NodeId, what: &str) -> Violation {
 /// A node has applied entries through `last`.
 pub(super) fn applied(ghost: &Ghost, slot: usize, last: EntryId) -> Result<(), Violation> {
     log_through(&ghost.nodes[slot], last, "applying")
+}
+
+/// A state machine is to become what a snapshot says. Disks that work in order would read it only after
+/// it is durable; the core must not rely on them.
+pub(super) fn restore_asked(node: &Node, snapshot: &SnapshotMeta) -> Result<(), Violation> {
+    let mut pending = node.pending.iter().filter_map(|batch| batch.install.as_ref());
+    if pending.all(|installed| installed.last != snapshot.last) {
+        return Ok(());
+    }
+    Err(broken(
+        node,
+        "a state machine takes over a snapshot that is on disk".to_owned(),
+        format!("it is asked to take over {snapshot}, which the disk is about to install"),
+    )
+    .at(snapshot.last.index))
 }
 
 /// Every message promises the term, the incarnation and the epoch under which it was made.
