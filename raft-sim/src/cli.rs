@@ -94,7 +94,7 @@ enum Command {
     Explore(explore::Arguments),
     /// Judges histories: whether what clients saw is what one machine could have told them.
     Check(check::Arguments),
-    /// Runs one seed and writes a page that shows it in a browser, moment by moment.
+    /// Writes a page that shows the run of a seed or a tape in a browser, moment by moment.
     Html(html::Arguments),
 }
 

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::fault::Fault;
-use crate::report::Report;
+use crate::report::{Origin, Report};
 
 pub use record::Record;
 
@@ -41,7 +41,7 @@ pub fn html(mut record: Record, report: &Report) -> String {
     if let Some(failure) = &report.failure {
         data["failure"] = told(failure, report);
     }
-    let title = format!("raft-sim, seed {:#x}: {}", report.options.seed, report.verdict());
+    let title = format!("raft-sim, {}: {}", source(report), report.verdict());
     let script = SCRIPTS.concat();
     let parts = [("TITLE", &*title), ("CSS", CSS), ("DATA", &inert(&data)), ("SCRIPT", &script)];
     fill(HTML, &parts)
@@ -67,6 +67,14 @@ fn name(record: &Record, node: usize) -> Value {
     json!({ "name": format!("n{}", node + 1), "role": role })
 }
 
+/// What the run was made from.
+fn source(report: &Report) -> String {
+    match &report.origin {
+        Origin::Tape(file) => format!("tape {file}"),
+        Origin::Seed | Origin::Workload => format!("seed {:#x}", report.options.seed),
+    }
+}
+
 fn summary(report: &Report) -> Value {
     let stats = &report.stats;
     let faults = report.options.faults.iter().map(|fault: Fault| {
@@ -74,7 +82,7 @@ fn summary(report: &Report) -> Value {
         json!({ "name": fault.name(), "injected": injected, "effective": effective })
     });
     json!({
-        "seed": format!("{:#x}", report.options.seed),
+        "source": source(report),
         "verdict": report.verdict(),
         "digest": format!("{:016x}", report.digest),
         "reproduce": report.reproduce(),

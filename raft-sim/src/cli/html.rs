@@ -1,4 +1,4 @@
-//! `raft-sim html --seed N`: one run, as a page for a browser.
+//! `raft-sim html`: the run of a seed or of a tape, as a page for a browser.
 
 use std::cell::RefCell;
 use std::fs;
@@ -8,43 +8,53 @@ use std::rc::Rc;
 
 use clap::Args;
 
+use super::EXIT_INTERRUPTED;
 use super::file::refused;
-use super::one::parse_seed;
 use super::output::{Output, on_interrupt, tell};
-use super::{EXIT_INTERRUPTED, EXIT_USAGE, setup};
+use super::setup::{Source, Which};
 use crate::page::{self, Record};
-use crate::report::worse;
+use crate::report::{Origin, Report, worse};
 use crate::run::{self, How};
+use crate::sabotage::Sabotage;
 use crate::trace::Trace;
 use crate::workload::KeyValue;
 
 /// Which run, and where its page goes.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Arguments {
-    /// The seed, as for a single run.
-    #[arg(long, value_name = "N", value_parser = parse_seed)]
-    seed: u64,
     #[command(flatten)]
-    setup: setup::Knobs,
-    /// The file of the page [default: run-0xN.html].
+    which: Which,
+    /// The file of the page [default: run-0xN.html, or that of the tape, ending in .html].
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
-/// Runs the seed and writes its page. The exit code is that of the run.
+/// Makes the run and writes its page. The exit code is that of the run.
 pub(super) fn main(arguments: &Arguments, mut output: Output) -> u8 {
-    let Some(options) = arguments.setup.options(arguments.seed) else { return EXIT_USAGE };
+    let source = match arguments.which.source() {
+        Ok(source) => source,
+        Err(exit_code) => return exit_code,
+    };
     on_interrupt(|| {
         tell("interrupted: no page is written");
         process::exit(EXIT_INTERRUPTED.into());
     });
     let record = Rc::new(RefCell::new(Record::new::<KeyValue>()));
     let trace = Trace::off().watched_by(Rc::clone(&record));
-    let how = How::once(options.events);
-    let report = run::options_twice(&options, how, trace, |trace| trace);
+    let (report, path) = match source {
+        Source::Options(options) => {
+            let how = How::once(options.events);
+            let path = PathBuf::from(format!("run-{:#x}.html", options.seed));
+            (run::options_twice(&options, how, trace, |trace| trace), path)
+        }
+        Source::Tape(tape, file) => {
+            let report = run::replay(&tape, false, Sabotage::None, trace);
+            let origin = Origin::Tape(file.display().to_string());
+            (Report { origin, ..report }, file.with_extension("html"))
+        }
+    };
     let page = page::html(record.replace(Record::new::<KeyValue>()), &report);
-    let path = arguments.output.clone();
-    let path = path.unwrap_or_else(|| PathBuf::from(format!("run-{:#x}.html", arguments.seed)));
+    let path = arguments.output.clone().unwrap_or(path);
     if let Err(error) = fs::write(&path, &page) {
         return worse(report.exit_code(), refused(&path, &error));
     }

@@ -8,10 +8,11 @@ use std::rc::Rc;
 
 use clap::Args;
 
+use super::file::TraceTo;
 use super::output::{Output, on_interrupt, tell};
 use super::{EXIT_INTERRUPTED, EXIT_OUTPUT, EXIT_USAGE};
 use crate::options::Options;
-use crate::report::{Origin, Report};
+use crate::report::{Origin, Report, worse};
 use crate::run;
 use crate::sabotage::Sabotage;
 use crate::tape::Tape;
@@ -25,6 +26,9 @@ pub(super) struct Arguments {
     /// Print a line for each transition, as it happens.
     #[arg(short, long)]
     verbose: bool,
+    /// Write each step of each node to FILE, a JSON object a line, for other programs.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
 }
 
 /// Runs the tape, twice, like a seed.
@@ -37,6 +41,10 @@ pub(super) fn main(one: &Arguments, output: Output) -> u8 {
         tell("interrupted: the run has no verdict");
         process::exit(EXIT_INTERRUPTED.into());
     });
+    let file = match one.trace.as_ref().map(TraceTo::create).transpose() {
+        Ok(file) => file,
+        Err(exit_code) => return exit_code,
+    };
     let output = Rc::new(RefCell::new(output));
     output.borrow_mut().line(format_args!("{}\n", tape.options));
     let trace = if one.verbose {
@@ -45,10 +53,15 @@ pub(super) fn main(one: &Arguments, output: Output) -> u8 {
     } else {
         Trace::off()
     };
+    let trace = match &file {
+        Some(file) => file.watch(trace),
+        None => trace,
+    };
     let report = run::replay(&tape, true, Sabotage::None, trace);
     let report = Report { origin: Origin::Tape(one.file.display().to_string()), ..report };
     output.borrow_mut().line(&report);
-    output.take().finish(report.exit_code())
+    let incomplete = file.map_or(0, |file| file.finish());
+    output.take().finish(worse(report.exit_code(), incomplete))
 }
 
 /// Reads a tape; a line on standard error and an exit code if there is none.

@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::one::parse_seed;
 use super::output::{Output, stop_on_interrupt, tell};
-use super::replay::{headline, read, with_head, write};
-use super::{EXIT_INTERRUPTED, EXIT_USAGE, setup};
+use super::replay::{headline, with_head, write};
+use super::setup::{Source, Which};
+use super::{EXIT_INTERRUPTED, EXIT_USAGE};
 use crate::failure::Failure;
 use crate::report::{Origin, Report, worse};
 use crate::run;
@@ -22,14 +22,8 @@ use crate::tape::Tape;
 /// What is too long.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Arguments {
-    /// A tape of a run that fails.
-    #[arg(required_unless_present = "seed", conflicts_with = "seed")]
-    file: Option<PathBuf>,
-    /// The seed of a run that fails, as for a single run.
-    #[arg(long, value_name = "N", value_parser = parse_seed)]
-    seed: Option<u64>,
     #[command(flatten)]
-    setup: setup::Knobs,
+    which: Which,
     /// Where the least run goes.
     #[arg(short, long, value_name = "FILE", default_value = "shrunk.tape")]
     output: PathBuf,
@@ -37,8 +31,9 @@ pub(super) struct Arguments {
 
 /// Shrinks it.
 pub(super) fn main(arguments: &Arguments, mut output: Output) -> u8 {
-    let tape = match tape(arguments) {
-        Ok(tape) => tape,
+    let tape = match arguments.which.source() {
+        Ok(Source::Tape(tape, _)) => *tape,
+        Ok(Source::Options(options)) => run::record(&options, Sabotage::None).1,
         Err(exit_code) => return exit_code,
     };
     let stop =
@@ -60,20 +55,6 @@ pub(super) fn main(arguments: &Arguments, mut output: Output) -> u8 {
     let is_interrupted = stop.load(Ordering::Relaxed);
     let interrupted = if is_interrupted { EXIT_INTERRUPTED } else { 0 };
     output.finish(worse(exit_code, interrupted))
-}
-
-/// The tape that is asked for; a line on standard error and an exit code if there is none.
-fn tape(arguments: &Arguments) -> Result<Tape, u8> {
-    if let Some(file) = &arguments.file {
-        if arguments.setup.is_any() {
-            tell("error: a tape says itself what its options are (see --help)");
-            return Err(EXIT_USAGE);
-        }
-        return read(file);
-    }
-    let seed = arguments.seed.ok_or(EXIT_USAGE)?;
-    let options = arguments.setup.options(seed).ok_or(EXIT_USAGE)?;
-    Ok(run::record(&options, Sabotage::None).1)
 }
 
 fn tell_shrunk(

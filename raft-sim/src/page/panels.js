@@ -249,7 +249,7 @@ function drawOverviewBase(draw, width, at) {
 
 function buildSummary() {
   const { report } = DATA;
-  show(element("seed"), `seed ${report.seed}`);
+  show(element("source"), report.source);
   show(element("verdict"), report.verdict);
   element("verdict").classList.toggle("bad", FAILURE !== null);
   element("options-text").textContent =

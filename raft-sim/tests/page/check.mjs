@@ -27,7 +27,7 @@ const TESTS = {
   async "a healthy run shows its cluster"() {
     await browser.look(1400, 1150);
     await open(passing);
-    assert.match(await browser.text("seed"), /^seed 0x1$/);
+    assert.match(await browser.text("source"), /^seed 0x1$/);
     assert.match(await browser.text("verdict"), /^passed/);
     assert.equal(await browser.value("document.getElementById('failure').hidden"), true);
     assert.equal(await browser.value("document.querySelectorAll('#nodes tr').length"), 1 + await browser.value("NODES.length"));
