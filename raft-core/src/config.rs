@@ -75,8 +75,9 @@ pub struct Config {
     /// The most payload bytes handed out by `Apply` and not yet confirmed; one entry is always
     /// admitted.
     pub unapplied_bytes_max: usize,
-    /// The most payload bytes of the log that stay in memory once they are applied and durable.
-    /// What is colder is asked for with `Load`.
+    /// The most payload bytes of the log that stay in memory once they are applied and durable; while
+    /// the state machine is slow, `unapplied_bytes_max` more. What is colder is asked for with `Load`.
+    /// A disk that is slow may hold back `uncommitted_bytes_max` on top of both.
     pub resident_bytes_max: usize,
     /// The most requests (proposals and reads, each) that wait for an outcome.
     pub requests_max: usize,

@@ -131,7 +131,8 @@ pub enum Rejection {
         /// The leader that it knows.
         hint: Option<Member>,
     },
-    /// A limit on requests or uncommitted bytes is reached; try again later.
+    /// A limit on requests, on uncommitted bytes, or on what waits for the disk is reached; try again
+    /// later.
     Busy,
     /// The command is larger than `command_bytes_max`.
     TooLarge,
@@ -367,8 +368,8 @@ pub enum Refused {
     },
     /// The sender is not in the membership in force.
     NotAMember,
-    /// A limit on requests is reached, or a part of a snapshot comes while another one is with the
-    /// host; the peer asks again.
+    /// A limit on requests is reached, or on what waits for the disk, or a part of a snapshot comes
+    /// while another one is with the host; the peer asks or sends again.
     Busy,
     /// The answer, a peer's or the host's, does not belong to anything that is asked here now, in
     /// this role.

@@ -120,6 +120,11 @@ impl Gate {
         self.holes.first()
     }
 
+    /// How many batches with entries are not durable yet.
+    pub(crate) fn batches_on_their_way(&self) -> usize {
+        self.marks.len()
+    }
+
     /// The first damaged entry that nothing is on its way to heal.
     pub(crate) fn first_open_hole(&self) -> Option<Index> {
         self.holes.first_open()

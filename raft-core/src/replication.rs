@@ -111,7 +111,7 @@ pub(crate) fn on_propose(node: &mut Node, leader: &mut Leader, ticket: Ticket, c
     // An empty quota admits one proposal of any legal size, so that none is refused for ever.
     let would_be = leader.uncommitted_bytes + command.len();
     let is_full = leader.uncommitted_bytes > 0 && would_be > node.config.uncommitted_bytes_max;
-    if is_full || waiting >= node.config.requests_max {
+    if is_full || waiting >= node.config.requests_max || node.is_overfull() {
         node.reject(ticket, Rejection::Busy);
         return;
     }
@@ -309,6 +309,12 @@ pub(crate) fn on_append(
         let Reply { to, session, round } = reply;
         let result = AppendResult::Blank;
         node.send(to, Rpc::AppendEntriesResponse { session, round, result });
+        return;
+    }
+    if node.is_overfull() && !entries.is_empty() {
+        // As if the network had lost it: a leader that learns of this from an acknowledgement, or from
+        // none, sends it again.
+        node.refuse_peer(reply.to, RpcKind::AppendEntries, Refused::Busy);
         return;
     }
     let (base, last) = (node.log().base(), entries.end_after(prev.index));

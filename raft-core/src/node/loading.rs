@@ -3,19 +3,38 @@
 use alloc::sync::Arc;
 
 use super::Node;
+use crate::config::Config;
 use crate::effect::Refused;
 use crate::entry::{Entries, Entry, Payload};
 use crate::membership::Membership;
 use crate::message::LoadRequest;
 use crate::types::Index;
 
+/// The most batches that may be on their way to the disk before more is taken.
+const BATCHES_MAX: usize = 1 << 12;
+
 impl Node {
-    /// Lets go of payloads that are durable and applied, beyond what shall stay in memory.
+    /// Lets go of payloads that are durable and applied, beyond what shall stay in memory; and of those
+    /// that are durable and wait for a state machine that is slow, beyond what it may have at once too.
     pub(crate) fn evict(&mut self) {
-        let bytes_max = self.config.resident_bytes_max;
-        if self.log.is_heavier_than(bytes_max) {
-            self.log.evict(self.applied.min(self.gate.durable_index()), bytes_max);
+        let applied_max = self.config.resident_bytes_max;
+        if self.log.is_heavier_than(applied_max) {
+            self.log.evict(self.applied.min(self.gate.durable_index()), applied_max);
+            let durable_max = applied_max.saturating_add(self.config.unapplied_bytes_max);
+            self.log.evict(self.gate.written_index(), durable_max);
         }
+    }
+
+    /// Whether so much waits for the disk that no command and no entry is taken: all others leave
+    /// memory. A group commits without its leader's disk, so its quota of uncommitted bytes says
+    /// nothing about what that disk has yet to write.
+    #[inline]
+    pub(crate) fn is_overfull(&self) -> bool {
+        let Config { resident_bytes_max, unapplied_bytes_max, uncommitted_bytes_max, .. } =
+            self.config;
+        let bytes_max = resident_bytes_max.saturating_add(unapplied_bytes_max);
+        self.gate.batches_on_their_way() >= BATCHES_MAX
+            || self.log.is_heavier_than(bytes_max.saturating_add(uncommitted_bytes_max))
     }
 
     /// Whether what the host has read is what was asked for.

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use raft_core::{
-    Body, Entries, Envelope, Index, MemberStep, MembershipChange, NodeId, Outcome, Rejection, Rpc,
-    RpcKind, Ticket,
+    Body, Entries, Envelope, Index, MemberStep, MembershipChange, NodeId, Observation, Outcome,
+    Refused, Rejection, Rpc, RpcKind, Ticket,
 };
 
 use crate::support::{Cluster, member};
@@ -212,4 +212,106 @@ fn a_joint_membership_is_left_with_every_limit_reached() {
     let membership = cluster.status(1).membership;
     assert!(!membership.is_joint() && membership.learners() == [member(3)]);
     assert_eq!(cluster.status(1).commit, cluster.status(1).last.index);
+}
+
+/// A group whose limits are a kilobyte.
+fn narrow() -> Cluster {
+    let mut cluster = Cluster::with(&[1, 2, 3], &[], |config| {
+        config.resident_bytes_max = 1 << 10;
+        config.unapplied_bytes_max = 1 << 10;
+        config.uncommitted_bytes_max = 1 << 10;
+    });
+    cluster.elect(1);
+    cluster
+}
+
+/// The payload bytes in a node's memory, counted in its text: 1 KiB commands are made of sevens.
+fn held(cluster: &Cluster, id: u64) -> usize {
+    format!("{:?}", cluster.server(id).raft).matches("\\x07").count()
+}
+
+/// What a slow state machine does not take leaves memory once it is durable, at leaders and
+/// followers, and is read again when it is wanted.
+#[test]
+fn a_state_machine_that_hangs_does_not_fill_memory() {
+    let mut cluster = narrow();
+    cluster.slow_machines.extend([1, 2]);
+    for ticket in 1..=50 {
+        propose_bytes(&mut cluster, ticket, 1 << 10);
+        cluster.deliver();
+    }
+    assert_eq!(cluster.status(1).commit, Index(51), "a group does not wait for state machines");
+    for id in [1, 2] {
+        assert!(held(&cluster, id) <= 3 << 10, "n{id} holds {} bytes", held(&cluster, id));
+        assert!(cluster.server(id).loads.is_empty() && cluster.server(id).applied.len() < 4);
+    }
+    cluster.slow_machines.clear();
+    for id in [1, 2] {
+        let through = cluster.server(id).applied.last().expect("the first ones").index();
+        cluster.step(id, Body::Applied { through });
+        let applied = cluster.server(id).applied.iter().map(|entry| entry.index().0);
+        assert!(applied.eq(1..=51), "all of them, once, in order");
+    }
+}
+
+/// A group commits without its leader's disk. What that has to write yet is bounded all the same: by
+/// refusing commands, until something is durable.
+#[test]
+fn a_leader_does_not_run_away_from_its_disk() {
+    let mut cluster = narrow();
+    cluster.slow_disks.insert(1);
+    for ticket in 1..=50 {
+        propose_bytes(&mut cluster, ticket, 1 << 10);
+        cluster.deliver();
+    }
+    let outcomes = cluster.server(1).outcomes.values();
+    let refused = outcomes.filter(|one| **one == Outcome::Refused(Rejection::Busy)).count();
+    assert_eq!(refused, 46, "three limits of memory, and the command that passes them, are let in");
+    assert_eq!(cluster.status(1).commit, cluster.status(1).last.index);
+    assert!(held(&cluster, 1) <= 4 << 10);
+    cluster.sync(1);
+    propose_bytes(&mut cluster, 51, 1 << 10);
+    cluster.deliver();
+    assert!(matches!(cluster.server(1).outcomes[&Ticket(51)], Outcome::Committed { .. }));
+}
+
+/// Nor does a group make a follower hold more than its disk has taken, whoever sends how much: it
+/// takes none of it until there is room, and is sent it again.
+#[test]
+fn a_follower_whose_disk_hangs_takes_only_so_much() {
+    let mut cluster = narrow();
+    cluster.slow_disks.insert(3);
+    for ticket in 1..=50 {
+        propose_bytes(&mut cluster, ticket, 1 << 10);
+        cluster.deliver();
+    }
+    assert_eq!(cluster.status(1).commit, Index(51), "two of three are a quorum");
+    assert!(held(&cluster, 3) <= 4 << 10, "it holds {} bytes", held(&cluster, 3));
+    let kind = RpcKind::AppendEntries;
+    let busy =
+        Observation::Refused { from: Some(member(1)), kind: Some(kind), reason: Refused::Busy };
+    assert!(cluster.server(3).observations.contains(&busy));
+    cluster.slow_disks.clear();
+    cluster.sync(3);
+    for _ in 0..3 {
+        cluster.deliver();
+        cluster.tick(1, 100);
+    }
+    cluster.deliver();
+    assert_eq!(cluster.status(3).applied, Index(51));
+}
+
+/// Batches cost memory too, whatever they weigh.
+#[test]
+fn a_leader_does_not_count_on_a_disk_for_ever() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.elect(1);
+    cluster.slow_disks.insert(1);
+    for ticket in 1..=5_000 {
+        propose_bytes(&mut cluster, ticket, 0);
+        cluster.deliver();
+    }
+    let outcomes = cluster.server(1).outcomes.values();
+    let refused = outcomes.filter(|one| **one == Outcome::Refused(Rejection::Busy)).count();
+    assert_eq!(refused, 5_000 - 4_096);
 }

@@ -156,6 +156,8 @@ pub(crate) struct Cluster {
     pub(crate) is_reading: bool,
     /// Nodes whose disks write only when the test says so, even if others' write at once.
     pub(crate) slow_disks: BTreeSet<u64>,
+    /// Nodes whose state machines have not finished anything, for all that is known.
+    pub(crate) slow_machines: BTreeSet<u64>,
     /// Every effect so far, with the node that it came from.
     pub(crate) trace: Vec<(u64, Effect)>,
 }
@@ -173,6 +175,7 @@ impl Cluster {
             is_disk_immediate: true,
             is_reading: true,
             slow_disks: BTreeSet::new(),
+            slow_machines: BTreeSet::new(),
             trace: Vec::new(),
         };
         for id in voters.iter().chain(learners) {
@@ -347,7 +350,9 @@ impl Cluster {
                 Effect::Apply { entries } => {
                     server.applied.extend(entries.iter().cloned());
                     let through = entries.last().expect("never empty").index();
-                    follow_up.push(Body::Applied { through });
+                    if !self.slow_machines.contains(&id) {
+                        follow_up.push(Body::Applied { through });
+                    }
                 }
                 Effect::RestoreState { snapshot } => {
                     follow_up.push(Body::Applied { through: snapshot.last.index });

@@ -13,6 +13,9 @@
 //! 1 or by 3. This is how `raft-sim` judges its clients; there the ghost knows the log as well.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use raft_sim::linear::{self, Judge, Limits, Verdict};
 
 use super::clients::{Operation, Outcome, Record};
 use super::moment::Moment;
@@ -52,6 +55,29 @@ pub(crate) fn judge(history: &[Record]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// How long an order is looked for; a history of some minutes takes far less than a second.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Looks for an order of one machine that explains a history, whatever the servers say of their log.
+///
+/// # Errors
+/// Why there is none, or that none was found in time.
+pub(crate) fn explain(jsonl: &str) -> Result<(), String> {
+    let history = linear::read::history(jsonl.as_bytes()).map_err(|error| error.to_string())?;
+    let end = Instant::now() + PATIENCE;
+    let is_over = || Instant::now() >= end;
+    let limits = Limits { orders: false, ..Limits::default() };
+    match Judge::new().judge(&history, limits, is_over) {
+        Verdict::Linearizable(_) => Ok(()),
+        Verdict::Violated { key } => {
+            let core = linear::core::find(&history, key, Limits::default(), is_over);
+            let why = core.map(|core| linear::explain::sentence(&history, &core));
+            Err(format!("no order explains it: {}", why.unwrap_or_default()))
+        }
+        Verdict::Unknown { why, .. } => Err(format!("no order was found: {why:?}")),
+    }
 }
 
 /// The place of an operation, and whether something else may have the same.
@@ -180,6 +206,7 @@ fn condition(
 mod tests {
     use std::time::Instant;
 
+    use super::super::history::jsonl;
     use super::*;
 
     /// The clock stands still: the order is that of the places.
@@ -210,6 +237,7 @@ mod tests {
             record(12, Operation::Get, reads(None, 6), zero),
         ];
         assert_eq!(judge(&history), Ok(()));
+        assert_eq!(explain(&jsonl(&history)), Ok(()));
     }
 
     #[test]
@@ -237,11 +265,14 @@ mod tests {
                 record(4, Operation::Get, reads(Some((5, "a")), 5), zero),
             ],
             // Two writes at one place; a condition that cannot have held.
-            vec![first(), record(0, put("b"), Outcome::Written { index: 3 }, zero)],
+            vec![first(), record(2, put("b"), Outcome::Written { index: 3 }, zero)],
             vec![first(), second(), record(4, swap, Outcome::Written { index: 5 }, zero)],
         ];
-        for lie in &lies {
+        // Without the places two lies look like the truth: one value has two, or two values have one.
+        let told = [true, true, true, true, true, false, false, true];
+        for (lie, told) in lies.iter().zip(told) {
             assert!(judge(lie).is_err(), "{lie:?}");
+            assert_eq!(explain(&jsonl(lie)).is_err(), told, "{lie:?}");
         }
     }
 }

@@ -10,7 +10,8 @@
 //! continues them, starts them again, cuts and delays links in either direction, hands the leadership
 //! over, lets members leave, lose their disks and come back, and flips bits in the files of stopped nodes (of
 //! one at a time, until it is whole again: what no disk has any more nobody can heal). Then it heals everything, waits until
-//! all servers answer, reads every key at each of them, and judges the history.
+//! all servers answer, reads every key at each of them, and judges the history: by what the servers say of
+//! their log, and by `raft-sim`'s search for an order, which needs no word of theirs.
 //!
 //! The seed decides what is drawn, not what happens: processes and networks have a mind of their own.
 //! A failing run keeps its directory, with the logs of all servers.
@@ -120,10 +121,12 @@ async fn run(options: &Options) -> Result<(), String> {
         }
         Err(error) => Err(error),
     };
+    let text = history::jsonl(&history);
     if let Some(file) = &options.history {
-        let text = history::jsonl(&history);
-        std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))?;
+        std::fs::write(file, &text).map_err(|error| format!("{}: {error}", file.display()))?;
     }
+    tell("looking for an order that explains it");
+    let verdict = verdict.and_then(|()| judge::explain(&text));
     show(&judge::summary(&history));
     for (fault, count) in &faults {
         show(&format!("  {fault:<12}{count:>6}"));
@@ -139,7 +142,9 @@ async fn run(options: &Options) -> Result<(), String> {
         }
         Err(what) => {
             show(&format!("FAIL  seed {}: {what}", options.seed));
-            Err(format!("see {}", cluster.keep().display()))
+            let kept = cluster.keep();
+            std::fs::write(kept.join("history.jsonl"), text).map_err(|error| error.to_string())?;
+            Err(format!("see {}", kept.display()))
         }
     }
 }
