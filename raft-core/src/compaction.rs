@@ -31,6 +31,7 @@ pub(crate) struct Part {
 }
 
 /// The host has made a durable snapshot: the log before it may go.
+#[inline(never)]
 pub(crate) fn on_snapshot_taken(node: &mut Node, snapshot: Arc<SnapshotMeta>) {
     let last = snapshot.last;
     let is_described = last.index <= node.applied

@@ -24,7 +24,7 @@ use crate::message::{Body, Chunk, ChunkPurpose, ChunkRequest, LoadPurpose, LoadR
 use crate::node::Node;
 use crate::recovery::{self, RecoverError};
 use crate::role::{Follower, Leader, Role, Transition};
-use crate::types::{Member, Term, Ticket, Time};
+use crate::types::{ChunkId, Member, PersistSeq, Term, Ticket, Time};
 use crate::{
     barrier, commit, compaction, election, lease, read, reconfiguration, repair, replication,
     transfer,
@@ -92,7 +92,9 @@ impl Raft {
         let start = self.node.effects.len();
         for mut message in messages {
             let message = message.borrow_mut();
-            self.pass(message.now);
+            if message.now > self.now {
+                self.pass(message.now); // Of most inboxes only the first message tells a new time.
+            }
             self.dispatch(&mut message.body);
         }
         self.settle();
@@ -139,16 +141,17 @@ impl Raft {
         hasher.finish()
     }
 
+    #[inline(never)]
     fn pass(&mut self, reading: Time) {
-        if reading <= self.now {
-            return; // Of most inboxes only the first message tells a new time.
-        }
         let elapsed = self.now.follow(reading);
         self.role.pass(elapsed);
         self.node.pass(elapsed);
     }
 
     /// Takes what it needs out of the body: to move the whole of it costs more than many a rule.
+    ///
+    /// What does more than a little is not inlined: the loop over an inbox would make ready for it
+    /// in every step.
     #[inline(always)] // A part of the loop over an inbox.
     fn dispatch(&mut self, body: &mut Body) {
         if let Role::Halted = self.role {
@@ -182,13 +185,7 @@ impl Raft {
                 let transition = reconfiguration::on_force_membership(&mut self.node, ticket);
                 self.become_next(transition);
             }
-            Body::Persisted { seq } => {
-                self.node.on_persisted(seq);
-                if let Role::Candidate(campaign) = &mut self.role {
-                    let transition = election::on_durable(&self.node, campaign);
-                    self.become_next(transition);
-                }
-            }
+            Body::Persisted { seq } => self.on_persisted(seq),
             Body::PersistFailed => {
                 self.become_next(Transition::Halt(HaltReason::PersistFailed));
             }
@@ -201,15 +198,7 @@ impl Raft {
                 compaction::on_snapshot_taken(&mut self.node, Arc::clone(snapshot));
             }
             Body::ChunkRead { request, ref mut chunk } => self.on_chunk_read(request, chunk.take()),
-            Body::ChunkStaged { id, staged } => {
-                let leader = self.role.leader(self.node.member());
-                let before = self.node.incoming.as_ref().map(|incoming| incoming.staged);
-                compaction::on_chunk_staged(&mut self.node, leader, id, staged);
-                let incoming = self.node.incoming.as_ref();
-                if incoming.is_some_and(|incoming| Some(incoming.staged) > before) {
-                    repair::request_chunk(&mut self.node);
-                }
-            }
+            Body::ChunkStaged { id, staged } => self.on_chunk_staged(id, staged),
         }
     }
 
@@ -263,6 +252,7 @@ impl Raft {
         }
     }
 
+    #[inline(never)]
     fn on_tick(&mut self) {
         let node = &mut self.node;
         if node.repair.as_ref().is_some_and(|repair| repair.patience.is_due()) {
@@ -303,6 +293,27 @@ impl Raft {
         self.become_next(transition);
     }
 
+    #[inline(never)]
+    fn on_persisted(&mut self, seq: PersistSeq) {
+        self.node.on_persisted(seq);
+        if let Role::Candidate(campaign) = &mut self.role {
+            let transition = election::on_durable(&self.node, campaign);
+            self.become_next(transition);
+        }
+    }
+
+    #[inline(never)]
+    fn on_chunk_staged(&mut self, id: ChunkId, staged: u64) {
+        let leader = self.role.leader(self.node.member());
+        let before = self.node.incoming.as_ref().map(|incoming| incoming.staged);
+        compaction::on_chunk_staged(&mut self.node, leader, id, staged);
+        let incoming = self.node.incoming.as_ref();
+        if incoming.is_some_and(|incoming| Some(incoming.staged) > before) {
+            repair::request_chunk(&mut self.node);
+        }
+    }
+
+    #[inline(never)]
     fn on_loaded(&mut self, request: &LoadRequest, entries: Option<Entries>) {
         match (request.purpose, &mut self.role) {
             (LoadPurpose::Apply, _) => commit::on_loaded(&mut self.node, request, entries),
@@ -315,6 +326,7 @@ impl Raft {
         }
     }
 
+    #[inline(never)]
     fn on_chunk_read(&mut self, request: ChunkRequest, chunk: Option<Chunk>) {
         if let ChunkPurpose::Repair { id } = request.purpose {
             repair::on_chunk_read(&mut self.node, request, id, chunk);

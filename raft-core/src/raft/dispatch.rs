@@ -14,6 +14,7 @@ use crate::{admission, barrier, compaction, election, lease, read, replication};
 
 impl Raft {
     /// Takes a message: checked whole, then by the term rule, then by its chapter.
+    #[inline(never)]
     pub(super) fn on_peer(&mut self, envelope: &mut Envelope) {
         match admission::check(&self.node, envelope) {
             Ok(()) => {}
