@@ -4,14 +4,14 @@
 //! the protocol depends on it. A peer message travels as one frame:
 //!
 //! ```text
-//! | version 1B | kind 1B | header: postcard | body: postcard | XXH3-64 of all before, 8B LE |
+//! | version 1B | kind 1B | header | body | XXH3-64 of all before, 8B LE |
 //! ```
 //!
-//! The structs named `V1..` are version 1. They stand apart from the types that the rules use, so
-//! that a refactoring cannot change the format; only the smallest parts (numbers, members, entry
-//! ids, memberships) are written as they are. The golden vectors in `tests/golden` notice any
-//! change. The structs borrow: a command or a snapshot chunk is a slice of the received frame,
-//! never a copy.
+//! in which header and body are rows of numbers as postcard writes them, or one of the structs named
+//! `V1..`. They stand apart from the types that the rules use, so that a refactoring cannot change
+//! the format; only the smallest parts (members, entry ids, memberships) are written as they are.
+//! The golden vectors in `tests/golden` notice any change. A command or a snapshot chunk is a slice
+//! of the received frame, never a copy.
 //!
 //! An AppendEntries names the chain before its first entry and the one after its last; what is
 //! between is computed again by [`crate::Entries::after`], and the frame is refused whole if the
@@ -25,6 +25,7 @@
 //! Deliberately absent: authentication, compression, the framing of a byte stream into frames, and
 //! all checks that need a node's state (who sent it, which term, whether terms fall).
 
+mod reader;
 mod record;
 mod repair;
 mod sink;
@@ -34,7 +35,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::Config;
@@ -42,7 +43,8 @@ use crate::membership::{MEMBERS_MAX, MembershipError};
 use crate::message::{EntryResult, Envelope, RepairRpc, Rpc, RpcKind};
 use crate::types::{ClusterId, Epoch, GroupId, Incarnation, LIMIT, Member, Term};
 
-use sink::{Sink, put_numbers};
+use reader::Reader;
+use sink::{Row, Sink};
 
 pub use record::{
     decode_hard_state, decode_payload, decode_snapshot_meta, encode_hard_state, encode_payload,
@@ -173,11 +175,10 @@ pub fn encode_split(envelope: &Envelope, buffer: &mut BytesMut) -> Bytes {
 
 fn write<B: BufMut + AsRef<[u8]>>(envelope: &Envelope, out: &mut B) {
     let start = out.as_ref().len();
-    out.put_slice(&[VERSION, kind_byte(envelope.rpc.kind())]);
-    let Envelope { cluster, group, from, to, epoch, incarnation, term, ref rpc } = *envelope;
-    let header = V1Header { cluster, group, from, to, epoch, incarnation, term };
-    put_numbers(out, header.numbers());
-    v1::put_body(out, rpc);
+    let mut row = Row::new([VERSION, kind_byte(envelope.rpc.kind())]);
+    row.put(header_numbers(envelope));
+    v1::put_body(&mut row, out, &envelope.rpc);
+    v1::put_entries(&mut row, out, &envelope.rpc);
     let checksum = xxh3_64(&out.as_ref()[start..]);
     out.put_slice(&checksum.to_le_bytes());
 }
@@ -204,20 +205,36 @@ pub fn decode(frame: Bytes, limits: &Limits) -> Result<Envelope, WireError> {
     }
     let kind = kind_of_byte(frame[1]).ok_or(WireError::UnknownKind(frame[1]))?;
     let mut reader = Reader { frame: &frame, rest: &content[2..] };
-    let header: V1Header = reader.take()?;
-    bounded([header.epoch.0, header.incarnation.0, header.term.0])?;
+    let [cluster, group, from, from_lineage, to, to_lineage, epoch, incarnation, term] =
+        reader.numbers()?;
+    bounded([epoch, incarnation, term])?;
     let rpc = v1::take_body(&mut reader, kind, limits)?;
     reader.finish()?;
     Ok(Envelope {
-        cluster: header.cluster,
-        group: header.group,
-        from: header.from,
-        to: header.to,
-        epoch: header.epoch,
-        incarnation: header.incarnation,
-        term: header.term,
+        cluster: ClusterId(cluster),
+        group: GroupId(group),
+        from: Member::new(from, from_lineage),
+        to: Member::new(to, to_lineage),
+        epoch: Epoch(epoch),
+        incarnation: Incarnation(incarnation),
+        term: Term(term),
         rpc,
     })
+}
+
+fn header_numbers(envelope: &Envelope) -> [u64; 9] {
+    let Envelope { cluster, group, from, to, epoch, incarnation, term, rpc: _ } = *envelope;
+    [
+        cluster.0,
+        group.0,
+        from.id.0,
+        from.lineage.0,
+        to.id.0,
+        to.lineage.0,
+        epoch.0,
+        incarnation.0,
+        term.0,
+    ]
 }
 
 /// Bytes start at 1: a frame of zeros is none.
@@ -269,54 +286,6 @@ fn kind_of_byte(byte: u8) -> Option<RpcKind> {
         19 => Some(RpcKind::RequestSnapshot),
         20 => Some(RpcKind::RequestSnapshotResponse),
         _ => None,
-    }
-}
-
-/// Written as a row of numbers.
-#[derive(Deserialize)]
-struct V1Header {
-    cluster: ClusterId,
-    group: GroupId,
-    from: Member,
-    to: Member,
-    epoch: Epoch,
-    incarnation: Incarnation,
-    term: Term,
-}
-
-impl V1Header {
-    fn numbers(&self) -> [u64; 9] {
-        let Self { cluster, group, from, to, epoch, incarnation, term } = *self;
-        [
-            cluster.0,
-            group.0,
-            from.id.0,
-            from.lineage.0,
-            to.id.0,
-            to.lineage.0,
-            epoch.0,
-            incarnation.0,
-            term.0,
-        ]
-    }
-}
-
-/// A frame and the part of it that is not read yet.
-struct Reader<'a> {
-    frame: &'a Bytes,
-    rest: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    fn take<T: Deserialize<'a>>(&mut self) -> Result<T, WireError> {
-        let (value, rest) =
-            postcard::take_from_bytes(self.rest).map_err(|_| WireError::Malformed)?;
-        self.rest = rest;
-        Ok(value)
-    }
-
-    fn finish(&self) -> Result<(), WireError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(WireError::TrailingBytes) }
     }
 }
 

@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 use crate::entry::Entries;
 use crate::message::{EntryResult, RepairRpc, RpcKind};
 use crate::types::{Chain, EntryId, Incarnation, Index, RepairId, Term};
+use crate::wire::reader::Reader;
 use crate::wire::record::{
     borrow_payload, decode_payload, decode_snapshot_meta, encode_snapshot_meta,
 };
 use crate::wire::v1::Borrowed;
-use crate::wire::{Reader, WireError, bounded, put};
+use crate::wire::{WireError, bounded, put};
 
 #[derive(Serialize, Deserialize)]
 struct V1BarrierResponse {

@@ -7,27 +7,55 @@
 use bytes::BufMut;
 use postcard::ser_flavors::Flavor;
 
-/// Nearly all messages without payloads fit.
+/// The longest number, 64 bits in groups of seven.
+pub(super) const NUMBER_BYTES_MAX: usize = 10;
+
+/// The longest row: version and kind, nine numbers of a header, eight of a body.
+const ROW_BYTES_MAX: usize = 2 + (9 + 8) * NUMBER_BYTES_MAX;
+
+/// What postcard writes is copied in parts of so many bytes.
 const GATHERED_MAX: usize = 128;
 
-/// The longest number, 64 bits in groups of seven.
-const NUMBER_BYTES_MAX: usize = 10;
+/// Numbers as postcard writes them: seven bits in a byte, the lowest first, and the highest bit says
+/// that more follow. A struct of numbers looks no different.
+pub(super) struct Row {
+    bytes: [u8; ROW_BYTES_MAX],
+    len: usize,
+}
 
-/// Appends numbers as postcard does: seven bits in a byte, the lowest first, and the highest bit
-/// says that more follow. A struct of numbers looks no different.
-pub(super) fn put_numbers<const N: usize>(out: &mut impl BufMut, numbers: [u64; N]) {
-    const { assert!(N * NUMBER_BYTES_MAX <= GATHERED_MAX, "the longest numbers fit") };
-    let (mut gathered, mut len) = ([0; GATHERED_MAX], 0);
-    for mut number in numbers {
-        while number >= 0x80 {
-            gathered[len] = number.to_le_bytes()[0] | 0x80;
-            len += 1;
-            number >>= 7;
-        }
-        gathered[len] = number.to_le_bytes()[0];
-        len += 1;
+impl Row {
+    /// A row that begins with these bytes.
+    pub(super) fn new(first: [u8; 2]) -> Self {
+        let mut bytes = [0; ROW_BYTES_MAX];
+        bytes[..2].copy_from_slice(&first);
+        Self { bytes, len: 2 }
     }
-    out.put_slice(&gathered[..len]);
+
+    /// Adds numbers at the end.
+    ///
+    /// # Panics
+    /// If the row becomes longer than that of any message.
+    #[inline]
+    pub(super) fn put<const N: usize>(&mut self, numbers: [u64; N]) {
+        let (bytes, mut len) = (&mut self.bytes, self.len);
+        for mut number in numbers {
+            while number >= 0x80 {
+                bytes[len] = number.to_le_bytes()[0] | 0x80;
+                len += 1;
+                number >>= 7;
+            }
+            bytes[len] = number.to_le_bytes()[0];
+            len += 1;
+        }
+        self.len = len;
+    }
+
+    /// Copies the numbers to the end of a buffer; the row is empty then.
+    #[inline]
+    pub(super) fn flush(&mut self, out: &mut impl BufMut) {
+        out.put_slice(&self.bytes[..self.len]);
+        self.len = 0;
+    }
 }
 
 /// Writes what postcard serializes to a buffer, which has everything once it is finished.

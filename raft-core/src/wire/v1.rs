@@ -1,4 +1,5 @@
-//! Version 1 of the peer messages' bodies, in the order of the paper.
+//! Version 1 of the peer messages' bodies, in the order of the paper. Nearly all are rows of numbers,
+//! written and read in one order.
 
 use alloc::sync::Arc;
 
@@ -7,94 +8,22 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::entry::{Entries, Payload};
 use crate::message::{AppendResult, Rpc, RpcKind};
-use crate::types::{Chain, EntryId, Index, ReadId, Round, Session, Span, Term};
+use crate::types::{Chain, EntryId, Incarnation, Index, ReadId, Round, Session, Span, Term};
+use crate::wire::reader::Reader;
 use crate::wire::record::{
     borrow_payload, decode_payload, decode_snapshot_meta, encode_snapshot_meta,
 };
-use crate::wire::sink::put_numbers;
-use crate::wire::{Limits, Reader, WireError, bounded, put, repair};
+use crate::wire::sink::Row;
+use crate::wire::{Limits, WireError, bounded, put, repair};
 
 /// An entry's term, kind and length, one byte each.
 const ENTRY_BYTES_MIN: usize = 3;
 
-#[derive(Serialize, Deserialize)]
-struct V1PreVoteRequest {
-    last: EntryId,
-    attempt: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-struct V1PreVoteResponse {
-    attempt: u64,
-    granted: bool,
-}
-
-#[derive(Serialize, Deserialize)]
-struct V1VoteRequest {
-    last: EntryId,
-    is_forced: bool,
-}
-
-#[derive(Serialize, Deserialize)]
-struct V1VoteResponse {
-    granted: bool,
-}
-
-/// Followed by `count` times [`V1Entry`], which are taken one by one: the count is checked before
-/// anything is allocated for them. Written as a row of numbers.
-#[derive(Deserialize)]
-struct V1AppendEntries {
-    session: Session,
-    round: Round,
-    prev: EntryId,
-    last_chain: Chain,
-    commit: Index,
-    count: u64,
-}
-
-/// Written as three numbers, the last of which is the payload's length, and the payload.
-#[derive(Deserialize)]
-struct V1Entry<'a> {
-    term: Term,
-    kind: u8,
-    #[serde(borrow)]
-    payload: Borrowed<'a>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct V1AppendEntriesResponse {
-    session: Session,
-    round: Round,
-    result: V1AppendResult,
-}
-
-#[derive(Serialize, Deserialize)]
-enum V1AppendResult {
-    Matched { index: Index },
-    Conflict { rejected: Index, hint: Index, hint_term: Term },
-    Blank,
-    Diverged { index: Index },
-}
-
-#[derive(Serialize, Deserialize)]
-struct V1Commit {
-    session: Session,
-    commit: Index,
-}
-
-#[derive(Serialize, Deserialize)]
-struct V1Heartbeat {
-    session: Session,
-    round: Round,
-    commit: Index,
-    lease: Span,
-}
-
-#[derive(Serialize, Deserialize)]
-struct V1HeartbeatResponse {
-    session: Session,
-    round: Round,
-}
+/// What became of an append.
+const MATCHED: u64 = 0;
+const CONFLICT: u64 = 1;
+const BLANK: u64 = 2;
+const DIVERGED: u64 = 3;
 
 #[derive(Serialize, Deserialize)]
 struct V1InstallSnapshot<'a> {
@@ -106,25 +35,6 @@ struct V1InstallSnapshot<'a> {
     offset: u64,
     data: Borrowed<'a>,
     done: bool,
-}
-
-#[derive(Serialize, Deserialize)]
-struct V1InstallSnapshotResponse {
-    session: Session,
-    round: Round,
-    snapshot: EntryId,
-    staged: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-struct V1ReadIndex {
-    id: ReadId,
-}
-
-#[derive(Serialize, Deserialize)]
-struct V1ReadIndexResponse {
-    id: ReadId,
-    index: Index,
 }
 
 /// Bytes of the frame. Serde would take `&[u8]` for a sequence and write it byte by byte.
@@ -142,48 +52,33 @@ impl<'de: 'a, 'a> Deserialize<'de> for Borrowed<'a> {
     }
 }
 
-pub(super) fn put_body(out: &mut impl BufMut, rpc: &Rpc) {
+/// Writes a body, an append's entries excepted.
+pub(super) fn put_body(row: &mut Row, out: &mut impl BufMut, rpc: &Rpc) {
     match rpc {
         Rpc::RequestPreVote { last, attempt } => {
-            put(out, &V1PreVoteRequest { last: *last, attempt: *attempt });
+            row.put([last.index.0, last.term.0, last.chain.0, *attempt]);
         }
         Rpc::RequestPreVoteResponse { attempt, granted } => {
-            put(out, &V1PreVoteResponse { attempt: *attempt, granted: *granted });
+            row.put([*attempt, u64::from(*granted)]);
         }
         Rpc::RequestVote { last, is_forced } => {
-            put(out, &V1VoteRequest { last: *last, is_forced: *is_forced });
+            row.put([last.index.0, last.term.0, last.chain.0, u64::from(*is_forced)]);
         }
-        Rpc::RequestVoteResponse { granted } => put(out, &V1VoteResponse { granted: *granted }),
+        Rpc::RequestVoteResponse { granted } => row.put([u64::from(*granted)]),
         Rpc::AppendEntries { session, round, prev, entries, commit } => {
-            let head = V1AppendEntries {
-                session: *session,
-                round: *round,
-                prev: *prev,
-                last_chain: last_chain(*prev, entries),
-                commit: *commit,
-                count: entries.len() as u64,
-            };
-            put_numbers(out, head.numbers());
-            for entry in entries.iter() {
-                let (kind, payload) = borrow_payload(entry.payload());
-                put_numbers(out, [entry.term().0, u64::from(kind), payload.len() as u64]);
-                out.put_slice(&payload);
-            }
+            let (last_chain, count) = (last_chain(*prev, entries), entries.len() as u64);
+            let EntryId { index, term, chain } = *prev;
+            row.put([session.0, round.0, index.0, term.0, chain.0, last_chain.0, commit.0, count]);
         }
         Rpc::AppendEntriesResponse { session, round, result } => {
-            let result = V1AppendResult::from(*result);
-            put(out, &V1AppendEntriesResponse { session: *session, round: *round, result });
+            row.put([session.0, round.0]);
+            put_append_result(row, *result);
         }
-        Rpc::Commit { session, commit } => {
-            put(out, &V1Commit { session: *session, commit: *commit });
-        }
+        Rpc::Commit { session, commit } => row.put([session.0, commit.0]),
         Rpc::Heartbeat { session, round, commit, lease } => {
-            let (session, round, commit, lease) = (*session, *round, *commit, *lease);
-            put(out, &V1Heartbeat { session, round, commit, lease });
+            row.put([session.0, round.0, commit.0, lease.0]);
         }
-        Rpc::HeartbeatResponse { session, round } => {
-            put(out, &V1HeartbeatResponse { session: *session, round: *round });
-        }
+        Rpc::HeartbeatResponse { session, round } => row.put([session.0, round.0]),
         Rpc::InstallSnapshot { session, round, snapshot, offset, data, done } => {
             let body = V1InstallSnapshot {
                 session: *session,
@@ -193,18 +88,33 @@ pub(super) fn put_body(out: &mut impl BufMut, rpc: &Rpc) {
                 data: Borrowed(data),
                 done: *done,
             };
+            row.flush(out);
             put(out, &body);
         }
         Rpc::InstallSnapshotResponse { session, round, snapshot, staged } => {
-            let (session, round, snapshot, staged) = (*session, *round, *snapshot, *staged);
-            put(out, &V1InstallSnapshotResponse { session, round, snapshot, staged });
+            let EntryId { index, term, chain } = *snapshot;
+            row.put([session.0, round.0, index.0, term.0, chain.0, *staged]);
         }
         Rpc::TimeoutNow => {}
-        Rpc::ReadIndex { id } => put(out, &V1ReadIndex { id: *id }),
-        Rpc::ReadIndexResponse { id, index } => {
-            put(out, &V1ReadIndexResponse { id: *id, index: *index });
+        Rpc::ReadIndex { id } => row.put([id.incarnation.0, id.n]),
+        Rpc::ReadIndexResponse { id, index } => row.put([id.incarnation.0, id.n, index.0]),
+        Rpc::Repair(rpc) => {
+            row.flush(out);
+            repair::put_body(out, rpc);
         }
-        Rpc::Repair(rpc) => repair::put_body(out, rpc),
+    }
+    row.flush(out);
+}
+
+/// Writes the entries of an append, which follow its body: for each the term, the kind, the length,
+/// and the payload.
+pub(super) fn put_entries(row: &mut Row, out: &mut impl BufMut, rpc: &Rpc) {
+    let Rpc::AppendEntries { entries, .. } = rpc else { return };
+    for entry in entries.iter() {
+        let (kind, payload) = borrow_payload(entry.payload());
+        row.put([entry.term().0, u64::from(kind), payload.len() as u64]);
+        row.flush(out);
+        out.put_slice(&payload);
     }
 }
 
@@ -215,63 +125,59 @@ pub(super) fn take_body(
 ) -> Result<Rpc, WireError> {
     match kind {
         RpcKind::RequestPreVote => {
-            let V1PreVoteRequest { last, attempt } = reader.take()?;
-            bounded([last.index.0, last.term.0, attempt])?;
-            Ok(Rpc::RequestPreVote { last, attempt })
+            let [index, term, chain, attempt] = reader.numbers()?;
+            bounded([index, term, attempt])?;
+            Ok(Rpc::RequestPreVote { last: entry_id(index, term, chain), attempt })
         }
         RpcKind::RequestPreVoteResponse => {
-            let V1PreVoteResponse { attempt, granted } = reader.take()?;
+            let ([attempt], granted) = (reader.numbers()?, reader.flag()?);
             bounded([attempt])?;
             Ok(Rpc::RequestPreVoteResponse { attempt, granted })
         }
         RpcKind::RequestVote => {
-            let V1VoteRequest { last, is_forced } = reader.take()?;
-            bounded([last.index.0, last.term.0])?;
-            Ok(Rpc::RequestVote { last, is_forced })
+            let ([index, term, chain], is_forced) = (reader.numbers()?, reader.flag()?);
+            bounded([index, term])?;
+            Ok(Rpc::RequestVote { last: entry_id(index, term, chain), is_forced })
         }
-        RpcKind::RequestVoteResponse => {
-            let V1VoteResponse { granted } = reader.take()?;
-            Ok(Rpc::RequestVoteResponse { granted })
-        }
+        RpcKind::RequestVoteResponse => Ok(Rpc::RequestVoteResponse { granted: reader.flag()? }),
         RpcKind::AppendEntries => take_append_entries(reader, limits),
         RpcKind::AppendEntriesResponse => {
-            let V1AppendEntriesResponse { session, round, result } = reader.take()?;
-            bounded([session.0, round.0])?;
-            Ok(Rpc::AppendEntriesResponse { session, round, result: result.checked()? })
+            let [session, round] = reader.numbers()?;
+            let result = take_append_result(reader)?;
+            bounded([session, round])?;
+            let (session, round) = (Session(session), Round(round));
+            Ok(Rpc::AppendEntriesResponse { session, round, result })
         }
         RpcKind::Commit => {
-            let V1Commit { session, commit } = reader.take()?;
-            bounded([session.0, commit.0])?;
-            Ok(Rpc::Commit { session, commit })
+            let [session, commit] = reader.numbers()?;
+            bounded([session, commit])?;
+            Ok(Rpc::Commit { session: Session(session), commit: Index(commit) })
         }
         RpcKind::Heartbeat => {
-            let V1Heartbeat { session, round, commit, lease } = reader.take()?;
-            bounded([session.0, round.0, commit.0, lease.0])?;
-            Ok(Rpc::Heartbeat { session, round, commit, lease })
+            let numbers = reader.numbers()?;
+            bounded(numbers)?;
+            let [session, round, commit, lease] = numbers;
+            let (session, round) = (Session(session), Round(round));
+            Ok(Rpc::Heartbeat { session, round, commit: Index(commit), lease: Span(lease) })
         }
         RpcKind::HeartbeatResponse => {
-            let V1HeartbeatResponse { session, round } = reader.take()?;
-            bounded([session.0, round.0])?;
-            Ok(Rpc::HeartbeatResponse { session, round })
+            let [session, round] = reader.numbers()?;
+            bounded([session, round])?;
+            Ok(Rpc::HeartbeatResponse { session: Session(session), round: Round(round) })
         }
-        RpcKind::InstallSnapshot => {
-            let body: V1InstallSnapshot<'_> = reader.take()?;
-            let V1InstallSnapshot { session, round, meta, offset, data, done } = body;
-            bounded([session.0, round.0, offset])?;
-            let snapshot = Arc::new(decode_snapshot_meta(meta.0)?);
-            let data = reader.frame.slice_ref(data.0);
-            Ok(Rpc::InstallSnapshot { session, round, snapshot, offset, data, done })
-        }
+        RpcKind::InstallSnapshot => take_install_snapshot(reader),
         RpcKind::InstallSnapshotResponse => {
-            let V1InstallSnapshotResponse { session, round, snapshot, staged } = reader.take()?;
-            bounded([session.0, round.0, snapshot.index.0, snapshot.term.0, staged])?;
+            let [session, round, index, term, chain, staged] = reader.numbers()?;
+            bounded([session, round, index, term, staged])?;
+            let (session, round) = (Session(session), Round(round));
+            let snapshot = entry_id(index, term, chain);
             Ok(Rpc::InstallSnapshotResponse { session, round, snapshot, staged })
         }
         RpcKind::TimeoutNow => Ok(Rpc::TimeoutNow),
         RpcKind::ReadIndex => {
-            let V1ReadIndex { id } = reader.take()?;
-            bounded([id.incarnation.0, id.n])?;
-            Ok(Rpc::ReadIndex { id })
+            let [incarnation, n] = reader.numbers()?;
+            bounded([incarnation, n])?;
+            Ok(Rpc::ReadIndex { id: ReadId { incarnation: Incarnation(incarnation), n } })
         }
         RpcKind::ReadIndexResponse => take_read_index_response(reader),
         RpcKind::Barrier
@@ -283,24 +189,26 @@ pub(super) fn take_body(
     }
 }
 
+fn take_install_snapshot(reader: &mut Reader<'_>) -> Result<Rpc, WireError> {
+    let body: V1InstallSnapshot<'_> = reader.take()?;
+    let V1InstallSnapshot { session, round, meta, offset, data, done } = body;
+    bounded([session.0, round.0, offset])?;
+    let snapshot = Arc::new(decode_snapshot_meta(meta.0)?);
+    let data = reader.frame.slice_ref(data.0);
+    Ok(Rpc::InstallSnapshot { session, round, snapshot, offset, data, done })
+}
+
 fn take_read_index_response(reader: &mut Reader<'_>) -> Result<Rpc, WireError> {
-    let V1ReadIndexResponse { id, index } = reader.take()?;
-    bounded([id.incarnation.0, id.n, index.0])?;
-    Ok(Rpc::ReadIndexResponse { id, index })
+    let [incarnation, n, index] = reader.numbers()?;
+    bounded([incarnation, n, index])?;
+    let id = ReadId { incarnation: Incarnation(incarnation), n };
+    Ok(Rpc::ReadIndexResponse { id, index: Index(index) })
 }
 
-impl V1AppendEntries {
-    fn numbers(&self) -> [u64; 8] {
-        let Self { session, round, prev, last_chain, commit, count } = *self;
-        let EntryId { index, term, chain } = prev;
-        [session.0, round.0, index.0, term.0, chain.0, last_chain.0, commit.0, count]
-    }
-}
-
+/// The body names how many entries follow; that is checked before anything is allocated for them.
 fn take_append_entries(reader: &mut Reader<'_>, limits: &Limits) -> Result<Rpc, WireError> {
-    let V1AppendEntries { session, round, prev, last_chain: claimed, commit, count } =
-        reader.take()?;
-    bounded([session.0, round.0, prev.index.0, prev.term.0, commit.0])?;
+    let [session, round, index, term, chain, claimed, commit, count] = reader.numbers()?;
+    bounded([session, round, index, term, commit])?;
     let entries_max = limits.entries_max.min(reader.rest.len() / ENTRY_BYTES_MIN);
     let count = usize::try_from(count).map_err(|_| WireError::Oversized)?;
     if count > limits.entries_max {
@@ -309,11 +217,22 @@ fn take_append_entries(reader: &mut Reader<'_>, limits: &Limits) -> Result<Rpc, 
     if count > entries_max {
         return Err(WireError::Malformed);
     }
-    bounded([prev.index.0 + count as u64])?;
-    if count == 0 && claimed == prev.chain {
-        return Ok(Rpc::AppendEntries { session, round, prev, entries: Entries::empty(), commit });
+    bounded([index + count as u64])?;
+    let prev = entry_id(index, term, chain);
+    let entries = take_entries(reader, prev, count)?;
+    if last_chain(prev, &entries) != Chain(claimed) {
+        return Err(WireError::BrokenChain);
     }
-    // The entries are built where they stay; after an error what is built does not matter.
+    let (session, round, commit) = (Session(session), Round(round), Index(commit));
+    Ok(Rpc::AppendEntries { session, round, prev, entries, commit })
+}
+
+/// The entries are built where they stay; after an error what is built does not matter.
+fn take_entries(
+    reader: &mut Reader<'_>,
+    prev: EntryId,
+    count: usize,
+) -> Result<Entries, WireError> {
     let mut error = None;
     let items = (0..count).map(|_| {
         let item =
@@ -324,54 +243,56 @@ fn take_append_entries(reader: &mut Reader<'_>, limits: &Limits) -> Result<Rpc, 
         })
     });
     let entries = Entries::after(prev, items);
-    if let Some(error) = error {
-        return Err(error);
+    match error {
+        Some(error) => Err(error),
+        None => Ok(entries),
     }
-    if last_chain(prev, &entries) != claimed {
-        return Err(WireError::BrokenChain);
-    }
-    Ok(Rpc::AppendEntries { session, round, prev, entries, commit })
 }
 
 fn take_entry(reader: &mut Reader<'_>) -> Result<(Term, Payload), WireError> {
-    let V1Entry { term, kind, payload } = reader.take()?;
-    bounded([term.0])?;
-    Ok((term, decode_payload(kind, reader.frame.slice_ref(payload.0))?))
+    let ([term], kind, payload) = (reader.numbers()?, reader.byte()?, reader.bytes()?);
+    bounded([term])?;
+    Ok((Term(term), decode_payload(kind, reader.frame.slice_ref(payload))?))
 }
 
 fn last_chain(prev: EntryId, entries: &Entries) -> Chain {
     entries.last().map_or(prev.chain, |entry| entry.chain())
 }
 
-impl From<AppendResult> for V1AppendResult {
-    fn from(result: AppendResult) -> Self {
-        match result {
-            AppendResult::Matched { index } => Self::Matched { index },
-            AppendResult::Conflict { rejected, hint, hint_term } => {
-                Self::Conflict { rejected, hint, hint_term }
-            }
-            AppendResult::Blank => Self::Blank,
-            AppendResult::Diverged { index } => Self::Diverged { index },
+fn put_append_result(row: &mut Row, result: AppendResult) {
+    match result {
+        AppendResult::Matched { index } => row.put([MATCHED, index.0]),
+        AppendResult::Conflict { rejected, hint, hint_term } => {
+            row.put([CONFLICT, rejected.0, hint.0, hint_term.0]);
         }
+        AppendResult::Blank => row.put([BLANK]),
+        AppendResult::Diverged { index } => row.put([DIVERGED, index.0]),
     }
 }
 
-impl V1AppendResult {
-    fn checked(self) -> Result<AppendResult, WireError> {
-        match self {
-            Self::Matched { index } => {
-                bounded([index.0])?;
-                Ok(AppendResult::Matched { index })
-            }
-            Self::Conflict { rejected, hint, hint_term } => {
-                bounded([rejected.0, hint.0, hint_term.0])?;
-                Ok(AppendResult::Conflict { rejected, hint, hint_term })
-            }
-            Self::Blank => Ok(AppendResult::Blank),
-            Self::Diverged { index } => {
-                bounded([index.0])?;
-                Ok(AppendResult::Diverged { index })
-            }
+fn take_append_result(reader: &mut Reader<'_>) -> Result<AppendResult, WireError> {
+    match reader.numbers()? {
+        [MATCHED] => {
+            let [index] = reader.numbers()?;
+            bounded([index])?;
+            Ok(AppendResult::Matched { index: Index(index) })
         }
+        [CONFLICT] => {
+            let [rejected, hint, hint_term] = reader.numbers()?;
+            bounded([rejected, hint, hint_term])?;
+            let (rejected, hint, hint_term) = (Index(rejected), Index(hint), Term(hint_term));
+            Ok(AppendResult::Conflict { rejected, hint, hint_term })
+        }
+        [BLANK] => Ok(AppendResult::Blank),
+        [DIVERGED] => {
+            let [index] = reader.numbers()?;
+            bounded([index])?;
+            Ok(AppendResult::Diverged { index: Index(index) })
+        }
+        [_] => Err(WireError::Malformed),
     }
+}
+
+fn entry_id(index: u64, term: u64, chain: u64) -> EntryId {
+    EntryId { index: Index(index), term: Term(term), chain: Chain(chain) }
 }
