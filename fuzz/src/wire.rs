@@ -17,9 +17,21 @@ use xxhash_rust::xxh3::xxh3_64;
 pub fn wire(data: &[u8]) {
     frame(Bytes::copy_from_slice(data));
     let mut sealed = data.to_vec();
-    sealed.extend_from_slice(&xxh3_64(data).to_le_bytes());
+    sealed.extend_from_slice(&xxh3_64(&data[..covered(data)]).to_le_bytes());
     frame(Bytes::from(sealed));
     records(data);
+}
+
+/// How much of a frame its checksum covers: all, but for the entries of an append, which the chain
+/// covers.
+fn covered(content: &[u8]) -> usize {
+    const APPEND_ENTRIES: u8 = 5;
+    const NUMBERS: usize = 9 + 8; // Of the header, and of the body; each ends with such a byte.
+    if content.get(1) != Some(&APPEND_ENTRIES) {
+        return content.len();
+    }
+    let ends = (2..content.len()).filter(|at| content[*at] < 0x80);
+    ends.map(|at| at + 1).nth(NUMBERS - 1).unwrap_or(content.len())
 }
 
 fn frame(frame: Bytes) {

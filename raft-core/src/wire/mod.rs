@@ -4,7 +4,7 @@
 //! the protocol depends on it. A peer message travels as one frame:
 //!
 //! ```text
-//! | version 1B | kind 1B | header | body | XXH3-64 of all before, 8B LE |
+//! | version 1B | kind 1B | header | body | entries of an append | XXH3-64, 8B LE |
 //! ```
 //!
 //! in which header and body are rows of numbers as postcard writes them, or one of the structs named
@@ -16,7 +16,8 @@
 //! An AppendEntries names the chain before its first entry and the one after its last; what is
 //! between is computed again by [`crate::Entries::after`], and the frame is refused whole if the
 //! ends differ. So one checksum follows an entry from its proposal to every log. The frame's own
-//! checksum guards what the chain does not cover: a flipped bit in a vote is noticed too.
+//! checksum guards what the chain does not cover, which is all but the entries: a flipped bit in a
+//! vote is noticed too, and no byte of a command is looked at twice.
 //!
 //! A durable record (hard state, membership, snapshot description) begins with a version byte as
 //! well, and has no checksum here: whoever writes it frames and checks it. A command's record is
@@ -178,8 +179,8 @@ fn write<B: BufMut + AsRef<[u8]>>(envelope: &Envelope, out: &mut B) {
     let mut row = Row::new([VERSION, kind_byte(envelope.rpc.kind())]);
     row.put(header_numbers(envelope));
     v1::put_body(&mut row, out, &envelope.rpc);
-    v1::put_entries(&mut row, out, &envelope.rpc);
     let checksum = xxh3_64(&out.as_ref()[start..]);
+    v1::put_entries(&mut row, out, &envelope.rpc);
     out.put_slice(&checksum.to_le_bytes());
 }
 
@@ -200,16 +201,17 @@ pub fn decode(frame: Bytes, limits: &Limits) -> Result<Envelope, WireError> {
         return Err(WireError::UnknownVersion(frame[0]));
     }
     let (content, checksum) = frame.split_at(frame.len() - CHECKSUM_BYTES);
-    if *checksum != xxh3_64(content).to_le_bytes() {
-        return Err(WireError::Checksum);
+    let mut reader = Reader { frame: &frame, checksum, rest: &content[2..] };
+    let kind = kind_of_byte(frame[1]);
+    if kind != Some(RpcKind::AppendEntries) {
+        reader.check(content)?; // That of an append, when it is known where its entries begin.
     }
-    let kind = kind_of_byte(frame[1]).ok_or(WireError::UnknownKind(frame[1]))?;
-    let mut reader = Reader { frame: &frame, rest: &content[2..] };
-    let [cluster, group, from, from_lineage, to, to_lineage, epoch, incarnation, term] =
-        reader.numbers()?;
-    bounded([epoch, incarnation, term])?;
+    let kind = kind.ok_or(WireError::UnknownKind(frame[1]))?;
+    let header = reader.numbers();
     let rpc = v1::take_body(&mut reader, kind, limits)?;
     reader.finish()?;
+    let [cluster, group, from, from_lineage, to, to_lineage, epoch, incarnation, term] = header?;
+    bounded([epoch, incarnation, term])?;
     Ok(Envelope {
         cluster: ClusterId(cluster),
         group: GroupId(group),

@@ -2,13 +2,15 @@
 
 use bytes::Bytes;
 use serde::Deserialize;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::WireError;
 use super::sink::NUMBER_BYTES_MAX;
 
-/// A frame and the part of it that is not read yet.
+/// A frame, its checksum, and the part before that which is not read yet.
 pub(super) struct Reader<'a> {
     pub(super) frame: &'a Bytes,
+    pub(super) checksum: &'a [u8],
     pub(super) rest: &'a [u8],
 }
 
@@ -54,6 +56,18 @@ impl<'a> Reader<'a> {
         let (bytes, rest) = self.rest.split_at_checked(length).ok_or(WireError::Malformed)?;
         self.rest = rest;
         Ok(bytes)
+    }
+
+    /// Whether the checksum is that of all that was read.
+    pub(super) fn check_read(&self) -> Result<(), WireError> {
+        let read = self.frame.len() - self.checksum.len() - self.rest.len();
+        self.check(&self.frame[..read])
+    }
+
+    /// Whether the checksum is that of these bytes.
+    pub(super) fn check(&self, covered: &[u8]) -> Result<(), WireError> {
+        let is_right = *self.checksum == xxh3_64(covered).to_le_bytes();
+        if is_right { Ok(()) } else { Err(WireError::Checksum) }
     }
 
     pub(super) fn finish(&self) -> Result<(), WireError> {

@@ -205,9 +205,12 @@ fn take_read_index_response(reader: &mut Reader<'_>) -> Result<Rpc, WireError> {
     Ok(Rpc::ReadIndexResponse { id, index: Index(index) })
 }
 
-/// The body names how many entries follow; that is checked before anything is allocated for them.
+/// The body names how many entries follow; that is checked before anything is allocated for them,
+/// and the checksum before anything is said about the body.
 fn take_append_entries(reader: &mut Reader<'_>, limits: &Limits) -> Result<Rpc, WireError> {
-    let [session, round, index, term, chain, claimed, commit, count] = reader.numbers()?;
+    let numbers = reader.numbers();
+    reader.check_read()?;
+    let [session, round, index, term, chain, claimed, commit, count] = numbers?;
     bounded([session, round, index, term, commit])?;
     let entries_max = limits.entries_max.min(reader.rest.len() / ENTRY_BYTES_MIN);
     let count = usize::try_from(count).map_err(|_| WireError::Oversized)?;
