@@ -228,7 +228,7 @@ impl Target {
 
     /// What operators and the host want.
     fn order(&mut self, script: &mut Script<'_>) -> Body {
-        match script.below(13) {
+        match script.below(14) {
             0 => Body::Campaign,
             1 => Body::PeerUnreachable { peer: script.member() },
             2 => Body::PersistFailed,
@@ -251,6 +251,7 @@ impl Target {
                 let entries = (0..count).map(|_| self.entry_id(script)).collect();
                 Body::Damaged { entries }
             }
+            12 => Body::DiskFull { is_full: script.flag() },
             _ => self.due(),
         }
     }

@@ -134,6 +134,8 @@ pub enum Rejection {
     /// A limit on requests, on uncommitted bytes, or on what waits for the disk is reached; try again
     /// later.
     Busy,
+    /// The leader's disk has no room for entries; it hands over.
+    DiskFull,
     /// The command is larger than `command_bytes_max`.
     TooLarge,
     /// The leader hands over, or is not a member any more; ask its successor.
@@ -371,6 +373,8 @@ pub enum Refused {
     /// A limit on requests is reached, or on what waits for the disk, or a part of a snapshot comes
     /// while another one is with the host; the peer asks or sends again.
     Busy,
+    /// The disk has no room for entries, so the node takes none and does not campaign.
+    DiskFull,
     /// The answer, a peer's or the host's, does not belong to anything that is asked here now, in
     /// this role.
     Unasked,

@@ -48,6 +48,9 @@ pub(crate) fn may_campaign(node: &Node) -> Result<(), Refused> {
     if !node.is_electable() {
         return Err(Refused::NotAVoter);
     }
+    if node.is_disk_full {
+        return Err(Refused::DiskFull); // It could not append the first entry of its term.
+    }
     if node.term().next().is_valid() { Ok(()) } else { Err(Refused::OutOfBounds) }
 }
 

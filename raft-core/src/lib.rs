@@ -137,7 +137,7 @@
 //! # Absent
 //!
 //! Absent in this version: an entry of which not even the identity is left (the log is cut there, and
-//! its end is unknown); a full disk as an input of its own; recorded batches. Absent on purpose, for good: storage, transport, clocks, threads, configuration files,
+//! its end is unknown); recorded batches. Absent on purpose, for good: storage, transport, clocks, threads, configuration files,
 //! logging.
 //!
 //! # Where it differs from the paper

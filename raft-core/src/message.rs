@@ -101,6 +101,15 @@ pub enum Body {
     },
     /// A write or a sync failed: what the disk holds is unknown until the node is recovered.
     PersistFailed,
+    /// The disk has no room for entries, or has some again: what a host finds out by writing, or before
+    /// that by looking. While it is full the node takes no commands and no entries and does not
+    /// campaign; a leader hands over at once, and again whenever it is told. Terms, votes and what was
+    /// given to the disk before are not in question: a host keeps room for the former and tries again
+    /// with the latter. Never full after a start.
+    DiskFull {
+        /// Whether it is.
+        is_full: bool,
+    },
     /// The state machine has applied all entries through this index.
     Applied {
         /// The last applied index.

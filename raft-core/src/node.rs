@@ -67,6 +67,8 @@ pub(crate) struct Node {
     pub(crate) tickets_term: Term,
     /// What it knows about the end of its log, while that is unknown.
     pub(crate) doubt: Option<Doubt>,
+    /// The disk has no room for entries.
+    pub(crate) is_disk_full: bool,
     /// What it asks its peers for, while an entry is damaged.
     pub(crate) repair: Option<Box<Repair>>,
     /// The last question about a damaged entry that this incarnation has asked.
@@ -138,6 +140,7 @@ impl Node {
             tickets: Vec::new(),
             tickets_term: Term::ZERO,
             doubt: hard_state.is_tail_unknown.then(Doubt::default),
+            is_disk_full: false,
             repair: None,
             repairs: 0,
             lending: Vec::new(),

@@ -189,6 +189,7 @@ impl Raft {
             Body::PersistFailed => {
                 self.become_next(Transition::Halt(HaltReason::PersistFailed));
             }
+            Body::DiskFull { is_full } => self.on_disk_full(is_full),
             Body::Applied { through } => commit::on_applied(&mut self.node, through),
             Body::Loaded { ref request, ref mut entries } => {
                 self.on_loaded(request, entries.take())
@@ -434,7 +435,7 @@ impl Raft {
         let mut open: Vec<Ticket> = self.node.tickets.drain(..).map(|open| open.ticket).collect();
         if let Role::Leader(leader) = &mut self.role {
             let Leader { proposals, transfer, .. } = &mut **leader;
-            open.extend(transfer.take().map(|transfer| transfer.ticket));
+            open.extend(transfer.take().and_then(|transfer| transfer.ticket));
             open.extend(proposals.drain(..).map(|(ticket, _)| ticket));
             open.append(&mut read::abandoned(leader));
         }

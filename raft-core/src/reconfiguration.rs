@@ -156,6 +156,9 @@ fn next_membership(
     if node.tickets.len() + leader.proposals.len() >= node.config.requests_max {
         return Err(Rejection::Busy);
     }
+    if node.is_disk_full {
+        return Err(Rejection::DiskFull);
+    }
     let next = membership.changed(change).map_err(|error| match error {
         ChangeError::Joint => Rejection::MembershipPending,
         ChangeError::NotJoint => Rejection::NotJoint,

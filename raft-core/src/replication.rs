@@ -112,7 +112,7 @@ pub(crate) fn on_propose(node: &mut Node, leader: &mut Leader, ticket: Ticket, c
     let would_be = leader.uncommitted_bytes + command.len();
     let is_full = leader.uncommitted_bytes > 0 && would_be > node.config.uncommitted_bytes_max;
     if is_full || waiting >= node.config.requests_max || node.is_overfull() {
-        node.reject(ticket, Rejection::Busy);
+        node.reject(ticket, if node.is_disk_full { Rejection::DiskFull } else { Rejection::Busy });
         return;
     }
     leader.uncommitted_bytes = would_be;
@@ -311,13 +311,13 @@ pub(crate) fn on_append(
         node.send(to, Rpc::AppendEntriesResponse { session, round, result });
         return;
     }
-    if node.is_overfull() && !entries.is_empty() {
-        // As if the network had lost it: a leader that learns of this from an acknowledgement, or from
-        // none, sends it again.
-        node.refuse_peer(reply.to, RpcKind::AppendEntries, Refused::Busy);
+    let (base, last) = (node.log().base(), entries.end_after(prev.index));
+    if node.is_overfull() && last > node.log().last().index {
+        // As if the network had lost it: its leader finds out, and sends it again.
+        let reason = if node.is_disk_full { Refused::DiskFull } else { Refused::Busy };
+        node.refuse_peer(reply.to, RpcKind::AppendEntries, reason);
         return;
     }
-    let (base, last) = (node.log().base(), entries.end_after(prev.index));
     if prev.index < base.index {
         let Some(rest) = after_base(node, reply, prev, entries) else { return };
         *entries = rest;

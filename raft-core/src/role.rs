@@ -126,7 +126,8 @@ pub(crate) struct Question {
 /// A leadership that is to be handed over (thesis §3.10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Transfer {
-    pub(crate) ticket: Ticket,
+    /// Of the request; `None`: the leader hands over of its own accord.
+    pub(crate) ticket: Option<Ticket>,
     pub(crate) to: Member,
     /// Ends the attempt.
     pub(crate) timeout: Timer,

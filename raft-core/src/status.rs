@@ -44,6 +44,10 @@ pub struct Status {
     pub first_damaged: Option<Index>,
     /// Whether the node may have acknowledged entries that it has not got: it votes for nobody.
     pub is_tail_unknown: bool,
+    /// Whether the disk has no room for entries.
+    pub is_disk_full: bool,
+    /// Whom a leader hands over to.
+    pub transferee: Option<Member>,
     /// The membership in force.
     pub membership: Arc<Membership>,
 }
@@ -70,6 +74,12 @@ impl fmt::Display for Status {
         }
         if self.is_tail_unknown {
             f.write_str(" tail=unknown")?;
+        }
+        if self.is_disk_full {
+            f.write_str(" disk=full")?;
+        }
+        if let Some(to) = self.transferee {
+            write!(f, " transferee={to}")?;
         }
         if *epoch > Epoch::ZERO {
             write!(f, " {epoch}")?;

@@ -10,7 +10,7 @@ use crate::message::Rpc;
 use crate::node::Node;
 use crate::role::{Leader, Transfer};
 use crate::timers::Timer;
-use crate::types::{NodeId, Span, Term, Ticket};
+use crate::types::{Member, NodeId, Span, Term, Ticket};
 
 /// An operator asks the leader to hand over. A second wish replaces the first.
 pub(crate) fn on_transfer(
@@ -42,6 +42,19 @@ pub(crate) fn on_transfer(
         node.reject(ticket, Rejection::UnknownMember);
         return;
     };
+    begin(node, leader, Some(ticket), to);
+}
+
+/// A leader whose disk is full lets somebody else lead, if there is anybody and nobody is asked yet.
+pub(crate) fn on_disk_full(node: &mut Node, leader: &mut Leader) {
+    let is_able = leader.transfer.is_none() && !leader.is_damaged;
+    if let Some(to) = leader.best_voter(node.membership()).filter(|_| is_able) {
+        begin(node, leader, None, to);
+    }
+}
+
+/// In place of a transfer that has begun before.
+fn begin(node: &mut Node, leader: &mut Leader, ticket: Option<Ticket>, to: Member) {
     end(node, leader, None);
     let lent = leader.lent.left().unwrap_or_default();
     let timeout = Timer::armed(Span(node.config.election_timeout_us + lent.0));
@@ -71,11 +84,9 @@ pub(crate) fn hand_over(node: &mut Node, leader: &mut Leader) {
 /// The transfer is over: it has come about if a later term has begun. Otherwise this node leads on,
 /// or has an end of its own.
 pub(crate) fn end(node: &mut Node, leader: &mut Leader, later: Option<Term>) {
-    match (leader.transfer.take(), later) {
-        (Some(Transfer { ticket, .. }), Some(term)) => {
-            node.end(ticket, Outcome::Transferred { term });
-        }
-        (Some(Transfer { ticket, .. }), None) => node.reject(ticket, Rejection::TransferAborted),
-        (None, _) => {}
+    let Some(ticket) = leader.transfer.take().and_then(|transfer| transfer.ticket) else { return };
+    match later {
+        Some(term) => node.end(ticket, Outcome::Transferred { term }),
+        None => node.reject(ticket, Rejection::TransferAborted),
     }
 }

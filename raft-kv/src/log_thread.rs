@@ -43,6 +43,8 @@ const PAUSE: u64 = 2;
 pub enum DiskNews {
     /// A piece of work is done.
     Done(Done),
+    /// There was no room for a piece of work, or there is some again.
+    Full(bool),
     /// A scrub has found something, or has been through all of the disk.
     Scrubbed(ScrubStep),
     /// The disk has failed; nothing more will be done.
@@ -241,13 +243,20 @@ impl<D: Disk, T: Fn(DiskNews) -> bool> Writer<D, T> {
         &mut self,
         mut work: impl FnMut(&mut Storage<D>) -> Result<R, StorageError>,
     ) -> Result<R, StorageError> {
+        let mut is_full = false;
         loop {
-            match work(&mut self.storage) {
-                Err(StorageError::NoSpace { .. }) if !self.closing.load(Ordering::Acquire) => {
-                    thread::park_timeout(Duration::from_micros(FULL.0));
+            let result = work(&mut self.storage);
+            let is_closing = self.closing.load(Ordering::Acquire);
+            if !matches!(result, Err(StorageError::NoSpace { .. })) || is_closing {
+                if is_full {
+                    (self.tell)(DiskNews::Full(false));
                 }
-                result => return result,
+                return result;
             }
+            if !mem::replace(&mut is_full, true) {
+                (self.tell)(DiskNews::Full(true));
+            }
+            thread::park_timeout(Duration::from_micros(FULL.0));
         }
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Process<W: Workload> {
     pub(crate) frozen: Option<FrozenState<W>>,
     /// A snapshot is being written, a part after each other piece of work.
     is_saving: bool,
+    /// The replica was told that the disk is full.
+    is_known_full: bool,
     was_part: bool,
     part_bytes: u64,
 }
@@ -96,6 +98,7 @@ impl<W: Workload> Process<W> {
             leased_until: None,
             frozen: None,
             is_saving: false,
+            is_known_full: false,
             was_part: false,
             part_bytes,
         }
@@ -114,6 +117,14 @@ impl<W: Workload> Process<W> {
         let until = self.replica.leased_until();
         let is_new = until > mem::replace(&mut self.leased_until, until);
         until.filter(|_| is_new)
+    }
+
+    /// What the replica is to be told after a step of the disk: that all waits for space, or does no
+    /// longer.
+    pub(crate) fn space(&mut self, step: &DiskStep) -> Option<Input<Machine<W>>> {
+        let is_full = step.next == Some(Latency::Full);
+        let was_full = mem::replace(&mut self.is_known_full, is_full);
+        (is_full != was_full).then_some(Input::DiskFull { is_full })
     }
 
     /// Queues disk work. Returns what kind the disk begins with if it was idle.

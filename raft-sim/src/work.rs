@@ -73,6 +73,7 @@ impl<W: Workload> World<W> {
             node.disk.arm_unless_armed(strike.operations);
         }
         let done = process.disk();
+        let space = done.as_ref().ok().and_then(|step| process.space(step));
         let syncing = process.syncing();
         let has_hard_state = |seq| self.checker.is_hard_state_pending(node.member.id, seq);
         if let Some(seq) = syncing.filter(|&seq| self.sabotage.confirms_early(has_hard_state(seq)))
@@ -95,6 +96,9 @@ impl<W: Workload> World<W> {
                 }
                 if let Some(kind) = step.next {
                     self.begin_disk(at, kind);
+                }
+                if let Some(space) = space {
+                    self.deliver(at, space)?;
                 }
                 step.done.map_or(Ok(()), |done| self.deliver(at, Input::Done(done)))
             }

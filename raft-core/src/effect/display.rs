@@ -48,6 +48,7 @@ impl fmt::Display for Rejection {
             Self::NotLeader { hint: Some(leader) } => write!(f, "not the leader, {leader} is"),
             Self::NotLeader { hint: None } => f.write_str("not the leader"),
             Self::Busy => f.write_str("busy"),
+            Self::DiskFull => f.write_str("the disk is full"),
             Self::TooLarge => f.write_str("too large"),
             Self::Transferring => f.write_str("handing over"),
             Self::TransferAborted => f.write_str("the transfer did not come about"),
@@ -145,7 +146,8 @@ impl fmt::Display for Refused {
                 write!(f, "an answer to attempt {theirs}, now {mine}")
             }
             Self::NotAMember => f.write_str("the sender is no member"),
-            Self::Busy => f.write_str("too many requests wait"),
+            Self::Busy => f.write_str("too much waits"),
+            Self::DiskFull => f.write_str("the disk is full"),
             Self::Unasked => f.write_str("nobody asked"),
             Self::Impossible => f.write_str("it claims what cannot be"),
             Self::TailUnknown => f.write_str("the tail of the log is unknown here"),

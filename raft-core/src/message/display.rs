@@ -47,6 +47,8 @@ impl fmt::Display for Body {
             Self::Loaded { request, entries: None } => write!(f, "cannot load {request}"),
             Self::Persisted { seq } => write!(f, "persisted {seq}"),
             Self::PersistFailed => f.write_str("persist failed"),
+            Self::DiskFull { is_full: true } => f.write_str("the disk is full"),
+            Self::DiskFull { is_full: false } => f.write_str("the disk has room"),
             Self::Applied { through } => write!(f, "applied through {through}"),
             Self::Damaged { entries } => {
                 f.write_str("damaged")?;

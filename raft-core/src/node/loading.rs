@@ -25,15 +25,15 @@ impl Node {
         }
     }
 
-    /// Whether so much waits for the disk that no command and no entry is taken: all others leave
-    /// memory. A group commits without its leader's disk, so its quota of uncommitted bytes says
+    /// Whether the disk is full, or so much waits for it that no command and no entry is taken. A group commits without its leader's disk, so its quota of uncommitted bytes says
     /// nothing about what that disk has yet to write.
     #[inline]
     pub(crate) fn is_overfull(&self) -> bool {
         let Config { resident_bytes_max, unapplied_bytes_max, uncommitted_bytes_max, .. } =
             self.config;
         let bytes_max = resident_bytes_max.saturating_add(unapplied_bytes_max);
-        self.gate.batches_on_their_way() >= BATCHES_MAX
+        self.is_disk_full
+            || self.gate.batches_on_their_way() >= BATCHES_MAX
             || self.log.is_heavier_than(bytes_max.saturating_add(uncommitted_bytes_max))
     }
 

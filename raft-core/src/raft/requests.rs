@@ -65,6 +65,15 @@ impl Raft {
         }
     }
 
+    pub(super) fn on_disk_full(&mut self, is_full: bool) {
+        self.node.is_disk_full = is_full;
+        if let Role::Leader(leader) = &mut self.role
+            && is_full
+        {
+            transfer::on_disk_full(&mut self.node, leader);
+        }
+    }
+
     pub(super) fn on_step_down(&mut self) {
         if matches!(self.role, Role::Leader(_)) {
             self.become_next(Transition::Follow(None));
@@ -130,6 +139,7 @@ impl Raft {
             | Body::Loaded { .. }
             | Body::Persisted { .. }
             | Body::PersistFailed
+            | Body::DiskFull { .. }
             | Body::Applied { .. }
             | Body::Damaged { .. }
             | Body::SnapshotTaken { .. }

@@ -9,7 +9,7 @@ use crate::membership::Membership;
 use crate::progress::{Progress, ProgressState};
 use crate::role::Role;
 use crate::status::{Flow, PeerStatus, Status};
-use crate::types::{EntryId, Index};
+use crate::types::{EntryId, Index, Member};
 
 impl Raft {
     /// What can be seen of the node.
@@ -35,8 +35,15 @@ impl Raft {
             damaged: node.gate.hole_count(),
             first_damaged: node.gate.first_hole(),
             is_tail_unknown: hard_state.is_tail_unknown,
+            is_disk_full: node.is_disk_full,
+            transferee: self.transferee(),
             membership: Arc::clone(node.membership()),
         }
+    }
+
+    fn transferee(&self) -> Option<Member> {
+        let Role::Leader(leader) = &self.role else { return None };
+        leader.transfer.as_ref().map(|transfer| transfer.to)
     }
 
     /// How entries flow to each peer; empty unless this node leads.

@@ -2,6 +2,7 @@
 
 mod blank;
 mod cold;
+mod disk_full;
 mod elections;
 mod first_light;
 mod flow;

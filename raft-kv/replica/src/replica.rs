@@ -132,6 +132,7 @@ impl<M: StateMachine> Replica<M> {
                 Input::Campaign => self.bodies.push(Body::Campaign),
                 Input::StepDown => self.bodies.push(Body::StepDown),
                 Input::ForgetLeader => self.bodies.push(Body::ForgetLeader),
+                Input::DiskFull { is_full } => self.bodies.push(Body::DiskFull { is_full }),
             }
         }
         self.run(now, out);

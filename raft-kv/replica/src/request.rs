@@ -58,6 +58,12 @@ pub enum Input<M: StateMachine> {
     StepDown,
     /// The host knows better: the leader that this follower hears is gone (thesis §4.2.3).
     ForgetLeader,
+    /// A piece of work has found no room on the disk, or has found some again:
+    /// [`raft_core::Body::DiskFull`].
+    DiskFull {
+        /// Whether there is none.
+        is_full: bool,
+    },
 }
 
 /// What a client or an operator asks for. Any replica may be asked; who does not lead, and cannot answer

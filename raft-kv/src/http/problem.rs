@@ -197,6 +197,9 @@ impl Problem {
         if reason == Rejection::NoOwnCommit {
             return Self::unavailable("not_ready", reason.to_string());
         }
+        if reason == Rejection::DiskFull {
+            return Self::no_room();
+        }
         Self::conflict("refused", reason.to_string())
     }
 

@@ -188,6 +188,7 @@ impl Driver {
                 }
                 self.inputs.push(Input::Done(done));
             }
+            Event::Disk(DiskNews::Full(is_full)) => self.inputs.push(Input::DiskFull { is_full }),
             Event::Disk(DiskNews::Scrubbed(step)) => self.scrubbed(step),
             Event::Disk(DiskNews::Failed(error)) => {
                 error!(%error, "the disk has failed: this node stops");

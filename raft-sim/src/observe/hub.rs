@@ -132,6 +132,7 @@ impl Hub {
             Input::Campaign => Given::Campaign,
             Input::StepDown => Given::StepDown,
             Input::ForgetLeader => Given::ForgetLeader,
+            Input::DiskFull { .. } => Given::Disk,
         }
     }
 

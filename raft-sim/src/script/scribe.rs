@@ -74,6 +74,7 @@ impl Overheard {
             Given::Done(done) => Self::of_done(done),
             Given::Campaign => Self::Asked(Ask::Campaign),
             Given::StepDown => Self::Asked(Ask::StepDown),
+            Given::DiskFull { .. } => Self::Untold("a disk that is full"),
             Given::ForgetLeader => Self::Untold("a follower that is told to forget its leader"),
         }
     }

@@ -31,6 +31,7 @@ pub(super) fn refusal(rejection: Rejection) -> Failure {
         | Rejection::Exhausted
         | Rejection::NotCaughtUp { .. }
         | Rejection::Damaged { .. }
+        | Rejection::DiskFull
         | _ => Failure::Refused(rejection),
     }
 }

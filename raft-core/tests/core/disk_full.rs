@@ -1,0 +1,108 @@
+//! A disk without room: the node goes on with what it has, and lets somebody else lead.
+
+use raft_core::{
+    Body, Index, MemberStep, MembershipChange, Observation, Outcome, Refused, Rejection,
+};
+use raft_core::{ReadMode, RoleName, RpcKind, Ticket};
+
+use crate::support::{Cluster, member};
+
+fn fill(cluster: &mut Cluster, id: u64, is_full: bool) {
+    cluster.step(id, Body::DiskFull { is_full });
+}
+
+/// A leader that can append nothing serves nobody: it hands over at once, without being asked.
+#[test]
+fn a_leader_whose_disk_is_full_hands_over() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.elect(1);
+    fill(&mut cluster, 1, true);
+    assert!(cluster.status(1).is_disk_full && cluster.status(1).transferee.is_some());
+    cluster.deliver();
+    let leads = |id| cluster.status(id).role == RoleName::Leader;
+    let leader = [2, 3].into_iter().find(|id| leads(*id)).expect("another one leads");
+    assert!(!leads(1) && cluster.server(1).outcomes.is_empty(), "nobody had asked for it");
+    // The full disk takes none of its entries, the group goes on without it, and later it has them.
+    cluster.propose(leader, 1, "x");
+    cluster.deliver();
+    let kind = RpcKind::AppendEntries;
+    let (from, reason) = (Some(member(leader)), Refused::DiskFull);
+    let refused = Observation::Refused { from, kind: Some(kind), reason };
+    assert!(cluster.server(1).observations.contains(&refused));
+    assert_eq!((cluster.status(leader).commit, cluster.status(1).last.index), (Index(3), Index(1)));
+    fill(&mut cluster, 1, false);
+    for _ in 0..3 {
+        cluster.tick(leader, 100);
+        cluster.deliver();
+    }
+    assert_eq!(cluster.status(1).applied, Index(3));
+}
+
+/// Where nobody can take over, the leader reads, refuses what would need room, and takes commands
+/// again once there is some.
+#[test]
+fn a_leader_that_is_alone_refuses_what_needs_room() {
+    let mut cluster = Cluster::new(&[1], &[]);
+    cluster.elect(1);
+    fill(&mut cluster, 1, true);
+    assert_eq!(cluster.status(1).transferee, None);
+    cluster.propose(1, 1, "x");
+    let change = MembershipChange::Steps(vec![MemberStep::AddLearner(member(2))]);
+    cluster.step(1, Body::ProposeMembership { ticket: Ticket(2), change, expect: None });
+    cluster.step(1, Body::Read { ticket: Ticket(3), mode: ReadMode::ReadIndex });
+    let full = Outcome::Refused(Rejection::DiskFull);
+    assert_eq!([1, 2].map(|ticket| cluster.server(1).outcomes[&Ticket(ticket)]), [full, full]);
+    assert_eq!(cluster.server(1).reads[&Ticket(3)], Index(1));
+    fill(&mut cluster, 1, false);
+    cluster.propose(1, 4, "x");
+    assert!(matches!(cluster.server(1).outcomes[&Ticket(4)], Outcome::Committed { .. }));
+}
+
+/// Who has no room for the first entry of a term does not begin one, whoever asks; it votes all the
+/// same, for that needs none.
+#[test]
+fn a_node_whose_disk_is_full_votes_and_does_not_campaign() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.elect(1);
+    fill(&mut cluster, 2, true);
+    cluster.step(2, Body::Campaign);
+    assert_eq!(cluster.refusals(2), [Refused::DiskFull]);
+    // A leader that hands over to it leads on.
+    cluster.step(1, Body::TransferLeadership { ticket: Ticket(1), to: Some(member(2).id) });
+    cluster.deliver();
+    assert_eq!(cluster.refusals(2), [Refused::DiskFull, Refused::DiskFull]);
+    cluster.tick(1, 1_000);
+    cluster.deliver();
+    let aborted = Outcome::Refused(Rejection::TransferAborted);
+    assert_eq!(cluster.server(1).outcomes[&Ticket(1)], aborted);
+    // Nor by itself, however long it hears nobody.
+    for _ in 0..3 {
+        cluster.tick(2, 10_000);
+    }
+    assert_eq!(cluster.status(2).role, RoleName::Follower);
+    let term = cluster.status(1).term;
+    cluster.step(2, Body::ForgetLeader);
+    cluster.step(1, Body::StepDown);
+    cluster.step(3, Body::ForgetLeader);
+    cluster.step(3, Body::Campaign);
+    cluster.deliver_if(|sent| sent.to != member(1) && sent.from != member(1));
+    assert_eq!(cluster.status(2).vote, Some(member(3)));
+    assert_eq!((cluster.status(3).role, cluster.status(3).term), (RoleName::Leader, term.next()));
+}
+
+/// What a full disk holds already is acknowledged: a group may need it to commit.
+#[test]
+fn what_is_there_is_acknowledged() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.elect(1);
+    cluster.propose(1, 1, "x");
+    let is_append = |sent: &raft_core::Envelope| sent.rpc.kind() == RpcKind::AppendEntries;
+    let appends = cluster.take(|sent| sent.to == member(2) && is_append(sent));
+    cluster.network.clear();
+    cluster.step(2, Body::Peer(appends[0].clone()));
+    cluster.network.clear();
+    fill(&mut cluster, 2, true);
+    cluster.step(2, Body::Peer(appends[0].clone()));
+    cluster.deliver();
+    assert_eq!(cluster.status(1).commit, Index(2));
+}
