@@ -165,6 +165,16 @@ pub(crate) fn hard_state() -> HardState {
     }
 }
 
+/// The hard states of the golden vectors.
+pub(crate) fn hard_states() -> [(&'static str, HardState); 3] {
+    let state = hard_state();
+    [
+        ("hard_state", state),
+        ("hard_state_no_vote", HardState { vote: None, ..state }),
+        ("hard_state_tail_unknown", HardState { is_tail_unknown: true, ..state }),
+    ]
+}
+
 fn heartbeat(lease: Span) -> Rpc {
     Rpc::Heartbeat { session: Session(9), round: Round(300), commit: Index(40), lease }
 }
