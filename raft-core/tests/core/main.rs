@@ -14,6 +14,7 @@ mod misuse;
 mod properties;
 mod quorum_loss;
 mod reads;
+mod reasons;
 mod rejoin;
 mod replication;
 mod stories;
