@@ -33,7 +33,8 @@ pub struct Config {
     /// The key of the election jitter. Nodes may share it: the draw is keyed by node as well.
     pub seed: u64,
     /// The shortest time without a leader after which a node campaigns (§5.2). The longest is just
-    /// under twice this. It is also how long a follower sticks to a leader that it has heard.
+    /// under twice this. It is also how long a follower sticks to a leader that it has heard. It must
+    /// be much longer than messages and their answers take, or elections follow each other (§5.6).
     pub election_timeout_us: u64,
     /// How often a leader speaks to a silent group. At most half of the election timeout.
     pub heartbeat_interval_us: u64,

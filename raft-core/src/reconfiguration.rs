@@ -13,7 +13,7 @@
 //! - a joint membership is left by whoever leads once it is committed, as the log tells: an operator
 //!   or leader that crashed in between is not needed.
 //!
-//! Changes of voters are always joint, of learners alone never.
+//! Changes of voters are always joint (thesis §4.3), of learners alone never.
 
 use alloc::sync::Arc;
 

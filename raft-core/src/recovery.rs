@@ -1,4 +1,5 @@
-//! A node starts from what its disk holds (Figure 2, persistent state), checked as a whole.
+//! A node starts from what its disk holds (Figure 2, persistent state; thesis §3.8), checked
+//! as a whole.
 //!
 //! Of a cold entry only the identity is there: it is believed here, and what the host loads later
 //! is compared with it. Of a damaged one the identity is all that is left: the node keeps its place

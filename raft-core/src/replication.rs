@@ -408,7 +408,8 @@ fn take_commit(node: &mut Node, from: Member, kind: RpcKind, commit: Index) -> b
 }
 
 /// Stores entries that follow an entry which matches. Only a real conflict truncates: an old or
-/// repeated message never does. `false`: they contradict what must not change.
+/// repeated message never does, and whoever gets no answer repeats it (§5.5). `false`: they contradict
+/// what must not change.
 #[inline(always)] // A part of every append.
 fn store(node: &mut Node, reply: Reply, entries: &mut Entries) -> bool {
     let meeting = node.log().meet(entries);
@@ -465,6 +466,7 @@ fn diverged(node: &mut Node, reply: Reply, two: TwoEntries) {
     answer_diverged(node, reply, index);
 }
 
+/// Whoever leads has all that is committed (§5.4.3), so something has lied.
 fn committed_conflict(node: &mut Node, reply: Reply, index: Index) {
     let commit = node.commit();
     node.violation(Violation::CommittedConflict { index, commit });
