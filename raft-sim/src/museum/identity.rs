@@ -1,8 +1,8 @@
 //! Who comes back as whom: a server's name, its disk, and what it had promised under them.
 
 use super::stage::Stage;
-use super::story::{Story, Told, must, story};
-use super::subject::{ELECTION_TIMEOUT_US, HEARTBEAT_US, Setup, Step};
+use super::story::{Story, Told, Untold, must, story};
+use super::subject::{ELECTION_TIMEOUT_US, HEARTBEAT_US, Kind, Letter, Outcome, Setup, Step, View};
 
 /// The chapter's stories.
 pub const STORIES: &[Story] = &[
@@ -21,45 +21,86 @@ pub const STORIES: &[Story] = &[
 ];
 
 /// A server is removed and comes back with an empty disk within one term. A late acknowledgement from
-/// its first life is counted for its second one, and an entry is committed that it does not have.
+/// its first life is counted for its second one: for an entry that is not committed yet, or to make it
+/// a voter although it has nothing.
 ///
-/// Must hold: acknowledgements count for the stream that they answer.
+/// Must hold: acknowledgements count for the stream that they answer. It is told of a disk that is
+/// known for another one, and of one that has got the identity of the lost one, so that nothing but
+/// the stream tells the two lives apart.
 ///
 /// # Errors
 /// If it does not hold.
 pub fn drmingdrmer_rejoin_with_the_same_id_in_the_same_term(stage: &mut Stage<'_>) -> Told {
-    stage.found(&Setup::figure_2(&[1, 2, 3]))?;
+    for tells_disks_apart in [true, false] {
+        let setup = Setup { tells_disks_apart, ..Setup::figure_2(&[1, 2, 3]) };
+        let without = rejoin(stage, &setup, false)?;
+        catch_up(stage)?;
+        let with = rejoin(stage, &setup, true)?;
+        must(
+            with == without,
+            format_args!("a first life helps no second one: {with:?}, without it {without:?}"),
+        )?;
+        catch_up(stage)?;
+    }
+    Ok(())
+}
+
+/// What comes of the second life before it has received anything.
+#[derive(Debug, PartialEq, Eq)]
+struct Rejoined {
+    voters: Vec<u64>,
+    commit: u64,
+    promoted: Option<Outcome>,
+}
+
+/// The story, with the late acknowledgement or without.
+fn rejoin(stage: &mut Stage<'_>, setup: &Setup, is_heard: bool) -> Result<Rejoined, Untold> {
+    stage.found(setup)?;
     stage.elect(1)?;
     for command in ["A", "B", "C", "D"] {
         stage.commit(1, command)?;
     }
-    stage.propose(1, "E")?;
-    stage.deliver(|letter| letter.goes(1, 2))?;
-    let late = stage.copy(|letter| letter.goes(2, 1));
-    must(!late.is_empty(), "the first life acknowledges")?;
-    stage.settle()?;
     stage.change(1, &[Step::Remove(2)])?;
-    stage.settle()?;
+    stage.settle_if(|letter| letter.to != 2)?;
     must(stage.view(1).voters == [1, 3], "the second server is removed")?;
 
-    stage.isolate(2);
+    // It does not know yet, and is the only one to receive the next entry.
+    stage.cut(1, 3);
+    stage.propose(1, "E")?;
+    let entry = stage.view(1).last_index();
+    stage.settle_if(|letter| letter.goes(1, 2))?;
+    let late = stage.keep_back(|letter| letter.goes(2, 1));
+    let is_answer = |letter: &Letter| letter.kind == Kind::Matched { index: entry };
+    must(late.iter().any(is_answer), "the first life acknowledges the entry")?;
+
     stage.add(2)?;
     stage.isolate(2);
     stage.change(1, &[Step::AddLearner(2)])?;
-    stage.settle()?;
-    must(stage.view(1).learners == [2], "and is added again, in the same term")?;
-    stage.deliver_kept(&late[..1])?;
-    stage.change(1, &[Step::Promote(2)])?;
-    stage.settle()?;
-    stage.isolate(3);
+    must(stage.view(1).learners == [2], "it is added again, in the same term")?;
     let before = stage.commit_of(1);
-    stage.propose(1, "F")?;
-    stage.deliver_kept(&late[1..])?;
-    stage.settle()?;
+    must(before < entry, "the entry is not committed when it comes back")?;
+    if is_heard {
+        stage.deliver_kept(&late)?;
+    }
     let after = stage.commit_of(1);
     must(after == before, format_args!("an empty server helps nobody: {before}, then {after}"))?;
-    must(stage.view(2).log.is_empty(), "the story needs it empty")?;
 
+    stage.heal();
+    stage.isolate(2);
+    stage.run_for(2 * HEARTBEAT_US)?;
+    must(stage.commit_of(1) > entry, "the third server has it, and the return is committed")?;
+    let promotion = stage.change(1, &[Step::Promote(2)])?;
+    stage.settle()?;
+    stage.isolate(3);
+    stage.propose(1, "F")?;
+    stage.settle()?;
+    must(stage.view(2).log.is_empty(), "the story needs it empty")?;
+    let View { voters, commit, .. } = stage.view(1);
+    Ok(Rejoined { voters, commit, promoted: stage.outcome(promotion) })
+}
+
+/// Once the second life has the log, it votes like anybody else.
+fn catch_up(stage: &mut Stage<'_>) -> Told {
     stage.heal();
     stage.run_for(5 * HEARTBEAT_US)?;
     stage.change(1, &[Step::Promote(2)])?;

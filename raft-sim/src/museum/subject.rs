@@ -116,6 +116,10 @@ pub struct Setup {
     pub resident_bytes_max: Option<usize>,
     /// How much each server wants to lead, if not as much as the others: lower waits longer.
     pub priorities: BTreeMap<u64, u8>,
+    /// Whether an empty disk under an old number is known for another one. If not, an operator has
+    /// given it the identity of the lost one, which nobody should do. A subject that knows servers
+    /// by their numbers alone ignores it.
+    pub tells_disks_apart: bool,
 }
 
 impl Setup {
@@ -137,6 +141,7 @@ impl Setup {
             snapshot_chunk_bytes: 1 << 16,
             resident_bytes_max: None,
             priorities: BTreeMap::new(),
+            tells_disks_apart: true,
         }
     }
 
@@ -407,6 +412,8 @@ pub struct View {
     pub clock_us: u64,
     /// What the server itself has found to be impossible in a correct cluster.
     pub complaints: Vec<String>,
+    /// Why it has refused messages, in the library's own words, if it tells.
+    pub refusals: Vec<String>,
 }
 
 impl View {

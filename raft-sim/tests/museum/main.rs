@@ -1,6 +1,6 @@
 //! Every story of the museum, told about this project's own core.
 
-use raft_sim::museum::{self, ours::Ours};
+use raft_sim::museum::{self, ours::Ours, subject::Subject};
 
 /// One test for each story, named by it, and the list of their names.
 macro_rules! exhibits {
@@ -95,6 +95,17 @@ fn tell(name: &str) {
     if let Err(untold) = story.tell(&mut Ours::default()) {
         panic!("{} ({}): {untold}", story.name, story.origin);
     }
+}
+
+/// In the last telling of this story nothing but the stream gives a late acknowledgement away.
+#[test]
+fn what_an_earlier_life_acknowledged_is_refused_by_its_stream() {
+    let name = "drmingdrmer_rejoin_with_the_same_id_in_the_same_term";
+    let story = museum::stories().find(|story| story.name == name).expect("it is catalogued");
+    let mut ours = Ours::default();
+    story.tell(&mut ours).expect("it holds");
+    let refusals = ours.view(1).refusals;
+    assert!(refusals.iter().any(|reason| reason.starts_with("StaleSession")), "{refusals:?}");
 }
 
 /// A story that is not told guards nothing.

@@ -66,7 +66,8 @@ impl Subject for Ours {
         let setup = self.setup.clone().expect("a story founds its cluster first");
         let disks = self.disks.entry(server).or_insert(0);
         *disks += 1;
-        let config = config(&setup, server, member(server, *disks));
+        let lineage = if setup.tells_disks_apart { *disks } else { 0 };
+        let config = config(&setup, server, member(server, lineage));
         let mut fresh = Server::new(config, Disk::new(Membership::default()));
         if let Some(before) = self.servers.values().next() {
             fresh = fresh.with_clock_of(self.servers.get(&server).unwrap_or(before));
@@ -231,7 +232,8 @@ impl Ours {
     }
 }
 
-/// The member with this number; each new disk under the number has a lineage of its own.
+/// The member with this number; each new disk under the number has a lineage of its own, unless a
+/// story wants it taken for the old one.
 fn member(server: u64, disks: u64) -> Member {
     Member::new(server, server * 100 + disks)
 }

@@ -26,6 +26,7 @@ pub(super) struct Server {
     outcomes: BTreeMap<u64, Outcome>,
     reads: BTreeMap<u64, ReadAnswer>,
     complaints: Vec<String>,
+    refusals: Vec<String>,
     /// Whether the disk gives entries back.
     reads_disk: bool,
     /// Reads of the disk that have failed; the node hears of it when time passes.
@@ -47,6 +48,7 @@ impl Server {
             outcomes: BTreeMap::new(),
             reads: BTreeMap::new(),
             complaints: Vec::new(),
+            refusals: Vec::new(),
             reads_disk: true,
             failed: Vec::new(),
             outbox: Vec::new(),
@@ -223,6 +225,9 @@ impl Server {
         if let Observation::Violation(violation) = observation {
             self.complaints.push(format!("{violation:?}"));
         }
+        if let Observation::Refused { from: Some(_), reason, .. } = observation {
+            self.refusals.push(format!("{reason:?}"));
+        }
     }
 
     pub(super) fn view(&self) -> View {
@@ -242,6 +247,7 @@ impl Server {
             reads: self.reads.clone(),
             clock_us: self.now.0,
             complaints: self.complaints.clone(),
+            refusals: self.refusals.clone(),
         };
         let Some(raft) = &self.raft else { return view };
         let status = raft.status();
