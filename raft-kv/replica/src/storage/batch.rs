@@ -105,7 +105,7 @@ impl BatchHeader {
 }
 
 /// What is kept of an entry apart from its payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct SlotRecord {
     pub(super) id: EntryId,
     /// The length of the payload.
@@ -140,23 +140,33 @@ impl SlotRecord {
 
     /// The slot of `index` in a segment of this epoch, unless something else stands there.
     pub(super) fn decode(bytes: &[u8], epoch: u64, index: Index) -> Option<Self> {
-        let mut read = Reader(bytes);
-        // Most slots that are looked at are empty.
-        if Index(read.u64()?) != index {
-            return None;
-        }
-        let covered = bytes.get(..SLOT_BYTES as usize - 8)?;
-        let term = Term(read.u64()?);
-        let (len, offset, batch) = (read.u32()?, read.u32()?, read.u32()?);
-        let (position, entries) = (read.u16()?, read.u16()?);
-        let (flags, _reserved) = (read.u32()?, read.u32()?);
-        let chain = Chain(read.u64()?);
-        let here = read.u64()? == epoch;
-        let whole = read.u64()? == xxh3_64(covered);
-        let kind = u8::try_from(flags).ok()?;
-        let id = EntryId { index, term, chain };
-        (here && whole).then_some(Self { id, len, offset, batch, position, entries, kind })
+        let mut slot = Self::default();
+        slot.read(bytes, epoch, index).then_some(slot)
     }
+
+    /// Becomes the slot of `index` in a segment of this epoch; says no if something else stands there,
+    /// and then it is any slot. A start looks at very many: none is copied.
+    pub(super) fn read(&mut self, bytes: &[u8], epoch: u64, index: Index) -> bool {
+        // Most slots that are looked at are empty.
+        let Some(bytes) = bytes.first_chunk::<{ SLOT_BYTES as usize }>() else { return false };
+        let word = |at: usize| u64::from_le_bytes(array(bytes, at));
+        if word(0) != index.0 {
+            return false;
+        }
+        let half = |at: usize| u32::from_le_bytes(array(bytes, at));
+        let quarter = |at: usize| u16::from_le_bytes(array(bytes, at));
+        (self.len, self.offset, self.batch) = (half(16), half(20), half(24));
+        (self.position, self.entries) = (quarter(28), quarter(30));
+        (self.id.index, self.id.term, self.id.chain) = (index, Term(word(8)), Chain(word(40)));
+        let Ok(kind) = u8::try_from(half(32)) else { return false };
+        self.kind = kind;
+        word(48) == epoch && word(56) == xxh3_64(&bytes[..SLOT_BYTES as usize - 8])
+    }
+}
+
+/// So many bytes from `at` on.
+fn array<const N: usize>(bytes: &[u8; SLOT_BYTES as usize], at: usize) -> [u8; N] {
+    bytes[at..at + N].try_into().expect("as many")
 }
 
 /// What one entry of a batch takes.
@@ -279,6 +289,11 @@ pub(super) struct EntryHead {
 }
 
 impl EntryHead {
+    /// Whether the entry ends within the file if its header stands at `offset`.
+    pub(super) fn fits(&self, offset: u32, file_bytes: u32) -> bool {
+        u64::from(offset) + u64::from(ENTRY_HEADER) + u64::from(self.len) <= u64::from(file_bytes)
+    }
+
     /// The header of the entry at `index` that stands at `place.offset`, unless something else does.
     pub(super) fn decode(bytes: &[u8], place: Place, index: Index) -> Option<Self> {
         let mut read = Reader(bytes);

@@ -23,6 +23,8 @@ pub(super) struct Gathered {
     slots: Vec<Slot>,
     resident_bytes_max: usize,
     resident_bytes: usize,
+    /// Payloads through this entry are not kept, memberships excepted: too many follow.
+    not_kept: Index,
     /// Slots before this one are not resident any more, memberships excepted.
     demoted: usize,
     /// The last batch of which anything was found, as far as it was.
@@ -44,14 +46,22 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
-    pub(super) fn after(before: EntryId, resident_bytes_max: usize) -> Self {
-        Self { before, resident_bytes_max, ..Self::default() }
+    pub(super) fn after(before: EntryId, resident_bytes_max: usize, not_kept: Index) -> Self {
+        Self { before, resident_bytes_max, not_kept, ..Self::default() }
     }
 
     /// Begins again after `before`; evidence stays.
     pub(super) fn begin_again(&mut self, before: EntryId) {
-        let Self { resident_bytes_max, commit, generation, term, .. } = *self;
-        *self = Self { before, resident_bytes_max, commit, generation, term, ..Self::default() };
+        let Self { resident_bytes_max, not_kept, commit, generation, term, .. } = *self;
+        *self = Self {
+            before,
+            resident_bytes_max,
+            not_kept,
+            commit,
+            generation,
+            term,
+            ..Self::default()
+        };
     }
 
     /// The last entry.
@@ -111,16 +121,17 @@ impl Gathered {
         given_up
     }
 
-    /// Takes the next entry.
+    /// Takes the next entry; what is left of `piece` is of no use.
     pub(super) fn push(
         &mut self,
         segment: SegmentName,
         path: &str,
-        piece: Piece,
+        piece: &mut Piece,
         report: &mut Report,
     ) {
         let (id, is_membership) = (piece.slot.id, piece.is_membership());
         let Piece { slot, body, is_slot_bad } = piece;
+        let body = core::mem::take(body);
         self.ids.push_back((id.term, id.chain));
         self.term = self.term.max(id.term);
         if self.tail_batch != Some((segment, slot.batch)) {
@@ -130,7 +141,7 @@ impl Gathered {
                 report.add(path, What::BadSlot { entry });
             }
         }
-        if is_slot_bad {
+        if *is_slot_bad {
             self.unslotted.push(id);
         }
         let payload = match body {
@@ -151,8 +162,12 @@ impl Gathered {
                 None
             }
         };
-        self.tail.push((slot, payload.clone()));
-        self.remember(&slot, payload, is_membership);
+        let is_kept = is_membership || id.index > self.not_kept;
+        match &payload {
+            Some(_) if !is_kept => self.slots.push(Slot::Cold { id, bytes: slot.len as usize }),
+            Some(_) | None => self.remember(slot, payload.clone(), is_membership),
+        }
+        self.tail.push((*slot, payload));
     }
 
     /// The slots as the core wants them: those before a hole are cold.

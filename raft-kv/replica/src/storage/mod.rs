@@ -62,6 +62,7 @@ mod read;
 mod record;
 mod recover;
 mod report;
+mod resident;
 mod ring;
 mod scan;
 mod scrub;

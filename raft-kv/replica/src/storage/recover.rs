@@ -20,8 +20,9 @@ use super::heal::{self, HealLog, Heals};
 use super::log::{Log, remove};
 use super::read::Window;
 use super::report::{Report, What};
+use super::resident;
 use super::ring::Kept;
-use super::scan::{Ending, Scan};
+use super::scan::{Ending, Piece, Scan};
 use super::segment::{BatchSize, DIR, OpenSegment, SCRATCH, Segment, SegmentName, open_head};
 use super::spares::Spares;
 use crate::disk::Disk;
@@ -83,7 +84,8 @@ impl<F> FoundLog<F> {
         let scratch = listed.iter().any(|name| SCRATCH.strip_prefix("wal/") == Some(name));
         let (names, dead, epoch) = order(&listed);
         let spares = Spares { ring, heals: Heals::read(disk, &listed)? };
-        let entries = Gathered::after(snapshot, resident_bytes_max);
+        let not_kept = resident::not_kept_through(disk, &names, resident_bytes_max)?;
+        let entries = Gathered::after(snapshot, resident_bytes_max, not_kept);
         let heals = Heals::default();
         let mut log = Self { live: Vec::new(), dead, entries, heals, scratch, epoch, cut: None };
         let mut window = Window::default();
@@ -156,13 +158,13 @@ impl<F> FoundLog<F> {
         if let Some(copy) = scan.bad_copy() {
             report.add(scan.path.as_str(), What::BadCopy { record: "segment's head", copy });
         }
-        let mut is_cut = false;
+        let (mut is_cut, mut piece) = (false, Piece::default());
         while is_wanted(self.entries.last()) {
-            let Some(piece) = scan.next(disk, self.entries.last(), spares)? else {
+            if !scan.next(disk, self.entries.last(), spares, &mut piece)? {
                 is_cut = true;
                 break;
-            };
-            self.entries.push(scan.name, &scan.path, piece, report);
+            }
+            self.entries.push(scan.name, &scan.path, &mut piece, report);
         }
         if let Some(torn) = self.entries.first_unproven(scan.name).filter(|_| !is_followed)
             && !scan.is_proven(disk)?

@@ -39,6 +39,8 @@
 //! what follows it is intact and is given up all the same, aloud, because where the log is cut the
 //! node asks its group before it votes again.
 
+mod ending;
+
 use std::collections::BTreeMap;
 
 use raft_core::{EntryId, Index, Payload};
@@ -55,14 +57,16 @@ use super::segment::{OpenSegment, SegmentName, TABLE_OFFSET, round_up};
 use super::spares::Spares;
 use crate::disk::Disk;
 
+pub(super) use ending::Ending;
+
 /// The kind of a membership in a slot, as the core's encoding numbers it.
-const PAYLOAD_MEMBERSHIP: u8 = 2;
+pub(super) const PAYLOAD_MEMBERSHIP: u8 = 2;
 
 /// Slots that share a sector.
 const SLOTS_PER_SECTOR: u64 = 512 / SLOT_BYTES as u64;
 
 /// An entry whose identity is known.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Piece {
     pub(super) slot: SlotRecord,
     /// The payload, or what became of it.
@@ -72,7 +76,7 @@ pub(super) struct Piece {
 }
 
 /// The payload of an entry.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) enum Body {
     /// It stands where it was written, and so does its header.
     Intact(Payload),
@@ -81,24 +85,25 @@ pub(super) enum Body {
     /// It was healed and is read from there.
     Healed(Payload, HealPlace),
     /// It is not there.
+    #[default]
     Damaged,
+}
+
+/// What stands where a slot says that its entry does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Head {
+    /// The header of this entry.
+    Same,
+    /// That of another one.
+    Other,
+    /// None that can be read.
+    Unread,
 }
 
 impl Piece {
     pub(super) fn is_membership(&self) -> bool {
         self.slot.kind == PAYLOAD_MEMBERSHIP
     }
-}
-
-/// How the newest segment ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// After a whole batch, with nothing behind it.
-    Clean,
-    /// In a batch that was being written; so many entries after the end have left a trace.
-    Torn(u64),
-    /// In a batch, and there is a trace of a later one.
-    Cut(u64),
 }
 
 /// One segment that is being read.
@@ -162,20 +167,21 @@ impl<F> Scan<F> {
         })
     }
 
-    /// The entry after `before`, if its slot or its header can be read.
+    /// Whether there is an entry after `before` whose slot or header can be read; then it is put into
+    /// `piece`. A start reads very many: none is copied.
     pub(super) fn next<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
         before: EntryId,
         spares: &Spares,
-    ) -> Result<Option<Piece>, StorageError> {
+        piece: &mut Piece,
+    ) -> Result<bool, StorageError> {
         let index = before.index.next();
-        let known = self.slot(index).filter(|slot| slot.id.term >= before.term);
-        let (slot, is_header_ok, agree) = if let Some(slot) = known {
-            self.come_to(disk, &slot)?;
-            let found = self.entry_head(disk, slot.batch, slot.offset, index)?;
-            let agree = found.is_none_or(|found| found == head_of(&slot));
-            (slot, found.is_some(), agree)
+        let is_known = self.read_slot(index, &mut piece.slot) && piece.slot.id.term >= before.term;
+        piece.is_slot_bad = !is_known;
+        let head = if is_known {
+            self.come_to(disk, &piece.slot)?;
+            self.compare_head(disk, &piece.slot)?
         } else {
             let found = match self.find(disk, before)? {
                 None if self.is_astray && self.find_batch(disk, before)? => {
@@ -183,20 +189,21 @@ impl<F> Scan<F> {
                 }
                 found => found,
             };
-            let Some(slot) = found else { return self.identify(disk, before, spares) };
-            (slot, true, true)
+            let Some(slot) = found else { return self.identify(disk, before, spares, piece) };
+            piece.slot = slot;
+            Head::Same
         };
-        let payload = if agree { self.payload(disk, &slot, before)? } else { None };
-        let body = match payload {
-            Some(payload) if is_header_ok => Body::Intact(payload),
-            Some(payload) => spares.healed_or_exposed(disk, &slot, before, payload)?,
-            None => spares.find(disk, &slot, before)?,
+        let slot = &piece.slot;
+        let payload = if head == Head::Other { None } else { self.payload(disk, slot, before)? };
+        piece.body = match payload {
+            Some(payload) if head == Head::Same => Body::Intact(payload),
+            Some(payload) => spares.healed_or_exposed(disk, slot, before, payload)?,
+            None => spares.find(disk, slot, before)?,
         };
         self.at = slot.offset + ENTRY_HEADER + slot.len;
         self.is_astray = false;
-        let piece = Piece { slot, body, is_slot_bad: known.is_none() };
-        self.note(&piece, is_header_ok);
-        Ok(Some(piece))
+        self.note(piece, head != Head::Unread);
+        Ok(true)
     }
 
     /// What could not be read and is known nevertheless, and where it belongs: a copy of the head,
@@ -235,72 +242,6 @@ impl<F> Scan<F> {
     /// Where the entries end that were read.
     pub(super) fn data_end(&self) -> u32 {
         self.at
-    }
-
-    /// How the segment ends, after its last known entry `last`; nothing continues it.
-    pub(super) fn ending<D: Disk<File = F>>(
-        &mut self,
-        disk: &mut D,
-        last: EntryId,
-    ) -> Result<Ending, StorageError> {
-        let is_whole = self.is_batch_whole(last.index);
-        // The batch in which the entry stood that cannot be read.
-        let torn = if is_whole { self.batch + 1 } else { self.batch };
-        let end = self.name.first.0 + u64::from(self.head.slots);
-        let slots = (last.index.0 + 1..end).filter_map(|index| self.slot(Index(index)));
-        let (mut traces, mut is_later) = (0, false);
-        for slot in slots {
-            traces += 1;
-            is_later |= slot.batch >= torn;
-        }
-        // All of it is looked at, even where the next page is empty: what stood there may be lost
-        // with its name, and then what comes after it is the only trace.
-        let mut offset = round_up(self.at);
-        let mut is_empty = is_whole && traces == 0;
-        while offset < self.head.file_bytes {
-            let epoch = self.head.epoch;
-            let bytes = self.peek(disk, offset, BATCH_HEADER)?;
-            is_empty &= bytes.iter().all(|byte| *byte == 0);
-            if let Some((batch, header)) = BatchHeader::decode_any(bytes, epoch, offset) {
-                // A header is evidence of what was durable before it, whatever became of its batch.
-                self.headers.push(header);
-                // The one that goes on where the log ends is the torn batch itself, even if the header
-                // of the batch before it is lost.
-                let goes_on =
-                    header.first == last.index.next() && header.chain_before == last.chain;
-                is_later |= batch > torn && !goes_on;
-                traces = traces.max(u64::from(header.entries));
-            }
-            offset += PAGE;
-        }
-        if is_empty {
-            return Ok(Ending::Clean);
-        }
-        Ok(if is_later { Ending::Cut(traces) } else { Ending::Torn(traces) })
-    }
-
-    /// Whether anything says that the batch which was read last was durable: a slot of it or of a later
-    /// one, or the header of a later one.
-    pub(super) fn is_proven<D: Disk<File = F>>(
-        &mut self,
-        disk: &mut D,
-    ) -> Result<bool, StorageError> {
-        let slots = self.name.first.0..self.name.first.0 + u64::from(self.head.slots);
-        let proves = |index| self.slot(Index(index)).is_some_and(|slot| slot.batch >= self.batch);
-        if slots.into_iter().any(proves) {
-            return Ok(true);
-        }
-        let mut offset = round_up(self.at);
-        while offset < self.head.file_bytes {
-            let epoch = self.head.epoch;
-            let bytes = self.peek(disk, offset, BATCH_HEADER)?;
-            let header = BatchHeader::decode_any(bytes, epoch, offset);
-            if header.is_some_and(|(batch, _)| batch > self.batch) {
-                return Ok(true);
-            }
-            offset += PAGE;
-        }
-        Ok(false)
     }
 
     /// Whether all entries of the present batch have been read; unknown counts as no.
@@ -391,15 +332,16 @@ impl<F> Scan<F> {
         Ok(false)
     }
 
-    /// The entry after `before`, if only its healed copy says who it is.
+    /// Whether there is an entry after `before` of which only its healed copy says who it is.
     fn identify<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
         before: EntryId,
         spares: &Spares,
-    ) -> Result<Option<Piece>, StorageError> {
+        piece: &mut Piece,
+    ) -> Result<bool, StorageError> {
         let found = spares.heals.identify(disk, before, self.head.epoch)?;
-        let Some(Identified { id, payload, place }) = found else { return Ok(None) };
+        let Some(Identified { id, payload, place }) = found else { return Ok(false) };
         if self.is_batch_whole(before.index) {
             let start = round_up(self.at);
             self.enter(disk, self.batch + 1, start, id.index)?;
@@ -411,9 +353,9 @@ impl<F> Scan<F> {
         let slot = SlotRecord { id, len, offset, batch, position, entries, kind };
         self.at += ENTRY_HEADER + len;
         self.is_astray = true;
-        let piece = Piece { slot, body: Body::Healed(payload, place), is_slot_bad: true };
-        self.note(&piece, false);
-        Ok(Some(piece))
+        *piece = Piece { slot, body: Body::Healed(payload, place), is_slot_bad: true };
+        self.note(piece, false);
+        Ok(true)
     }
 
     fn note(&mut self, piece: &Piece, is_header_ok: bool) {
@@ -435,14 +377,25 @@ impl<F> Scan<F> {
     }
 
     fn slot(&self, index: Index) -> Option<SlotRecord> {
-        let number = usize::try_from(index.0.checked_sub(self.name.first.0)?).ok()?;
-        let start = number.checked_mul(SLOT_BYTES as usize)?;
-        let bytes = self.table.get(start..start + SLOT_BYTES as usize)?;
-        let slot = SlotRecord::decode(bytes, self.head.epoch, index)?;
-        let end = u64::from(slot.offset) + u64::from(ENTRY_HEADER) + u64::from(slot.len);
-        let is_inside = slot.offset >= self.head.data_offset + BATCH_HEADER
-            && end <= u64::from(self.head.file_bytes);
-        is_inside.then_some(slot)
+        let mut slot = SlotRecord::default();
+        self.read_slot(index, &mut slot).then_some(slot)
+    }
+
+    /// Whether the slot of an entry can be read; then it is put into `slot`.
+    fn read_slot(&self, index: Index, slot: &mut SlotRecord) -> bool {
+        let number = index.0.checked_sub(self.name.first.0).map(usize::try_from);
+        let Some(Ok(Some(start))) =
+            number.map(|number| number.map(|number| number.checked_mul(SLOT_BYTES as usize)))
+        else {
+            return false;
+        };
+        let Some(bytes) = self.table.get(start..start + SLOT_BYTES as usize) else { return false };
+        let end = |slot: &SlotRecord| {
+            u64::from(slot.offset) + u64::from(ENTRY_HEADER) + u64::from(slot.len)
+        };
+        slot.read(bytes, self.head.epoch, index)
+            && slot.offset >= self.head.data_offset + BATCH_HEADER
+            && end(slot) <= u64::from(self.head.file_bytes)
     }
 
     fn entry_head<D: Disk<File = F>>(
@@ -453,12 +406,27 @@ impl<F> Scan<F> {
         index: Index,
     ) -> Result<Option<EntryHead>, StorageError> {
         let place = Place { epoch: self.head.epoch, batch, offset };
-        let file_bytes = u64::from(self.head.file_bytes);
+        let file_bytes = self.head.file_bytes;
         let bytes = self.peek(disk, offset, ENTRY_HEADER)?;
-        let fits = |head: &EntryHead| {
-            u64::from(offset) + u64::from(ENTRY_HEADER) + u64::from(head.len) <= file_bytes
-        };
-        Ok(EntryHead::decode(bytes, place, index).filter(fits))
+        Ok(EntryHead::decode(bytes, place, index).filter(|head| head.fits(offset, file_bytes)))
+    }
+
+    /// The header where a slot says that its entry stands.
+    fn compare_head<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        slot: &SlotRecord,
+    ) -> Result<Head, StorageError> {
+        let place = Place { epoch: self.head.epoch, batch: slot.batch, offset: slot.offset };
+        let file_bytes = self.head.file_bytes;
+        let bytes = self.peek(disk, slot.offset, ENTRY_HEADER)?;
+        Ok(match EntryHead::decode(bytes, place, slot.id.index) {
+            Some(head) if (head.id, head.len, head.kind) == (slot.id, slot.len, slot.kind) => {
+                Head::Same
+            }
+            Some(head) if head.fits(slot.offset, file_bytes) => Head::Other,
+            Some(_) | None => Head::Unread,
+        })
     }
 
     fn payload<D: Disk<File = F>>(
@@ -489,8 +457,4 @@ impl<F> Scan<F> {
         let of = InWindow { file: &self.file, path: &self.path, file_bytes };
         self.window.peek(disk, of, u64::from(offset), len as usize)
     }
-}
-
-fn head_of(slot: &SlotRecord) -> EntryHead {
-    EntryHead { id: slot.id, len: slot.len, kind: slot.kind }
 }

@@ -16,6 +16,7 @@ mod model;
 mod parts;
 mod random;
 mod refusals;
+mod resident;
 mod ring;
 mod roundtrip;
 mod scrub;

@@ -1,0 +1,88 @@
+//! What a segment says about its end: torn by a crash, or shorter than it was.
+
+use raft_core::{EntryId, Index};
+
+use super::super::batch::{BATCH_HEADER, BatchHeader, PAGE};
+use super::super::error::StorageError;
+use super::super::segment::round_up;
+use super::Scan;
+use crate::disk::Disk;
+
+/// How the newest segment ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::storage) enum Ending {
+    /// After a whole batch, with nothing behind it.
+    Clean,
+    /// In a batch that was being written; so many entries after the end have left a trace.
+    Torn(u64),
+    /// In a batch, and there is a trace of a later one.
+    Cut(u64),
+}
+
+impl<F> Scan<F> {
+    /// How the segment ends, after its last known entry `last`; nothing continues it.
+    pub(in crate::storage) fn ending<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        last: EntryId,
+    ) -> Result<Ending, StorageError> {
+        let is_whole = self.is_batch_whole(last.index);
+        // The batch in which the entry stood that cannot be read.
+        let torn = if is_whole { self.batch + 1 } else { self.batch };
+        let end = self.name.first.0 + u64::from(self.head.slots);
+        let slots = (last.index.0 + 1..end).filter_map(|index| self.slot(Index(index)));
+        let (mut traces, mut is_later) = (0, false);
+        for slot in slots {
+            traces += 1;
+            is_later |= slot.batch >= torn;
+        }
+        // All of it is looked at, even where the next page is empty: what stood there may be lost
+        // with its name, and then what comes after it is the only trace.
+        let mut offset = round_up(self.at);
+        let mut is_empty = is_whole && traces == 0;
+        while offset < self.head.file_bytes {
+            let epoch = self.head.epoch;
+            let bytes = self.peek(disk, offset, BATCH_HEADER)?;
+            is_empty &= bytes.iter().all(|byte| *byte == 0);
+            if let Some((batch, header)) = BatchHeader::decode_any(bytes, epoch, offset) {
+                // A header is evidence of what was durable before it, whatever became of its batch.
+                self.headers.push(header);
+                // The one that goes on where the log ends is the torn batch itself, even if the header
+                // of the batch before it is lost.
+                let goes_on =
+                    header.first == last.index.next() && header.chain_before == last.chain;
+                is_later |= batch > torn && !goes_on;
+                traces = traces.max(u64::from(header.entries));
+            }
+            offset += PAGE;
+        }
+        if is_empty {
+            return Ok(Ending::Clean);
+        }
+        Ok(if is_later { Ending::Cut(traces) } else { Ending::Torn(traces) })
+    }
+
+    /// Whether anything says that the batch which was read last was durable: a slot of it or of a later
+    /// one, or the header of a later one.
+    pub(in crate::storage) fn is_proven<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+    ) -> Result<bool, StorageError> {
+        let slots = self.name.first.0..self.name.first.0 + u64::from(self.head.slots);
+        let proves = |index| self.slot(Index(index)).is_some_and(|slot| slot.batch >= self.batch);
+        if slots.into_iter().any(proves) {
+            return Ok(true);
+        }
+        let mut offset = round_up(self.at);
+        while offset < self.head.file_bytes {
+            let epoch = self.head.epoch;
+            let bytes = self.peek(disk, offset, BATCH_HEADER)?;
+            let header = BatchHeader::decode_any(bytes, epoch, offset);
+            if header.is_some_and(|(batch, _)| batch > self.batch) {
+                return Ok(true);
+            }
+            offset += PAGE;
+        }
+        Ok(false)
+    }
+}
