@@ -201,7 +201,8 @@ impl<F> Scan<F> {
             None => spares.find(disk, slot, before)?,
         };
         self.at = slot.offset + ENTRY_HEADER + slot.len;
-        self.is_astray = false;
+        // A slot that an earlier start has written again may name a place that was a guess.
+        self.is_astray = head != Head::Same;
         self.note(piece, head != Head::Unread);
         Ok(true)
     }

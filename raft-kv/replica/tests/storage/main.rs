@@ -11,6 +11,7 @@ mod exhaustive;
 mod failed_sync;
 mod files;
 mod golden;
+mod healed_end;
 mod memory_disk;
 mod model;
 mod parts;

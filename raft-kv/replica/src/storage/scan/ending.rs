@@ -47,11 +47,7 @@ impl<F> Scan<F> {
             if let Some((batch, header)) = BatchHeader::decode_any(bytes, epoch, offset) {
                 // A header is evidence of what was durable before it, whatever became of its batch.
                 self.headers.push(header);
-                // The one that goes on where the log ends is the torn batch itself, even if the header
-                // of the batch before it is lost.
-                let goes_on =
-                    header.first == last.index.next() && header.chain_before == last.chain;
-                is_later |= batch > torn && !goes_on;
+                is_later |= batch > torn;
                 traces = traces.max(u64::from(header.entries));
             }
             offset += PAGE;
