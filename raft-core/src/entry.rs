@@ -366,13 +366,13 @@ impl fmt::Display for Entries {
 #[must_use]
 pub fn chain_after(before: Chain, term: Term, index: Index, payload: &Payload) -> Chain {
     let length = payload.len() as u64;
-    Chain(hash_words(&[before.0, term.0, index.0, payload.kind(), length, payload.digest()]))
+    Chain(hash_words([before.0, term.0, index.0, payload.kind(), length, payload.digest()]))
 }
 
 /// The chain at index 0: the founders' membership, so that nodes founded apart never match.
 #[must_use]
 pub fn genesis_chain(founders: &Membership) -> Chain {
-    Chain(hash_words(&[u64::from_le_bytes(*b"genesis0"), membership_digest(founders)]))
+    Chain(hash_words([u64::from_le_bytes(*b"genesis0"), membership_digest(founders)]))
 }
 
 fn membership_digest(membership: &Membership) -> u64 {
@@ -388,7 +388,8 @@ fn membership_digest(membership: &Membership) -> u64 {
         words.push(list.len() as u64);
         words.extend(list.iter().flat_map(|member| [member.id.0, member.lineage.0]));
     }
-    hash_words(&words)
+    let bytes: Vec<u8> = words.into_iter().flat_map(u64::to_le_bytes).collect();
+    xxh3_64(&bytes)
 }
 
 fn membership_members(membership: &Membership) -> usize {
@@ -398,14 +399,6 @@ fn membership_members(membership: &Membership) -> usize {
         + membership.learners_next().len()
 }
 
-fn hash_words(words: &[u64]) -> u64 {
-    let mut buffer = [0u8; 6 * 8];
-    if words.len() <= 6 {
-        for (bytes, word) in buffer.chunks_exact_mut(8).zip(words) {
-            bytes.copy_from_slice(&word.to_le_bytes());
-        }
-        return xxh3_64(&buffer[..words.len() * 8]);
-    }
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    xxh3_64(&bytes)
+fn hash_words<const N: usize>(words: [u64; N]) -> u64 {
+    xxh3_64(words.map(u64::to_le_bytes).as_flattened())
 }

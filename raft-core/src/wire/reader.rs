@@ -5,7 +5,6 @@ use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::WireError;
-use super::sink::NUMBER_BYTES_MAX;
 
 /// A frame, its checksum, and the part before that which is not read yet.
 pub(super) struct Reader<'a> {
@@ -86,19 +85,49 @@ fn take_number(bytes: &[u8]) -> Result<(u64, &[u8]), WireError> {
 
 #[inline(never)]
 fn take_long_number(bytes: &[u8]) -> Result<(u64, &[u8]), WireError> {
-    let mut number = 0;
-    for (place, &byte) in bytes.iter().take(NUMBER_BYTES_MAX).enumerate() {
-        let (bits, shift) = (u64::from(byte & 0x7f), 7 * place);
-        number |= bits << shift;
-        if byte < 0x80 {
-            // The tenth byte has room for one bit.
-            let is_whole = number >> shift == bits;
-            return if is_whole {
-                Ok((number, &bytes[place + 1..]))
-            } else {
-                Err(WireError::Malformed)
-            };
+    let (mut number, mut shift) = (0, 0);
+    for (place, &byte) in bytes.iter().enumerate() {
+        if shift == 63 && byte > 1 {
+            break; // The tenth byte has room for one bit, and no number is longer.
         }
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Ok((number, &bytes[place + 1..]));
+        }
+        shift += 7;
     }
     Err(WireError::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    #[test]
+    fn a_number_is_read_as_postcard_writes_it() {
+        for bit in 0..64 {
+            for number in [1 << bit, (1 << bit) - 1, u64::MAX >> bit] {
+                let mut bytes = postcard::to_extend(&number, Vec::new()).expect("a vector grows");
+                bytes.push(7);
+                assert_eq!(take_number(&bytes), Ok((number, &[7][..])), "{number}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_ends_too_soon_or_has_more_than_64_bits_is_no_number() {
+        let long = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
+        assert_eq!(take_number(&long), Ok((u64::MAX, &[][..])));
+        for length in 0..long.len() {
+            assert_eq!(take_number(&long[..length]), Err(WireError::Malformed), "{length} bytes");
+        }
+        for last in 2..=u8::MAX {
+            let mut longer = [[0x80; 9].as_slice(), &[last, 0]].concat();
+            assert_eq!(take_number(&longer), Err(WireError::Malformed), "{last}");
+            longer.remove(0);
+            assert!(last >= 0x80 || take_number(&longer).is_ok(), "{last}");
+        }
+    }
 }

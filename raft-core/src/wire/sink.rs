@@ -8,7 +8,7 @@ use bytes::BufMut;
 use postcard::ser_flavors::Flavor;
 
 /// The longest number, 64 bits in groups of seven.
-pub(super) const NUMBER_BYTES_MAX: usize = 10;
+const NUMBER_BYTES_MAX: usize = 10;
 
 /// The longest row: version and kind, nine numbers of a header, eight of a body.
 const ROW_BYTES_MAX: usize = 2 + (9 + 8) * NUMBER_BYTES_MAX;
