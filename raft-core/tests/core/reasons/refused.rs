@@ -226,6 +226,8 @@ fn of_other_roles() -> Vec<Case> {
     step(&mut halted, cluster.now, Body::PersistFailed);
     let mut staging = raft(&cluster, 2);
     step(&mut staging, cluster.now, Body::Peer(says(1, 2, 1, chunk())));
+    let mut full = raft(&cluster, 2);
+    step(&mut full, cluster.now, Body::DiskFull { is_full: true });
     vec![
         to(1, Body::Peer(says(9, 1, 1, question)), Refused::NotAMember),
         to(2, Body::Peer(says(3, 2, 1, vote.clone())), Refused::Unasked),
@@ -234,6 +236,7 @@ fn of_other_roles() -> Vec<Case> {
         to(4, Body::Campaign, Refused::NotAVoter),
         Case { raft: staging, ..to(2, Body::Peer(says(1, 2, 1, chunk())), Refused::Busy) },
         Case { raft: halted, ..to(2, Body::Peer(says(3, 2, 1, vote)), Refused::Halted) },
+        Case { raft: full, ..to(2, Body::Campaign, Refused::DiskFull) },
     ]
 }
 

@@ -73,12 +73,16 @@ fn of_commands() -> Vec<Case> {
     handing_over.step(1, Body::TransferLeadership { ticket: Ticket(1), to: None });
     let mut halted = led();
     halted.step(1, Body::PersistFailed);
+    let mut no_room = Cluster::new(&[1], &[]);
+    no_room.elect(1);
+    no_room.step(1, Body::DiskFull { is_full: true });
     vec![
         at(&cluster, 2, propose(b"x"), Rejection::NotLeader { hint: Some(member(1)) }),
         at(&full, 1, propose(b"y"), Rejection::Busy),
         at(&small, 1, propose(b"abcde"), Rejection::TooLarge),
         at(&handing_over, 1, propose(b"x"), Rejection::Transferring),
         at(&halted, 1, propose(b"x"), Rejection::Halted),
+        at(&no_room, 1, propose(b"x"), Rejection::DiskFull),
     ]
 }
 
