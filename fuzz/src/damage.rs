@@ -21,29 +21,13 @@ impl Cluster {
         let is_joint = |server: &Server| server.raft.status().membership.is_joint();
         let is_changing =
             self.servers.iter().any(is_joint) || self.frame(brings_membership).is_some();
-        let fault = self.fault(at, choice).filter(|fault| self.can_bear(at, *fault));
+        let fault = self.servers[at].fault(choice).filter(|fault| self.can_bear(at, *fault));
         let Some(fault) = fault.filter(|_| !is_changing) else { return };
         self.life.crashes += 1;
         self.forget_leases(at);
         let now = self.now;
         let effects = self.servers[at].hurt(fault, now);
         self.execute(at, effects);
-    }
-
-    fn fault(&self, at: usize, choice: usize) -> Option<Fault> {
-        let ids: Vec<EntryId> = self.servers[at].disk.ids().collect();
-        if choice % 8 == 7 {
-            return Some(Fault::Snapshot);
-        }
-        let (kind, choice) = (choice % 4, choice / 4);
-        let place = choice.checked_rem(ids.len())?;
-        if kind == 0 {
-            // A few of the last ones.
-            let place = ids.len() - 1 - place.min(2);
-            Some(Fault::Tail(ids[place].index))
-        } else {
-            Some(Fault::Entry(ids[place].index))
-        }
     }
 
     fn can_bear(&self, at: usize, fault: Fault) -> bool {

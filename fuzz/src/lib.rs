@@ -40,7 +40,7 @@ pub use recover::recover;
 pub use shape::Shape;
 pub use step::{live, step, step_life};
 pub use tape::{tape, tape_run};
-pub use twins::{Turn, twins};
+pub use twins::{Reached, Turn, twins};
 pub use wire::wire;
 
 /// Runs a target's body on every file that the command line names.

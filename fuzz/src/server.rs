@@ -125,6 +125,23 @@ impl Server {
         self.start(found, now)
     }
 
+    /// What the disk may lose; which of it, modulo what is there.
+    pub(crate) fn fault(&self, choice: usize) -> Option<Fault> {
+        let ids: Vec<EntryId> = self.disk.ids().collect();
+        if choice % 8 == 7 {
+            return Some(Fault::Snapshot);
+        }
+        let (kind, choice) = (choice % 4, choice / 4);
+        let place = choice.checked_rem(ids.len())?;
+        if kind == 0 {
+            // A few of the last ones.
+            let place = ids.len() - 1 - place.min(2);
+            Some(Fault::Tail(ids[place].index))
+        } else {
+            Some(Fault::Entry(ids[place].index))
+        }
+    }
+
     /// A server stops, its disk loses something, and it starts again.
     pub(crate) fn hurt(&mut self, fault: Fault, now: Time) -> Vec<Effect> {
         self.unsynced.clear();

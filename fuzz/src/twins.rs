@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use raft_core::{
-    AppendResult, Body, Effect, Envelope, Member, Membership, Message, ReadMode, Rpc, Ticket, Time,
+    AppendResult, Body, Effect, Envelope, HaltReason, Member, Membership, Message, Observation,
+    ReadMode, RoleName, Rpc, Ticket, Time,
 };
 
 use crate::dice::Dice;
@@ -57,19 +58,33 @@ pub enum Turn {
     Disconnect(usize, usize),
     /// A server starts again.
     Restart(usize),
+    /// An operator wants the leader to follow.
+    StepDown(usize),
+    /// A host says that the leader is gone.
+    ForgetLeader(usize),
+    /// An operator declares the quorum lost; only the first one in a life is heard, for two that go on
+    /// alone would be two clusters.
+    Force(usize),
+    /// A server's disk loses something, if no other one has, and it starts again.
+    Hurt {
+        /// The server.
+        at: usize,
+        /// What.
+        choice: usize,
+    },
 }
 
 /// Lets two clusters live through the same turns. Between turns every node is left without work;
 /// then each of them equals its twin, in its digest, in what it has sent and in what its clients
 /// were told.
 ///
-/// All entries stay in memory: when one is applied decides when its payload may go, and that
-/// decides how the appends are cut that must load it again.
+/// All entries stay in memory, unless a server is alone: when one is applied decides when its payload
+/// may go, and that decides how the appends are cut that must load it again.
 ///
 /// # Panics
 /// If twins differ.
-pub fn twins(shape: Shape, turns: &[Turn], seed: u64) {
-    let shape = shape.all_in_memory();
+pub fn twins(shape: Shape, turns: &[Turn], seed: u64) -> Reached {
+    let shape = if shape.servers() == 1 { shape } else { shape.all_in_memory() };
     let mut one = World::new(shape, Dice::unused());
     let mut two = World::new(shape, Dice::new(seed));
     for turn in turns {
@@ -83,6 +98,34 @@ pub fn twins(shape: Shape, turns: &[Turn], seed: u64) {
         assert_eq!(one.said(), two.said(), "after {turn:?}");
         assert_eq!(one.answers, two.answers, "after {turn:?}");
     }
+    one.reached
+}
+
+/// What came about in the life of the first twin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// How often a server became leader.
+    pub leaders: usize,
+    /// How often damaged entries were replaced by intact copies.
+    pub healed: usize,
+    /// How often a log whose end was unknown was known again.
+    pub certain: usize,
+    /// How often a server was left behind by a forced membership.
+    pub left_behind: usize,
+    /// How often entries were read back from a disk.
+    pub loads: usize,
+}
+
+impl Reached {
+    fn note(&mut self, observation: &Observation) {
+        use Observation::{Halted, Healed, RoleChanged, TailCertain};
+        let leads = matches!(observation, RoleChanged { role: RoleName::Leader, .. });
+        let reason = if let Halted { reason } = observation { Some(reason) } else { None };
+        self.leaders += usize::from(leads);
+        self.healed += usize::from(matches!(observation, Healed { .. }));
+        self.certain += usize::from(*observation == TailCertain);
+        self.left_behind += usize::from(matches!(reason, Some(HaltReason::LeftBehind { .. })));
+    }
 }
 
 struct World {
@@ -93,6 +136,8 @@ struct World {
     answers: BTreeMap<Ticket, Effect>,
     tickets: u64,
     now: Time,
+    is_forced: bool,
+    reached: Reached,
     dice: Dice,
 }
 
@@ -105,6 +150,8 @@ impl World {
             answers: BTreeMap::new(),
             tickets: 0,
             now: Time(0),
+            is_forced: false,
+            reached: Reached::default(),
             dice,
         };
         let founders = shape.founders();
@@ -172,7 +219,26 @@ impl World {
                 self.turn(at % count, vec![Body::PeerUnreachable { peer }]);
             }
             Turn::Restart(at) => self.restart(at % count),
+            Turn::StepDown(at) => self.turn(at % count, vec![Body::StepDown]),
+            Turn::ForgetLeader(at) => self.turn(at % count, vec![Body::ForgetLeader]),
+            Turn::Force(at) => {
+                if !std::mem::replace(&mut self.is_forced, true) {
+                    let ticket = self.ticket();
+                    self.turn(at % count, vec![Body::ForceMembership { ticket }]);
+                }
+            }
+            Turn::Hurt { at, choice } => self.hurt(at % count, choice),
         }
+    }
+
+    fn hurt(&mut self, at: usize, choice: usize) {
+        if self.servers.iter().any(|server| server.disk.is_hurt()) {
+            return;
+        }
+        let Some(fault) = self.servers[at].fault(choice) else { return };
+        let effects = self.servers[at].hurt(fault, self.now);
+        self.execute(at, effects);
+        self.finish(at);
     }
 
     fn restart(&mut self, at: usize) {
@@ -260,13 +326,16 @@ impl World {
                 Effect::Outcome { ticket, .. } | Effect::ReadReady { ticket, .. } => {
                     self.answers.insert(ticket, effect);
                 }
-                Effect::Load(request) => server.jobs.push(Job::Load(request)),
+                Effect::Load(request) => {
+                    self.reached.loads += 1;
+                    server.jobs.push(Job::Load(request));
+                }
                 Effect::ReadChunk(request) => server.jobs.push(Job::Read(request)),
                 Effect::StageChunk { id, snapshot, offset, data, done: _ } => {
                     let snapshot = snapshot.last;
                     server.jobs.push(Job::Stage { id, snapshot, offset, data });
                 }
-                Effect::Observe(_) => {}
+                Effect::Observe(observation) => self.reached.note(&observation),
             }
         }
     }
