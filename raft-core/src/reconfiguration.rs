@@ -84,6 +84,7 @@ pub(crate) fn retire(node: &mut Node, leader: &mut Leader) -> Transition {
 }
 
 /// An operator declares the quorum lost and this node the only voter of a new epoch.
+#[inline(never)]
 pub(crate) fn on_force_membership(node: &mut Node, ticket: Ticket) -> Transition {
     let me = node.member();
     let HardState { epoch, term, .. } = node.hard_state();

@@ -312,6 +312,7 @@ pub(crate) fn finish(node: &mut Node, leader: &mut Leader) {
 }
 
 /// The host has found damage while it runs. What is still in memory is written again at once.
+#[inline(never)]
 pub(crate) fn on_damaged(node: &mut Node, found: &[EntryId]) {
     for id in found {
         let is_there = node.log().id(id.index) == Some(*id) && id.index > node.log().base().index;

@@ -230,6 +230,7 @@ fn meet_incarnation(
 
 /// The transport lost a peer: what was on its way may be gone. Nothing is sent before a heartbeat is
 /// answered, or a transport that refuses at once would make a storm of it.
+#[inline(never)]
 pub(crate) fn on_unreachable(leader: &mut Leader, peer: Member) {
     let Some(peer) = leader.peer(peer) else { return };
     match &peer.state {

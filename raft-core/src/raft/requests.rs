@@ -14,6 +14,7 @@ use crate::types::{NodeId, Ticket};
 use crate::{election, lease, read, reconfiguration, replication, transfer};
 
 impl Raft {
+    #[inline(never)]
     pub(super) fn on_campaign(&mut self) {
         if matches!(self.role, Role::Leader(_)) {
             return;
@@ -26,6 +27,7 @@ impl Raft {
         self.become_next(transition);
     }
 
+    #[inline(never)]
     pub(super) fn on_propose(&mut self, ticket: Ticket, command: Bytes) {
         if let Role::Leader(leader) = &mut self.role {
             replication::on_propose(&mut self.node, leader, ticket, command);
@@ -41,6 +43,7 @@ impl Raft {
         }
     }
 
+    #[inline(never)]
     pub(super) fn on_propose_membership(
         &mut self,
         ticket: Ticket,
@@ -57,6 +60,7 @@ impl Raft {
         }
     }
 
+    #[inline(never)]
     pub(super) fn on_transfer(&mut self, ticket: Ticket, to: Option<NodeId>) {
         if let Role::Leader(leader) = &mut self.role {
             transfer::on_transfer(&mut self.node, leader, ticket, to);
@@ -65,6 +69,7 @@ impl Raft {
         }
     }
 
+    #[inline(never)]
     pub(super) fn on_disk_full(&mut self, is_full: bool) {
         self.node.is_disk_full = is_full;
         if let Role::Leader(leader) = &mut self.role
@@ -74,6 +79,7 @@ impl Raft {
         }
     }
 
+    #[inline(never)]
     pub(super) fn on_step_down(&mut self) {
         if matches!(self.role, Role::Leader(_)) {
             self.become_next(Transition::Follow(None));
@@ -82,6 +88,7 @@ impl Raft {
         }
     }
 
+    #[inline(never)]
     pub(super) fn on_forget_leader(&mut self) {
         if matches!(self.role, Role::Follower(_)) {
             self.become_next(Transition::Follow(None));
@@ -90,6 +97,7 @@ impl Raft {
         }
     }
 
+    #[inline(never)]
     pub(super) fn on_read(&mut self, ticket: Ticket, mode: ReadMode) {
         let node = &mut self.node;
         match &mut self.role {
@@ -114,6 +122,7 @@ impl Raft {
         self.node.reject(ticket, Rejection::NotLeader { hint });
     }
 
+    #[inline(never)]
     pub(super) fn refuse_halted(&mut self, body: &Body) {
         match *body {
             Body::Propose { ticket, .. }
