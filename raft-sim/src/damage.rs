@@ -14,10 +14,11 @@
 //!
 //! Absent here: hard states both of whose copies are lost (see `exile`).
 
+mod verdict;
+
 use raft_core::{EntryId, Index, Membership, RecoveredState, Slot};
 use raft_replica::storage::{Finding, Inspection, SnapshotSummary, What};
 
-use crate::check::{Invariant, Violation};
 use crate::event::NodeAt;
 use crate::failure::Failure;
 use crate::fault::Fault;
@@ -25,6 +26,7 @@ use crate::nemesis::Strike;
 use crate::rot::Wound;
 use crate::workload::Workload;
 use crate::world::World;
+use verdict::{admits, is_missed, survives};
 
 impl<W: Workload> World<W> {
     /// A node's disk loses something, if the group can bear that. Returns whether it has.
@@ -87,6 +89,9 @@ impl<W: Workload> World<W> {
         let after = self.inspect(at);
         if let Some(file) = node.disk.file_of(&wound) {
             survives(before, after.as_ref(), &file).map_err(|broken| broken.on(node.member.id))?;
+            for after in after.iter().chain(&self.inspect_torn(at)) {
+                is_missed(before, after).map_err(|broken| broken.on(node.member.id))?;
+            }
         }
         if let Some(after) = &after {
             let vouched = if wound.is_removal() {
@@ -313,43 +318,6 @@ impl<W: Workload> World<W> {
     }
 }
 
-/// Whether a start finds all that was promised after one sector of `file` was lost, on a disk that had
-/// lost nothing: who it is, what it has voted for, and no more of the log than a doubt about its end.
-/// Identity and hard state are there twice, so of them nothing is missed at all.
-fn survives(before: &Inspection, after: Option<&Inspection>, file: &str) -> Result<(), Violation> {
-    let broken = |actual: String| {
-        let Inspection { identity, hard_state, last, .. } = before;
-        let predicted = format!(
-            "a sector of {file} is lost, and everything is there once more: {identity}, [{hard_state}] \
-             and the log through {last}"
-        );
-        Violation::new(Invariant::Recovery, predicted, actual)
-    };
-    let Some(after) = after else {
-        return Err(broken("a start finds too little to begin with".to_owned()));
-    };
-    let Inspection { identity, hard_state, last, .. } = after;
-    let is_kept_twice = !file.starts_with("wal/");
-    let promises = |found: &Inspection| (found.identity, found.hard_state, found.generation);
-    let is_whole = !is_kept_twice || (*last == before.last && !after.is_tail_unknown);
-    if promises(before) == promises(after) && last.index <= before.last.index && is_whole {
-        return Ok(());
-    }
-    Err(broken(format!("a start finds {identity}, [{hard_state}] and the log through {last}")))
-}
-
-/// Whether a start says so that finds less of the log than was vouched for, on a disk that had all of
-/// that.
-fn admits(vouched: Index, before: &Inspection, after: &Inspection) -> Result<(), Violation> {
-    let (had, left) = (before.last.index, after.last.index);
-    if vouched > had || vouched <= left || after.is_tail_unknown {
-        return Ok(());
-    }
-    let predicted = format!("the log was durable through {vouched}: a start misses the rest");
-    let actual = format!("a start finds the log through {left}, and takes that for all of it");
-    Err(Violation::new(Invariant::Recovery, predicted, actual))
-}
-
 /// What a wound takes.
 #[derive(Debug)]
 struct Toll {
@@ -431,46 +399,11 @@ mod tests {
     }
 
     /// A cluster that has run for a while, with every disk at rest.
-    fn at_rest() -> World<crate::workload::KeyValue> {
+    pub(super) fn at_rest() -> World<crate::workload::KeyValue> {
         let options = Options { events: 1_000, ..Options::default() };
         let mut world = World::of_options(options);
         world.run().expect("a run without faults passes");
         world
-    }
-
-    #[test]
-    fn one_sector_never_costs_a_promise_and_who_says_so_is_wrong() {
-        let world = at_rest();
-        let before = world.inspect(0).expect("it can be read");
-        assert_eq!(survives(&before, Some(&before), "hs.a"), Ok(()));
-        let broken = |after: Option<&Inspection>, file: &str| {
-            survives(&before, after, file).expect_err("it is broken").invariant
-        };
-        assert_eq!(broken(None, "hs.a"), Invariant::Recovery);
-        assert_eq!(broken(None, "wal/seg"), Invariant::Recovery);
-        let mut older = before.clone();
-        older.hard_state.vote = None;
-        assert_eq!(broken(Some(&older), "hs.b"), Invariant::Recovery);
-        let mut unknown = before.clone();
-        unknown.is_tail_unknown = true;
-        assert_eq!(broken(Some(&unknown), "hs.a"), Invariant::Recovery);
-        assert_eq!(survives(&before, Some(&unknown), "wal/seg"), Ok(()));
-    }
-
-    #[test]
-    fn who_has_lost_the_vouched_end_of_its_log_says_so() {
-        let before = at_rest().inspect(0).expect("it can be read");
-        let last = before.last.index;
-        let mut after = before.clone();
-        assert_eq!(admits(last, &before, &after), Ok(()));
-        after.last.index.0 -= 1;
-        let broken = admits(last, &before, &after).expect_err("it does not say so");
-        assert_eq!(broken.invariant, Invariant::Recovery);
-        // Nobody has vouched for the last entry, or it was not there before either.
-        let fits = |vouched| admits(vouched, &before, &after).is_ok();
-        assert!(fits(after.last.index) && fits(last.next()));
-        after.is_tail_unknown = true;
-        assert_eq!(admits(last, &before, &after), Ok(()));
     }
 
     #[test]

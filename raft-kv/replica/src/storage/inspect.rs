@@ -31,6 +31,9 @@ pub struct Inspection {
     pub before: EntryId,
     /// The last one.
     pub last: EntryId,
+    /// The first entry of the batch that was written last, as far as it is left; the index after the last
+    /// entry if there is none.
+    pub last_batch: Index,
     /// The segments that hold the log, oldest first.
     pub segments: Vec<SegmentSummary>,
     /// Files of segments that hold nothing any more.
@@ -94,6 +97,7 @@ pub fn inspect<D: Disk>(disk: &mut D) -> Result<Inspection, StorageError> {
         snapshots: snapshots.list().map(summary).collect(),
         before: log.entries.before,
         last: log.last(),
+        last_batch: log.tail(log.last()),
         segments: log
             .live
             .iter()

@@ -265,7 +265,7 @@ impl<F> FoundLog<F> {
     }
 
     /// Where the last batch begins.
-    fn tail(&self, end: EntryId) -> Index {
+    pub(super) fn tail(&self, end: EntryId) -> Index {
         self.entries.tail.first().map_or(end.index.next(), |(slot, _)| slot.id.index)
     }
 

@@ -1,0 +1,130 @@
+//! What a start must still find, or say that it does not find, on a disk that a wound has hurt.
+
+use raft_core::Index;
+use raft_replica::storage::Inspection;
+
+use crate::check::{Invariant, Violation};
+
+/// Whether a start finds all that was promised after one sector of `file` was lost, on a disk that had
+/// lost nothing: who it is, what it has voted for, and no more of the log than a doubt about its end.
+/// Identity and hard state are there twice, so of them nothing is missed at all.
+pub(super) fn survives(
+    before: &Inspection,
+    after: Option<&Inspection>,
+    file: &str,
+) -> Result<(), Violation> {
+    let broken = |actual: String| {
+        let Inspection { identity, hard_state, last, .. } = before;
+        let predicted = format!(
+            "a sector of {file} is lost, and everything is there once more: {identity}, [{hard_state}] \
+             and the log through {last}"
+        );
+        Violation::new(Invariant::Recovery, predicted, actual)
+    };
+    let Some(after) = after else {
+        return Err(broken("a start finds too little to begin with".to_owned()));
+    };
+    let Inspection { identity, hard_state, last, .. } = after;
+    let is_kept_twice = !file.starts_with("wal/");
+    let promises = |found: &Inspection| (found.identity, found.hard_state, found.generation);
+    let is_whole = !is_kept_twice || (*last == before.last && !after.is_tail_unknown);
+    if promises(before) == promises(after) && last.index <= before.last.index && is_whole {
+        return Ok(());
+    }
+    Err(broken(format!("a start finds {identity}, [{hard_state}] and the log through {last}")))
+}
+
+/// Whether a start says so that finds less of the log than was vouched for, on a disk that had all of
+/// that.
+pub(super) fn admits(
+    vouched: Index,
+    before: &Inspection,
+    after: &Inspection,
+) -> Result<(), Violation> {
+    let (had, left) = (before.last.index, after.last.index);
+    if vouched > had || vouched <= left || after.is_tail_unknown {
+        return Ok(());
+    }
+    let predicted = format!("the log was durable through {vouched}: a start misses the rest");
+    let actual = format!("a start finds the log through {left}, and takes that for all of it");
+    Err(Violation::new(Invariant::Recovery, predicted, actual))
+}
+
+/// Whether a start says so that finds less of the log than all before its last batch, after one sector was
+/// lost, and the slots of the last segment perhaps: of every other batch there is a later one left to tell.
+pub(super) fn is_missed(before: &Inspection, after: &Inspection) -> Result<(), Violation> {
+    let covered = before.snapshots.iter().map(|one| one.last.index).max().unwrap_or_default();
+    let left = after.last.index.max(covered);
+    // Where something has been lost before, two losses may have met.
+    if !before.report.is_clean() || left.next() >= before.last_batch || after.is_tail_unknown {
+        return Ok(());
+    }
+    let last_batch = before.last_batch;
+    let predicted = format!("a batch from {last_batch} on follows: a start misses what is between");
+    let actual = format!("a start finds the log through {left}, and takes that for all of it");
+    Err(Violation::new(Invariant::Recovery, predicted, actual))
+}
+
+#[cfg(test)]
+mod tests {
+    use raft_core::EntryId;
+
+    use super::super::tests::at_rest;
+    use super::*;
+
+    #[test]
+    fn what_a_later_batch_follows_is_missed() {
+        let world = at_rest();
+        let before = world.inspect(0).expect("it can be read");
+        let cut = |index: Index, is_tail_unknown: bool| Inspection {
+            last: EntryId { index, ..before.last },
+            is_tail_unknown,
+            ..before.clone()
+        };
+        assert!(before.report.is_clean() && before.last_batch.0 > 2, "{before}");
+        let whole = before.last_batch.prev();
+        assert_eq!(is_missed(&before, &cut(whole, false)), Ok(()));
+        assert_eq!(is_missed(&before, &cut(whole.prev(), true)), Ok(()));
+        let broken = is_missed(&before, &cut(whole.prev(), false)).expect_err("it is broken");
+        assert_eq!(broken.invariant, Invariant::Recovery);
+        let mut covered = before.clone();
+        let snapshot = covered.snapshots.last_mut().expect("there is the founders' at least");
+        snapshot.last = before.last;
+        assert_eq!(is_missed(&covered, &cut(whole.prev(), false)), Ok(()));
+    }
+
+    #[test]
+    fn one_sector_never_costs_a_promise_and_who_says_so_is_wrong() {
+        let world = at_rest();
+        let before = world.inspect(0).expect("it can be read");
+        assert_eq!(survives(&before, Some(&before), "hs.a"), Ok(()));
+        let broken = |after: Option<&Inspection>, file: &str| {
+            survives(&before, after, file).expect_err("it is broken").invariant
+        };
+        assert_eq!(broken(None, "hs.a"), Invariant::Recovery);
+        assert_eq!(broken(None, "wal/seg"), Invariant::Recovery);
+        let mut older = before.clone();
+        older.hard_state.vote = None;
+        assert_eq!(broken(Some(&older), "hs.b"), Invariant::Recovery);
+        let mut unknown = before.clone();
+        unknown.is_tail_unknown = true;
+        assert_eq!(broken(Some(&unknown), "hs.a"), Invariant::Recovery);
+        assert_eq!(survives(&before, Some(&unknown), "wal/seg"), Ok(()));
+    }
+
+    #[test]
+    fn who_has_lost_the_vouched_end_of_its_log_says_so() {
+        let before = at_rest().inspect(0).expect("it can be read");
+        let last = before.last.index;
+        let mut after = before.clone();
+        assert_eq!(admits(last, &before, &after), Ok(()));
+        after.last.index.0 -= 1;
+        let broken = admits(last, &before, &after).expect_err("it does not say so");
+        assert_eq!(broken.invariant, Invariant::Recovery);
+        // Nobody has vouched for the last entry, or it was not there before either.
+        let fits = |vouched| admits(vouched, &before, &after).is_ok();
+        assert!(fits(after.last.index) && fits(last.next()));
+        after.is_tail_unknown = true;
+        assert_eq!(admits(last, &before, &after), Ok(()));
+    }
+}
