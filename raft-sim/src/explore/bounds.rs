@@ -6,8 +6,8 @@ use raft_core::{
 };
 
 use super::clock;
-use super::ghost::Spent;
 use super::host::Input;
+use super::spent::Spent;
 
 pub(crate) const CLUSTER: ClusterId = ClusterId(1);
 pub(crate) const GROUP: GroupId = GroupId(1);

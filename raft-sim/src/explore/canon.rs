@@ -1,5 +1,6 @@
 //! Which of the images of a state stands for all of them.
 
+use std::cmp::Ordering;
 use std::sync::Mutex;
 
 use super::bounds::{Bounds, SERVERS_MAX};
@@ -11,18 +12,35 @@ use super::worker::history;
 #[derive(Debug)]
 pub(crate) struct Canon {
     exchanges: Vec<Exchange>,
+    /// For each exchange: who goes to each place.
+    comers: Vec<Exchange>,
     hosts: Known,
     inboxes: Known,
     ghosts: Known,
 }
 
-/// By name, and under each exchange of names, side by side: the image and its hash.
-type Known = Vec<(u32, u64)>;
+/// Images by name, and under each exchange of names, side by side; and their hashes, which the images
+/// themselves are rarely looked at for.
+#[derive(Debug, Default)]
+struct Known {
+    images: Vec<u32>,
+    hashes: Vec<u64>,
+}
+
+/// In the place of a hash that is not known, or is this one.
+const UNKNOWN: u64 = u64::MAX;
 
 impl Canon {
     pub(crate) fn new(bounds: &Bounds) -> Self {
         let exchanges = exchanges(bounds);
-        Self { exchanges, hosts: Vec::new(), inboxes: Vec::new(), ghosts: Vec::new() }
+        let back = |exchange: &Exchange| {
+            let comer = |place| exchange.iter().position(|to| *to == place);
+            let comer = |place| comer(place).expect("an exchange reaches every place");
+            (0..exchange.len()).map(comer).collect()
+        };
+        let comers = exchanges.iter().map(back).collect();
+        let [hosts, inboxes, ghosts] = [(); 3].map(|()| Known::default());
+        Self { exchanges, comers, hosts, inboxes, ghosts }
     }
 
     /// Replaces a state by the one of its images with the smallest hashes: first those of the
@@ -36,22 +54,47 @@ impl Canon {
         if self.exchanges.len() == 1 {
             return 0;
         }
-        let mut best = self.hosts(0, state, bounds, store);
+        let mut best = [u64::MAX; SERVERS_MAX];
         let mut chosen = 0;
-        for exchange in 1..self.exchanges.len() {
-            let hashes = self.hosts(exchange, state, bounds, store);
-            let is_less = hashes < best
-                || hashes == best
+        for exchange in 0..self.exchanges.len() {
+            let order = self.compare(exchange, &mut best, state, bounds, store);
+            let is_less = order == Ordering::Less
+                || order == Ordering::Equal
                     && self.rest(exchange, state, bounds, store)
                         < self.rest(chosen, state, bounds, store);
             if is_less {
-                (best, chosen) = (hashes, exchange);
+                chosen = exchange;
             }
         }
         if chosen > 0 {
             self.exchange(chosen, state, bounds, store);
         }
         chosen
+    }
+
+    /// Compares the hashes of the servers in an image of a state with the best ones so far, which it
+    /// replaces if they are smaller. Mostly the first place decides.
+    fn compare(
+        &mut self,
+        exchange: usize,
+        best: &mut [u64; SERVERS_MAX],
+        state: &[u32],
+        bounds: &Bounds,
+        store: &Mutex<Store>,
+    ) -> Ordering {
+        let mut order = Ordering::Equal;
+        for (place, best) in best.iter_mut().enumerate().take(bounds.servers()) {
+            let comer = self.comers[exchange][place];
+            let hash = self.host_hash(exchange, state[2 * comer], bounds, store);
+            if order == Ordering::Equal {
+                order = hash.cmp(best);
+            }
+            if order == Ordering::Greater {
+                return order;
+            }
+            *best = hash;
+        }
+        order
     }
 
     fn exchange(
@@ -72,21 +115,6 @@ impl Canon {
         state[width] = self.ghost(chosen, state[width], store).0;
     }
 
-    fn hosts(
-        &mut self,
-        exchange: usize,
-        state: &[u32],
-        bounds: &Bounds,
-        store: &Mutex<Store>,
-    ) -> [u64; SERVERS_MAX] {
-        let mut hashes = [0; SERVERS_MAX];
-        for server in 0..bounds.servers() {
-            let to = self.exchanges[exchange][server];
-            hashes[to] = self.host(exchange, state[2 * server], bounds, store).1;
-        }
-        hashes
-    }
-
     fn rest(
         &mut self,
         exchange: usize,
@@ -100,6 +128,20 @@ impl Canon {
             hashes[to] = self.inbox(exchange, state[2 * server + 1], bounds, store).1;
         }
         (hashes, self.ghost(exchange, history(state), store).1)
+    }
+
+    fn host_hash(
+        &mut self,
+        exchange: usize,
+        name: u32,
+        bounds: &Bounds,
+        store: &Mutex<Store>,
+    ) -> u64 {
+        let at = name as usize * self.exchanges.len() + exchange;
+        match self.hosts.hashes.get(at) {
+            Some(hash) if *hash != UNKNOWN => *hash,
+            Some(_) | None => self.host(exchange, name, bounds, store).1,
+        }
     }
 
     fn host(
@@ -147,13 +189,14 @@ fn lookup(
     find: impl FnOnce(&mut Store) -> (u32, u64),
 ) -> (u32, u64) {
     let at = name as usize * exchanges + exchange;
-    if let Some(image) = known.get(at).filter(|(image, _)| *image != IDLE) {
-        return *image;
+    if let Some(image) = known.images.get(at).filter(|image| **image != IDLE) {
+        return (*image, known.hashes[at]);
     }
     let image = find(&mut store.lock().expect("no thread panics with the store in hand"));
-    if known.len() <= at {
-        known.resize(at + 1, (IDLE, 0));
+    if known.images.len() <= at {
+        known.images.resize((name as usize + 1) * exchanges, IDLE);
+        known.hashes.resize(known.images.len(), UNKNOWN);
     }
-    known[at] = image;
+    (known.images[at], known.hashes[at]) = image;
     image
 }

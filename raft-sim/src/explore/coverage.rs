@@ -354,7 +354,10 @@ impl Coverage {
 
     /// Looks at a cluster after a step that one server alone cannot judge.
     pub(crate) fn look<'a>(&mut self, facts: &[Fact], hosts: impl Iterator<Item = &'a Host>) {
-        for landmark in landmarks::of_cluster(facts, hosts) {
+        if !facts.contains(&Fact::Leads) {
+            return;
+        }
+        for landmark in landmarks::of_cluster(hosts) {
             self.shown.insert(landmark);
         }
     }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use raft_core::{EntryId, Index, Member, Membership, RoleName, Term, Ticket};
 
 use super::facts::{Broken, Fact, broken};
-use super::host::{Host, Input};
-use crate::ideal_disk::Loss;
+use super::host::Host;
+use super::spent::Spent;
 
 /// What has happened, and what was spent of the bounds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -31,57 +31,19 @@ pub(crate) struct Ghost {
     pub(crate) spent: Spent,
 }
 
-/// How often each bounded thing has happened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Spent {
-    pub(crate) entries: u8,
-    pub(crate) crashes: u8,
-    pub(crate) reads: u8,
-    pub(crate) transfers: u8,
-    pub(crate) changes: u8,
-    pub(crate) snapshots: u8,
-    pub(crate) damages: u8,
-    pub(crate) lost_tails: u8,
-}
-
-impl Spent {
-    /// Counts an input, if it is one of those that are bounded.
-    pub(crate) fn count(&mut self, input: &Input) {
-        match input {
-            Input::Deliver(_)
-            | Input::Fire
-            | Input::Silence
-            | Input::Patience
-            | Input::Persist { .. }
-            | Input::Campaign
-            | Input::StepDown
-            | Input::Pass { .. } => {}
-            Input::Crash { loss, .. } => {
-                self.crashes += 1;
-                self.damages += u8::from(matches!(loss, Some(Loss::Entry(_))));
-                self.lost_tails += u8::from(matches!(loss, Some(Loss::Tail(_))));
-            }
-            Input::Propose { .. } => self.entries += 1,
-            Input::Read { .. } => self.reads += 1,
-            Input::Transfer { .. } => self.transfers += 1,
-            Input::Change { .. } => self.changes += 1,
-            Input::Snapshot => self.snapshots += 1,
-        }
-    }
-}
-
 impl Ghost {
-    /// Whether facts of this kind can be told without looking at the other servers.
+    /// Whether facts of this kind can be told without looking at the other servers: the history and
+    /// the server after its step decide.
     pub(crate) fn is_alone(facts: &[Fact]) -> bool {
         facts.iter().all(|fact| match fact {
-            Fact::Commits(_)
-            | Fact::Counts { .. }
+            Fact::Counts { .. }
             | Fact::Appends(_)
             | Fact::Leads
             | Fact::Lends
-            | Fact::Discards { .. }
-            | Fact::Reconfigures => false,
-            Fact::Truncates(_)
+            | Fact::Discards { .. } => false,
+            Fact::Commits(_)
+            | Fact::Reconfigures
+            | Fact::Truncates(_)
             | Fact::Applies(_)
             | Fact::Restores(_)
             | Fact::Proposes { .. }
@@ -96,6 +58,33 @@ impl Ghost {
         })
     }
 
+    /// Whether facts of this kind can be told as soon as the other servers bear them out
+    /// ([`Self::compare`]): nothing else hangs on these.
+    pub(crate) fn is_compared(facts: &[Fact]) -> bool {
+        let is_compared = |fact: &Fact| matches!(fact, Fact::Counts { .. } | Fact::Appends(_));
+        let others: Vec<Fact> = facts.iter().filter(|fact| !is_compared(fact)).cloned().collect();
+        let counts = facts.iter().filter(|fact| matches!(fact, Fact::Counts { .. })).count();
+        // What is counted is compared with the history before the step.
+        let changes_it = |fact: &Fact| matches!(fact, Fact::Loses(_) | Fact::Knows);
+        counts <= 1 && Self::is_alone(&others) && !facts.iter().any(changes_it)
+    }
+
+    /// Whether the other servers bear out facts of such a kind.
+    ///
+    /// # Errors
+    /// The invariant that they break.
+    pub(crate) fn compare(&self, at: usize, facts: &[Fact], hosts: &[&Host]) -> Result<(), Broken> {
+        for fact in facts {
+            if let Fact::Appends(ids) = fact {
+                log_matching(at, ids, hosts)?;
+            }
+            if let Fact::Counts { id, quorum } = fact {
+                self.may_count(*id, quorum, hosts[at], hosts)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes what a step of one server means.
     ///
     /// # Errors
@@ -107,17 +96,19 @@ impl Ghost {
         hosts: &[Arc<Host>],
     ) -> Result<(), Broken> {
         let actor = u8::try_from(at).expect("a handful of servers");
+        let hosts: Vec<&Host> = hosts.iter().map(AsRef::as_ref).collect();
+        let hosts = &hosts[..];
         for fact in facts {
             match fact {
                 Fact::Leads => {
-                    self.leads(actor, &hosts[at])?;
+                    self.leads(actor, hosts[at])?;
                     lease_lasts(at, hosts)?;
                 }
                 Fact::Lends => lease_lasts(at, hosts)?,
                 Fact::Appends(ids) => log_matching(at, ids, hosts)?,
                 Fact::Truncates(ids) => self.truncates(ids)?,
-                Fact::Commits(id) => self.commits(*id, &hosts[at])?,
-                Fact::Counts { id, quorum } => self.counts(*id, quorum, &hosts[at], hosts)?,
+                Fact::Commits(id) => self.commits(*id, hosts[at])?,
+                Fact::Counts { id, quorum } => self.counts(*id, quorum, hosts[at], hosts)?,
                 Fact::Applies(ids) => self.applies(ids)?,
                 Fact::Restores(id) => self.applies(&[*id])?,
                 Fact::Proposes { ticket, id } => self.proposed.push((*ticket, actor, *id)),
@@ -132,7 +123,7 @@ impl Ghost {
                 Fact::Loses(ids) => self.loses(actor, ids),
                 Fact::Knows => self.lost.retain(|(by, _)| *by != actor),
                 Fact::Discards { id, voters } => self.discards(*id, voters, hosts)?,
-                Fact::Reconfigures => self.reconfigures(&hosts[at])?,
+                Fact::Reconfigures => self.reconfigures(hosts[at])?,
             }
         }
         self.forget();
@@ -269,12 +260,12 @@ impl Ghost {
 
     /// Commit on a quorum (§5.3, §5.4.2, §6): a leader counts an entry of its own term, durable on a
     /// quorum of every half.
-    fn counts(
-        &mut self,
+    fn may_count(
+        &self,
         id: EntryId,
         quorum: &Membership,
         host: &Host,
-        hosts: &[Arc<Host>],
+        hosts: &[&Host],
     ) -> Result<(), Broken> {
         if id.index <= self.last() {
             return self.commits(id, host);
@@ -297,6 +288,19 @@ impl Ghost {
                 return broken("LC", format!("the leader of {} lacks {id}", later.term));
             }
         }
+        Ok(())
+    }
+
+    /// A leader counts an entry: it is committed, and all before it.
+    fn counts(
+        &mut self,
+        id: EntryId,
+        quorum: &Membership,
+        host: &Host,
+        hosts: &[&Host],
+    ) -> Result<(), Broken> {
+        self.may_count(id, quorum, host, hosts)?;
+        let status = host.raft.status();
         for index in self.last().0 + 1..=id.index.0 {
             let id = host.raft.entry_id(Index(index));
             let id = id.unwrap_or_else(|| panic!("a leader that counts {index} has it"));
@@ -310,7 +314,7 @@ impl Ghost {
 
     /// Whether an entry is durable at a server, or was before its disk lost it: then what it said of
     /// the entry was true, and it knows that it may have said so.
-    fn had(&self, member: Member, id: EntryId, hosts: &[Arc<Host>]) -> bool {
+    fn had(&self, member: Member, id: EntryId, hosts: &[&Host]) -> bool {
         let found = hosts.iter().position(|host| host.raft.status().member == member);
         let is_lost =
             |at: usize| self.lost.iter().any(|lost| (usize::from(lost.0), lost.1) == (at, id));
@@ -319,7 +323,7 @@ impl Ghost {
 
     /// Who says in a term that it never had an entry gets it from nobody else in that term. So what
     /// enough voters have denied is not on a quorum of disks, whether or not anybody has counted it.
-    fn discards(&self, id: EntryId, voters: &[Member], hosts: &[Arc<Host>]) -> Result<(), Broken> {
+    fn discards(&self, id: EntryId, voters: &[Member], hosts: &[&Host]) -> Result<(), Broken> {
         if self.is_committed(id) {
             return broken("CI", format!("{id} is committed, and ruled out"));
         }
@@ -415,7 +419,7 @@ impl Ghost {
 
 /// While a server may answer by a lease that it has as the leader of a term, nobody else leads a later
 /// one (thesis §6.4.1). Looked at when one of the two begins.
-fn lease_lasts(at: usize, hosts: &[Arc<Host>]) -> Result<(), Broken> {
+fn lease_lasts(at: usize, hosts: &[&Host]) -> Result<(), Broken> {
     for (holder, (term, left)) in hosts.iter().filter_map(|host| Some((host, host.lent?))) {
         let holder = holder.raft.status().member;
         let leaders = hosts.iter().map(|host| host.raft.status());
@@ -437,7 +441,7 @@ fn lease_lasts(at: usize, hosts: &[Arc<Host>]) -> Result<(), Broken> {
 }
 
 /// An index and a term name one entry, and all before it (§5.3).
-fn log_matching(at: usize, ids: &[EntryId], hosts: &[Arc<Host>]) -> Result<(), Broken> {
+fn log_matching(at: usize, ids: &[EntryId], hosts: &[&Host]) -> Result<(), Broken> {
     let others = hosts.iter().enumerate().filter(|(other, _)| *other != at);
     for (_, host) in others {
         for id in ids {

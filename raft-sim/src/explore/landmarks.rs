@@ -63,13 +63,9 @@ pub(crate) fn of_step(taken: &Taken<'_>) -> impl Iterator<Item = usize> {
     })
 }
 
-/// The landmarks that the servers show together after a step with these facts.
-pub(crate) fn of_cluster<'a>(
-    facts: &[Fact],
-    hosts: impl Iterator<Item = &'a Host>,
-) -> impl Iterator<Item = usize> {
-    let is_meant = facts.contains(&Fact::Leads);
-    let roles = hosts.filter(|_| is_meant).map(|host| host.raft.status());
+/// The landmarks that the servers show together after somebody has begun to lead.
+pub(crate) fn of_cluster<'a>(hosts: impl Iterator<Item = &'a Host>) -> impl Iterator<Item = usize> {
+    let roles = hosts.map(|host| host.raft.status());
     let roles: Vec<_> = roles.map(|status| (status.role, status.term)).collect();
     positions(move |landmark| match landmark.seen {
         Seen::Step(_) => false,

@@ -13,74 +13,11 @@ use raft_core::{
     Status, Term,
 };
 
-use super::bounds::{Bounds, CLUSTER, GROUP, SERVERS_MAX, position};
+use super::bounds::{Bounds, CLUSTER, GROUP};
 use super::host::Host;
+use super::outlook::Outlook;
 use super::store::{IDLE, Store};
 use super::symmetry::Origin;
-
-/// What of the whole cluster decides about messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Outlook {
-    pub(crate) weather: Weather,
-    /// Servers that no stale answer tells anything any more, one bit for each (see
-    /// [`Future::is_informed`]).
-    pub(crate) informed: u32,
-}
-
-/// Whether servers may still crash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Weather {
-    Stormy,
-    /// Nobody crashes any more: these are the incarnations in which the servers stay, by position.
-    Calm([Incarnation; SERVERS_MAX]),
-}
-
-impl Outlook {
-    fn may_crash(self) -> bool {
-        self.weather == Weather::Stormy
-    }
-
-    /// Whether the sender of a message will have no other life than the one it speaks of.
-    pub(crate) fn is_last_life(self, letter: &Envelope) -> bool {
-        match self.weather {
-            Weather::Stormy => false,
-            Weather::Calm(lives) => lives[position(letter.from)] == letter.incarnation,
-        }
-    }
-
-    /// Whether a stale answer tells this server nothing.
-    fn is_informed(self, member: Member) -> bool {
-        self.informed & (1 << position(member)) != 0
-    }
-}
-
-/// What is certain about the future of a server.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Future {
-    /// It will never begin to lead this term or an earlier one.
-    pub(crate) closed: Term,
-    /// An answer to a stale request, which says nothing but the term and the life of who answers, is
-    /// nothing to it in any term (the rule of [`is_dead`]): it is in the last term for good, and asked
-    /// nobody anything in it; or there is no other life to tell of.
-    pub(crate) is_informed: bool,
-}
-
-impl Future {
-    /// A server is a candidate of a term only from the moment at which it enters the term; it cannot
-    /// enter one again that is durable, nor any that it has entered if it does not crash.
-    pub(crate) fn new(host: &Host, bounds: &Bounds, may_crash: bool) -> Self {
-        let Status { term, role, .. } = host.raft.status();
-        let floor = if may_crash { host.disk.hard_state().term } else { term };
-        let is_candidate = role == RoleName::Candidate && term == floor;
-        let is_asking = is_candidate || (role == RoleName::Leader && term == floor);
-        let is_other_life = may_crash || bounds.is_watching() || bounds.is_lossy();
-        let is_in_last_term = floor.0 >= u64::from(bounds.terms);
-        Self {
-            closed: if is_candidate { Term(floor.0.saturating_sub(1)) } else { floor },
-            is_informed: is_in_last_term && !(is_asking && is_other_life),
-        }
-    }
-}
 
 /// The name of an inbox without the messages that mean nothing to its server any more.
 pub(crate) fn collect(

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 
 use raft_core::{RoleName, Status};
 
-use super::ghost::Spent;
 use super::host::Host;
+use super::spent::Spent;
 use super::store::Store;
 use super::visited::Visited;
 

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use raft_core::{Effect, Envelope, Member};
 
 use super::bounds::{Bounds, position};
-use super::ghost::Spent;
 use super::host::{Host, Input};
 use super::letters::is_stand_in;
 use super::search::Search;
+use super::spent::Spent;
 use super::symmetry::Exchange;
 use super::worker::Worker;
 use super::worker::clocks::beats;

@@ -140,50 +140,131 @@ fn explore(
     portion: &[u32],
     frontier: &mut Frontier<'_>,
 ) -> Option<Found> {
-    let parts: Vec<&[u32]> = portion.chunks(PART).collect();
-    let results = if workers.len() == 1 || parts.len() == 1 {
-        parts.iter().map(|part| follow(&mut workers[0], visited, part)).collect()
-    } else {
-        in_parallel(workers, visited, &parts)
-    };
+    // What is alike is computed side by side, since it is looked up in the same places.
+    let mut alike: Vec<((u64, u64), u32)> = Vec::with_capacity(portion.len());
+    alike.extend((0u32..).zip(portion).map(|(place, at)| (visited.likeness(*at as usize), place)));
+    alike.sort_unstable();
+    let sorted: Vec<u32> = alike.iter().map(|(_, place)| portion[*place as usize]).collect();
+    let taken: Vec<u64> = workers.iter().map(|worker| worker.transitions).collect();
+    let results = follow_all(workers, visited, &sorted);
+    if results.iter().any(|followed| followed.found.is_some()) {
+        // The first broken promise is that of the first state.
+        for (worker, taken) in workers.iter_mut().zip(taken) {
+            worker.transitions = taken;
+        }
+        let results = follow_all(workers, visited, portion);
+        return add(&results, 0..portion.len(), workers, visited, frontier);
+    }
+    let mut order = vec![0; portion.len()];
+    for (sorted, (_, place)) in alike.iter().enumerate() {
+        order[*place as usize] = sorted;
+    }
+    add(&results, order.into_iter(), workers, visited, frontier)
+}
+
+/// Adds what is new after the states of a portion, in this order, up to a broken promise.
+fn add(
+    results: &[Followed],
+    order: impl Iterator<Item = usize>,
+    workers: &mut [Worker<'_>],
+    visited: &mut Visited,
+    frontier: &mut Frontier<'_>,
+) -> Option<Found> {
     let is_breadth_first = frontier.order == Order::Breadth;
-    for (records, found) in results {
+    let mut guesses = Vec::new();
+    for place in order {
+        let followed = &results[place / PART];
+        let records = followed.after(place % PART);
+        visited.fetch(records, &mut guesses);
         for record in records.chunks_exact(visited.stride()) {
             if let Some(at) = visited.insert(record, is_breadth_first, &mut workers[0].letters) {
                 frontier.add(visited, at);
             }
         }
-        if found.is_some() {
-            return found;
+        if let Some(found) = &followed.found
+            && place % PART + 1 == followed.ends.len()
+        {
+            return Some(found.clone());
         }
     }
     None
 }
 
-type Followed = (Vec<u32>, Option<Found>);
+fn follow_all(workers: &mut [Worker<'_>], visited: &Visited, states: &[u32]) -> Vec<Followed> {
+    let parts: Vec<&[u32]> = states.chunks(PART).collect();
+    if workers.len() == 1 || parts.len() == 1 {
+        parts.iter().map(|part| follow(&mut workers[0], visited, part)).collect()
+    } else {
+        in_parallel(workers, visited, &parts)
+    }
+}
 
 /// What follows the states of a part, as far as nothing is broken.
+#[derive(Debug, Default)]
+struct Followed {
+    /// Without what was known already.
+    records: Vec<u32>,
+    /// Where the records end that follow each state.
+    ends: Vec<usize>,
+    /// What is broken by a step from the last one.
+    found: Option<Found>,
+}
+
+impl Followed {
+    /// The records of what follows a state of the part.
+    fn after(&self, place: usize) -> &[u32] {
+        let start = place.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.records[start..self.ends[place]]
+    }
+}
+
+/// The states whose successors are looked up together.
+const GROUP: usize = 16;
+
 fn follow(worker: &mut Worker<'_>, visited: &Visited, part: &[u32]) -> Followed {
-    let mut records = Vec::new();
-    let stride = visited.stride();
-    for at in part.iter().map(|at| *at as usize) {
-        let start = records.len();
-        if let Err(found) = worker.expand(at, visited.state(at), &mut records) {
-            return (records, Some(found));
+    let mut followed = Followed::default();
+    let mut guesses = Vec::new();
+    for group in part.chunks(GROUP) {
+        let Followed { records, ends, found } = &mut followed;
+        let (first, start) = (ends.len(), records.len());
+        for at in group.iter().map(|at| *at as usize) {
+            *found = worker.expand(at, visited.state(at), records).err();
+            ends.push(records.len());
+            if found.is_some() {
+                break;
+            }
         }
-        // Most of them are known; what is left is added in order, by one thread.
-        let mut kept = start;
-        let mut next = start;
-        while next < records.len() {
+        visited.fetch(&records[start..], &mut guesses);
+        keep_new(worker, visited, records, start, &mut ends[first..]);
+        if found.is_some() {
+            break;
+        }
+    }
+    followed
+}
+
+/// Keeps of the records from a place on those that are not known. Most of them are; what is left is
+/// added in order, by one thread.
+fn keep_new(
+    worker: &mut Worker<'_>,
+    visited: &Visited,
+    records: &mut Vec<u32>,
+    start: usize,
+    ends: &mut [usize],
+) {
+    let stride = visited.stride();
+    let (mut next, mut kept) = (start, start);
+    for end in ends {
+        while next < *end {
             if !visited.contains(&records[next..next + stride - 2], &mut worker.letters) {
                 records.copy_within(next..next + stride, kept);
                 kept += stride;
             }
             next += stride;
         }
-        records.truncate(kept);
+        *end = kept;
     }
-    (records, None)
+    records.truncate(kept);
 }
 
 fn in_parallel(workers: &mut [Worker<'_>], visited: &Visited, parts: &[&[u32]]) -> Vec<Followed> {

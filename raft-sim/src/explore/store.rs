@@ -13,7 +13,7 @@ use hashbrown::{HashMap, HashTable};
 use raft_core::{Effect, Envelope, Observation, Refused, Rpc, Term};
 use rustc_hash::FxBuildHasher;
 
-use super::bounds::{Bounds, position};
+use super::bounds::{Bounds, SERVERS_MAX, position};
 use super::budget::Budget;
 use super::coverage::{Coverage, Note};
 use super::facts::{self, Broken, Fact};
@@ -244,6 +244,21 @@ impl Store {
         Ok(self.ghosts.name(history))
     }
 
+    /// Whether the servers after a step bear out what it says of them, before the history is told.
+    ///
+    /// # Errors
+    /// The promise that the step breaks.
+    pub(crate) fn compare(&self, state: &[u32], server: usize, name: u32) -> Result<(), Broken> {
+        let (ghost, servers) = state.split_last().expect("a state is never empty");
+        let mut hosts = [&**self.hosts.get(servers[0]); SERVERS_MAX];
+        let count = servers.len() / 2;
+        for (place, host) in hosts.iter_mut().zip(servers.iter().step_by(2)) {
+            *place = &**self.hosts.get(*host);
+        }
+        let facts = &self.steps[name as usize].facts;
+        self.ghosts.get(*ghost).compare(server, facts, &hosts[..count])
+    }
+
     /// Whether the group can bear what a crash makes a disk lose.
     pub(crate) fn can_bear(&self, state: &[u32], at: usize, name: u32) -> bool {
         let Input::Crash { whole, pieces, loss: Some(loss) } = self.steps[name as usize].input
@@ -299,6 +314,9 @@ impl Store {
 
     /// The same for a message that is on its way there, which is covered.
     pub(crate) fn hear(&mut self, bounds: &Bounds, from: u32, letter: u32) -> u32 {
+        if let Some(Known { name, note: None, .. }) = self.delivered.get(&(from, letter)) {
+            return *name;
+        }
         let name = self.deliver(bounds, from, letter);
         let known = self.delivered.get_mut(&(from, letter)).expect("it was just delivered");
         if let Some(note) = known.note.take() {

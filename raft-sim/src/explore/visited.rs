@@ -6,10 +6,11 @@
 //! hang on one chain, since one of them may stand for another ([`Mail`]).
 
 use std::hash::{Hash, Hasher};
+use std::hint::black_box;
 
-use hashbrown::HashTable;
 use rustc_hash::FxHasher;
 
+use super::heads::Heads;
 use super::mail::Mail;
 
 /// The states of one segment: memory grows by these and is never copied.
@@ -30,7 +31,7 @@ pub(crate) struct Visited {
     /// that differs in messages alone.
     segments: Vec<Vec<u32>>,
     /// The first state of each chain.
-    index: HashTable<u32>,
+    heads: Heads,
     /// How each state was found, by place.
     finds: Vec<Find>,
     outdone: usize,
@@ -47,7 +48,8 @@ struct Find {
 
 impl Visited {
     pub(crate) fn new(width: usize) -> Self {
-        Self { width, segments: Vec::new(), index: HashTable::new(), finds: Vec::new(), outdone: 0 }
+        let heads = Heads::default();
+        Self { width, segments: Vec::new(), heads, finds: Vec::new(), outdone: 0 }
     }
 
     /// How many states have a place here.
@@ -73,6 +75,16 @@ impl Visited {
     fn record_mut(&mut self, at: usize) -> &mut [u32] {
         let start = at % SEGMENT * (self.width + 3);
         &mut self.segments[at / SEGMENT][start..start + self.width + 3]
+    }
+
+    /// Numbers that states share which are looked up in the same places: by the servers at the first
+    /// places and the history.
+    pub(crate) fn likeness(&self, at: usize) -> (u64, u64) {
+        let state = self.state(at);
+        let mut servers = state[..self.width - 1].iter().step_by(2);
+        let mut next = || u64::from(*servers.next().unwrap_or(&0));
+        let first = (next() << 32) | next();
+        (first, (next() << 32) | u64::from(state[self.width - 1]))
     }
 
     /// The names of a state.
@@ -103,8 +115,18 @@ impl Visited {
 
     /// The first state with these servers and this history.
     fn head(&self, state: &[u32]) -> Option<u32> {
-        let is_same = |at: &u32| is_alike(self.state(*at as usize), state);
-        self.index.find(hash(state), is_same).copied()
+        self.heads.find(hash(state), |at| is_alike(self.state(at as usize), state))
+    }
+
+    /// Reads what will be asked about these records. None of it is near, and where one waits for the
+    /// other each costs more than a step: here they are fetched side by side.
+    pub(crate) fn fetch(&self, records: &[u32], guesses: &mut Vec<u32>) {
+        let records = records.chunks_exact(self.stride());
+        let guess = |record: &[u32]| self.heads.guess(hash(&record[..self.width]));
+        guesses.clear();
+        guesses.extend(records.filter_map(guess));
+        let read = |at: &u32| self.state(*at as usize)[0];
+        black_box(guesses.iter().map(read).fold(0, |all, name| all ^ name));
     }
 
     /// Whether a state was visited, or one that stands for it.
@@ -185,13 +207,7 @@ impl Visited {
             self.record_mut(head as usize)[link] = at;
             return at;
         }
-        let Self { width, segments, index, .. } = self;
-        let (width, stride) = (*width, *width + 3);
-        index.insert_unique(hash(&record[..width]), at, |at| {
-            let at = *at as usize;
-            let start = at % SEGMENT * stride;
-            hash(&segments[at / SEGMENT][start..start + width])
-        });
+        self.heads.insert(hash(&record[..self.width]), at);
         at
     }
 
@@ -199,7 +215,7 @@ impl Visited {
     pub(crate) fn bytes(&self) -> usize {
         let records = self.segments.len() * SEGMENT * (self.width + 3) * size_of::<u32>();
         let finds = self.finds.capacity() * size_of::<Find>();
-        records + finds + self.index.allocation_size()
+        records + finds + self.heads.bytes()
     }
 }
 

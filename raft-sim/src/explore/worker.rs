@@ -4,6 +4,7 @@
 //! its own, so that threads rarely meet at the common store.
 
 pub(super) mod clocks;
+mod menu;
 mod settle;
 #[cfg(test)]
 mod tests;
@@ -11,21 +12,19 @@ mod tests;
 use std::sync::{Mutex, MutexGuard};
 
 use hashbrown::HashMap;
-use raft_core::{Incarnation, RoleName, Term};
+use raft_core::{Incarnation, Term};
 use rustc_hash::FxBuildHasher;
 
 use super::bounds::Bounds;
 use super::canon::Canon;
 use super::facts::Broken;
-use super::ghost::{Ghost, Spent};
-use super::host::Input;
-use super::letters::{Future, Outlook};
+use super::flat::Flat;
+use super::ghost::Ghost;
 use super::mail::Mail;
+use super::outlook::{Concern, Outlook};
 use super::pool::{Pool, Range};
-use super::store::{IDLE, Store};
-use crate::ideal_disk::Loss;
-
-type Cache<V> = HashMap<u64, V, FxBuildHasher>;
+use super::spent::Spent;
+use super::store::Store;
 
 /// One of the threads that search.
 #[derive(Debug)]
@@ -40,22 +39,31 @@ pub(crate) struct Worker<'a> {
     /// The steps on menus and in the mail.
     listed: Pool<u32>,
     menus: Vec<Option<Menu>>,
-    /// By server: the step that it takes at once where disks are fast, or [`IDLE`].
+    /// By server: the step that it takes at once where disks are fast, or [`IDLE`](super::store::IDLE).
     hurried: Vec<Option<u32>>,
-    /// By server and speed: the step of a clock, or [`IDLE`].
+    /// By server and speed: the step of a clock, or [`IDLE`](super::store::IDLE).
     clocks: Vec<Option<u32>>,
     /// By server and inbox: the steps that its messages lead to.
-    mail: Cache<Range>,
+    mail: Flat<Range>,
     /// By server and history: the steps that clients and operators can ask for.
-    requests: Cache<Range>,
+    requests: Flat<Range>,
     /// By inbox and message.
-    posted: Cache<u32>,
+    posted: Flat<u32>,
     /// By server and inbox, for each outlook.
-    settled: Vec<(Outlook, Cache<Settled>)>,
+    settled: Vec<Flat<Settled>>,
+    outlooks: Vec<Outlook>,
+    /// By inbox: what of an outlook concerns it.
+    concerns: Vec<Concern>,
+    /// By outlook and concern: that part of the outlook.
+    narrowed: Flat<u32>,
+    /// Their places.
+    outlook_places: HashMap<Outlook, usize, FxBuildHasher>,
+    /// What settled inboxes make servers say; the first says nothing.
+    echoes: Vec<Range>,
     /// By server.
     views: Vec<View>,
     /// By history and step.
-    ghosts: Cache<u32>,
+    ghosts: Flat<u32>,
     spent: Vec<Spent>,
     /// By history: the term through which nobody will begin to lead.
     closed: Vec<Term>,
@@ -79,10 +87,21 @@ enum Kind {
     Silent,
     /// The next history depends on this one and the step alone.
     Told,
+    /// The same, if the other servers bear out what it says of them.
+    Compared,
     /// The other servers must be looked at.
     Judged,
     /// It leads beyond the bounds.
     Beyond,
+}
+
+/// A state, with what of it is asked for again and again while its steps are followed.
+#[derive(Clone, Copy, Debug)]
+struct Parent<'s> {
+    names: &'s [u32],
+    may_crash: bool,
+    /// A place among the outlooks, if messages are collected.
+    outlook: usize,
 }
 
 /// What a server can do without a message or a request.
@@ -93,31 +112,44 @@ struct Menu {
     crashes: Range,
     /// Crashes after which the disk has lost something.
     losses: Range,
+    /// Whether clients or operators may ever ask it for anything.
+    is_asked: bool,
 }
 
-/// What of a server decides about the messages of all.
+/// What of a server decides about the messages of all: the numbers are small, and so is this.
 #[derive(Clone, Copy, Debug)]
 struct View {
-    life: Incarnation,
+    life: u32,
+    /// The last term of which it is certain that it will not begin to lead it; if it may not crash, and
+    /// if it may.
+    closed: [u32; 2],
+    /// See [`Future::is_informed`](super::outlook::Future::is_informed); the same.
+    is_informed: [bool; 2],
     /// Whether anything hangs on time there.
     is_timed: bool,
-    /// If it may not crash, and if it may.
-    futures: [Future; 2],
 }
 
 impl View {
-    fn future(&self, may_crash: bool) -> Future {
-        self.futures[usize::from(may_crash)]
+    fn life(&self) -> Incarnation {
+        Incarnation(u64::from(self.life))
+    }
+
+    fn closed(&self, may_crash: bool) -> Term {
+        Term(u64::from(self.closed[usize::from(may_crash)]))
+    }
+
+    fn is_informed(&self, may_crash: bool) -> bool {
+        self.is_informed[usize::from(may_crash)]
     }
 }
 
 /// An inbox of a server, settled.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Settled {
     /// Without the messages that mean nothing any more.
     inbox: u32,
-    /// What it makes the server say.
-    echoes: Range,
+    /// What it makes the server say: a place among the echoes.
+    echoes: u32,
 }
 
 /// A step that breaks an invariant.
@@ -142,14 +174,19 @@ impl<'a> Worker<'a> {
             menus: Vec::new(),
             hurried: Vec::new(),
             clocks: Vec::new(),
-            mail: Cache::default(),
-            requests: Cache::default(),
-            posted: Cache::default(),
+            mail: Flat::default(),
+            requests: Flat::default(),
+            posted: Flat::default(),
             settled: Vec::new(),
+            outlooks: Vec::new(),
+            concerns: Vec::new(),
+            narrowed: Flat::default(),
+            outlook_places: HashMap::default(),
+            echoes: vec![Range::default()],
             views: Vec::new(),
             closed: Vec::new(),
             closings: HashMap::default(),
-            ghosts: Cache::default(),
+            ghosts: Flat::default(),
             spent: Vec::new(),
             transitions: 0,
         }
@@ -165,8 +202,9 @@ impl<'a> Worker<'a> {
         state: &[u32],
         out: &mut Vec<u32>,
     ) -> Result<(), Found> {
+        let from = self.parent(state);
         let ghost = history(state);
-        let may_crash = self.may_crash(ghost);
+        let may_crash = from.may_crash;
         for server in 0..self.bounds.servers() {
             let (host, inbox) = (state[2 * server], state[2 * server + 1]);
             let menu = self.menu(host);
@@ -174,11 +212,13 @@ impl<'a> Worker<'a> {
             let losses =
                 if may_crash { self.losses(state, server, menu) } else { Range::default() };
             let mail = self.mail(host, inbox);
-            let lists = [menu.own, mail, crashes, losses, self.requests(host, ghost)];
+            let requests =
+                if menu.is_asked { self.requests(host, ghost) } else { Range::default() };
+            let lists = [menu.own, mail, crashes, losses, requests];
             for list in lists {
                 for position in list.indices() {
                     let step = self.listed.at(position);
-                    self.take(at, state, server, step, out)?;
+                    self.take(at, from, server, step, out)?;
                 }
             }
         }
@@ -189,7 +229,7 @@ impl<'a> Worker<'a> {
     fn take(
         &mut self,
         at: usize,
-        state: &[u32],
+        from: Parent<'_>,
         server: usize,
         name: u32,
         out: &mut Vec<u32>,
@@ -199,11 +239,11 @@ impl<'a> Worker<'a> {
         }
         self.transitions += 1;
         let start = out.len();
-        if let Err(broken) = self.follow(state, server, name, out) {
+        if let Err(broken) = self.follow(from, server, name, out) {
             out.truncate(start);
             return Err(Found { state: at, step: name, broken });
         }
-        record(at, state, name, out);
+        record(at, from.names, name, out);
         Ok(())
     }
 
@@ -211,14 +251,14 @@ impl<'a> Worker<'a> {
     /// was replaced.
     fn follow(
         &mut self,
-        state: &[u32],
+        from: Parent<'_>,
         server: usize,
         name: u32,
         out: &mut Vec<u32>,
     ) -> Result<usize, Broken> {
         let step = self.step(name);
         let start = out.len();
-        out.extend_from_slice(state);
+        out.extend_from_slice(from.names);
         let last = out.len() - 1;
         out[start + 2 * server] = step.to;
         let mut touched = 1 << server | self.post_all(&mut out[start..], step.sent);
@@ -226,20 +266,20 @@ impl<'a> Worker<'a> {
             out[last] = self.witness(&out[start..=last], server, name, step.kind)?;
         }
         if self.is_hurried(out[last]) {
-            if !self.is_hurried(history(state)) {
+            if !self.is_hurried(history(from.names)) {
                 touched = (1 << self.bounds.servers()) - 1;
             }
             touched |= self.hurry(&mut out[start..=last], touched)?;
         }
-        Ok(self.finish(state, &mut out[start..=last], touched))
+        Ok(self.finish(from, &mut out[start..=last], touched))
     }
 
     /// Does what comes of itself after a step from one state to another, where these servers have
     /// changed or have new messages. Returns the exchange of names by which the state was replaced.
-    fn finish(&mut self, from: &[u32], state: &mut [u32], mut touched: u32) -> usize {
+    fn finish(&mut self, from: Parent<'_>, state: &mut [u32], mut touched: u32) -> usize {
         if self.bounds.collect {
-            let outlook = self.outlook(state);
-            if outlook != self.outlook(from) {
+            let outlook = self.outlook_after(from, state);
+            if outlook != from.outlook {
                 touched = (1 << self.bounds.servers()) - 1;
             }
             self.settle(state, outlook, touched);
@@ -258,7 +298,8 @@ impl<'a> Worker<'a> {
         name: u32,
     ) -> Option<usize> {
         let mut out = Vec::new();
-        self.follow(state, server, name, &mut out).ok()
+        let from = self.parent(state);
+        self.follow(from, server, name, &mut out).ok()
     }
 
     fn store(&self) -> MutexGuard<'a, Store> {
@@ -295,6 +336,8 @@ impl<'a> Worker<'a> {
                     Kind::Silent
                 } else if Ghost::is_alone(&step.facts) {
                     Kind::Told
+                } else if Ghost::is_compared(&step.facts) {
+                    Kind::Compared
                 } else {
                     Kind::Judged
                 };
@@ -304,114 +347,18 @@ impl<'a> Worker<'a> {
         self.steps[name as usize]
     }
 
-    fn menu(&mut self, host: u32) -> Menu {
-        let at = host as usize;
-        if let Some(Some(menu)) = self.menus.get(at) {
-            return *menu;
-        }
-        let mut store = self.store();
-        let value = std::sync::Arc::clone(store.hosts.get(host));
-        let mut own = Vec::new();
-        if value.may_fire() {
-            own.push(Input::Fire);
-        }
-        if value.has_clock() && value.raft.status().role != RoleName::Leader {
-            own.push(Input::Campaign);
-        }
-        if self.bounds.check_quorum && value.may_be_silent() {
-            own.push(Input::Silence);
-        }
-        if self.bounds.is_lossy() && value.may_be_impatient() {
-            own.push(Input::Patience);
-        }
-        own.extend((1..=value.unsynced.len()).map(|batches| Input::Persist { batches }));
-        let own = store.steps(self.bounds, host, own);
-        let may_crash = self.bounds.crashes > 0;
-        let crashes = value.crashes().filter(|_| may_crash);
-        let crashes = store.steps(self.bounds, host, crashes);
-        let losses = value.losses().filter(|_| may_crash && self.bounds.is_lossy());
-        let losses = store.steps(self.bounds, host, losses);
-        drop(store);
-        let [own, crashes, losses] = [own, crashes, losses].map(|list| self.listed.add(list));
-        let menu = Menu { own, crashes, losses };
-        if self.menus.len() <= at {
-            self.menus.resize(at + 1, None);
-        }
-        self.menus[at] = Some(menu);
-        menu
-    }
-
-    /// Crashes after which the disk of a server has lost what it may still lose here.
-    fn losses(&mut self, state: &[u32], server: usize, menu: Menu) -> Range {
-        let spent = self.spent(history(state));
-        let may_damage = spent.damages < self.bounds.damages;
-        let may_lose_tail = spent.lost_tails < self.bounds.lost_tails;
-        if !may_damage && !may_lose_tail {
-            return Range::default();
-        }
-        let steps: Vec<u32> = menu.losses.indices().map(|at| self.listed.at(at)).collect();
-        let store = self.store();
-        let is_left = |name: &u32| {
-            let Input::Crash { loss: Some(loss), .. } = store.steps[*name as usize].input else {
-                return false;
-            };
-            match loss {
-                Loss::Entry(_) => may_damage,
-                Loss::Tail(_) => may_lose_tail,
-            }
-        };
-        let may_lose = |name: &u32| self.bounds.beyond || store.can_bear(state, server, *name);
-        let steps: Vec<u32> =
-            steps.into_iter().filter(|name| is_left(name) && may_lose(name)).collect();
-        drop(store);
-        self.listed.add(steps)
-    }
-
-    /// The steps that the messages of an inbox lead to.
-    fn mail(&mut self, host: u32, inbox: u32) -> Range {
-        let key = pair(host, inbox);
-        if let Some(steps) = self.mail.get(&key) {
-            return *steps;
-        }
-        let mut store = self.store();
-        let letters = std::sync::Arc::clone(store.inboxes.get(inbox));
-        let mut steps: Vec<u32> =
-            letters.iter().map(|letter| store.hear(self.bounds, host, *letter)).collect();
-        steps.retain(|step| *step != IDLE);
-        if self.bounds.collect {
-            // What they make it say was said when the state was settled.
-            steps.retain(|step| !store.steps[*step as usize].is_echo());
-        }
-        drop(store);
-        let steps = self.listed.add(steps);
-        self.mail.insert(key, steps);
-        steps
-    }
-
-    /// What clients and operators may ask of a server now.
-    fn requests(&mut self, host: u32, ghost: u32) -> Range {
-        let key = pair(host, ghost);
-        if let Some(steps) = self.requests.get(&key) {
-            return *steps;
-        }
-        let spent = self.spent(ghost);
-        let mut store = self.store();
-        let inputs = self.bounds.requests(&store.hosts.get(host).raft.status(), spent);
-        let steps = store.steps(self.bounds, host, inputs);
-        drop(store);
-        let steps = self.listed.add(steps);
-        self.requests.insert(key, steps);
-        steps
-    }
-
     /// An inbox with one message more.
     fn post(&mut self, inbox: u32, letter: u32) -> u32 {
-        let store = self.store;
-        *self.posted.entry(pair(inbox, letter)).or_insert_with(|| {
-            let mut store = store.lock().expect("no thread panics with the store in hand");
-            let letters = store.inboxes.get(inbox).iter().copied().chain([letter]).collect();
-            store.inbox(letters)
-        })
+        let key = pair(inbox, letter);
+        if let Some(posted) = self.posted.get(key) {
+            return posted;
+        }
+        let mut store = self.store();
+        let letters = store.inboxes.get(inbox).iter().copied().chain([letter]).collect();
+        let posted = store.inbox(letters);
+        drop(store);
+        self.posted.insert(key, posted);
+        posted
     }
 
     /// All that a step has sent is in the mail. Returns the servers that it goes to.
@@ -436,13 +383,16 @@ impl<'a> Worker<'a> {
     ) -> Result<u32, Broken> {
         let ghost = history(state);
         let key = pair(ghost, name);
-        if kind == Kind::Told
-            && let Some(next) = self.ghosts.get(&key)
+        if kind != Kind::Judged
+            && let Some(next) = self.ghosts.get(key)
         {
-            return Ok(*next);
+            if kind == Kind::Compared {
+                self.store().compare(state, server, name)?;
+            }
+            return Ok(next);
         }
         let next = self.store().witness(state, server, name)?;
-        if kind == Kind::Told {
+        if kind != Kind::Judged {
             self.ghosts.insert(key, next);
         }
         Ok(next)

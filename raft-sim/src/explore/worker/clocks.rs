@@ -4,7 +4,7 @@ use super::super::clock::SPEEDS;
 use super::super::facts::Broken;
 use super::super::host::Input;
 use super::super::store::IDLE;
-use super::{Found, Kind, Worker, history, record};
+use super::{Found, Kind, Parent, Worker, history, record};
 
 /// The step by which time passes has no name of its own: from here on, names are the speeds of all
 /// clocks, one bit for each server.
@@ -27,6 +27,7 @@ impl Worker<'_> {
     ) -> Result<(), Found> {
         self.spent(history(state));
         let is_over = self.closed[history(state) as usize].0 >= u64::from(self.bounds.terms);
+        let from = self.parent(state);
         let servers = state.chunks_exact(2).map(|server| server[0]);
         let is_timed = |host: u32| self.view(host).is_timed;
         if is_over || !servers.into_iter().any(is_timed) {
@@ -36,7 +37,7 @@ impl Worker<'_> {
             let name = TIME + speeds;
             self.transitions += 1;
             let start = out.len();
-            if let Err((step, broken)) = self.follow_time(state, name, out) {
+            if let Err((step, broken)) = self.follow_time(from, name, out) {
                 out.truncate(start);
                 return Err(Found { state: at, step, broken });
             }
@@ -47,21 +48,22 @@ impl Worker<'_> {
 
     /// By which exchange of names a state is replaced that time leads to.
     pub(crate) fn exchange_after_time(&mut self, state: &[u32], name: u32) -> Option<usize> {
-        self.follow_time(state, name, &mut Vec::new()).ok()
+        let from = self.parent(state);
+        self.follow_time(from, name, &mut Vec::new()).ok()
     }
 
     /// Puts the state that time leads to behind `out`. Returns the exchange of names by which it was
     /// replaced.
     fn follow_time(
         &mut self,
-        state: &[u32],
+        from: Parent<'_>,
         name: u32,
         out: &mut Vec<u32>,
     ) -> Result<usize, (u32, Broken)> {
         let start = out.len();
-        out.extend_from_slice(state);
+        out.extend_from_slice(from.names);
         self.go_on(name, &mut out[start..])?;
-        Ok(self.finish(state, &mut out[start..], (1 << self.bounds.servers()) - 1))
+        Ok(self.finish(from, &mut out[start..], (1 << self.bounds.servers()) - 1))
     }
 
     /// Lets the clocks go on. If that breaks a promise: by which step.

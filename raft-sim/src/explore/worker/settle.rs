@@ -1,14 +1,17 @@
 //! What is done at once, as a part of the step that made it possible: what can be said for nothing
 //! is said, what means nothing any more is forgotten, and writes that may hurry are completed.
 
-use raft_core::Incarnation;
+use std::sync::Arc;
+
+use raft_core::{Envelope, Incarnation};
 
 use super::super::bounds::SERVERS_MAX;
 use super::super::facts::Broken;
 use super::super::ghost::Ghost;
-use super::super::letters::{self, Future, Outlook, Weather};
+use super::super::letters;
+use super::super::outlook::{Concern, Future, Outlook, Weather};
 use super::super::store::IDLE;
-use super::{Cache, Kind, Settled, View, Worker, history, pair};
+use super::{Flat, Kind, Parent, Settled, View, Worker, history, pair};
 
 impl Worker<'_> {
     /// Completes what these servers write and may as well complete at once. Returns the servers that
@@ -68,7 +71,7 @@ impl Worker<'_> {
             touched &= touched - 1;
             let settled = self.settled(state[2 * server], state[2 * server + 1], outlook);
             state[2 * server + 1] = settled.inbox;
-            for position in settled.echoes.indices() {
+            for position in self.echoes[settled.echoes as usize].indices() {
                 let (to, letter) = self.sent.at(position);
                 let inbox = 2 * to as usize + 1;
                 let posted = self.post(state[inbox], letter);
@@ -96,26 +99,80 @@ impl Worker<'_> {
         let mut lives = [Incarnation::ZERO; SERVERS_MAX];
         for server in 0..self.bounds.servers() {
             let host = self.view(state[2 * server]);
-            informed |= u32::from(host.future(may_crash).is_informed) << server;
-            lives[server] = host.life;
+            informed |= u32::from(host.is_informed(may_crash)) << server;
+            lives[server] = host.life();
         }
         let weather = if may_crash { Weather::Stormy } else { Weather::Calm(lives) };
         let outlook = Outlook { weather, informed };
-        let known = self.settled.iter().position(|(known, _)| *known == outlook);
-        known.unwrap_or_else(|| {
-            self.settled.push((outlook, Cache::default()));
-            self.settled.len() - 1
-        })
+        self.outlook_place(outlook)
+    }
+
+    fn outlook_place(&mut self, outlook: Outlook) -> usize {
+        if let Some(known) = self.outlook_places.get(&outlook) {
+            return *known;
+        }
+        let place = self.outlooks.len();
+        self.outlooks.push(outlook);
+        self.outlook_places.insert(outlook, place);
+        self.settled.push(Flat::default());
+        place
+    }
+
+    /// The part of an outlook that concerns an inbox.
+    fn narrowed(&mut self, outlook: usize, inbox: u32) -> usize {
+        if self.concerns.len() <= inbox as usize {
+            let store = self.store();
+            let inboxes = store.inboxes.from(self.concerns.len()).iter();
+            let letters = |letter: &u32| -> &Envelope { store.letters.get(*letter) };
+            let concern = |inbox: &Arc<Vec<u32>>| Concern::new(inbox.iter().map(letters));
+            self.concerns.extend(inboxes.map(concern));
+        }
+        let concern = self.concerns[inbox as usize];
+        let place = |place: usize| u32::try_from(place).expect("there are few outlooks");
+        let key = pair(place(outlook), concern.number());
+        if let Some(known) = self.narrowed.get(key) {
+            return known as usize;
+        }
+        let narrow = self.outlook_place(self.outlooks[outlook].concerning(concern));
+        self.narrowed.insert(key, place(narrow));
+        narrow
+    }
+
+    /// A state with what is asked for while its steps are followed.
+    pub(super) fn parent<'s>(&mut self, names: &'s [u32]) -> Parent<'s> {
+        let may_crash = self.may_crash(history(names));
+        let outlook = if self.bounds.collect { self.outlook(names) } else { 0 };
+        Parent { names, may_crash, outlook }
+    }
+
+    /// The outlook of a state that a step has led to: mostly that of the state before it.
+    pub(super) fn outlook_after(&mut self, from: Parent<'_>, state: &[u32]) -> usize {
+        let may_crash = self.may_crash(history(state));
+        let servers = state.chunks_exact(2).zip(from.names.chunks_exact(2));
+        let mut changed = servers.filter(|(now, then)| now[0] != then[0]);
+        let is_alike = may_crash == from.may_crash
+            && changed.all(|(now, then)| {
+                let (now, then) = (self.view(now[0]), self.view(then[0]));
+                let is_informed = |view: View| view.is_informed(may_crash);
+                now.life == then.life && is_informed(now) == is_informed(then)
+            });
+        if is_alike { from.outlook } else { self.outlook(state) }
     }
 
     pub(super) fn view(&mut self, host: u32) -> View {
         let known = self.views.len();
         if host as usize >= known {
             let store = self.store();
-            let views = store.hosts.from(known).iter().map(|host| View {
-                life: host.raft.status().incarnation,
-                is_timed: host.is_timed(),
-                futures: [false, true].map(|may_crash| Future::new(host, self.bounds, may_crash)),
+            let small = |number: u64| u32::try_from(number).expect("bounds are small");
+            let views = store.hosts.from(known).iter().map(|host| {
+                let futures =
+                    [false, true].map(|may_crash| Future::new(host, self.bounds, may_crash));
+                View {
+                    life: small(host.raft.status().incarnation.0),
+                    closed: futures.map(|future| small(future.closed.0)),
+                    is_informed: futures.map(|future| future.is_informed),
+                    is_timed: host.is_timed(),
+                }
             });
             self.views.extend(views);
         }
@@ -126,9 +183,8 @@ impl Worker<'_> {
     pub(super) fn close(&mut self, state: &[u32]) -> u32 {
         let ghost = history(state);
         let may_crash = self.may_crash(ghost);
-        let closed = |worker: &mut Self, server: usize| {
-            worker.view(state[2 * server]).future(may_crash).closed
-        };
+        let closed =
+            |worker: &mut Self, server: usize| worker.view(state[2 * server]).closed(may_crash);
         let through = (0..self.bounds.servers()).map(|server| closed(self, server)).min();
         let through = through.expect("there are servers");
         if through <= self.closed[ghost as usize] {
@@ -148,12 +204,13 @@ impl Worker<'_> {
     }
 
     pub(super) fn settled(&mut self, host: u32, inbox: u32, outlook: usize) -> Settled {
+        let (whole, outlook) = (outlook, self.narrowed(outlook, inbox));
         let key = pair(host, inbox);
-        if let Some(settled) = self.settled[outlook].1.get(&key) {
-            return *settled;
+        if let Some(settled) = self.settled[outlook].get(key) {
+            return settled;
         }
         let mut store = self.store();
-        let letters = std::sync::Arc::clone(store.inboxes.get(inbox));
+        let letters = Arc::clone(store.inboxes.get(inbox));
         let mut echoes = Vec::new();
         for letter in letters.iter() {
             let name = store.hear(self.bounds, host, *letter);
@@ -163,12 +220,23 @@ impl Worker<'_> {
                 }));
             }
         }
-        let inbox = letters::collect(&mut store, self.bounds, host, inbox, self.settled[outlook].0);
+        let [by_part, by_whole] = [outlook, whole].map(|outlook| self.outlooks[outlook]);
+        let kept = letters::collect(&mut store, self.bounds, host, inbox, by_part);
+        debug_assert_eq!(
+            kept,
+            letters::collect(&mut store, self.bounds, host, inbox, by_whole),
+            "the rest of the outlook decides nothing"
+        );
         drop(store);
         echoes.sort_unstable();
         echoes.dedup();
-        let settled = Settled { inbox, echoes: self.sent.add(echoes) };
-        self.settled[outlook].1.insert(key, settled);
+        let mut place = 0;
+        if !echoes.is_empty() {
+            place = u32::try_from(self.echoes.len()).expect("fewer than 2^32 fit memory");
+            self.echoes.push(self.sent.add(echoes));
+        }
+        let settled = Settled { inbox: kept, echoes: place };
+        self.settled[outlook].insert(key, settled);
         settled
     }
 }

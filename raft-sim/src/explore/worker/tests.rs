@@ -8,7 +8,7 @@ use std::sync::Arc;
 use raft_core::{Rpc, Session};
 
 use super::super::bounds::position;
-use super::super::host::Host;
+use super::super::host::{Host, Input};
 use super::super::order::Order;
 use super::super::search::Search;
 use super::super::start::Start;
@@ -74,7 +74,7 @@ impl<'a> Walk<'a> {
         let letter = Arc::clone(self.worker.store().letters.get(letter));
         let is_empty = matches!(letter.rpc, Rpc::HeartbeatResponse { session: Session::ZERO, .. });
         let outlook = self.worker.outlook(&self.state);
-        let is_last_life = self.worker.settled[outlook].0.is_last_life(&letter);
+        let is_last_life = self.worker.outlooks[outlook].is_last_life(&letter);
         let to = self.host(position(letter.to)).raft.status();
         let bounds = self.worker.bounds;
         let is_nothing = !bounds.is_watching() && !bounds.is_lossy();
@@ -143,7 +143,8 @@ impl<'a> Walk<'a> {
         self.sent(name);
         let mut next = Vec::new();
         let state = self.state.clone();
-        self.worker.follow(&state, server, alike, &mut next).expect("no promise is broken");
+        let from = self.worker.parent(&state);
+        self.worker.follow(from, server, alike, &mut next).expect("no promise is broken");
         self.state = next;
         true
     }
