@@ -2,8 +2,8 @@
 //!
 //! This crate is the protocol and nothing else. It has no clock, no thread, no disk, no network and
 //! no logging; it is `no_std`. A host calls one function, [`Raft::step`], and executes what it
-//! returns. The same inputs give the same effects, on any machine: what a host can record, it can
-//! replay.
+//! returns. The same inputs give the same effects, on any machine: what a host records ([`replay`]), it
+//! can play again.
 //!
 //! # Raft, through this crate
 //!
@@ -137,7 +137,7 @@
 //! # Absent
 //!
 //! Absent in this version: an entry of which not even the identity is left (the log is cut there, and
-//! its end is unknown); recorded batches. Absent on purpose, for good: storage, transport, clocks, threads, configuration files,
+//! its end is unknown). Absent on purpose, for good: storage, transport, clocks, threads, configuration files,
 //! logging.
 //!
 //! # Where it differs from the paper
@@ -189,6 +189,7 @@ mod read;
 mod reconfiguration;
 pub mod recovery;
 mod repair;
+pub mod replay;
 mod replication;
 mod rng;
 mod role;
@@ -211,5 +212,6 @@ pub use message::{
 };
 pub use raft::Raft;
 pub use recovery::RecoverError;
+pub use replay::{Recorded, RecordedBatch, RecordedStart, Replay, ReplayError};
 pub use status::{Flow, PeerStatus, Status};
 pub use types::*;

@@ -37,10 +37,11 @@ const FLOORS: &[(&str, u32)] = &[
     ("reconfiguration", 8),
     ("transfer", 8),
     ("raft", 9),
-    ("lib", 10),
+    ("replay", 10),
+    ("lib", 11),
     // Beside the tower: it sees what is below the rules, and nothing but the root sees it.
-    ("wire", 10),
-    ("guide", 10),
+    ("wire", 11),
+    ("guide", 11),
 ];
 
 /// Where the rules of a section are.

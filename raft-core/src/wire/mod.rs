@@ -22,12 +22,15 @@
 //! A durable record (hard state, membership, snapshot description) begins with a version byte as
 //! well, and has no checksum here: whoever writes it frames and checks it. A command's record is
 //! the command itself.
+//! What a node was given ([`crate::replay`]) is recorded like a message, with a checksum.
 //!
 //! Deliberately absent: authentication, compression, the framing of a byte stream into frames, and
 //! all checks that need a node's state (who sent it, which term, whether terms fall).
 
+mod body;
 mod reader;
 mod record;
+mod recorded;
 mod repair;
 mod sink;
 mod v1;
@@ -51,6 +54,7 @@ pub use record::{
     decode_hard_state, decode_payload, decode_snapshot_meta, encode_hard_state, encode_payload,
     encode_snapshot_meta,
 };
+pub use recorded::{decode_recorded, encode_recorded};
 
 /// The version that this crate writes, and the only one that it reads.
 pub const VERSION: u8 = 1;
@@ -70,7 +74,8 @@ const ENTRY_OVERHEAD_BYTES: usize = 20;
 /// To raise these options, raise the limits of every node first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
-    /// The most entries in one AppendEntries.
+    /// The most entries in one AppendEntries; in what was recorded, also the most entries that were
+    /// loaded at once, and the most messages in one batch.
     pub entries_max: usize,
     /// The longest frame, in bytes.
     pub bytes_max: usize,
@@ -88,6 +93,14 @@ impl Limits {
             .saturating_add(config.append_entries_max.saturating_mul(ENTRY_OVERHEAD_BYTES))
             .saturating_add(membership + OVERHEAD_BYTES);
         Self { entries_max: config.append_entries_max, bytes_max }
+    }
+
+    /// What a node with any options may have been given, for [`decode_recorded`]: records of any
+    /// length, for a start names every entry of the log. Memory is taken for what a record holds, never
+    /// for what it announces.
+    #[must_use]
+    pub const fn for_recorded() -> Self {
+        Self { entries_max: 1 << 31, bytes_max: usize::MAX }
     }
 }
 
@@ -113,13 +126,15 @@ pub enum WireError {
     UnknownKind(u8),
     /// A payload of a kind that this crate does not know.
     UnknownPayload(u8),
+    /// A message in a recorded batch of a kind that this crate does not know.
+    UnknownBody(u8),
     /// The frame does not have the checksum that it names.
     Checksum,
     /// The bytes do not follow the format.
     Malformed,
     /// Bytes are left after the end.
     TrailingBytes,
-    /// A number is at or above [`LIMIT`].
+    /// A number is at or above [`LIMIT`], or a size is none on this machine.
     OutOfBounds,
     /// The entries do not lead from the first to the last chain that the message names.
     BrokenChain,
@@ -135,6 +150,7 @@ impl fmt::Display for WireError {
             Self::UnknownVersion(version) => write!(f, "unknown version {version}"),
             Self::UnknownKind(kind) => write!(f, "unknown kind of message {kind}"),
             Self::UnknownPayload(kind) => write!(f, "unknown kind of payload {kind}"),
+            Self::UnknownBody(kind) => write!(f, "unknown kind of recorded message {kind}"),
             Self::Checksum => f.write_str("the frame's checksum is wrong"),
             Self::Malformed => f.write_str("the bytes do not follow the format"),
             Self::TrailingBytes => f.write_str("bytes are left after the end"),
@@ -297,6 +313,10 @@ fn put<T: Serialize>(out: &mut impl BufMut, value: &T) {
 
 fn bounded<const N: usize>(values: [u64; N]) -> Result<(), WireError> {
     if values.iter().all(|&value| value < LIMIT) { Ok(()) } else { Err(WireError::OutOfBounds) }
+}
+
+fn size(value: u64) -> Result<usize, WireError> {
+    usize::try_from(value).map_err(|_| WireError::OutOfBounds)
 }
 
 fn frame_bytes_estimate(rpc: &Rpc) -> usize {

@@ -32,6 +32,11 @@ impl<'a> Reader<'a> {
         Ok(numbers)
     }
 
+    /// A part of the frame, which shares its memory.
+    pub(super) fn share(&self, part: &[u8]) -> Bytes {
+        self.frame.slice_ref(part)
+    }
+
     pub(super) fn byte(&mut self) -> Result<u8, WireError> {
         let (&byte, rest) = self.rest.split_first().ok_or(WireError::Malformed)?;
         self.rest = rest;

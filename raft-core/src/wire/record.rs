@@ -117,7 +117,7 @@ fn take_record<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, WireError> 
     if rest.is_empty() { Ok(value) } else { Err(WireError::TrailingBytes) }
 }
 
-fn valid(membership: Membership) -> Result<Membership, WireError> {
+pub(super) fn valid(membership: Membership) -> Result<Membership, WireError> {
     membership.validate().map_err(WireError::InvalidMembership)?;
     Ok(membership)
 }

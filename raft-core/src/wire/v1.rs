@@ -17,7 +17,7 @@ use crate::wire::sink::Row;
 use crate::wire::{Limits, WireError, bounded, put, repair};
 
 /// An entry's term, kind and length, one byte each.
-const ENTRY_BYTES_MIN: usize = 3;
+pub(super) const ENTRY_BYTES_MIN: usize = 3;
 
 /// What became of an append.
 const MATCHED: u64 = 0;
@@ -231,7 +231,7 @@ fn take_append_entries(reader: &mut Reader<'_>, limits: &Limits) -> Result<Rpc, 
 }
 
 /// The entries are built where they stay; after an error what is built does not matter.
-fn take_entries(
+pub(super) fn take_entries(
     reader: &mut Reader<'_>,
     prev: EntryId,
     count: usize,
@@ -258,7 +258,7 @@ fn take_entry(reader: &mut Reader<'_>) -> Result<(Term, Payload), WireError> {
     Ok((Term(term), decode_payload(kind, reader.frame.slice_ref(payload))?))
 }
 
-fn last_chain(prev: EntryId, entries: &Entries) -> Chain {
+pub(super) fn last_chain(prev: EntryId, entries: &Entries) -> Chain {
     entries.last().map_or(prev.chain, |entry| entry.chain())
 }
 

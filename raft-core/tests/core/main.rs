@@ -15,6 +15,7 @@ mod properties;
 mod quorum_loss;
 mod reads;
 mod reasons;
+mod recordings;
 mod rejoin;
 mod replication;
 mod stories;

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use raft_core::{
     Body, ClusterId, Config, Effect, Entries, Entry, EntryId, Envelope, GroupId, HardState, Index,
     LoadRequest, Member, Membership, Message, Observation, Outcome, Payload, PersistBatch,
-    PersistSeq, Raft, RecoveredState, Refused, RoleName, Slot, SnapshotMeta, Status, Term, Ticket,
-    Time, Violation,
+    PersistSeq, Raft, Recorded, RecordedBatch, RecordedStart, RecoveredState, Refused, RoleName,
+    Slot, SnapshotMeta, Status, Term, Ticket, Time, Violation,
 };
 
 /// The member with this id; its lineage is ten times the id.
@@ -160,6 +160,8 @@ pub(crate) struct Cluster {
     pub(crate) slow_machines: BTreeSet<u64>,
     /// Every effect so far, with the node that it came from.
     pub(crate) trace: Vec<(u64, Effect)>,
+    /// What each node was given in all its lives, if a test wants it to be written down.
+    pub(crate) recordings: Option<BTreeMap<u64, Vec<Recorded>>>,
 }
 
 impl Cluster {
@@ -177,6 +179,7 @@ impl Cluster {
             slow_disks: BTreeSet::new(),
             slow_machines: BTreeSet::new(),
             trace: Vec::new(),
+            recordings: None,
         };
         for id in voters.iter().chain(learners) {
             let mut config = config(*id);
@@ -190,8 +193,14 @@ impl Cluster {
     /// A node starts from what its disk holds.
     pub(crate) fn start(&mut self, config: Config, disk: Disk) {
         let id = config.id.0;
-        let (raft, effects) = Raft::recover(config.clone(), disk.recovered(), self.now)
+        let now = self.now;
+        let (raft, effects) = Raft::recover(config.clone(), disk.recovered(), now)
             .expect("the disk holds a valid state");
+        if self.recordings.is_some() {
+            let (config, found, digest) = (config.clone(), disk.recovered(), raft.digest());
+            let start = RecordedStart { config, found, now, digest };
+            self.record(id, Recorded::Start(Box::new(start)));
+        }
         let server = Server {
             config,
             raft,
@@ -220,18 +229,28 @@ impl Cluster {
 
     /// Gives a node one input and executes what comes out.
     pub(crate) fn step(&mut self, id: u64, body: Body) {
-        let now = self.now;
-        let server = self.servers.get_mut(&id).expect("the test names a node of the cluster");
-        let effects = server.raft.step(Message { now, body });
-        self.execute(id, effects);
+        self.step_batch(id, [Message { now: self.now, body }]);
     }
 
     /// Gives a node an inbox at once.
     pub(crate) fn step_batch(&mut self, id: u64, inbox: impl IntoIterator<Item = Message>) {
         let server = self.servers.get_mut(&id).expect("the test names a node of the cluster");
         let mut effects = Vec::new();
-        server.raft.step_batch(inbox, &mut effects);
+        if self.recordings.is_some() {
+            let messages: Vec<Message> = inbox.into_iter().collect();
+            server.raft.step_batch(messages.clone(), &mut effects);
+            let digest = server.raft.digest();
+            self.record(id, Recorded::Batch(RecordedBatch { messages, digest }));
+        } else {
+            server.raft.step_batch(inbox, &mut effects);
+        }
         self.execute(id, effects);
+    }
+
+    fn record(&mut self, id: u64, recorded: Recorded) {
+        if let Some(all) = &mut self.recordings {
+            all.entry(id).or_default().push(recorded);
+        }
     }
 
     pub(crate) fn propose(&mut self, id: u64, ticket: u64, command: &'static str) {

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use raft_core::Payload;
 use raft_core::wire::{self, Limits};
 
+use crate::recorded::recorded;
 use crate::samples;
 
 #[test]
@@ -63,6 +64,9 @@ fn every_golden_file_belongs_to_a_sample() {
     for name in ["snapshot_meta", "payload_noop", "payload_command", "payload_membership"] {
         expected.insert(format!("{name}.hex"), false);
     }
+    for (name, _) in recorded() {
+        expected.insert(format!("{name}.hex"), false);
+    }
     if is_updating() {
         return;
     }
@@ -76,7 +80,7 @@ fn every_golden_file_belongs_to_a_sample() {
 }
 
 /// The bytes in the golden file, which must be `actual`; written first if that is asked for.
-fn golden(name: &str, title: &str, actual: &[u8]) -> Bytes {
+pub(crate) fn golden(name: &str, title: &str, actual: &[u8]) -> Bytes {
     let path = folder().join(format!("{name}.hex"));
     let text = format!("# {name}: {title}\n{}", hex(actual));
     if is_updating() {

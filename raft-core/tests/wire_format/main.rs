@@ -2,6 +2,7 @@
 //! lose nothing, and that nothing else is taken for one.
 
 mod golden;
+mod recorded;
 mod refusals;
 mod round_trip;
 mod samples;

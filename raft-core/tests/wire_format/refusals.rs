@@ -30,7 +30,7 @@ fn covered(content: &[u8]) -> usize {
 }
 
 /// The frame with `change` made to all but its checksum, and the checksum that fits.
-fn resealed(frame: &Bytes, change: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+pub(crate) fn resealed(frame: &Bytes, change: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     let mut forged = frame[..frame.len() - 8].to_vec();
     change(&mut forged);
     let checksum = xxh3_64(&forged[..covered(&forged)]);

@@ -11,7 +11,7 @@ use crate::samples;
 use crate::strategies::{envelopes, hard_states, payloads, snapshot_metas};
 
 /// The same cases on every machine.
-fn config() -> ProptestConfig {
+pub(crate) fn config() -> ProptestConfig {
     let rng_seed = RngSeed::Fixed(1);
     ProptestConfig { cases: 1000, failure_persistence: None, rng_seed, ..ProptestConfig::default() }
 }
@@ -163,7 +163,7 @@ fn command(payload: &Payload) -> Option<Bytes> {
     }
 }
 
-fn lies_in(part: &Bytes, frame: &Bytes) -> bool {
+pub(crate) fn lies_in(part: &Bytes, frame: &Bytes) -> bool {
     let (part, frame) = (part.as_ptr_range(), frame.as_ptr_range());
     frame.start <= part.start && part.end <= frame.end
 }
