@@ -1,24 +1,25 @@
-//! Arbitrary bytes as frames and as durable records.
+//! Arbitrary bytes as frames, as durable records, and as what a node was given.
 
 use bytes::Bytes;
 use raft_core::wire::{
-    Limits, WireError, decode, decode_hard_state, decode_payload, decode_snapshot_meta, encode,
-    encode_hard_state, encode_payload, encode_snapshot_meta,
+    Limits, WireError, decode, decode_hard_state, decode_payload, decode_recorded,
+    decode_snapshot_meta, encode, encode_hard_state, encode_payload, encode_recorded,
+    encode_snapshot_meta,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Bytes are refused, or understood: then encoding and decoding them again gives the same.
 ///
-/// They are tried as a frame, as a frame without its checksum (which no engine would ever guess),
-/// and as each durable record.
+/// They are tried as a frame or what was recorded, whose kinds differ, with and without a checksum at
+/// the end (which no engine would ever guess), and as each durable record.
 ///
 /// # Panics
 /// If that does not hold.
 pub fn wire(data: &[u8]) {
-    frame(Bytes::copy_from_slice(data));
+    whole(Bytes::copy_from_slice(data));
     let mut sealed = data.to_vec();
     sealed.extend_from_slice(&xxh3_64(&data[..covered(data)]).to_le_bytes());
-    frame(Bytes::from(sealed));
+    whole(Bytes::from(sealed));
     records(data);
 }
 
@@ -32,6 +33,18 @@ fn covered(content: &[u8]) -> usize {
     }
     let ends = (2..content.len()).filter(|at| content[*at] < 0x80);
     ends.map(|at| at + 1).nth(NUMBERS - 1).unwrap_or(content.len())
+}
+
+fn whole(bytes: Bytes) {
+    recorded(bytes.clone());
+    frame(bytes);
+}
+
+fn recorded(bytes: Bytes) {
+    if let Ok(recorded) = decode_recorded(bytes, &Limits::for_recorded()) {
+        let again = decode_recorded(encode_recorded(&recorded), &Limits::for_recorded());
+        assert_eq!(again, Ok(recorded), "it comes back");
+    }
 }
 
 fn frame(frame: Bytes) {

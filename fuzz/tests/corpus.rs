@@ -3,21 +3,27 @@
 //! Files named `seed_..` are valid inputs that were made by hand, `long_..` are eventful random
 //! lives; the others were found by an engine, because each reaches something that no other does.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use fuzz::Life;
-use raft_core::{RpcKind, wire};
+use raft_core::{Body, Message, Recorded, RpcKind, wire};
 use raft_sim::fault::Fault;
 use raft_sim::report::Report;
 
 #[test]
 fn wire_replays() {
     replay("wire", fuzz::wire);
-    let mut kinds = Vec::new();
+    let (mut kinds, mut bodies) = (Vec::new(), BTreeSet::new());
     for (path, seed) in files("wire").into_iter().filter(|(path, _)| is_seed(path)) {
-        let envelope = wire::decode(Bytes::from(seed), &wire::Limits::default())
+        let seed = Bytes::from(seed);
+        if let Ok(recorded) = wire::decode_recorded(seed.clone(), &wire::Limits::for_recorded()) {
+            bodies.extend(messages(recorded).iter().map(|message| first_word(&message.body)));
+            continue;
+        }
+        let envelope = wire::decode(seed, &wire::Limits::default())
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         kinds.push(envelope.rpc.kind());
     }
@@ -25,6 +31,7 @@ fn wire_replays() {
     kinds.dedup();
     let all: Vec<RpcKind> = std::iter::successors(Some(RpcKind::RequestPreVote), after).collect();
     assert_eq!(kinds, all, "there is a seed for each kind of message");
+    assert_eq!(bodies.len(), 21, "there is a seed for all that a node is given: {bodies:?}");
 }
 
 /// The kind that follows this one: with a new kind this does not compile until it is named here.
@@ -51,6 +58,18 @@ fn after(kind: &RpcKind) -> Option<RpcKind> {
         RpcKind::RequestSnapshot => Some(RpcKind::RequestSnapshotResponse),
         RpcKind::RequestSnapshotResponse => None,
     }
+}
+
+fn messages(recorded: Recorded) -> Vec<Message> {
+    match recorded {
+        Recorded::Start(_) => Vec::new(),
+        Recorded::Batch(batch) => batch.messages,
+    }
+}
+
+/// What an input is, as traces tell it.
+fn first_word(body: &Body) -> String {
+    body.to_string().split(' ').next().expect("it says something").to_owned()
 }
 
 #[test]
