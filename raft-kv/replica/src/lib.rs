@@ -75,6 +75,7 @@ pub mod file_disk;
 pub mod kv;
 pub mod machine;
 mod pending;
+pub mod recording;
 pub mod replica;
 pub mod request;
 pub mod session;

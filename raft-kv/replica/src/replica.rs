@@ -17,6 +17,7 @@
 
 mod due;
 mod options;
+mod recorded;
 mod reply;
 
 use std::collections::VecDeque;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use raft_core::wire::{self, Limits};
 use raft_core::{
-    Body, Effect, Entries, EntryId, Index, Message, Observation, Outcome, Raft, ReadMode,
+    Body, Effect, Entries, EntryId, Index, Message, Observation, Outcome, Raft, ReadMode, Recorded,
     RecoverError, RecoveredState, RoleName, SnapshotMeta, Status, Ticket, Time,
 };
 
@@ -60,6 +61,8 @@ pub struct Replica<M: StateMachine> {
     due: Due,
     leased_until: Option<Time>,
     halted: bool,
+    /// What the host has yet to take.
+    recorded: Vec<Recorded>,
     /// Three buffers, empty between calls.
     bodies: Vec<Body>,
     effects: Vec<Effect>,
@@ -82,9 +85,10 @@ impl<M: StateMachine> Replica<M> {
         found.applied = Index::ZERO;
         let founded = found.snapshot.last;
         let genesis = if founded.index == Index::ZERO { founded } else { EntryId::default() };
-        let (raft, mut effects) = Raft::recover(options.config.clone(), found, now)?;
+        let (raft, mut effects, recorded) = recorded::recover(&options, found, now)?;
         let mut replica = Self {
             raft,
+            recorded,
             limits: Limits::for_config(&options.config),
             applier: Applier::new(machine, genesis),
             pending: Pending::new(options.config.requests_max.saturating_mul(2)),
@@ -325,7 +329,11 @@ impl<M: StateMachine> Replica<M> {
             let mut bodies = mem::take(&mut self.bodies);
             let mut effects = mem::take(&mut self.effects);
             let messages = bodies.drain(..).map(|body| Message { now, body });
-            self.raft.step_batch(messages, &mut effects);
+            if self.options.is_recorded {
+                self.step_recorded(messages, &mut effects);
+            } else {
+                self.raft.step_batch(messages, &mut effects);
+            }
             self.bodies = bodies;
             for effect in effects.drain(..) {
                 self.execute(effect, out);

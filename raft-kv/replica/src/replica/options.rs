@@ -14,6 +14,9 @@ pub struct ReplicaOptions {
     pub snapshot_after_entries: u64,
     /// Make a snapshot once entries of this many bytes were applied since the last one.
     pub snapshot_after_bytes: u64,
+    /// Keep what the core is given for [`Replica::take_recorded`](crate::replica::Replica::take_recorded),
+    /// which must be called then.
+    pub is_recorded: bool,
 }
 
 impl ReplicaOptions {
@@ -25,6 +28,7 @@ impl ReplicaOptions {
             sessions_max: 4096,
             snapshot_after_entries: 100_000,
             snapshot_after_bytes: 64 << 20,
+            is_recorded: false,
         }
     }
 }
