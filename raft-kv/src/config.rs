@@ -88,6 +88,10 @@ pub struct ServerConfig {
     pub snapshot_after_entries: u64,
     /// How much of the disk is looked through in a second for damage; zero: nothing.
     pub scrub_bytes_per_s: u64,
+    /// The file in which all that the core is given is written down; `None`: it is not.
+    pub flight_recorder: Option<PathBuf>,
+    /// The most bytes of that file.
+    pub flight_recorder_bytes: u64,
     /// What servers show each other; `None`: they speak plain TCP.
     pub peer_tls: Option<Files>,
     /// What it shows to clients; `None`: they speak plain HTTP.
@@ -125,6 +129,8 @@ impl ServerConfig {
             disk_reserve_bytes: 128 << 20,
             snapshot_after_entries: 100_000,
             scrub_bytes_per_s: 1 << 20,
+            flight_recorder: None,
+            flight_recorder_bytes: 64 << 20,
             peer_tls: None,
             client_tls: None,
             client_auth: false,
@@ -166,6 +172,7 @@ impl ServerConfig {
         };
         ReplicaOptions {
             snapshot_after_entries: self.snapshot_after_entries,
+            is_recorded: self.flight_recorder.is_some(),
             ..ReplicaOptions::new(config)
         }
     }

@@ -34,7 +34,7 @@ use crate::http::{self, App, Forwarder, LeaderClient};
 use crate::links::{Links, News};
 use crate::log_thread::LogThread;
 use crate::metrics::Metrics;
-use crate::node::{End, Event, Node, Parts};
+use crate::node::{End, Event, Node, Parts, Recorder};
 use crate::room;
 use crate::spare::SpareDisk;
 use crate::steward;
@@ -395,6 +395,10 @@ fn make(
     let found = found.into_state(&genesis);
     let scrub = app.config.scrub_bytes_per_s;
     let log = LogThread::start(storage, app.clock, app.metrics.clone(), scrub, tell)?;
+    let recorder = app.config.flight_recorder.as_ref();
+    let recorder = recorder
+        .map(|path| Recorder::create(path, app.config.flight_recorder_bytes))
+        .transpose()?;
     Ok(Parts {
         options: app.config.replica_options(settled.cluster, member.lineage),
         found,
@@ -402,6 +406,7 @@ fn make(
         links: app.links.clone(),
         clock: app.clock,
         metrics: app.metrics.clone(),
+        recorder,
     })
 }
 

@@ -13,6 +13,7 @@ mod merge;
 mod one;
 mod options;
 mod output;
+mod recording;
 mod replay;
 mod self_check;
 mod setup;
@@ -82,7 +83,8 @@ enum Command {
     Ladder(determinism::Ladder),
     /// Prints the names and values of all options of a run, as --set takes them.
     Options(options::Arguments),
-    /// Runs a tape that was recorded, without its seed.
+    /// Runs a tape that was recorded, without its seed; or plays what a server's flight recorder has
+    /// written.
     Replay(replay::Arguments),
     /// Looks for the least run that fails as a seed or a tape does.
     Shrink(shrink::Arguments),

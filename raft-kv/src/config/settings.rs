@@ -120,6 +120,14 @@ pub struct Settings {
     #[arg(long, env = "RAFT_KV_SCRUB_BYTES_PER_S", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scrub_bytes_per_s: Option<u64>,
+    /// Write down all that the core is given, for `raft-sim replay`
+    #[arg(long, env = "RAFT_KV_FLIGHT_RECORDER", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flight_recorder: Option<PathBuf>,
+    /// The most bytes of that file [default: 67108864]
+    #[arg(long, env = "RAFT_KV_FLIGHT_RECORDER_BYTES", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flight_recorder_bytes: Option<u64>,
     /// Clients must show this bearer token
     #[arg(long, env = "RAFT_KV_TOKEN", hide_env_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -228,6 +236,8 @@ impl Settings {
             disk_reserve_bytes: self.disk_reserve_bytes.or(other.disk_reserve_bytes),
             snapshot_after_entries: self.snapshot_after_entries.or(other.snapshot_after_entries),
             scrub_bytes_per_s: self.scrub_bytes_per_s.or(other.scrub_bytes_per_s),
+            flight_recorder: self.flight_recorder.or(other.flight_recorder),
+            flight_recorder_bytes: self.flight_recorder_bytes.or(other.flight_recorder_bytes),
             token,
             peer_cert: self.peer_cert.or(other.peer_cert),
             peer_key: self.peer_key.or(other.peer_key),
@@ -267,6 +277,8 @@ impl Settings {
             disk_reserve_bytes: Some(config.disk_reserve_bytes),
             snapshot_after_entries: Some(config.snapshot_after_entries),
             scrub_bytes_per_s: Some(config.scrub_bytes_per_s),
+            flight_recorder: config.flight_recorder.clone(),
+            flight_recorder_bytes: Some(config.flight_recorder_bytes),
             // Who looks at the settings need not see it.
             token: None,
             peer_cert: config.peer_tls.as_ref().map(|files| files.cert.clone()),
@@ -346,6 +358,10 @@ impl Settings {
                 .snapshot_after_entries
                 .unwrap_or(plain.snapshot_after_entries),
             scrub_bytes_per_s: self.scrub_bytes_per_s.unwrap_or(plain.scrub_bytes_per_s),
+            flight_recorder: self.flight_recorder,
+            flight_recorder_bytes: self
+                .flight_recorder_bytes
+                .unwrap_or(plain.flight_recorder_bytes),
             peer_tls: files("peer", self.peer_cert, self.peer_key, self.peer_ca)?,
             client_tls: files("client", self.client_cert, self.client_key, self.client_ca)?,
             client_auth: self.client_auth.unwrap_or(false),

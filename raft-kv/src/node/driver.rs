@@ -7,11 +7,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use raft_core::{
-    Config, HaltReason, NodeId, Observation, PersistSeq, ReadMode, RecoveredState, RoleName, Span,
-    Time,
+    Config, HaltReason, NodeId, Observation, PersistSeq, ReadMode, RoleName, Span, Time,
 };
 use raft_replica::kv::KvQuery;
-use raft_replica::replica::{Replica, ReplicaOptions};
+use raft_replica::replica::Replica;
 use raft_replica::request::{Failure, Input, Output, Reply, Request, RequestId};
 use raft_replica::storage::ScrubStep;
 use raft_replica::storage::work::{Done, Work};
@@ -19,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::gateway::{Gateway, Write};
-use super::{End, Event, Published, Scrubbed, View, encoder};
+use super::{End, Event, Parts, Published, Recorder, Scrubbed, View, encoder};
 use crate::clock::Clock;
 use crate::links::{Links, News};
 use crate::log_thread::{DiskNews, LogThread};
@@ -31,23 +30,6 @@ const BATCH_MAX: usize = 4096;
 
 /// The longest wait for an event: now and then the disk is looked at.
 const WAIT_MAX: Duration = Duration::from_millis(500);
-
-/// What a node is made of.
-#[derive(Debug)]
-pub struct Parts {
-    /// The options of the replica.
-    pub options: ReplicaOptions,
-    /// What the storage found.
-    pub found: RecoveredState,
-    /// The storage, on its thread.
-    pub log: LogThread,
-    /// The way to the peers.
-    pub links: Links,
-    /// The clock.
-    pub clock: Clock,
-    /// Where to count.
-    pub metrics: Metrics,
-}
 
 /// Who waits for a reply.
 struct Waiting {
@@ -73,6 +55,7 @@ pub(super) struct Driver {
     links: Links,
     clock: Clock,
     metrics: Metrics,
+    recorder: Option<Recorder>,
     events: Receiver<Event>,
     /// For what this thread has others do.
     inbox: Sender<Event>,
@@ -101,7 +84,7 @@ impl Driver {
         parts: Parts,
         (inbox, events): (Sender<Event>, Receiver<Event>),
     ) -> io::Result<(Self, watch::Receiver<Published>)> {
-        let Parts { options, found, log, links, clock, metrics } = parts;
+        let Parts { options, found, log, links, clock, metrics, recorder } = parts;
         let config = options.config.clone();
         let mut out = Vec::new();
         let replica = Replica::start(options, found, Store::default(), clock.now(), &mut out)
@@ -124,6 +107,7 @@ impl Driver {
             links,
             clock,
             metrics,
+            recorder,
             events,
             inbox,
             published,
@@ -140,6 +124,7 @@ impl Driver {
             out,
             budgets: Vec::new(),
         };
+        driver.record();
         driver.carry_out(clock.now());
         Ok((driver, receiver))
     }
@@ -293,8 +278,18 @@ impl Driver {
         if self.replica.applied() > applied {
             self.metrics.applied(self.clock.now().since(now));
         }
+        self.record();
         self.carry_out(now);
         self.publish();
+    }
+
+    /// Writes down what the core was given, before anything of what it wants is done.
+    fn record(&mut self) {
+        let recorded = self.replica.take_recorded();
+        if !recorded.is_empty() && !self.recorder.as_mut().is_some_and(|it| it.keep(&recorded)) {
+            self.recorder = None;
+            self.replica.stop_recording();
+        }
     }
 
     /// Carries out what the replica has said in a step that began at `now`.

@@ -9,6 +9,7 @@
 mod driver;
 mod encoder;
 mod gateway;
+mod recorder;
 mod view;
 
 use std::fmt;
@@ -18,19 +19,41 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::{Builder, JoinHandle};
 
 use bytes::Bytes;
-use raft_core::{Index, Member, RoleName, SnapshotMeta, Term};
+use raft_core::{Index, Member, RecoveredState, RoleName, SnapshotMeta, Term};
+use raft_replica::replica::ReplicaOptions;
 use raft_replica::request::{Reply, Request};
 use tokio::sync::{oneshot, watch};
 
 use crate::bootstrap::DataDirectory;
-use crate::links::News;
-use crate::log_thread::DiskNews;
+use crate::clock::Clock;
+use crate::links::{Links, News};
+use crate::log_thread::{DiskNews, LogThread};
+use crate::metrics::Metrics;
 use crate::store::{Store, StoreCommand};
 
-pub use driver::Parts;
+pub use recorder::Recorder;
 pub use view::{Scrubbed, View};
 
 use driver::Driver;
+
+/// What a node is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The options of the replica.
+    pub options: ReplicaOptions,
+    /// What the storage found.
+    pub found: RecoveredState,
+    /// The storage, on its thread.
+    pub log: LogThread,
+    /// The way to the peers.
+    pub links: Links,
+    /// The clock.
+    pub clock: Clock,
+    /// Where to count.
+    pub metrics: Metrics,
+    /// Where to write down what the core is given.
+    pub recorder: Option<Recorder>,
+}
 
 /// One thing that happens to the node.
 pub(crate) enum Event {

@@ -5,6 +5,7 @@ mod bootstrap;
 mod conditions;
 mod keys;
 mod members;
+mod recorder;
 mod support;
 mod trouble;
 mod watch;

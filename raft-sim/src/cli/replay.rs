@@ -1,4 +1,4 @@
-//! `raft-sim replay FILE`: the run of a tape, without its seed.
+//! `raft-sim replay FILE`: the run of a tape, without its seed; or what a server has recorded.
 
 use std::cell::RefCell;
 use std::fs;
@@ -10,6 +10,7 @@ use clap::Args;
 
 use super::file::TraceTo;
 use super::output::{Output, on_interrupt, tell};
+use super::recording;
 use super::{EXIT_INTERRUPTED, EXIT_OUTPUT, EXIT_USAGE};
 use crate::options::Options;
 use crate::report::{Origin, Report, worse};
@@ -18,10 +19,11 @@ use crate::sabotage::Sabotage;
 use crate::tape::Tape;
 use crate::trace::Trace;
 
-/// Which tape.
+/// Which tape, or which recording.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Arguments {
-    /// A tape that `--record` or `shrink` has written, or a person.
+    /// A tape that `--record` or `shrink` has written, or a person; or the recording of a server's
+    /// flight recorder.
     file: PathBuf,
     /// Print a line for each transition, as it happens.
     #[arg(short, long)]
@@ -33,7 +35,18 @@ pub(super) struct Arguments {
 
 /// Runs the tape, twice, like a seed.
 pub(super) fn main(one: &Arguments, output: Output) -> u8 {
-    let tape = match read(&one.file) {
+    let content = match content(&one.file) {
+        Ok(content) => content,
+        Err(exit_code) => return exit_code,
+    };
+    if recording::is_recording(&content) {
+        if one.trace.is_some() {
+            tell("error: --trace is for the runs of tapes; -v shows a recording");
+            return EXIT_USAGE;
+        }
+        return recording::main(content, one.verbose, output);
+    }
+    let tape = match parse(&one.file, content) {
         Ok(tape) => tape,
         Err(exit_code) => return exit_code,
     };
@@ -66,10 +79,21 @@ pub(super) fn main(one: &Arguments, output: Output) -> u8 {
 
 /// Reads a tape; a line on standard error and an exit code if there is none.
 pub(super) fn read(path: &Path) -> Result<Tape, u8> {
-    let name = path.display();
-    let text = fs::read_to_string(path).map_err(|error| {
-        tell(format_args!("error: cannot read {name}: {error}"));
+    parse(path, content(path)?)
+}
+
+fn content(path: &Path) -> Result<Vec<u8>, u8> {
+    fs::read(path).map_err(|error| {
+        tell(format_args!("error: cannot read {}: {error}", path.display()));
         EXIT_OUTPUT
+    })
+}
+
+fn parse(path: &Path, content: Vec<u8>) -> Result<Tape, u8> {
+    let name = path.display();
+    let text = String::from_utf8(content).map_err(|_| {
+        tell(format_args!("error: {name} is neither a tape nor a recording"));
+        EXIT_USAGE
     })?;
     text.parse().map_err(|error| {
         tell(format_args!("error: {name}, {error}"));
