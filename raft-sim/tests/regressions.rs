@@ -41,6 +41,7 @@ const ONCE_FAILED: &[(u64, u64, &str)] = &[
 const ONCE_FAILED_BEYOND: &[(u64, u64, &str)] = &[
     (0x81, 4_000, "a readmitted node that kept its memberships once"),
     (0xaaff9, 20_000, "the head of a torn batch behind healed entries, taken for a later trace"),
+    (0x2dc882, 20_000, "a log that its snapshot had replaced, taken for one that has lost its end"),
     (0x59, 4_000, "a node that had lost its promises, taken for back before it had started"),
 ];
 

@@ -41,7 +41,7 @@ pub(super) fn admits(
     before: &Inspection,
     after: &Inspection,
 ) -> Result<(), Violation> {
-    let (had, left) = (before.last.index, after.last.index);
+    let (had, left) = (before.last.index, after.last.index.max(covered(after)));
     if vouched > had || vouched <= left || after.is_tail_unknown {
         return Ok(());
     }
@@ -50,11 +50,15 @@ pub(super) fn admits(
     Err(Violation::new(Invariant::Recovery, predicted, actual))
 }
 
+/// Through where a snapshot covers the log: a log that ends before it is one that it is about to replace.
+fn covered(found: &Inspection) -> Index {
+    found.snapshots.iter().map(|one| one.last.index).max().unwrap_or_default()
+}
+
 /// Whether a start says so that finds less of the log than all before its last batch, after one sector was
 /// lost, and the slots of the last segment perhaps: of every other batch there is a later one left to tell.
 pub(super) fn is_missed(before: &Inspection, after: &Inspection) -> Result<(), Violation> {
-    let covered = before.snapshots.iter().map(|one| one.last.index).max().unwrap_or_default();
-    let left = after.last.index.max(covered);
+    let left = after.last.index.max(covered(before));
     // Where something has been lost before, two losses may have met.
     if !before.report.is_clean() || left.next() >= before.last_batch || after.is_tail_unknown {
         return Ok(());
@@ -124,6 +128,11 @@ mod tests {
         // Nobody has vouched for the last entry, or it was not there before either.
         let fits = |vouched| admits(vouched, &before, &after).is_ok();
         assert!(fits(after.last.index) && fits(last.next()));
+        // Of what a snapshot covers the log is not asked.
+        let mut covered = after.clone();
+        let snapshot = covered.snapshots.last_mut().expect("there is the founders' at least");
+        snapshot.last = before.last;
+        assert_eq!(admits(last, &before, &covered), Ok(()));
         after.is_tail_unknown = true;
         assert_eq!(admits(last, &before, &after), Ok(()));
     }
