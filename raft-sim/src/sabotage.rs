@@ -73,8 +73,8 @@ impl Sabotage {
 
     /// Whether batches are confirmed before they are synced, if these change the hard state or not.
     #[must_use]
-    pub fn confirms_early(self, has_hard_state: bool) -> bool {
-        self == Self::ConfirmedEarly || self == Self::AppendsConfirmedEarly && !has_hard_state
+    pub fn confirms_early(self, has_hard_state: impl FnOnce() -> bool) -> bool {
+        self == Self::ConfirmedEarly || self == Self::AppendsConfirmedEarly && !has_hard_state()
     }
 
     /// What the network delivers instead of a message, if it is one to forge.

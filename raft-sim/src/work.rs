@@ -76,7 +76,8 @@ impl<W: Workload> World<W> {
         let space = done.as_ref().ok().and_then(|step| process.space(step));
         let syncing = process.syncing();
         let has_hard_state = |seq| self.checker.is_hard_state_pending(node.member.id, seq);
-        if let Some(seq) = syncing.filter(|&seq| self.sabotage.confirms_early(has_hard_state(seq)))
+        if let Some(seq) =
+            syncing.filter(|&seq| self.sabotage.confirms_early(|| has_hard_state(seq)))
         {
             self.begin_disk(at, Latency::Sync);
             return self.deliver(at, Input::Done(Done::Persisted { seq }));

@@ -268,7 +268,7 @@ fn a_leader_does_not_run_away_from_its_disk() {
     let refused = outcomes.filter(|one| **one == Outcome::Refused(Rejection::Busy)).count();
     assert_eq!(refused, 46, "three limits of memory, and the command that passes them, are let in");
     assert_eq!(cluster.status(1).commit, cluster.status(1).last.index);
-    assert!(held(&cluster, 1) <= 4 << 10);
+    assert_eq!(held(&cluster, 1), 4 << 10);
     cluster.sync(1);
     propose_bytes(&mut cluster, 51, 1 << 10);
     cluster.deliver();
