@@ -44,6 +44,7 @@ pub mod options;
 pub mod page;
 pub mod power;
 mod process;
+mod processor;
 pub mod queue;
 pub mod report;
 pub mod results;

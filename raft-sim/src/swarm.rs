@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::processor;
 use crate::report::{Report, Summary};
 use crate::run::{self, How};
 use crate::setup::Setup;
@@ -194,26 +195,9 @@ fn is_set(flag: &AtomicBool) -> bool {
 
 /// Does some work and says how much processor time this thread has spent on it.
 fn timed<T>(work: impl FnOnce() -> T) -> (T, u64) {
-    let start = processor_time_us();
+    let start = processor::of_thread_us();
     let result = work();
-    (result, processor_time_us().saturating_sub(start))
-}
-
-#[cfg(unix)]
-fn processor_time_us() -> u64 {
-    use rustix::time::{ClockId, clock_gettime};
-    let spent = clock_gettime(ClockId::ThreadCPUTime);
-    let micros = i128::from(spent.tv_sec) * 1_000_000 + i128::from(spent.tv_nsec) / 1_000;
-    u64::try_from(micros).unwrap_or_default()
-}
-
-/// Without a clock for it, the time on the wall stands in for processor time.
-#[cfg(not(unix))]
-#[expect(clippy::disallowed_types, reason = "the speed of a swarm decides nothing")]
-fn processor_time_us() -> u64 {
-    use std::time::SystemTime;
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    (result, processor::of_thread_us().saturating_sub(start))
 }
 
 /// What is seen of a swarm while it runs, on standard error.

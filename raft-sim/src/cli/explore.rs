@@ -16,6 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::output::{Output, stop_on_interrupt, tell};
 use super::{EXIT_INTERRUPTED, EXIT_USAGE};
 use crate::explore::{self, Bounds, PANIC, Progress, Report, Verdict};
+use crate::processor;
 
 /// An invariant is violated.
 const EXIT_VIOLATED: u8 = 2;
@@ -235,6 +236,8 @@ fn exit_code_of(id: &str) -> u8 {
 #[expect(clippy::disallowed_types, reason = "the speed of an exploration decides nothing")]
 struct Watch {
     start: Instant,
+    /// Processor time at the beginning, in microseconds.
+    start_us: u64,
     /// On a terminal.
     bar: Option<ProgressBar>,
     /// Elsewhere: when the last line was told, in units of [`LINE_SECONDS`].
@@ -250,7 +253,12 @@ impl Watch {
             bar.set_style(style.expect("the template is right"));
             bar
         });
-        Self { start: Instant::now(), bar, told: Cell::new(None) }
+        Self {
+            start: Instant::now(),
+            start_us: processor::of_process_us(),
+            bar,
+            told: Cell::new(None),
+        }
     }
 
     fn look(&self, progress: &Progress) {
@@ -273,7 +281,9 @@ impl Watch {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        tell(format_args!("speed      {}", self.line(progress)));
+        let spent_us = processor::of_process_us().saturating_sub(self.start_us).max(1);
+        let rate = u128::from(progress.states as u64) * 1_000_000 / u128::from(spent_us);
+        tell(format_args!("speed      {}, {rate} per CPU-second", self.line(progress)));
     }
 
     fn line(&self, progress: &Progress) -> String {
