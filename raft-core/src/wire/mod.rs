@@ -8,7 +8,7 @@
 //! ```
 //!
 //! in which header and body are rows of numbers as postcard writes them, or one of the structs named
-//! `V1..`. They stand apart from the types that the rules use, so that a refactoring cannot change
+//! `V1..`. In the rows, cluster, lineages and chains, which are random, take eight bytes each. They stand apart from the types that the rules use, so that a refactoring cannot change
 //! the format; only the smallest parts (members, entry ids, memberships) are written as they are.
 //! The golden vectors in `tests/golden` notice any change. A command or a snapshot chunk is a slice
 //! of the received frame, never a copy.
@@ -193,7 +193,7 @@ pub fn encode_split(envelope: &Envelope, buffer: &mut BytesMut) -> Bytes {
 fn write<B: BufMut + AsRef<[u8]>>(envelope: &Envelope, out: &mut B) {
     let start = out.as_ref().len();
     let mut row = Row::new([VERSION, kind_byte(envelope.rpc.kind())]);
-    row.put(header_numbers(envelope));
+    put_header(&mut row, envelope);
     v1::put_body(&mut row, out, &envelope.rpc);
     let checksum = xxh3_64(&out.as_ref()[start..]);
     v1::put_entries(&mut row, out, &envelope.rpc);
@@ -223,12 +223,35 @@ pub fn decode(frame: Bytes, limits: &Limits) -> Result<Envelope, WireError> {
         reader.check(content)?; // That of an append, when it is known where its entries begin.
     }
     let kind = kind.ok_or(WireError::UnknownKind(frame[1]))?;
-    let header = reader.numbers();
+    let header = take_header(&mut reader);
     let rpc = v1::take_body(&mut reader, kind, limits)?;
     reader.finish()?;
-    let [cluster, group, from, from_lineage, to, to_lineage, epoch, incarnation, term] = header?;
-    bounded([epoch, incarnation, term])?;
-    Ok(Envelope {
+    let Header { cluster, group, from, to, epoch, incarnation, term } = header?;
+    bounded([epoch.0, incarnation.0, term.0])?;
+    Ok(Envelope { cluster, group, from, to, epoch, incarnation, term, rpc })
+}
+
+/// What stands before the body of every message.
+struct Header {
+    cluster: ClusterId,
+    group: GroupId,
+    from: Member,
+    to: Member,
+    epoch: Epoch,
+    incarnation: Incarnation,
+    term: Term,
+}
+
+fn put_header(row: &mut Row, envelope: &Envelope) {
+    let Envelope { cluster, group, from, to, epoch, incarnation, term, rpc: _ } = *envelope;
+    row.put_random([cluster.0, from.lineage.0, to.lineage.0]);
+    row.put([group.0, from.id.0, to.id.0, epoch.0, incarnation.0, term.0]);
+}
+
+fn take_header(reader: &mut Reader<'_>) -> Result<Header, WireError> {
+    let [cluster, from_lineage, to_lineage] = reader.random()?;
+    let [group, from, to, epoch, incarnation, term] = reader.numbers()?;
+    Ok(Header {
         cluster: ClusterId(cluster),
         group: GroupId(group),
         from: Member::new(from, from_lineage),
@@ -236,23 +259,7 @@ pub fn decode(frame: Bytes, limits: &Limits) -> Result<Envelope, WireError> {
         epoch: Epoch(epoch),
         incarnation: Incarnation(incarnation),
         term: Term(term),
-        rpc,
     })
-}
-
-fn header_numbers(envelope: &Envelope) -> [u64; 9] {
-    let Envelope { cluster, group, from, to, epoch, incarnation, term, rpc: _ } = *envelope;
-    [
-        cluster.0,
-        group.0,
-        from.id.0,
-        from.lineage.0,
-        to.id.0,
-        to.lineage.0,
-        epoch.0,
-        incarnation.0,
-        term.0,
-    ]
 }
 
 /// Bytes start at 1: a frame of zeros is none.

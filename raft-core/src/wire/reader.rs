@@ -32,6 +32,18 @@ impl<'a> Reader<'a> {
         Ok(numbers)
     }
 
+    /// The next numbers of a row that have eight bytes each.
+    #[inline]
+    pub(super) fn random<const N: usize>(&mut self) -> Result<[u64; N], WireError> {
+        let mut numbers = [0; N];
+        for number in &mut numbers {
+            let (bytes, rest) = self.rest.split_first_chunk().ok_or(WireError::Malformed)?;
+            *number = u64::from_le_bytes(*bytes);
+            self.rest = rest;
+        }
+        Ok(numbers)
+    }
+
     /// A part of the frame, which shares its memory.
     pub(super) fn share(&self, part: &[u8]) -> Bytes {
         self.frame.slice_ref(part)

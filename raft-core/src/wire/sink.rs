@@ -50,6 +50,18 @@ impl Row {
         self.len = len;
     }
 
+    /// Adds numbers that are as likely to be large as small: eight bytes each, the lowest first.
+    ///
+    /// # Panics
+    /// If the row becomes longer than that of any message.
+    #[inline]
+    pub(super) fn put_random<const N: usize>(&mut self, numbers: [u64; N]) {
+        for number in numbers {
+            self.bytes[self.len..self.len + 8].copy_from_slice(&number.to_le_bytes());
+            self.len += 8;
+        }
+    }
+
     /// Copies the numbers to the end of a buffer; the row is empty then.
     #[inline]
     pub(super) fn flush(&mut self, out: &mut impl BufMut) {

@@ -56,19 +56,21 @@ impl<'de: 'a, 'a> Deserialize<'de> for Borrowed<'a> {
 pub(super) fn put_body(row: &mut Row, out: &mut impl BufMut, rpc: &Rpc) {
     match rpc {
         Rpc::RequestPreVote { last, attempt } => {
-            row.put([last.index.0, last.term.0, last.chain.0, *attempt]);
+            put_entry_id(row, *last);
+            row.put([*attempt]);
         }
         Rpc::RequestPreVoteResponse { attempt, granted } => {
             row.put([*attempt, u64::from(*granted)]);
         }
         Rpc::RequestVote { last, is_forced } => {
-            row.put([last.index.0, last.term.0, last.chain.0, u64::from(*is_forced)]);
+            put_entry_id(row, *last);
+            row.put([u64::from(*is_forced)]);
         }
         Rpc::RequestVoteResponse { granted } => row.put([u64::from(*granted)]),
         Rpc::AppendEntries { session, round, prev, entries, commit } => {
             let (last_chain, count) = (last_chain(*prev, entries), entries.len() as u64);
-            let EntryId { index, term, chain } = *prev;
-            row.put([session.0, round.0, index.0, term.0, chain.0, last_chain.0, commit.0, count]);
+            row.put_random([prev.chain.0, last_chain.0]);
+            row.put([session.0, round.0, prev.index.0, prev.term.0, commit.0, count]);
         }
         Rpc::AppendEntriesResponse { session, round, result } => {
             row.put([session.0, round.0]);
@@ -92,8 +94,8 @@ pub(super) fn put_body(row: &mut Row, out: &mut impl BufMut, rpc: &Rpc) {
             put(out, &body);
         }
         Rpc::InstallSnapshotResponse { session, round, snapshot, staged } => {
-            let EntryId { index, term, chain } = *snapshot;
-            row.put([session.0, round.0, index.0, term.0, chain.0, *staged]);
+            put_entry_id(row, *snapshot);
+            row.put([session.0, round.0, *staged]);
         }
         Rpc::TimeoutNow => {}
         Rpc::ReadIndex { id } => row.put([id.incarnation.0, id.n]),
@@ -125,9 +127,9 @@ pub(super) fn take_body(
 ) -> Result<Rpc, WireError> {
     match kind {
         RpcKind::RequestPreVote => {
-            let [index, term, chain, attempt] = reader.numbers()?;
-            bounded([index, term, attempt])?;
-            Ok(Rpc::RequestPreVote { last: entry_id(index, term, chain), attempt })
+            let (last, [attempt]) = (take_entry_id(reader)?, reader.numbers()?);
+            bounded([last.index.0, last.term.0, attempt])?;
+            Ok(Rpc::RequestPreVote { last, attempt })
         }
         RpcKind::RequestPreVoteResponse => {
             let ([attempt], granted) = (reader.numbers()?, reader.flag()?);
@@ -135,9 +137,9 @@ pub(super) fn take_body(
             Ok(Rpc::RequestPreVoteResponse { attempt, granted })
         }
         RpcKind::RequestVote => {
-            let ([index, term, chain], is_forced) = (reader.numbers()?, reader.flag()?);
-            bounded([index, term])?;
-            Ok(Rpc::RequestVote { last: entry_id(index, term, chain), is_forced })
+            let (last, is_forced) = (take_entry_id(reader)?, reader.flag()?);
+            bounded([last.index.0, last.term.0])?;
+            Ok(Rpc::RequestVote { last, is_forced })
         }
         RpcKind::RequestVoteResponse => Ok(Rpc::RequestVoteResponse { granted: reader.flag()? }),
         RpcKind::AppendEntries => take_append_entries(reader, limits),
@@ -167,10 +169,9 @@ pub(super) fn take_body(
         }
         RpcKind::InstallSnapshot => take_install_snapshot(reader),
         RpcKind::InstallSnapshotResponse => {
-            let [session, round, index, term, chain, staged] = reader.numbers()?;
-            bounded([session, round, index, term, staged])?;
+            let (snapshot, [session, round, staged]) = (take_entry_id(reader)?, reader.numbers()?);
+            bounded([snapshot.index.0, snapshot.term.0, session, round, staged])?;
             let (session, round) = (Session(session), Round(round));
-            let snapshot = entry_id(index, term, chain);
             Ok(Rpc::InstallSnapshotResponse { session, round, snapshot, staged })
         }
         RpcKind::TimeoutNow => Ok(Rpc::TimeoutNow),
@@ -208,9 +209,9 @@ fn take_read_index_response(reader: &mut Reader<'_>) -> Result<Rpc, WireError> {
 /// The body names how many entries follow; that is checked before anything is allocated for them,
 /// and the checksum before anything is said about the body.
 fn take_append_entries(reader: &mut Reader<'_>, limits: &Limits) -> Result<Rpc, WireError> {
-    let numbers = reader.numbers();
+    let (chains, numbers) = (reader.random(), reader.numbers());
     reader.check_read()?;
-    let [session, round, index, term, chain, claimed, commit, count] = numbers?;
+    let ([chain, claimed], [session, round, index, term, commit, count]) = (chains?, numbers?);
     bounded([session, round, index, term, commit])?;
     let entries_max = limits.entries_max.min(reader.rest.len() / ENTRY_BYTES_MIN);
     let count = usize::try_from(count).map_err(|_| WireError::Oversized)?;
@@ -221,7 +222,7 @@ fn take_append_entries(reader: &mut Reader<'_>, limits: &Limits) -> Result<Rpc, 
         return Err(WireError::Malformed);
     }
     bounded([index + count as u64])?;
-    let prev = entry_id(index, term, chain);
+    let prev = EntryId { index: Index(index), term: Term(term), chain: Chain(chain) };
     let entries = take_entries(reader, prev, count)?;
     if last_chain(prev, &entries) != Chain(claimed) {
         return Err(WireError::BrokenChain);
@@ -296,6 +297,13 @@ fn take_append_result(reader: &mut Reader<'_>) -> Result<AppendResult, WireError
     }
 }
 
-fn entry_id(index: u64, term: u64, chain: u64) -> EntryId {
-    EntryId { index: Index(index), term: Term(term), chain: Chain(chain) }
+fn put_entry_id(row: &mut Row, id: EntryId) {
+    row.put_random([id.chain.0]);
+    row.put([id.index.0, id.term.0]);
+}
+
+/// Its bounds are not checked.
+fn take_entry_id(reader: &mut Reader<'_>) -> Result<EntryId, WireError> {
+    let ([chain], [index, term]) = (reader.random()?, reader.numbers()?);
+    Ok(EntryId { index: Index(index), term: Term(term), chain: Chain(chain) })
 }

@@ -21,12 +21,14 @@ fn decode(frame: impl Into<Bytes>) -> Result<Envelope, WireError> {
 /// How much of a frame without its checksum that covers: all, but for the entries of an append.
 fn covered(content: &[u8]) -> usize {
     const APPEND_ENTRIES: u8 = 5;
-    const NUMBERS: usize = 9 + 8; // Of the header, and of the body.
     if content[1] != APPEND_ENTRIES {
         return content.len();
     }
-    let ends = (2..content.len()).filter(|at| content[*at] < 0x80);
-    ends.map(|at| at + 1).nth(NUMBERS - 1).unwrap_or(content.len())
+    // Header and body: numbers of eight bytes, then six that end with a byte below 0x80.
+    [3, 2].into_iter().fold(2, |start, longs| {
+        let ends = (start + 8 * longs..content.len()).filter(|at| content[*at] < 0x80);
+        ends.map(|at| at + 1).nth(5).unwrap_or(content.len())
+    })
 }
 
 /// The frame with `change` made to all but its checksum, and the checksum that fits.
