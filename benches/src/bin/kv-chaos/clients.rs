@@ -29,6 +29,8 @@ const TRIES: u64 = 8;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     Get,
+    /// By the leader's lease, which promises as much as a round of messages.
+    LeasedGet,
     Put {
         value: String,
     },
@@ -44,6 +46,12 @@ pub(crate) enum Operation {
         from: String,
         value: String,
     },
+}
+
+impl Operation {
+    pub(crate) fn is_read(&self) -> bool {
+        matches!(self, Self::Get | Self::LeasedGet)
+    }
 }
 
 /// What became of it.
@@ -94,6 +102,7 @@ impl Clients {
                     Mix::ReadHeavy => 10,
                     Mix::Chaos | Mix::Healthy | Mix::HighConcurrency => 50,
                 },
+                life: 0,
                 serial: 0,
                 seen: vec![None; usize::try_from(KEYS).unwrap_or(0)],
             };
@@ -132,7 +141,8 @@ pub(crate) async fn read_all(urls: &[String], after: usize) -> Result<Vec<Record
     for (client, server) in (READERS..).zip(&servers(urls)) {
         for key in 0..KEYS {
             let begin = Moment::now();
-            let outcome = judge_answer(&Operation::Get, server.once(&get(key)).await);
+            let outcome =
+                judge_answer(&Operation::Get, server.once(&ask(key, &Operation::Get)).await);
             let Outcome::Read { .. } = &outcome else {
                 let at = client - READERS + 1;
                 return Err(format!("server {at} does not answer a read: {outcome:?}"));
@@ -149,6 +159,8 @@ struct One {
     dice: Dice,
     servers: Vec<Client>,
     writes: u64,
+    /// How often it has had to choose another name.
+    life: u64,
     serial: u64,
     /// The version of each key that it saw last, and its value.
     seen: Vec<Option<(u64, String)>>,
@@ -178,7 +190,8 @@ impl One {
 
     fn choose(&mut self, key: u64, turn: usize) -> Operation {
         if !self.dice.percent(self.writes) {
-            return Operation::Get;
+            let by_lease = self.dice.below(3) == 0;
+            return if by_lease { Operation::LeasedGet } else { Operation::Get };
         }
         // Every value is written by one operation only.
         let value = format!("{}.{turn}", self.id);
@@ -193,16 +206,22 @@ impl One {
 
     async fn perform(&mut self, key: u64, operation: &Operation) -> Outcome {
         let mut ask = ask(key, operation);
-        if *operation == Operation::Get || self.dice.percent(50) {
+        if operation.is_read() || self.dice.percent(50) {
             let server = self.server();
             return judge_answer(operation, server.once(&ask).await);
         }
         self.serial += 1;
-        ask = ask.header(IDEMPOTENCY_KEY, &format!("client-{}/{}", self.id, self.serial));
+        ask = ask
+            .header(IDEMPOTENCY_KEY, &format!("client-{}-{}/{}", self.id, self.life, self.serial));
         let mut last = Outcome::Nothing;
         for _ in 0..TRIES {
-            let server = self.server();
-            match judge_answer(operation, server.once(&ask).await) {
+            let answer = self.server().once(&ask).await;
+            if answer.as_ref().is_ok_and(is_forgotten) {
+                // Its first command did not come about, as far as is known: nobody has its name.
+                (self.life, self.serial) = (self.life + 1, 0);
+                return last;
+            }
+            match judge_answer(operation, answer) {
                 // This try did nothing; an earlier one may have.
                 Outcome::Nothing => {}
                 Outcome::Unknown => last = Outcome::Unknown,
@@ -211,6 +230,10 @@ impl One {
                 }
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        if last == Outcome::Nothing {
+            // Nobody has used the number.
+            self.serial -= 1;
         }
         last
     }
@@ -221,14 +244,11 @@ impl One {
     }
 }
 
-fn get(key: u64) -> Ask {
-    Ask::new(Method::GET, format!("/kv/key-{key}"))
-}
-
 fn ask(key: u64, operation: &Operation) -> Ask {
     let put = |value: &String| Ask::new(Method::PUT, format!("/kv/key-{key}")).body(value.clone());
     match operation {
-        Operation::Get => get(key),
+        Operation::Get => Ask::new(Method::GET, format!("/kv/key-{key}")),
+        Operation::LeasedGet => Ask::new(Method::GET, format!("/kv/key-{key}?consistency=lease")),
         Operation::Put { value } => put(value),
         Operation::Delete => Ask::new(Method::DELETE, format!("/kv/key-{key}")),
         Operation::Create { value } => put(value).header(IF_NONE_MATCH, "*"),
@@ -236,6 +256,10 @@ fn ask(key: u64, operation: &Operation) -> Ask {
             put(value).header(IF_MATCH, &format!("\"{version}\""))
         }
     }
+}
+
+fn is_forgotten(answer: &Answer) -> bool {
+    answer.status == StatusCode::CONFLICT && answer.text().contains("\"forgotten\"")
 }
 
 fn judge_answer(operation: &Operation, answer: Result<Answer, ClientError>) -> Outcome {
@@ -251,10 +275,10 @@ fn judge_answer(operation: &Operation, answer: Result<Answer, ClientError>) -> O
     let (etag, index) =
         (number(hyper::header::ETAG), number(HeaderName::from_static("raft-kv-index")));
     match (operation, answer.status, index) {
-        (Operation::Get, StatusCode::OK, Some(index)) => {
+        (Operation::Get | Operation::LeasedGet, StatusCode::OK, Some(index)) => {
             Outcome::Read { found: etag.map(|version| (version, answer.text())), index }
         }
-        (Operation::Get, StatusCode::NOT_FOUND, Some(index)) => {
+        (Operation::Get | Operation::LeasedGet, StatusCode::NOT_FOUND, Some(index)) => {
             Outcome::Read { found: None, index }
         }
         (_, StatusCode::OK, Some(index)) => Outcome::Written { index },

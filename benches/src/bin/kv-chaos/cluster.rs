@@ -1,8 +1,10 @@
 //! The servers: processes of the real binary, each behind its proxy.
 
 use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -17,10 +19,14 @@ use tokio::net::TcpListener;
 use super::dice::Dice;
 use super::disks::{Disks, Left, RESERVE_BYTES};
 use super::proxy::{self, Rules};
+use super::witness::{self, Excuse};
 use super::{rot, tell};
 
-/// How long the healed cluster may take until every server answers.
+/// How long the healed cluster may take until every server answers, and again until every one votes.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a server may take to tell what it has counted before it is killed: it may not be able to.
+const LAST_QUESTION: Duration = Duration::from_millis(300);
 
 /// What a server says of itself, as far as it matters here.
 #[derive(Deserialize)]
@@ -63,6 +69,10 @@ struct Node {
     id: u64,
     state: State,
     child: Option<Child>,
+    /// How long its log was when it was last started.
+    log_begin: usize,
+    /// Whether its disk was full in this life.
+    was_full: bool,
     listen: String,
     proxy: String,
     client: String,
@@ -93,7 +103,16 @@ impl Cluster {
             let listener = listener.map_err(|error| error.to_string())?;
             let proxy = listener.local_addr().map_err(|error| error.to_string())?.to_string();
             tokio::spawn(proxy::serve(listener, id, listen.clone(), rules.clone()));
-            nodes.push(Node { id, state: State::Down, child: None, listen, proxy, client });
+            nodes.push(Node {
+                id,
+                state: State::Down,
+                child: None,
+                log_begin: 0,
+                was_full: false,
+                listen,
+                proxy,
+                client,
+            });
         }
         let disks = (mib > 0).then(|| Disks::mount(directory.path(), count, mib));
         let disks = disks.transpose().unwrap_or_else(|error| {
@@ -135,7 +154,8 @@ impl Cluster {
             .map(|node| format!("{}={}", node.id, node.proxy))
             .collect();
         let reserve = if self.disks.is_some() { RESERVE_BYTES } else { 0 };
-        let (data, log) = (self.data(id), self.directory.path().join(format!("node{id}.log")));
+        let (data, log, said) = (self.data(id), self.log_path(id), self.log(id).len());
+        let is_full = self.is_full(id);
         let node = self.nodes.iter_mut().find(|node| node.id == id).ok_or("no such node")?;
         let log = File::options().create(true).append(true).open(log);
         let log = log.map_err(|error| error.to_string())?;
@@ -156,16 +176,94 @@ impl Cluster {
             .map_err(|error| error.to_string())?;
         node.child = Some(child);
         node.state = State::Running;
+        node.log_begin = said;
+        node.was_full = is_full;
         Ok(())
     }
 
-    /// SIGKILL: whatever was not synced is lost with the process only, not with the machine.
-    pub(crate) fn kill(&mut self, id: u64) -> Result<(), String> {
+    /// SIGKILL: whatever was not synced is lost with the process only, not with the machine. What the
+    /// server has counted is asked for before it is forgotten.
+    pub(crate) async fn kill(&mut self, id: u64) -> Result<(), String> {
+        self.broken_assumptions(id, LAST_QUESTION).await?;
         self.signal(id, Signal::KILL)?;
         let Some(node) = self.nodes.iter_mut().find(|node| node.id == id) else { return Ok(()) };
         node.state = State::Down;
         if let Some(mut child) = node.child.take() {
-            child.wait().map_err(|error| error.to_string())?;
+            let status = child.wait().map_err(|error| error.to_string())?;
+            if status.signal() != Some(Signal::KILL.as_raw()) {
+                // It was faster.
+                self.excused(id, status)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What has become of servers that have ended by themselves since the last look.
+    ///
+    /// # Errors
+    /// One has ended without an excuse.
+    pub(crate) fn departed(&mut self) -> Result<Vec<&'static str>, String> {
+        let mut seen = Vec::new();
+        for at in 0..self.nodes.len() {
+            let node = &mut self.nodes[at];
+            let Some(child) = &mut node.child else { continue };
+            let Some(status) = child.try_wait().map_err(|error| error.to_string())? else {
+                continue;
+            };
+            (node.child, node.state) = (None, State::Down);
+            let id = node.id;
+            seen.push(self.excused(id, status)?);
+        }
+        Ok(seen)
+    }
+
+    /// What has become of a server that has ended by itself.
+    fn excused(&mut self, id: u64, status: ExitStatus) -> Result<&'static str, String> {
+        let said = self.said(id);
+        let was_full = self.nodes.iter().any(|node| node.id == id && node.was_full);
+        let what = format!("server {id} has ended ({status}): {}", witness::last_line(&said));
+        tell(&what);
+        let excuse = witness::excuse(&said, was_full, self.hurt == Some(id));
+        match excuse.filter(|_| status.code() == Some(1)) {
+            Some(Excuse::DiskFailed) => Ok("disk failed"),
+            Some(Excuse::Refused) => {
+                // It comes back as somebody new, like one who has lost its disk.
+                self.wipe(id)?;
+                self.hurt = None;
+                Ok("refused")
+            }
+            None => Err(what),
+        }
+    }
+
+    /// How often a server has seen an assumption of the protocol broken, if it answers: never.
+    async fn broken_assumptions(&self, id: u64, timeout: Duration) -> Result<bool, String> {
+        let Some(node) = self.nodes.iter().find(|node| node.id == id) else { return Ok(false) };
+        let mut client = Client::new(std::slice::from_ref(&node.client));
+        client.timeout = timeout;
+        let Ok(answer) = client.once(&Ask::new(Method::GET, "/metrics")).await else {
+            return Ok(false);
+        };
+        match witness::violations(&answer.text()) {
+            Some(0) => Ok(true),
+            Some(count) => Err(format!("server {id} has seen {count} broken assumptions")),
+            None => Err(format!("server {id} does not count broken assumptions")),
+        }
+    }
+
+    /// Whether any server has something on its conscience: in what it counts, or in its log.
+    ///
+    /// # Errors
+    /// What.
+    pub(crate) async fn last_words(&mut self) -> Result<(), String> {
+        self.departed()?;
+        for id in self.ids() {
+            if !self.broken_assumptions(id, Duration::from_secs(3)).await? {
+                return Err(format!("server {id} does not tell what it has counted"));
+            }
+            if let Some(line) = witness::confession(&self.log(id)) {
+                return Err(format!("server {id} has said: {line}"));
+            }
         }
         Ok(())
     }
@@ -184,7 +282,10 @@ impl Cluster {
 
     /// The server loses its disk; it must be down.
     pub(crate) fn wipe(&self, id: u64) -> Result<(), String> {
-        std::fs::remove_dir_all(self.data(id)).map_err(|error| error.to_string())
+        match std::fs::remove_dir_all(self.data(id)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error.to_string()),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     pub(crate) fn has_small_disks(&self) -> bool {
@@ -197,6 +298,9 @@ impl Cluster {
 
     pub(crate) fn fill(&mut self, id: u64, left: Left) -> Result<(), String> {
         let Some(disks) = &mut self.disks else { return Ok(()) };
+        if let Some(node) = self.nodes.iter_mut().find(|node| node.id == id) {
+            node.was_full = true;
+        }
         disks.fill(id, left).map_err(|error| error.to_string())
     }
 
@@ -220,8 +324,7 @@ impl Cluster {
     pub(crate) fn hand_overs(&self) -> (usize, usize) {
         let (mut asked, mut failed) = (0, 0);
         for id in self.ids() {
-            let log = self.directory.path().join(format!("node{id}.log"));
-            let log = std::fs::read_to_string(log).unwrap_or_default();
+            let log = self.log(id);
             asked += log.matches("the disk is nearly full: handing over").count();
             failed += log.matches("nobody takes over").count();
         }
@@ -299,6 +402,10 @@ impl Cluster {
                 if Instant::now() > end {
                     return Err(format!("server {id} does not answer: {last}"));
                 }
+                self.departed()?;
+                if self.state(id) == State::Down {
+                    self.run(id)?;
+                }
                 // Perhaps it was removed and waits, or does not even know. Who is a member stays one;
                 // if it does not come about now, it is tried again.
                 drop(self.add(id).await);
@@ -306,6 +413,46 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// Waits until every server votes: who was added is not to stay a learner, and no change half done.
+    ///
+    /// # Errors
+    /// What the members are instead.
+    pub(crate) async fn all_vote(&mut self) -> Result<(), String> {
+        #[derive(Deserialize, Debug)]
+        struct Told {
+            membership: Members,
+        }
+        #[derive(Deserialize, Debug, PartialEq, Eq)]
+        struct Members {
+            voters: Vec<u64>,
+            learners: Vec<u64>,
+            outgoing: Vec<u64>,
+        }
+        let all = Members { voters: self.ids(), learners: Vec::new(), outgoing: Vec::new() };
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let ask = Ask::new(Method::GET, "/cluster/members");
+            let answer = self.ask(&ask, Duration::from_secs(3)).await?;
+            let told: Told =
+                serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
+            let mut members = told.membership;
+            members.voters.sort_unstable();
+            if members == all {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                return Err(format!("not everybody votes: {members:?}"));
+            }
+            // Who is a member waits for the leader of the day; who is none was removed, and is asked in.
+            for id in self.ids() {
+                if !members.voters.contains(&id) && !members.learners.contains(&id) {
+                    drop(self.add(id).await);
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
     }
 
     async fn is_ready(&self, id: u64) -> Result<(), String> {
@@ -330,6 +477,21 @@ impl Cluster {
             disks.stay();
         }
         self.directory.path().to_owned()
+    }
+
+    fn log_path(&self, id: u64) -> PathBuf {
+        self.directory.path().join(format!("node{id}.log"))
+    }
+
+    /// All that a server has said.
+    fn log(&self, id: u64) -> String {
+        std::fs::read_to_string(self.log_path(id)).unwrap_or_default()
+    }
+
+    /// What it has said in this life.
+    fn said(&self, id: u64) -> String {
+        let begin = self.nodes.iter().find(|node| node.id == id).map_or(0, |node| node.log_begin);
+        self.log(id).get(begin..).unwrap_or_default().to_owned()
     }
 
     fn data(&self, id: u64) -> PathBuf {

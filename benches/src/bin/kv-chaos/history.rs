@@ -47,7 +47,7 @@ pub(crate) fn jsonl(history: &[Record]) -> String {
 
 fn name(operation: &Operation) -> &'static str {
     match operation {
-        Operation::Get => "read",
+        Operation::Get | Operation::LeasedGet => "read",
         Operation::Put { .. } => "write",
         Operation::Delete => "delete",
         Operation::Create { .. } | Operation::Swap { .. } => "cas",
@@ -56,7 +56,7 @@ fn name(operation: &Operation) -> &'static str {
 
 fn asked(operation: &Operation) -> String {
     match operation {
-        Operation::Get | Operation::Delete => "null".to_owned(),
+        Operation::Get | Operation::LeasedGet | Operation::Delete => "null".to_owned(),
         Operation::Put { value } => format!("{value:?}"),
         Operation::Create { value } => format!("[null,{value:?}]"),
         Operation::Swap { from, value, .. } => format!("[{from:?},{value:?}]"),

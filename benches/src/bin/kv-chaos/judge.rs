@@ -28,14 +28,49 @@ pub(crate) fn summary(history: &[Record]) -> String {
     let count =
         |is: fn(&Outcome) -> bool| history.iter().filter(|record| is(&record.outcome)).count();
     format!(
-        "{} operations: {} written, {} conditions unmet, {} reads, {} refused, {} unknown",
+        "{} operations: {} written, {} conditions unmet, {} reads, {} of them by lease, {} refused, \
+         {} unknown",
         history.len(),
         count(|outcome| matches!(outcome, Outcome::Written { .. })),
         count(|outcome| matches!(outcome, Outcome::Unmet { .. })),
         count(|outcome| matches!(outcome, Outcome::Read { .. })),
+        leased(history),
         count(|outcome| *outcome == Outcome::Nothing),
         count(|outcome| *outcome == Outcome::Unknown),
     )
+}
+
+fn leased(history: &[Record]) -> usize {
+    let is_leased = |record: &&Record| {
+        record.operation == Operation::LeasedGet && matches!(record.outcome, Outcome::Read { .. })
+    };
+    history.iter().filter(is_leased).count()
+}
+
+/// What a run must come to in each minute, or it has shown nothing.
+const WRITTEN_MIN: usize = 100;
+const READ_MIN: usize = 100;
+const LEASED_MIN: usize = 20;
+const FAULTS_MIN: u64 = 15;
+
+/// Why a run shows nothing; `None`: it does. `faults`: how many had an effect, if there were to be any.
+pub(crate) fn is_vacuous(history: &[Record], faults: Option<u64>, minutes: u64) -> Option<String> {
+    let minutes = minutes.max(1);
+    let per_minute = |min: usize| min.saturating_mul(usize::try_from(minutes).unwrap_or(1));
+    let count = |is: fn(&Outcome) -> bool| history.iter().filter(|it| is(&it.outcome)).count();
+    let written = count(|outcome| matches!(outcome, Outcome::Written { .. }));
+    let read = count(|outcome| matches!(outcome, Outcome::Read { .. }));
+    let short = |what: &str, found: usize, min: usize| {
+        (found < min).then(|| format!("only {found} {what}, and {min} are the least"))
+    };
+    short("writes took effect", written, per_minute(WRITTEN_MIN))
+        .or_else(|| short("reads were answered", read, per_minute(READ_MIN)))
+        .or_else(|| short("of them by lease", leased(history), per_minute(LEASED_MIN)))
+        .or_else(|| {
+            let min = FAULTS_MIN.saturating_mul(minutes);
+            let found = faults.filter(|found| *found < min)?;
+            Some(format!("only {found} faults had an effect, and {min} are the least"))
+        })
 }
 
 /// Judges a history.
@@ -110,7 +145,7 @@ fn in_time(history: &[Record]) -> Result<(), String> {
 
 fn written(record: &Record) -> Option<Option<&str>> {
     match &record.operation {
-        Operation::Get => None,
+        Operation::Get | Operation::LeasedGet => None,
         Operation::Delete => Some(None),
         Operation::Put { value } | Operation::Create { value } | Operation::Swap { value, .. } => {
             Some(Some(value))
@@ -238,6 +273,43 @@ mod tests {
         ];
         assert_eq!(judge(&history), Ok(()));
         assert_eq!(explain(&jsonl(&history)), Ok(()));
+    }
+
+    #[test]
+    fn a_run_in_which_little_happened_shows_nothing() {
+        let zero = Instant::now();
+        let some = |count: usize, operation: &Operation, outcome: &Outcome| -> Vec<Record> {
+            let one = || record(0, operation.clone(), outcome.clone(), zero);
+            std::iter::repeat_with(one).take(count).collect()
+        };
+        let found = reads(None, 3);
+        let writes = |count| some(count, &put("a"), &Outcome::Written { index: 3 });
+        let plain = |count| some(count, &Operation::Get, &found);
+        let leased = |count| some(count, &Operation::LeasedGet, &found);
+        let refused = some(1000, &Operation::LeasedGet, &Outcome::Nothing);
+        let history = |parts: [Vec<Record>; 3]| [parts.concat(), refused.clone()].concat();
+        let why = |parts, faults, minutes| is_vacuous(&history(parts), faults, minutes);
+        let enough = || [writes(100), plain(80), leased(20)];
+        assert_eq!(why(enough(), Some(15), 1), None);
+        assert_eq!(why(enough(), None, 1), None, "no faults were asked for");
+        let told = why([writes(99), plain(80), leased(20)], Some(15), 1);
+        assert_eq!(told.as_deref(), Some("only 99 writes took effect, and 100 are the least"));
+        assert!(why([writes(100), plain(79), leased(20)], Some(15), 1).is_some());
+        assert!(why([writes(100), plain(81), leased(19)], Some(15), 1).is_some());
+        assert!(why(enough(), Some(14), 1).is_some());
+        assert!(why(enough(), Some(30), 2).is_some(), "two minutes need twice as much");
+    }
+
+    #[test]
+    fn a_read_by_lease_must_be_as_fresh_as_any_other() {
+        let zero = Instant::now();
+        let history = [
+            record(0, put("a"), Outcome::Written { index: 3 }, zero),
+            record(2, put("b"), Outcome::Written { index: 4 }, zero),
+            record(4, Operation::LeasedGet, reads(Some((3, "a")), 3), zero),
+        ];
+        assert!(judge(&history).is_err());
+        assert!(explain(&jsonl(&history)).is_err());
     }
 
     #[test]

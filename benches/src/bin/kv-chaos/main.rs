@@ -10,8 +10,13 @@
 //! continues them, starts them again, cuts and delays links in either direction, hands the leadership
 //! over, lets members leave, lose their disks and come back, and flips bits in the files of stopped nodes (of
 //! one at a time, until it is whole again: what no disk has any more nobody can heal). Then it heals everything, waits until
-//! all servers answer, reads every key at each of them, and judges the history: by what the servers say of
+//! all servers answer and all of them vote, reads every key at each of them, and judges the history: by what the servers say of
 //! their log, and by `raft-sim`'s search for an order, which needs no word of theirs.
+//!
+//! A third of the reads are by lease, and are judged like the others. A server that ends and was not asked to
+//! fails the run, unless its disk was filled or had lost something and it says so; so does a panic in a log, and
+//! a broken assumption of the protocol, in a log or in `raft_kv_violations_total`. A run in which too little
+//! happened is VACUOUS, which is no success.
 //!
 //! The seed decides what is drawn, not what happens: processes and networks have a mind of their own.
 //! A failing run keeps its directory, with the logs of all servers.
@@ -35,6 +40,7 @@ mod moment;
 mod nemesis;
 mod proxy;
 mod rot;
+mod witness;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -110,16 +116,15 @@ async fn run(options: &Options) -> Result<(), String> {
     let count = if options.mix == Mix::HighConcurrency { 64 } else { 12 };
     let clients = clients::Clients::start(&cluster.urls(), options, count);
     let end = Instant::now() + Duration::from_secs(options.minutes * 60);
-    let faults = nemesis::strike(&mut cluster, options, end, &clients).await?;
-    tell("healing");
-    let healed = cluster.heal().await;
-    let mut history = clients.stop().await;
-    let verdict = match healed {
-        Ok(()) => {
-            history.extend(clients::read_all(&cluster.urls(), history.len()).await?);
-            judge::judge(&history)
+    let mut faults = nemesis::Faults::new();
+    let struck = nemesis::strike(&mut cluster, options, end, &clients, &mut faults).await;
+    let mut history = Vec::new();
+    let verdict = match struck {
+        Ok(()) => settle(&mut cluster, clients, &mut history).await,
+        Err(error) => {
+            history = clients.stop().await;
+            Err(error)
         }
-        Err(error) => Err(error),
     };
     let text = history::jsonl(&history);
     if let Some(file) = &options.history {
@@ -135,18 +140,40 @@ async fn run(options: &Options) -> Result<(), String> {
         let (asked, came_about) = cluster.hand_overs();
         show(&format!("{asked} hand-overs of leaders with little room, {came_about} came about"));
     }
-    match verdict {
-        Ok(()) => {
+    let struck = (options.mix != Mix::Healthy).then(|| nemesis::effective(&faults));
+    let vacuous = judge::is_vacuous(&history, struck, options.minutes);
+    match (verdict, vacuous) {
+        (Ok(()), None) => {
             show(&format!("PASS  seed {}", options.seed));
             Ok(())
         }
-        Err(what) => {
+        (Ok(()), Some(what)) => {
+            show(&format!("VACUOUS  seed {}: {what}", options.seed));
+            Err("the run shows nothing".to_owned())
+        }
+        (Err(what), _) => {
             show(&format!("FAIL  seed {}: {what}", options.seed));
             let kept = cluster.keep();
             std::fs::write(kept.join("history.jsonl"), text).map_err(|error| error.to_string())?;
             Err(format!("see {}", kept.display()))
         }
     }
+}
+
+/// Ends all faults, waits until the cluster is whole, and judges what servers and clients say.
+async fn settle(
+    cluster: &mut cluster::Cluster,
+    clients: clients::Clients,
+    history: &mut Vec<clients::Record>,
+) -> Result<(), String> {
+    tell("healing");
+    let healed = cluster.heal().await;
+    *history = clients.stop().await;
+    healed?;
+    cluster.all_vote().await?;
+    history.extend(clients::read_all(&cluster.urls(), history.len()).await?);
+    cluster.last_words().await?;
+    judge::judge(history)
 }
 
 fn program(options: &Options) -> Result<PathBuf, String> {

@@ -16,25 +16,37 @@ use super::{Mix, Options, tell};
 /// How often each fault struck.
 pub(crate) type Faults = BTreeMap<&'static str, u64>;
 
+/// What only takes a fault back, or came to nothing.
+const HARMLESS: [&str; 6] = ["start", "continue", "mend", "free a disk", "no removal", "nothing"];
+
+/// How many of them did harm.
+pub(crate) fn effective(faults: &Faults) -> u64 {
+    let harmful = faults.iter().filter(|(fault, _)| !HARMLESS.contains(fault));
+    harmful.map(|(_, count)| count).sum()
+}
+
 /// How often something may happen.
 const PACE_MS: u64 = 700;
 
 /// How often a line tells how far it is.
 const PROGRESS: Duration = Duration::from_secs(10);
 
-/// Strikes until the time is over.
+/// Strikes until the time is over, or until something happens that nobody asked for.
 pub(crate) async fn strike(
     cluster: &mut Cluster,
     options: &Options,
     end: Instant,
     clients: &Clients,
-) -> Result<Faults, String> {
+    faults: &mut Faults,
+) -> Result<(), String> {
     let mut dice = Dice::new(options.seed, 0);
-    let mut faults = Faults::new();
     let mut told = Instant::now();
     while Instant::now() < end {
         let pause = Duration::from_millis(PACE_MS / 2 + dice.below(PACE_MS));
         tokio::time::sleep(pause).await;
+        for fault in cluster.departed()? {
+            *faults.entry(fault).or_default() += 1;
+        }
         if options.mix != Mix::Healthy {
             let fault = act(cluster, &mut dice).await?;
             *faults.entry(fault).or_default() += 1;
@@ -46,7 +58,7 @@ pub(crate) async fn strike(
             tell(&format!("{} operations, {struck} faults, {left} s left", clients.count()));
         }
     }
-    Ok(faults)
+    Ok(())
 }
 
 async fn act(cluster: &mut Cluster, dice: &mut Dice) -> Result<&'static str, String> {
@@ -77,7 +89,7 @@ async fn act(cluster: &mut Cluster, dice: &mut Dice) -> Result<&'static str, Str
     }
     match dice.below(100) {
         0..20 if may_disturb => {
-            cluster.kill(id)?;
+            cluster.kill(id).await?;
             Ok("kill -9")
         }
         20..35 if may_disturb => {
@@ -144,7 +156,7 @@ async fn replace(cluster: &mut Cluster, id: u64) -> Result<&'static str, String>
         // It may be at risk, or not a member at present.
         Ok(_) | Err(_) => return Ok("no removal"),
     }
-    cluster.kill(id)?;
+    cluster.kill(id).await?;
     cluster.wipe(id)?;
     cluster.run(id)?;
     for _ in 0..20 {
