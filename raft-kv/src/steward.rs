@@ -8,13 +8,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use raft_core::{Flow, MemberStep, MembershipChange, NodeId, RoleName};
+use raft_core::{Flow, Member, MemberStep, MembershipChange, NodeId, RoleName};
 use raft_replica::request::Request;
 use tracing::{debug, info};
 
 use crate::http::App;
 use crate::node::{Gone, Node, View};
-use crate::store::{Peer, StoreCommand};
+use crate::store::{Book, Noted, Peer, StoreCommand};
 
 /// How often a leader looks.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -42,7 +42,12 @@ async fn look(app: &Arc<App>, node: &Node) -> Result<Option<Act>, Gone> {
     }
     let shared = Arc::clone(app);
     node.inspect(move |view| {
-        promotion(view).or_else(|| address(&shared, view)).or_else(|| departed(view))
+        let members = view.replica.status().membership.members();
+        let book = view.store().peers();
+        promotion(view)
+            .or_else(|| arrived(book, &members).map(Act::Command))
+            .or_else(|| address(&shared, view, &members).map(Act::Command))
+            .or_else(|| departed(book, &still_here(view, &members)).map(Act::Command))
     })
     .await
 }
@@ -78,7 +83,8 @@ fn promotion(view: &View<'_>) -> Option<Act> {
     };
     let learners = membership.learners();
     let waiting = |peer: &&Peer| peer.shall_vote && learners.contains(&peer.member);
-    let peer = view.store().peers().values().filter(waiting).find(is_ready)?;
+    let noted = view.store().peers().values().map(|noted| &noted.peer);
+    let peer = noted.filter(waiting).find(is_ready)?;
     let new = peer.member.id;
     let is_voter = |id: NodeId| membership.incoming().iter().any(|voter| voter.id == id);
     let step = match peer.replaces {
@@ -90,40 +96,108 @@ fn promotion(view: &View<'_>) -> Option<Act> {
     Some(Act::Change(Request::ChangeMembership { change, expect }))
 }
 
+/// A member that the book still takes for somebody who joins.
+fn arrived(book: &Book, members: &[Member]) -> Option<StoreCommand> {
+    let has_come = |noted: &&Noted| noted.peer.is_joining && members.contains(&noted.peer.member);
+    let noted = book.values().find(has_come)?;
+    Some(StoreCommand::SetPeer(Peer { is_joining: false, ..noted.peer.clone() }))
+}
+
 /// A member whose address has changed, or is not in the book.
-fn address(app: &App, view: &View<'_>) -> Option<Act> {
+fn address(app: &App, view: &View<'_>, members: &[Member]) -> Option<StoreCommand> {
     let links = app.links.peers();
     let me = app.links.me();
-    view.replica.status().membership.members().into_iter().find_map(|member| {
-        let said = if member == me.member {
+    members.iter().find_map(|member| {
+        let said = if *member == me.member {
             me.clone()
         } else {
-            links.get(&member.id)?.hello.clone().filter(|hello| hello.member == member)?
+            links.get(&member.id)?.hello.clone().filter(|hello| hello.member == *member)?
         };
-        let known = view.store().peers().get(&member.id);
+        let known = view.store().peers().get(&member.id).map(|noted| &noted.peer);
+        if known.is_some_and(|known| known.member != *member && known.is_joining) {
+            // Somebody new is about to come in its place, and that is what the book is for.
+            return None;
+        }
+        let known = known.filter(|known| known.member == *member);
         if known.is_some_and(|known| {
-            known.member == member
-                && known.address == said.address
-                && known.client_url == said.client_url
+            known.address == said.address && known.client_url == said.client_url
         }) {
             return None;
         }
-        let known = known.filter(|known| known.member == member);
-        Some(Act::Command(StoreCommand::SetPeer(Peer {
-            member,
+        Some(StoreCommand::SetPeer(Peer {
+            member: *member,
             address: said.address,
             client_url: said.client_url,
             shall_vote: known.is_some_and(|known| known.shall_vote),
             replaces: known.and_then(|known| known.replaces),
-        })))
+            is_joining: false,
+        }))
     })
 }
 
-/// Somebody in the book who is no member, and knows it.
-fn departed(view: &View<'_>) -> Option<Act> {
-    let mut members: BTreeSet<NodeId> =
-        view.replica.status().membership.members().iter().map(|member| member.id).collect();
-    members.extend(view.replica.raft().peers().iter().map(|peer| peer.member.id));
-    let gone = view.store().peers().keys().find(|id| !members.contains(id))?;
-    Some(Act::Command(StoreCommand::RemovePeer(*gone)))
+/// Everybody who is a member, or was one and may not know that it is over.
+fn still_here(view: &View<'_>, members: &[Member]) -> BTreeSet<NodeId> {
+    let leaving = view.replica.raft().peers();
+    members.iter().map(|member| member.id).chain(leaving.iter().map(|it| it.member.id)).collect()
+}
+
+/// Somebody in the book who was a member, is none any more, and knows it. Who joins is in the book
+/// before it is a member, so it stays; and what is noted after this look stays as well.
+fn departed(book: &Book, still_here: &BTreeSet<NodeId>) -> Option<StoreCommand> {
+    let is_gone =
+        |(id, noted): &(&NodeId, &Noted)| !noted.peer.is_joining && !still_here.contains(id);
+    let (id, noted) = book.iter().find(is_gone)?;
+    Some(StoreCommand::RemovePeer { id: *id, since: noted.since })
+}
+
+#[cfg(test)]
+mod tests {
+    use raft_core::Index;
+    use raft_replica::machine::StateMachine as _;
+
+    use super::*;
+    use crate::store::Store;
+
+    fn peer(id: u64, is_joining: bool) -> Peer {
+        Peer {
+            member: Member::new(id, 7),
+            address: format!("10.0.0.{id}:9001"),
+            client_url: String::new(),
+            shall_vote: true,
+            replaces: None,
+            is_joining,
+        }
+    }
+
+    fn ids(members: &[Member]) -> BTreeSet<NodeId> {
+        members.iter().map(|member| member.id).collect()
+    }
+
+    #[test]
+    fn a_look_between_the_note_and_the_change_does_not_lose_the_wish() {
+        let mut store = Store::default();
+        let (old, new) = (Member::new(1, 7), Member::new(4, 7));
+        store.apply(Index(1), StoreCommand::SetPeer(peer(1, false)));
+        store.apply(Index(2), StoreCommand::SetPeer(peer(4, true)));
+        assert_eq!(departed(store.peers(), &ids(&[old])), None, "it is about to come");
+        assert_eq!(arrived(store.peers(), &[old]), None);
+        let come = arrived(store.peers(), &[old, new]).expect("it has come");
+        store.apply(Index(3), come);
+        assert!(store.peers()[&NodeId(4)].peer.shall_vote, "and shall still vote");
+        assert_eq!(arrived(store.peers(), &[old, new]), None);
+        assert_eq!(departed(store.peers(), &ids(&[old, new])), None);
+        let gone = departed(store.peers(), &ids(&[old])).expect("it has left");
+        store.apply(Index(4), gone);
+        assert!(!store.peers().contains_key(&NodeId(4)));
+    }
+
+    #[test]
+    fn who_comes_back_is_not_removed_by_a_look_from_before() {
+        let mut store = Store::default();
+        store.apply(Index(1), StoreCommand::SetPeer(peer(4, false)));
+        let gone = departed(store.peers(), &BTreeSet::new()).expect("it has left");
+        store.apply(Index(2), StoreCommand::SetPeer(peer(4, true)));
+        store.apply(Index(3), gone);
+        assert!(store.peers()[&NodeId(4)].peer.shall_vote);
+    }
 }

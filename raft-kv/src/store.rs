@@ -32,7 +32,7 @@ use clients::{Admitted, Clients};
 use recent::Recent;
 
 /// The format of a snapshot, its last byte.
-const SNAPSHOT_VERSION: u8 = 1;
+const SNAPSHOT_VERSION: u8 = 2;
 
 /// The bytes behind the second part of a snapshot: its length and the version.
 const TRAILER_BYTES: usize = 5;
@@ -51,8 +51,13 @@ pub enum StoreCommand {
     },
     /// A member listens here.
     SetPeer(Peer),
-    /// Forget where a member listened.
-    RemovePeer(NodeId),
+    /// Forget where a member listened, unless something newer is noted of it.
+    RemovePeer {
+        /// Who.
+        id: NodeId,
+        /// The index of the entry of the book that is meant.
+        since: Index,
+    },
 }
 
 /// What must be so before a write.
@@ -92,7 +97,22 @@ pub struct Peer {
     pub shall_vote: bool,
     /// Who leaves when it is promoted.
     pub replaces: Option<NodeId>,
+    /// Whether it was no member yet when this was noted. The note comes first, then the change of the
+    /// membership: in between it is a stranger, and must not be taken for one who has left.
+    pub is_joining: bool,
 }
+
+/// An entry of the address book.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Noted {
+    /// What was noted last.
+    pub peer: Peer,
+    /// The index of the command that noted it.
+    pub since: Index,
+}
+
+/// The address book.
+pub type Book = BTreeMap<NodeId, Noted>;
 
 /// The answer to a [`StoreCommand`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,7 +142,7 @@ pub enum StoreResponse {
 pub struct Store {
     kv: Kv,
     clients: Clients,
-    peers: BTreeMap<NodeId, Peer>,
+    peers: Book,
     /// The last command that was applied.
     last: Index,
     recent: Recent,
@@ -140,7 +160,7 @@ pub struct StoreSnapshot {
 struct Tail {
     last: Index,
     clients: Clients,
-    peers: BTreeMap<NodeId, Peer>,
+    peers: Book,
 }
 
 impl Store {
@@ -152,7 +172,7 @@ impl Store {
 
     /// Where the members listen, as far as somebody has said.
     #[must_use]
-    pub fn peers(&self) -> &BTreeMap<NodeId, Peer> {
+    pub fn peers(&self) -> &Book {
         &self.peers
     }
 
@@ -222,11 +242,13 @@ impl StateMachine for Store {
                 }
             }
             StoreCommand::SetPeer(peer) => {
-                self.peers.insert(peer.member.id, peer);
+                self.peers.insert(peer.member.id, Noted { peer, since: index });
                 StoreResponse::Noted
             }
-            StoreCommand::RemovePeer(id) => {
-                self.peers.remove(&id);
+            StoreCommand::RemovePeer { id, since } => {
+                if self.peers.get(&id).is_some_and(|noted| noted.since == since) {
+                    self.peers.remove(&id);
+                }
                 StoreResponse::Noted
             }
         }

@@ -83,7 +83,8 @@ async fn members_now(node: &Node) -> Result<MembersNow, Problem> {
     let look = node.inspect(|view| {
         let status = view.replica.status();
         let membership = &*status.membership;
-        let row = |member: &Member| row(membership, *member, view.store().peers().get(&member.id));
+        let noted = |id| view.store().peers().get(&id).map(|noted| &noted.peer);
+        let row = |member: &Member| row(membership, *member, noted(member.id));
         MembersNow {
             membership: Members::of(membership),
             members: membership.members().iter().map(row).collect(),
@@ -142,28 +143,63 @@ async fn join(app: &App, parts: &Parts, body: &Bytes, joiner: Joiner) -> Result<
     at_leader(app, parts, body, &|node| {
         let joiner = joiner.clone();
         Box::pin(async move {
-            let peer = introduce(app, &joiner).await?;
+            let mut peer = introduce(app, &joiner).await?;
             let membership = membership(&node).await?;
-            if let Some(old) = joiner.replaces
-                && !membership.incoming().iter().any(|voter| voter.id.0 == old)
-            {
-                return Err(Problem::conflict("refused", format!("{old} is no voter")));
-            }
             let member = peer.member;
-            command(app, &node, StoreCommand::SetPeer(peer)).await?;
-            if !membership.is_member(member) {
+            may_come(&node, member, joiner.replaces.map(NodeId)).await?;
+            peer.is_joining = !membership.is_member(member);
+            command(app, &node, StoreCommand::SetPeer(peer.clone())).await?;
+            if peer.is_joining {
                 let mut steps = Vec::new();
                 if membership.members().iter().any(|other| other.id == member.id) {
                     // The server has lost its disk: what it was leaves, and it comes as somebody new.
                     steps.push(MemberStep::Remove(member.id));
                 }
                 steps.push(MemberStep::AddLearner(member));
-                reconfigure(app, &node, steps, membership).await?;
+                let changed = reconfigure(app, &node, steps, membership).await;
+                if changed.as_ref().is_err_and(Problem::is_conflict) {
+                    forget(app, &node, member.id).await?;
+                }
+                changed?;
             }
             Ok(json(&members_now(&node).await?))
         })
     })
     .await
+}
+
+/// Refuses what would take a place from somebody who is well, or would do nothing.
+async fn may_come(node: &Node, new: Member, replaces: Option<NodeId>) -> Result<(), Problem> {
+    let look = node.inspect(move |view| {
+        let membership = view.replica.status().membership;
+        let of_id = |member: &&Member| member.id == new.id && **member != new;
+        let was = membership.members().iter().find(of_id).copied();
+        (membership, was.map(|was| (was, view.is_alive(was))))
+    });
+    let (membership, was) =
+        look.await.map_err(|gone| Problem::unavailable("stopped", gone.to_string()))?;
+    let refused = |what: String| Err(Problem::conflict("refused", what));
+    if let Some(old) = replaces {
+        if old == new.id {
+            return refused(format!("{} cannot replace itself: add it", old.0));
+        }
+        if !membership.incoming().iter().any(|voter| voter.id == old) {
+            return refused(format!("{} is no voter", old.0));
+        }
+        if membership.is_voter(new) {
+            return refused(format!("{} votes already: remove {} instead", new.id.0, old.0));
+        }
+    }
+    match was {
+        Some((_, true)) => refused(format!(
+            "{} is a member and answers, and the new server is another one: remove it first, or give \
+             the new one another number",
+            new.id.0
+        )),
+        // It has lost its disk: what it was goes, if the rest can do without.
+        Some((_, false)) => may_go(node, new.id).await.map(drop),
+        None => Ok(()),
+    }
 }
 
 /// Asks the server that is to join who it is.
@@ -190,7 +226,21 @@ async fn introduce(app: &App, joiner: &Joiner) -> Result<Peer, Problem> {
         client_url: hello.client_url,
         shall_vote: !learner,
         replaces: replaces.map(NodeId),
+        is_joining: true,
     })
+}
+
+/// Forgets somebody who was to join and does not; false: there is nobody like that.
+async fn forget(app: &App, node: &Node, id: NodeId) -> Result<bool, Problem> {
+    let look = node.inspect(move |view| {
+        let noted = view.store().peers().get(&id).filter(|noted| noted.peer.is_joining)?;
+        let is_member = view.replica.status().membership.is_member(noted.peer.member);
+        (!is_member).then_some(noted.since)
+    });
+    let look = look.await.map_err(|gone| Problem::unavailable("stopped", gone.to_string()))?;
+    let Some(since) = look else { return Ok(false) };
+    command(app, node, StoreCommand::RemovePeer { id, since }).await?;
+    Ok(true)
 }
 
 async fn membership(node: &Node) -> Result<Arc<Membership>, Problem> {
@@ -228,8 +278,12 @@ pub(super) async fn remove(
         at_leader(&app, &parts, &Bytes::new(), &|node| {
             let app = &app;
             Box::pin(async move {
-                let seen = may_go(&node, NodeId(id)).await?;
-                reconfigure(app, &node, vec![MemberStep::Remove(NodeId(id))], seen).await?;
+                // Who was announced and never came is no member; to remove it is to withdraw that.
+                if !forget(app, &node, NodeId(id)).await? {
+                    let seen = may_go(&node, NodeId(id)).await?;
+                    reconfigure(app, &node, vec![MemberStep::Remove(NodeId(id))], seen).await?;
+                    forget(app, &node, NodeId(id)).await?;
+                }
                 Ok(json(&members_now(&node).await?))
             })
         })

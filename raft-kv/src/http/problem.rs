@@ -208,6 +208,11 @@ impl Problem {
         self.status == StatusCode::SERVICE_UNAVAILABLE && self.retry_after_ms.is_some()
     }
 
+    /// Whether the request does not fit the cluster: nothing was done, and nothing will be.
+    pub(super) fn is_conflict(&self) -> bool {
+        self.status == StatusCode::CONFLICT
+    }
+
     pub(super) fn respond(self, app: &App) -> Response {
         let body = if self.is_plain {
             self.message.clone().into_bytes()

@@ -6,9 +6,7 @@ use std::mem;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
-use raft_core::{
-    Config, HaltReason, NodeId, Observation, PersistSeq, ReadMode, RoleName, Span, Time,
-};
+use raft_core::{Config, HaltReason, Observation, PersistSeq, ReadMode, RoleName, Span, Time};
 use raft_replica::kv::KvQuery;
 use raft_replica::replica::Replica;
 use raft_replica::request::{Failure, Input, Output, Reply, Request, RequestId};
@@ -23,7 +21,7 @@ use crate::clock::Clock;
 use crate::links::{Links, News};
 use crate::log_thread::{DiskNews, LogThread};
 use crate::metrics::{self, Metrics};
-use crate::store::{Peer, Store};
+use crate::store::{Book, Store};
 
 /// The most events in one batch: what comes later must not wait for too long.
 const BATCH_MAX: usize = 4096;
@@ -71,7 +69,7 @@ pub(super) struct Driver {
     scrubbed: Scrubbed,
     /// Whether this leadership has been given up because of the disk.
     gave_up: bool,
-    peers: BTreeMap<NodeId, Peer>,
+    peers: Book,
     end: Option<End>,
     /// Two buffers, empty between steps, and what the frames of a step hold.
     inputs: Vec<Input<Store>>,
@@ -118,7 +116,7 @@ impl Driver {
             unsynced: VecDeque::new(),
             scrubbed: Scrubbed::default(),
             gave_up: false,
-            peers: BTreeMap::new(),
+            peers: Book::new(),
             end: None,
             inputs: Vec::new(),
             out,
@@ -486,8 +484,8 @@ impl Driver {
         for id in self.peers.keys().filter(|id| !next.contains_key(id)) {
             self.links.forget(*id);
         }
-        for (id, peer) in next.iter().filter(|(id, _)| **id != me) {
-            self.links.set_address(*id, &peer.address);
+        for (id, noted) in next.iter().filter(|(id, _)| **id != me) {
+            self.links.set_address(*id, &noted.peer.address);
         }
         self.peers = next;
     }

@@ -117,6 +117,22 @@ async fn a_server_that_was_removed_and_forgotten_comes_back_as_somebody_new() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_was_asked_in_and_removed_at_once_leaves_nothing_behind() {
+    let mut cluster = Cluster::ready(3).await;
+    stranger(&mut cluster, 4).await;
+    let leader = cluster.leader(1, None).await;
+    let answer = add(&cluster, leader, 4).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let remove = Ask::new(Method::DELETE, "/cluster/members/4");
+    cluster
+        .until("it is removed", async || cluster.once(leader, &remove).await.status == 200)
+        .await;
+    has_voters(&cluster, leader, &[1, 2, 3]).await;
+    assert_eq!(cluster.once(leader, &remove).await.status, 409, "nobody waits for it");
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_removal_that_would_lose_the_quorum_is_refused() {
     let mut cluster = Cluster::ready(3).await;
     let leader = cluster.leader(1, None).await;

@@ -86,12 +86,15 @@ fn a_snapshot_holds_the_map_the_clients_and_the_addresses_and_refuses_damage() {
     assert_eq!(copy.apply(Index(3), retry), written(1, None));
 
     let mut newer = bytes.clone();
-    *newer.last_mut().unwrap() = 2;
-    assert_eq!(copy.restore(&newer), Err(StoreError::UnknownVersion(2)));
+    *newer.last_mut().unwrap() = 3;
+    assert_eq!(copy.restore(&newer), Err(StoreError::UnknownVersion(3)));
     for length in 0..bytes.len() {
         assert!(Store::default().restore(&bytes[..length]).is_err(), "{length} bytes");
     }
-    assert_eq!(copy.apply(Index(4), StoreCommand::RemovePeer(NodeId(4))), StoreResponse::Noted);
+    let remove = |since| StoreCommand::RemovePeer { id: NodeId(4), since: Index(since) };
+    assert_eq!(copy.apply(Index(4), remove(1)), StoreResponse::Noted);
+    assert_eq!(copy.peers(), store.peers(), "it meant another entry");
+    assert_eq!(copy.apply(Index(5), remove(2)), StoreResponse::Noted);
     assert!(copy.peers().is_empty());
 }
 
@@ -102,6 +105,7 @@ fn peer(id: u64) -> Peer {
         client_url: format!("http://10.0.0.{id}:8001"),
         shall_vote: true,
         replaces: None,
+        is_joining: true,
     }
 }
 
