@@ -6,6 +6,7 @@
 //! from, who has by its name); what waits for the node counts against a budget, and a
 //! peer whose frames find it used up is read from more slowly.
 
+mod addresses;
 mod link;
 mod strangers;
 
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use raft_core::{ClusterId, Member, NodeId, Span, Time};
+use raft_core::{ClusterId, Lineage, Member, NodeId, Span, Time};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -28,6 +29,7 @@ use tracing::{debug, warn};
 use crate::clock::Clock;
 use crate::hello::{self, Hello};
 use crate::transport::{Arrival, BoxFuture, Connection, Listener, Transport};
+use addresses::Addresses;
 use link::Link;
 use strangers::{Known, Strangers};
 
@@ -42,6 +44,8 @@ const BACK_OFF_MIN: Duration = Duration::from_millis(20);
 /// The most connections from one peer: it keeps one, may ask something on another, and may have lost one
 /// without a word.
 const PEER_CONNECTIONS_MAX: usize = 3;
+/// The most lineages of one peer whose frames are told apart: it has one, or had another before.
+const LINEAGES_MAX: usize = 4;
 /// The most peers that are remembered because they have introduced themselves.
 const PEERS_MAX: usize = 128;
 
@@ -65,7 +69,7 @@ pub type OnNews = Arc<dyn Fn(News) -> bool + Send + Sync>;
 /// What is known of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerInfo {
-    /// Its address.
+    /// Where it is reached, or was tried last.
     pub address: String,
     /// What it said of itself when it was last heard.
     pub hello: Option<Hello>,
@@ -100,18 +104,32 @@ struct Peer {
     /// `None` until the node runs.
     frames: Option<mpsc::Sender<Bytes>>,
     /// Ends the link when it is dropped.
-    address: watch::Sender<String>,
-    /// When its last frame came, in microseconds and one more; zero: never.
-    heard: Arc<AtomicU64>,
+    addresses: watch::Sender<Addresses>,
+    /// When the last frame came of each of those who have connected under its id, the latest first, in
+    /// microseconds and one more; zero: never.
+    heard: VecDeque<(Lineage, Arc<AtomicU64>)>,
     /// Its connections to this server, the oldest first; dropped, they end.
     incoming: VecDeque<oneshot::Sender<Infallible>>,
 }
 
 impl Peer {
     fn info(&self) -> PeerInfo {
-        let heard = self.heard.load(Ordering::Relaxed).checked_sub(1).map(Time);
+        let heard = self.heard.iter().filter_map(|(_, heard)| time(heard)).max();
         PeerInfo { heard, ..self.info.clone() }
     }
+
+    /// Where to note when a member of this lineage was heard.
+    fn note_of(&mut self, lineage: Lineage) -> Arc<AtomicU64> {
+        let at = self.heard.iter().position(|(known, _)| *known == lineage);
+        let (_, heard) = at.and_then(|at| self.heard.remove(at)).unwrap_or_default();
+        self.heard.push_front((lineage, Arc::clone(&heard)));
+        self.heard.truncate(LINEAGES_MAX);
+        heard
+    }
+}
+
+fn time(heard: &AtomicU64) -> Option<Time> {
+    heard.load(Ordering::Relaxed).checked_sub(1).map(Time)
 }
 
 impl std::fmt::Debug for Links {
@@ -154,22 +172,30 @@ impl Links {
         }
     }
 
-    /// The peer `id` listens at `address`.
+    /// The operator says that the peer `id` listens at `address`.
     pub fn set_address(&self, id: NodeId, address: &str) {
+        self.learn(id, |addresses| addresses.told(address));
+    }
+
+    /// The address book says that a peer listens at `address`. It may be older than what the operator
+    /// says, and newer: all of them are tried.
+    pub fn note_address(&self, member: Member, address: &str) {
+        self.learn(member.id, |addresses| addresses.noted(member, address));
+    }
+
+    fn learn(&self, id: NodeId, change: impl FnOnce(&mut Addresses) -> bool) {
         let mut peers = self.lock();
         if let Some(peer) = peers.get_mut(&id) {
-            if peer.info.address != address {
-                address.clone_into(&mut peer.info.address);
-                peer.address.send_replace(address.to_owned());
-            }
+            peer.addresses.send_if_modified(change);
             return;
         }
-        let address = address.to_owned();
-        let info =
-            PeerInfo { address: address.clone(), hello: None, is_connected: false, heard: None };
-        let (address, heard) = (watch::Sender::new(address), Arc::default());
-        let incoming = VecDeque::new();
-        let mut peer = Peer { info, frames: None, address, heard, incoming };
+        let mut addresses = Addresses::default();
+        change(&mut addresses);
+        let address = addresses.candidates().into_iter().next().unwrap_or_default();
+        let info = PeerInfo { address, hello: None, is_connected: false, heard: None };
+        let addresses = watch::Sender::new(addresses);
+        let (heard, incoming) = (VecDeque::new(), VecDeque::new());
+        let mut peer = Peer { info, frames: None, addresses, heard, incoming };
         if self.on_news().is_some() {
             self.start(id, &mut peer);
         }
@@ -201,6 +227,15 @@ impl Links {
     pub fn silence(&self, id: NodeId) -> Option<Span> {
         let heard = self.lock().get(&id)?.info().heard?;
         Some(self.shared.clock.now().since(heard))
+    }
+
+    /// The same for a member: whoever else has come under its id does not count.
+    #[must_use]
+    pub fn silence_of(&self, member: Member) -> Option<Span> {
+        let peers = self.lock();
+        let mut known = peers.get(&member.id)?.heard.iter();
+        let (_, heard) = known.find(|(lineage, _)| *lineage == member.lineage)?;
+        Some(self.shared.clock.now().since(time(heard)?))
     }
 
     /// Where clients reach a peer, if it ever said so.
@@ -271,8 +306,7 @@ impl Links {
     fn start(&self, id: NodeId, peer: &mut Peer) {
         let (sender, frames) = mpsc::channel(FRAMES_MAX);
         peer.frames = Some(sender);
-        let address = peer.address.subscribe();
-        let link = Link::new(self.clone(), id, address);
+        let link = Link::new(self.clone(), id, peer.addresses.subscribe());
         drop(self.shared.runtime.spawn(link.keep(frames)));
     }
 }
@@ -345,8 +379,7 @@ impl Links {
         Ok(())
     }
 
-    /// A peer whose address nobody has told is answered where it says it listens. Returns where to
-    /// note that it was heard, and what ends once it has connected so often that this is too old;
+    /// A peer is answered where it says it listens, too. Returns where to note that it was heard, and what ends once it has connected so often that this is too old;
     /// `None`: there are too many peers, or it says that it is this server.
     fn met(
         &self,
@@ -354,15 +387,16 @@ impl Links {
         me: NodeId,
     ) -> Option<(Arc<AtomicU64>, oneshot::Receiver<Infallible>)> {
         let id = hello.member.id;
-        let is_new = {
+        let has_place = {
             let peers = self.lock();
-            !peers.contains_key(&id) && peers.len() < PEERS_MAX
+            peers.contains_key(&id) || peers.len() < PEERS_MAX
         };
-        if is_new && id != me {
-            self.set_address(id, &hello.address);
+        if has_place && id != me {
+            self.learn(id, |addresses| addresses.said(hello.member, &hello.address));
         }
         let mut peers = self.lock();
         let peer = peers.get_mut(&id)?;
+        let heard = peer.note_of(hello.member.lineage);
         peer.info.hello = Some(hello);
         peer.incoming.retain(|connection| !connection.is_closed());
         if peer.incoming.len() >= PEER_CONNECTIONS_MAX {
@@ -370,7 +404,7 @@ impl Links {
         }
         let (connection, replaced) = oneshot::channel();
         peer.incoming.push_back(connection);
-        Some((Arc::clone(&peer.heard), replaced))
+        Some((heard, replaced))
     }
 
     fn codec(&self) -> LengthDelimitedCodec {

@@ -1,5 +1,6 @@
 //! The way to one peer: a connection that is made, filled with frames, and made again when it breaks.
 
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::time::timeout;
 use tokio_util::codec::Framed;
 use tracing::{info, warn};
 
+use super::addresses::Addresses;
 use super::{BACK_OFF_MIN, Links, News};
 use crate::transport::Connection;
 
@@ -23,37 +25,42 @@ const GATHER_BYTES: usize = 256 << 10;
 pub(super) struct Link {
     links: Links,
     id: NodeId,
-    address: watch::Receiver<String>,
-    /// What was last complained about, so that it is not repeated at every try.
-    complaint: Option<String>,
+    addresses: watch::Receiver<Addresses>,
+    /// The address that is in use, or tried.
+    address: String,
+    /// What was last complained about at each address, so that it is not repeated at every try.
+    complaints: BTreeMap<String, String>,
 }
 
 impl Link {
-    pub(super) fn new(links: Links, id: NodeId, address: watch::Receiver<String>) -> Self {
-        Self { links, id, address, complaint: None }
+    pub(super) fn new(links: Links, id: NodeId, addresses: watch::Receiver<Addresses>) -> Self {
+        Self { links, id, addresses, address: String::new(), complaints: BTreeMap::new() }
     }
 
     /// Runs until the link is over: nobody sends frames any more.
     pub(super) async fn keep(mut self, mut frames: mpsc::Receiver<Bytes>) {
         let mut back_off = BACK_OFF_MIN;
         loop {
-            let address = self.address.borrow_and_update().clone();
-            match self.connect(&address).await {
+            self.choose();
+            match self.connect().await {
                 Ok((connection, peer)) => {
                     back_off = BACK_OFF_MIN;
-                    self.complaint = None;
-                    info!(peer = self.id.0, address, "connected");
+                    self.complaints.clear();
+                    info!(peer = self.id.0, address = self.address, "connected");
                     let error = self.pour(connection, &mut frames).await;
                     self.set_connected(false);
                     if error.kind() == ErrorKind::NotConnected {
                         return;
                     }
-                    info!(peer = self.id.0, address, %error, "the connection has ended");
+                    info!(peer = self.id.0, address = self.address, %error, "the connection has ended");
                     if let Some(on_news) = self.links.on_news() {
                         on_news(News::Unreachable(peer));
                     }
                 }
-                Err(error) => self.complain(&address, &error),
+                Err(error) => {
+                    self.complain(&error);
+                    self.move_on();
+                }
             }
             if !self.wait(back_off, &mut frames).await {
                 return;
@@ -62,26 +69,53 @@ impl Link {
         }
     }
 
-    async fn connect(&self, address: &str) -> io::Result<(Connection, Member)> {
-        let (connection, theirs) = self.links.dial(address).await?;
+    /// Stays at an address that somebody still names; otherwise begins with the first one.
+    fn choose(&mut self) {
+        let candidates = self.addresses.borrow_and_update().candidates();
+        self.complaints.retain(|address, _| candidates.contains(address));
+        if !candidates.contains(&self.address) {
+            self.address = candidates.into_iter().next().unwrap_or_default();
+        }
+        if let Some(peer) = self.links.lock().get_mut(&self.id) {
+            peer.info.address.clone_from(&self.address);
+        }
+    }
+
+    /// The next address is tried after this one.
+    fn move_on(&mut self) {
+        let candidates = self.addresses.borrow().candidates();
+        let at = candidates.iter().position(|candidate| *candidate == self.address);
+        let next = at.map_or(0, |at| (at + 1) % candidates.len());
+        self.address = candidates.into_iter().nth(next).unwrap_or_default();
+    }
+
+    async fn connect(&self) -> io::Result<(Connection, Member)> {
+        let (connection, theirs) = self.links.dial(&self.address).await?;
         let (peer, cluster) = (theirs.member, theirs.cluster);
         let mine = self.links.me();
         if peer.id != self.id {
             let what = format!("it says that it is server {}", peer.id.0);
             return Err(io::Error::other(what));
         }
-        if let Some(peer) = self.links.lock().get_mut(&self.id) {
+        let foreign = mine.cluster.zip(cluster).filter(|(mine, theirs)| mine != theirs);
+        // Who has moved out of an address cannot help who moves in; who the operator sends there can.
+        let is_told = self.addresses.borrow().is_told(&self.address);
+        if (foreign.is_none() || is_told)
+            && let Some(peer) = self.links.lock().get_mut(&self.id)
+        {
             peer.info.hello = Some(theirs);
         }
-        match (mine.cluster, cluster) {
-            (Some(mine), Some(theirs)) if mine != theirs => {
+        if let Some((mine, theirs)) = foreign {
+            if is_told {
                 self.links.look_for_foreigners(mine, theirs);
-                Err(io::Error::other(format!(
-                    "it belongs to cluster {theirs}, the data directory here to cluster {mine}"
-                )))
             }
-            (_, None) => Err(io::Error::other("it belongs to no cluster yet")),
-            (_, Some(_)) => {
+            return Err(io::Error::other(format!(
+                "it belongs to cluster {theirs}, the data directory here to cluster {mine}"
+            )));
+        }
+        match cluster {
+            None => Err(io::Error::other("it belongs to no cluster yet")),
+            Some(_) => {
                 self.set_connected(true);
                 Ok((connection, peer))
             }
@@ -119,9 +153,10 @@ impl Link {
                     Some(Ok(_)) => ErrorKind::InvalidData.into(),
                     None => ErrorKind::ConnectionReset.into(),
                 },
-                changed = self.address.changed() => return match changed {
-                    Ok(()) => ErrorKind::AddrNotAvailable.into(),
-                    Err(_) => ErrorKind::NotConnected.into(),
+                changed = self.addresses.changed() => match changed {
+                    Ok(()) if self.is_named() => {}
+                    Ok(()) => return ErrorKind::AddrNotAvailable.into(),
+                    Err(_) => return ErrorKind::NotConnected.into(),
                 },
             }
         }
@@ -135,7 +170,7 @@ impl Link {
             tokio::select! {
                 () = &mut over => return true,
                 frame = frames.recv() => if frame.is_none() { return false },
-                changed = self.address.changed() => return changed.is_ok(),
+                changed = self.addresses.changed() => return changed.is_ok(),
             }
         }
     }
@@ -146,11 +181,21 @@ impl Link {
         }
     }
 
-    fn complain(&mut self, address: &str, error: &io::Error) {
+    /// Whether somebody names the address that is in use.
+    fn is_named(&mut self) -> bool {
+        self.addresses.borrow_and_update().candidates().contains(&self.address)
+    }
+
+    fn complain(&mut self, error: &io::Error) {
         let complaint = error.to_string();
-        if self.complaint.as_ref() != Some(&complaint) {
-            warn!(peer = self.id.0, address, error = complaint, "cannot reach the peer");
-            self.complaint = Some(complaint);
+        if self.complaints.get(&self.address) != Some(&complaint) {
+            warn!(
+                peer = self.id.0,
+                address = self.address,
+                error = complaint,
+                "cannot reach the peer"
+            );
+            self.complaints.insert(self.address.clone(), complaint);
         }
     }
 }

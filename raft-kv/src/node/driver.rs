@@ -484,8 +484,8 @@ impl Driver {
         for id in self.peers.keys().filter(|id| !next.contains_key(id)) {
             self.links.forget(*id);
         }
-        for (id, noted) in next.iter().filter(|(id, _)| **id != me) {
-            self.links.set_address(*id, &noted.peer.address);
+        for noted in next.values().filter(|noted| noted.peer.member.id != me) {
+            self.links.note_address(noted.peer.member, &noted.peer.address);
         }
         self.peers = next;
     }

@@ -37,6 +37,40 @@ fn three_command_lines_are_a_cluster_that_survives_kill_9_and_restarts() {
 }
 
 #[test]
+fn a_cluster_that_comes_back_at_other_addresses_is_the_same_cluster() {
+    let mut three = Three::start();
+    assert_eq!(three.put(1, "/kv/k", "1"), "ok");
+    let members = |three: &Three| -> serde_json::Value {
+        serde_json::from_str(&three.get(1, "/cluster/members")).unwrap()
+    };
+    // Only what is in the book can be in the way.
+    let is_noted = |three: &Three| {
+        let members = members(three);
+        let members = members["members"].as_array().unwrap().clone();
+        (1..=3).all(|id| members.iter().any(|it| it["address"] == three.peer_address(id).as_str()))
+    };
+    let began = std::time::Instant::now();
+    while !is_noted(&three) {
+        assert!(began.elapsed() < Duration::from_secs(30), "{}", members(&three));
+    }
+    for id in 1..=3 {
+        three.end(id, Signal::TERM);
+    }
+    three.ports = free_ports(6);
+    for id in 1..=3 {
+        three.run(id);
+    }
+    for id in 1..=3 {
+        assert_eq!(three.get(id, "/kv/k"), "1", "server {id}");
+    }
+    assert_eq!(three.put(2, "/kv/k", "2"), "ok");
+    let began = std::time::Instant::now();
+    while !is_noted(&three) {
+        assert!(began.elapsed() < Duration::from_secs(30), "{}", members(&three));
+    }
+}
+
+#[test]
 fn the_verbs_follow_the_leader() {
     let three = Three::start();
     let servers = three.endpoints();

@@ -75,7 +75,7 @@ pub(crate) fn output(arguments: &[&str]) -> String {
 /// Three servers, each started with nothing but its command line.
 pub(crate) struct Three {
     pub(crate) directory: TempDir,
-    ports: Vec<u16>,
+    pub(crate) ports: Vec<u16>,
     running: [Option<Child>; 3],
     runtime: Runtime,
     /// What is on every command line.
