@@ -13,7 +13,7 @@ use bytes::Bytes;
 use raft_core::{ClusterId, Index};
 use raft_replica::kv::{Kv, KvError};
 use raft_replica::machine::StateMachine as _;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 const MAGIC: &[u8; 8] = b"raftkvbk";
 const VERSION: u8 = 1;
@@ -30,17 +30,29 @@ pub struct Backup {
     pub kv: Kv,
 }
 
-/// Writes a backup.
-#[must_use]
-pub fn encode(cluster: Option<ClusterId>, index: Index, kv: &Kv) -> Bytes {
-    let mut bytes = MAGIC.to_vec();
-    bytes.push(VERSION);
-    bytes.extend_from_slice(&cluster.unwrap_or_default().0.to_le_bytes());
-    bytes.extend_from_slice(&index.0.to_le_bytes());
-    Kv::encode(kv, &mut bytes);
-    let checksum = xxh3_64(&bytes);
-    bytes.extend_from_slice(&checksum.to_le_bytes());
-    bytes.into()
+/// How large the parts of a backup are that are made at once, about, in bytes.
+const PART_BYTES: usize = 256 << 10;
+
+/// Writes a backup, part by part, so that nobody needs to have all of it in memory. `take` gets each
+/// part; false: nobody wants the rest.
+pub fn encode(
+    cluster: Option<ClusterId>,
+    index: Index,
+    kv: &Kv,
+    mut take: impl FnMut(Bytes) -> bool,
+) {
+    let mut checksum = Xxh3::new();
+    let mut tell = |part: Vec<u8>| {
+        checksum.update(&part);
+        take(part.into())
+    };
+    let mut head = MAGIC.to_vec();
+    head.push(VERSION);
+    head.extend_from_slice(&cluster.unwrap_or_default().0.to_le_bytes());
+    head.extend_from_slice(&index.0.to_le_bytes());
+    if tell(head) && kv.encode_parts(PART_BYTES, tell) {
+        take(checksum.digest().to_le_bytes().to_vec().into());
+    }
 }
 
 /// Reads a backup.

@@ -143,6 +143,7 @@ impl Server {
         let (closing, closed) = watch::channel(false);
         let app = Arc::new(App {
             body_budget: Arc::new(Semaphore::new(config.inflight_bytes_max)),
+            backups: Arc::new(Semaphore::new(1)),
             token: RwLock::new(config.token.clone()),
             config,
             clock,

@@ -26,7 +26,7 @@ use raft_replica::machine::StateMachine;
 use serde::{Deserialize, Serialize};
 
 pub use clients::Once;
-pub use recent::{Change, TooOld};
+pub use recent::{Change, Page, TooOld};
 
 use clients::{Admitted, Clients};
 use recent::Recent;
@@ -185,9 +185,9 @@ impl Store {
         &self,
         after: Index,
         prefix: &[u8],
-        limit: usize,
+        page: Page,
     ) -> Result<(Vec<Change>, Index), TooOld> {
-        self.recent.after(after, prefix, limit, self.last)
+        self.recent.after(after, prefix, page, self.last)
     }
 
     fn write(&mut self, index: Index, condition: &Condition, write: KvCommand) -> StoreResponse {

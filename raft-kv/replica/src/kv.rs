@@ -164,6 +164,24 @@ impl Kv {
         self.entries.iter()
     }
 
+    /// The bytes of a snapshot in parts, which have `part_bytes` and one more entry at most. `take` gets
+    /// each of them; false: nobody wants the rest, and then this returns false as well.
+    ///
+    /// # Panics
+    /// Never: byte strings and integers always serialize.
+    pub fn encode_parts(&self, part_bytes: usize, mut take: impl FnMut(Vec<u8>) -> bool) -> bool {
+        let encodes = "byte strings and integers always serialize";
+        let mut part = vec![SNAPSHOT_VERSION];
+        part = postcard::to_extend(&self.entries.len(), part).expect(encodes);
+        for entry in &self.entries {
+            part = postcard::to_extend(&entry, part).expect(encodes);
+            if part.len() >= part_bytes && !take(mem::take(&mut part)) {
+                return false;
+            }
+        }
+        part.is_empty() || take(part)
+    }
+
     fn change(&mut self, version: Index, key: Bytes, value: Option<Bytes>) -> KvResponse {
         let previous = match value {
             Some(value) => self.entries.insert(key, Versioned { value, version }),
@@ -313,5 +331,22 @@ mod tests {
         }
         assert_eq!(encoded(&snapshot), bytes);
         assert_ne!(encoded(&kv), bytes);
+        for part_bytes in [1, 1000, 1 << 20] {
+            let mut parts = Vec::new();
+            let keep = |part| {
+                parts.push(part);
+                true
+            };
+            assert!(snapshot.encode_parts(part_bytes, keep));
+            assert!(parts.iter().all(|part| part.len() < part_bytes + 32));
+            assert_eq!(parts.concat(), bytes);
+        }
+        let mut told = 0;
+        let stop = |_| {
+            told += 1;
+            told < 3
+        };
+        assert!(!snapshot.encode_parts(1, stop));
+        assert_eq!(told, 3, "nobody wanted the fourth part");
     }
 }

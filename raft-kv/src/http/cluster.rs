@@ -1,17 +1,20 @@
 //! Members, leadership, backups: what operators change.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::stream;
 use hyper::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
 use raft_core::{Member, MemberStep, Membership, MembershipChange, NodeId, ReadMode};
 use raft_replica::kv::KvQuery;
 use raft_replica::request::{Reply, Request as ReplicaRequest};
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 use super::App;
 use super::forward::at_leader;
@@ -344,19 +347,28 @@ async fn hand_over(app: &App, node: &Node, to: Option<NodeId>) -> Result<Respons
     }
 }
 
-/// All keys as of a moment after the question, in a file that proves that it is whole.
+/// All keys as of a moment after the question, in a file that proves that it is whole. It is made as it is
+/// read, one at a time: what changes meanwhile is kept twice.
 pub(super) async fn snapshot(State(app): State<Arc<App>>) -> Response {
     let result = async {
         let node = app.node()?;
+        let place = Arc::clone(&app.backups).try_acquire_owned().map_err(|_| Problem::busy())?;
         let query = KvQuery::Get { key: Bytes::new() };
         confirmed(&app, &node, query, ReadMode::ReadIndex).await?;
         let look = node.inspect(|view| (view.applied(), view.store().kv().clone()));
         let (index, kv) =
             look.await.map_err(|gone| Problem::unavailable("stopped", gone.to_string()))?;
         let cluster = app.links.cluster();
-        let write = tokio::task::spawn_blocking(move || backup::encode(cluster, index, &kv));
-        let bytes = write.await.map_err(|error| Problem::internal(error.to_string()))?;
-        let mut response = Response::new(Body::from(bytes));
+        let (parts, made) = mpsc::channel(2);
+        tokio::task::spawn_blocking(move || {
+            backup::encode(cluster, index, &kv, |part| parts.blocking_send(part).is_ok());
+            drop(place);
+        });
+        let parts = stream::unfold(made, |mut made| async move {
+            let part = made.recv().await?;
+            Some((Ok::<_, Infallible>(part), made))
+        });
+        let mut response = Response::new(Body::from_stream(parts));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         let name = HeaderValue::from_static("attachment; filename=\"raft-kv.backup\"");

@@ -10,6 +10,7 @@ mod health;
 mod kv;
 mod list;
 mod parse;
+mod patience;
 mod problem;
 mod status;
 mod watch;
@@ -27,6 +28,7 @@ use axum::routing::{delete, get, post};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch as channel};
 use tokio::task::JoinSet;
@@ -41,10 +43,14 @@ use crate::node::Node;
 use crate::tls::Identity;
 
 pub(crate) use forward::{Forwarder, LeaderClient};
+use patience::Patient;
 use problem::Problem;
 
 /// How long open requests may take once the server ends.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// After how many request timeouts without reading anything a client is cut off.
+const STUCK: u32 = 6;
 
 /// What the handlers share.
 pub(crate) struct App {
@@ -61,6 +67,8 @@ pub(crate) struct App {
     pub(crate) token: RwLock<Option<String>>,
     /// Bytes of request bodies that may be in the server.
     pub(crate) body_budget: Arc<Semaphore>,
+    /// A place for each backup that may be under way.
+    pub(crate) backups: Arc<Semaphore>,
     /// Whether a read is under way that only shall tell how old the state is.
     pub(crate) is_probing: AtomicBool,
     /// Whether the disk has room for what makes the state grow.
@@ -139,21 +147,22 @@ pub(crate) async fn serve(listener: TcpListener, app: Arc<App>) {
 async fn receive(app: &App, stream: TcpStream, router: Router, end: channel::Receiver<bool>) {
     let patience = app.config.request_timeout;
     let Some(identity) = &app.identity else {
-        return converse(TokioIo::new(stream), router, patience, end).await;
+        return converse(stream, router, patience, end).await;
     };
     match tokio::time::timeout(patience, identity.accept(stream)).await {
-        Ok(Ok(stream)) => converse(TokioIo::new(stream), router, patience, end).await,
+        Ok(Ok(stream)) => converse(stream, router, patience, end).await,
         Ok(Err(error)) => debug!(%error, "a client is not let in"),
         Err(_) => debug!("a client has not introduced itself in time"),
     }
 }
 
 async fn converse(
-    stream: impl hyper::rt::Read + hyper::rt::Write + Unpin,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     router: Router,
     head_timeout: Duration,
     mut end: channel::Receiver<bool>,
 ) {
+    let stream = TokioIo::new(Patient::new(stream, head_timeout * STUCK));
     let service = TowerToHyperService::new(router);
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(head_timeout).max_headers(64);

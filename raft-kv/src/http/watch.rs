@@ -1,8 +1,9 @@
 //! Changes as they happen, as server-sent events.
 //!
 //! A watcher pulls: the task of its connection takes the next page of changes from the node whenever
-//! the applied index has moved on and the page before has gone out. So a slow watcher holds nothing
-//! but its connection; if it falls behind what the ring holds, it is told so and must list again.
+//! the applied index has moved on and the page before has gone out. So a slow watcher holds its
+//! connection and one page, which is bounded in bytes; if it falls behind what the ring holds, it is told
+//! so and must list again. One that reads nothing at all loses its connection (`super::patience`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,10 +21,10 @@ use super::list::{Value, text};
 use super::problem::Problem;
 use super::{App, told};
 use crate::node::{Gone, Node, Published};
-use crate::store::{Change, TooOld};
+use crate::store::{Change, Page, TooOld};
 
-/// The most changes in one page.
-const PAGE: usize = 256;
+/// What is sent at once. The last change may be longer than that; the next page waits until this one is out.
+const PAGE: Page = Page { changes_max: 256, bytes_max: 256 << 10 };
 
 /// A silent connection says now and then that it lives, so that whoever is between does not close it.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);

@@ -23,6 +23,15 @@ pub struct Change {
     pub value: Option<Bytes>,
 }
 
+/// How much is told at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The most changes, at least one.
+    pub changes_max: usize,
+    /// With the change that takes keys and values to this many bytes the page ends.
+    pub bytes_max: usize,
+}
+
 impl Change {
     fn bytes(&self) -> usize {
         self.key.len() + self.value.as_ref().map_or(0, Bytes::len)
@@ -71,18 +80,19 @@ impl Recent {
         &self,
         after: Index,
         prefix: &[u8],
-        limit: usize,
+        page: Page,
         last: Index,
     ) -> Result<(Vec<Change>, Index), TooOld> {
         if after < self.from {
             return Err(TooOld { oldest: self.from });
         }
         let start = self.changes.partition_point(|change| change.index <= after);
-        let mut found = Vec::new();
+        let (mut found, mut bytes) = (Vec::new(), 0);
         for change in self.changes.range(start..) {
             if change.key.starts_with(prefix) {
                 found.push(change.clone());
-                if found.len() == limit {
+                bytes += change.bytes();
+                if found.len() >= page.changes_max || bytes >= page.bytes_max {
                     return Ok((found, change.index));
                 }
             }

@@ -232,6 +232,62 @@ async fn who_sends_slowly_or_without_end_is_cut_off() {
     cluster.end().await;
 }
 
+/// A client that sends a request, and then reads nothing.
+async fn deaf(cluster: &Cluster, path: &str) -> tokio::net::TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(cluster.url(1).parse().unwrap()).await.unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+async fn fill(cluster: &Cluster, keys: u64) {
+    for key in 0..keys {
+        let put = Ask::new(Method::PUT, format!("/kv/{key}")).body(vec![b'v'; 1 << 20]);
+        assert_eq!(cluster.once(1, &put).await.status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_and_never_reads_loses_its_connection() {
+    let cluster = Cluster::with(1, |config| {
+        config.request_timeout = std::time::Duration::from_millis(500);
+    })
+    .await;
+    cluster.is_ready(1).await;
+    fill(&cluster, 15).await;
+    for path in ["/kv?watch=0", "/cluster/snapshot"] {
+        let stream = deaf(&cluster, path).await;
+        // What is sent on a connection that the other side has given up is refused.
+        cluster
+            .until("it is cut off", async || {
+                let sent = stream.try_write(b"x");
+                sent.is_err_and(|error| error.kind() != std::io::ErrorKind::WouldBlock)
+            })
+            .await;
+    }
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_backup_at_a_time() {
+    let cluster = Cluster::ready(1).await;
+    fill(&cluster, 16).await;
+    let mut first = deaf(&cluster, "/cluster/snapshot").await;
+    let mut begun = [0; 12];
+    first.read_exact(&mut begun).await.unwrap();
+    assert_eq!(&begun, b"HTTP/1.1 200");
+    assert_eq!(cluster.get(1, "/cluster/snapshot").await.status, 429);
+    drop(first);
+    cluster
+        .until("the first one is over", async || {
+            cluster.get(1, "/cluster/snapshot").await.status == 200
+        })
+        .await;
+    cluster.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_token_only_the_supervisor_is_answered() {
     let cluster = Cluster::with(1, |config| config.token = Some("sesame".to_owned())).await;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use raft_core::{Index, Member, NodeId};
-use raft_kv::store::{Condition, Once, Peer, Store, StoreCommand, StoreError, StoreResponse};
+use raft_kv::store::{Condition, Once, Page, Peer, Store, StoreCommand, StoreError, StoreResponse};
 use raft_replica::kv::{KvCommand, KvQuery};
 use raft_replica::machine::StateMachine as _;
 
@@ -11,6 +11,8 @@ fn put(key: &str, value: &str, once: Option<(&str, u64)>, condition: Condition) 
     let (key, value) = (Bytes::from(key.to_owned()), Bytes::from(value.to_owned()));
     StoreCommand::Write { once, condition, write: KvCommand::Put { key, value } }
 }
+
+const ALL: Page = Page { changes_max: usize::MAX, bytes_max: usize::MAX };
 
 fn plain(key: &str, value: &str) -> StoreCommand {
     put(key, value, None, Condition::Always)
@@ -117,7 +119,8 @@ fn changes_are_told_in_pages_and_old_ones_refused() {
     }
     store.apply(Index(6), put("odd", "w", None, Condition::Absent));
     let told = |store: &Store, after: u64, prefix: &str, limit: usize| {
-        let (changes, through) = store.changes(Index(after), prefix.as_bytes(), limit).unwrap();
+        let page = Page { changes_max: limit, bytes_max: 1 << 20 };
+        let (changes, through) = store.changes(Index(after), prefix.as_bytes(), page).unwrap();
         (changes.iter().map(|change| change.index.0).collect::<Vec<_>>(), through.0)
     };
     assert_eq!(told(&store, 0, "", 100), (vec![1, 2, 3, 4, 5], 6));
@@ -127,7 +130,7 @@ fn changes_are_told_in_pages_and_old_ones_refused() {
 
     let mut copy = Store::default();
     copy.restore(&encoded(&store)).unwrap();
-    assert_eq!(copy.changes(Index(5), b"", 1).unwrap_err().oldest, Index(6));
+    assert_eq!(copy.changes(Index(5), b"", ALL).unwrap_err().oldest, Index(6));
     assert_eq!(told(&copy, 6, "", 1), (vec![], 6));
     let query = KvQuery::Get { key: Bytes::from("odd") };
     assert_eq!(copy.query(&query), store.query(&query));
@@ -140,8 +143,12 @@ fn the_ring_forgets_the_oldest_changes_first() {
     for index in 1..=20 {
         store.apply(Index(index), plain("k", &large));
     }
-    let oldest = store.changes(Index(0), b"", 1).unwrap_err().oldest;
+    let oldest = store.changes(Index(0), b"", ALL).unwrap_err().oldest;
     assert!((4..10).contains(&oldest.0), "{oldest:?}");
-    let (changes, _) = store.changes(oldest, b"", 100).unwrap();
+    let (changes, _) = store.changes(oldest, b"", ALL).unwrap();
     assert_eq!(changes.len() as u64, 20 - oldest.0);
+    let small = Page { bytes_max: 2 << 20, ..ALL };
+    let (changes, through) = store.changes(oldest, b"", small).unwrap();
+    assert_eq!(changes.len(), 2, "a page ends when it is large enough, and not before");
+    assert_eq!(through.0, oldest.0 + 2);
 }
