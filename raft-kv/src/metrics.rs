@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -41,6 +42,8 @@ struct Inner {
     applied_index: Gauge,
     is_leader: Gauge,
     keys: Gauge,
+    names: Gauge,
+    forgotten_clients: Counter,
 }
 
 impl fmt::Debug for Inner {
@@ -62,6 +65,10 @@ pub struct Levels {
     pub is_leader: bool,
     /// How many keys there are.
     pub keys: u64,
+    /// How many clients and single commands are remembered.
+    pub names: u64,
+    /// How many clients have been forgotten for others.
+    pub forgotten_clients: u64,
 }
 
 /// What is counted one by one.
@@ -114,6 +121,8 @@ impl Metrics {
         let scrub_rounds = counter("scrub_rounds", "How often all of the disk was looked through");
         let scrub_damaged = counter("scrub_damaged", "Entries and snapshots found damaged by that");
         let scrub_repaired = counter("scrub_repaired", "Bad copies written again by that");
+        let forgotten_clients =
+            counter("forgotten_clients", "Clients forgotten for others: their retries are refused");
         let mut gauge = |name: &str, help: &str| {
             let gauge: Gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -124,6 +133,7 @@ impl Metrics {
         let applied_index = gauge("applied_index", "The last applied index");
         let is_leader = gauge("is_leader", "Whether this server leads");
         let keys = gauge("keys", "How many keys there are");
+        let names = gauge("names", "Clients and single commands remembered for their retries");
         let inner = Inner {
             registry,
             commit,
@@ -147,6 +157,8 @@ impl Metrics {
             applied_index,
             is_leader,
             keys,
+            names,
+            forgotten_clients,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -212,6 +224,9 @@ impl Metrics {
         set(&inner.applied_index, levels.applied);
         set(&inner.is_leader, u64::from(levels.is_leader));
         set(&inner.keys, levels.keys);
+        set(&inner.names, levels.names);
+        // It is counted in the replicated state.
+        inner.forgotten_clients.inner().store(levels.forgotten_clients, Ordering::Relaxed);
         let mut page = String::new();
         encode(&mut page, &inner.registry).expect("a string takes everything");
         page

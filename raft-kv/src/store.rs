@@ -4,9 +4,8 @@
 //! of a server need around it:
 //!
 //! * *conditions* on a key's version, which are HTTP's preconditions;
-//! * *exactly-once* for commands that name their client and a number. A client's name is its own
-//!   choice and needs no session to be opened first; the table of sessions (thesis §6.3) is the one
-//!   of `raft-replica`, with names in front of it;
+//! * *exactly-once* for commands that name their client and a number, or have a name of their own. A
+//!   name is the client's choice and needs no session to be opened first (thesis §6.3);
 //! * the *address book*: where the members listen. Consensus knows them by id and lineage alone.
 //!
 //! The last changes are kept for who watches. They are no part of the replicated state: every server
@@ -133,6 +132,9 @@ pub enum StoreResponse {
     KeyTooLong,
     /// The client has had a later command executed. Whether this one was, the answer to it said.
     Overtaken,
+    /// The client is not known, and this is not its first command: nothing is changed now. It may be the
+    /// second try of one that was executed before the client was forgotten.
+    Forgotten,
     /// The address book is changed.
     Noted,
 }
@@ -176,8 +178,15 @@ impl Store {
         &self.peers
     }
 
-    /// At most `limit` changes after an index of keys with a prefix, and the index through which
-    /// nothing is missing in them.
+    /// How many clients and single commands are remembered for their retries, and how many clients have
+    /// been forgotten for others.
+    #[must_use]
+    pub fn names(&self) -> (usize, u64) {
+        (self.clients.len(), self.clients.forgotten())
+    }
+
+    /// A page of the changes after an index of keys with a prefix, and the index through which nothing is
+    /// missing in them.
     ///
     /// # Errors
     /// [`TooOld`] if older changes than are kept would belong to them.
@@ -234,9 +243,10 @@ impl StateMachine for Store {
                 match self.clients.admit(index, &once) {
                     Admitted::Before(response) => response,
                     Admitted::Overtaken => StoreResponse::Overtaken,
-                    Admitted::Fresh(session) => {
+                    Admitted::Forgotten => StoreResponse::Forgotten,
+                    Admitted::Fresh => {
                         let response = self.write(index, &condition, write);
-                        self.clients.record(session, index, once.serial, &response);
+                        self.clients.record(index, &once, &response);
                         response
                     }
                 }
@@ -280,11 +290,10 @@ impl StateMachine for Store {
         let (map, tail) = split(snapshot)?;
         let (tail, rest): (Tail, _) =
             postcard::take_from_bytes(tail).map_err(|_| StoreError::Malformed)?;
-        if !rest.is_empty() || !tail.clients.is_valid(tail.last) {
-            return Err(StoreError::Malformed);
-        }
-        self.kv.restore(map).map_err(StoreError::Map)?;
         let Tail { last, clients, peers } = tail;
+        let clients = clients.indexed(last).filter(|_| rest.is_empty());
+        let clients = clients.ok_or(StoreError::Malformed)?;
+        self.kv.restore(map).map_err(StoreError::Map)?;
         self.clients = clients;
         self.peers = peers;
         self.last = last;

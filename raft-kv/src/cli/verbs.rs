@@ -285,7 +285,7 @@ fn read_stdin() -> Result<Vec<u8>, String> {
 /// Sends a write that may be tried again: it has a name of its own.
 async fn write(servers: &Servers, ask: Ask) -> Outcome {
     let client = draw_lineage().map_err(|error| error.to_string())?;
-    let ask = ask.header(IDEMPOTENCY_KEY, &format!("cli-{client:x}/1"));
+    let ask = ask.header(IDEMPOTENCY_KEY, &format!("cli-{client:x}"));
     let answer = servers.ask(&ask).await?;
     print(&[&answer.body[..], b"\n"].concat())
 }

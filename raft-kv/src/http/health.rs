@@ -58,12 +58,15 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let Ok(node) = app.node() else { return page(&app, Levels::default()) };
     let levels = node.inspect(|view| {
         let status = view.replica.status();
+        let (names, forgotten_clients) = view.store().names();
         Levels {
             term: status.term.0,
             commit: status.commit.0,
             applied: view.applied().0,
             is_leader: status.role == RoleName::Leader,
             keys: view.store().kv().len() as u64,
+            names: names as u64,
+            forgotten_clients,
         }
     });
     page(&app, levels.await.unwrap_or_default())

@@ -317,6 +317,11 @@ fn written(response: &StoreResponse) -> Result<Response, Problem> {
             "overtaken",
             "the client has had a later command executed; what became of this one is not kept",
         )),
+        StoreResponse::Forgotten => Err(Problem::conflict(
+            "forgotten",
+            "the client is not known, and this is not its first command: it was not executed now, and \
+             whether it was before is not known any more; look, and go on under another name",
+        )),
         StoreResponse::Noted => Err(Problem::internal("a write was answered as a note")),
     }
 }

@@ -15,11 +15,14 @@ use super::App;
 use super::problem::Problem;
 use crate::store::{Condition, Once};
 
-/// Names a client and its command: `CLIENT/SEQ`.
+/// Names a client and its command, `CLIENT/SEQ`, or a command alone, `NAME`.
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// The longest name of a client, in bytes.
-const CLIENT_BYTES_MAX: usize = 128;
+/// The index of the last change that a watcher has seen; browsers send it by themselves.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// The longest name of a client or a command, in bytes.
+const NAME_BYTES_MAX: usize = 128;
 
 /// The key in a path: all behind `/kv/`, decoded. It is UTF-8, so that JSON can name it.
 pub(super) fn key(app: &App, path: &str) -> Result<Bytes, Problem> {
@@ -71,14 +74,27 @@ fn versions(tags: &HeaderValue) -> Result<Vec<Index>, Problem> {
 /// Which try of which command this is.
 pub(super) fn once(headers: &HeaderMap) -> Result<Option<Once>, Problem> {
     let Some(header) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
-    let wrong = || Problem::bad_request("Idempotency-Key is CLIENT/SEQ, SEQ a number from 1");
-    let (client, serial) =
-        header.to_str().ok().and_then(|text| text.rsplit_once('/')).ok_or_else(wrong)?;
-    let serial: u64 = serial.parse().map_err(|_| wrong())?;
-    if client.is_empty() || client.len() > CLIENT_BYTES_MAX || serial == 0 {
+    let wrong = || {
+        Problem::bad_request(
+            "Idempotency-Key is CLIENT/SEQ, SEQ a number from 1, or a NAME without /",
+        )
+    };
+    let text = header.to_str().map_err(|_| wrong())?;
+    let name = text.rsplit_once('/').map_or(text, |(client, _)| client);
+    if name.is_empty() || name.len() > NAME_BYTES_MAX {
         return Err(wrong());
     }
-    Ok(Some(Once { client: Bytes::copy_from_slice(client.as_bytes()), serial }))
+    let name = Bytes::copy_from_slice(name.as_bytes());
+    let Some((_, serial)) = text.rsplit_once('/') else { return Ok(Some(Once::Single { name })) };
+    let serial = serial.parse().ok().filter(|serial| *serial > 0).ok_or_else(wrong)?;
+    Ok(Some(Once::Next { client: name, serial }))
+}
+
+/// The last event that a watcher has seen before it was cut off.
+pub(super) fn last_event(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let Some(header) = headers.get(LAST_EVENT_ID) else { return Ok(None) };
+    let index = header.to_str().ok().and_then(|text| text.parse().ok());
+    index.map(Some).ok_or_else(|| Problem::bad_request("Last-Event-ID is an index"))
 }
 
 /// The query of a URI.

@@ -1,95 +1,156 @@
-//! Named clients: a command that is tried again takes effect once (thesis §6.3).
+//! Commands that have a name: one that is tried again takes effect once (thesis §6.3).
 //!
-//! A client numbers its commands and waits for one before it sends the next. For each client the last
-//! number and its answer are kept, part of every snapshot. When there are too many clients, the one
-//! that was silent for longest is forgotten; a retry of its last command would be executed again, so
-//! the table is large.
+//! A *client* numbers its commands from 1 and waits for one before it sends the next; of each client
+//! the last number and its answer are kept. Who has one command only may give that a name of its own
+//! instead (a *single*). Both tables are part of every snapshot and bounded in number; when one is
+//! full, what was not used for longest is forgotten:
+//!
+//! * a client that was forgotten shows itself by a number above 1 under a name that is not known. Its
+//!   command is refused: it may be the second try of one that was executed;
+//! * a first command, or a single, that was forgotten is executed again. That takes as many other names
+//!   as there is room for, between two tries of one command.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use raft_core::Index;
-use raft_replica::session::{Executed, SessionId, Sessions, Verdict};
 use serde::{Deserialize, Serialize};
 
 use super::StoreResponse;
 
-/// How many clients are remembered. All members must agree on it, so it is no option.
-const CLIENTS_MAX: u32 = 10_000;
+/// How many clients are remembered, and how many singles. All members must agree on it, so it is no
+/// option.
+const NAMES_MAX: usize = 10_000;
 
 /// What makes a second try of a command known.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Once {
-    /// The client's name, of its own choice.
-    pub client: Bytes,
-    /// Rises from command to command of the client; equal for the tries of one.
-    pub serial: u64,
+pub enum Once {
+    /// One of the commands of a client.
+    Next {
+        /// The client's name, of its own choice.
+        client: Bytes,
+        /// Rises from command to command of the client, from 1; equal for the tries of one.
+        serial: u64,
+    },
+    /// The only command of this name.
+    Single {
+        /// The name, of the client's choice.
+        name: Bytes,
+    },
 }
 
 /// What is known of a command.
 #[derive(Debug)]
 pub(super) enum Admitted {
     /// It is new: execute it, then record its response.
-    Fresh(SessionId),
+    Fresh,
     /// It was executed before, with this response.
     Before(StoreResponse),
     /// A later one was.
     Overtaken,
+    /// It is not the client's first one, and nothing is known of those before it.
+    Forgotten,
 }
 
-/// The table of clients.
-///
-/// Invariant: the names lead to different sessions, each of which is open.
+/// What is remembered of names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Clients {
-    names: BTreeMap<Bytes, SessionId>,
-    sessions: Sessions,
+    clients: Table,
+    singles: Table,
 }
 
 impl Clients {
+    /// Looks at a command that stands at `index`, which counts as a use of its name.
     pub(super) fn admit(&mut self, index: Index, once: &Once) -> Admitted {
-        let session = match self.names.get(&once.client) {
-            Some(session) => *session,
-            None => self.open(index, once.client.clone()),
+        let (table, name, serial) = self.place(once);
+        let Some(row) = table.used(name, index) else {
+            return if serial > 1 { Admitted::Forgotten } else { Admitted::Fresh };
         };
-        match self.sessions.admit(index, session, once.serial) {
-            Verdict::Fresh => Admitted::Fresh(session),
-            Verdict::Duplicate(executed) => Admitted::Before(
-                postcard::from_bytes(&executed.response).unwrap_or(StoreResponse::Overtaken),
-            ),
-            Verdict::Stale => Admitted::Overtaken,
-            Verdict::Expired => unreachable!("a name leads to an open session"),
+        if serial < row.serial {
+            return Admitted::Overtaken;
+        }
+        if serial == row.serial {
+            return Admitted::Before(row.response.clone());
+        }
+        Admitted::Fresh
+    }
+
+    /// Remembers the response of a command that was found [`Admitted::Fresh`] at `index`.
+    pub(super) fn record(&mut self, index: Index, once: &Once, response: &StoreResponse) {
+        let (table, name, serial) = self.place(once);
+        table.keep(name, Row { used: index, serial, response: response.clone() });
+    }
+
+    /// How many names are known.
+    pub(super) fn len(&self) -> usize {
+        self.clients.rows.len() + self.singles.rows.len()
+    }
+
+    /// How many clients have been forgotten: a retry of theirs is refused.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.clients.forgotten
+    }
+
+    /// Makes tables that were read usable; `None`: they cannot be, in a state through `last`.
+    pub(super) fn indexed(self, last: Index) -> Option<Self> {
+        let (clients, singles) = (self.clients.indexed(last)?, self.singles.indexed(last)?);
+        Some(Self { clients, singles })
+    }
+
+    fn place<'a>(&mut self, once: &'a Once) -> (&mut Table, &'a Bytes, u64) {
+        match once {
+            Once::Next { client, serial } => (&mut self.clients, client, *serial),
+            Once::Single { name } => (&mut self.singles, name, 1),
+        }
+    }
+}
+
+/// One table of names.
+///
+/// Invariant: `by_use` leads to every row, by its last use; an entry of the log concerns one name, so no
+/// two rows were used last at one index.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Table {
+    rows: BTreeMap<Bytes, Row>,
+    /// How many rows have made room for others.
+    forgotten: u64,
+    #[serde(skip)]
+    by_use: BTreeMap<Index, Bytes>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Row {
+    used: Index,
+    /// The last command that was executed, and its response.
+    serial: u64,
+    response: StoreResponse,
+}
+
+impl Table {
+    /// The row of a name, which is used at `index`.
+    fn used(&mut self, name: &Bytes, index: Index) -> Option<&Row> {
+        let row = self.rows.get_mut(name)?;
+        let name = self.by_use.remove(&row.used)?;
+        self.by_use.insert(index, name);
+        row.used = index;
+        Some(row)
+    }
+
+    fn keep(&mut self, name: &Bytes, row: Row) {
+        self.by_use.insert(row.used, name.clone());
+        self.rows.insert(name.clone(), row);
+        while self.rows.len() > NAMES_MAX {
+            let Some((_, oldest)) = self.by_use.pop_first() else { break };
+            self.rows.remove(&oldest);
+            self.forgotten += 1;
         }
     }
 
-    pub(super) fn record(
-        &mut self,
-        session: SessionId,
-        index: Index,
-        serial: u64,
-        response: &StoreResponse,
-    ) {
-        let response = postcard::to_allocvec(response).expect("numbers always serialize").into();
-        self.sessions.record(session, Executed { serial, index, response });
-    }
-
-    /// Whether the invariant holds for a table that was read.
-    pub(super) fn is_valid(&self, last: Index) -> bool {
-        let mut named: Vec<SessionId> = self.names.values().copied().collect();
-        named.sort_unstable();
-        named.windows(2).all(|pair| pair[0] < pair[1])
-            && named.len() == self.sessions.len()
-            && named.iter().all(|session| self.sessions.is_open(*session))
-            && self.sessions.is_valid(last)
-    }
-
-    fn open(&mut self, index: Index, client: Bytes) -> SessionId {
-        let session = self.sessions.open(index, CLIENTS_MAX);
-        self.names.insert(client, session);
-        if self.names.len() > self.sessions.len() {
-            let sessions = &self.sessions;
-            self.names.retain(|_, session| sessions.is_open(*session));
-        }
-        session
+    fn indexed(mut self, last: Index) -> Option<Self> {
+        let uses = self.rows.iter().map(|(name, row)| (row.used, name.clone()));
+        self.by_use = uses.collect();
+        let newest = self.by_use.last_key_value().map(|(used, _)| *used);
+        let is_whole = self.by_use.len() == self.rows.len() && self.rows.len() <= NAMES_MAX;
+        (is_whole && newest.is_none_or(|newest| newest <= last)).then_some(self)
     }
 }

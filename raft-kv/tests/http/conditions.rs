@@ -69,8 +69,33 @@ async fn a_command_that_is_tried_twice_takes_effect_once_also_at_another_leader(
     let late = cluster.put_if(survivor, "/kv/k", (IDEMPOTENCY_KEY, "alice/1"), "1").await;
     assert_eq!(late.status, 409);
     assert_eq!(cluster.get(survivor, "/kv/k").await.text(), "3");
-    let odd = cluster.put_if(survivor, "/kv/k", (IDEMPOTENCY_KEY, "alice"), "1").await;
-    assert_eq!(odd.status, 400);
+    for odd in ["alice/0", "alice/one", "/1", ""] {
+        let odd = cluster.put_if(survivor, "/kv/k", (IDEMPOTENCY_KEY, odd), "1").await;
+        assert_eq!(odd.status, 400);
+    }
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_of_a_client_that_nobody_remembers_is_refused_unless_it_is_its_first() {
+    let cluster = Cluster::ready(1).await;
+    let named =
+        async |name: &str, value| cluster.put_if(1, "/kv/k", (IDEMPOTENCY_KEY, name), value).await;
+    let seventh = named("alice/7", "7").await;
+    assert_eq!(seventh.status, 409, "{}", seventh.text());
+    assert!(seventh.text().contains("\"forgotten\""), "{}", seventh.text());
+    assert_eq!(cluster.get(1, "/kv/k").await.status, 404, "it was not executed");
+    assert_eq!(named("alice/1", "1").await.status, 200);
+    assert_eq!(named("alice/7", "7").await.status, 200);
+
+    let single = named("4b1f", "8").await;
+    assert_eq!(named("alice/8", "9").await.status, 200);
+    assert_eq!(named("4b1f", "8").await.header("etag"), single.header("etag"));
+    assert_eq!(cluster.get(1, "/kv/k").await.text(), "9");
+    let page = cluster.get(1, "/metrics").await.text();
+    for line in ["raft_kv_names 2\n", "raft_kv_forgotten_clients_total 0\n"] {
+        assert!(page.contains(line), "{line} is not in\n{page}");
+    }
     cluster.end().await;
 }
 

@@ -7,7 +7,8 @@ use raft_replica::kv::{KvCommand, KvQuery};
 use raft_replica::machine::StateMachine as _;
 
 fn put(key: &str, value: &str, once: Option<(&str, u64)>, condition: Condition) -> StoreCommand {
-    let once = once.map(|(client, serial)| Once { client: Bytes::from(client.to_owned()), serial });
+    let once =
+        once.map(|(client, serial)| Once::Next { client: Bytes::from(client.to_owned()), serial });
     let (key, value) = (Bytes::from(key.to_owned()), Bytes::from(value.to_owned()));
     StoreCommand::Write { once, condition, write: KvCommand::Put { key, value } }
 }
@@ -65,7 +66,40 @@ fn the_client_that_was_silent_for_longest_is_forgotten_and_no_other() {
     // One more client than there is room for: the first one goes.
     assert_eq!(store.apply(Index(10_002), again("new")), written(10_002, Some(10_000)));
     assert_eq!(store.apply(Index(10_003), again("client-1")), written(2, Some(1)));
-    assert_eq!(store.apply(Index(10_004), again("client-0")), written(10_004, Some(10_002)));
+    assert_eq!(store.names(), (10_000, 1));
+    // Of who counts on it is known that it was forgotten; who begins is new.
+    let second = || put("k", "3", Some(("client-0", 2)), Condition::Always);
+    assert_eq!(store.apply(Index(10_004), second()), StoreResponse::Forgotten);
+    assert_eq!(store.kv().get(b"k").unwrap().version, Index(10_002), "nothing was executed");
+    assert_eq!(store.apply(Index(10_005), again("client-0")), written(10_005, Some(10_002)));
+    assert_eq!(store.apply(Index(10_006), second()), written(10_006, Some(10_005)));
+}
+
+#[test]
+fn single_commands_take_no_place_of_clients() {
+    let mut store = Store::default();
+    let alice = |serial| put("k", "1", Some(("alice", serial)), Condition::Always);
+    let single = |name: String| {
+        let StoreCommand::Write { condition, write, .. } = plain("k", "2") else { unreachable!() };
+        StoreCommand::Write { once: Some(Once::Single { name: name.into() }), condition, write }
+    };
+    store.apply(Index(1), alice(1));
+    store.apply(Index(2), single("alice".to_owned()));
+    assert_eq!(store.apply(Index(3), single("alice".to_owned())), written(2, Some(1)));
+    for n in 4..20_000u64 {
+        store.apply(Index(n), single(n.to_string()));
+    }
+    assert_eq!(
+        store.apply(Index(20_000), single("19999".to_owned())),
+        written(19_999, Some(19_998))
+    );
+    let mut copy = Store::default();
+    copy.restore(&encoded(&store)).unwrap();
+    for mut store in [store, copy] {
+        assert_eq!(store.apply(Index(20_001), alice(1)), written(1, None), "it is remembered");
+        assert_eq!(store.apply(Index(20_002), alice(2)), written(20_002, Some(19_999)));
+        assert_eq!(store.names(), (10_001, 0));
+    }
 }
 
 fn encoded(store: &Store) -> Vec<u8> {
@@ -84,6 +118,7 @@ fn a_snapshot_holds_the_map_the_clients_and_the_addresses_and_refuses_damage() {
     copy.restore(&bytes).unwrap();
     assert_eq!(encoded(&copy), bytes);
     assert_eq!(copy.peers(), store.peers());
+    assert_eq!(copy.names(), (1, 0));
     let retry = put("k", "1", Some(("alice", 1)), Condition::Always);
     assert_eq!(copy.apply(Index(3), retry), written(1, None));
 
