@@ -19,6 +19,9 @@
 //! and never back. So A has seen such changes lead from T to S, and B from S to T: both cannot be.
 //! (Each server asks the others one after the other, so what it hears of one does not go back.)
 //!
+//! Nothing is founded either while two founders were told of different ones: with a complete set by the
+//! shorter list, a cluster would come about that lacks somebody, whom its operator counts in.
+//!
 //! The name of the cluster is a checksum over the founders: they all compute the same one, and no two
 //! foundings agree in it. Deliberately absent: a change of the founders once they are named (start
 //! over with empty directories), and discovery (an address is told by an operator).
@@ -31,7 +34,7 @@ use std::time::Duration;
 
 use raft_core::{ClusterId, Member, Membership, MembershipError, NodeId};
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use xxhash_rust::xxh3::xxh3_64;
 
 pub use directory::{DataDirectory, DirectoryError, Founding};
@@ -50,6 +53,8 @@ pub enum Stage {
     Founding {
         /// Who.
         missing: Vec<NodeId>,
+        /// What the command lines contradict each other in.
+        contradiction: Option<String>,
     },
     /// A cluster is known, or this server has one.
     Settled,
@@ -102,6 +107,9 @@ pub async fn settle(
     stage: &watch::Sender<Stage>,
 ) -> Settled {
     let me = hello.borrow().member;
+    if peers.is_empty() {
+        warn!("no --peer is named: this server founds a cluster of its own, alone");
+    }
     let mut answers: BTreeMap<NodeId, Hello> = BTreeMap::new();
     let mut told = None;
     loop {
@@ -120,17 +128,43 @@ pub async fn settle(
             .filter(|id| answers.get(id).is_none_or(|answer| answer.founders != mine))
             .copied()
             .collect();
-        if missing.is_empty() && mine.len() == peers.len() + 1 {
+        let contradiction = contradiction(&hello.borrow(), &answers);
+        if contradiction.is_none() && missing.is_empty() && mine.len() == peers.len() + 1 {
             return Settled { cluster: cluster_of(&mine), founders: mine };
         }
-        if told.as_ref() != Some(&missing) {
-            let missing: Vec<u64> = missing.iter().map(|id| id.0).collect();
-            info!(?missing, "founding a cluster needs every founder once; waiting");
+        let now = Stage::Founding { missing, contradiction };
+        if told.as_ref() != Some(&now) {
+            tell(&now);
+            stage.send_replace(now.clone());
+            told = Some(now);
         }
-        stage.send_replace(Stage::Founding { missing: missing.clone() });
-        told = Some(missing);
         tokio::time::sleep(INTERVAL).await;
     }
+}
+
+fn tell(stage: &Stage) {
+    let Stage::Founding { missing, contradiction } = stage else { return };
+    if let Some(contradiction) = contradiction {
+        error!("{contradiction}");
+    } else {
+        let missing: Vec<u64> = missing.iter().map(|id| id.0).collect();
+        info!(?missing, "founding a cluster needs every founder once; waiting");
+    }
+}
+
+/// Somebody was told of other founders than this server.
+fn contradiction(mine: &Hello, answers: &BTreeMap<NodeId, Hello>) -> Option<String> {
+    let other = answers.values().find(|answer| answer.configured != mine.configured)?;
+    let list =
+        |ids: &[NodeId]| ids.iter().map(|id| id.0.to_string()).collect::<Vec<_>>().join(", ");
+    Some(format!(
+        "nothing is founded: server {} is told that the founders are {}, and server {} that they are {}; \
+         --peer must name the same ones everywhere",
+        mine.member.id.0,
+        list(&mine.configured),
+        other.member.id.0,
+        list(&other.configured),
+    ))
 }
 
 async fn ask(links: &Links, id: NodeId, address: &str) -> Option<Hello> {

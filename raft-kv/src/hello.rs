@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::transport::Connection;
 
 /// What a connection begins with: a name, and a version that changes with the format.
-const MAGIC: [u8; 8] = *b"raftkv\x00\x01";
+const MAGIC: [u8; 8] = *b"raftkv\x00\x02";
 
 /// The longest introduction, in bytes: garbage is not waited for.
 const BYTES_MAX: u32 = 16 << 10;
@@ -36,6 +36,8 @@ pub struct Hello {
     /// The founders: with a cluster those who founded it, before that everybody whom this server
     /// has met so far, itself included.
     pub founders: Vec<Member>,
+    /// The servers that its operator names as founders, itself included, in their order.
+    pub configured: Vec<NodeId>,
 }
 
 impl Hello {

@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use raft_core::wire::Limits;
-use raft_core::{Member, RoleName};
+use raft_core::{Member, NodeId, RoleName};
 use raft_replica::request::{Reply, Request};
 use raft_replica::storage::{Found, Storage, StorageError, StorageOptions};
 use tokio::net::TcpListener;
@@ -289,7 +289,9 @@ fn introduction(config: &ServerConfig, directory: &DataDirectory) -> Hello {
         None => (None, vec![member]),
     };
     let address = config.advertise_addr.clone().unwrap_or_else(|| config.addr.clone());
-    Hello { member, address, client_url: config.client_url(), cluster, founders }
+    let mut configured: Vec<NodeId> = config.peers.keys().copied().chain([config.id]).collect();
+    configured.sort_unstable();
+    Hello { member, address, client_url: config.client_url(), cluster, founders, configured }
 }
 
 impl Begun {

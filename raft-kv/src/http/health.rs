@@ -28,7 +28,10 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
     let ready = async {
         let node = match (app.node(), stage) {
             (Ok(node), _) => node,
-            (Err(_), Stage::Founding { missing }) => {
+            (Err(_), Stage::Founding { contradiction: Some(what), .. }) => {
+                return Err(Problem::unavailable("founding", what));
+            }
+            (Err(_), Stage::Founding { missing, contradiction: None }) => {
                 let missing: Vec<String> = missing.iter().map(|id| id.0.to_string()).collect();
                 let message = format!("waiting for the founders {}", missing.join(", "));
                 return Err(Problem::unavailable("founding", message));

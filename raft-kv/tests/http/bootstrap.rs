@@ -61,6 +61,43 @@ async fn founders_that_wait_say_for_whom() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn founders_that_were_told_of_different_ones_found_nothing_and_say_so() {
+    let mut cluster = Cluster::of(3, |config| {
+        if config.id == NodeId(1) {
+            config.peers.remove(&NodeId(3));
+        }
+    });
+    cluster.run(1).await;
+    cluster.run(2).await;
+    cluster.run(3).await;
+    let lists = ["server 1 is told that the founders are 1, 2,", "that they are 1, 2, 3;"];
+    cluster
+        .until("the first one says so", async || {
+            let answer = cluster.get(1, "/readyz").await;
+            answer.status == 503 && lists.iter().all(|list| answer.text().contains(list))
+        })
+        .await;
+    let other = "and server 1 that they are 1, 2;";
+    for id in [2, 3] {
+        cluster
+            .until("so do the others, as soon as they have heard it", async || {
+                // The third one is not known to the first one; it hears of it all the same.
+                cluster.get(id, "/readyz").await.text().contains(other)
+            })
+            .await;
+    }
+    cluster.halt(1).await;
+    cluster.adjust = |_| {};
+    cluster.run(1).await;
+    for id in 1..=3 {
+        cluster.is_ready(id).await;
+    }
+    let members = cluster.json(1, "/cluster/members").await;
+    assert_eq!(members["membership"]["voters"], serde_json::json!([1, 2, 3]));
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_founder_that_crashed_before_it_heard_of_the_cluster_adopts_it() {
     let mut cluster = Cluster::of(3, |_| {});
     cluster.run(1).await;
@@ -71,7 +108,9 @@ async fn a_founder_that_crashed_before_it_heard_of_the_cluster_adopts_it() {
     let (address, client_url) = (address(2), String::new());
     let end = Arc::new(cluster.network.end(&address));
     let listener = end.listen(&address).await.unwrap();
-    let hello = Hello { member: me, address, client_url, cluster: None, founders: vec![me] };
+    let configured = (1..=3).map(NodeId).collect();
+    let founders = vec![me];
+    let hello = Hello { member: me, address, client_url, cluster: None, founders, configured };
     let (hello, said) = watch::channel(hello);
     let links = Links::new(end, said, 1 << 20, Clock::start());
     let mut founders = vec![me];

@@ -25,7 +25,8 @@ pub(crate) struct Cluster {
     pub(crate) servers: Vec<Option<Server>>,
     pub(crate) directory: TempDir,
     founders: u64,
-    adjust: fn(&mut ServerConfig),
+    /// Applies to whoever starts from now on.
+    pub(crate) adjust: fn(&mut ServerConfig),
 }
 
 pub(crate) fn address(id: u64) -> String {

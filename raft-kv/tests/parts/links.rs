@@ -21,6 +21,7 @@ fn hello(id: u64) -> Hello {
         client_url: String::new(),
         cluster: Some(ClusterId(7)),
         founders: Vec::new(),
+        configured: Vec::new(),
     }
 }
 

@@ -171,6 +171,7 @@ impl Three {
                 client_url: String::new(),
                 cluster: None,
                 founders: Vec::new(),
+                configured: Vec::new(),
             };
             hello::introduce(&mut connection, &stranger).await
         };
