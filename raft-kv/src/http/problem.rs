@@ -193,14 +193,30 @@ impl Problem {
         }
     }
 
+    /// Nothing was done. What does not fit the cluster is the asker's affair; all else passes.
     fn of_rejection(reason: Rejection) -> Self {
-        if reason == Rejection::NoOwnCommit {
-            return Self::unavailable("not_ready", reason.to_string());
+        let message = reason.to_string();
+        match reason {
+            Rejection::UnknownMember
+            | Rejection::MembershipPending
+            | Rejection::MembershipDiffers
+            | Rejection::InvalidMembership(_)
+            | Rejection::NoChange
+            | Rejection::NotJoint
+            | Rejection::NotCaughtUp { .. }
+            | Rejection::TransferAborted => Self::conflict("refused", message),
+            Rejection::DiskFull => Self::no_room(),
+            Rejection::Busy => Self::busy(),
+            Rejection::TooLarge => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the command is too large")
+            }
+            Rejection::NotLeader { .. } => Self::unavailable("not_leader", message),
+            Rejection::Transferring => Self::unavailable("transferring", message),
+            Rejection::NoOwnCommit => Self::unavailable("not_ready", message),
+            Rejection::Damaged { .. } => Self::unavailable("repairing", message),
+            Rejection::Halted => Self::unavailable("halted", message),
+            Rejection::Exhausted | _ => Self::unavailable("unavailable", message),
         }
-        if reason == Rejection::DiskFull {
-            return Self::no_room();
-        }
-        Self::conflict("refused", reason.to_string())
     }
 
     /// Whether nothing was done, and another server, or this one a little later, may do it.

@@ -369,9 +369,13 @@ impl Driver {
     fn gateway_opened(&mut self, reply: &Reply<Store>) {
         let (session, failure) = match reply {
             Reply::SessionOpened { session } => (Some(*session), Failure::Superseded),
-            Reply::Failed(Failure::NotLeader { hint }) => {
-                (None, Failure::NotLeader { hint: *hint })
-            }
+            // Nothing was done, for a reason that holds for the commands as well.
+            Reply::Failed(
+                failure @ (Failure::NotLeader { .. }
+                | Failure::Busy
+                | Failure::Transferring
+                | Failure::Refused(_)),
+            ) => (None, *failure),
             // The session may yet come about; the commands that waited for it certainly do not.
             Reply::Failed(_)
             | Reply::Response { .. }

@@ -400,6 +400,36 @@ async fn damage_at_rest_is_found_by_looking_through_the_disk_and_healed_from_the
     cluster.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_repairs_its_log_says_that_it_passes() {
+    let mut cluster = Cluster::ready(1).await;
+    let put = Ask::new(Method::PUT, "/kv/k").body(vec![b'v'; 100_000]);
+    assert_eq!(cluster.once(1, &put).await.status, 200);
+    // What came after it shows that it was durable.
+    for _ in 0..4 {
+        assert_eq!(cluster.put(1, "/kv/other", "v").await.status, 200);
+    }
+    cluster.take(1).stop().await;
+    hurt(&cluster.path(1));
+    cluster.run(1).await;
+    let code = |answer: &raft_kv::client::Answer| {
+        let told = serde_json::from_slice(&answer.body);
+        let told: Value = told.unwrap_or_else(|_| panic!("{answer:?}"));
+        (answer.status.as_u16(), told["code"].clone(), told["retry_after_ms"].is_u64())
+    };
+    // Nobody else has what is missing: it leads, and serves nothing.
+    cluster
+        .until("a write is refused for that reason", async || {
+            let told = code(&cluster.put(1, "/kv/other", "w").await);
+            assert_eq!((told.0, told.2), (503, true), "{told:?}");
+            told.1 == "repairing"
+        })
+        .await;
+    let read = code(&cluster.get(1, "/kv/k").await);
+    assert_eq!((read.0, read.2), (503, true), "{read:?}");
+    cluster.end().await;
+}
+
 /// Flips a byte in the middle of a value, in the log of a server.
 fn hurt(path: &std::path::Path) {
     use std::os::unix::fs::FileExt as _;
