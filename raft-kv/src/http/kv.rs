@@ -19,10 +19,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::App;
 use super::forward::{at_leader, may_answer};
-use super::parse::{self, etag};
+use super::parse::{self, Payload, etag};
 use super::problem::Problem;
-use crate::node::Node;
-use crate::store::{Condition, Once, Store, StoreCommand, StoreResponse};
+use crate::node::{Node, Share};
+use crate::store::{Store, StoreCommand, StoreResponse};
 
 /// The index that an answer takes into account.
 pub(super) const INDEX: HeaderName = HeaderName::from_static("raft-kv-index");
@@ -207,7 +207,7 @@ pub(super) async fn put(State(app): State<Arc<App>>, request: Request) -> Respon
         let max = app.config.value_bytes_max;
         let body = parse::body(&app, &parts.headers, body, max).await?;
         let value = body.bytes.clone();
-        change(&app, &parts, &body.bytes, KvCommand::Put { key, value }).await
+        change(&app, &parts, body, KvCommand::Put { key, value }).await
     };
     app.respond(result.await)
 }
@@ -233,7 +233,7 @@ pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Respo
             return Err(Problem::too_large("value", app.config.value_bytes_max));
         }
         let value = Bytes::from(posted.value);
-        change(&app, &parts, &body.bytes, KvCommand::Put { key, value }).await
+        change(&app, &parts, body, KvCommand::Put { key, value }).await
     };
     app.respond(result.await)
 }
@@ -242,7 +242,8 @@ pub(super) async fn delete(State(app): State<Arc<App>>, request: Request) -> Res
     let (parts, _) = request.into_parts();
     let result = async {
         let key = parse::key(&app, parts.uri.path())?;
-        change(&app, &parts, &Bytes::new(), KvCommand::Delete { key }).await
+        let nothing = Payload { bytes: Bytes::new(), share: None };
+        change(&app, &parts, nothing, KvCommand::Delete { key }).await
     };
     app.respond(result.await)
 }
@@ -251,32 +252,23 @@ pub(super) async fn delete(State(app): State<Arc<App>>, request: Request) -> Res
 async fn change(
     app: &App,
     parts: &Parts,
-    body: &Bytes,
+    body: Payload,
     write: KvCommand,
 ) -> Result<Response, Problem> {
     let condition = parse::condition(&parts.headers)?;
     let once = parse::once(&parts.headers)?;
     let grows = matches!(write, KvCommand::Put { .. });
-    at_leader(app, parts, body, &|node| {
+    at_leader(app, parts, &body.bytes, &|node| {
         let (once, condition, write) = (once.clone(), condition.clone(), write.clone());
+        let (command, share) = (StoreCommand::Write { once, condition, write }, body.share.clone());
         Box::pin(async move {
             if grows && !app.has_room.load(Ordering::Relaxed) {
                 return Err(Problem::no_room());
             }
-            written(&propose(app, &node, once, condition, write).await?)
+            written(&execute(app, &node, command, share).await?)
         })
     })
     .await
-}
-
-async fn propose(
-    app: &App,
-    node: &Node,
-    once: Option<Once>,
-    condition: Condition,
-    write: KvCommand,
-) -> Result<StoreResponse, Problem> {
-    command(app, node, StoreCommand::Write { once, condition, write }).await
 }
 
 /// Has a command executed by this server, which leads.
@@ -285,7 +277,17 @@ pub(super) async fn command(
     node: &Node,
     command: StoreCommand,
 ) -> Result<StoreResponse, Problem> {
-    let reply = tokio::time::timeout(app.config.request_timeout, node.write(command)).await;
+    execute(app, node, command, None).await
+}
+
+async fn execute(
+    app: &App,
+    node: &Node,
+    command: StoreCommand,
+    share: Option<Share>,
+) -> Result<StoreResponse, Problem> {
+    let write = node.write_with(command, share);
+    let reply = tokio::time::timeout(app.config.request_timeout, write).await;
     match reply {
         Ok(Ok(Reply::Response { response, .. })) => Ok(response),
         Ok(Ok(Reply::Failed(failure))) => Err(Problem::of_write(failure)),

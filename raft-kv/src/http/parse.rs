@@ -1,18 +1,20 @@
 //! What a request says: key, condition, number of a try, query, body. All of it comes from outside.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use percent_encoding::percent_decode_str;
 use raft_core::Index;
 use serde::de::DeserializeOwned;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::App;
 use super::problem::Problem;
+use crate::node::Share;
 use crate::store::{Condition, Once};
 
 /// Names a client and its command, `CLIENT/SEQ`, or a command alone, `NAME`.
@@ -107,10 +109,11 @@ pub(super) fn query<T: DeserializeOwned>(uri: &hyper::Uri) -> Result<T, Problem>
 /// A body, and its share of what may be under way.
 pub(super) struct Payload {
     pub(super) bytes: Bytes,
-    pub(super) _share: OwnedSemaphorePermit,
+    pub(super) share: Option<Share>,
 }
 
-/// Reads a body of at most `max` bytes. What it may take is reserved before any of it is read.
+/// Reads a body of at most `max` bytes. What has come takes its share; what is only announced takes
+/// nothing, or who announces much and sends nothing would keep everybody else out.
 pub(super) async fn body(
     app: &App,
     headers: &HeaderMap,
@@ -118,21 +121,37 @@ pub(super) async fn body(
     max: usize,
 ) -> Result<Payload, Problem> {
     let announced =
-        headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    let expected: usize = announced.unwrap_or(max);
-    if expected > max {
+        headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|announced| announced > max) {
         return Err(Problem::too_large("value", max));
     }
-    let share = u32::try_from(expected).map_err(|_| Problem::too_large("value", max))?;
-    let budget = std::sync::Arc::clone(&app.body_budget);
-    let share = budget.try_acquire_many_owned(share).map_err(|_| Problem::busy())?;
     let limit: Duration = app.config.request_timeout;
-    match tokio::time::timeout(limit, Limited::new(body, max).collect()).await {
-        Ok(Ok(collected)) => Ok(Payload { bytes: collected.to_bytes(), _share: share }),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(Problem::too_large("value", max))
+    let gathered = tokio::time::timeout(limit, gather(&app.body_budget, body, max)).await;
+    gathered.unwrap_or_else(|_| Err(Problem::slow_body()))
+}
+
+async fn gather(budget: &Arc<Semaphore>, mut body: Body, max: usize) -> Result<Payload, Problem> {
+    let mut share: Option<OwnedSemaphorePermit> = None;
+    let (mut parts, mut length) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Problem::bad_request("the body broke off"))?;
+        let Ok(part) = frame.into_data() else { continue };
+        length += part.len();
+        if length > max {
+            return Err(Problem::too_large("value", max));
         }
-        Ok(Err(_)) => Err(Problem::bad_request("the body broke off")),
-        Err(_) => Err(Problem::slow_body()),
+        let bytes = u32::try_from(part.len()).map_err(|_| Problem::too_large("value", max))?;
+        let more = Arc::clone(budget).try_acquire_many_owned(bytes);
+        let more = more.map_err(|_| Problem::busy())?;
+        match &mut share {
+            Some(share) => share.merge(more),
+            None => share = Some(more),
+        }
+        parts.push(part);
     }
+    let bytes = match &mut parts[..] {
+        [part] => std::mem::take(part),
+        parts => parts.concat().into(),
+    };
+    Ok(Payload { bytes, share: share.map(Share::new) })
 }

@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::gateway::{Gateway, Write};
-use super::{End, Event, Parts, Published, Recorder, Scrubbed, View, encoder};
+use super::{End, Event, Parts, Published, Recorder, Scrubbed, Share, View, encoder};
 use crate::clock::Clock;
 use crate::links::{Links, News};
 use crate::log_thread::{DiskNews, LogThread};
@@ -34,6 +34,8 @@ struct Waiting {
     answer: oneshot::Sender<Reply<Store>>,
     since: Time,
     kind: Kind,
+    /// What a command takes of what may be under way, as long as it is.
+    _share: Option<Share>,
 }
 
 #[derive(Clone, Debug)]
@@ -184,7 +186,7 @@ impl Driver {
             Event::NotEncoded => {
                 self.end = Some(End::Failed("a snapshot cannot be made of the state".to_owned()));
             }
-            Event::Write(command, answer) => self.write((command, answer)),
+            Event::Write(write) => self.write(write),
             Event::Ask(request, answer) => self.ask(request, answer),
             Event::Inspect(look) => look(&View {
                 replica: &self.replica,
@@ -216,15 +218,16 @@ impl Driver {
         }
     }
 
-    fn write(&mut self, (command, answer): Write) {
+    fn write(&mut self, write: Write) {
         if let Some((session, serial)) = self.gateway.next() {
-            let id = self.wait_for(answer, Kind::Write);
+            let Write { command, answer, share } = write;
+            let id = self.wait_for(answer, Kind::Write, share);
             let request = Request::Command { session, serial, command };
             return self.inputs.push(Input::Request { id, request });
         }
         self.open_gateway();
         if let Gateway::Opening { writes, .. } = &mut self.gateway {
-            writes.push((command, answer));
+            writes.push(write);
         }
     }
 
@@ -246,13 +249,19 @@ impl Driver {
             | Request::TransferLeadership { .. }
             | Request::ForceMembership => Kind::Operation,
         };
-        let id = self.wait_for(answer, kind);
+        let id = self.wait_for(answer, kind, None);
         self.inputs.push(Input::Request { id, request });
     }
 
-    fn wait_for(&mut self, answer: oneshot::Sender<Reply<Store>>, kind: Kind) -> RequestId {
+    fn wait_for(
+        &mut self,
+        answer: oneshot::Sender<Reply<Store>>,
+        kind: Kind,
+        share: Option<Share>,
+    ) -> RequestId {
         let id = self.name();
-        self.waiting.insert(id, Waiting { answer, since: self.clock.now(), kind });
+        let since = self.clock.now();
+        self.waiting.insert(id, Waiting { answer, since, kind, _share: share });
         id
     }
 
@@ -383,11 +392,11 @@ impl Driver {
             | Reply::MembershipChanged { .. }
             | Reply::Transferred { .. } => (None, Failure::Superseded),
         };
-        for (command, answer) in self.gateway.opened(session) {
+        for write in self.gateway.opened(session) {
             if session.is_some() {
-                self.write((command, answer));
+                self.write(write);
             } else {
-                drop(answer.send(Reply::Failed(failure)));
+                drop(write.answer.send(Reply::Failed(failure)));
             }
         }
     }

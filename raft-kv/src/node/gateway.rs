@@ -11,10 +11,16 @@ use raft_replica::request::RequestId;
 use raft_replica::session::SessionId;
 use tokio::sync::oneshot;
 
-use super::{Reply, Store, StoreCommand};
+use super::{Reply, Share, Store, StoreCommand};
 
 /// A command with who waits for its reply.
-pub(super) type Write = (StoreCommand, oneshot::Sender<Reply<Store>>);
+#[derive(Debug)]
+pub(crate) struct Write {
+    pub(super) command: StoreCommand,
+    pub(super) answer: oneshot::Sender<Reply<Store>>,
+    /// What it takes of what may be under way.
+    pub(super) share: Option<Share>,
+}
 
 /// The state of the session.
 #[derive(Debug, Default)]

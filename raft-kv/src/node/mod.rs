@@ -22,7 +22,7 @@ use bytes::Bytes;
 use raft_core::{Index, Member, RecoveredState, RoleName, SnapshotMeta, Term};
 use raft_replica::replica::ReplicaOptions;
 use raft_replica::request::{Reply, Request};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use crate::bootstrap::DataDirectory;
 use crate::clock::Clock;
@@ -35,6 +35,7 @@ pub use recorder::Recorder;
 pub use view::{Scrubbed, View};
 
 use driver::Driver;
+use gateway::Write;
 
 /// What a node is made of.
 #[derive(Debug)]
@@ -62,7 +63,7 @@ pub(crate) enum Event {
     /// The log thread has.
     Disk(DiskNews),
     /// A client wants the state changed.
-    Write(StoreCommand, oneshot::Sender<Reply<Store>>),
+    Write(Write),
     /// A client or an operator asks for something else.
     Ask(Request<Store>, oneshot::Sender<Reply<Store>>),
     /// A snapshot is in bytes now.
@@ -74,6 +75,10 @@ pub(crate) enum Event {
     /// The server ends.
     Stop,
 }
+
+/// What a command takes of what may be under way. It is given back when the command is answered, whether
+/// anybody still waits for that or not.
+pub(crate) type Share = Arc<OwnedSemaphorePermit>;
 
 /// What looks at a node, on the node's thread.
 pub(crate) type Inspection = Box<dyn FnOnce(&View<'_>) + Send>;
@@ -181,8 +186,17 @@ impl Node {
     /// # Errors
     /// [`Gone`]: the outcome is unknown.
     pub async fn write(&self, command: StoreCommand) -> Result<Reply<Store>, Gone> {
+        self.write_with(command, None).await
+    }
+
+    /// The same with what the command takes of what may be under way.
+    pub(crate) async fn write_with(
+        &self,
+        command: StoreCommand,
+        share: Option<Share>,
+    ) -> Result<Reply<Store>, Gone> {
         let (answer, reply) = oneshot::channel();
-        self.tell(Event::Write(command, answer))?;
+        self.tell(Event::Write(Write { command, answer, share }))?;
         reply.await.map_err(|_| Gone)
     }
 

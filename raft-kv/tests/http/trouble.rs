@@ -118,7 +118,7 @@ async fn what_is_too_large_or_too_much_is_refused() {
     let long_value = Ask::new(Method::PUT, "/kv/k").body(vec![b'x'; 65]);
     assert_eq!(cluster.once(1, &long_value).await.status, 413);
 
-    // Seven bodies that do not come hold all that may be under way.
+    // Seven bodies that are announced hold nothing; what has come of them holds all that may be under way.
     let mut held = Vec::new();
     for _ in 0..7 {
         let mut stream = tokio::net::TcpStream::connect(cluster.url(1)).await.unwrap();
@@ -126,11 +126,42 @@ async fn what_is_too_large_or_too_much_is_refused() {
         stream.write_all(head).await.unwrap();
         held.push(stream);
     }
+    assert_eq!(cluster.once(1, &fits).await.status, 200);
+    for stream in &mut held {
+        stream.write_all(&[b'x'; 63]).await.unwrap();
+    }
     cluster
         .until("there is no room for more", async || cluster.once(1, &fits).await.status == 429)
         .await;
     drop(held);
     cluster.until("there is room", async || cluster.once(1, &fits).await.status == 200).await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_nobody_waits_for_any_more_keeps_its_share_while_it_is_under_way() {
+    let cluster = Cluster::with(3, |config| {
+        config.value_bytes_max = 64;
+        config.inflight_bytes_max = 64 * 6 + 64;
+        config.request_timeout = std::time::Duration::from_millis(100);
+        // Long enough that a leader without a quorum does not find out before this test is over.
+        config.election_timeout = std::time::Duration::from_secs(4);
+    })
+    .await;
+    cluster
+        .until("there is a leader that serves", async || {
+            cluster.put(1, "/kv/k", "v").await.status == 200
+        })
+        .await;
+    let leader = cluster.leader(1, None).await;
+    cluster.network.isolate(&address(leader));
+    let put = Ask::new(Method::PUT, "/kv/k").body(vec![b'x'; 64]);
+    for _ in 0..7 {
+        assert_eq!(cluster.once(leader, &put).await.status, 504);
+    }
+    assert_eq!(cluster.once(leader, &put).await.status, 429);
+    cluster.network.rejoin(&address(leader));
+    cluster.until("all is answered", async || cluster.once(leader, &put).await.status == 200).await;
     cluster.end().await;
 }
 
