@@ -57,7 +57,7 @@ impl Leader {
         let id = leader.id;
         let me = app.config.id;
         let url = if id == me { Some(app.config.client_url()) } else { app.links.client_url(id) };
-        let heard_ms_ago = app.links.silence(id).map(|silence| silence.0 / 1000);
+        let heard_ms_ago = app.links.silence_of(leader).map(|silence| silence.0 / 1000);
         Self { id: id.0, url, heard_ms_ago }
     }
 }

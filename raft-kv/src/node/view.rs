@@ -73,12 +73,13 @@ impl View<'_> {
         self.links.silence(id)
     }
 
-    /// Whether a server is this one, or was heard within the last two election timeouts.
+    /// Whether a member is this server, or was heard within the last two election timeouts. Somebody else
+    /// under its id does not count.
     #[must_use]
     pub fn is_alive(&self, member: Member) -> bool {
         let patience = self.election_timeout.0.saturating_mul(2);
         member == self.replica.status().member
-            || self.silence(member.id).is_some_and(|silence| silence.0 < patience)
+            || self.links.silence_of(member).is_some_and(|silence| silence.0 < patience)
     }
 
     /// How old the state may be: whatever was answered anywhere before so long ago is in it. `None`:

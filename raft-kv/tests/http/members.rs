@@ -183,6 +183,55 @@ async fn nobody_is_added_who_does_not_answer_or_is_somebody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_well_does_not_lose_its_place_to_another_under_its_number() {
+    let cluster = Cluster::ready(3).await;
+    let leader = cluster.leader(1, None).await;
+    let id = other(leader);
+    let before = cluster.json(leader, "/cluster/members").await["members"].clone();
+    let mut config = cluster.config(id);
+    config.addr = "impostor".to_owned();
+    config.data_dir = cluster.directory.path().join("impostor");
+    let end = std::sync::Arc::new(cluster.network.end("impostor"));
+    let impostor = raft_kv::server::Server::start(config, end).await.unwrap();
+    let client = raft_kv::client::Client::new(&[impostor.client_address().to_string()]);
+    let ready = Ask::new(Method::GET, "/readyz");
+    cluster
+        .until("it waits", async || {
+            client.once(&ready).await.unwrap().text().contains("waiting to be")
+        })
+        .await;
+    let body = json!({ "id": id, "addr": "impostor" }).to_string();
+    let ask = Ask::new(Method::POST, "/cluster/members").body(body);
+    let answer = cluster.once(leader, &ask).await;
+    assert_eq!(answer.status, 409, "{}", answer.text());
+    assert!(answer.text().contains("is a member and answers"), "{}", answer.text());
+    let after = cluster.json(leader, "/cluster/members").await["members"].clone();
+    let lineages = |members: &serde_json::Value| -> Vec<String> {
+        let members = members.as_array().unwrap().iter();
+        members.map(|member| member["lineage"].to_string()).collect()
+    };
+    assert_eq!(lineages(&after), lineages(&before));
+    impostor.halt().await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_votes_already_takes_nobodys_place() {
+    let cluster = Cluster::ready(3).await;
+    let leader = cluster.leader(1, None).await;
+    let (old, new) = (other(leader), other(other(leader)));
+    for (old, new, why) in [(old, new, "votes already"), (old, old, "cannot replace itself")] {
+        let body = json!({ "old": old, "new": new, "addr": address(new) }).to_string();
+        let ask = Ask::new(Method::POST, "/cluster/members/replace").body(body);
+        let answer = cluster.once(leader, &ask).await;
+        assert_eq!(answer.status, 409, "{}", answer.text());
+        assert!(answer.text().contains(why), "{}", answer.text());
+    }
+    has_voters(&cluster, leader, &[1, 2, 3]).await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_backup_is_whole_or_refused() {
     let cluster = Cluster::ready(3).await;
     cluster.put(1, "/kv/k", "v").await;
