@@ -7,6 +7,7 @@
 //! waits until there is room again. After a failure nothing more is done: what the disk holds is
 //! unknown until the next start has read it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -49,6 +50,8 @@ pub enum DiskNews {
     Scrubbed(ScrubStep),
     /// The disk has failed; nothing more will be done.
     Failed(StorageError),
+    /// The thread has panicked, which has been printed; nothing more will be done.
+    Panicked,
 }
 
 /// The way to the thread. It ends when this is dropped, after what was asked for is done; a snapshot
@@ -93,8 +96,11 @@ impl LogThread {
             scrub_bytes: (scrub_bytes_per_s / (1_000_000 / SCRUB.0)).max(1),
         };
         let thread = Builder::new().name("raft-log".into()).spawn(move || {
-            if let Err(error) = writer.run(&work) {
-                (writer.tell)(DiskNews::Failed(error));
+            // Whoever waits for the disk would wait for ever.
+            match catch_unwind(AssertUnwindSafe(|| writer.run(&work))) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => drop((writer.tell)(DiskNews::Failed(error))),
+                Err(_) => drop((writer.tell)(DiskNews::Panicked)),
             }
         })?;
         Ok(Self { work: Some(sender), is_closing, thread: Some(thread) })

@@ -180,6 +180,10 @@ impl Driver {
                 self.inputs.push(Input::Done(Done::Failed));
                 self.end = Some(End::Failed(format!("the disk has failed: {error}")));
             }
+            Event::Disk(DiskNews::Panicked) => {
+                self.inputs.push(Input::Done(Done::Failed));
+                self.end = Some(End::Failed("the log thread has panicked".to_owned()));
+            }
             Event::Encoded(snapshot, data) => {
                 self.log.ask(Work::SaveSnapshot { snapshot, data });
             }

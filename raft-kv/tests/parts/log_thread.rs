@@ -18,10 +18,11 @@ use raft_replica::request::{Input, Output};
 use raft_replica::storage::work::{Done, Work};
 use raft_replica::storage::{Identity, Storage, StorageError, StorageOptions};
 
-/// Real files whose syncs fail once somebody says so.
+/// Real files whose syncs fail, or panic, once somebody says so.
 struct Failing {
     disk: FileDisk,
     fails: Arc<AtomicBool>,
+    panics: Arc<AtomicBool>,
 }
 
 impl Disk for Failing {
@@ -48,6 +49,7 @@ impl Disk for Failing {
     }
 
     fn sync(&mut self, file: &File) -> Result<(), DiskError> {
+        assert!(!self.panics.load(Ordering::SeqCst), "a panic that a test has asked for");
         if self.fails.load(Ordering::SeqCst) {
             return Err(DiskError::Failed("the cable is out".to_owned()));
         }
@@ -92,45 +94,81 @@ fn works(out: &mut Vec<Output<Store>>) -> Vec<Work> {
     works.collect()
 }
 
+/// A node of one member and its log thread, up to its first vote.
+struct Voting {
+    log: LogThread,
+    told: mpsc::Receiver<DiskNews>,
+    /// What it wants of the disk.
+    campaign: Vec<Work>,
+    _directory: tempfile::TempDir,
+}
+
+impl Voting {
+    fn start(fails: &Arc<AtomicBool>, panics: &Arc<AtomicBool>) -> Self {
+        let directory = tempfile::tempdir().expect("it works");
+        let (fails, panics) = (Arc::clone(fails), Arc::clone(panics));
+        let mut disk =
+            Failing { disk: FileDisk::new(directory.path()).expect("it works"), fails, panics };
+        let member = Member::new(1, 7);
+        let identity = Identity { cluster: ClusterId(1), group: GroupId(1), member };
+        Storage::format(&mut disk, identity).expect("it works");
+        let options = StorageOptions::small();
+        let (storage, found) = Storage::open(disk, options, Some(identity)).expect("it works");
+
+        let founders = Membership::new(vec![member], vec![]).expect("it works");
+        let options = ReplicaOptions::new(Config::new(ClusterId(1), GroupId(1), member));
+        let (mut out, found) = (Vec::new(), found.into_state(&founders));
+        let replica = Replica::start(options, found, Store::default(), Time(0), &mut out);
+        let mut replica = replica.expect("it works");
+        let (news, told) = mpsc::channel();
+        let tell = move |news_| news.send(news_).is_ok();
+        let log =
+            LogThread::start(storage, Clock::start(), Metrics::new(), 0, tell).expect("it works");
+        for work in works(&mut out) {
+            log.ask(work);
+        }
+        let DiskNews::Done(done @ Done::Persisted { .. }) = next(&told) else { panic!("it works") };
+        replica.handle_batch(Time(1), [Input::Done(done), Input::Campaign], &mut out);
+        let campaign = works(&mut out);
+        assert!(!campaign.is_empty(), "a vote must be durable");
+        Self { log, told, campaign, _directory: directory }
+    }
+
+    fn campaign(&self) {
+        for work in self.campaign.clone() {
+            self.log.ask(work);
+        }
+    }
+}
+
+fn next(told: &mpsc::Receiver<DiskNews>) -> DiskNews {
+    told.recv_timeout(Duration::from_secs(30)).expect("it answers")
+}
+
 #[test]
 fn a_failed_sync_is_told_once_and_nothing_is_acknowledged_after_it() {
-    let directory = tempfile::tempdir().unwrap();
     let fails = Arc::new(AtomicBool::new(false));
-    let mut disk =
-        Failing { disk: FileDisk::new(directory.path()).unwrap(), fails: Arc::clone(&fails) };
-    let member = Member::new(1, 7);
-    let identity = Identity { cluster: ClusterId(1), group: GroupId(1), member };
-    Storage::format(&mut disk, identity).unwrap();
-    let (storage, found) = Storage::open(disk, StorageOptions::small(), Some(identity)).unwrap();
-
-    let founders = Membership::new(vec![member], vec![]).unwrap();
-    let options = ReplicaOptions::new(Config::new(ClusterId(1), GroupId(1), member));
-    let mut out = Vec::new();
-    let found = found.into_state(&founders);
-    let mut replica = Replica::start(options, found, Store::default(), Time(0), &mut out).unwrap();
-
-    let (news, told) = mpsc::channel();
-    let tell = move |news_| news.send(news_).is_ok();
-    let log = LogThread::start(storage, Clock::start(), Metrics::new(), 0, tell).unwrap();
-    let next = || told.recv_timeout(Duration::from_secs(30)).expect("it answers");
-    for work in works(&mut out) {
-        log.ask(work);
-    }
-    let DiskNews::Done(done @ Done::Persisted { .. }) = next() else { panic!("it works") };
-    replica.handle_batch(Time(1), [Input::Done(done), Input::Campaign], &mut out);
-
+    let node = Voting::start(&fails, &Arc::default());
     fails.store(true, Ordering::SeqCst);
-    let campaign = works(&mut out);
-    assert!(!campaign.is_empty(), "a vote must be durable");
-    for work in campaign.clone() {
-        log.ask(work);
-    }
-    let DiskNews::Failed(StorageError::Disk { error, .. }) = next() else { panic!("it fails") };
+    node.campaign();
+    let DiskNews::Failed(StorageError::Disk { error, .. }) = next(&node.told) else {
+        panic!("it fails")
+    };
     assert_eq!(error, DiskError::Failed("the cable is out".to_owned()));
     fails.store(false, Ordering::SeqCst);
-    for work in campaign {
-        log.ask(work);
-    }
-    drop(log);
-    assert!(told.recv().is_err(), "nothing is told after the failure");
+    node.campaign();
+    drop(node.log);
+    assert!(node.told.recv().is_err(), "nothing is told after the failure");
+}
+
+#[test]
+fn a_panic_of_the_thread_is_told_for_nobody_may_wait_for_it() {
+    let panics = Arc::new(AtomicBool::new(false));
+    let node = Voting::start(&Arc::default(), &panics);
+    panics.store(true, Ordering::SeqCst);
+    node.campaign();
+    let news = next(&node.told);
+    assert!(matches!(news, DiskNews::Panicked), "{news:?}");
+    drop(node.log);
+    assert!(node.told.recv().is_err(), "nothing is told after that");
 }
