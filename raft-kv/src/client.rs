@@ -7,7 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
@@ -23,6 +23,9 @@ pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key
 
 /// How long to wait before the servers are asked once more.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long one of several servers may be silent before the next one is asked what may be asked twice.
+const TRY: Duration = Duration::from_secs(2);
 
 /// A client.
 #[derive(Clone)]
@@ -167,7 +170,7 @@ impl Client {
         let mut last = ClientError::Unreachable("no server is named".to_owned());
         while Instant::now() < deadline {
             for endpoint in &self.endpoints {
-                match self.try_at(endpoint, ask, deadline).await {
+                match self.try_at(endpoint, ask, self.patience(ask, deadline)).await {
                     Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => {
                         last = ClientError::Unavailable(answer.text());
                     }
@@ -195,7 +198,9 @@ impl Client {
     pub async fn once(&self, ask: &Ask) -> Result<Answer, ClientError> {
         let endpoint = self.endpoints.first();
         let nobody = || ClientError::Unreachable("no server is named".to_owned());
-        self.try_at(endpoint.ok_or_else(nobody)?, ask, Instant::now() + self.timeout).await
+        let deadline = Instant::now() + self.timeout;
+        let patience = Patience { deadline, silence: self.timeout };
+        self.try_at(endpoint.ok_or_else(nobody)?, ask, patience).await
     }
 
     /// Asks one server, once, and returns its answer as it begins: for bodies without an end.
@@ -206,7 +211,7 @@ impl Client {
         let deadline = Instant::now() + self.timeout;
         let mut last = ClientError::Unreachable("no server is named".to_owned());
         for endpoint in &self.endpoints {
-            match self.send(endpoint, ask, deadline).await {
+            match self.send(endpoint, ask, self.patience(ask, deadline)).await {
                 Ok(response) => return Ok(response),
                 Err(error) => last = error,
             }
@@ -214,11 +219,17 @@ impl Client {
         Err(last)
     }
 
+    /// One server that hangs must not take the time of all, where another one may be asked as well.
+    fn patience(&self, ask: &Ask, deadline: Instant) -> Patience {
+        let may_move_on = self.endpoints.len() > 1 && ask.is_repeatable();
+        Patience { deadline, silence: if may_move_on { TRY } else { self.timeout } }
+    }
+
     async fn send(
         &self,
         endpoint: &str,
         ask: &Ask,
-        deadline: Instant,
+        patience: Patience,
     ) -> Result<Response<Incoming>, ClientError> {
         let uri = format!("{endpoint}{}", ask.path);
         let mut request = Request::builder().method(ask.method.clone()).uri(uri.as_str());
@@ -229,7 +240,7 @@ impl Client {
         let request = request
             .body(Full::new(ask.body.clone()))
             .map_err(|error| ClientError::Unreachable(format!("{uri}: {error}")))?;
-        match timeout_at(deadline, self.http.request(request)).await {
+        match timeout_at(patience.end(), self.http.request(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) if error.is_connect() => {
                 let why = reason(&error);
@@ -244,19 +255,37 @@ impl Client {
         &self,
         endpoint: &str,
         ask: &Ask,
-        deadline: Instant,
+        patience: Patience,
     ) -> Result<Answer, ClientError> {
-        let response = self.send(endpoint, ask, deadline).await?;
-        let (parts, body) = response.into_parts();
+        let response = self.send(endpoint, ask, patience).await?;
+        let (parts, mut rest) = response.into_parts();
         let unknown = |what: &str| ClientError::Unknown(format!("{endpoint}: {what}"));
-        match timeout_at(deadline, body.collect()).await {
-            Ok(Ok(body)) => {
-                let (status, headers) = (parts.status, parts.headers);
-                Ok(Answer { status, headers, body: body.to_bytes() })
+        let mut body = BytesMut::new();
+        loop {
+            // What comes slowly comes; only silence is not waited for.
+            match timeout_at(patience.end(), rest.frame()).await {
+                Ok(Some(Ok(frame))) => body.extend(frame.into_data()),
+                Ok(Some(Err(_))) => return Err(unknown("the answer broke off")),
+                Ok(None) => break,
+                Err(_) => return Err(unknown("the answer did not come in time")),
             }
-            Ok(Err(_)) => Err(unknown("the answer broke off")),
-            Err(_) => Err(unknown("the answer did not come in time")),
         }
+        let (status, headers) = (parts.status, parts.headers);
+        Ok(Answer { status, headers, body: body.freeze() })
+    }
+}
+
+/// How long an answer is waited for.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    deadline: Instant,
+    /// The longest time without anything.
+    silence: Duration,
+}
+
+impl Patience {
+    fn end(self) -> Instant {
+        self.deadline.min(Instant::now() + self.silence)
     }
 }
 

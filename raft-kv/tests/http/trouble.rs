@@ -461,6 +461,27 @@ async fn a_leader_that_repairs_its_log_says_that_it_passes() {
     cluster.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_does_not_take_the_time_of_the_others() {
+    let cluster = Cluster::ready(1).await;
+    let hung = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoints = [hung.local_addr().unwrap().to_string(), cluster.url(1)];
+    let mut client = raft_kv::client::Client::new(&endpoints);
+    client.timeout = std::time::Duration::from_secs(20);
+    let named = Ask::new(Method::PUT, "/kv/k")
+        .body("v")
+        .header(raft_kv::client::IDEMPOTENCY_KEY, "alice/1");
+    for ask in [named, Ask::new(Method::GET, "/kv/k")] {
+        assert_eq!(client.ask(&ask).await.unwrap().status, 200, "{ask:?}");
+    }
+    // What may not be done twice is not asked of another one.
+    client.timeout = std::time::Duration::from_millis(100);
+    let plain = Ask::new(Method::PUT, "/kv/k").body("w");
+    assert!(client.ask(&plain).await.is_err());
+    assert_eq!(cluster.get(1, "/kv/k").await.text(), "v");
+    cluster.end().await;
+}
+
 /// Flips a byte in the middle of a value, in the log of a server.
 fn hurt(path: &std::path::Path) {
     use std::os::unix::fs::FileExt as _;
