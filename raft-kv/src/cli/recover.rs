@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use raft_core::{NodeId, Time};
+use raft_core::{Membership, NodeId, Payload, RecoveredState, Slot, Time};
 use raft_kv::bootstrap::DataDirectory;
 use raft_kv::config::ServerConfig;
 use raft_kv::spare::SpareDisk;
@@ -61,25 +61,9 @@ fn execute(recover: &Recover) -> Result<(), String> {
     };
     let opened = directory.open_storage(StorageOptions::default());
     let (storage, found) = opened.map_err(|error| text(&error))?;
-    let last = found.slots.last().map_or(found.before, raft_core::Slot::id);
     let genesis = settled.genesis(member).map_err(|error| text(&error))?;
     let found = found.into_state(&genesis);
-    let others: Vec<String> = found
-        .snapshot
-        .membership
-        .members()
-        .iter()
-        .filter(|other| other.id != id)
-        .map(|other| other.id.0.to_string())
-        .collect();
-    complain(format!(
-        "this log ends at index {} of term {}; it knows that everything through {} is committed.\n\
-         What servers {} have committed after that, and this one has not, is lost.",
-        last.index.0,
-        last.term.0,
-        found.commit.0,
-        others.join(", "),
-    ));
+    complain(situation(&found, id));
     if !recover.accept_data_loss {
         return Err("nothing was done; say --accept-data-loss".to_owned());
     }
@@ -92,6 +76,46 @@ fn execute(recover: &Recover) -> Result<(), String> {
     force(replica, storage, out)?;
     complain("done: start it, and add the others as new servers with empty directories");
     Ok(())
+}
+
+/// What there is to decide on.
+fn situation(found: &RecoveredState, id: NodeId) -> String {
+    let last = found.slots.last().map_or(found.before, Slot::id);
+    let others: Vec<String> = newest_membership(found)
+        .members()
+        .iter()
+        .filter(|other| other.id != id)
+        .map(|other| other.id.0.to_string())
+        .collect();
+    let damaged = found.slots.iter().filter(|slot| matches!(slot, Slot::Damaged { .. })).count();
+    let mut told = format!(
+        "this log ends at index {} of term {}; it knows that everything through {} is committed.\n\
+         What servers {} have committed after that, and this one has not, is lost.",
+        last.index.0,
+        last.term.0,
+        found.commit.0,
+        others.join(", "),
+    );
+    if found.hard_state.is_tail_unknown {
+        told += "\nThe end of this log is unknown: it may have acknowledged more than it has.";
+    }
+    if damaged > 0 {
+        told +=
+            &format!("\n{damaged} entries of this log cannot be read, and nobody could heal them.");
+    }
+    if found.is_snapshot_damaged {
+        told += "\nThe snapshot of this directory cannot be read, and nobody could heal it.";
+    }
+    told
+}
+
+/// The membership in force: the last one in the log, whether it is committed or not.
+fn newest_membership(found: &RecoveredState) -> &Membership {
+    let newest = found.slots.iter().rev().find_map(|slot| match slot {
+        Slot::Resident { payload: Payload::Membership(membership), .. } => Some(membership),
+        Slot::Resident { .. } | Slot::Cold { .. } | Slot::Damaged { .. } => None,
+    });
+    newest.map_or(&found.snapshot.membership, |membership| membership)
 }
 
 /// Drives the replica, the disk's work at once, until the new membership is durable.

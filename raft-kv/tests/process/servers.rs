@@ -166,6 +166,34 @@ fn a_cluster_whose_quorum_is_lost_goes_on_as_one_and_fences_the_others() {
 }
 
 #[test]
+fn who_recovers_is_told_of_the_servers_that_there_were_last() {
+    let mut three = Three::start();
+    assert_eq!(three.put(1, "/kv/k", "1"), "ok");
+    let began = std::time::Instant::now();
+    let remove = Ask::new(Method::DELETE, "/cluster/members/3");
+    while three.once(1, &remove) != 200 {
+        // One who has not been heard yet is taken for lost.
+        assert!(began.elapsed() < Duration::from_secs(30));
+    }
+    let voters = |three: &Three| -> serde_json::Value {
+        let told = three.get(2, "/cluster/members");
+        serde_json::from_str::<serde_json::Value>(&told).unwrap()["membership"].take()
+    };
+    let two = serde_json::json!({ "voters": [1, 2], "learners": [], "outgoing": [] });
+    while voters(&three) != two {
+        assert!(began.elapsed() < Duration::from_secs(30), "{}", voters(&three));
+    }
+    for id in 1..=3 {
+        three.end(id, Signal::KILL);
+    }
+    let data = three.data(2);
+    let asked = run(&["recover", "--id", "2", "--data-dir", arg(&data), "--as-single"]);
+    let told = text(&asked.stderr);
+    assert!(told.contains("What servers 1 have committed"), "{told}");
+    assert!(!told.contains("cannot be read") && !told.contains("is unknown"), "{told}");
+}
+
+#[test]
 fn a_disk_that_fails_ends_the_server_with_the_reason() {
     let directory = tempfile::tempdir().unwrap();
     let address = format!("127.0.0.1:{}", free_ports(1)[0]);
