@@ -22,6 +22,9 @@ pub use settings::{PeerFlag, Settings};
 
 use crate::tls::Files;
 
+/// The longest value that any server may be told to take, in bytes.
+const VALUE_BYTES_LIMIT: usize = 64 << 20;
+
 /// The room that a command's key, condition and names take beside its value.
 const COMMAND_EXTRA_BYTES: usize = 16 << 10;
 
@@ -164,7 +167,9 @@ impl ServerConfig {
             heartbeat_interval_us: micros(self.heartbeat),
             lease_us: micros(self.election_timeout) / 2,
             seed: lineage.0,
-            command_bytes_max: self.value_bytes_max + COMMAND_EXTRA_BYTES,
+            // What clients may write is limited where they are answered. What another member has taken
+            // must be taken here too, even if that one was told to take more.
+            command_bytes_max: VALUE_BYTES_LIMIT + COMMAND_EXTRA_BYTES,
             promotion_lag_entries_max: 1024,
             requests_max: 16 << 10,
             kept_behind_snapshot: 10_000,
@@ -192,7 +197,7 @@ impl ServerConfig {
         if self.key_bytes_max == 0 || self.key_bytes_max > KEY_BYTES_MAX {
             return wrong("--max-key-bytes is 1 to 4096");
         }
-        if self.value_bytes_max == 0 || self.value_bytes_max > 64 << 20 {
+        if self.value_bytes_max == 0 || self.value_bytes_max > VALUE_BYTES_LIMIT {
             return wrong("--max-value-bytes is 1 to 67108864 (64 MiB)");
         }
         if self.request_timeout.is_zero() {

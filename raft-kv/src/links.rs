@@ -12,7 +12,7 @@ mod strangers;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -37,8 +37,8 @@ use strangers::{Known, Strangers};
 const FRAMES_MAX: usize = 1024;
 /// How long who has connected may take to say who it is, whatever the transport asks of it before.
 const INTRODUCTION: Duration = Duration::from_secs(2);
-/// The most bytes of frames that wait for the node.
-const WAITING_BYTES_MAX: usize = 64 << 20;
+/// The most bytes of frames that wait for the node: more than the longest frame that a server takes.
+const WAITING_BYTES_MAX: usize = 96 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const BACK_OFF_MIN: Duration = Duration::from_millis(20);
 /// The most connections from one peer: it keeps one, may ask something on another, and may have lost one
@@ -367,6 +367,12 @@ impl Links {
     ) -> io::Result<()> {
         let mut frames = Framed::new(connection, self.codec());
         while let Some(frame) = frames.next().await {
+            let frame = frame.inspect_err(|error| {
+                if error.kind() == ErrorKind::InvalidData {
+                    // It will come again, and again, until somebody changes something.
+                    warn!(%error, "a frame from a peer is refused");
+                }
+            });
             let frame = frame?.freeze();
             heard.store(self.shared.clock.now().0.saturating_add(1), Ordering::Relaxed);
             let share = u32::try_from(frame.len()).map_err(io::Error::other)?;

@@ -482,6 +482,36 @@ async fn a_server_that_hangs_does_not_take_the_time_of_the_others() {
     cluster.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_take_longer_values_than_others_do_not_leave_them_behind() {
+    let cluster = Cluster::with(3, |config| {
+        config.value_bytes_max = if config.id == NodeId(1) { 8 << 20 } else { 64 };
+    })
+    .await;
+    for id in 1..=3 {
+        cluster.is_ready(id).await;
+    }
+    let value = vec![b'v'; 8 << 20];
+    let put = Ask::new(Method::PUT, "/kv/k").body(value.clone());
+    cluster
+        .until("the first one leads and takes it", async || {
+            let transfer = Ask::new(Method::POST, "/cluster/transfer-leader").body("{\"to\":1}");
+            cluster.once(1, &transfer).await;
+            cluster.once(1, &put).await.status == 200
+        })
+        .await;
+    for id in 2..=3 {
+        cluster
+            .until("the others have it", async || {
+                let found = cluster.get(id, "/kv/k?consistency=stale").await;
+                found.status == 200 && found.body[..] == value
+            })
+            .await;
+        assert_eq!(cluster.once(id, &put).await.status, 413, "its own clients may not write that");
+    }
+    cluster.end().await;
+}
+
 /// Flips a byte in the middle of a value, in the log of a server.
 fn hurt(path: &std::path::Path) {
     use std::os::unix::fs::FileExt as _;
