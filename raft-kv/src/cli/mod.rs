@@ -6,6 +6,7 @@ mod cluster;
 mod recover;
 mod serve;
 mod verbs;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -1,5 +1,6 @@
 //! The verbs of a client: `raft-kv put KEY VALUE` and so on, with `--endpoints`.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -7,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use http_body_util::BodyExt as _;
+use futures_util::{StreamExt as _, stream};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use raft_kv::backup;
 use raft_kv::bootstrap::draw_lineage;
@@ -15,7 +16,7 @@ use raft_kv::client::{Answer, Ask, Client, IDEMPOTENCY_KEY};
 use raft_kv::tls::ClientFiles;
 use tokio::runtime::Builder;
 
-use super::complain;
+use super::{complain, watch::watch};
 
 /// Keys keep what a path may hold.
 const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.');
@@ -119,9 +120,9 @@ pub(super) enum Verb {
         /// The prefix of the keys
         #[arg(default_value = "")]
         prefix: String,
-        /// After this index; 0 is the beginning
-        #[arg(long, default_value_t = 0)]
-        from: u64,
+        /// After this index; 0 is the beginning [default: from now on]
+        #[arg(long)]
+        from: Option<u64>,
         #[command(flatten)]
         servers: Servers,
     },
@@ -199,7 +200,7 @@ pub(super) enum Member {
 }
 
 /// What went wrong, for people.
-type Outcome = Result<(), String>;
+pub(super) type Outcome = Result<(), String>;
 
 pub(super) fn run(verb: Verb) -> ExitCode {
     let runtime = Builder::new_current_thread().enable_all().build();
@@ -242,7 +243,7 @@ async fn execute(verb: Verb) -> Outcome {
             let ask = Ask::new(hyper::Method::GET, "/cluster/snapshot");
             let bytes = servers.ask(&ask).await?.body;
             let found = backup::decode(&bytes).map_err(|error| error.to_string())?;
-            std::fs::write(&file, &bytes).map_err(|error| in_file(&file, &error))?;
+            save(&file, &bytes).map_err(|error| in_file(&file, &error))?;
             let line = format!("{} keys through index {}\n", found.kv.len(), found.index.0);
             print(line.as_bytes())
         }
@@ -319,35 +320,42 @@ async fn list(servers: &Servers, prefix: &str) -> Outcome {
     }
 }
 
-async fn watch(client: &Client, prefix: &str, from: u64) -> Outcome {
-    let prefix = utf8_percent_encode(prefix, NON_ALPHANUMERIC);
-    let ask = Ask::new(hyper::Method::GET, format!("/kv?prefix={prefix}&watch={from}"));
-    let response = client.open(&ask).await.map_err(|error| error.to_string())?;
-    let status = response.status();
-    let mut body = response.into_body();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| error.to_string())?;
-        if let Ok(data) = frame.into_data() {
-            print(&data)?;
-        }
-    }
-    if status.is_success() { Ok(()) } else { Err(status.to_string()) }
+/// Writes a file beside the one that there may be, and puts it in its place when it is durable.
+fn save(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut beside = file.as_os_str().to_owned();
+    beside.push(".new");
+    let mut next = File::create(&beside)?;
+    next.write_all(bytes)?;
+    next.sync_all()?;
+    std::fs::rename(&beside, file)?;
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
+
+/// How many keys are written at a time.
+const RESTORED_AT_ONCE: usize = 32;
 
 async fn restore(client: &Client, file: &Path, overwrite: bool) -> Outcome {
     let bytes = std::fs::read(file).map_err(|error| in_file(file, &error))?;
     let backup = backup::decode(&bytes).map_err(|error| error.to_string())?;
+    drop(bytes);
     let name = draw_lineage().map_err(|error| error.to_string())?;
-    let (mut written, mut kept) = (0u64, 0u64);
-    for (serial, (key, found)) in (1u64..).zip(backup.kv.iter()) {
+    let asks = (1u64..).zip(backup.kv.iter()).map(|(serial, (key, found))| {
         let key = std::str::from_utf8(key).map_err(|error| error.to_string())?;
-        let mut ask = Ask::new(hyper::Method::PUT, path(key))
+        let ask = Ask::new(hyper::Method::PUT, path(key))
             .body(found.value.clone())
-            .header(IDEMPOTENCY_KEY, &format!("restore-{name:x}/{serial}"));
-        if !overwrite {
-            ask = ask.header(hyper::header::IF_NONE_MATCH, "*");
-        }
-        let answer = client.ask(&ask).await.map_err(|error| error.to_string())?;
+            .header(IDEMPOTENCY_KEY, &format!("restore-{name:x}-{serial}"));
+        Ok::<_, String>(match overwrite {
+            true => ask,
+            false => ask.header(hyper::header::IF_NONE_MATCH, "*"),
+        })
+    });
+    let answers = stream::iter(asks)
+        .map(|ask| async { client.ask(&ask?).await.map_err(|error| error.to_string()) });
+    let mut answers = pin!(answers.buffer_unordered(RESTORED_AT_ONCE));
+    let (mut written, mut kept) = (0u64, 0u64);
+    while let Some(answer) = answers.next().await {
+        let answer = answer?;
         if answer.status == hyper::StatusCode::PRECONDITION_FAILED {
             kept += 1;
         } else {
@@ -375,7 +383,7 @@ async fn patiently<T>(answer: impl Future<Output = T>, seconds: u64) -> T {
 }
 
 /// The answer, if it is a success.
-fn good(answer: Result<Answer, raft_kv::client::ClientError>) -> Result<Answer, String> {
+pub(super) fn good(answer: Result<Answer, raft_kv::client::ClientError>) -> Result<Answer, String> {
     let answer = answer.map_err(|error| error.to_string())?;
     if answer.status.is_success() {
         return Ok(answer);
@@ -386,7 +394,7 @@ fn good(answer: Result<Answer, raft_kv::client::ClientError>) -> Result<Answer, 
 }
 
 /// A reader that closes a pipe early is no error.
-fn print(bytes: &[u8]) -> Outcome {
+pub(super) fn print(bytes: &[u8]) -> Outcome {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.to_string()),

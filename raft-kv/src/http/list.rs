@@ -81,6 +81,8 @@ pub(super) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
 async fn answer(app: &Arc<App>, parts: &Parts) -> Result<Response, Problem> {
     let options: Options = parse::query(&parts.uri)?;
     if let Some(from) = options.watch {
+        // Who was cut off says what it has seen.
+        let from = parse::last_event(&parts.headers)?.unwrap_or(from);
         return watch::watch(app, options.prefix, from).await;
     }
     let limit = options.limit.unwrap_or(LIMIT);

@@ -121,22 +121,23 @@ pub(crate) async fn serve(listener: TcpListener, app: Arc<App>) {
             () = told(&mut end) => break,
         };
         while connections.try_join_next().is_some() {}
-        let Ok(place) = Arc::clone(&free).try_acquire_owned() else { continue };
-        match accepted {
-            Ok((stream, _)) => {
-                // A small answer must not wait for the next one.
-                drop(stream.set_nodelay(true));
-                let (app, router, end) = (Arc::clone(&shared), router.clone(), end.clone());
-                connections.spawn(async move {
-                    receive(&app, stream, router, end).await;
-                    drop(place);
-                });
-            }
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
+                // Without files to spare, the next try fails at once.
                 tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
             }
-        }
+        };
+        let Ok(place) = Arc::clone(&free).try_acquire_owned() else { continue };
+        // A small answer must not wait for the next one.
+        drop(stream.set_nodelay(true));
+        let (app, router, end) = (Arc::clone(&shared), router.clone(), end.clone());
+        connections.spawn(async move {
+            receive(&app, stream, router, end).await;
+            drop(place);
+        });
     }
     drop(listener);
     let finish = async { while connections.join_next().await.is_some() {} };

@@ -45,6 +45,23 @@ async fn a_watcher_sees_what_was_and_what_comes_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_that_comes_back_says_what_it_has_seen() {
+    let cluster = Cluster::ready(1).await;
+    let first = cluster.put(1, "/kv/a", "1").await;
+    let seen = first.header("raft-kv-index").unwrap().to_owned();
+    cluster.put(1, "/kv/b", "2").await;
+    let name = hyper::header::HeaderName::from_static("last-event-id");
+    let ask = Ask::new(Method::GET, "/kv?watch=0").header(name.clone(), &seen);
+    let mut body = cluster.client(1).open(&ask).await.unwrap().into_body();
+    let told = read_until(&mut body, "\"b\"").await;
+    assert!(!told.contains("\"a\""), "{told}");
+    let odd = Ask::new(Method::GET, "/kv?watch=0").header(name, "yesterday");
+    assert_eq!(cluster.once(1, &odd).await.status, 400);
+    drop(body);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn changes_that_only_a_snapshot_holds_are_gone() {
     let mut cluster = Cluster::with(1, |config| config.snapshot_after_entries = 4).await;
     cluster.is_ready(1).await;

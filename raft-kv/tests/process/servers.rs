@@ -90,6 +90,9 @@ fn the_verbs_follow_the_leader() {
     let file = three.directory.path().join("backup");
     assert_eq!(verb(&["put", "stone", "grey"]), "ok\n");
     assert!(verb(&["backup", arg(&file)]).starts_with("2 keys through index "));
+    let names = std::fs::read_dir(three.directory.path()).unwrap();
+    let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!names.contains(&"backup.new".into()), "nothing is left beside it: {names:?}");
     assert_eq!(verb(&["delete", "stone"]), "ok\n");
     assert_eq!(verb(&["put", "fruit/apple", "yellow"]), "ok\n");
     assert_eq!(verb(&["restore", arg(&file)]), "1 keys written, 1 were there and kept\n");
@@ -163,6 +166,43 @@ fn a_cluster_whose_quorum_is_lost_goes_on_as_one_and_fences_the_others() {
     assert!(status.contains("\"epoch\":1,"), "{status}");
     assert!(status.contains("\"voters\":[2],"), "{status}");
     assert_eq!(three.get(2, "/kv/k"), "3");
+}
+
+#[test]
+fn a_watcher_goes_on_at_another_server_and_misses_nothing() {
+    let mut three = Three::start();
+    assert_eq!(three.put(1, "/kv/before", "0"), "ok");
+    let servers = three.endpoints();
+    let file = three.directory.path().join("watched");
+    let complaints = std::fs::File::create(three.directory.path().join("complaints")).unwrap();
+    let mut watcher = crate::support::command(&["watch", "--endpoints", &servers, "--timeout=60"])
+        .stdin(Stdio::null())
+        .stdout(std::fs::File::create(&file).unwrap())
+        .stderr(complaints)
+        .spawn()
+        .unwrap();
+    let until = |what: &str| {
+        let began = std::time::Instant::now();
+        loop {
+            let seen = std::fs::read_to_string(&file).unwrap();
+            if seen.contains(what) {
+                return seen;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "{what} is not in {seen}");
+            std::thread::yield_now();
+        }
+    };
+    until(": changes after ");
+    assert_eq!(three.put(1, "/kv/a", "1"), "ok");
+    until("\"key\":\"a\"");
+    // It was at the first one.
+    three.end(1, Signal::KILL);
+    assert_eq!(three.put(2, "/kv/b", "2"), "ok");
+    let seen = until("\"key\":\"b\"");
+    assert_eq!(seen.matches("event: put").count(), 2, "{seen}");
+    assert!(!seen.contains("before"), "it asked for what comes: {seen}");
+    watcher.kill().unwrap();
+    watcher.wait().unwrap();
 }
 
 #[test]
