@@ -234,12 +234,26 @@ fn replication(view: &View<'_>, status: &Status) -> BTreeMap<raft_core::NodeId, 
 }
 
 fn quorum(view: &View<'_>, status: &Status) -> Quorum {
-    let voters = status.membership.incoming();
-    let needed = voters.len() / 2 + 1;
+    let membership = &status.membership;
     let is_leader = status.role == RoleName::Leader;
-    let alive = is_leader.then(|| voters.iter().filter(|voter| view.is_alive(**voter)).count());
-    let can_fail = alive.map(|alive| alive.saturating_sub(needed));
-    Quorum { voters: voters.len(), needed, alive, can_fail }
+    let alive = |half: &[Member]| half.iter().filter(|voter| view.is_alive(**voter)).count();
+    let halves = [membership.incoming(), membership.outgoing()];
+    Quorum {
+        voters: membership.incoming().len(),
+        needed: majority(membership.incoming().len()),
+        alive: is_leader.then(|| alive(membership.incoming())),
+        can_fail: is_leader.then(|| spare(halves.map(|half| (half.len(), alive(half))))),
+    }
+}
+
+fn majority(voters: usize) -> usize {
+    voters / 2 + 1
+}
+
+/// How many can fail so that each half that has voters, of which so many live, keeps its majority.
+fn spare(halves: [(usize, usize); 2]) -> usize {
+    let has_voters = halves.into_iter().filter(|(voters, _)| *voters > 0);
+    has_voters.map(|(voters, alive)| alive.saturating_sub(majority(voters))).min().unwrap_or(0)
 }
 
 pub(super) fn role_name(role: RoleName) -> &'static str {
@@ -249,5 +263,19 @@ pub(super) fn role_name(role: RoleName) -> &'static str {
         RoleName::Candidate => "candidate",
         RoleName::Leader => "leader",
         RoleName::Halted => "halted",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn while_a_change_is_under_way_both_halves_need_their_majority() {
+        assert_eq!(spare([(3, 3), (0, 0)]), 1);
+        assert_eq!(spare([(5, 5), (3, 3)]), 1, "the half that is left has less to spare");
+        assert_eq!(spare([(5, 5), (3, 2)]), 0);
+        assert_eq!(spare([(3, 1), (0, 0)]), 0);
+        assert_eq!(spare([(0, 0), (0, 0)]), 0);
     }
 }
