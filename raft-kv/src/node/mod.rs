@@ -10,6 +10,8 @@ mod driver;
 mod encoder;
 mod gateway;
 mod recorder;
+#[cfg(test)]
+mod stalled;
 mod view;
 
 use std::fmt;
