@@ -9,7 +9,7 @@ use raft_kv::hello::{self, Hello};
 use raft_kv::links::Links;
 use raft_kv::transport::tcp::Tcp;
 use raft_kv::transport::{Connection, Transport};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -27,13 +27,19 @@ fn hello(id: u64) -> Hello {
 
 /// Server 1, which listens here and takes all frames; and what must live as long.
 async fn listening() -> (String, watch::Sender<Hello>) {
+    let (address, me, _) = linked().await;
+    (address, me)
+}
+
+/// The same, with its links.
+async fn linked() -> (String, watch::Sender<Hello>, Links) {
     let (me, told) = watch::channel(hello(1));
     let links = Links::new(Arc::new(Tcp), told, 1 << 20, Clock::start());
     links.open(Arc::new(|_| true));
     let listener = Tcp.listen("127.0.0.1:0").await.unwrap();
     let address = listener.address();
-    tokio::spawn(links.listen(listener));
-    (address, me)
+    tokio::spawn(links.clone().listen(listener));
+    (address, me, links)
 }
 
 /// A connection that server `id` begins; it is answered within the time that a server allows.
@@ -81,4 +87,26 @@ async fn a_peer_that_connects_again_and_again_loses_its_oldest_connections() {
         let silence = timeout(Duration::from_millis(1), connection.read_u8()).await;
         assert!(silence.is_err(), "{silence:?}");
     }
+}
+
+#[tokio::test]
+async fn who_speaks_under_the_number_of_another_is_not_the_other() {
+    let (address, _me, links) = linked().await;
+    let mut second = introduced(&address, 2).await;
+    second.write_all(b"\x04\x00\x00\x00word").await.unwrap();
+    let heard = async {
+        while links.silence_of(Member::new(2, 2)).is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(20), heard).await.expect("it is heard");
+    assert!(links.silence(NodeId(2)).is_some());
+    assert_eq!(links.silence_of(Member::new(2, 7)), None, "that one was never heard");
+
+    // Somebody else under that number comes and is silent: the first one is heard all the same.
+    let mut connection = Tcp.connect(&address).await.unwrap();
+    let other = Hello { member: Member::new(2, 7), ..hello(2) };
+    hello::introduce(&mut connection, &other).await.unwrap();
+    assert!(links.silence_of(Member::new(2, 2)).is_some());
+    assert_eq!(links.silence_of(Member::new(2, 7)), None);
 }
