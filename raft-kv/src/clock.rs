@@ -28,8 +28,7 @@ impl Clock {
     /// The present moment.
     #[must_use]
     pub fn now(&self) -> Time {
-        let elapsed = moment() - self.0;
-        Time(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))
+        Time(u64::try_from(since(self.0).as_micros()).unwrap_or(u64::MAX))
     }
 
     /// How long it is until `moment`; zero if it has passed.
@@ -50,4 +49,14 @@ fn moment() -> Moment {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn moment() -> Moment {
     Instant::now()
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn since(begun: Moment) -> Duration {
+    moment().saturating_sub(begun)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn since(begun: Moment) -> Duration {
+    begun.elapsed()
 }
