@@ -156,8 +156,12 @@ async fn a_command_that_nobody_waits_for_any_more_keeps_its_share_while_it_is_un
     let leader = cluster.leader(1, None).await;
     cluster.network.isolate(&address(leader));
     let put = Ask::new(Method::PUT, "/kv/k").body(vec![b'x'; 64]);
-    for _ in 0..7 {
-        assert_eq!(cluster.once(leader, &put).await.status, 504);
+    let mut held = 0;
+    while held < 7 {
+        let status = cluster.once(leader, &put).await.status.as_u16();
+        // The first one may have gone out before the links were cut.
+        assert!(status == 504 || (status == 200 && held == 0), "{status}");
+        held += usize::from(status == 504);
     }
     assert_eq!(cluster.once(leader, &put).await.status, 429);
     cluster.network.rejoin(&address(leader));
