@@ -154,3 +154,43 @@ fn force(
     }
     Err("the membership does not change".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use raft_core::{EntryId, Index, Member, Term};
+
+    use super::*;
+
+    fn membership(ids: &[u64]) -> Membership {
+        Membership::new(ids.iter().map(|id| Member::new(*id, 7)).collect(), Vec::new()).unwrap()
+    }
+
+    #[test]
+    fn who_decides_is_told_what_is_missing_and_who_the_others_were_last() {
+        let mut found = RecoveredState::genesis(membership(&[1, 2, 3]));
+        let told = situation(&found, NodeId(1));
+        assert!(told.contains("What servers 2, 3 have committed"), "{told}");
+        assert!(!told.contains("cannot be read") && !told.contains("is unknown"), "{told}");
+
+        let id = |index| EntryId { index: Index(index), term: Term(4), ..EntryId::default() };
+        let payload = Payload::Membership(Arc::new(membership(&[1, 4])));
+        found.slots = vec![
+            Slot::Resident { id: id(1), payload },
+            Slot::Damaged { id: id(2), bytes: 9, is_membership: false },
+        ];
+        found.hard_state.is_tail_unknown = true;
+        found.is_snapshot_damaged = true;
+        let told = situation(&found, NodeId(1));
+        for what in [
+            "ends at index 2 of term 4",
+            "What servers 4 have committed",
+            "The end of this log is unknown",
+            "1 entries of this log cannot be read",
+            "The snapshot of this directory cannot be read",
+        ] {
+            assert!(told.contains(what), "{what} is not in {told}");
+        }
+    }
+}

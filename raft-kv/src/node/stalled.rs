@@ -1,7 +1,8 @@
-//! A disk that stands still, under a node that must not.
+//! A disk that stands still, or takes its thread along, under a node that must not stand still.
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -27,11 +28,12 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 const CLUSTER: ClusterId = ClusterId(7);
 
-/// What syncs wait for while it is closed.
+/// What syncs wait for while it is closed. One that is broken is a panic.
 #[derive(Default)]
 struct Gate {
     is_closed: Mutex<bool>,
     changed: Condvar,
+    is_broken: AtomicBool,
 }
 
 impl Gate {
@@ -41,6 +43,7 @@ impl Gate {
     }
 
     fn pass(&self) {
+        assert!(!self.is_broken.load(Ordering::SeqCst), "a panic that a test has asked for");
         let closed = self.is_closed.lock().unwrap();
         drop(self.changed.wait_while(closed, |is_closed| *is_closed).unwrap());
     }
@@ -229,4 +232,22 @@ async fn a_leader_whose_disk_stands_still_goes_on_speaking_and_hands_over() {
     for one in all {
         one.thread.join().unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_log_thread_panics_ends_and_says_why() {
+    let (directory, network) = (tempfile::tempdir().unwrap(), Network::default());
+    let me = Member::new(1, 11);
+    let one = One::start(me, &[me], &network, directory.path()).await;
+    until("it serves", async || matches!(one.write().await, Reply::Response { .. })).await;
+    one.gate.is_broken.store(true, Ordering::SeqCst);
+    let (key, condition) = (Bytes::from_static(b"k"), Condition::Always);
+    let write = StoreCommand::Write { once: None, condition, write: KvCommand::Delete { key } };
+    let reply = one.node.write(write).await;
+    assert!(!matches!(reply, Ok(Reply::Response { .. })), "{reply:?}");
+    let mut published = one.node.published();
+    let ended = published.wait_for(|published| published.end.is_some()).await;
+    let end = ended.unwrap().end.clone();
+    assert_eq!(end, Some(End::Failed("the log thread has panicked".to_owned())));
+    one.thread.join().unwrap();
 }
