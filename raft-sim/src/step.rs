@@ -7,8 +7,9 @@ use raft_core::wire;
 use raft_core::{
     Body, Effect, Message, NodeId, Observation, ReadMode, RoleName, Rpc, Ticket, Time,
 };
+use raft_replica::machine::StateMachine;
 use raft_replica::request::{Input, Output, Reply, RequestId};
-use raft_replica::storage::work::Work;
+use raft_replica::storage::work::{Done, Work};
 
 use crate::asking::client_id;
 use crate::client::{Client, Heard};
@@ -78,6 +79,9 @@ impl<W: Workload> World<W> {
         }
         self.trace.taking(at, local, &process.replica, std::slice::from_ref(&input));
         let heard = self.scribe.as_ref().map(|_| Overheard::of(&input));
+        if is_failure(&input) {
+            self.checker.fell_silent(node.member.id);
+        }
         process.replica.handle(local, input, &mut self.outputs);
         self.write_down(at, heard);
         self.after_step(at)
@@ -95,9 +99,15 @@ impl<W: Workload> World<W> {
             None => Vec::new(),
             Some(_) => process.inbox.iter().map(Overheard::of).collect(),
         };
+        let has_failed = process.inbox.iter().any(is_failure);
         process.replica.handle_batch(local, process.inbox.drain(..), &mut self.outputs);
         self.write_down(at, heard);
-        self.after_step(at)
+        self.after_step(at)?;
+        if has_failed {
+            // What it has read before that may have been answered.
+            self.checker.fell_silent(self.nodes[at].member.id);
+        }
+        Ok(())
     }
 
     /// A node looks at what its clients have asked, and only after that at the rest of its inbox.
@@ -156,7 +166,9 @@ impl<W: Workload> World<W> {
         }
         // A halted node has taken back what it had not yet asked of its disk; its log in memory may
         // be longer than anything that it told. It says nothing more, so nothing is promised by it.
-        if status.role != RoleName::Halted {
+        if status.role == RoleName::Halted {
+            self.checker.fell_silent(node.member.id);
+        } else {
             self.checker.commit_observed(node.member.id, status.commit)?;
             self.checker.membership_observed(node.member.id, &status.membership)?;
         }
@@ -266,6 +278,9 @@ impl<W: Workload> World<W> {
         };
         self.nodes[from].incarnation = envelope.incarnation;
         self.checker.sent(id, &envelope)?;
+        if !self.nodes[from].was_hurt {
+            self.checker.sent_by_the_whole(id, &envelope)?;
+        }
         let link = self.network.link(from, to);
         if envelope.rpc == Rpc::TimeoutNow {
             self.shadow(from, link);
@@ -363,4 +378,9 @@ impl<W: Workload> World<W> {
         }
         Ok(())
     }
+}
+
+/// Whether it tells a node that its disk has failed.
+fn is_failure<M: StateMachine>(input: &Input<M>) -> bool {
+    matches!(input, Input::Done(Done::Failed))
 }

@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use raft_core::{
     Chain, EntryId, HardState, Incarnation, Index, Member, Membership, NodeId, PersistBatch,
-    PersistSeq, RecoveredState, Term, Time,
+    PersistSeq, RecoveredState, RepairId, Term, Time,
 };
 
+use super::damage::Question;
+use super::lease_promise::Leases;
 use super::log::Log;
 
 /// All facts that the invariants compare.
@@ -26,6 +28,8 @@ pub(super) struct Ghost {
     pub(super) digests: Vec<Option<u64>>,
     /// How many committed entries a member may lack that becomes a voter.
     pub(super) promotion_lag_max: u64,
+    /// By how many percent the fastest clock may outrun the slowest.
+    pub(super) clock_drift_percent: u64,
     /// What a node has that was given nothing.
     blank: View,
 }
@@ -48,6 +52,7 @@ impl Ghost {
             reigns: Reigns::default(),
             digests: Vec::new(),
             promotion_lag_max: u64::MAX,
+            clock_drift_percent: 0,
         }
     }
 
@@ -124,6 +129,10 @@ pub(super) struct Node {
     pub(super) reached: Index,
     /// The entries that its last start could not read, and that nothing durable has replaced since.
     pub(super) damaged: BTreeSet<Index>,
+    /// What it has ever asked its peers for, because its own is damaged.
+    pub(super) questions: BTreeMap<RepairId, Question>,
+    /// Through where its log may be gone, for a snapshot covers it.
+    pub(super) compacted: Index,
     /// What its disk has lost of the end of its log while it is in doubt.
     pub(super) owed: Vec<EntryId>,
     /// What was asked for and is not known to be durable.
@@ -153,6 +162,8 @@ pub(super) struct Node {
     pub(super) has_stood: bool,
     /// The last lease by which it has answered in this life: the term, and its end in true time.
     pub(super) lease: Option<(Term, Time)>,
+    /// It has halted in this life, or knows that its disk has failed.
+    pub(super) is_over: bool,
 }
 
 impl Node {
@@ -163,6 +174,8 @@ impl Node {
             durable: start.clone(),
             reached: start.log.last_index(),
             damaged: BTreeSet::new(),
+            questions: BTreeMap::new(),
+            compacted: Index::ZERO,
             owed: Vec::new(),
             pending: VecDeque::new(),
             votes: BTreeMap::new(),
@@ -177,6 +190,7 @@ impl Node {
             is_urged: false,
             has_stood: false,
             lease: None,
+            is_over: false,
         }
     }
 
@@ -191,6 +205,7 @@ impl Node {
         self.is_urged = false;
         self.has_stood = false;
         self.lease = None;
+        self.is_over = false;
     }
 
     /// A batch is durable: what was damaged is whole again, or gone.
@@ -312,9 +327,24 @@ pub(super) struct Reign {
     pub(super) leader: NodeId,
     /// By node: through where it has told this leader that its disk holds the leader's log.
     acknowledged: Vec<Index>,
+    /// By node: the leases that this leader has asked it for.
+    leases: Vec<Leases>,
 }
 
 impl Reign {
+    /// The leases that this leader has asked a node for.
+    pub(super) fn leases(&self, slot: usize) -> Option<&Leases> {
+        self.leases.get(slot)
+    }
+
+    /// The same, to add one.
+    pub(super) fn leases_mut(&mut self, slot: usize) -> &mut Leases {
+        if self.leases.len() <= slot {
+            self.leases.resize(slot + 1, Leases::new());
+        }
+        &mut self.leases[slot]
+    }
+
     /// Through where a node has acknowledged.
     pub(super) fn acknowledged(&self, slot: usize) -> Index {
         self.acknowledged.get(slot).copied().unwrap_or(Index::ZERO)
@@ -344,7 +374,8 @@ impl Reigns {
 
     pub(super) fn begin(&mut self, term: Term, leader: NodeId) {
         let Err(position) = self.position(term) else { return };
-        self.0.insert(position, Reign { term, leader, acknowledged: Vec::new() });
+        self.0
+            .insert(position, Reign { term, leader, acknowledged: Vec::new(), leases: Vec::new() });
     }
 
     /// The newest one.

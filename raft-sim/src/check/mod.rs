@@ -15,6 +15,7 @@
 mod commit_immutable;
 mod commit_quorum;
 mod configuration;
+mod damage;
 mod doubt;
 mod election_safety;
 mod exactly_once;
@@ -23,6 +24,7 @@ mod ghost;
 mod history;
 mod leader_completeness;
 mod lease_overlap;
+mod lease_promise;
 mod linearizability;
 mod log;
 mod log_matching;
@@ -79,6 +81,7 @@ impl<W: Workload> Checker<W> {
             checker.expect_patience(Span(options.election_timeout_us));
         }
         checker.expect_promotion(options.promotion_lag_entries_max);
+        checker.expect_drift(options.clock_drift_percent);
         if options.seed.is_multiple_of(SAMPLED_EVERY) {
             checker.keep_sample();
         }
@@ -109,6 +112,11 @@ impl<W: Workload> Checker<W> {
         self.ghost.promotion_lag_max = lag_max;
     }
 
+    /// Judges from now on how long promises last that clocks must not break which differ by so much.
+    pub fn expect_drift(&mut self, percent: u8) {
+        self.ghost.clock_drift_percent = u64::from(percent);
+    }
+
     /// Keeps what clients see from now on, for [`Self::judge_sample`].
     pub fn keep_sample(&mut self) {
         self.machine.model.keep_history();
@@ -129,14 +137,16 @@ impl<W: Workload> Checker<W> {
     /// A node asks its storage to make a batch durable.
     ///
     /// # Errors
-    /// LM, MT, CI.
+    /// LM, MT, CI, DMG, PS.
     ///
     /// # Panics
     /// Like every method here, if the node is not one of those that [`Self::new`] was given.
     pub fn persist_issued(&mut self, node: NodeId, batch: &PersistBatch) -> Result<(), Violation> {
         let ghost = &mut self.ghost;
         let slot = ghost.slot(node);
+        promise_durability::lives(&ghost.nodes[slot], "writes")?;
         monotonic_terms::starts_anew(&ghost.nodes[slot], batch)?;
+        damage::written(&ghost.nodes[slot], batch)?;
         if let Some(hard_state) = &batch.hard_state {
             monotonic_terms::check(node, &ghost.nodes[slot].issued.hard_state, hard_state)?;
             patience::staged(&mut ghost.nodes[slot], hard_state);
@@ -158,6 +168,7 @@ impl<W: Workload> Checker<W> {
         if let Some(through) = batch.compact_to {
             // A snapshot that covers it is durable by then.
             node.damaged.retain(|index| *index > through);
+            node.compacted = node.compacted.max(through);
         }
         node.pending.push_back(batch.clone());
         Ok(())
@@ -201,7 +212,7 @@ impl<W: Workload> Checker<W> {
     /// A node hands a message to its network.
     ///
     /// # Errors
-    /// ES, PS, LM, LC, CQ, CI, ET.
+    /// ES, PS, LM, LC, CQ, CI, ET, DMG.
     pub fn sent(&mut self, node: NodeId, envelope: &Envelope) -> Result<(), Violation> {
         let ghost = &mut self.ghost;
         let slot = ghost.slot(node);
@@ -245,8 +256,25 @@ impl<W: Workload> Checker<W> {
             | Rpc::Repair(_) => {}
         }
         promise_durability::sent(ghost, slot, envelope)?;
+        lease_promise::sent(ghost, slot, envelope)?;
+        damage::sent(ghost, slot, envelope)?;
         commit_quorum::acknowledged(ghost, slot, envelope);
         Ok(())
+    }
+
+    /// A node whose disk has lost nothing hands this message to its network.
+    ///
+    /// # Errors
+    /// DMG.
+    pub fn sent_by_the_whole(&self, node: NodeId, envelope: &Envelope) -> Result<(), Violation> {
+        damage::sent_by_the_whole(&self.ghost, self.ghost.slot(node), envelope)
+    }
+
+    /// A node has halted, or has been told that its disk has failed: in this life it says nothing more
+    /// and writes nothing more.
+    pub fn fell_silent(&mut self, node: NodeId) {
+        let slot = self.ghost.slot(node);
+        self.ghost.nodes[slot].is_over = true;
     }
 
     /// A step of a node is about to be reported; its clock shows `clock` in it.
@@ -316,7 +344,7 @@ impl<W: Workload> Checker<W> {
     /// A node has applied these entries; `digest` covers all that it has applied.
     ///
     /// # Errors
-    /// CQ, CI, PS, SM, EO.
+    /// CQ, CI, PS, SM, DMG, EO.
     pub fn applied(
         &mut self,
         node: NodeId,
@@ -328,6 +356,7 @@ impl<W: Workload> Checker<W> {
         commit_quorum::claimed(&mut self.ghost, slot, last.index())?;
         state_machine_safety::applied(&mut self.ghost, slot, entries, digest)?;
         promise_durability::applied(&self.ghost, slot, last.id())?;
+        damage::applied(&self.ghost.nodes[slot], last.id())?;
         exactly_once::applied(&self.told, &mut self.machine, entries)
     }
 

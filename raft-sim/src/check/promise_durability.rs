@@ -12,6 +12,7 @@ use super::violation::{Invariant, Violation};
 /// A node sends a message.
 pub(super) fn sent(ghost: &Ghost, slot: usize, envelope: &Envelope) -> Result<(), Violation> {
     let node = &ghost.nodes[slot];
+    lives(node, "speaks")?;
     identity(node, envelope)?;
     match &envelope.rpc {
         Rpc::RequestVote { last, .. } => {
@@ -23,7 +24,8 @@ pub(super) fn sent(ghost: &Ghost, slot: usize, envelope: &Envelope) -> Result<()
             matched(ghost, node, envelope, *index)
         }
         // The identity above is all that these promise. A leader's messages run ahead of its own
-        // disk on purpose; its commit index is judged apart.
+        // disk on purpose; its commit index is judged apart, and so are promises to elect nobody and
+        // what is said about damage.
         Rpc::RequestPreVote { .. }
         | Rpc::RequestPreVoteResponse { .. }
         | Rpc::RequestVoteResponse { granted: false }
@@ -43,6 +45,16 @@ pub(super) fn sent(ghost: &Ghost, slot: usize, envelope: &Envelope) -> Result<()
         | Rpc::ReadIndexResponse { .. }
         | Rpc::Repair(_) => Ok(()),
     }
+}
+
+/// Nothing is promised by a disk that has failed: who has halted, or knows that, is silent until it
+/// starts again.
+pub(super) fn lives(node: &Node, what: &str) -> Result<(), Violation> {
+    if !node.is_over {
+        return Ok(());
+    }
+    let predicted = "who has halted, or whose disk has failed, is silent until it starts again";
+    Err(broken(node, predicted.to_owned(), format!("it {what}")))
 }
 
 /// A storage has confirmed what its disk could still lose: the promise that all others rest on.

@@ -35,6 +35,7 @@ pub(super) fn check(
     let covered = if found.is_snapshot_damaged { Index::ZERO } else { found.snapshot.last.index };
     node.damaged = missed.filter(|index| *index > covered).collect();
     node.found = found.hard_state.incarnation;
+    node.compacted = found.before.index;
     let View { hard_state, log } = &mut node.issued;
     *hard_state = found.hard_state;
     log.copy_from(&node.durable.log);

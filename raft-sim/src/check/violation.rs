@@ -35,13 +35,15 @@ pub enum Invariant {
     Configuration,
     /// Recovery: what a disk gives back after a crash is what was written to it.
     Recovery,
+    /// Damage: what is said about damaged entries is true, and nothing takes their place but they.
+    Damage,
     /// The application's own: what a workload demands of every state of its machine.
     Application,
 }
 
 impl Invariant {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::ElectionSafety,
         Self::MonotonicTerms,
         Self::PromiseDurability,
@@ -56,6 +58,7 @@ impl Invariant {
         Self::ElectionTimeout,
         Self::Configuration,
         Self::Recovery,
+        Self::Damage,
         Self::Application,
     ];
 
@@ -77,6 +80,7 @@ impl Invariant {
             Self::ElectionTimeout => "ET",
             Self::Configuration => "CF",
             Self::Recovery => "REC",
+            Self::Damage => "DMG",
             Self::Application => "AP",
         }
     }
@@ -129,6 +133,10 @@ impl Invariant {
             Self::Configuration => {
                 "the newest membership in a log is in force; its quorums meet those of the one \
                  before it; it follows a commit of its term, and no other uncommitted one"
+            }
+            Self::Damage => {
+                "what a node says of an entry that is damaged elsewhere is true; nothing but the entry \
+                 itself takes its place, and before that nobody applies it or leads past it"
             }
             Self::Application => "what the application demands of its state holds on every node",
             Self::Recovery => {

@@ -6,5 +6,6 @@ mod clocks;
 mod elections;
 mod group;
 mod logs;
+mod promises;
 mod silence;
 mod story;
