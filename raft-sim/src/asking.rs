@@ -1,12 +1,15 @@
 //! What clients do to the world: they wake up, ask nodes, and wait.
 
-use raft_core::Time;
-use raft_replica::request::{Input, RequestId};
+use raft_core::{RoleName, Time};
+use raft_replica::machine::StateMachine;
+use raft_replica::request::{Failure as Failed, Input, Output, Reply, Request, RequestId};
+use raft_replica::storage::work::Work;
 
+use crate::check::{Fate, Wish};
 use crate::client::{Act, request};
 use crate::event::{Event, NodeAt};
 use crate::failure::Failure;
-use crate::workload::Workload;
+use crate::workload::{Machine, Workload};
 use crate::world::World;
 
 impl<W: Workload> World<W> {
@@ -59,6 +62,53 @@ impl<W: Workload> World<W> {
         Ok(())
     }
 
+    /// The checker hears which entries a node has appended in a step for what it was asked for.
+    pub(crate) fn note_attempts(&mut self, at: NodeAt, outputs: &[Output<Machine<W>>]) {
+        if self.attempts.is_empty() {
+            return;
+        }
+        let batches = outputs.iter().filter_map(|output| {
+            let Output::Work(Work::Persist { batch, .. }) = output else { return None };
+            Some(batch)
+        });
+        self.checker.took(self.nodes[at].member.id, &self.attempts, batches);
+        self.attempts.clear();
+    }
+
+    /// The checker hears how a node has ended an attempt.
+    pub(crate) fn settle(
+        &mut self,
+        at: NodeAt,
+        id: RequestId,
+        reply: &Reply<Machine<W>>,
+    ) -> Result<(), Failure> {
+        let node = &self.nodes[at];
+        let fate = match reply {
+            Reply::SessionOpened { .. } | Reply::Response { .. } => Fate::Committed,
+            Reply::Failed(failed) => match failed {
+                Failed::Expired | Failed::StaleSerial | Failed::Malformed => Fate::Committed,
+                Failed::Superseded => Fate::Superseded,
+                Failed::Unknown => {
+                    let process = node.process.as_ref();
+                    let role = process.map(|process| process.replica.status().role);
+                    Fate::Unknown { is_over: role == Some(RoleName::Halted) }
+                }
+                // Nothing was appended, or nothing is said about it.
+                Failed::NotLeader { .. }
+                | Failed::Busy
+                | Failed::TooLarge
+                | Failed::Transferring
+                | Failed::Refused(_)
+                | Failed::Halted
+                | _ => Fate::None,
+            },
+            Reply::Answer { .. } | Reply::MembershipChanged { .. } | Reply::Transferred { .. } => {
+                Fate::None
+            }
+        };
+        Ok(self.checker.settled(node.member.id, id, fate)?)
+    }
+
     pub(crate) fn set_client_timer(&mut self, client: usize, delay_us: u64) {
         let one = &mut self.clients[client];
         one.generation += 1;
@@ -69,4 +119,17 @@ impl<W: Workload> World<W> {
 /// How the checker calls a client.
 pub(crate) fn client_id(client: usize) -> crate::check::ClientId {
     crate::check::ClientId(client as u64)
+}
+
+/// What an input asks a node to have in its log, if it does.
+pub(crate) fn attempt<M: StateMachine>(input: &Input<M>) -> Option<(RequestId, Wish)> {
+    let Input::Request { id, request } = input else { return None };
+    match request {
+        Request::OpenSession => Some((*id, Wish::Session)),
+        Request::Command { session, serial, .. } => Some((*id, Wish::Command(*session, *serial))),
+        Request::Query { .. }
+        | Request::ChangeMembership { .. }
+        | Request::TransferLeadership { .. }
+        | Request::ForceMembership => None,
+    }
 }

@@ -11,7 +11,7 @@ use raft_replica::machine::StateMachine;
 use raft_replica::request::{Input, Output, Reply, RequestId};
 use raft_replica::storage::work::{Done, Work};
 
-use crate::asking::client_id;
+use crate::asking::{attempt, client_id};
 use crate::client::{Client, Heard};
 use crate::event::{Event, NodeAt};
 use crate::failure::Failure;
@@ -79,6 +79,7 @@ impl<W: Workload> World<W> {
         }
         self.trace.taking(at, local, &process.replica, std::slice::from_ref(&input));
         let heard = self.scribe.as_ref().map(|_| Overheard::of(&input));
+        self.attempts.extend(attempt(&input));
         if is_failure(&input) {
             self.checker.fell_silent(node.member.id);
         }
@@ -99,6 +100,7 @@ impl<W: Workload> World<W> {
             None => Vec::new(),
             Some(_) => process.inbox.iter().map(Overheard::of).collect(),
         };
+        self.attempts.extend(process.inbox.iter().filter_map(attempt));
         let has_failed = process.inbox.iter().any(is_failure);
         process.replica.handle_batch(local, process.inbox.drain(..), &mut self.outputs);
         self.write_down(at, heard);
@@ -123,6 +125,7 @@ impl<W: Workload> World<W> {
             None => Vec::new(),
             Some(_) => requests.iter().map(Overheard::of).collect(),
         };
+        self.attempts.extend(requests.iter().filter_map(attempt));
         process.replica.handle_batch(local, requests, &mut self.outputs);
         self.write_down(at, heard);
         self.after_step(at)
@@ -186,6 +189,7 @@ impl<W: Workload> World<W> {
                 self.nodes[at].graveyard.persist(batch);
             }
         }
+        self.note_attempts(at, outputs);
         Ok(())
     }
 
@@ -212,7 +216,10 @@ impl<W: Workload> World<W> {
                 let to = usize::try_from(to.id.0 - 1).expect("there are few nodes");
                 self.send(at, to, frame)
             }
-            Output::Reply { id, reply } => self.reply(id, reply),
+            Output::Reply { id, reply } => {
+                self.settle(at, id, &reply)?;
+                self.reply(id, reply)
+            }
             Output::Work(work) => self.work(at, work),
             Output::Save { snapshot, state } => {
                 self.encode_later(at, (snapshot, state));

@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 
 use raft_core::wire::Limits;
 use raft_core::{EntryId, Member, Membership};
-use raft_replica::request::{Input, Output};
+use raft_replica::request::{Input, Output, RequestId};
 use raft_replica::storage::Storage;
 
 use crate::beyond::Beyond;
-use crate::check::Checker;
+use crate::check::{Checker, Wish};
 use crate::client::Client;
 use crate::cuts::Cuts;
 use crate::digest::Digest;
@@ -107,8 +107,9 @@ pub struct World<W: Workload = KeyValue> {
     pub(crate) schedule: Stream,
     /// How often an operator has asked for something.
     pub(crate) operations: u64,
-    /// A buffer, empty between steps.
+    /// Two buffers, empty between steps: what a node puts out, and what it was asked for.
     pub(crate) outputs: Vec<Output<Machine<W>>>,
+    pub(crate) attempts: Vec<(RequestId, Wish)>,
 }
 
 impl World {
@@ -172,6 +173,7 @@ impl<W: Workload> World<W> {
             schedule: choices.stream(Purpose::Schedule, 0),
             operations: 0,
             outputs: Vec::new(),
+            attempts: Vec::new(),
             nodes,
             founders,
             options,

@@ -143,6 +143,8 @@ pub(super) struct Node {
     pub(super) commit: Index,
     /// Through where its state machine has applied in this life.
     pub(super) applied: Index,
+    /// Through where a snapshot has replaced its log in this life.
+    pub(super) installed: Index,
     /// The last term that it has led.
     pub(super) led: Option<Term>,
     /// Memberships were appended in the step that is under way.
@@ -181,6 +183,7 @@ impl Node {
             votes: BTreeMap::new(),
             commit: Index::ZERO,
             applied: Index::ZERO,
+            installed: Index::ZERO,
             led: None,
             is_changing: false,
             entered: Vec::new(),
@@ -201,6 +204,7 @@ impl Node {
         self.entered.clear();
         self.commit = Index::ZERO;
         self.applied = Index::ZERO;
+        self.installed = Index::ZERO;
         self.granted = None;
         self.is_urged = false;
         self.has_stood = false;

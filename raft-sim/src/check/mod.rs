@@ -34,6 +34,7 @@ mod patience;
 mod promise_durability;
 mod recovery;
 mod state_machine_safety;
+mod tickets;
 mod violation;
 
 use std::sync::Arc;
@@ -42,16 +43,19 @@ use raft_core::{
     Entries, Envelope, HardState, Index, Member, Membership, NodeId, PersistBatch, PersistSeq,
     RecoveredState, RepairRpc, Rpc, SnapshotMeta, Span, Term, Time,
 };
+use raft_replica::request::RequestId;
 
 use crate::fault::Fault;
 use crate::options::Options;
-use crate::workload::{KeyValue, Model, Workload};
+use crate::workload::{Command, KeyValue, Model, Workload};
 use exactly_once::Told;
 use ghost::Ghost;
 use history::History;
 use machine::Machine;
+use tickets::Tickets;
 
 pub use history::{Answered, Asked, ClientId, Operation, OperationId, Outcome};
+pub use tickets::{Fate, Wish};
 pub use violation::{Invariant, Violation};
 
 /// Of each seed that this number divides, what clients saw is judged once more without the ghost.
@@ -64,6 +68,7 @@ pub struct Checker<W: Workload = KeyValue> {
     machine: Machine<W>,
     history: History<W::Machine>,
     told: Told,
+    tickets: Tickets,
     /// Zero if nobody looks when nodes campaign.
     election_timeout: Span,
 }
@@ -97,6 +102,7 @@ impl<W: Workload> Checker<W> {
             machine: Machine::new(machine),
             history: History::new(),
             told: Told::default(),
+            tickets: Tickets::default(),
             election_timeout: Span(0),
         }
     }
@@ -154,6 +160,7 @@ impl<W: Workload> Checker<W> {
         }
         if let Some(snapshot) = &batch.install {
             commit_immutable::installed(ghost, slot, snapshot)?;
+            ghost.nodes[slot].installed = snapshot.last.index;
             ghost.nodes[slot].issued.log.install(snapshot);
         }
         if let Some(from) = batch.truncate_from {
@@ -172,6 +179,30 @@ impl<W: Workload> Checker<W> {
         }
         node.pending.push_back(batch.clone());
         Ok(())
+    }
+
+    /// A server has taken these attempts in one step, and has asked for these batches in it.
+    pub fn took<'a>(
+        &mut self,
+        node: NodeId,
+        attempts: &[(RequestId, Wish)],
+        batches: impl Iterator<Item = &'a PersistBatch>,
+    ) {
+        let slot = self.ghost.slot(node);
+        self.tickets.took::<Command<W>>(&self.ghost, slot, attempts, batches);
+    }
+
+    /// A server has ended an attempt.
+    ///
+    /// # Errors
+    /// EO.
+    pub fn settled(
+        &mut self,
+        node: NodeId,
+        attempt: RequestId,
+        fate: Fate,
+    ) -> Result<(), Violation> {
+        self.tickets.ended(&self.ghost, self.ghost.slot(node), attempt, fate)
     }
 
     /// A storage says that what it was given is durable; `unsynced` names something that it wrote
@@ -395,6 +426,7 @@ impl<W: Workload> Checker<W> {
     pub fn crashed(&mut self, node: NodeId) {
         let slot = self.ghost.slot(node);
         self.ghost.nodes[slot].crash();
+        self.tickets.crashed(slot);
     }
 
     /// A server has a new, empty disk: from now on its id means this member.

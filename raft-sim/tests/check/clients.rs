@@ -5,9 +5,10 @@
 use bytes::Bytes;
 use raft_core::{Index, NodeId, Payload, Time};
 use raft_replica::kv::{Kv, KvAnswer, KvCommand, KvQuery, KvResponse, Versioned};
+use raft_replica::request::RequestId;
 use raft_replica::session::{LogCommand, SessionId};
 use raft_sim::check::{
-    Answered, Asked, ClientId, Invariant, Operation, OperationId, Outcome, Violation,
+    Answered, Asked, ClientId, Fate, Invariant, Operation, OperationId, Outcome, Violation, Wish,
 };
 
 use crate::story::{Story, broken};
@@ -321,4 +322,55 @@ fn an_entry_that_is_applied_again_after_a_restart_is_no_second_effect() {
     let id = service.get();
     service.reply(id, &value(Some(("a", 3)), 4)).unwrap();
     assert_eq!(service.story.checker.applied_index(NodeId(1)), Index(4));
+}
+
+#[test]
+fn an_attempt_ends_as_its_own_entry_does() {
+    let mut story = Story::led();
+    let (first, second) = (RequestId(1), RequestId(2));
+    let wish = Wish::Command(SessionId(1), 1);
+    let put = |number: u64| {
+        let (key, value) = (Bytes::from_static(b"k"), Bytes::copy_from_slice(&[1]));
+        let command = KvCommand::Put { key, value };
+        Payload::Command(
+            LogCommand::Apply { session: SessionId(1), serial: number, command }.encode(),
+        )
+    };
+    story.propose(1, 1, vec![put(1)]).unwrap();
+    let mut batch = story.batch(1);
+    batch.append = story.entries(1, 2);
+    let attempts = [(first, wish), (second, wish)];
+    story.checker.took(NodeId(1), &attempts, std::iter::once(&batch));
+    let ends = |story: &Story, attempt: RequestId, fate: Fate| {
+        story.clone().checker.settled(NodeId(1), attempt, fate)
+    };
+    let unknown = |is_over| Fate::Unknown { is_over };
+    // Nobody has it but the leader: nothing can be said for certain, and it is not lost from sight.
+    broken(ends(&story, first, Fate::Committed), Invariant::ExactlyOnce, Some(1));
+    for attempt in [first, second] {
+        broken(ends(&story, attempt, Fate::Superseded), Invariant::ExactlyOnce, Some(1));
+        broken(ends(&story, attempt, unknown(false)), Invariant::ExactlyOnce, Some(1));
+        ends(&story, attempt, unknown(true)).unwrap();
+        ends(&story, attempt, Fate::None).unwrap();
+    }
+    let mut committed = story.clone();
+    committed.sync(1).unwrap();
+    committed.replicate(1, 2, 2).unwrap();
+    committed.commit(1, 2).unwrap();
+    let mut replaced = story;
+    replaced.elect(3, 2, &[2, 3]).unwrap();
+    replaced.noop(3, 2).unwrap();
+    // Another leader might still have it, had it come there.
+    broken(ends(&replaced, first, Fate::Superseded), Invariant::ExactlyOnce, Some(1));
+    replaced.sync(3).unwrap();
+    replaced.replicate(3, 2, 2).unwrap();
+    replaced.commit(3, 2).unwrap();
+    for attempt in [first, second] {
+        ends(&committed, attempt, Fate::Committed).unwrap();
+        broken(ends(&committed, attempt, Fate::Superseded), Invariant::ExactlyOnce, Some(1));
+        ends(&replaced, attempt, Fate::Superseded).unwrap();
+    }
+    broken(ends(&replaced, first, Fate::Committed), Invariant::ExactlyOnce, Some(1));
+    // The session may remember what another entry has done.
+    ends(&replaced, second, Fate::Committed).unwrap();
 }
