@@ -48,7 +48,7 @@ impl Claim {
 }
 
 /// All claims.
-pub const CLAIMS: [Claim; 13] = [
+pub const CLAIMS: [Claim; 14] = [
     claim(Sabotage::SyncDoesNothing, 1, &["PS"]),
     claim(Sabotage::ConfirmedEarly, 1, &["PS"]).predicting("has them on disk"),
     claim(Sabotage::AppendsConfirmedEarly, 4, &["PS"]).predicting("promises that log on disk"),
@@ -66,6 +66,8 @@ pub const CLAIMS: [Claim; 13] = [
     // By another replica that applies the same, or by a client that is answered before that.
     claim(Sabotage::CommandSkipped, 10, &["SM", "LIN"]),
     claim(Sabotage::SessionsForgotten, 100, &["EO", "SM"]),
+    // By nobody else, before a client reads it.
+    claim(Sabotage::ValueReplaced, 50, &["SM"]).predicting("what the committed commands have made"),
     claim(Sabotage::MachinePanics, 10, &["PANIC"]),
 ];
 

@@ -57,6 +57,7 @@ mod scrub;
 pub mod self_check;
 pub mod setup;
 pub mod shrink;
+mod states;
 mod step;
 mod strike;
 pub mod swarm;

@@ -32,6 +32,8 @@ pub(crate) struct Process<W: Workload> {
     pub(crate) is_woken: bool,
     /// Until when, by its clock, answers by a lease were allowed so far.
     leased_until: Option<Time>,
+    /// The state has come from a snapshot since the checker last looked at all of it.
+    pub(crate) is_restored: bool,
     /// A state that is being encoded.
     pub(crate) frozen: Option<FrozenState<W>>,
     /// A snapshot is being written, a part after each other piece of work.
@@ -96,6 +98,7 @@ impl<W: Workload> Process<W> {
             inbox: Vec::new(),
             is_woken: false,
             leased_until: None,
+            is_restored: false,
             frozen: None,
             is_saving: false,
             is_known_full: false,

@@ -12,6 +12,7 @@ use raft_core::{
     Rpc, Slot,
 };
 use raft_replica::Image;
+use raft_replica::kv::{Kv, KvCommand};
 use raft_replica::machine::StateMachine;
 use raft_replica::session::Sessions;
 
@@ -46,6 +47,8 @@ pub enum Sabotage {
     CommandSkipped,
     /// A snapshot contains no sessions.
     SessionsForgotten,
+    /// A snapshot of the key-value store has another value than was written, of the same version.
+    ValueReplaced,
     /// The state machine of one node panics.
     MachinePanics,
 }
@@ -67,6 +70,7 @@ impl Sabotage {
             | Self::RoundForged
             | Self::CommandSkipped
             | Self::SessionsForgotten
+            | Self::ValueReplaced
             | Self::MachinePanics => Lie::None,
         }
     }
@@ -118,12 +122,29 @@ impl Sabotage {
     /// The bytes of a snapshot as they are written.
     #[must_use]
     pub fn snapshot(self, data: Bytes) -> Bytes {
-        if self != Self::SessionsForgotten {
+        if !matches!(self, Self::SessionsForgotten | Self::ValueReplaced) {
             return data;
         }
         let image = Image::decode(&data).expect("a replica's own snapshot is an image");
-        Image { sessions: Sessions::new(), ..image }.encode()
+        if self == Self::SessionsForgotten {
+            return Image { sessions: Sessions::new(), ..image }.encode();
+        }
+        let machine = replace_value(image.machine);
+        Image { machine: &machine, ..image }.encode()
     }
+}
+
+/// The snapshot of a key-value store with another value for its first key, of the same version.
+fn replace_value(snapshot: &[u8]) -> Vec<u8> {
+    let mut store = Kv::new();
+    store.restore(snapshot).expect("it is a snapshot of the store");
+    let first = store.iter().next().map(|(key, found)| (key.clone(), found.version));
+    if let Some((key, version)) = first {
+        store.apply(version, KvCommand::Put { key, value: Bytes::from_static(b"another") });
+    }
+    let mut bytes = Vec::new();
+    Kv::encode(&store.snapshot(), &mut bytes);
+    bytes
 }
 
 /// The state machine of a simulated replica: the one of the workload, which may skip commands.

@@ -234,6 +234,9 @@ impl<W: Workload> World<W> {
                 self.digest.word(digest);
                 self.stats.restored += 1;
                 self.checker.restored(id, &snapshot, digest)?;
+                if let Some(process) = &mut self.nodes[at].process {
+                    process.is_restored = true;
+                }
                 self.inspect_machine(at)
             }
             Output::Observe(observation) => self.observe(at, &observation),
@@ -248,15 +251,6 @@ impl<W: Workload> World<W> {
                 Err(Failure::Reported { node: id, what })
             }
         }
-    }
-
-    /// A node's machine has changed: the workload looks at it.
-    fn inspect_machine(&self, at: NodeAt) -> Result<(), Failure> {
-        let node = &self.nodes[at];
-        let Some(process) = &node.process else { return Ok(()) };
-        let found = W::invariant(process.replica.machine().machine());
-        let applied = process.replica.status().applied;
-        Ok(self.checker.inspected(node.member.id, applied, found)?)
     }
 
     /// A node refuses a frame. No frame is bad unless the network has changed it.

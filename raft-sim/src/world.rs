@@ -214,8 +214,10 @@ impl<W: Workload> World<W> {
             self.next()?;
             self.check_bounds()?;
         }
+        self.compare_states()?;
         if self.options.is_beyond {
             self.go_beyond()?;
+            self.compare_states()?;
         }
         match self.checker.judge_sample()? {
             Some(true) => self.stats.judged += 1,

@@ -82,6 +82,11 @@ fn a_snapshot_that_forgets_the_sessions() {
 }
 
 #[test]
+fn a_snapshot_with_another_value_of_the_same_version() {
+    assert_unsafe(Sabotage::ValueReplaced);
+}
+
+#[test]
 fn a_panic_is_caught_and_told() {
     run::catch_panics();
     let report = assert_caught(Sabotage::MachinePanics);

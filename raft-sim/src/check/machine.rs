@@ -2,11 +2,15 @@
 //!
 //! It knows that a session executes each of its serials once, and shares no code with the product
 //! in that. What a command does and what a query answers, the model of the workload knows.
+//!
+//! Beside that it keeps a machine like those of the servers that was never lost, written or restored:
+//! what a server's state must be equal to, and not only answer like.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use raft_core::{Entry, Index, Payload};
-use raft_replica::session::{LogCommand, SessionId};
+use raft_replica::machine::StateMachine;
+use raft_replica::session::{LogCommand, SessionId, Sessions};
 
 use crate::workload::{Command, Model, Response, Workload};
 
@@ -22,6 +26,8 @@ pub(super) struct Effect<W: Workload> {
 #[derive(Clone, Debug)]
 pub(super) struct Machine<W: Workload> {
     pub(super) model: W::Model,
+    /// The machine itself, as the same commands have left it.
+    pristine: W::Machine,
     applied: Index,
     effects: BTreeMap<(SessionId, u64), Effect<W>>,
     /// Entries that repeat what took effect before, or come too late for it.
@@ -39,7 +45,8 @@ struct Session {
 impl<W: Workload> Machine<W> {
     pub(super) fn new(machine: W::Machine) -> Self {
         Self {
-            model: W::Model::new(machine),
+            model: W::Model::new(machine.clone()),
+            pristine: machine,
             applied: Index::ZERO,
             effects: BTreeMap::new(),
             repeats: BTreeSet::new(),
@@ -95,6 +102,27 @@ impl<W: Workload> Machine<W> {
         self.sessions.get(&session)?.serial
     }
 
+    /// What a server's state is, which has executed the log as far as this machine, and should not be.
+    pub(super) fn differs(&self, machine: &W::Machine, sessions: &Sessions) -> Option<String> {
+        if machine.snapshot() != self.pristine.snapshot() {
+            return Some(String::from("its state machine is another one"));
+        }
+        if sessions.len() != self.sessions.len() {
+            return Some(format!("it has {} sessions", sessions.len()));
+        }
+        self.sessions.iter().find_map(|(id, session)| {
+            let last = sessions.last(*id).map(|last| (last.serial, last.index));
+            let expected = session.serial.and_then(|serial| {
+                let effect = self.effect(*id, serial)?;
+                Some((serial, effect.index))
+            });
+            if !sessions.is_open(*id) {
+                return Some(format!("{id} is not open"));
+            }
+            (last != expected).then(|| format!("{id} has executed {last:?} last, not {expected:?}"))
+        })
+    }
+
     fn open(&mut self, index: Index, sessions_max: u32) {
         let most = usize::try_from(sessions_max.max(1)).unwrap_or(usize::MAX);
         while self.sessions.len() >= most {
@@ -119,6 +147,7 @@ impl<W: Workload> Machine<W> {
             if session.serial.is_none_or(|newest| newest < serial) {
                 session.serial = Some(serial);
                 let response = self.model.apply(index, &command);
+                self.pristine.apply(index, command.clone());
                 self.effects.insert((id, serial), Effect { index, command, response });
                 return Some((id, serial));
             }

@@ -44,6 +44,7 @@ use raft_core::{
     RecoveredState, RepairRpc, Rpc, SnapshotMeta, Span, Term, Time,
 };
 use raft_replica::request::RequestId;
+use raft_replica::session::Sessions;
 
 use crate::fault::Fault;
 use crate::options::Options;
@@ -404,6 +405,24 @@ impl<W: Workload> Checker<W> {
         let predicted = || "what the workload demands of every state".to_owned();
         let broken = |why| Violation::new(Invariant::Application, predicted(), why);
         found.map_err(|why| broken(why).on(node).at(applied))
+    }
+
+    /// A node that has applied the log through `applied` has this state. Says whether that could be
+    /// judged: only who has applied as much as anybody else can be compared with the truth.
+    ///
+    /// # Errors
+    /// SM.
+    pub fn has_state(
+        &self,
+        node: NodeId,
+        applied: Index,
+        state: &W::Machine,
+        sessions: &Sessions,
+    ) -> Result<bool, Violation> {
+        if applied != self.machine.applied() {
+            return Ok(false);
+        }
+        state_machine_safety::has_state(&self.machine, node, state, sessions).map(|()| true)
     }
 
     /// A node has replaced its state machine by a snapshot.

@@ -1,9 +1,15 @@
 //! SM: every node applies the committed entries, each once, in order, to the same effect (§5.4.3).
+//!
+//! A digest covers what was applied and answered, and travels inside a snapshot: it says nothing about
+//! the state that comes out of one. So states themselves are compared as well, now and then.
 
-use raft_core::{Entries, Index, SnapshotMeta};
+use raft_core::{Entries, Index, NodeId, SnapshotMeta};
+use raft_replica::session::Sessions;
 
 use super::ghost::Ghost;
+use super::machine::Machine;
 use super::violation::{Invariant, Violation};
+use crate::workload::Workload;
 
 /// A node has applied committed entries.
 pub(super) fn applied(
@@ -60,6 +66,19 @@ pub(super) fn restored(
         .at(snapshot.last.index));
     }
     reached(ghost, slot, snapshot.last.index, digest)
+}
+
+/// A node that has applied as much as anybody has this state.
+pub(super) fn has_state<W: Workload>(
+    machine: &Machine<W>,
+    node: NodeId,
+    state: &W::Machine,
+    sessions: &Sessions,
+) -> Result<(), Violation> {
+    let Some(actual) = machine.differs(state, sessions) else { return Ok(()) };
+    let index = machine.applied();
+    let predicted = format!("the state at {index} is what the committed commands have made of it");
+    Err(Violation::new(Invariant::StateMachineSafety, predicted, actual).on(node).at(index))
 }
 
 /// A node's state machine stands at `index`, with this digest.
