@@ -275,6 +275,12 @@ pub(crate) fn check(options: &Options) -> Result<(), String> {
     storage_options(options).validate().map_err(|error| error.to_string())
 }
 
+/// What no node of a run may exceed: the options that all have but for who they are.
+pub(crate) fn bounds(options: &Options) -> ReplicaOptions {
+    let anybody = Member { id: raft_core::NodeId(1), lineage: raft_core::Lineage(1) };
+    config(options, anybody, PRIORITY_MAX)
+}
+
 fn storage_options(options: &Options) -> StorageOptions {
     StorageOptions {
         segment_slots: options.segment_slots,

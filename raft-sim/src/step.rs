@@ -12,6 +12,7 @@ use raft_replica::request::{Input, Output, Reply, RequestId};
 use raft_replica::storage::work::{Done, Work};
 
 use crate::asking::{attempt, client_id};
+use crate::check::Load;
 use crate::client::{Client, Heard};
 use crate::event::{Event, NodeAt};
 use crate::failure::Failure;
@@ -24,6 +25,9 @@ use crate::sabotage::Sabotage;
 use crate::script::Overheard;
 use crate::workload::{Machine, Workload};
 use crate::world::World;
+
+/// What a node holds is looked at in one event of so many.
+const LOOKED_AT_EVERY: u64 = 8;
 
 impl<W: Workload> World<W> {
     /// A frame has come to the end of a link, which it has entered at this position.
@@ -163,6 +167,12 @@ impl<W: Workload> World<W> {
             applied: status.applied.0,
             is_hurt: status.damaged > 0 || status.is_snapshot_damaged || status.is_tail_unknown,
         };
+        if self.stats.events.is_multiple_of(LOOKED_AT_EVERY) {
+            let replica = &process.replica;
+            let (peers, requests) = (replica.raft().peers(), replica.requests_open());
+            let load = Load { peers, requests, sessions: replica.sessions().len() };
+            self.checker.load_observed(node.member.id, &load)?;
+        }
         if let Some(until) = process.new_lease() {
             let until = Time(node.clock.when(until, now));
             self.checker.leased(node.member.id, until, Time(now))?;

@@ -11,6 +11,7 @@ use raft_core::{
     PersistSeq, RecoveredState, RepairId, Term, Time,
 };
 
+use super::bounds::Uncommitted;
 use super::damage::Question;
 use super::lease_promise::Leases;
 use super::log::Log;
@@ -143,6 +144,8 @@ pub(super) struct Node {
     pub(super) commit: Index,
     /// Through where its state machine has applied in this life.
     pub(super) applied: Index,
+    /// What it has appended as a leader and does not know to be committed.
+    pub(super) uncommitted: Uncommitted,
     /// Through where a snapshot has replaced its log in this life.
     pub(super) installed: Index,
     /// The last term that it has led.
@@ -183,6 +186,7 @@ impl Node {
             votes: BTreeMap::new(),
             commit: Index::ZERO,
             applied: Index::ZERO,
+            uncommitted: Uncommitted::new(),
             installed: Index::ZERO,
             led: None,
             is_changing: false,
@@ -204,6 +208,7 @@ impl Node {
         self.entered.clear();
         self.commit = Index::ZERO;
         self.applied = Index::ZERO;
+        self.uncommitted.clear();
         self.installed = Index::ZERO;
         self.granted = None;
         self.is_urged = false;

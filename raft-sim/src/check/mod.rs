@@ -12,6 +12,8 @@
 //! Absent: liveness and determinism, which no single event can break. The world judges them, with
 //! the facts that the checker offers.
 
+mod bounds;
+mod clients;
 mod commit_immutable;
 mod commit_quorum;
 mod configuration;
@@ -43,18 +45,19 @@ use raft_core::{
     Entries, Envelope, HardState, Index, Member, Membership, NodeId, PersistBatch, PersistSeq,
     RecoveredState, RepairRpc, Rpc, SnapshotMeta, Span, Term, Time,
 };
-use raft_replica::request::RequestId;
+use raft_replica::replica::ReplicaOptions;
 use raft_replica::session::Sessions;
 
 use crate::fault::Fault;
 use crate::options::Options;
-use crate::workload::{Command, KeyValue, Model, Workload};
+use crate::workload::{KeyValue, Workload};
 use exactly_once::Told;
 use ghost::Ghost;
 use history::History;
 use machine::Machine;
 use tickets::Tickets;
 
+pub use bounds::Load;
 pub use history::{Answered, Asked, ClientId, Operation, OperationId, Outcome};
 pub use tickets::{Fate, Wish};
 pub use violation::{Invariant, Violation};
@@ -70,6 +73,8 @@ pub struct Checker<W: Workload = KeyValue> {
     history: History<W::Machine>,
     told: Told,
     tickets: Tickets,
+    /// What nodes must not exceed, if that is judged.
+    bounds: Option<Box<ReplicaOptions>>,
     /// Zero if nobody looks when nodes campaign.
     election_timeout: Span,
 }
@@ -88,6 +93,7 @@ impl<W: Workload> Checker<W> {
         }
         checker.expect_promotion(options.promotion_lag_entries_max);
         checker.expect_drift(options.clock_drift_percent);
+        checker.expect_bounds(crate::node::bounds(options));
         if options.seed.is_multiple_of(SAMPLED_EVERY) {
             checker.keep_sample();
         }
@@ -104,6 +110,7 @@ impl<W: Workload> Checker<W> {
             history: History::new(),
             told: Told::default(),
             tickets: Tickets::default(),
+            bounds: None,
             election_timeout: Span(0),
         }
     }
@@ -124,21 +131,9 @@ impl<W: Workload> Checker<W> {
         self.ghost.clock_drift_percent = u64::from(percent);
     }
 
-    /// Keeps what clients see from now on, for [`Self::judge_sample`].
-    pub fn keep_sample(&mut self) {
-        self.machine.model.keep_history();
-    }
-
-    /// Judges what clients saw without the ghost: whether it was found to be linearizable, or `None`
-    /// if it was not kept.
-    ///
-    /// # Errors
-    /// LIN.
-    pub fn judge_sample(&self) -> Result<Option<bool>, Violation> {
-        self.machine.model.judge_history().map_err(|why| {
-            let predicted = "an order of what clients asked for, for each key".to_owned();
-            Violation::new(Invariant::Linearizability, predicted, why).at(Index(0))
-        })
+    /// Judges from now on whether nodes keep within these options, which all of them have.
+    pub fn expect_bounds(&mut self, options: ReplicaOptions) {
+        self.bounds = Some(Box::new(options));
     }
 
     /// A node asks its storage to make a batch durable.
@@ -172,6 +167,7 @@ impl<W: Workload> Checker<W> {
         configuration::appended(ghost, slot, batch)?;
         election_safety::appended(ghost, slot, batch);
         let node = &mut ghost.nodes[slot];
+        bounds::appended(node, batch);
         node.issued.log.append(&batch.append);
         if let Some(through) = batch.compact_to {
             // A snapshot that covers it is durable by then.
@@ -180,30 +176,6 @@ impl<W: Workload> Checker<W> {
         }
         node.pending.push_back(batch.clone());
         Ok(())
-    }
-
-    /// A server has taken these attempts in one step, and has asked for these batches in it.
-    pub fn took<'a>(
-        &mut self,
-        node: NodeId,
-        attempts: &[(RequestId, Wish)],
-        batches: impl Iterator<Item = &'a PersistBatch>,
-    ) {
-        let slot = self.ghost.slot(node);
-        self.tickets.took::<Command<W>>(&self.ghost, slot, attempts, batches);
-    }
-
-    /// A server has ended an attempt.
-    ///
-    /// # Errors
-    /// EO.
-    pub fn settled(
-        &mut self,
-        node: NodeId,
-        attempt: RequestId,
-        fate: Fate,
-    ) -> Result<(), Violation> {
-        self.tickets.ended(&self.ghost, self.ghost.slot(node), attempt, fate)
     }
 
     /// A storage says that what it was given is durable; `unsynced` names something that it wrote
@@ -244,7 +216,7 @@ impl<W: Workload> Checker<W> {
     /// A node hands a message to its network.
     ///
     /// # Errors
-    /// ES, PS, LM, LC, CQ, CI, ET, DMG.
+    /// ES, PS, LM, LC, CQ, CI, ET, DMG, BND.
     pub fn sent(&mut self, node: NodeId, envelope: &Envelope) -> Result<(), Violation> {
         let ghost = &mut self.ghost;
         let slot = ghost.slot(node);
@@ -290,6 +262,9 @@ impl<W: Workload> Checker<W> {
         promise_durability::sent(ghost, slot, envelope)?;
         lease_promise::sent(ghost, slot, envelope)?;
         damage::sent(ghost, slot, envelope)?;
+        if let Some(options) = &self.bounds {
+            bounds::sent(options, &ghost.nodes[slot], envelope)?;
+        }
         commit_quorum::acknowledged(ghost, slot, envelope);
         Ok(())
     }
@@ -352,12 +327,23 @@ impl<W: Workload> Checker<W> {
     /// Closes a step of a node, whose commit index is now `commit`.
     ///
     /// # Errors
-    /// CQ, CI.
+    /// CQ, CI, BND.
     pub fn commit_observed(&mut self, node: NodeId, commit: Index) -> Result<(), Violation> {
         let slot = self.ghost.slot(node);
         self.ghost.nodes[slot].entered.clear();
         commit_immutable::observed(&self.ghost, slot, commit)?;
-        commit_quorum::claimed(&mut self.ghost, slot, commit)
+        commit_quorum::claimed(&mut self.ghost, slot, commit)?;
+        let node = &mut self.ghost.nodes[slot];
+        self.bounds.as_ref().map_or(Ok(()), |options| bounds::stepped(options, node, commit))
+    }
+
+    /// What a node holds at the end of a step, by its own account.
+    ///
+    /// # Errors
+    /// BND.
+    pub fn load_observed(&self, node: NodeId, load: &Load) -> Result<(), Violation> {
+        let node = &self.ghost.nodes[self.ghost.slot(node)];
+        self.bounds.as_ref().map_or(Ok(()), |options| bounds::holds(options, node, load))
     }
 
     /// The membership that a node shows at the end of a step, after its commit index.
@@ -376,7 +362,7 @@ impl<W: Workload> Checker<W> {
     /// A node has applied these entries; `digest` covers all that it has applied.
     ///
     /// # Errors
-    /// CQ, CI, PS, SM, DMG, EO.
+    /// CQ, CI, PS, SM, DMG, BND, EO.
     pub fn applied(
         &mut self,
         node: NodeId,
@@ -389,6 +375,9 @@ impl<W: Workload> Checker<W> {
         state_machine_safety::applied(&mut self.ghost, slot, entries, digest)?;
         promise_durability::applied(&self.ghost, slot, last.id())?;
         damage::applied(&self.ghost.nodes[slot], last.id())?;
+        if let Some(options) = &self.bounds {
+            bounds::applied(options, &self.ghost.nodes[slot], entries)?;
+        }
         exactly_once::applied(&self.told, &mut self.machine, entries)
     }
 
@@ -472,43 +461,5 @@ impl<W: Workload> Checker<W> {
     pub fn recovered(&mut self, node: NodeId, found: &RecoveredState) -> Result<(), Violation> {
         let slot = self.ghost.slot(node);
         recovery::check(&mut self.ghost, slot, found)
-    }
-
-    /// A client makes a request: once per request, not per attempt.
-    ///
-    /// # Panics
-    /// If the client has a request of that number already.
-    pub fn invoked(
-        &mut self,
-        client: ClientId,
-        id: OperationId,
-        operation: &Asked<W::Machine>,
-        now: Time,
-    ) {
-        self.machine.model.invoked((client, id), operation);
-        self.history.begin((client, id), operation.clone(), now);
-    }
-
-    /// A request has ended for its client: at most once per request.
-    ///
-    /// # Errors
-    /// EO, LIN.
-    ///
-    /// # Panics
-    /// If the client has no open request of that number.
-    pub fn replied(
-        &mut self,
-        client: ClientId,
-        id: OperationId,
-        outcome: &Answered<W::Machine>,
-        now: Time,
-    ) -> Result<(), Violation> {
-        let asker = (client, id);
-        let open = self.history.end(asker);
-        exactly_once::ended(&mut self.told, &self.machine, asker, &open.operation, outcome)?;
-        linearizability::ended(&mut self.history, &self.machine, &open, outcome, now)?;
-        self.machine.model.ended(asker, outcome);
-        self.machine.model.forget(self.history.horizon());
-        Ok(())
     }
 }

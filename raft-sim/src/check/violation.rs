@@ -37,13 +37,15 @@ pub enum Invariant {
     Recovery,
     /// Damage: what is said about damaged entries is true, and nothing takes their place but they.
     Damage,
+    /// Bounds: what a node holds and sends at once is within its options.
+    Bounds,
     /// The application's own: what a workload demands of every state of its machine.
     Application,
 }
 
 impl Invariant {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::ElectionSafety,
         Self::MonotonicTerms,
         Self::PromiseDurability,
@@ -59,6 +61,7 @@ impl Invariant {
         Self::Configuration,
         Self::Recovery,
         Self::Damage,
+        Self::Bounds,
         Self::Application,
     ];
 
@@ -81,6 +84,7 @@ impl Invariant {
             Self::Configuration => "CF",
             Self::Recovery => "REC",
             Self::Damage => "DMG",
+            Self::Bounds => "BND",
             Self::Application => "AP",
         }
     }
@@ -137,6 +141,10 @@ impl Invariant {
             Self::Damage => {
                 "what a node says of an entry that is damaged elsewhere is true; nothing but the entry \
                  itself takes its place, and before that nobody applies it or leads past it"
+            }
+            Self::Bounds => {
+                "what a node sends at once, and what it holds that others wait for, is within the \
+                 bounds of its options"
             }
             Self::Application => "what the application demands of its state holds on every node",
             Self::Recovery => {
