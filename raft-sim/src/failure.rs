@@ -35,6 +35,8 @@ pub enum Failure {
     },
     /// After the faults had ended, the cluster did not do what it must.
     Liveness(String),
+    /// A group that works, and of which nobody wants anything, is not quiet.
+    Unrest(String),
     /// A second run of the seed went otherwise.
     Determinism {
         /// The digest of the first run.
@@ -57,6 +59,7 @@ impl Failure {
             Self::Reported { .. } => "REPORTED",
             Self::Storage { .. } | Self::Recover { .. } => "REC",
             Self::Liveness(_) => "LV",
+            Self::Unrest(_) => "QS",
             Self::Determinism { .. } => "DT",
             Self::Simulator(_) => "SELF",
             Self::Panic(_) => "PANIC",
@@ -76,6 +79,10 @@ impl Failure {
                 "once the faults have ended, the cluster elects a leader, serves writes and reads, \
                  and brings every node up to date within a bound"
             }
+            Self::Unrest(_) => {
+                "a group that works, and of which nobody wants anything, comes to rest: heartbeats and \
+                 their answers are all that passes"
+            }
             Self::Determinism { .. } => "a seed gives the same run every time",
             Self::Simulator(_) => "the simulator does what it is told, no less and no more",
             Self::Panic(_) => "the product never panics",
@@ -90,7 +97,7 @@ impl Failure {
             | Self::Reported { .. }
             | Self::Storage { .. }
             | Self::Recover { .. } => 2,
-            Self::Liveness(_) => 3,
+            Self::Liveness(_) | Self::Unrest(_) => 3,
             Self::Determinism { .. } => 4,
             Self::Simulator(_) => 7,
             Self::Panic(_) => 101,
@@ -111,7 +118,7 @@ impl fmt::Display for Failure {
             Self::Reported { node, what } => write!(f, "{node} reports {what}"),
             Self::Storage { node, error } => write!(f, "the storage of {node}: {error}"),
             Self::Recover { node, error } => write!(f, "the recovery of {node}: {error}"),
-            Self::Liveness(reason) => f.write_str(reason),
+            Self::Liveness(reason) | Self::Unrest(reason) => f.write_str(reason),
             Self::Determinism { first, second } => {
                 write!(f, "the first run has the digest {first:016x}, the second {second:016x}")
             }

@@ -46,6 +46,7 @@ pub mod power;
 mod process;
 mod processor;
 pub mod queue;
+mod quiet;
 pub mod report;
 pub mod results;
 pub mod rng;

@@ -113,6 +113,7 @@ fn told(failure: &Failure, report: &Report) -> Value {
         | Failure::Storage { node, .. }
         | Failure::Recover { node, .. } => told["node"] = (node.0 - 1).into(),
         Failure::Liveness(_)
+        | Failure::Unrest(_)
         | Failure::Determinism { .. }
         | Failure::Simulator(_)
         | Failure::Panic(_) => {}

@@ -170,6 +170,7 @@ impl Report {
             | Failure::Storage { .. }
             | Failure::Recover { .. }
             | Failure::Liveness(_)
+            | Failure::Unrest(_)
             | Failure::Determinism { .. }
             | Failure::Simulator(_)
             | Failure::Panic(_)) => {
@@ -212,6 +213,8 @@ pub struct Summary {
     pub judged: u64,
     /// Those for which that was given up.
     pub undecided: u64,
+    /// Groups that were seen to be quiet in the end.
+    pub rested: u64,
     /// Starts that rightly found the end of a log to be unknown.
     pub doubts: u64,
     /// Those of logs that had lost nothing.
@@ -247,6 +250,7 @@ impl Summary {
             reads: report.stats.reads,
             judged: report.stats.judged,
             undecided: report.stats.undecided,
+            rested: report.stats.rested,
             doubts: report.stats.doubts,
             needless_doubts: report.stats.needless_doubts,
             stalled: report.foretold(|actual| matches!(actual, Outlook::Stalls { .. })),
@@ -272,6 +276,7 @@ impl Summary {
         self.reads += other.reads;
         self.judged += other.judged;
         self.undecided += other.undecided;
+        self.rested += other.rested;
         self.doubts += other.doubts;
         self.needless_doubts += other.needless_doubts;
         self.stalled += other.stalled;
@@ -325,6 +330,7 @@ impl fmt::Display for Summary {
             "histories  {} judged without looking inside, {} undecided",
             self.judged, self.undecided
         )?;
+        writeln!(f, "rest       {} groups were quiet in the end", self.rested)?;
         if self.doubts + self.needless_doubts > 0 {
             writeln!(
                 f,

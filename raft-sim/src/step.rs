@@ -159,6 +159,7 @@ impl<W: Workload> World<W> {
         let node = &mut self.nodes[at];
         let Some(process) = &mut node.process else { return Ok(()) };
         let status = process.replica.status();
+        let before = node.seen;
         node.seen = Seen {
             role: Some(status.role),
             term: status.term.0,
@@ -186,6 +187,7 @@ impl<W: Workload> World<W> {
             self.checker.membership_observed(node.member.id, &status.membership)?;
         }
         self.schedule_deadline(at, now);
+        self.hear_change(at, before);
         Ok(())
     }
 
@@ -292,6 +294,7 @@ impl<W: Workload> World<W> {
         if !self.nodes[from].was_hurt {
             self.checker.sent_by_the_whole(id, &envelope)?;
         }
+        self.hear_message(from, to, &envelope);
         let link = self.network.link(from, to);
         if envelope.rpc == Rpc::TimeoutNow {
             self.shadow(from, link);
@@ -368,6 +371,7 @@ impl<W: Workload> World<W> {
     }
 
     fn observe(&mut self, at: NodeAt, observation: &Observation) -> Result<(), Failure> {
+        self.hear_observation(at, observation);
         let id = self.nodes[at].member.id;
         if let Observation::RoleChanged { role: RoleName::Leader, term } = observation {
             self.stats.elections += 1;

@@ -26,6 +26,7 @@ use crate::node::Node;
 use crate::options::Options;
 use crate::power::PowerLoss;
 use crate::queue::Queue;
+use crate::quiet::Rest;
 use crate::rng::{Purpose, Ratio, Stream};
 use crate::sabotage::Sabotage;
 use crate::script::Scribe;
@@ -67,6 +68,8 @@ pub struct Stats {
     /// Those that found the same of a log that had lost nothing: too many of them cost votes for
     /// nothing.
     pub needless_doubts: u64,
+    /// Groups that came to rest after everything else, and were seen to be quiet.
+    pub rested: u64,
     /// What was foretold when disks lost more than the group can bear, and what came of it.
     pub beyond: Option<Beyond>,
     /// What power losses have taken back, of everything that was not synced.
@@ -96,6 +99,8 @@ pub struct World<W: Workload = KeyValue> {
     /// Until when clients are bound to their sides of a node that is alone; 0 if they are not.
     pub(crate) bound_until: u64,
     pub(crate) healed: Option<Healed>,
+    /// How the members rest, while that is all that they shall do.
+    pub(crate) rest: Option<Rest>,
     /// The entries that any disk has lost: none is lost twice.
     pub(crate) lost: BTreeSet<EntryId>,
     pub(crate) digest: Digest,
@@ -164,6 +169,7 @@ impl<W: Workload> World<W> {
             partitions: Vec::new(),
             bound_until: 0,
             healed: None,
+            rest: None,
             lost: BTreeSet::new(),
             digest: Digest::new(options.seed),
             stats: Stats::default(),
@@ -214,6 +220,7 @@ impl<W: Workload> World<W> {
             self.next()?;
             self.check_bounds()?;
         }
+        self.come_to_rest()?;
         self.compare_states()?;
         if self.options.is_beyond {
             self.go_beyond()?;
