@@ -87,7 +87,7 @@ impl Report {
         for (name, value) in self.options.turned() {
             line.push_str(&format!(" --set '{name}={value}'"));
         }
-        format!("{line} -v # raft-sim {}", env!("CARGO_PKG_VERSION"))
+        format!("{line} -v # raft-sim {}", version())
     }
 
     /// The run of a workload is repeated by whoever has it.
@@ -95,8 +95,19 @@ impl Report {
         let Options { seed, events, .. } = self.options;
         let turned = self.options.turned().into_iter();
         let set: String = turned.map(|(name, value)| format!(", {name}={value}")).collect();
-        let version = env!("CARGO_PKG_VERSION");
+        let version = version();
         format!("this workload with Options::draw({seed:#x}, {events}){set} # raft-sim {version}")
+    }
+}
+
+/// The version of this program, and the commit that it was built from if its builder has said so: the
+/// environment variable `RAFT_SIM_COMMIT`, when it was compiled. A seed is bound to both.
+#[must_use]
+pub fn version() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    match option_env!("RAFT_SIM_COMMIT") {
+        Some(commit) => format!("{version} ({commit})"),
+        None => version.to_owned(),
     }
 }
 

@@ -11,7 +11,7 @@ use std::io::{self, Write};
 
 use serde::{Deserialize, Serialize};
 
-use crate::report::{Report, Summary, worse};
+use crate::report::{Report, Summary, version, worse};
 
 /// A part is written after this many seeds, at the latest.
 const PART_SEEDS: u64 = 100;
@@ -29,7 +29,7 @@ pub enum Line {
 /// A stretch of seeds, from `first` to just before `end`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// The version of the program: a seed is bound to it.
+    /// The version of the program, and its commit if it knows it: a seed is bound to it.
     pub version: String,
     /// The profile and the options that all runs have in common, as on the command line.
     pub setup: String,
@@ -121,7 +121,7 @@ impl<W: Write> Writer<W> {
         let first = self.first;
         self.first += summary.seeds;
         self.line(&Line::Part(Box::new(Part {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: version(),
             setup: self.setup.clone(),
             first,
             end: self.first,
@@ -205,6 +205,10 @@ impl fmt::Display for Merged {
         for (version, setup) in &self.setups {
             writeln!(f, "setup      raft-sim {version}, {setup}")?;
         }
+        let builds: BTreeSet<&String> = self.setups.iter().map(|(version, _)| version).collect();
+        if builds.len() > 1 {
+            writeln!(f, "builds     {} of them: a seed is not the same run in each", builds.len())?;
+        }
         for found in &self.found {
             writeln!(f, "{found}")?;
         }
@@ -242,6 +246,21 @@ mod tests {
         assert_eq!(merged.summary, whole);
         assert!(merged.found.is_empty());
         assert!(merged.to_string().starts_with("setup      raft-sim "), "{merged}");
+    }
+
+    #[test]
+    fn shards_of_different_builds_are_told_apart() {
+        let (text, _) = lines(0..2, Sabotage::None);
+        let (later, _) = lines(2..4, Sabotage::None);
+        let mut merged = Merged::default();
+        merged.add(&text).unwrap();
+        merged.add(&later).unwrap();
+        assert!(!merged.to_string().contains("builds"), "{merged}");
+        let mut mixed = Merged::default();
+        mixed.add(&text).unwrap();
+        let built = format!("\"version\":\"{}", version());
+        mixed.add(&later.replace(&built, &format!("{built} (c0de)"))).unwrap();
+        assert!(mixed.to_string().contains("\nbuilds     2 of them"), "{mixed}");
     }
 
     #[test]

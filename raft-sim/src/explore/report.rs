@@ -98,7 +98,7 @@ impl Report {
     #[must_use]
     pub fn reproduce(&self) -> String {
         let arguments = arguments(&self.bounds);
-        let version = env!("CARGO_PKG_VERSION");
+        let version = crate::report::version();
         format!("cargo run --release -p raft-sim -- explore{arguments} # raft-sim {version}")
     }
 }
