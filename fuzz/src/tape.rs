@@ -112,6 +112,8 @@ fn options([cluster, protocol, limits, network, faults]: [u8; 5]) -> Options {
         append_entries_max: usize::from(limits % 4) + 1,
         snapshot_after_entries: u64::from(limits / 4 % 16) + 4,
         inbox_us: if bit(limits, 7) { 200 } else { 0 },
+        // Within what nodes with leases are prepared for: the drift of the default options.
+        skew_ppm: if bit(network, 5) { 40_000 } else { 0 },
         segment_slots: 16,
         ..Options::default()
     };
