@@ -438,6 +438,11 @@ fn store(node: &mut Node, reply: Reply, entries: &mut Entries) -> bool {
             committed_conflict(node, reply, at);
             false
         }
+        Meeting::Conflicts(_) if node.is_disk_full => {
+            // What takes the place of a suffix begins a file of the log; votes would wait behind it.
+            node.refuse_peer(reply.to, RpcKind::AppendEntries, Refused::DiskFull);
+            false
+        }
         Meeting::Conflicts(at) => {
             node.truncate_from(at);
             node.append(entries.slice(at, Index(u64::MAX)));

@@ -106,3 +106,32 @@ fn what_is_there_is_acknowledged() {
     cluster.deliver();
     assert_eq!(cluster.status(1).commit, Index(2));
 }
+
+/// What takes the place of a suffix needs a place of its own, even where it is shorter.
+#[test]
+fn no_suffix_is_replaced() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.elect(1);
+    cluster.propose(1, 1, "lost");
+    cluster.propose(1, 2, "lost as well");
+    cluster.network.clear();
+    let (old, term) = (cluster.status(1).last, cluster.status(1).term);
+    assert_eq!(old.index, Index(3));
+    fill(&mut cluster, 1, true);
+    cluster.step(2, Body::ForgetLeader);
+    cluster.step(3, Body::ForgetLeader);
+    cluster.step(2, Body::Campaign);
+    cluster.deliver();
+    assert_eq!((cluster.status(2).role, cluster.status(2).term), (RoleName::Leader, term.next()));
+    let kind = RpcKind::AppendEntries;
+    let (from, reason) = (Some(member(2)), Refused::DiskFull);
+    let refused = Observation::Refused { from, kind: Some(kind), reason };
+    assert!(cluster.server(1).observations.contains(&refused));
+    assert_eq!(cluster.status(1).last, old);
+    fill(&mut cluster, 1, false);
+    for _ in 0..3 {
+        cluster.tick(2, 100);
+        cluster.deliver();
+    }
+    assert_eq!(cluster.status(1).last, cluster.status(2).last);
+}

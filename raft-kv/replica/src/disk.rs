@@ -24,6 +24,13 @@ pub trait Disk {
     /// [`DiskError::Exists`], [`DiskError::NoSpace`], or whatever the disk reports.
     fn create(&mut self, path: &str, len: u64) -> Result<Self::File, DiskError>;
 
+    /// Whether so many bytes more fit, as far as can be told without writing any. To find out by writing
+    /// would take the last room from everybody else on this disk.
+    fn has_room(&mut self, bytes: u64) -> bool {
+        _ = bytes;
+        true
+    }
+
     /// The length of a file in bytes.
     ///
     /// # Errors

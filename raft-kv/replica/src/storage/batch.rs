@@ -15,7 +15,7 @@ use raft_core::wire::{decode_payload, encode_payload};
 use raft_core::{Chain, EntryId, Index, Payload, Term};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use super::frame::Reader;
+use super::frame::{Flaw, Reader};
 use super::record::{put_u32, put_u64};
 
 /// Batches begin on a multiple of this, so that none shares a page with an acknowledged one.
@@ -77,13 +77,19 @@ impl BatchHeader {
     }
 
     /// The header of any batch that stands at `offset` of a segment of this epoch, and its number.
-    pub(super) fn decode_any(bytes: &[u8], epoch: u64, offset: u32) -> Option<(u32, Self)> {
-        let batch = Reader(bytes.get(16..)?).u32()?;
-        Some((batch, Self::decode(bytes, Place { epoch, batch, offset })?))
+    pub(super) fn decode_any(bytes: &[u8], epoch: u64, offset: u32) -> Result<(u32, Self), Flaw> {
+        let batch = bytes.get(16..).and_then(|bytes| Reader(bytes).u32()).ok_or(Flaw::Bad)?;
+        Ok((batch, Self::decode(bytes, Place { epoch, batch, offset })?))
     }
 
     /// The header of the batch at `place`, unless something else stands there.
-    pub(super) fn decode(bytes: &[u8], place: Place) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8], place: Place) -> Result<Self, Flaw> {
+        let (version, header) = Self::read(bytes, place).ok_or(Flaw::Bad)?;
+        if version == VERSION { Ok(header) } else { Err(Flaw::Newer(u32::from(version))) }
+    }
+
+    /// The header at `place`, of any version: where it ends, and what says that it is one, never change.
+    fn read(bytes: &[u8], place: Place) -> Option<(u16, Self)> {
         let mut read = Reader(bytes);
         let covered = bytes.get(..BATCH_HEADER as usize - 8)?;
         let magic = read.take(4)?;
@@ -97,10 +103,10 @@ impl BatchHeader {
             commit: Index(read.u64()?),
             generation: read.u64()?,
         };
-        let here =
-            magic == MAGIC && version == VERSION && (epoch, batch) == (place.epoch, place.batch);
+        let here = magic == MAGIC && (epoch, batch) == (place.epoch, place.batch);
         let whole = read.u64()? == xxh3_64_with_seed(covered, u64::from(place.offset));
-        (here && whole && header.entries > 0 && header.bytes >= BATCH_HEADER).then_some(header)
+        let is_some = header.entries > 0 && header.bytes >= BATCH_HEADER;
+        (here && whole && (is_some || version != VERSION)).then_some((version, header))
     }
 }
 

@@ -10,6 +10,7 @@ use raft_core::EntryId;
 
 use crate::disk::{Disk, DiskError};
 use crate::storage::Identity;
+use crate::storage::frame::{Flaw, VERSION};
 
 /// Why storage could not be formatted, opened, written or synced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +141,19 @@ impl<T> InFile<T> for Result<T, DiskError> {
     }
 }
 
+/// What a file holds in some place; `None` if it is not there or cannot be read. What a later version has
+/// written there is neither, and nothing must be made of it.
+pub(super) fn known<T>(found: Result<T, Flaw>, file: &str) -> Result<Option<T>, StorageError> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Flaw::Zero | Flaw::Bad) => Ok(None),
+        Err(Flaw::Newer(found)) => {
+            let file = file.to_owned();
+            Err(StorageError::NewerFormat { file, found, supported: VERSION })
+        }
+    }
+}
+
 /// Opens a file; `None` if it is not there.
 pub(super) fn open_found<D: Disk>(
     disk: &mut D,
@@ -149,6 +163,14 @@ pub(super) fn open_found<D: Disk>(
         Ok(file) => Ok(Some(file)),
         Err(DiskError::NotFound) => Ok(None),
         Err(error) => Err(StorageError::Disk { file: file.to_owned(), error }),
+    }
+}
+
+/// Removes a file that may not be there.
+pub(super) fn remove_found<D: Disk>(disk: &mut D, file: &str) -> Result<(), StorageError> {
+    match disk.remove(file) {
+        Err(DiskError::NotFound) => Ok(()),
+        result => result.in_file(file),
     }
 }
 

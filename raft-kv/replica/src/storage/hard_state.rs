@@ -46,7 +46,7 @@ use core::cmp::Reverse;
 use raft_core::{HardState, Index};
 
 use super::batch::PAGE;
-use super::error::{InFile, StorageError, open_found};
+use super::error::{InFile, StorageError, create_fresh, open_found};
 use super::frame::{Flaw, VERSION};
 use super::read::{read_framed, read_lossy};
 use super::record::{HardRecord, decode_hard_record, encode_hard_record};
@@ -61,6 +61,8 @@ const SCRATCH: &str = "hs.tmp";
 const PAGES: u32 = 3;
 /// And how many bytes.
 pub(super) const BYTES: u32 = PAGES * PAGE;
+/// How long each file is, with the ring behind them.
+pub(super) const FILE_BYTES: u64 = (BYTES + ring::BYTES) as u64;
 /// The page that is empty unless a start was cut short.
 const SPARE: u32 = 2;
 
@@ -119,7 +121,7 @@ impl<F> HardStateFiles<F> {
         };
         let mut files = Vec::with_capacity(2);
         for name in FILES {
-            files.push(disk.create(name, u64::from(BYTES + ring::BYTES)).in_file(name)?);
+            files.push(create_fresh(disk, name, FILE_BYTES)?);
         }
         let files = files.try_into().ok().expect("one file for each of two names");
         Self { files, record, has_spares: false }.put(disk)
@@ -180,8 +182,7 @@ impl<F> HardStateFiles<F> {
         let record = HardRecord { generation, parent, state, log_through, commit, log_epoch };
         for (number, ring) in (0u32..).zip(rings) {
             let name = FILES[number as usize];
-            let length = u64::from(BYTES + ring::BYTES);
-            let file = disk.create(SCRATCH, length).in_file(SCRATCH)?;
+            let file = create_fresh(disk, SCRATCH, FILE_BYTES)?;
             let place = Place { file: number, page: pair(generation) };
             let copy = encode_hard_record(&record, place.slot(), 0);
             disk.write(&file, place.offset(), &copy).in_file(SCRATCH)?;

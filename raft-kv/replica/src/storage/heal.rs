@@ -18,7 +18,7 @@ use super::batch::{
     BATCH_HEADER, BatchHeader, BatchWriter, ENTRY_HEADER, EntryHead, PAGE, Place, entry_bytes,
     read_payload,
 };
-use super::error::{InFile, StorageError, create_fresh};
+use super::error::{InFile, StorageError, create_fresh, known};
 use super::read::{InWindow, Window, read_lossy};
 use super::segment::{DIR, number, round_up};
 use crate::disk::Disk;
@@ -120,7 +120,8 @@ impl Heals {
             let whole = InWindow { file: &file, path: &path, file_bytes: length };
             let bytes = window.peek(disk, whole, u64::from(at), BATCH_HEADER as usize)?;
             at += PAGE;
-            let Some(header) = BatchHeader::decode(bytes, begin) else { continue };
+            let found = BatchHeader::decode(bytes, begin);
+            let Some(header) = known(found, &path)? else { continue };
             let (mut offset, mut index) = (begin.offset + BATCH_HEADER, header.first);
             for _ in 0..header.entries {
                 let here = Place { offset, ..begin };
@@ -283,17 +284,18 @@ impl<F> HealLog<F> {
         self.places.retain(|index, _| from <= *index && *index < to);
     }
 
-    /// Removes the files of which nothing is in use.
-    pub(super) fn sweep<D: Disk>(&mut self, disk: &mut D) -> Result<(), StorageError> {
+    /// Removes the files of which nothing is in use; how many there were.
+    pub(super) fn sweep<D: Disk>(&mut self, disk: &mut D) -> Result<usize, StorageError> {
         let used: BTreeSet<u64> = self.places.values().map(|place| place.file).collect();
         let active = self.active.as_ref().map(|file| file.number);
         let unused = |number: &&u64| !used.contains(number) && Some(**number) != active;
-        for number in self.files.iter().filter(unused).copied().collect::<Vec<_>>() {
-            let path = path(number);
+        let unused: Vec<u64> = self.files.iter().filter(unused).copied().collect();
+        for number in &unused {
+            let path = path(*number);
             disk.remove(&path).in_file(&path)?;
-            self.files.remove(&number);
+            self.files.remove(number);
         }
-        Ok(())
+        Ok(unused.len())
     }
 }
 
@@ -323,6 +325,14 @@ impl<F> HealFile<F> {
         self.next_offset = round_up(self.next_offset + length);
         Ok(())
     }
+}
+
+/// How long a file is, at most, that holds entries of these lengths and nothing else.
+pub(super) fn file_bytes(entries: impl Iterator<Item = u64>) -> u64 {
+    let page = u64::from(PAGE);
+    let alone = |bytes: u64| u64::from(BATCH_HEADER + ENTRY_HEADER) + bytes;
+    let bytes: u64 = entries.map(|bytes| alone(bytes).next_multiple_of(page)).sum();
+    if bytes == 0 { 0 } else { bytes.max(u64::from(FILE_BYTES)) }
 }
 
 /// Cuts entries into runs that follow each other and are not too long.

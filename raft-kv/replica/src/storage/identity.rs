@@ -5,7 +5,7 @@ use core::fmt;
 use raft_core::{ClusterId, GroupId, Member};
 
 use super::batch::PAGE;
-use super::error::{InFile, StorageError, open_found};
+use super::error::{InFile, StorageError, create_fresh, open_found};
 use super::frame::{Flaw, VERSION, seal, unseal};
 use super::read::read_framed;
 use super::record::{put_u32, put_u64};
@@ -13,6 +13,8 @@ use crate::disk::{Disk, DiskError};
 
 pub(super) const FILE: &str = "IDENTITY";
 const SCRATCH: &str = "IDENTITY.tmp";
+/// How long the file is.
+pub(super) const BYTES: u64 = 2 * PAGE as u64;
 
 /// Whose data directory it is. Written by an explicit act, and changed only by another one: a node
 /// that has lost its promises goes on under a new lineage.
@@ -24,6 +26,12 @@ pub struct Identity {
     pub group: GroupId,
     /// The server, with the lineage that was drawn when the directory was formatted.
     pub member: Member,
+}
+
+impl Identity {
+    /// The file that says so, in the data directory. It is written last: where it is, the directory is
+    /// finished, and may hold what a node has promised.
+    pub const FILE: &str = FILE;
 }
 
 impl fmt::Display for Identity {
@@ -40,7 +48,7 @@ pub(super) fn create<D: Disk>(disk: &mut D, identity: &Identity) -> Result<(), S
     if open_found(disk, SCRATCH)?.is_some() {
         disk.remove(SCRATCH).in_file(SCRATCH)?;
     }
-    let file = disk.create(SCRATCH, 2 * u64::from(PAGE)).in_file(SCRATCH)?;
+    let file = create_fresh(disk, SCRATCH, BYTES)?;
     for copy in 0..2 {
         let record = encode(identity, copy);
         disk.write(&file, u64::from(copy * PAGE), &record).in_file(SCRATCH)?;

@@ -193,7 +193,8 @@ impl<F> Log<F> {
         self.ids.truncate(usize::try_from(last.index.0 - self.before.index.0).expect("in memory"));
         self.end = last;
         self.heals.keep(Index::ZERO, from);
-        self.heals.sweep(disk)
+        self.heals.sweep(disk)?;
+        Ok(())
     }
 
     /// Drops the whole log, durably; it goes on after `before`.
@@ -215,7 +216,8 @@ impl<F> Log<F> {
             }
         }
         self.heals.keep(Index::ZERO, Index::ZERO);
-        self.heals.sweep(disk)
+        self.heals.sweep(disk)?;
+        Ok(())
     }
 
     /// Begins a segment of a new epoch after `last`. Segments that begin after it are dead from
@@ -227,7 +229,7 @@ impl<F> Log<F> {
     ) -> Result<(), StorageError> {
         self.settle(disk)?;
         let epoch = self.epoch + 1;
-        let size = BatchSize { entries: 1, bytes: 0 };
+        let size = BatchSize::LEAST;
         let segment = Segment::begin(disk, &self.options, epoch, last, size)?;
         segment.publish(disk)?;
         self.epoch = epoch;
@@ -246,12 +248,14 @@ impl<F> Log<F> {
         self.sealed.extend(sealed.filter(|sealed| *sealed != name));
     }
 
-    /// Removes the segments that hold nothing after `through`, the oldest first.
+    /// Removes the segments that hold nothing after `through`, the oldest first, and what was healed of
+    /// them; how many files went.
     pub(super) fn compact<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
         through: Index,
-    ) -> Result<(), StorageError> {
+    ) -> Result<usize, StorageError> {
+        let mut gone_files = 0;
         while let Some(oldest) = self.sealed.front().copied() {
             let next = match (self.sealed.get(1), &self.active) {
                 (Some(next), _) => next.first,
@@ -266,9 +270,10 @@ impl<F> Log<F> {
             self.ids.drain(..gone);
             self.sealed.pop_front();
             remove(disk, oldest)?;
+            gone_files += 1;
         }
         self.heals.keep(self.before.index.next(), Index(u64::MAX));
-        self.heals.sweep(disk)
+        Ok(gone_files + self.heals.sweep(disk)?)
     }
 }
 

@@ -88,6 +88,7 @@ use hard_state::{HardStateFiles, LogMark};
 use load::LoadedEntries;
 use log::Log;
 use scrub::Scrub;
+use segment::BatchSize;
 use snapshots::Snapshots;
 use work::{Done, Work};
 
@@ -142,11 +143,27 @@ impl<D: Disk> Storage<D> {
     /// is confirmed by [`Storage::sync`].
     ///
     /// # Errors
-    /// [`StorageError::NoSpace`]: hand the same work in again, later; nothing is lost. A disk call
+    /// [`StorageError::NoSpace`]: hand the same work in again, later; nothing is lost. (A part of a
+    /// received snapshot is answered in any case: without space nothing of that snapshot is kept.) A disk call
     /// failed or the work is out of order: the storage refuses everything from then on. An entry or
     /// a snapshot that cannot be read is no error, its answer says so.
+    #[expect(clippy::needless_pass_by_value, reason = "it is done: nobody needs it any more")]
     pub fn write(&mut self, work: Work) -> Result<Option<Done>, StorageError> {
-        self.guarded(|storage| storage.execute(work))
+        self.guarded(|storage| storage.execute(&work))
+    }
+
+    /// A batch that waits behind one without space says that the log through `to` may go
+    /// ([`PersistBatch::compact_to`]). What a durable snapshot covers of it goes at the next sync, or as
+    /// soon as something else finds no space: the batch that would free it need not come first.
+    pub fn may_compact(&mut self, to: Index) {
+        self.compact_to = self.compact_to.max(to);
+    }
+
+    /// Whether the log can go on for another segment when this one is full. If not, it is time to accept
+    /// nothing more: what was accepted before still fits into what there is.
+    pub fn has_room(&mut self) -> bool {
+        let bytes = segment::file_bytes(&self.log.options, BatchSize::LEAST);
+        bytes.is_ok_and(|bytes| self.disk.has_room(bytes))
     }
 
     /// Begins to write a snapshot of the state machine in parts, so that batches need not wait for all
@@ -184,8 +201,7 @@ impl<D: Disk> Storage<D> {
     pub fn sync(&mut self) -> Result<Option<Done>, StorageError> {
         self.guarded(|storage| {
             storage.flush()?;
-            let snapshot = storage.snapshots.newest().map_or(Index::ZERO, |meta| meta.last.index);
-            storage.log.compact(&mut storage.disk, storage.compact_to.min(snapshot))?;
+            storage.compact()?;
             Ok(storage.accepted.take().map(|seq| Done::Persisted { seq }))
         })
     }
@@ -215,79 +231,96 @@ impl<D: Disk> Storage<D> {
         self.disk
     }
 
+    /// Does something that may be done again if it finds no space.
     fn guarded<T>(
         &mut self,
-        work: impl FnOnce(&mut Self) -> Result<T, StorageError>,
+        mut work: impl FnMut(&mut Self) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
         if self.poisoned {
             return Err(StorageError::Poisoned);
         }
-        let result = work(self);
-        self.poisoned = match &result {
-            Ok(_) | Err(StorageError::NoSpace { .. }) => false,
-            Err(_) => true,
-        };
+        let mut result = work(self);
+        if is_no_space(&result) {
+            // What a snapshot covers may be all that stands in the way.
+            result = match self.compact() {
+                Ok(0) => result,
+                Ok(_) => work(self),
+                Err(error) => Err(error),
+            };
+        }
+        self.poisoned = result.is_err() && !is_no_space(&result);
         result
     }
 
-    fn execute(&mut self, work: Work) -> Result<Option<Done>, StorageError> {
+    fn execute(&mut self, work: &Work) -> Result<Option<Done>, StorageError> {
         let disk = &mut self.disk;
         Ok(Some(match work {
             Work::Persist { batch, commit } => {
-                self.persist(batch, commit)?;
+                self.persist(batch, *commit)?;
                 return Ok(None);
             }
             Work::SaveSnapshot { snapshot, data } => {
-                self.snapshots.save(disk, &snapshot, &data)?;
-                Done::SnapshotSaved { snapshot }
+                self.snapshots.save(disk, snapshot, data)?;
+                Done::SnapshotSaved { snapshot: Arc::clone(snapshot) }
             }
             Work::LoadSnapshot { snapshot } => {
                 let data = self.snapshots.load(disk, snapshot.last);
-                Done::SnapshotLoaded { snapshot, data }
+                Done::SnapshotLoaded { snapshot: Arc::clone(snapshot), data }
             }
             Work::Load(request) => {
-                let LoadedEntries { entries, damaged } = self.log.load(disk, &request)?;
-                Done::Loaded { request, entries, damaged }
+                let LoadedEntries { entries, damaged } = self.log.load(disk, request)?;
+                Done::Loaded { request: *request, entries, damaged }
             }
             Work::ReadChunk(request) => {
-                let chunk = self.snapshots.chunk(disk, &request);
-                Done::ChunkRead { request, chunk }
+                let chunk = self.snapshots.chunk(disk, request);
+                Done::ChunkRead { request: *request, chunk }
             }
             Work::StageChunk { id, snapshot, offset, data, done } => {
-                let staged = self.snapshots.stage(disk, snapshot.last, offset, &data, done)?;
-                Done::ChunkStaged { id, staged }
+                let staged = self.snapshots.stage(disk, snapshot.last, *offset, data, *done);
+                // Without space nothing of it is kept, and its sender begins again: what comes behind it,
+                // a vote perhaps, need not wait for that.
+                let staged = if is_no_space(&staged) { 0 } else { staged? };
+                Done::ChunkStaged { id: *id, staged }
             }
         }))
     }
 
-    fn persist(&mut self, batch: PersistBatch, commit: Index) -> Result<(), StorageError> {
+    fn persist(&mut self, batch: &PersistBatch, commit: Index) -> Result<(), StorageError> {
         let PersistBatch { seq, hard_state, install, truncate_from, heal, append, compact_to } =
             batch;
+        // It comes last, but if something before it has no space, this may be where some is.
+        self.compact_to = self.compact_to.max(compact_to.unwrap_or(Index::ZERO));
         if commit > self.commit_next {
             self.commit = core::mem::replace(&mut self.commit_next, commit);
         }
         if let Some(hard_state) = hard_state
-            && hard_state != self.hard_state.record().state
+            && *hard_state != self.hard_state.record().state
         {
             self.flush()?;
-            self.write_hard_state(hard_state, self.log.durable().index)?;
+            self.write_hard_state(*hard_state, self.log.durable().index)?;
         }
         if let Some(snapshot) = install {
             self.flush()?;
-            self.install(&snapshot)?;
+            self.install(snapshot)?;
         }
         if let Some(from) = truncate_from {
-            self.truncate(from)?;
+            self.truncate(*from)?;
         }
         if !heal.is_empty() {
             self.flush()?;
             self.vouch()?;
-            self.log.heal(&mut self.disk, &heal)?;
+            self.log.heal(&mut self.disk, heal)?;
         }
-        self.log.append(append)?;
-        self.compact_to = self.compact_to.max(compact_to.unwrap_or(Index::ZERO));
-        self.accepted = Some(seq);
+        self.log.append(append.clone())?;
+        self.accepted = Some(*seq);
         Ok(())
+    }
+
+    /// Lets go of the log that is not wanted any more and that a durable snapshot covers; how many files
+    /// went.
+    fn compact(&mut self) -> Result<usize, StorageError> {
+        let snapshot = self.snapshots.newest().map_or(Index::ZERO, |meta| meta.last.index);
+        self.log.compact(&mut self.disk, self.compact_to.min(snapshot))
     }
 
     fn flush(&mut self) -> Result<(), StorageError> {
@@ -321,7 +354,8 @@ impl<D: Disk> Storage<D> {
         let last = snapshot.last;
         self.snapshots.install(&mut self.disk, snapshot)?;
         if self.log.id(last.index) == Some(last) {
-            return self.log.compact(&mut self.disk, last.index);
+            self.log.compact(&mut self.disk, last.index)?;
+            return Ok(());
         }
         self.give_up(last.index)?;
         self.log.reset(&mut self.disk, last)
@@ -359,4 +393,8 @@ impl<D: Disk> Storage<D> {
         }
         self.write_hard_state(record.state, through)
     }
+}
+
+fn is_no_space<T>(result: &Result<T, StorageError>) -> bool {
+    matches!(result, Err(StorageError::NoSpace { .. }))
 }

@@ -39,11 +39,15 @@ impl<D: Disk> Storage<D> {
     /// lost its directory must not start as if it were new.
     ///
     /// # Errors
-    /// [`StorageError::NotEmpty`], or whatever the disk reports. A directory whose formatting was
-    /// interrupted is not empty and no data directory; remove what is in it.
+    /// [`StorageError::NotEmpty`]; [`StorageError::NoSpace`], and nothing has been made if the disk knows that
+    /// beforehand; or whatever the disk reports. A directory whose formatting was interrupted is not empty
+    /// and no data directory; remove what is in it.
     pub fn format(disk: &mut D, identity: Identity) -> Result<(), StorageError> {
         if let Some(file) = disk.list("").in_file("")?.into_iter().next() {
             return Err(StorageError::NotEmpty { file });
+        }
+        if !disk.has_room(2 * hard_state::FILE_BYTES + identity::BYTES) {
+            return Err(StorageError::NoSpace { file: identity::FILE.to_owned() });
         }
         for dir in [segment::DIR, manifest::DIR] {
             disk.create_dir(dir).in_file(dir)?;
@@ -62,7 +66,8 @@ impl<D: Disk> Storage<D> {
     /// # Errors
     /// The directory is missing something, belongs to somebody else, was written by a later
     /// version, or has lost what the node has promised ([`StorageError::Amnesia`]); each names the
-    /// file, and nothing has been modified. Or whatever the disk reports.
+    /// file, and nothing has been modified. Nor has it if the disk says that there is no room for what a
+    /// start makes ([`StorageError::NoSpace`]). Or whatever the disk reports.
     pub fn open(
         mut disk: D,
         options: StorageOptions,
@@ -127,7 +132,9 @@ impl<D: Disk> Storage<D> {
         options: StorageOptions,
         examined: Examined<D::File>,
     ) -> Result<(Self, Found), StorageError> {
-        let Examined { identity_file, identity, mut hard_state, mut snapshots, log, .. } = examined;
+        let Examined { identity_file, identity, mut hard_state, mut snapshots, mut log, .. } =
+            examined;
+        make_room(&mut disk, &options, &mut snapshots, &mut log)?;
         let Examined { end, is_tail_unknown, report, ring, .. } = examined;
         let commit = log.entries.commit.max(hard_state.record().commit);
         identity_file.repair(&mut disk, &identity)?;
@@ -169,6 +176,26 @@ impl<D: Disk> Storage<D> {
         };
         Ok((Self::new(disk, identity, hard_state, log, snapshots, known), found))
     }
+}
+
+/// Before anything is changed: whether what a start makes will fit, as far as the disk can tell. What an
+/// earlier process was making holds nothing, and goes first if it stands in the way.
+fn make_room<D: Disk>(
+    disk: &mut D,
+    options: &StorageOptions,
+    snapshots: &mut Snapshots<D::File>,
+    log: &mut FoundLog<D::File>,
+) -> Result<(), StorageError> {
+    let need = snapshots.bytes_to_adopt() + log.bytes_to_adopt(options)?;
+    if disk.has_room(need) {
+        return Ok(());
+    }
+    snapshots.drop_scratch(disk)?;
+    log.drop_scratch(disk)?;
+    if disk.has_room(need) {
+        return Ok(());
+    }
+    Err(StorageError::NoSpace { file: segment::SCRATCH.to_owned() })
 }
 
 /// Reads a directory.

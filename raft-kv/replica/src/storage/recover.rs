@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use raft_core::{EntryId, Index, Payload, Slot, SnapshotMeta};
 
 use super::StorageOptions;
-use super::batch::{BATCH_HEADER, ENTRY_HEADER};
-use super::error::{InFile, StorageError};
+use super::batch::{BATCH_HEADER, ENTRY_HEADER, entry_bytes};
+use super::error::{InFile, StorageError, remove_found};
 use super::gather::Gathered;
 use super::heal::{self, HealLog, Heals};
 use super::log::{Log, remove};
@@ -23,7 +23,7 @@ use super::report::{Report, What};
 use super::resident;
 use super::ring::Kept;
 use super::scan::{Ending, Piece, Scan};
-use super::segment::{BatchSize, DIR, OpenSegment, SCRATCH, Segment, SegmentName, open_head};
+use super::segment::{self, BatchSize, DIR, OpenSegment, SCRATCH, Segment, SegmentName, open_head};
 use super::spares::Spares;
 use crate::disk::Disk;
 
@@ -213,6 +213,35 @@ impl<F> FoundLog<F> {
         self.entries.has(snapshot)
     }
 
+    /// How much [`FoundLog::adopt`] makes, at most.
+    ///
+    /// # Errors
+    /// The last batch does not fit into a segment.
+    pub(super) fn bytes_to_adopt(&self, options: &StorageOptions) -> Result<u64, StorageError> {
+        if self.live.is_empty() && self.dead.is_empty() && self.heals.files.is_empty() {
+            return Ok(0);
+        }
+        let exposed = self.entries.exposed.iter().map(|(_, payload)| entry_bytes(payload));
+        let newest = self.heals.files.last();
+        let healed = self.entries.healed.values().filter(|place| Some(&place.file) == newest);
+        let apart = exposed.chain(healed.map(|place| u64::from(place.shape().0)));
+        Ok(segment::file_bytes(options, self.tail_size())? + heal::file_bytes(apart))
+    }
+
+    /// Removes what an earlier process was making.
+    pub(super) fn drop_scratch<D: Disk>(&mut self, disk: &mut D) -> Result<(), StorageError> {
+        (self.scratch, self.heals.scratch) = (false, false);
+        [SCRATCH, heal::SCRATCH].into_iter().try_for_each(|path| remove_found(disk, path))
+    }
+
+    /// What the new segment must have room for: the last batch, and one entry more.
+    fn tail_size(&self) -> BatchSize {
+        let batch = &self.entries.tail;
+        let bytes = batch.iter().map(|(slot, _)| u64::from(ENTRY_HEADER + slot.len)).sum::<u64>();
+        let entries = u32::try_from(batch.len()).expect("a batch has fewer than 2^16 entries");
+        BatchSize { entries: entries + 1, bytes: bytes + u64::from(BATCH_HEADER) }
+    }
+
     /// Makes what was found durable and writable, after everything that does not belong to it is
     /// gone; with the entries as the core wants them.
     pub(super) fn adopt<D: Disk<File = F>>(
@@ -299,13 +328,10 @@ impl<F> FoundLog<F> {
         disk: &mut D,
         log: &mut Log<F>,
     ) -> Result<(), StorageError> {
-        let first = self.tail(log.end);
+        let (first, size) = (self.tail(log.end), self.tail_size());
         let batch = core::mem::take(&mut self.entries.tail);
         log.epoch += 1;
         let before = log.id(first.prev()).expect("the tail is in the log");
-        let bytes = batch.iter().map(|(slot, _)| u64::from(ENTRY_HEADER + slot.len)).sum::<u64>();
-        let entries = u32::try_from(batch.len()).expect("a batch has fewer than 2^16 entries");
-        let size = BatchSize { entries: entries + 1, bytes: bytes + u64::from(BATCH_HEADER) };
         let mut segment = Segment::begin(disk, &log.options, log.epoch, before, size)?;
         if !batch.is_empty() {
             let (place, room) = (segment.place(), segment.room());

@@ -81,6 +81,49 @@ pub enum What {
     },
 }
 
+impl What {
+    /// What kind of a thing it is, in a word for counters; one of [`What::KINDS`].
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::BadCopy { .. } => "bad_copy",
+            Self::BadSlot { .. } => "bad_slot",
+            Self::BadHeader { .. } => "bad_header",
+            Self::Healed { .. } => "healed",
+            Self::Damaged { .. } => "damaged",
+            Self::Torn { .. } => "torn",
+            Self::TailUnknown { .. } => "tail_unknown",
+            Self::SnapshotDamaged { .. } => "snapshot_damaged",
+        }
+    }
+
+    /// Whether something is lost here, that other members may have. All else was repaired, or is what a
+    /// power loss leaves.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::TailUnknown { .. } | Self::SnapshotDamaged { .. } => true,
+            Self::BadCopy { .. }
+            | Self::BadSlot { .. }
+            | Self::BadHeader { .. }
+            | Self::Healed { .. }
+            | Self::Torn { .. } => false,
+        }
+    }
+
+    /// All kinds.
+    pub const KINDS: [&'static str; 8] = [
+        "bad_copy",
+        "bad_slot",
+        "bad_header",
+        "healed",
+        "damaged",
+        "torn",
+        "tail_unknown",
+        "snapshot_damaged",
+    ];
+}
+
 impl Report {
     /// Whether all is as a clean stop leaves it.
     #[must_use]

@@ -49,7 +49,7 @@ use super::batch::{
     BATCH_HEADER, BatchHeader, ENTRY_HEADER, EntryHead, PAGE, Place, SLOT_BYTES, SlotRecord,
     read_payload,
 };
-use super::error::StorageError;
+use super::error::{StorageError, known};
 use super::heal::{HealPlace, Identified};
 use super::read::{InWindow, Window, read_lossy};
 use super::record::{SegmentHead, encode_segment_head};
@@ -275,7 +275,8 @@ impl<F> Scan<F> {
         first: Index,
     ) -> Result<(), StorageError> {
         let place = Place { epoch: self.head.epoch, batch, offset: start };
-        let header = BatchHeader::decode(self.peek(disk, start, BATCH_HEADER)?, place);
+        let found = BatchHeader::decode(self.peek(disk, start, BATCH_HEADER)?, place);
+        let header = known(found, &self.path)?;
         (self.batch, self.batch_first) = (batch, first);
         self.batch_entries = header.map_or(0, |header| header.entries);
         self.headers.extend(header);
@@ -320,10 +321,9 @@ impl<F> Scan<F> {
         let index = before.index.next();
         for offset in (round_up(self.at)..self.head.file_bytes).step_by(PAGE as usize) {
             let epoch = self.head.epoch;
-            let bytes = self.peek(disk, offset, BATCH_HEADER)?;
-            let Some((batch, header)) = BatchHeader::decode_any(bytes, epoch, offset) else {
-                continue;
-            };
+            let found =
+                BatchHeader::decode_any(self.peek(disk, offset, BATCH_HEADER)?, epoch, offset);
+            let Some((batch, header)) = known(found, &self.path)? else { continue };
             if (header.first, header.chain_before) == (index, before.chain) && batch >= self.batch {
                 self.enter(disk, batch, offset, index)?;
                 self.at = offset + BATCH_HEADER;

@@ -35,6 +35,11 @@ pub(super) struct BatchSize {
     pub(super) bytes: u64,
 }
 
+impl BatchSize {
+    /// Whatever fits.
+    pub(super) const LEAST: Self = Self { entries: 1, bytes: 0 };
+}
+
 /// The name of a segment. The order is that of their making.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SegmentName {
@@ -223,6 +228,15 @@ fn describes(head: &SegmentHead, name: SegmentName) -> bool {
 /// The next page boundary.
 pub(super) fn round_up(offset: u32) -> u32 {
     offset.next_multiple_of(PAGE)
+}
+
+/// How long the file of a segment is that has room for a batch of this size.
+///
+/// # Errors
+/// It would be too long.
+pub(super) fn file_bytes(options: &StorageOptions, batch: BatchSize) -> Result<u64, StorageError> {
+    let head = layout(options, 1, EntryId::default(), batch)?;
+    Ok(u64::from(head.file_bytes))
 }
 
 fn layout(

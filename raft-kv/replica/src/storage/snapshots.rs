@@ -17,12 +17,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use raft_core::{Chunk, ChunkRequest, EntryId, Index, SnapshotMeta};
 
-use super::error::{InFile, StorageError, create_fresh};
+use super::error::{InFile, StorageError, create_fresh, remove_found};
 use super::manifest::{
     DIR, Digester, SCRATCH, data_path, is_intact, is_ours, manifest_path, parse, read_manifest,
     read_range, stem, write_fresh, write_manifest, write_manifests,
 };
-use super::record::Manifest;
+use super::record::{Manifest, encode_manifest};
 use super::report::{Report, What};
 use crate::disk::{Disk, DiskError};
 
@@ -160,6 +160,16 @@ impl<F> Snapshots<F> {
             }
         }
         Ok(())
+    }
+
+    /// How much [`Snapshots::adopt`] writes, at most.
+    pub(super) fn bytes_to_adopt(&self) -> u64 {
+        self.kept.last().map_or(0, |newest| 2 * encode_manifest(&newest.manifest).len() as u64)
+    }
+
+    /// Removes what an earlier process was making.
+    pub(super) fn drop_scratch<D: Disk>(&self, disk: &mut D) -> Result<(), StorageError> {
+        [SCRATCH, STAGE, SAVE].into_iter().try_for_each(|path| remove_found(disk, path))
     }
 
     pub(super) fn newest(&self) -> Option<&Arc<SnapshotMeta>> {
@@ -437,6 +447,10 @@ impl<F> Saving<F> {
     ) -> Result<bool, StorageError> {
         let file = match self.file.take() {
             Some(file) => file,
+            // It is of no use before it is whole, and would take the last room on its way.
+            None if !disk.has_room(self.data.len() as u64) => {
+                return Err(StorageError::NoSpace { file: SAVE.to_owned() });
+            }
             None => create_fresh(disk, SAVE, 0)?,
         };
         let from = usize::try_from(self.digester.bytes).expect("it is in memory");

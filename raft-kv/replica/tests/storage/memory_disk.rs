@@ -338,6 +338,10 @@ impl Disk for MemoryDisk {
         })
     }
 
+    fn has_room(&mut self, bytes: u64) -> bool {
+        self.0.borrow().take_space(usize::try_from(bytes).unwrap()).is_ok()
+    }
+
     fn len(&mut self, file: &usize) -> Result<u64, DiskError> {
         self.call(|state| Ok(state.inodes[*file].cached.len() as u64))
     }

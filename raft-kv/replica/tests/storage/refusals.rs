@@ -103,6 +103,69 @@ fn a_later_format() {
     refused(&directory, None, &["IDENTITY", "version 7", "only 1"]);
 }
 
+/// Each record that says its version, each copy of it by itself: a later one is no damage, and no copy
+/// stands in for it.
+#[test]
+fn a_later_format_of_any_record() {
+    let directory = lived_in("later-records");
+    let pages = |file: &str, pages: &[u64]| -> Vec<(PathBuf, u64)> {
+        pages.iter().map(|page| (directory.0.join(file), page * 4096)).collect()
+    };
+    let mut records = [pages("IDENTITY", &[0, 1]), pages("hs.a", &[0, 1]), pages("hs.b", &[0, 1])];
+    let mut all: Vec<_> = records.iter_mut().flat_map(core::mem::take).collect();
+    for path in contents(&directory.0).into_keys() {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if name.starts_with("seg-") {
+            all.extend([(path.clone(), 0), (path, 4096)]);
+        } else if name.contains(".manifest") {
+            all.push((path, 0));
+        }
+    }
+    assert!(all.len() >= 12, "{all:?}");
+    for (path, offset) in all {
+        let before = fs::read(&path).unwrap();
+        let at = usize::try_from(offset).unwrap();
+        let mut bytes = before.clone();
+        bytes[at + 8] = 7;
+        let body = u32::from_le_bytes(bytes[at + 12..at + 16].try_into().unwrap());
+        let end = at + 16 + usize::try_from(body).unwrap();
+        let checksum = xxhash_rust::xxh3::xxh3_64(&bytes[at..end]).to_le_bytes();
+        bytes[end..end + 8].copy_from_slice(&checksum);
+        fs::write(&path, bytes).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        refused(&directory, None, &[name, "version 7", "only 1"]);
+        fs::write(&path, before).unwrap();
+    }
+    open(&directory, Some(identity())).unwrap();
+}
+
+/// The same for the batches of the log, which have a header of their own.
+#[test]
+fn a_later_format_of_a_batch() {
+    const HEADER: usize = 64;
+    let directory = lived_in("later-batch");
+    let mut seen = 0;
+    for (path, before) in contents(&directory.0.join("wal")) {
+        for at in (0..before.len()).step_by(4096) {
+            if !before[at..].starts_with(b"RBAT") {
+                continue;
+            }
+            let mut bytes = before.clone();
+            bytes[at + 6] = 7;
+            let covered = &bytes[at..at + HEADER - 8];
+            let checksum = xxhash_rust::xxh3::xxh3_64_with_seed(covered, at as u64).to_le_bytes();
+            bytes[at + HEADER - 8..at + HEADER].copy_from_slice(&checksum);
+            fs::write(&path, bytes).unwrap();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            refused(&directory, None, &[name, "version 7", "only 1"]);
+            seen += 1;
+        }
+        fs::write(&path, &before).unwrap();
+    }
+    assert!(seen >= 2, "{seen} batches");
+    open(&directory, Some(identity())).unwrap();
+}
+
 #[test]
 fn no_permission() {
     let directory = lived_in("permission");

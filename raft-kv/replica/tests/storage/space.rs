@@ -2,11 +2,12 @@
 //! once there is space.
 
 use raft_core::{EntryId, Index, Term};
+use raft_replica::storage::work::{Done, Work};
 use raft_replica::storage::{Storage, StorageError};
 
 use crate::crash::{Rng, fates, formatted, open, reopen};
 use crate::memory_disk::MemoryDisk;
-use crate::model::{Durable, Script, Step, entries};
+use crate::model::{Durable, Script, Step, entries, identity, meta};
 
 fn everything() -> Script {
     let mut script = Script::founding();
@@ -20,10 +21,22 @@ fn everything() -> Script {
 }
 
 fn take(storage: &mut Storage<MemoryDisk>, step: &Step) -> Result<(), StorageError> {
-    match step.clone() {
-        Step::Write(work) => storage.write(work).map(drop),
-        Step::Sync => storage.sync().map(drop),
+    let work = match step.clone() {
+        Step::Write(work) => work,
+        Step::Sync => return storage.sync().map(drop),
+    };
+    let mut end = 0;
+    if let Work::StageChunk { offset, data, .. } = &work {
+        end = offset + data.len() as u64;
     }
+    let done = storage.write(work)?;
+    if let Some(Done::ChunkStaged { staged, .. }) = done
+        && staged != end
+    {
+        assert_eq!(staged, 0, "of a snapshot that is received, nothing is kept without space");
+        return Err(StorageError::NoSpace { file: "snap/stage.data".to_owned() });
+    }
+    Ok(())
 }
 
 /// For each amount of space: wherever it ends, a crash there costs nothing that was confirmed, and
@@ -33,10 +46,10 @@ fn work_waits_for_space_and_nothing_is_lost() {
     let script = everything();
     let (mut full, mut crashes) = (0, 0);
     let mut rng = Rng(5);
-    let start: u64 = {
+    let start = {
         let disk = formatted();
         drop(open(&disk).unwrap());
-        disk.files().iter().map(|file| disk.bytes(file).unwrap().len() as u64).sum()
+        used(&disk)
     };
     for space in (start..start + 80_000).step_by(700) {
         let disk = formatted();
@@ -77,19 +90,147 @@ fn work_waits_for_space_and_nothing_is_lost() {
     assert!(full > 200, "only {full} times");
 }
 
-/// A start on a full disk says so, changes nothing that counts, and works when there is space.
+/// A start that does not fit says so, and works when there is space. Before it knows that it fits it changes
+/// nothing: not one byte, however much is missing.
 #[test]
-fn a_start_without_space_says_so() {
+fn a_start_without_space_says_so_and_changes_nothing() {
     let script = everything();
     let disk = formatted();
     script.run(&mut open(&disk).unwrap().0).unwrap();
-    disk.limit_space(0);
-    for _ in 0..3 {
-        let error = open(&disk).unwrap_err();
+    let contents = |disk: &MemoryDisk| {
+        let named = |file: String| (disk.bytes(&file).unwrap(), file);
+        disk.files().into_iter().map(named).collect::<Vec<_>>()
+    };
+    let (before, start) = (contents(&disk), used(&disk));
+    let mut refused = 0;
+    for space in (0..).map(|more| start + more * 512) {
+        let less = disk.fork();
+        less.limit_space(space);
+        let Err(error) = open(&less) else { break };
         assert!(matches!(error, StorageError::NoSpace { .. }), "{error}");
         assert!(error.to_string().contains("no space"), "{error}");
+        assert!(contents(&less) == before, "{space} bytes: something was modified");
+        refused += 1;
+        less.limit_space(u64::MAX);
+        let (mut storage, found) = open(&less).unwrap();
+        assert_eq!(Durable::found(&mut storage, &found), *script.now());
     }
-    disk.limit_space(u64::MAX);
+    assert!(refused > 16, "only {refused} times");
+}
+
+/// What an earlier process was making holds nothing: it does not keep a start from its room.
+#[test]
+fn a_start_takes_the_room_of_what_was_never_finished() {
+    let disk = formatted();
+    let mut storage = open(&disk).unwrap().0;
+    let mut script = Script::founding();
+    script.term(1, Some(1)).append(&[1; 6]).sync();
+    script.run(&mut storage).unwrap();
+    let last = script.now().last();
+    storage.begin_snapshot(&meta(last), &vec![7; 90_000].into()).unwrap();
+    assert_eq!(storage.save_part(40_000).unwrap(), None);
+    drop(storage);
+    disk.limit_space(used(&disk));
     let (mut storage, found) = open(&disk).unwrap();
     assert_eq!(Durable::found(&mut storage, &found), *script.now());
+}
+
+/// Where there is no space for a directory, none is begun: the same may be tried again.
+#[test]
+fn a_format_without_space_makes_nothing() {
+    let mut disk = MemoryDisk::default();
+    disk.limit_space(40_000);
+    let error = Storage::format(&mut disk, identity()).unwrap_err();
+    assert!(matches!(&error, StorageError::NoSpace { file } if file == "IDENTITY"), "{error}");
+    disk.limit_space(u64::MAX);
+    Storage::format(&mut disk, identity()).unwrap();
+    open(&disk).unwrap();
+}
+
+/// The identity is gone, and there is no room for another file: the scrub waits, and nothing else does.
+#[test]
+fn a_scrub_that_misses_the_identity_on_a_full_disk_does_not_end_the_storage() {
+    let disk = formatted();
+    let mut storage = open(&disk).unwrap().0;
+    let mut script = Script::founding();
+    script.term(1, Some(1)).append(&[1; 6]).sync();
+    script.run(&mut storage).unwrap();
+    disk.lose("IDENTITY");
+    disk.limit_space(used(&disk));
+    let full = storage.scrub(1 << 20).unwrap_err();
+    assert!(matches!(full, StorageError::NoSpace { .. }), "{full}");
+    let from = script.steps.len();
+    script.append(&[2]).term(2, None).sync();
+    for step in &script.steps[from..] {
+        take(&mut storage, step).unwrap();
+    }
+    disk.limit_space(u64::MAX);
+    assert_eq!(storage.scrub(1 << 20).unwrap().repaired, 2);
+    drop(storage);
+    let (mut storage, found) = open(&disk).unwrap();
+    assert_eq!(Durable::found(&mut storage, &found), *script.now());
+}
+
+/// How many bytes all files have.
+fn used(disk: &MemoryDisk) -> u64 {
+    disk.files().iter().map(|file| disk.bytes(file).unwrap().len() as u64).sum()
+}
+
+/// A node whose log has five segments, all but the last of them covered by a snapshot, and as much space
+/// as it uses.
+fn full() -> (MemoryDisk, Storage<MemoryDisk>, Script) {
+    let mut script = Script::founding();
+    script.term(1, Some(1)).append(&[1; 40]).sync();
+    script.snapshot(39, &[7; 10]);
+    // The batch that lets the log go comes later.
+    script.steps.pop();
+    let disk = formatted();
+    let mut storage = open(&disk).unwrap().0;
+    for step in &script.steps {
+        take(&mut storage, step).unwrap();
+    }
+    disk.limit_space(used(&disk));
+    (disk, storage, script)
+}
+
+/// A batch that needs a segment, and one that lets the log go, under one sync.
+#[test]
+fn what_the_log_lets_go_makes_room_for_what_is_added() {
+    let (disk, mut storage, mut script) = full();
+    let from = script.steps.len();
+    script.append(&[5; 9]);
+    script.persist(|batch| batch.compact_to = Some(Index(39)));
+    for step in &script.steps[from..] {
+        take(&mut storage, step).unwrap();
+    }
+    storage.sync().expect("there is room once the log before the snapshot has gone");
+    drop(storage);
+    let (mut storage, found) = open(&disk).unwrap();
+    assert_eq!(Durable::found(&mut storage, &found), *script.now());
+}
+
+/// One batch that replaces a suffix and lets the log go.
+#[test]
+fn what_a_batch_lets_go_makes_room_for_its_own_fence() {
+    let (_, mut storage, mut script) = full();
+    let from = script.steps.len();
+    script.rewrite(40, &[3]);
+    let Some(Step::Write(Work::Persist { batch, .. })) = script.steps.last_mut() else {
+        panic!("a rewrite is a batch");
+    };
+    batch.compact_to = Some(Index(39));
+    for step in &script.steps[from..] {
+        take(&mut storage, step).expect("there is room");
+    }
+}
+
+/// The batch that lets the log go stands behind one that needs its room.
+#[test]
+fn what_a_later_batch_lets_go_makes_room_for_an_earlier_one() {
+    let (_, mut storage, mut script) = full();
+    script.append(&[5; 9]);
+    take(&mut storage, script.steps.last().unwrap()).unwrap();
+    assert!(matches!(storage.sync(), Err(StorageError::NoSpace { .. })), "nothing may go yet");
+    storage.may_compact(Index(39));
+    assert!(storage.sync().unwrap().is_some());
 }

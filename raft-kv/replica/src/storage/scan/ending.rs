@@ -3,7 +3,7 @@
 use raft_core::{EntryId, Index};
 
 use super::super::batch::{BATCH_HEADER, BatchHeader, PAGE};
-use super::super::error::StorageError;
+use super::super::error::{StorageError, known};
 use super::super::segment::round_up;
 use super::Scan;
 use crate::disk::Disk;
@@ -44,7 +44,8 @@ impl<F> Scan<F> {
             let epoch = self.head.epoch;
             let bytes = self.peek(disk, offset, BATCH_HEADER)?;
             is_empty &= bytes.iter().all(|byte| *byte == 0);
-            if let Some((batch, header)) = BatchHeader::decode_any(bytes, epoch, offset) {
+            let found = BatchHeader::decode_any(bytes, epoch, offset);
+            if let Some((batch, header)) = known(found, &self.path)? {
                 // A header is evidence of what was durable before it, whatever became of its batch.
                 self.headers.push(header);
                 is_later |= batch > torn;
@@ -73,7 +74,8 @@ impl<F> Scan<F> {
         while offset < self.head.file_bytes {
             let epoch = self.head.epoch;
             let bytes = self.peek(disk, offset, BATCH_HEADER)?;
-            let header = BatchHeader::decode_any(bytes, epoch, offset);
+            let found = BatchHeader::decode_any(bytes, epoch, offset);
+            let header = known(found, &self.path)?;
             if header.is_some_and(|(batch, _)| batch > self.batch) {
                 return Ok(true);
             }
