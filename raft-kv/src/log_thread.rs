@@ -3,10 +3,16 @@
 //! So the more is asked for while a sync lasts, the more the next one covers (group commit), and
 //! nobody else ever waits for a disk. What takes long and is not urgent is done in small parts between
 //! the batches: a snapshot is saved, and what nobody asks for is read now and then, so that damage is
-//! found while there still is another copy (a *scrub*). A full disk is no failure: what is asked for
-//! waits until there is room again. After a failure nothing more is done: what the disk holds is
-//! unknown until the next start has read it.
+//! found while there still is another copy (a *scrub*). After a failure nothing more is done: what the
+//! disk holds is unknown until the next start has read it.
+//!
+//! A full disk is no failure. It is told as soon as there is no room for the log's *next* file: what was
+//! accepted until then still fits into the present one, so that a vote, which needs no room, does not wait
+//! behind an entry that does. If there is no room even so, what is asked for waits, and what may free some goes
+//! on: a snapshot is saved to its end as far as it fits, and given up otherwise; the log that a batch
+//! further back lets go of goes at once.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +21,8 @@ use std::thread::{self, Builder, JoinHandle};
 use std::time::Duration;
 use std::{io, mem};
 
-use raft_core::{Span, Time};
+use bytes::Bytes;
+use raft_core::{Index, SnapshotMeta, Span, Time};
 use raft_replica::disk::Disk;
 use raft_replica::storage::work::{Done, Work};
 use raft_replica::storage::{ScrubStep, Storage, StorageError};
@@ -44,7 +51,7 @@ const PAUSE: u64 = 2;
 pub enum DiskNews {
     /// A piece of work is done.
     Done(Done),
-    /// There was no room for a piece of work, or there is some again.
+    /// There is no room for the log's next file, or for a piece of work; or there is some again.
     Full(bool),
     /// A scrub has found something, or has been through all of the disk.
     Scrubbed(ScrubStep),
@@ -88,7 +95,10 @@ impl LogThread {
             clock,
             metrics,
             tell,
+            inbox: work,
+            waiting: VecDeque::new(),
             unsynced: 0,
+            is_full: false,
             closing: Arc::clone(&is_closing),
             save: None,
             rest: Some(now.after(REST)),
@@ -97,7 +107,7 @@ impl LogThread {
         };
         let thread = Builder::new().name("raft-log".into()).spawn(move || {
             // Whoever waits for the disk would wait for ever.
-            match catch_unwind(AssertUnwindSafe(|| writer.run(&work))) {
+            match catch_unwind(AssertUnwindSafe(|| writer.run())) {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => drop((writer.tell)(DiskNews::Failed(error))),
                 Err(_) => drop((writer.tell)(DiskNews::Panicked)),
@@ -132,8 +142,13 @@ struct Writer<D: Disk, T> {
     clock: Clock,
     metrics: Metrics,
     tell: T,
+    inbox: Receiver<Work>,
+    /// What has been asked for and not been begun.
+    waiting: VecDeque<Work>,
     /// How many batches are written and not synced.
     unsynced: u64,
+    /// What was told last.
+    is_full: bool,
     /// Whether nobody waits for room on the disk any more.
     closing: Arc<AtomicBool>,
     /// When the next part of a snapshot is due, if one is being saved.
@@ -146,16 +161,15 @@ struct Writer<D: Disk, T> {
 }
 
 impl<D: Disk, T: Fn(DiskNews) -> bool> Writer<D, T> {
-    fn run(&mut self, inbox: &Receiver<Work>) -> Result<(), StorageError> {
-        let mut waiting = Vec::new();
+    fn run(&mut self) -> Result<(), StorageError> {
         loop {
-            match self.wait(inbox) {
-                Ok(first) => waiting.push(first),
+            match self.wait() {
+                Ok(first) => self.waiting.push_back(first),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
-            waiting.extend(inbox.try_iter());
-            for work in mem::take(&mut waiting) {
+            self.waiting.extend(self.inbox.try_iter());
+            while let Some(work) = self.waiting.pop_front() {
                 self.work(&work)?;
             }
             self.sync()?;
@@ -164,20 +178,18 @@ impl<D: Disk, T: Fn(DiskNews) -> bool> Writer<D, T> {
     }
 
     /// The next piece of work, unless something else is due before it comes.
-    fn wait(&self, inbox: &Receiver<Work>) -> Result<Work, RecvTimeoutError> {
-        match [self.save, self.rest, self.scrub].into_iter().flatten().min() {
-            Some(due) => inbox.recv_timeout(self.clock.until(due)),
-            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+    fn wait(&self) -> Result<Work, RecvTimeoutError> {
+        let look = self.is_full.then(|| self.clock.now().after(FULL));
+        match [self.save, self.rest, self.scrub, look].into_iter().flatten().min() {
+            Some(due) => self.inbox.recv_timeout(self.clock.until(due)),
+            None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
     }
 
     fn work(&mut self, work: &Work) -> Result<(), StorageError> {
         match work {
             Work::Persist { .. } => self.unsynced += 1,
-            Work::SaveSnapshot { snapshot, data } => {
-                self.save = Some(self.clock.now());
-                return self.storage.begin_snapshot(snapshot, data);
-            }
+            Work::SaveSnapshot { snapshot, data } => return self.begin_snapshot(snapshot, data),
             Work::LoadSnapshot { .. }
             | Work::Load(_)
             | Work::ReadChunk(_)
@@ -208,8 +220,19 @@ impl<D: Disk, T: Fn(DiskNews) -> bool> Writer<D, T> {
         Ok(())
     }
 
+    fn begin_snapshot(
+        &mut self,
+        snapshot: &Arc<SnapshotMeta>,
+        data: &Bytes,
+    ) -> Result<(), StorageError> {
+        self.save = Some(self.clock.now());
+        self.storage.begin_snapshot(snapshot, data)
+    }
+
     /// Does a little of what is not urgent.
     fn beside(&mut self) -> Result<(), StorageError> {
+        let is_full = !self.storage.has_room();
+        self.tell_full(is_full);
         let now = self.clock.now();
         let is_due = |due: Option<Time>| due.is_some_and(|due| due <= now);
         if is_due(self.save) {
@@ -244,26 +267,63 @@ impl<D: Disk, T: Fn(DiskNews) -> bool> Writer<D, T> {
         Ok(())
     }
 
-    /// Tries again while the disk is full, and the server is not about to end.
+    fn tell_full(&mut self, is_full: bool) {
+        if mem::replace(&mut self.is_full, is_full) != is_full {
+            (self.tell)(DiskNews::Full(is_full));
+        }
+    }
+
+    /// Tries again while there is no room, and the server is not about to end. Whether there is room for
+    /// more is looked at afterwards.
     fn until_it_fits<R>(
         &mut self,
         mut work: impl FnMut(&mut Storage<D>) -> Result<R, StorageError>,
     ) -> Result<R, StorageError> {
-        let mut is_full = false;
         loop {
             let result = work(&mut self.storage);
             let is_closing = self.closing.load(Ordering::Acquire);
             if !matches!(result, Err(StorageError::NoSpace { .. })) || is_closing {
-                if is_full {
-                    (self.tell)(DiskNews::Full(false));
-                }
                 return result;
             }
-            if !mem::replace(&mut is_full, true) {
-                (self.tell)(DiskNews::Full(true));
-            }
-            thread::park_timeout(Duration::from_micros(FULL.0));
+            self.tell_full(true);
+            self.make_room()?;
         }
+    }
+
+    /// Does what may free some room, a little of it, or waits for a while.
+    fn make_room(&mut self) -> Result<(), StorageError> {
+        let look = self.clock.now().after(FULL);
+        let due = self.save.map_or(look, |save| save.min(look));
+        match self.inbox.recv_timeout(self.clock.until(due)) {
+            Ok(work) => self.waiting.push_back(work),
+            Err(RecvTimeoutError::Timeout) => {}
+            // The server is about to end, and says so in a moment.
+            Err(RecvTimeoutError::Disconnected) => {
+                thread::park_timeout(Duration::from_micros(FULL.0));
+            }
+        }
+        self.waiting.extend(self.inbox.try_iter());
+        for work in mem::take(&mut self.waiting) {
+            match &work {
+                // What is applied is durable, whatever else waits.
+                Work::SaveSnapshot { snapshot, data } => {
+                    self.begin_snapshot(snapshot, data)?;
+                    continue;
+                }
+                Work::Persist { batch, .. } => {
+                    self.storage.may_compact(batch.compact_to.unwrap_or(Index::ZERO));
+                }
+                Work::LoadSnapshot { .. }
+                | Work::Load(_)
+                | Work::ReadChunk(_)
+                | Work::StageChunk { .. } => {}
+            }
+            self.waiting.push_back(work);
+        }
+        if self.save.is_some_and(|due| due <= self.clock.now()) {
+            self.save_part()?;
+        }
+        Ok(())
     }
 }
 

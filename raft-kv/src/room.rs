@@ -1,12 +1,11 @@
 //! Whether there is room for a state that grows: on the disk, and in memory.
 //!
-//! A full disk found by a failed write would end the node. So growing writes are refused while there
-//! is still a reserve: enough for the log of what makes room again, deletes and a snapshot. And who
-//! leads meanwhile hands over: another one may have room.
+//! A disk that is full altogether takes no entry of the log, and so no delete that would make room
+//! again. So growing writes are refused while there is still a reserve: enough for the log of what makes
+//! room, deletes and a snapshot. And who leads meanwhile hands over: another one may have room.
 
 use std::fmt;
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use tracing::warn;
 
 use crate::config::ServerConfig;
 use crate::http::App;
+use crate::spare::free_bytes;
 
 /// How often it is looked: within an election timeout, as that is by default.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -124,11 +124,6 @@ fn lack(config: &ServerConfig) -> Option<Lack> {
     }
     let is_large = |max| resident_bytes().is_some_and(|resident| resident > max);
     config.memory_bytes_max.is_some_and(is_large).then_some(Lack::Memory)
-}
-
-fn free_bytes(path: &Path) -> Option<u64> {
-    let system = rustix::fs::statvfs(path).ok()?;
-    Some(system.f_bavail.saturating_mul(system.f_frsize))
 }
 
 /// What the system says the process has in memory; `None` where it does not say so.

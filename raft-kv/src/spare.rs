@@ -5,9 +5,14 @@
 //! if the log thread did so, all of them would wait. So as soon as a large file was made, a thread of
 //! its own makes another of the same length beside the data, and the next one is that, under its new
 //! name. What a crash leaves of it is removed at the next start.
+//!
+//! The spare is also the log's reserve: while there is one, whatever becomes of the rest of the disk, the
+//! log can go on for a file's length. A file that does not fit is not begun, by the spare's thread or by
+//! anybody: on its way it would take the last room from all others on this disk.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::thread::{Builder, JoinHandle};
 
@@ -27,8 +32,20 @@ pub struct SpareDisk {
     root: PathBuf,
     /// Where the spare is: beside the disk's directory, in the same file system.
     shelf: PathBuf,
-    /// Whoever makes it; the length of what was made.
-    making: Option<JoinHandle<io::Result<u64>>>,
+    spare: Spare,
+    /// The length of the last large file: the next one is likely as long.
+    wanted: u64,
+}
+
+/// What has become of the spare.
+#[derive(Debug)]
+enum Spare {
+    /// There is none.
+    None,
+    /// A thread makes it, with so many bytes.
+    Making(u64, JoinHandle<io::Result<()>>),
+    /// It lies on the shelf, with so many bytes.
+    Made(u64),
 }
 
 impl SpareDisk {
@@ -44,21 +61,58 @@ impl SpareDisk {
             }
             Ok(()) | Err(_) => {}
         }
-        Ok(Self { disk, root: root.to_owned(), shelf, making: None })
+        Ok(Self { disk, root: root.to_owned(), shelf, spare: Spare::None, wanted: 0 })
+    }
+
+    /// Looks whether the one who makes it has ended.
+    fn settle(&mut self) {
+        if matches!(&self.spare, Spare::Making(_, making) if making.is_finished()) {
+            self.join();
+        }
+    }
+
+    /// Waits for the one who makes it.
+    fn join(&mut self) {
+        self.spare = match mem::replace(&mut self.spare, Spare::None) {
+            // What has failed, or panicked, has left nothing.
+            Spare::Making(length, making) => match making.join() {
+                Ok(Ok(())) => Spare::Made(length),
+                Ok(Err(_)) | Err(_) => Spare::None,
+            },
+            spare @ (Spare::None | Spare::Made(_)) => spare,
+        };
     }
 
     /// The spare under its new name, if there is one of this length. It is no loss if there is none.
     fn take(&mut self, path: &str, length: u64) -> Option<File> {
-        let made = self.making.take()?.join().ok()?.ok()?;
+        self.join();
         let to = self.root.join(path);
-        if made != length || to.exists() {
+        if !matches!(self.spare, Spare::Made(made) if made == length) || to.exists() {
             return None;
         }
+        self.spare = Spare::None;
         fs::rename(&self.shelf, &to).ok()?;
         OpenOptions::new().read(true).write(true).open(&to).ok()
     }
 
-    fn make_another(&mut self, length: u64) {
+    /// Begins to make a spare, unless there is one, or no room for it.
+    fn make_another(&mut self) {
+        self.settle();
+        let length = self.wanted;
+        let is_there = match self.spare {
+            Spare::Making(..) => true,
+            Spare::Made(made) => made == length,
+            Spare::None => false,
+        };
+        if is_there {
+            return;
+        }
+        // One of another length is of no use any more.
+        drop(fs::remove_file(&self.shelf));
+        self.spare = Spare::None;
+        if !self.is_free(length) {
+            return;
+        }
         let shelf = self.shelf.clone();
         let make = move || {
             let made = fill(&shelf, length);
@@ -69,11 +123,17 @@ impl SpareDisk {
             made
         };
         // Without a thread there is no spare.
-        self.making = Builder::new().name("raft-spare".into()).spawn(make).ok();
+        let making = Builder::new().name("raft-spare".into()).spawn(make);
+        self.spare = making.map_or(Spare::None, |making| Spare::Making(length, making));
+    }
+
+    /// Whether so many bytes are free; if the system does not say, that shows when they are written.
+    fn is_free(&self, bytes: u64) -> bool {
+        free_bytes(&self.root).is_none_or(|free| bytes <= free)
     }
 }
 
-fn fill(path: &Path, length: u64) -> io::Result<u64> {
+fn fill(path: &Path, length: u64) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
     let mut left = length;
     while left > 0 {
@@ -82,16 +142,20 @@ fn fill(path: &Path, length: u64) -> io::Result<u64> {
         file.sync_data()?;
         left -= part as u64;
     }
-    file.sync_all()?;
-    Ok(length)
+    file.sync_all()
+}
+
+/// How many bytes are free for this process in the file system that a path is in; `None` where the
+/// system does not say.
+pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
+    let system = rustix::fs::statvfs(path).ok()?;
+    Some(system.f_bavail.saturating_mul(system.f_frsize))
 }
 
 impl Drop for SpareDisk {
     fn drop(&mut self) {
-        if let Some(making) = self.making.take() {
-            // It is nobody's any more, whatever became of it.
-            drop(making.join());
-        }
+        // It is nobody's any more, whatever became of it.
+        self.join();
         drop(fs::remove_file(&self.shelf));
     }
 }
@@ -104,15 +168,27 @@ impl Disk for SpareDisk {
     }
 
     fn create(&mut self, path: &str, len: u64) -> Result<File, DiskError> {
-        if len < SPARE_BYTES_MIN {
-            return self.disk.create(path, len);
-        }
-        let file = match self.take(path, len) {
+        let is_large = len >= SPARE_BYTES_MIN;
+        let spare = if is_large { self.take(path, len) } else { None };
+        let file = match spare {
             Some(file) => file,
+            None if !self.is_free(len) => return Err(DiskError::NoSpace),
             None => self.disk.create(path, len)?,
         };
-        self.make_another(len);
+        if is_large {
+            self.wanted = len;
+            self.make_another();
+        }
         Ok(file)
+    }
+
+    /// For what the spare is for, the spare is the answer: where there is none, another attempt is made.
+    fn has_room(&mut self, bytes: u64) -> bool {
+        if bytes != self.wanted || bytes < SPARE_BYTES_MIN {
+            return self.is_free(bytes);
+        }
+        self.make_another();
+        !matches!(self.spare, Spare::None)
     }
 
     fn len(&mut self, file: &File) -> Result<u64, DiskError> {
@@ -163,8 +239,10 @@ mod tests {
         fs::create_dir(&root).unwrap();
         let mut disk = SpareDisk::new(&root, shelf.clone()).unwrap();
         drop(disk.create("first", SPARE_BYTES_MIN).unwrap());
-        disk.making.take().map(JoinHandle::join).unwrap().unwrap().unwrap();
-        disk.making = Builder::new().spawn(|| Ok(SPARE_BYTES_MIN)).ok();
+        disk.join();
+        assert!(
+            matches!(disk.spare, Spare::Made(SPARE_BYTES_MIN)) && disk.has_room(SPARE_BYTES_MIN)
+        );
         fs::write(&shelf, vec![7; 1 << 20]).unwrap();
         let second = disk.create("second", SPARE_BYTES_MIN).unwrap();
         let mut found = [0; 2];

@@ -1,8 +1,10 @@
 //! The log thread: answers what it was asked in order, and nothing more after a failure.
 
-use std::fs::File;
+mod full;
+mod rigged;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -11,71 +13,13 @@ use raft_kv::clock::Clock;
 use raft_kv::log_thread::{DiskNews, LogThread};
 use raft_kv::metrics::Metrics;
 use raft_kv::store::Store;
-use raft_replica::disk::{Disk, DiskError};
-use raft_replica::file_disk::FileDisk;
+use raft_replica::disk::DiskError;
 use raft_replica::replica::{Replica, ReplicaOptions};
 use raft_replica::request::{Input, Output};
 use raft_replica::storage::work::{Done, Work};
 use raft_replica::storage::{Identity, Storage, StorageError, StorageOptions};
 
-/// Real files whose syncs fail, or panic, once somebody says so.
-struct Failing {
-    disk: FileDisk,
-    fails: Arc<AtomicBool>,
-    panics: Arc<AtomicBool>,
-}
-
-impl Disk for Failing {
-    type File = File;
-
-    fn open(&mut self, path: &str) -> Result<File, DiskError> {
-        self.disk.open(path)
-    }
-
-    fn create(&mut self, path: &str, len: u64) -> Result<File, DiskError> {
-        self.disk.create(path, len)
-    }
-
-    fn len(&mut self, file: &File) -> Result<u64, DiskError> {
-        self.disk.len(file)
-    }
-
-    fn read(&mut self, file: &File, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        self.disk.read(file, offset, buffer)
-    }
-
-    fn write(&mut self, file: &File, offset: u64, data: &[u8]) -> Result<(), DiskError> {
-        self.disk.write(file, offset, data)
-    }
-
-    fn sync(&mut self, file: &File) -> Result<(), DiskError> {
-        assert!(!self.panics.load(Ordering::SeqCst), "a panic that a test has asked for");
-        if self.fails.load(Ordering::SeqCst) {
-            return Err(DiskError::Failed("the cable is out".to_owned()));
-        }
-        self.disk.sync(file)
-    }
-
-    fn create_dir(&mut self, path: &str) -> Result<(), DiskError> {
-        self.disk.create_dir(path)
-    }
-
-    fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&mut self, path: &str) -> Result<(), DiskError> {
-        self.disk.remove(path)
-    }
-
-    fn list(&mut self, dir: &str) -> Result<Vec<String>, DiskError> {
-        self.disk.list(dir)
-    }
-
-    fn sync_dir(&mut self, dir: &str) -> Result<(), DiskError> {
-        self.disk.sync_dir(dir)
-    }
-}
+use rigged::{Rig, Rigged};
 
 fn works(out: &mut Vec<Output<Store>>) -> Vec<Work> {
     let works = out.drain(..).filter_map(|output| match output {
@@ -104,11 +48,9 @@ struct Voting {
 }
 
 impl Voting {
-    fn start(fails: &Arc<AtomicBool>, panics: &Arc<AtomicBool>) -> Self {
+    fn start(rig: &Arc<Rig>) -> Self {
         let directory = tempfile::tempdir().expect("it works");
-        let (fails, panics) = (Arc::clone(fails), Arc::clone(panics));
-        let mut disk =
-            Failing { disk: FileDisk::new(directory.path()).expect("it works"), fails, panics };
+        let mut disk = Rigged::new(directory.path(), rig);
         let member = Member::new(1, 7);
         let identity = Identity { cluster: ClusterId(1), group: GroupId(1), member };
         Storage::format(&mut disk, identity).expect("it works");
@@ -147,15 +89,15 @@ fn next(told: &mpsc::Receiver<DiskNews>) -> DiskNews {
 
 #[test]
 fn a_failed_sync_is_told_once_and_nothing_is_acknowledged_after_it() {
-    let fails = Arc::new(AtomicBool::new(false));
-    let node = Voting::start(&fails, &Arc::default());
-    fails.store(true, Ordering::SeqCst);
+    let rig = Arc::new(Rig::default());
+    let node = Voting::start(&rig);
+    rig.fails.store(true, Ordering::SeqCst);
     node.campaign();
     let DiskNews::Failed(StorageError::Disk { error, .. }) = next(&node.told) else {
         panic!("it fails")
     };
     assert_eq!(error, DiskError::Failed("the cable is out".to_owned()));
-    fails.store(false, Ordering::SeqCst);
+    rig.fails.store(false, Ordering::SeqCst);
     node.campaign();
     drop(node.log);
     assert!(node.told.recv().is_err(), "nothing is told after the failure");
@@ -163,9 +105,9 @@ fn a_failed_sync_is_told_once_and_nothing_is_acknowledged_after_it() {
 
 #[test]
 fn a_panic_of_the_thread_is_told_for_nobody_may_wait_for_it() {
-    let panics = Arc::new(AtomicBool::new(false));
-    let node = Voting::start(&Arc::default(), &panics);
-    panics.store(true, Ordering::SeqCst);
+    let rig = Arc::new(Rig::default());
+    let node = Voting::start(&rig);
+    rig.panics.store(true, Ordering::SeqCst);
     node.campaign();
     let news = next(&node.told);
     assert!(matches!(news, DiskNews::Panicked), "{news:?}");

@@ -2,6 +2,7 @@
 
 #[expect(clippy::unwrap_used, reason = "what helpers unwrap fails the test that called them")]
 mod links;
+#[expect(clippy::unwrap_used, reason = "what helpers unwrap fails the test that called them")]
 mod log_thread;
 mod store;
 #[cfg(feature = "tls")]
