@@ -1,32 +1,28 @@
 //! The data directory: who owns it, and how far its founding has come.
 //!
-//! `founding.toml` is written whole under another name, synced, and renamed: a crash leaves the old
-//! one or the new one. It carries a checksum, since what it says must not change by itself: a lineage
-//! that is read wrong is somebody else.
+//! `raft/` is made once. A directory of that name which was never finished was never used, and is made
+//! again; one that is finished holds what a voter has promised, and nothing here ever removes it, whatever
+//! else is lost.
 
 use std::fmt;
-use std::fs::{self, File, TryLockError};
-use std::io::{self, ErrorKind, Write as _};
-use std::path::{Path, PathBuf};
+mod record;
 
-use raft_core::{ClusterId, GroupId, Lineage, Member, NodeId};
-use raft_replica::disk::DiskError;
-use raft_replica::file_disk::FileDisk;
-use raft_replica::storage::{Found, Identity, Storage, StorageError, StorageOptions};
-use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_64;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 
 use super::{Settled, draw_lineage};
 use crate::spare::SpareDisk;
+use raft_core::{GroupId, Lineage, Member, NodeId};
+use raft_replica::disk::DiskError;
+use raft_replica::file_disk::FileDisk;
+use raft_replica::storage::{Found, Identity, Storage, StorageError, StorageOptions, inspect};
 
 /// The one group of a server.
 pub(crate) const GROUP: GroupId = GroupId(1);
 
-const FOUNDING: &str = "founding.toml";
-const SCRATCH: &str = "founding.toml.new";
 const RAFT: &str = "raft";
 const SPARE: &str = "spare";
-const VERSION: u32 = 1;
 
 /// How far the founding of a directory has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,20 +33,6 @@ pub struct Founding {
     pub settled: Option<Settled>,
     /// Whether `raft/` has been made.
     pub is_formatted: bool,
-}
-
-/// The file. Numbers of 64 bits are written in hexadecimal: the format has only signed ones.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Record {
-    version: u32,
-    id: u64,
-    lineage: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    cluster: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    founders: Vec<(u64, String)>,
-    formatted: bool,
 }
 
 /// A data directory that nobody else has as long as this exists.
@@ -80,14 +62,16 @@ impl DataDirectory {
             }
             Err(TryLockError::Error(error)) => return Err(fail(error)),
         }
-        let founding = match fs::read_to_string(path.join(FOUNDING)) {
-            Ok(text) => parse(&text).map_err(|what| DirectoryError::damaged(path, what))?,
-            Err(error) if error.kind() == ErrorKind::NotFound => begin(path, id)?,
-            Err(error) => return Err(fail(error)),
+        let record::Found { founding, is_whole } = match record::read(path)? {
+            Some(found) => found,
+            None => record::Found { founding: begin(path, id)?, is_whole: true },
         };
         if founding.member.id != id {
             let found = founding.member.id;
             return Err(DirectoryError::OtherServer { path: path.to_owned(), found, expected: id });
+        }
+        if !is_whole {
+            record::write(path, &founding).map_err(fail)?;
         }
         Ok(Self { path: path.to_owned(), founding, _lock: lock })
     }
@@ -119,7 +103,9 @@ impl DataDirectory {
         let cluster =
             settled.ok_or_else(|| DirectoryError::damaged(&self.path, "not settled"))?.cluster;
         let identity = Identity { cluster, group: GROUP, member: self.founding.member };
-        if !self.founding.is_formatted {
+        let is_finished = path.join(Identity::FILE).try_exists();
+        let is_finished = is_finished.map_err(|error| DirectoryError::io(&path, error))?;
+        if !self.founding.is_formatted && !is_finished {
             // Nothing that a crash left here was ever used: no storage was opened on it.
             match fs::remove_dir_all(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -130,16 +116,59 @@ impl DataDirectory {
             fs::create_dir(&path).map_err(|error| DirectoryError::io(&path, error))?;
             let mut disk = FileDisk::new(&path)?;
             Storage::format(&mut disk, identity)?;
-            drop(disk);
-            self.change(|founding| founding.is_formatted = true)?;
         }
         let disk = SpareDisk::new(&path, self.path.join(SPARE))?;
-        Ok(Storage::open(disk, options, Some(identity))?)
+        let opened = Storage::open(disk, options, Some(identity))?;
+        if !self.founding.is_formatted {
+            self.change(|founding| founding.is_formatted = true)?;
+        }
+        Ok(opened)
+    }
+
+    /// Gives a directory that has lost its promises, or who it is, a new lineage: it has promised nothing to
+    /// anybody, and keeps the log and the snapshots, which may be the last good copies of something. One
+    /// that was given a new lineage by an attempt which did not end is finished.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Whole`] if it has lost nothing, and otherwise as [`DataDirectory::open_storage`].
+    pub fn readmit(&mut self, options: StorageOptions) -> Result<(Member, Found), DirectoryError> {
+        let settled = self.founding.settled.as_ref();
+        let settled = settled.filter(|_| self.founding.is_formatted);
+        let cluster =
+            settled.ok_or_else(|| DirectoryError::damaged(&self.path, "never used"))?.cluster;
+        let (path, old) = (self.path.join(RAFT), self.founding.member);
+        let fail = |error| DirectoryError::io(&path, error);
+        let of = |member| Identity { cluster, group: GROUP, member };
+        // It is read first, and nothing is changed if it is whole.
+        let (storage, found, member) = match inspect(&mut FileDisk::read_only(&path)?) {
+            Ok(whole) if whole.identity == of(old) => {
+                return Err(DirectoryError::Whole { path: self.path.clone() });
+            }
+            Ok(whole) => {
+                let is_ours = whole.identity.member.id == old.id;
+                let expected = if is_ours { of(whole.identity.member) } else { of(old) };
+                let (storage, found) =
+                    Storage::open(FileDisk::new(&path)?, options, Some(expected))?;
+                (storage, found, expected.member)
+            }
+            Err(StorageError::Amnesia { .. }) => {
+                let lineage = Lineage(draw_lineage().map_err(fail)?);
+                let member = Member { id: old.id, lineage };
+                let disk = FileDisk::new(&path)?;
+                let (storage, found) = Storage::readmit(disk, options, of(member))?;
+                (storage, found, member)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        drop(storage);
+        self.change(|founding| founding.member = member)?;
+        Ok((member, found))
     }
 
     fn change(&mut self, change: impl FnOnce(&mut Founding)) -> Result<(), DirectoryError> {
         change(&mut self.founding);
-        write(&self.path, &self.founding).map_err(|error| DirectoryError::io(&self.path, error))
+        record::write(&self.path, &self.founding)
+            .map_err(|error| DirectoryError::io(&self.path, error))
     }
 }
 
@@ -148,66 +177,31 @@ fn begin(path: &Path, id: NodeId) -> Result<Founding, DirectoryError> {
     let fail = |error| DirectoryError::io(path, error);
     for entry in fs::read_dir(path).map_err(fail)? {
         let name = entry.map_err(fail)?.file_name();
-        if name != SCRATCH {
+        if name != record::SCRATCH {
             let file = name.to_string_lossy().into_owned();
             return Err(DirectoryError::Foreign { path: path.to_owned(), file });
         }
     }
+    // Whoever finds no directory after a crash would draw another lineage, and be somebody else.
+    let full = path.canonicalize().map_err(fail)?;
+    keep_names(&full, |directory| File::open(directory)?.sync_all()).map_err(fail)?;
     let lineage = Lineage(draw_lineage().map_err(fail)?);
     let member = Member { id, lineage };
     let founding = Founding { member, settled: None, is_formatted: false };
-    write(path, &founding).map_err(fail)?;
+    record::write(path, &founding).map_err(fail)?;
     Ok(founding)
 }
 
-fn write(path: &Path, founding: &Founding) -> io::Result<()> {
-    let hex = |number: u64| format!("{number:016x}");
-    let settled = founding.settled.as_ref();
-    let founders = settled.map_or(&[][..], |settled| &settled.founders);
-    let record = Record {
-        version: VERSION,
-        id: founding.member.id.0,
-        lineage: hex(founding.member.lineage.0),
-        cluster: settled.map(|settled| hex(settled.cluster.0)),
-        founders: founders.iter().map(|member| (member.id.0, hex(member.lineage.0))).collect(),
-        formatted: founding.is_formatted,
-    };
-    let body = toml::to_string(&record).map_err(io::Error::other)?;
-    let text =
-        format!("# Written by raft-kv. Do not edit: {:016x}\n{body}", xxh3_64(body.as_bytes()));
-    let scratch = path.join(SCRATCH);
-    let mut file = File::create(&scratch)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&scratch, path.join(FOUNDING))?;
-    File::open(path)?.sync_all()
-}
-
-fn parse(text: &str) -> Result<Founding, String> {
-    let (head, body) = text.split_once('\n').ok_or("it ends too early")?;
-    let checksum = head.rsplit(' ').next().and_then(unhex).ok_or("it has no checksum")?;
-    if checksum != xxh3_64(body.as_bytes()) {
-        return Err("its checksum is wrong".into());
+/// Makes the names durable that lead to a directory. Which of them are new, an earlier attempt may know;
+/// where this process may not look, it has made none.
+fn keep_names(path: &Path, mut sync: impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+    for parent in path.ancestors().skip(1) {
+        match sync(parent) {
+            Err(error) if error.kind() != ErrorKind::PermissionDenied => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
     }
-    let record: Record = toml::from_str(body).map_err(|error| error.to_string())?;
-    if record.version != VERSION {
-        return Err(format!("its version is {}, and {VERSION} is understood", record.version));
-    }
-    let number = |text: &str| unhex(text).ok_or_else(|| format!("{text} is no number"));
-    let member = Member::new(record.id, number(&record.lineage)?);
-    let founders: Result<_, String> = record
-        .founders
-        .iter()
-        .map(|(id, lineage)| Ok(Member::new(*id, number(lineage)?)))
-        .collect();
-    let founders: Vec<Member> = founders?;
-    let cluster = record.cluster.as_deref().map(number).transpose()?.map(ClusterId);
-    let settled = cluster.map(|cluster| Settled { cluster, founders });
-    Ok(Founding { member, settled, is_formatted: record.formatted })
-}
-
-fn unhex(text: &str) -> Option<u64> {
-    u64::from_str_radix(text, 16).ok()
+    Ok(())
 }
 
 /// Why a data directory cannot be used.
@@ -248,6 +242,20 @@ pub enum DirectoryError {
         path: PathBuf,
         /// What is wrong.
         what: String,
+    },
+    /// What it says of its founding was written by a later version of this program.
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The newest version that is understood here.
+        supported: u32,
+    },
+    /// It has lost nothing that a new lineage would be the answer to.
+    Whole {
+        /// The directory.
+        path: PathBuf,
     },
     /// Its storage cannot be used.
     Storage(StorageError),
@@ -295,11 +303,40 @@ impl fmt::Display for DirectoryError {
                 expected.0
             ),
             Self::Damaged { path, what } => {
-                write!(f, "{}/{FOUNDING} is damaged: {what}", path.display())
+                write!(f, "{}/{} is damaged: {what}", path.display(), record::FILES[0])
             }
+            Self::NewerFormat { path, found, supported } => write!(
+                f,
+                "{}: format version {found}, but only {supported} is understood",
+                path.display()
+            ),
+            Self::Whole { path } => write!(
+                f,
+                "{} knows who it is and what it has promised: it needs no new lineage",
+                path.display()
+            ),
             Self::Storage(error) => write!(f, "the storage cannot be used: {error}"),
         }
     }
 }
 
 impl std::error::Error for DirectoryError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_that_lead_to_a_new_directory_are_kept() {
+        let mut synced = Vec::new();
+        let sync = |directory: &Path| {
+            synced.push(directory.to_owned());
+            let is_ours = directory != Path::new("/");
+            if is_ours { Ok(()) } else { Err(ErrorKind::PermissionDenied.into()) }
+        };
+        keep_names(Path::new("/a/b/c"), sync).unwrap();
+        assert_eq!(synced, [Path::new("/a/b"), Path::new("/a"), Path::new("/")]);
+        let fails = |_: &Path| Err(ErrorKind::StorageFull.into());
+        assert!(keep_names(Path::new("/a/b"), fails).is_err(), "a failed sync is no success");
+    }
+}

@@ -3,6 +3,7 @@
 #[cfg(feature = "tls")]
 mod certs;
 mod cluster;
+mod readmit;
 mod recover;
 mod serve;
 mod verbs;
@@ -38,6 +39,8 @@ enum Verb {
     Certs(certs::Certs),
     /// Run a whole cluster on this machine
     Cluster(cluster::Cluster),
+    /// Give a directory that has lost its hard state or identity a new lineage
+    Readmit(readmit::Readmit),
     /// Make a directory a cluster of one, when the quorum is lost for good
     Recover(recover::Recover),
 }
@@ -61,6 +64,7 @@ pub(crate) fn main() -> ExitCode {
         #[cfg(feature = "tls")]
         Some(Verb::Certs(certs)) => certs::run(&certs),
         Some(Verb::Cluster(cluster)) => cluster::run(cluster),
+        Some(Verb::Readmit(readmit)) => readmit::run(&readmit),
         Some(Verb::Recover(recover)) => recover::run(&recover),
     }
 }

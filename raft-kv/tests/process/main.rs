@@ -3,6 +3,7 @@
 
 mod command_line;
 mod local_cluster;
+mod readmission;
 mod servers;
 mod support;
 #[cfg(feature = "tls")]

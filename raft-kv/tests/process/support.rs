@@ -188,6 +188,30 @@ impl Three {
         status
     }
 
+    /// Waits for one that ends by itself.
+    pub(crate) fn ended(&mut self, id: usize) -> ExitStatus {
+        self.running[id - 1].take().expect("it runs").wait().unwrap()
+    }
+
+    /// Asks again and again until a server's status is so.
+    pub(crate) fn until_status(
+        &self,
+        id: usize,
+        what: &str,
+        is_so: impl Fn(&serde_json::Value) -> bool,
+    ) {
+        let began = Instant::now();
+        loop {
+            let told = self.get(id, "/status");
+            let status: serde_json::Value = serde_json::from_str(&told).unwrap();
+            if is_so(&status) {
+                return;
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "{what}: {told}");
+            std::thread::yield_now();
+        }
+    }
+
     pub(crate) fn ask(&self, id: usize, ask: &Ask) -> Answer {
         let mut client = Client::new(&[self.client_address(id)]);
         client.timeout = Duration::from_secs(30);
