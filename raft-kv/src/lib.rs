@@ -34,6 +34,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 mod files;
+mod findings;
 pub mod hello;
 mod http;
 pub mod links;

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use raft_core::Span;
-use raft_replica::storage::ScrubStep;
+use raft_replica::storage::{Report, ScrubStep, What};
 
 /// All metrics of a server. Clones count together.
 #[derive(Clone, Debug)]
@@ -37,6 +38,7 @@ struct Inner {
     scrub_rounds: Counter,
     scrub_damaged: Counter,
     scrub_repaired: Counter,
+    found: Family<[(&'static str, &'static str); 1], Counter>,
     term: Gauge,
     commit_index: Gauge,
     applied_index: Gauge,
@@ -123,6 +125,12 @@ impl Metrics {
         let scrub_repaired = counter("scrub_repaired", "Bad copies written again by that");
         let forgotten_clients =
             counter("forgotten_clients", "Clients forgotten for others: their retries are refused");
+        let found = Family::default();
+        let help = "What the start found on the disk that a clean stop does not leave there";
+        registry.register("found_at_start", help, found.clone());
+        for kind in What::KINDS {
+            drop(found.get_or_create(&[("kind", kind)]));
+        }
         let mut gauge = |name: &str, help: &str| {
             let gauge: Gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -152,6 +160,7 @@ impl Metrics {
             scrub_rounds,
             scrub_damaged,
             scrub_repaired,
+            found,
             term,
             commit_index,
             applied_index,
@@ -191,6 +200,13 @@ impl Metrics {
         inner.scrub_rounds.inc_by(u64::from(step.is_round_over));
         inner.scrub_damaged.inc_by((step.damaged.len() + step.snapshots.len()) as u64);
         inner.scrub_repaired.inc_by(step.repaired);
+    }
+
+    /// The start has found this.
+    pub fn found(&self, report: &Report) {
+        for finding in &report.findings {
+            self.inner.found.get_or_create(&[("kind", finding.what.kind())]).inc();
+        }
     }
 
     /// The node has taken a step in which it applied something.

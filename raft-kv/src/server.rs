@@ -29,6 +29,7 @@ use crate::bootstrap::{self, DataDirectory, DirectoryError, Settled, Stage};
 use crate::clock::Clock;
 use crate::config::{self, ConfigError, ServerConfig};
 use crate::files;
+use crate::findings;
 use crate::hello::Hello;
 use crate::http::{self, App, Forwarder, LeaderClient};
 use crate::links::{Links, News};
@@ -395,6 +396,7 @@ fn make(
     tell: impl Fn(crate::log_thread::DiskNews) -> bool + Send + 'static,
 ) -> Result<Parts, StartError> {
     let genesis = settled.genesis(member).map_err(io::Error::other)?;
+    findings::tell(&found.report, &app.metrics);
     let found = found.into_state(&genesis);
     let scrub = app.config.scrub_bytes_per_s;
     let log = LogThread::start(storage, app.clock, app.metrics.clone(), scrub, tell)?;

@@ -516,6 +516,34 @@ async fn servers_that_take_longer_values_than_others_do_not_leave_them_behind() 
     cluster.end().await;
 }
 
+/// What the disk lost while the server was down is told and counted by kind.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_start_finds_on_the_disk_is_counted() {
+    let mut cluster = Cluster::ready(3).await;
+    let value = vec![b'v'; 100_000];
+    for key in 0..4 {
+        let put = Ask::new(Method::PUT, format!("/kv/{key}")).body(value.clone());
+        assert_eq!(cluster.once(1, &put).await.status, 200);
+    }
+    let follower = other(cluster.leader(1, None).await);
+    cluster.is_ready(follower).await;
+    let count = |page: &str, kind: &str| {
+        let name = format!("raft_kv_found_at_start_total{{kind=\"{kind}\"}} ");
+        let line =
+            page.lines().find_map(|line| line.strip_prefix(name.as_str()).map(str::to_owned));
+        line.unwrap_or_else(|| panic!("{name}: {page}"))
+    };
+    let page = cluster.get(follower, "/metrics").await.text();
+    assert_eq!([count(&page, "damaged"), count(&page, "tail_unknown")], ["0", "0"]);
+    cluster.take(follower).stop().await;
+    hurt(&cluster.path(follower));
+    cluster.run(follower).await;
+    cluster.is_ready(follower).await;
+    let page = cluster.get(follower, "/metrics").await.text();
+    assert_eq!([count(&page, "damaged"), count(&page, "tail_unknown")], ["1", "0"]);
+    cluster.end().await;
+}
+
 /// Flips a byte in the middle of a value, in the log of a server.
 fn hurt(path: &std::path::Path) {
     use std::os::unix::fs::FileExt as _;
