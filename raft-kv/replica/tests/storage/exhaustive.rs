@@ -18,11 +18,15 @@ use crate::verdict::run;
 /// Up to so many unsynced things, every choice of old, new and garbage is made.
 const ALL_WITH_GARBAGE_MAX: usize = 6;
 /// Up to so many, every choice of old and new.
-const ALL_MAX: usize = 12;
+const ALL_MAX: usize = 16;
 /// Of more, so many choices are drawn.
 const DRAWN: u64 = 400;
 /// Every so many states, the recovery is crashed too.
 const AGAIN: u64 = 61;
+/// And of those of a call that has so many, which differ little.
+const AGAIN_OF_MANY: u64 = 61 * 32;
+/// So many states of one call.
+const MANY: u64 = 1 << 13;
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -30,7 +34,11 @@ struct Seen {
     calls: u64,
     /// Of those, the ones with too many unsynced things for every choice.
     drawn: u64,
+    /// The most unsynced things of which every choice was made.
+    most: usize,
     states: u64,
+    /// Of the present call.
+    of_call: u64,
     /// States in which something that was never confirmed counts as damaged.
     conservative: u64,
     /// States of a recovery that was crashed.
@@ -44,7 +52,7 @@ struct Explorer<'a> {
 }
 
 /// Explores a script that goes on from `base`.
-fn explore(name: &str, base: &MemoryDisk, script: &Script) {
+fn explore(name: &str, base: &MemoryDisk, script: &Script) -> u64 {
     let rng = Rng(name.bytes().map(u64::from).sum());
     let mut explorer = Explorer { script, seen: Seen::default(), rng };
     let mut last = None;
@@ -60,18 +68,21 @@ fn explore(name: &str, base: &MemoryDisk, script: &Script) {
         }
         last = Some(signature);
     }
-    let Seen { calls, drawn, states, conservative, again } = explorer.seen;
+    let Seen { calls, drawn, most, states, conservative, again, .. } = explorer.seen;
     println!(
-        "{name}: {states} states of crashes in {calls} calls (drawn, not all, in {drawn}), \
-         {conservative} of them conservative; {again} of crashes in their recovery"
+        "{name}: {states} states of crashes in {calls} calls (drawn, not all, in {drawn}), of up to {most} \
+         unsynced things, {conservative} of them conservative; {again} of crashes in their recovery"
     );
     assert!(states > 50 && again > 20, "{name}: {states} states, {again} in recovery");
+    states
 }
 
 impl Explorer<'_> {
     fn crash(&mut self, crashed: &MemoryDisk, allowed: &[Durable], context: &str) {
         let count = crashed.unsynced();
         self.seen.calls += 1;
+        self.seen.of_call = 0;
+        self.seen.most = self.seen.most.max(if count <= ALL_MAX { count } else { 0 });
         if count <= ALL_WITH_GARBAGE_MAX {
             let digits = u32::try_from(count).unwrap();
             for choice in 0..3_usize.pow(digits) {
@@ -121,7 +132,9 @@ impl Explorer<'_> {
             fate
         });
         let context = format!("{context}, {spelled}");
-        let is_again = self.seen.states.is_multiple_of(AGAIN);
+        let again = if self.seen.of_call < MANY { AGAIN } else { AGAIN_OF_MANY };
+        self.seen.of_call += 1;
+        let is_again = self.seen.states.is_multiple_of(again);
         let untouched = is_again.then(|| disk.fork());
         let (mut storage, found) = reopen(&disk, allowed, self.script.now(), &context);
         assert!(!found.hard_state.is_tail_unknown, "{context}: nothing was lost");
@@ -185,6 +198,15 @@ fn append_much() {
     let (disk, mut script) = after(&founded());
     script.append(&[1500, 1000, 900, 2000]).sync();
     explore("append much", &disk, &script);
+}
+
+/// One batch that fills a segment: sixteen sectors, in each of the ways in which some of them are written.
+#[test]
+fn append_a_whole_segment() {
+    let (disk, mut script) = after(&founded());
+    script.append(&[4000, 2000, 1000, 900]).sync();
+    let states = explore("append a whole segment", &disk, &script);
+    assert!(states > 1 << ALL_MAX, "{states} states");
 }
 
 #[test]
