@@ -111,15 +111,20 @@ async fn act(cluster: &mut Cluster, dice: &mut Dice) -> Result<&'static str, Str
             cluster.rules.clear();
             Ok("mend")
         }
-        85..93 => {
+        85..90 => {
             let ask = Ask::new(Method::POST, "/cluster/transfer-leader").body("{}");
             // Whether it comes about is not the question here.
             drop(cluster.ask(&ask, Duration::from_secs(2)).await);
             Ok("transfer")
         }
-        // A disk that is lost, beside one that has lost something, may be one too many.
-        _ if disturbed == 0 && cluster.is_unhurt().await => replace(cluster, id).await,
-        _ => Ok("nothing"),
+        _ => {
+            cluster.calm()?;
+            if dice.percent(50) {
+                cluster.rules.clear();
+            }
+            // A disk that is lost, beside one that has lost something, may be one too many.
+            if cluster.is_unhurt().await { replace(cluster, id).await } else { Ok("nothing") }
+        }
     }
 }
 
