@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
@@ -15,6 +16,7 @@ use raft_replica::kv::KvQuery;
 use raft_replica::request::{Reply, Request as ReplicaRequest};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
 
 use super::App;
 use super::forward::at_leader;
@@ -29,6 +31,12 @@ use crate::store::{Peer, StoreCommand};
 
 /// The longest body of an operator's request, in bytes.
 const BODY_MAX: usize = 16 << 10;
+
+/// How long to wait before it is looked again whether a member speaks.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// For how many election timeouts a member must be silent to be taken for lost.
+const LISTENED: u32 = 6;
 
 /// Whom to add.
 #[derive(Clone, Debug, Deserialize)]
@@ -149,7 +157,7 @@ async fn join(app: &App, parts: &Parts, body: &Bytes, joiner: Joiner) -> Result<
             let mut peer = introduce(app, &joiner).await?;
             let membership = membership(&node).await?;
             let member = peer.member;
-            may_come(&node, member, joiner.replaces.map(NodeId)).await?;
+            may_come(app, &node, member, joiner.replaces.map(NodeId)).await?;
             peer.is_joining = !membership.is_member(member);
             command(app, &node, StoreCommand::SetPeer(peer.clone())).await?;
             if peer.is_joining {
@@ -172,15 +180,13 @@ async fn join(app: &App, parts: &Parts, body: &Bytes, joiner: Joiner) -> Result<
 }
 
 /// Refuses what would take a place from somebody who is well, or would do nothing.
-async fn may_come(node: &Node, new: Member, replaces: Option<NodeId>) -> Result<(), Problem> {
-    let look = node.inspect(move |view| {
-        let membership = view.replica.status().membership;
-        let of_id = |member: &&Member| member.id == new.id && **member != new;
-        let was = membership.members().iter().find(of_id).copied();
-        (membership, was.map(|was| (was, view.is_alive(was))))
-    });
-    let (membership, was) =
-        look.await.map_err(|gone| Problem::unavailable("stopped", gone.to_string()))?;
+async fn may_come(
+    app: &App,
+    node: &Node,
+    new: Member,
+    replaces: Option<NodeId>,
+) -> Result<(), Problem> {
+    let membership = membership(node).await?;
     let refused = |what: String| Err(Problem::conflict("refused", what));
     if let Some(old) = replaces {
         if old == new.id {
@@ -193,16 +199,34 @@ async fn may_come(node: &Node, new: Member, replaces: Option<NodeId>) -> Result<
             return refused(format!("{} votes already: remove {} instead", new.id.0, old.0));
         }
     }
-    match was {
-        Some((_, true)) => refused(format!(
+    let of_id = |member: &&Member| member.id == new.id && **member != new;
+    let Some(was) = membership.members().iter().find(of_id).copied() else { return Ok(()) };
+    if speaks(app, was).await {
+        return refused(format!(
             "{} is a member and answers, and the new server is another one: remove it first, or give \
              the new one another number",
             new.id.0
-        )),
-        // It has lost its disk: what it was goes, if the rest can do without.
-        Some((_, false)) => may_go(node, new.id).await.map(drop),
-        None => Ok(()),
+        ));
     }
+    // It has lost its disk: what it was goes, if the rest can do without.
+    may_go(node, new.id).await.map(drop)
+}
+
+/// Whether a member is heard from now on: what it said before, it may have said just before it lost its disk.
+async fn speaks(app: &App, member: Member) -> bool {
+    let began = Instant::now();
+    let patience = app.config.election_timeout * LISTENED;
+    let is_heard = || {
+        let silence = app.links.silence_of(member);
+        silence.is_some_and(|silence| Duration::from_micros(silence.0) < began.elapsed())
+    };
+    while began.elapsed() < patience {
+        if member == app.links.me().member || is_heard() {
+            return true;
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+    false
 }
 
 /// Asks the server that is to join who it is.
