@@ -11,9 +11,9 @@ use super::MATRIX;
 
 /// The short names under which mutants are expected to be caught: the invariants of the checker, what
 /// only a whole run shows, what a node itself reports, and what the simulator says about itself.
-pub const KNOWN: [&str; 22] = [
-    "ES", "MT", "PS", "LM", "CQ", "LC", "CI", "SM", "LIN", "EO", "LZ", "ET", "CF", "REC", "BND",
-    "LV", "QS", "DT", "REPORTED", "SELF", "INERT", "MISSED",
+pub const KNOWN: [&str; 23] = [
+    "ES", "MT", "PS", "LM", "CQ", "LC", "CI", "SM", "LIN", "EO", "LZ", "ET", "CF", "REC", "DMG",
+    "BND", "LV", "QS", "DT", "REPORTED", "SELF", "INERT", "MISSED",
 ];
 
 /// How a mutant is looked for.

@@ -11,7 +11,7 @@ use std::io;
 use std::path::Path;
 
 use super::list::{Kind, List};
-use super::table::{Row, SURVIVED, WEAK};
+use super::table::{Row, SURVIVED, UNEXPECTED, WEAK};
 
 const PREFACE: &str = "\
 # The kill matrix
@@ -29,7 +29,7 @@ that changed what was judged or who judged it, with a `+` if there were changes 
 
 - *weak*: a panic, or a process that hangs or ends otherwise, says that something is wrong, but not
   what.
-- *unexpected*: another invariant noticed before those that were named.
+- *unexpected*: another invariant noticed before those that were named. That is weak as well.
 - *SURVIVED*: a hole in the simulator, or a rule that another one makes up for.
 
 To run it all, or one mutant, and to write this page; `--missing` leaves out what has a line here:
@@ -117,7 +117,7 @@ fn sum(lines: &[&Vec<String>]) -> String {
         lines.filter_map(|line| line.first().map(String::as_str)).collect()
     };
     let survived = those(|verdict| verdict == SURVIVED);
-    let weak = those(|verdict| verdict.ends_with(WEAK));
+    let weak = those(|verdict| verdict.ends_with(WEAK) || verdict.ends_with(UNEXPECTED));
     let cpu = lines.iter().filter_map(|line| line.get(5)?.parse::<u64>().ok()).sum::<u64>();
     let named = |ids: &[&str]| if ids.is_empty() { "none".to_owned() } else { ids.join(", ") };
     let killed = lines.len() - survived.len() - weak.len();
@@ -167,10 +167,12 @@ mod tests {
         let list = List { mutants: vec![mutant("a"), mutant("b"), mutant("c")] };
         let survived = Verdict::Survived { looked: "50 seeds".to_owned() };
         let weak = Verdict::Weak { how: "panic".to_owned(), after: "1 seed".to_owned() };
-        let rows = [row("a", survived), row("b", weak), row("c", killed("PS"))];
+        let rows = [row("a", survived), row("b", weak), row("c", killed("MT"))];
         let text = page("", &rows).text(&list);
         let told = "\n3 lines: 1 killed by an invariant, 1 weak, 1 survived, in 1 s of processor \
                     time without the builds.\n\n- weak: b\n- survived: a\n";
         assert!(text.contains(told), "{text}");
+        let text = page("", &[row("a", killed("PS"))]).text(&list);
+        assert!(text.contains("0 killed by an invariant, 1 weak, 0 survived"), "{text}");
     }
 }
