@@ -56,6 +56,8 @@ enum Phase {
     Syncing(PersistSeq),
     /// A part of a snapshot is about to be written.
     Saving,
+    /// There is nothing to do but to look whether the disk has room again.
+    Looking,
 }
 
 /// What the disk has done.
@@ -111,7 +113,7 @@ impl<W: Workload> Process<W> {
     pub(crate) fn syncing(&self) -> Option<PersistSeq> {
         match self.phase {
             Phase::Syncing(through) => Some(through),
-            Phase::Idle | Phase::Failed | Phase::Working | Phase::Saving => None,
+            Phase::Idle | Phase::Failed | Phase::Working | Phase::Saving | Phase::Looking => None,
         }
     }
 
@@ -122,11 +124,17 @@ impl<W: Workload> Process<W> {
         until.filter(|_| is_new)
     }
 
-    /// What the replica is to be told after a step of the disk: that all waits for space, or does no
-    /// longer.
-    pub(crate) fn space(&mut self, step: &DiskStep) -> Option<Input<Machine<W>>> {
-        let is_full = step.next == Some(Latency::Full);
+    /// What the replica is to be told after a step of the disk: that there is no space for more, or is
+    /// some again.
+    pub(crate) fn space(&mut self, step: &mut DiskStep) -> Option<Input<Machine<W>>> {
+        let is_full = step.next == Some(Latency::Full) || !self.storage.has_room();
+        if is_full && step.next.is_none() && self.phase == Phase::Idle {
+            // Who takes nothing more has nothing to write, and would never hear of it.
+            self.phase = Phase::Looking;
+            step.next = Some(Latency::Full);
+        }
         let was_full = mem::replace(&mut self.is_known_full, is_full);
+        step.is_full |= is_full && !was_full;
         (is_full != was_full).then_some(Input::DiskFull { is_full })
     }
 
@@ -145,7 +153,7 @@ impl<W: Workload> Process<W> {
 
     /// Looks through about `bytes_max` of what is on the disk, if it has nothing else to do.
     pub(crate) fn scrub(&mut self, bytes_max: u64) -> Result<Option<ScrubStep>, StorageError> {
-        if self.phase != Phase::Idle {
+        if !matches!(self.phase, Phase::Idle | Phase::Looking) {
             return Ok(None);
         }
         let step = self.storage.scrub(bytes_max);
@@ -168,7 +176,12 @@ impl<W: Workload> Process<W> {
         let phase = mem::replace(&mut self.phase, Phase::Idle);
         self.was_part = phase == Phase::Saving;
         match phase {
-            Phase::Idle | Phase::Failed => unreachable!("the disk was asked for nothing"),
+            Phase::Idle => unreachable!("the disk was asked for nothing"),
+            // A scrub has failed while it waited for room.
+            Phase::Failed => {
+                self.phase = Phase::Failed;
+                Ok(DiskStep::default())
+            }
             Phase::Working => self.write(),
             Phase::Syncing(through) => match self.storage.sync() {
                 Err(StorageError::NoSpace { .. }) => {
@@ -180,6 +193,7 @@ impl<W: Workload> Process<W> {
                 }
             },
             Phase::Saving => self.save_part(),
+            Phase::Looking => Ok(DiskStep { next: self.begin(), ..DiskStep::default() }),
         }
     }
 

@@ -72,8 +72,8 @@ impl<W: Workload> World<W> {
         if let Some(strike) = node.doom.as_mut().filter(|_| process.syncing().is_some()) {
             node.disk.arm_unless_armed(strike.operations);
         }
-        let done = process.disk();
-        let space = done.as_ref().ok().and_then(|step| process.space(step));
+        let mut done = process.disk();
+        let space = done.as_mut().ok().and_then(|step| process.space(step));
         let syncing = process.syncing();
         let has_hard_state = |seq| self.checker.is_hard_state_pending(node.member.id, seq);
         if let Some(seq) =

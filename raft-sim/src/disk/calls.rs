@@ -39,6 +39,10 @@ impl Disk for SimDisk {
         unless_dead(dies, SimFile(inode))
     }
 
+    fn has_room(&mut self, _bytes: u64) -> bool {
+        !self.0.borrow().is_full
+    }
+
     fn len(&mut self, file: &SimFile) -> Result<u64, DiskError> {
         let mut platter = self.0.borrow_mut();
         platter.look()?;
