@@ -223,6 +223,8 @@ fn who_recovers_is_told_of_the_servers_that_there_were_last() {
     while voters(&three) != two {
         assert!(began.elapsed() < Duration::from_secs(30), "{}", voters(&three));
     }
+    // Both have to have this on their disks, and what stands before it.
+    assert_eq!(three.put(1, "/kv/k", "2"), "ok");
     for id in 1..=3 {
         three.end(id, Signal::KILL);
     }
