@@ -4,6 +4,7 @@
 mod bootstrap;
 mod conditions;
 mod keys;
+mod limits;
 mod members;
 mod recorder;
 mod support;
