@@ -172,6 +172,16 @@ fn follows(event: &str, before: &Node, line: &Value) -> Verdict {
         ensure(was["role"] != "L" || is["role"] != "C", "who leads does not stand again")?;
     }
     ensure(was["role"] != "H" || is["role"] == "H", "who has halted does not go on")?;
+    if event == "release" {
+        ensure(line["sync"] == false, "what is durable is not released before it is")?;
+        let mut state = was.clone();
+        state.as_object_mut().expect("a state").remove("sync");
+        ensure(state == *is, "entries that leave change nothing")?;
+        let sent = line["out"].as_array().expect("a list");
+        let has_entries =
+            |sent: &Value| sent["ents"].as_array().is_some_and(|list| !list.is_empty());
+        ensure(is["role"] == "L" && sent.iter().all(has_entries), "only leaders' entries leave")?;
+    }
     let is_confirmed = was["sync"] == true || line["sync"] == false || event == "persist";
     ensure(is_confirmed, "durable without an answer of the disk")?;
     let Some(appended) = line.get("app").and_then(Value::as_array) else { return Ok(()) };
@@ -224,7 +234,7 @@ fn the_traces_of_healthy_runs_keep_the_rules() {
     }
     for event in [
         "boot", "restart", "recv", "ignore", "timeout", "prevote", "propose", "tick", "persist",
-        "stepdown", "crash", "drop", "dup",
+        "stepdown", "release", "crash", "drop", "dup",
     ] {
         assert!(counts.get(event).is_some_and(|count| *count > 10), "{event}: {counts:?}");
     }

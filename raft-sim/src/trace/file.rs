@@ -4,7 +4,7 @@
 //! {"ev":"meta","v":1,"nodes":["1",..],"voters":["1",..],"learners":[..],"seed":7}
 //! {"n":"2","ev":E,"in":M?,"out":[M..],"app":[ENT..]?,"sync":bool,"st":{..}}
 //! {"ev":"drop","in":M}  {"ev":"dup","in":M}  {"ev":"crash","n":"2"}
-//! E = boot restart recv ignore timeout prevote propose tick persist stepdown
+//! E = boot restart recv ignore timeout prevote propose tick persist release stepdown
 //! ```
 //! The first line names the cluster: the nodes that are neither voters nor learners join later, if
 //! at all. Then, in the order in which it happens, a line for each input of a node with its state
@@ -13,10 +13,13 @@
 //! * `out` is what was sent, in order; `app` what a leader has appended to its log.
 //! * `sync` says that all that the node wrote is durable. If it is not, a `persist` follows when it
 //!   is, unless the process ends before; what must not be said until then leaves with that line.
+//! * `release` follows a step of a leader, in the same state: entries that leave before the leader's own
+//!   write of them is durable. All else that the step sends stands in its own line.
 //! * `ignore` is a message that the node has refused; `boot` the first start of a member: a node
 //!   whose disk was replaced is another member, and boots again under its old name.
 //! * `tick` is a step that Figure 2 does not know: a timer without a campaign, a read, a transfer,
 //!   a snapshot, news of a disk or of a connection.
+//! * There is no line for a membership that comes into force: it does with its entry, in `app` or `recv`.
 //! * An inbox that is read in one go is a line for each input of it; what the node sends because of
 //!   them leaves with the last.
 //! * A `drop` is a message that the network, a receiver that is down, or a crash before it was read
@@ -65,6 +68,8 @@ struct Open {
     out: Vec<Value>,
     /// Whether it is a deadline of a pre-candidate, which has campaigned if it asks for votes.
     may_campaign: bool,
+    /// Through where the log of who leads is durable there, if the node leads.
+    durable: Option<u64>,
     /// What the network has done to its messages.
     after: Vec<Value>,
 }
@@ -103,12 +108,22 @@ impl<W: Write> TraceFile<W> {
     }
 
     fn close(&mut self) {
-        let Some(Open { mut line, out, may_campaign, after }) = self.open.take() else { return };
+        let Some(open) = self.open.take() else { return };
+        let Open { mut line, out, may_campaign, durable, after } = open;
         if may_campaign && out.iter().any(|sent| sent["mt"] == "preVoteReq") {
             line["ev"] = "prevote".into();
         }
+        let is_ahead = |sent: &Value| durable.is_some_and(|durable| last_entry(sent) > durable);
+        let (released, out): (Vec<Value>, Vec<Value>) = out.into_iter().partition(is_ahead);
         line["out"] = out.into();
         self.line(&line);
+        if !released.is_empty() {
+            let (node, sync, state) = (&line["n"], &line["sync"], &line["st"]);
+            let out = released;
+            let ahead =
+                json!({ "n": node, "ev": "release", "out": out, "sync": sync, "st": state });
+            self.line(&ahead);
+        }
         for line in &after {
             self.line(line);
         }
@@ -145,8 +160,10 @@ impl<W: Write> TraceFile<W> {
         }
         let may_campaign = step.after.role == RoleName::PreCandidate
             && matches!(step.given, Given::Deadline | Given::Campaign);
+        let is_leader = step.after.role == RoleName::Leader;
+        let durable = is_leader.then_some(step.after.durable.0);
         let (out, after) = (Vec::new(), Vec::new());
-        self.open = Some(Open { line, out, may_campaign, after });
+        self.open = Some(Open { line, out, may_campaign, durable, after });
     }
 
     fn is_synced(&mut self, step: &Step<'_>) -> bool {
@@ -233,6 +250,12 @@ impl<W: Write> Observer for TraceFile<W> {
             | Happening::Healed => {}
         }
     }
+}
+
+/// The index of the last entry that a message brings; 0 if it brings none.
+fn last_entry(sent: &Value) -> u64 {
+    let count = sent["ents"].as_array().map_or(0, Vec::len) as u64;
+    if count == 0 { 0 } else { sent["idx"].as_u64().unwrap_or_default() + count }
 }
 
 fn head(options: &Options, founders: &Membership) -> Value {
