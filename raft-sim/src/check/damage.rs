@@ -140,11 +140,13 @@ fn answered(node: &Node, wanted: EntryId, result: &EntryResult) -> Result<(), Vi
     }
 }
 
+/// It may be on its way to the disk: who offers a snapshot promises nothing, and nobody counts on it
+/// before all of it has come.
 fn covered(node: &Node, wanted: Index, snapshot: &SnapshotMeta) -> Result<(), Violation> {
-    if snapshot.last.index >= wanted && node.durable.log.holds(snapshot.last) {
+    if snapshot.last.index >= wanted && node.issued.log.holds(snapshot.last) {
         return Ok(());
     }
-    let predicted = format!("it has a snapshot on disk that covers {wanted}");
+    let predicted = format!("it has a snapshot that covers {wanted}");
     Err(broken(node, predicted, format!("it names {snapshot}")).at(wanted))
 }
 
