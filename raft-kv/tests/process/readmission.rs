@@ -72,6 +72,7 @@ fn a_server_without_its_promises_brings_back_the_last_good_copy_of_an_entry() {
     assert!(said.contains("it needs no new lineage"), "{said}");
 
     three.run(3);
+    assert_eq!(three.get(3, "/livez"), "ok", "whoever is asked for it answers");
     let (servers, address) = (three.endpoints(), three.peer_address(3));
     output(&["member", "add", "3", &address, "--endpoints", &servers]);
     for id in [1, 2] {
@@ -113,6 +114,7 @@ fn a_readmission_that_was_cut_short_is_finished() {
     let said = text(&run(&readmit).stderr);
     assert_eq!(lineage(&said), Some(first), "{said}");
     three.run(3);
+    assert_eq!(three.get(3, "/livez"), "ok", "whoever is asked for it answers");
     let (servers, address) = (three.endpoints(), three.peer_address(3));
     output(&["member", "add", "3", &address, "--endpoints", &servers]);
     assert_eq!(three.get(3, "/kv/k"), "v");
