@@ -361,7 +361,7 @@ fn lost(found: &Inspection) -> impl Iterator<Item = &Finding> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::fault::{DAMAGE, LOSSES, Tally};
     use crate::options::Options;
@@ -399,7 +399,7 @@ mod tests {
     }
 
     /// A cluster that has run for a while, with every disk at rest.
-    pub(super) fn at_rest() -> World<crate::workload::KeyValue> {
+    pub(crate) fn at_rest() -> World<crate::workload::KeyValue> {
         let options = Options { events: 1_000, ..Options::default() };
         let mut world = World::of_options(options);
         world.run().expect("a run without faults passes");

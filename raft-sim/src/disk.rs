@@ -22,7 +22,7 @@ pub(crate) use self::inode::Inode;
 use crate::fault::Fault;
 use crate::look::{Found, Look};
 use crate::power::{DirOp, PowerLoss};
-use crate::rng::{Draw, Stream};
+use crate::rng::{Draw, Ratio, Stream};
 use crate::rot::Wound;
 
 /// The unit of tearing, in bytes.
@@ -52,6 +52,23 @@ pub struct Failed {
     pub fault: Fault,
     /// Whether the disk differs by more than the error: pages are gone, or called clean.
     pub took_hold: bool,
+    /// The call, if it is one that changes a directory.
+    pub call: Option<Call>,
+}
+
+/// A call that changes a directory, or makes such changes durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Call {
+    /// A file is made.
+    Create,
+    /// A directory is made.
+    CreateDir,
+    /// A file is renamed.
+    Rename,
+    /// A file is removed.
+    Remove,
+    /// A directory is synced.
+    SyncDir,
 }
 
 /// How a disk is broken on purpose; see [`crate::sabotage`].
@@ -77,7 +94,10 @@ pub(crate) struct Platter {
     /// The power fails when this many more operations that change something have begun.
     armed: Option<u32>,
     dead: bool,
-    fail_write: bool,
+    /// How many writes fail from now on.
+    fail_writes: u64,
+    /// The next call of this kind fails.
+    fail_call: Option<(Call, Draw)>,
     /// Of the next write, only a part is written.
     cut_write: Option<Draw>,
     fail_sync: Option<(SyncFailure, Draw)>,
@@ -136,7 +156,17 @@ impl SimDisk {
 
     /// The next write fails and writes nothing.
     pub fn fail_next_write(&self) {
-        self.0.borrow_mut().fail_write = true;
+        self.fail_writes(1);
+    }
+
+    /// So many writes from now on fail and write nothing.
+    pub fn fail_writes(&self, writes: u64) {
+        self.0.borrow_mut().fail_writes = writes;
+    }
+
+    /// The next call of this kind fails; `draw` picks whether it is done all the same.
+    pub(crate) fn fail_next(&self, call: Call, draw: Draw) {
+        self.0.borrow_mut().fail_call = Some((call, draw));
     }
 
     /// The next write fails and writes a part; `draw` picks how much.
@@ -217,7 +247,8 @@ impl SimDisk {
     pub fn disarm(&self) {
         let mut platter = self.0.borrow_mut();
         platter.armed = None;
-        platter.fail_write = false;
+        platter.fail_writes = 0;
+        platter.fail_call = None;
         platter.cut_write = None;
         platter.fail_sync = None;
         platter.lie_sync = false;
@@ -317,6 +348,8 @@ impl SimDisk {
         let mut platter = self.0.borrow_mut();
         platter.dead = false;
         platter.armed = None;
+        // Whoever could have been told has no power.
+        platter.failed = None;
         platter.state += 1;
         crate::power::lose(&mut platter, stream)
     }
@@ -353,6 +386,19 @@ impl Platter {
         self.dead
     }
 
+    /// Whether a call that changes a directory fails, by error or for want of power, and whether it is done
+    /// all the same.
+    fn call(&mut self, call: Call) -> Outcome {
+        let dies = self.change();
+        let Some((_, mut draw)) = self.fail_call.take_if(|(due, _)| *due == call) else {
+            return Outcome { is_done: true, error: dies.then_some("the power failed") };
+        };
+        let (fault, took_hold) = (Fault::DirectoryError, true);
+        self.failed = Some(Failed { fault, took_hold, call: Some(call) });
+        let is_done = draw.chance(Ratio::new(1, 2));
+        Outcome { is_done, error: Some("injected error of a directory") }
+    }
+
     fn inode(&self, path: &str) -> Result<usize, DiskError> {
         self.names.get(path).copied().ok_or(DiskError::NotFound)
     }
@@ -368,6 +414,19 @@ impl Platter {
         if !pending && !named(&self.names) && !named(&self.durable_names) {
             self.inodes[inode] = Inode::default();
         }
+    }
+}
+
+/// What comes of a call that changes a directory.
+#[derive(Clone, Copy, Debug)]
+struct Outcome {
+    is_done: bool,
+    error: Option<&'static str>,
+}
+
+impl Outcome {
+    fn or<T>(self, value: T) -> Result<T, DiskError> {
+        self.error.map_or(Ok(value), |error| Err(DiskError::Failed(error.to_owned())))
     }
 }
 

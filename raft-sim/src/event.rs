@@ -24,6 +24,8 @@ pub enum Event {
         connection: u32,
         /// The bytes.
         frame: Bytes,
+        /// Whether they are not those that were sent.
+        is_changed: bool,
     },
     /// A node's deadline has passed.
     Deadline {

@@ -126,6 +126,9 @@ faults! {
     Amnesia = "amnesia",
     /// An operator asks a node to campaign. Effect: it does.
     Campaign = "campaign",
+    /// A call that makes, renames or removes a file, or syncs a directory, fails, and has been done or
+    /// not. Effect: storage has seen the error.
+    DirectoryError = "directory-error",
 }
 
 /// What happens to sectors at rest.
@@ -140,6 +143,10 @@ pub const LOSSES: [Fault; 6] = [
     Fault::StrayWrite,
     Fault::LyingSync,
 ];
+
+/// What runs draw apart from the rest, as seeds had the rest before these.
+pub(crate) const LATER: [Fault; 4] =
+    [Fault::NoSpace, Fault::ShortWrite, Fault::Campaign, Fault::DirectoryError];
 
 /// What costs the group a member for a while.
 pub const EXILES: [Fault; 2] = [Fault::Wipe, Fault::Amnesia];

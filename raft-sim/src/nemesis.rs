@@ -21,7 +21,7 @@ use crate::rng::{Draw, Purpose, Ratio, Stream};
 use crate::tape::{Choices, Planned, When};
 
 /// The classes that strike by themselves. The others happen to single frames.
-pub const STRIKING: [Fault; 32] = [
+pub const STRIKING: [Fault; 33] = [
     Fault::Partition,
     Fault::Clog,
     Fault::Overflow,
@@ -54,6 +54,7 @@ pub const STRIKING: [Fault; 32] = [
     Fault::StrayWrite,
     Fault::LyingSync,
     Fault::Campaign,
+    Fault::DirectoryError,
 ];
 
 /// How often a strike that was refused is tried again, before the next turn of its class.
@@ -311,6 +312,7 @@ fn rarity(fault: Fault) -> u64 {
         | Fault::SnapshotRot => 4,
         Fault::WriteError
         | Fault::ShortWrite
+        | Fault::DirectoryError
         | Fault::SyncDrops
         | Fault::SyncKeeps
         | Fault::NoSpace => 3,

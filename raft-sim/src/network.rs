@@ -187,7 +187,8 @@ impl Network {
         at.sent += 1;
         at.in_flight += 1;
         let (sequence, connection) = (at.sent, at.connection);
-        queue.after(1, Event::Frame { link, sequence, copy: false, connection, frame });
+        let (copy, is_changed) = (false, false);
+        queue.after(1, Event::Frame { link, sequence, copy, connection, frame, is_changed });
         self.note(link, Passage::Sent { sequence, twice: false });
     }
 
@@ -312,8 +313,8 @@ impl Link {
             tally.injected(Fault::Overflow);
             return self.stop(Fault::Overflow);
         }
-        let is_corrupted = draw.chance(options.corruption);
-        if is_corrupted {
+        let is_changed = draw.chance(options.corruption);
+        if is_changed {
             tally.injected(Fault::Corruption);
             frame = corrupted(&frame, draw);
         }
@@ -327,7 +328,7 @@ impl Link {
         if options.reorder && draw.chance(STRAGGLERS) {
             delay += draw.below(options.late_us + 1);
         }
-        if let Some(again) = again.as_mut().filter(|_| options.reorder && !is_corrupted) {
+        if let Some(again) = again.as_mut().filter(|_| options.reorder && !is_changed) {
             // One word says whether, and how late.
             let latest_us = options.late_us * LATECOMERS_FACTOR + 1;
             let late_us = draw.below_or(latest_us * LATECOMERS, latest_us);
@@ -335,7 +336,8 @@ impl Link {
         }
         self.sent += 1;
         let (sequence, connection) = (self.sent, self.connection);
-        let event = |frame, copy| Event::Frame { link, sequence, copy, connection, frame };
+        let event =
+            |frame, copy| Event::Frame { link, sequence, copy, connection, frame, is_changed };
         self.in_flight += 1;
         let at = self.arrival(queue.now() + delay, options.reorder);
         queue.at(at, event(frame.clone(), false));

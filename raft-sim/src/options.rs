@@ -12,7 +12,7 @@ mod profile;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fault::{DAMAGE, EXILES, Fault, FaultSet, LOSSES};
+use crate::fault::{DAMAGE, EXILES, Fault, FaultSet, LATER, LOSSES};
 use crate::rng::{Draw, Purpose, Ratio, Stream};
 
 pub use knobs::KnobError;
@@ -335,9 +335,7 @@ fn draw_faults(pick: &mut Pick) -> FaultSet {
     let mut faults = FaultSet::default();
     let crash = CRASHES[pick.next().position(CRASHES.len())];
     let calm = pick.next().chance(Ratio::new(1, 16));
-    let is_later = |fault: &Fault| {
-        fault.needs_three() || [Fault::NoSpace, Fault::ShortWrite, Fault::Campaign].contains(fault)
-    };
+    let is_later = |fault: &Fault| fault.needs_three() || LATER.contains(fault);
     for &fault in Fault::ALL.iter().filter(|fault| !is_later(fault)) {
         if pick.next().chance(Ratio::new(1, 2)) && !calm {
             faults.insert(fault);
@@ -417,8 +415,10 @@ fn draw_losses(pick: &mut Pick, voters: usize, faults: &mut FaultSet) {
             faults.insert(fault);
         }
     }
-    if pick.next().chance(Ratio::new(1, 4)) {
-        faults.insert(Fault::ShortWrite);
+    for fault in [Fault::ShortWrite, Fault::DirectoryError] {
+        if pick.next().chance(Ratio::new(1, 4)) {
+            faults.insert(fault);
+        }
     }
 }
 

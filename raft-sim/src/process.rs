@@ -30,6 +30,8 @@ pub(crate) struct Process<W: Workload> {
     phase: Phase,
     pub(crate) inbox: Vec<Input<Machine<W>>>,
     pub(crate) is_woken: bool,
+    /// How many frames that it has yet to read are not as they were sent.
+    pub(crate) changed_frames: usize,
     /// Until when, by its clock, answers by a lease were allowed so far.
     leased_until: Option<Time>,
     /// The state has come from a snapshot since the checker last looked at all of it.
@@ -99,6 +101,7 @@ impl<W: Workload> Process<W> {
             phase: Phase::Idle,
             inbox: Vec::new(),
             is_woken: false,
+            changed_frames: 0,
             leased_until: None,
             is_restored: false,
             frozen: None,

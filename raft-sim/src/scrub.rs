@@ -39,6 +39,7 @@ impl<W: Workload> World<W> {
         for is_whole_round in if is_last { [false, true].iter() } else { [false].iter() } {
             let mut step = match process.scrub(if is_last { u64::MAX } else { SCRUB_BYTES }) {
                 Ok(Some(step)) => step,
+
                 Ok(None) => return Ok(()),
                 Err(StorageError::NoSpace { .. }) if node.full_until > 0 => {
                     self.stats.tally.effective(Fault::NoSpace);
@@ -55,6 +56,7 @@ impl<W: Workload> World<W> {
             entries.extend(step.damaged);
             lost = step.snapshots.last().copied();
         }
+        self.has_heard(at)?;
         if is_clean_round && self.nodes[at].was_hurt {
             self.forget_wounds(at);
         }

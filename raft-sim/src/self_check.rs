@@ -5,10 +5,12 @@
 //! swarm is asked for the effects of each class that is on in it, and of each thing that a power loss
 //! can take back; then the stack is broken in each way of a list, and somebody must notice.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::AtomicBool;
 
 use crate::claims::{CLAIMS, Claim};
+use crate::disk::Call;
 use crate::fault::Fault;
 use crate::power::PowerLoss;
 use crate::report::Report;
@@ -79,12 +81,22 @@ pub struct Effects {
     runs: u64,
     power_losses: u64,
     lost: PowerLoss,
+    failed_calls: BTreeMap<Call, u64>,
 }
+
+/// What calls that fail would have done. A directory is made in an empty one only, in which nothing fails.
+const CALLS: [(Call, &str); 4] = [
+    (Call::Create, "files that cannot be made"),
+    (Call::Rename, "files that cannot be renamed"),
+    (Call::Remove, "files that cannot be removed"),
+    (Call::SyncDir, "directories that cannot be synced"),
+];
 
 impl Default for Effects {
     fn default() -> Self {
         let classes = [(0, 0, 0); Fault::ALL.len()];
-        Self { classes, runs: 0, power_losses: 0, lost: PowerLoss::default() }
+        let (lost, failed_calls) = Default::default();
+        Self { classes, runs: 0, power_losses: 0, lost, failed_calls }
     }
 }
 
@@ -101,6 +113,9 @@ impl Effects {
         let power = [Fault::PowerLoss, Fault::TornWork, Fault::Blackout];
         self.power_losses += power.map(|fault| tally.of(fault).0).iter().sum::<u64>();
         self.lost.add(&report.stats.lost);
+        for (&call, count) in &report.stats.failed_calls {
+            *self.failed_calls.entry(call).or_default() += count;
+        }
     }
 
     /// What had no effect, although it was on in enough runs.
@@ -121,8 +136,16 @@ impl Effects {
         let parts = parts.map(|(what, count)| (what, self.runs, self.power_losses, count));
         let silent = classes
             .chain(parts)
+            .chain(self.calls())
             .filter(|&(_, runs, _, effective)| runs >= RUNS_MIN && effective == 0);
         silent.map(|(what, runs, injected, _)| Finding::Inert { what, runs, injected }).collect()
+    }
+
+    /// What was to fail of directories: in how many runs, of how many, and how often it has.
+    fn calls(&self) -> impl Iterator<Item = (&'static str, u64, u64, u64)> {
+        let (runs, injected, _) = self.classes[Fault::DirectoryError as usize];
+        let failed = |call| self.failed_calls.get(&call).copied().unwrap_or_default();
+        CALLS.into_iter().map(move |(call, what)| (what, runs, injected, failed(call)))
     }
 
     /// The classes that were on in too few runs to be judged.

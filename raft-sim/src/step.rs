@@ -1,11 +1,12 @@
 //! One step of a node: inputs in, outputs to the checker, the network, the disk and the clients.
 
-use std::{fmt, mem};
+use std::cmp::Ordering;
+use std::mem;
 
 use bytes::Bytes;
 use raft_core::wire;
 use raft_core::{
-    Body, Effect, Message, NodeId, Observation, ReadMode, RoleName, Rpc, Ticket, Time,
+    Body, Effect, Message, Observation, ReadMode, RoleName, Rpc, Ticket, Time,
 };
 use raft_replica::machine::StateMachine;
 use raft_replica::request::{Input, Output, Reply, RequestId};
@@ -36,7 +37,7 @@ impl<W: Workload> World<W> {
         (link, sequence): (u32, u32),
         connection: u32,
         is_copy: bool,
-        frame: Bytes,
+        (frame, is_changed): (Bytes, bool),
     ) -> Result<(), Failure> {
         let (from, to) = self.network.ends(link);
         let counts =
@@ -61,6 +62,9 @@ impl<W: Workload> World<W> {
         }
         if is_copy {
             self.stats.tally.effective(Fault::Duplication);
+        }
+        if let Some(process) = &mut self.nodes[to].process {
+            process.changed_frames += usize::from(is_changed);
         }
         self.deliver(to, Input::Frame(frame))
     }
@@ -88,6 +92,7 @@ impl<W: Workload> World<W> {
             self.checker.fell_silent(node.member.id);
         }
         process.replica.handle(local, input, &mut self.outputs);
+        self.refusals(at)?;
         self.write_down(at, heard);
         self.after_step(at)
     }
@@ -107,6 +112,7 @@ impl<W: Workload> World<W> {
         self.attempts.extend(process.inbox.iter().filter_map(attempt));
         let has_failed = process.inbox.iter().any(is_failure);
         process.replica.handle_batch(local, process.inbox.drain(..), &mut self.outputs);
+        self.refusals(at)?;
         self.write_down(at, heard);
         self.after_step(at)?;
         if has_failed {
@@ -252,7 +258,10 @@ impl<W: Workload> World<W> {
                 self.inspect_machine(at)
             }
             Output::Observe(observation) => self.observe(at, &observation),
-            Output::BadFrame(error) => self.bad_frame(id, &error),
+            Output::BadFrame(_) => {
+                self.stats.tally.effective(Fault::Corruption);
+                Ok(())
+            }
             Output::BadSnapshot { .. } if self.is_damaged(at) => {
                 // It says no more; somebody starts it again, and then it asks its peers.
                 self.restart_after(at, 1 + self.options.fault_us);
@@ -265,17 +274,25 @@ impl<W: Workload> World<W> {
         }
     }
 
-    /// A node refuses a frame. No frame is bad unless the network has changed it.
-    fn bad_frame(&mut self, node: NodeId, error: &impl fmt::Display) -> Result<(), Failure> {
-        let tally = &mut self.stats.tally;
-        let (injected, refused) = tally.of(Fault::Corruption);
-        // Each changed frame arrives once, or twice if it was duplicated.
-        if refused >= 2 * injected {
-            let what = format!("refuses a frame that is as it was sent: {error}");
-            return Err(Failure::Reported { node, what });
-        }
-        tally.effective(Fault::Corruption);
-        Ok(())
+    /// A node has read frames: it must have refused those that the network had changed, and no others.
+    fn refusals(&mut self, at: NodeAt) -> Result<(), Failure> {
+        let node = &mut self.nodes[at];
+        let Some(process) = &mut node.process else { return Ok(()) };
+        let changed = mem::take(&mut process.changed_frames);
+        let errors = self.outputs.iter().filter_map(|output| {
+            let Output::BadFrame(error) = output else { return None };
+            Some(error)
+        });
+        let refused = errors.clone().count();
+        let what = match refused.cmp(&changed) {
+            Ordering::Equal => return Ok(()),
+            Ordering::Less => "takes a frame that is not as it was sent".to_owned(),
+            Ordering::Greater => {
+                let error = errors.last().expect("there is more than none");
+                format!("refuses a frame that is as it was sent: {error}")
+            }
+        };
+        Err(Failure::Reported { node: node.member.id, what })
     }
 
     fn send(&mut self, from: NodeAt, to: NodeAt, frame: Bytes) -> Result<(), Failure> {
@@ -398,4 +415,41 @@ impl<W: Workload> World<W> {
 /// Whether it tells a node that its disk has failed.
 fn is_failure<M: StateMachine>(input: &Input<M>) -> bool {
     matches!(input, Input::Done(Done::Failed))
+}
+
+#[cfg(test)]
+mod tests {
+    use raft_core::{ClusterId, Envelope, GroupId};
+
+    use super::*;
+    use crate::damage::tests::at_rest;
+    use crate::workload::KeyValue;
+
+    /// A node reads a frame, which the network may have changed, and may say to have changed.
+    fn reads(is_whole: bool, is_changed: bool) -> Result<(), Failure> {
+        let mut world: World<KeyValue> = at_rest();
+        let [from, to] = [0, 1].map(|at: usize| world.nodes[at].member);
+        let (epoch, incarnation) = Default::default();
+        let (cluster, group) = (ClusterId(0xc1), GroupId(1));
+        let rpc = Rpc::RequestVoteResponse { granted: false };
+        let term = raft_core::Term(1);
+        let frame =
+            wire::encode(&Envelope { cluster, group, from, to, epoch, incarnation, term, rpc });
+        let frame = if is_whole { frame } else { frame.slice(1..) };
+        if let Some(process) = &mut world.nodes[1].process {
+            process.changed_frames += usize::from(is_changed);
+        }
+        world.deliver(1, Input::Frame(frame))
+    }
+
+    #[test]
+    fn what_the_network_has_changed_is_refused_and_nothing_else() {
+        assert_eq!((reads(true, false), reads(false, true)), (Ok(()), Ok(())));
+        let what = |read: Result<(), Failure>| {
+            let Err(Failure::Reported { what, .. }) = read else { panic!("{read:?}") };
+            what
+        };
+        assert!(what(reads(true, true)).starts_with("takes a frame"));
+        assert!(what(reads(false, false)).starts_with("refuses a frame"));
+    }
 }

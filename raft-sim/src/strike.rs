@@ -4,7 +4,7 @@ use raft_core::{RecoveredState, Slot};
 use raft_replica::storage::StorageError;
 
 use crate::client::Bound;
-use crate::disk::SyncFailure;
+use crate::disk::{Call, SyncFailure};
 use crate::event::{Event, NodeAt};
 use crate::failure::Failure;
 use crate::fault::Fault;
@@ -18,6 +18,9 @@ use crate::world::World;
 
 /// A jump of a clock is at most so many times as long as other faults last.
 const JUMP_FACTOR: u64 = 2;
+
+/// What fails of directories. They are made in empty disks only, in which nothing fails.
+const CALLS: [Call; 4] = [Call::Create, Call::Rename, Call::Remove, Call::SyncDir];
 
 impl<W: Workload> World<W> {
     /// A class of the nemesis strikes.
@@ -50,7 +53,9 @@ impl<W: Workload> World<W> {
             }
             Fault::Jump => self.jump(at, strike),
             Fault::Stall => self.stall(at, strike.lasts_us),
-            Fault::WriteError | Fault::ShortWrite | Fault::LyingSync => self.fail_disk(at, strike),
+            Fault::WriteError | Fault::ShortWrite | Fault::LyingSync | Fault::DirectoryError => {
+                self.fail_disk(at, strike)
+            }
             Fault::SyncDrops | Fault::SyncKeeps => self.fail_disk(at, strike),
             Fault::NoSpace => self.fill_disk(at, strike.lasts_us),
             Fault::BitRot
@@ -290,7 +295,12 @@ impl<W: Workload> World<W> {
         }
         self.stats.tally.injected(strike.fault);
         if strike.fault == Fault::WriteError {
-            node.disk.fail_next_write();
+            // Half of them last for some writes of the next starts as well.
+            let writes = if strike.clients & 1 == 0 { 1 } else { 2 + (strike.clients >> 1 & 3) };
+            node.disk.fail_writes(writes);
+        } else if strike.fault == Fault::DirectoryError {
+            let call = CALLS[strike.operations as usize % CALLS.len()];
+            node.disk.fail_next(call, strike.draw);
         } else if strike.fault == Fault::ShortWrite {
             node.disk.cut_next_write(strike.draw);
         } else if strike.fault == Fault::LyingSync {
@@ -383,6 +393,7 @@ impl<W: Workload> World<W> {
         if self.sabotage == Sabotage::VoteLost {
             found.hard_state.vote = None;
         }
+        self.has_heard(at)?;
         self.must_be_hurt(at, &found)?;
         self.note_doubt(at, &found);
         self.checker.recovered(id, &found)?;

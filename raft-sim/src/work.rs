@@ -4,6 +4,7 @@ use raft_replica::request::Input;
 use raft_replica::storage::StorageError;
 use raft_replica::storage::work::{Done, Work};
 
+use crate::check::{Invariant, Violation};
 use crate::disk::Failed;
 use crate::event::{Event, NodeAt};
 use crate::failure::Failure;
@@ -82,6 +83,10 @@ impl<W: Workload> World<W> {
             self.begin_disk(at, Latency::Sync);
             return self.deliver(at, Input::Done(Done::Persisted { seq }));
         }
+        if done.is_ok() {
+            self.has_heard(at)?;
+        }
+        let node = &self.nodes[at];
         match done {
             Ok(step) => {
                 if step.is_full {
@@ -132,9 +137,25 @@ impl<W: Workload> World<W> {
         self.deliver(at, Input::Done(Done::Failed))
     }
 
+    /// Of a storage that goes on: it has stopped at every call that failed.
+    ///
+    /// # Errors
+    /// It has not: what it says from then on may be a lie.
+    pub(crate) fn has_heard(&self, at: NodeAt) -> Result<(), Failure> {
+        let node = &self.nodes[at];
+        let Some(Failed { fault, .. }) = node.disk.take_failed() else { return Ok(()) };
+        let predicted = "a storage stops at the first call of its disk that fails".to_owned();
+        let actual = format!("it goes on after a call that has failed ({})", fault.name());
+        let broken = Violation::new(Invariant::PromiseDurability, predicted, actual);
+        Err(broken.on(node.member.id).into())
+    }
+
     pub(crate) fn note_failed(&mut self, failed: Failed) {
         if failed.took_hold {
             self.stats.tally.effective(failed.fault);
+        }
+        if let Some(call) = failed.call {
+            *self.stats.failed_calls.entry(call).or_default() += 1;
         }
     }
 }
@@ -142,4 +163,25 @@ impl<W: Workload> World<W> {
 /// What is being made promises nothing before it has its final name.
 fn is_scratch(path: &str) -> bool {
     ["snap/stage.data", "snap/save.data"].contains(&path) || path.ends_with(".tmp")
+}
+
+#[cfg(test)]
+mod tests {
+    use raft_replica::disk::Disk;
+
+    use super::*;
+    use crate::damage::tests::at_rest;
+
+    #[test]
+    fn a_storage_that_goes_on_after_an_error_is_found_out() {
+        let world = at_rest();
+        assert_eq!(world.has_heard(0), Ok(()));
+        let mut disk = world.nodes[0].disk.clone();
+        disk.fail_next_write();
+        let file = disk.open("hs.a").expect("every node has one");
+        disk.write(&file, 0, &[0]).expect_err("it was told to fail");
+        let Err(Failure::Violation(broken)) = world.has_heard(0) else { panic!("it is one") };
+        assert_eq!(broken.invariant, Invariant::PromiseDurability);
+        assert_eq!(world.has_heard(0), Ok(()), "once is enough");
+    }
 }

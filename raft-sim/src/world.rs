@@ -4,7 +4,7 @@
 //! demanded. Then the world *heals*, and within a bound of time the cluster must lead, write, read
 //! and agree (see `liveness`). The checker looks at every output at the moment it is made.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use raft_core::wire::Limits;
 use raft_core::{EntryId, Member, Membership};
@@ -16,6 +16,7 @@ use crate::check::{Checker, Wish};
 use crate::client::Client;
 use crate::cuts::Cuts;
 use crate::digest::Digest;
+use crate::disk::Call;
 use crate::event::{Event, NodeAt};
 use crate::failure::Failure;
 use crate::fault::{Fault, Tally};
@@ -74,6 +75,8 @@ pub struct Stats {
     pub beyond: Option<Beyond>,
     /// What power losses have taken back, of everything that was not synced.
     pub lost: PowerLoss,
+    /// The calls that change a directory and have failed by an injected error.
+    pub failed_calls: BTreeMap<Call, u64>,
 }
 
 /// A cluster with everything around it.
@@ -361,8 +364,8 @@ impl<W: Workload> World<W> {
 
     fn dispatch(&mut self, event: Event) -> Result<(), Failure> {
         match event {
-            Event::Frame { link, sequence, copy, connection, frame } => {
-                self.arrive((link, sequence), connection, copy, frame)
+            Event::Frame { link, sequence, copy, connection, frame, is_changed } => {
+                self.arrive((link, sequence), connection, copy, (frame, is_changed))
             }
             Event::Deadline { node, .. } => self.on_deadline(node),
             Event::Inbox { node, .. } => self.on_inbox(node),

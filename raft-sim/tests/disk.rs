@@ -164,7 +164,7 @@ fn a_failed_sync_drops_pages_or_hides_that_they_are_lost() {
     dropping.write(&file, 0, &[NEW; SECTORS * SECTOR_BYTES]).unwrap();
     dropping.fail_next_sync(SyncFailure::DropsPages, stream(1).draw());
     assert!(dropping.sync(&file).is_err());
-    let failed = Failed { fault: Fault::SyncDrops, took_hold: true };
+    let failed = Failed { fault: Fault::SyncDrops, took_hold: true, call: None };
     assert_eq!((dropping.take_failed(), dropping.take_failed()), (Some(failed), None));
     let shown = sectors(&read(&mut dropping, &file));
     assert!(shown.contains(&Sector::Old) && shown.contains(&Sector::New), "{shown:?}");

@@ -25,12 +25,15 @@ struct Wire {
     network: Network,
     queue: Queue<Event>,
     tally: Tally,
+    /// Of the frames that have arrived, how many are said not to be as they were sent.
+    changed: usize,
 }
 
 impl Wire {
     fn new(options: LinkOptions) -> Self {
         let (queue, tally) = (Queue::new(), Tally::default());
-        Self { network: Network::new(3, &Choices::of_seed(7), options), queue, tally }
+        let network = Network::new(3, &Choices::of_seed(7), options);
+        Self { network, queue, tally, changed: 0 }
     }
 
     fn send(&mut self, from: usize, to: usize, byte: u8) -> Fate {
@@ -43,7 +46,10 @@ impl Wire {
     fn arrivals(&mut self) -> Vec<Bytes> {
         let mut arrived = Vec::new();
         while let Some(event) = self.queue.pop() {
-            let Event::Frame { link, sequence, copy, connection, frame } = event else { continue };
+            let Event::Frame { link, sequence, copy, connection, frame, is_changed } = event else {
+                continue;
+            };
+            self.changed += usize::from(is_changed);
             if self.network.arrive(link, (sequence, copy), connection, &mut self.tally) {
                 arrived.push(frame);
             }
@@ -94,6 +100,7 @@ fn a_corrupt_frame_differs_in_one_bit_or_is_cut() {
         cut += u32::from(frame.len() < 32);
     }
     assert!(flipped > 50 && cut > 3, "{flipped} {cut}");
+    assert_eq!(wire.changed, 100, "and the network says so of each");
 }
 
 #[test]

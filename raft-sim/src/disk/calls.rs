@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use raft_replica::disk::{Disk, DiskError};
 
-use super::{DirOp, Failed, Inode, Lie, SECTOR_BYTES, SimDisk, SimFile, SyncFailure, directory};
+use super::{
+    Call, DirOp, Failed, Inode, Lie, SECTOR_BYTES, SimDisk, SimFile, SyncFailure, directory,
+};
 use crate::fault::Fault;
 
 impl Disk for SimDisk {
@@ -28,15 +30,18 @@ impl Disk for SimDisk {
         if platter.is_full {
             return Err(DiskError::NoSpace);
         }
-        let dies = platter.change();
-        let inode = platter.inodes.len();
         let hard_state = path.starts_with("hs.");
         let mut file = Inode::zeroed(size(len)?, hard_state);
+        let outcome = platter.call(Call::Create);
+        let inode = platter.inodes.len();
+        if !outcome.is_done {
+            return outcome.or(SimFile(inode));
+        }
         file.past = platter.keeps_past.then(BTreeMap::new);
         platter.inodes.push(file);
         platter.names.insert(path.to_owned(), inode);
         platter.pending.push(DirOp::Link { path: path.to_owned(), inode });
-        unless_dead(dies, SimFile(inode))
+        outcome.or(SimFile(inode))
     }
 
     fn has_room(&mut self, _bytes: u64) -> bool {
@@ -75,8 +80,10 @@ impl Disk for SimDisk {
     fn write(&mut self, file: &SimFile, offset: u64, data: &[u8]) -> Result<(), DiskError> {
         let mut platter = self.0.borrow_mut();
         platter.look()?;
-        if std::mem::take(&mut platter.fail_write) {
-            platter.failed = Some(Failed { fault: Fault::WriteError, took_hold: true });
+        if platter.fail_writes > 0 {
+            platter.fail_writes -= 1;
+            let (fault, took_hold) = (Fault::WriteError, true);
+            platter.failed = Some(Failed { fault, took_hold, call: None });
             return Err(DiskError::Failed("injected write error".to_owned()));
         }
         let (offset, is_full) = (size(offset)?, platter.is_full);
@@ -87,7 +94,8 @@ impl Disk for SimDisk {
         if let Some(mut draw) = platter.cut_write.take() {
             let part = draw.position(data.len().max(1));
             platter.inodes[file.0].write(offset, &data[..part]);
-            platter.failed = Some(Failed { fault: Fault::ShortWrite, took_hold: part > 0 });
+            let (fault, took_hold) = (Fault::ShortWrite, part > 0);
+            platter.failed = Some(Failed { fault, took_hold, call: None });
             return Err(DiskError::Failed("injected short write".to_owned()));
         }
         let inode = &mut platter.inodes[file.0];
@@ -105,7 +113,7 @@ impl Disk for SimDisk {
                 SyncFailure::DropsPages => Fault::SyncDrops,
                 SyncFailure::KeepsPages => Fault::SyncKeeps,
             };
-            platter.failed = Some(Failed { fault, took_hold });
+            platter.failed = Some(Failed { fault, took_hold, call: None });
             return Err(DiskError::Failed("injected sync error".to_owned()));
         }
         let lie = platter.lie;
@@ -127,32 +135,37 @@ impl Disk for SimDisk {
         if !platter.has_dir(directory(path)) {
             return Err(DiskError::NotFound);
         }
-        let dies = platter.change();
-        if platter.dirs.insert(path.to_owned()) {
+        let outcome = platter.call(Call::CreateDir);
+        if outcome.is_done && platter.dirs.insert(path.to_owned()) {
             platter.pending.push(DirOp::Directory { path: path.to_owned() });
         }
-        unless_dead(dies, ())
+        outcome.or(())
     }
 
     fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
         let mut platter = self.0.borrow_mut();
         platter.look()?;
         let inode = platter.inode(from)?;
-        let dies = platter.change();
-        platter.names.remove(from);
-        platter.names.insert(to.to_owned(), inode);
-        platter.pending.push(DirOp::Rename { from: from.to_owned(), to: to.to_owned(), inode });
-        unless_dead(dies, ())
+        let outcome = platter.call(Call::Rename);
+        if outcome.is_done {
+            platter.names.remove(from);
+            platter.names.insert(to.to_owned(), inode);
+            let (from, to) = (from.to_owned(), to.to_owned());
+            platter.pending.push(DirOp::Rename { from, to, inode });
+        }
+        outcome.or(())
     }
 
     fn remove(&mut self, path: &str) -> Result<(), DiskError> {
         let mut platter = self.0.borrow_mut();
         platter.look()?;
         let inode = platter.inode(path)?;
-        let dies = platter.change();
-        platter.names.remove(path);
-        platter.pending.push(DirOp::Unlink { path: path.to_owned(), inode });
-        unless_dead(dies, ())
+        let outcome = platter.call(Call::Remove);
+        if outcome.is_done {
+            platter.names.remove(path);
+            platter.pending.push(DirOp::Unlink { path: path.to_owned(), inode });
+        }
+        outcome.or(())
     }
 
     fn list(&mut self, dir: &str) -> Result<Vec<String>, DiskError> {
@@ -177,9 +190,9 @@ impl Disk for SimDisk {
     fn sync_dir(&mut self, dir: &str) -> Result<(), DiskError> {
         let mut platter = self.0.borrow_mut();
         platter.look()?;
-        unless_dead(platter.change(), ())?;
-        if platter.lie == Lie::AllSyncs {
-            return Ok(());
+        let outcome = platter.call(Call::SyncDir);
+        if platter.dead || !outcome.is_done || platter.lie == Lie::AllSyncs {
+            return outcome.or(());
         }
         let pending = std::mem::take(&mut platter.pending);
         let (now, later) = pending.into_iter().partition(|op| directory(op.path()) == dir);
@@ -191,7 +204,7 @@ impl Disk for SimDisk {
                 platter.free(inode);
             }
         }
-        Ok(())
+        outcome.or(())
     }
 }
 

@@ -93,6 +93,7 @@ impl Profile {
                 Fault::StrayWrite,
                 Fault::LyingSync,
                 Fault::Amnesia,
+                Fault::DirectoryError,
             ],
             Self::Membership => &[
                 Fault::Membership,

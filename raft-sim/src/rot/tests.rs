@@ -1,7 +1,7 @@
 //! Wounds are what they say, can be mended, and are found where they are looked for.
 
 use super::*;
-use crate::disk::{Lie, SimDisk};
+use crate::disk::{Call, Lie, SimDisk};
 use crate::rng::{Purpose, Stream};
 use raft_replica::disk::Disk;
 
@@ -92,6 +92,56 @@ fn a_write_goes_astray_or_stops_half_way() {
     let part = bytes.iter().take_while(|byte| **byte == 9).count();
     assert!(0 < part && part < 1024 && !bytes[part..].contains(&9), "{part}");
     assert_eq!(disk.write(&file, 0, &[9; 1024]), Ok(()));
+
+    disk.fail_writes(3);
+    for fails in [true, true, true, false] {
+        assert_eq!(disk.write(&file, 0, &[9; 8]).is_err(), fails);
+        assert_eq!(
+            disk.take_failed().map(|failed| failed.fault == Fault::WriteError).is_some(),
+            fails
+        );
+    }
+}
+
+#[test]
+fn a_call_that_changes_a_directory_fails_and_has_been_done_or_not() {
+    let mut stream = Stream::new(1, Purpose::Nemesis, 0);
+    let mut seen = [[false; 2]; 5];
+    for _ in 0..16 {
+        for call in [Call::Create, Call::CreateDir, Call::Rename, Call::Remove, Call::SyncDir] {
+            let mut disk = SimDisk::new(Lie::None);
+            disk.create("old", 0).unwrap();
+            disk.fail_next(call, stream.draw());
+            // What is of another kind is spared.
+            match call {
+                Call::Create => disk.create_dir("other").unwrap(),
+                Call::CreateDir | Call::Rename | Call::Remove | Call::SyncDir => {
+                    disk.create("other", 0).map(drop).unwrap();
+                }
+            }
+            let failed = match call {
+                Call::Create => disk.create("new", 0).map(drop),
+                Call::CreateDir => disk.create_dir("new"),
+                Call::Rename => disk.rename("old", "new"),
+                Call::Remove => disk.remove("old"),
+                Call::SyncDir => disk.sync_dir(""),
+            };
+            assert!(failed.is_err());
+            assert_eq!(disk.take_failed().and_then(|failed| failed.call), Some(call));
+            disk.sync_dir("").map(drop).unwrap();
+            let names = disk.list("").unwrap();
+            let is_done = match call {
+                Call::Create | Call::CreateDir | Call::Rename => names.contains(&"new".to_owned()),
+                Call::Remove => !names.contains(&"old".to_owned()),
+                Call::SyncDir => names.len() == 2,
+            };
+            seen[call as usize][usize::from(is_done)] = true;
+        }
+    }
+    let [made, dir, renamed, removed, synced] = seen;
+    assert_eq!([made, dir, renamed, removed], [[true; 2]; 4]);
+    // What a failed one has left, the next one makes durable.
+    assert_eq!(synced, [false, true]);
 }
 
 #[test]
