@@ -112,6 +112,7 @@ impl<W: Workload> World<W> {
             self.stats.tally.withdrawn(fault);
             return Ok(false);
         };
+        let part = node.disk.part_of(&wound);
         self.keep(at, wound);
         self.lost.extend(toll.damaged.iter().chain(&toll.tail));
         // A lie has been told long before it shows.
@@ -120,6 +121,9 @@ impl<W: Workload> World<W> {
         }
         if after.report != before.report || after.is_tail_unknown {
             self.stats.tally.effective(fault);
+            if let Some(part) = part {
+                *self.stats.wounds.entry(part).or_default() += 1;
+            }
         }
         Ok(true)
     }

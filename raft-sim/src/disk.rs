@@ -19,7 +19,7 @@ use std::rc::Rc;
 use raft_replica::disk::DiskError;
 
 pub(crate) use self::inode::Inode;
-use crate::fault::Fault;
+use crate::fault::{Fault, Part};
 use crate::look::{Found, Look};
 use crate::power::{DirOp, PowerLoss};
 use crate::rng::{Draw, Ratio, Stream};
@@ -320,9 +320,14 @@ impl SimDisk {
     }
 
     /// The file of which a wound has hurt one sector and nothing else, if it is one of those that
-    /// keep log and promises.
+    /// keep log and promises, or say what a snapshot covers.
     pub(crate) fn file_of(&self, wound: &Wound) -> Option<String> {
         crate::rot::file_of(&self.0.borrow(), wound)
+    }
+
+    /// What part of the directory a wound has hurt first, unless it has taken a whole file.
+    pub(crate) fn part_of(&self, wound: &Wound) -> Option<Part> {
+        crate::rot::part_of(&self.0.borrow(), wound)
     }
 
     /// Whether a wound is still there: nothing else has been written in its place.

@@ -165,6 +165,44 @@ impl Fault {
     }
 }
 
+/// A part of a data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Whose it is, twice.
+    Identity,
+    /// The hard state, in two files.
+    HardState,
+    /// The newest memberships a second time, behind the hard state.
+    Ring,
+    /// What a segment of the log says about itself, twice.
+    Head,
+    /// The names of a segment's entries, apart from them.
+    Slot,
+    /// The batches of a segment.
+    Payload,
+    /// Payloads that were healed.
+    Heal,
+    /// What a snapshot covers, twice.
+    Manifest,
+    /// The bytes of a snapshot.
+    Data,
+}
+
+impl Part {
+    /// All of them, each with what is lost of it.
+    pub const ALL: [(Self, &str); 9] = [
+        (Self::Identity, "copies of the identity that are lost"),
+        (Self::HardState, "copies of the hard state that are lost"),
+        (Self::Ring, "copies of memberships that are lost"),
+        (Self::Head, "heads of segments that are lost"),
+        (Self::Slot, "slots that are lost"),
+        (Self::Payload, "payloads that are lost"),
+        (Self::Heal, "healed payloads that are lost"),
+        (Self::Manifest, "manifests that are lost"),
+        (Self::Data, "bytes of snapshots that are lost"),
+    ];
+}
+
 /// A set of classes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FaultSet(u64);

@@ -5,8 +5,11 @@
 //! is another fault. What was there before is kept, so that a wound beyond what the cluster must bear is
 //! as if it had never been.
 
+mod part;
+
 use std::ops::Range;
 
+pub(crate) use self::part::part_of;
 use crate::disk::{Inode, Platter, SECTOR_BYTES};
 use crate::fault::Fault;
 use crate::rng::{Draw, Ratio};
@@ -173,9 +176,10 @@ pub(crate) fn has_snapshot(platter: &Platter) -> bool {
     is_at_rest(platter) && newest.is_some_and(|at| !written(&platter.inodes[at]).is_empty())
 }
 
-/// Whether a file keeps log or promises.
+/// Whether a file keeps log or promises, or says what a snapshot covers.
 fn is_kept(path: &str) -> bool {
-    path.starts_with("wal/") || path.starts_with("hs.") || path == "IDENTITY"
+    let is_manifest = path.starts_with("snap/") && path.contains(".manifest");
+    path.starts_with("wal/") || path.starts_with("hs.") || path == "IDENTITY" || is_manifest
 }
 
 /// One of the durable files that are chosen.

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::claims::{CLAIMS, Claim};
 use crate::disk::Call;
-use crate::fault::Fault;
+use crate::fault::{Fault, Part};
 use crate::power::PowerLoss;
 use crate::report::Report;
 use crate::results::Found;
@@ -82,6 +82,9 @@ pub struct Effects {
     power_losses: u64,
     lost: PowerLoss,
     failed_calls: BTreeMap<Call, u64>,
+    wounds: BTreeMap<Part, u64>,
+    /// The runs in which disks lose what was durable.
+    damaged_runs: u64,
 }
 
 /// What calls that fail would have done. A directory is made in an empty one only, in which nothing fails.
@@ -95,8 +98,9 @@ const CALLS: [(Call, &str); 4] = [
 impl Default for Effects {
     fn default() -> Self {
         let classes = [(0, 0, 0); Fault::ALL.len()];
-        let (lost, failed_calls) = Default::default();
-        Self { classes, runs: 0, power_losses: 0, lost, failed_calls }
+        let (lost, failed_calls, wounds) = Default::default();
+        let (runs, power_losses, damaged_runs) = (0, 0, 0);
+        Self { classes, runs, power_losses, lost, failed_calls, wounds, damaged_runs }
     }
 }
 
@@ -115,6 +119,10 @@ impl Effects {
         self.lost.add(&report.stats.lost);
         for (&call, count) in &report.stats.failed_calls {
             *self.failed_calls.entry(call).or_default() += count;
+        }
+        self.damaged_runs += u64::from(report.options.faults.has_damage());
+        for (&part, count) in &report.stats.wounds {
+            *self.wounds.entry(part).or_default() += count;
         }
     }
 
@@ -137,6 +145,7 @@ impl Effects {
         let silent = classes
             .chain(parts)
             .chain(self.calls())
+            .chain(self.parts())
             .filter(|&(_, runs, _, effective)| runs >= RUNS_MIN && effective == 0);
         silent.map(|(what, runs, injected, _)| Finding::Inert { what, runs, injected }).collect()
     }
@@ -146,6 +155,15 @@ impl Effects {
         let (runs, injected, _) = self.classes[Fault::DirectoryError as usize];
         let failed = |call| self.failed_calls.get(&call).copied().unwrap_or_default();
         CALLS.into_iter().map(move |(call, what)| (what, runs, injected, failed(call)))
+    }
+
+    /// What was to be lost of disks: in how many runs, of how many injections, and how often it was.
+    fn parts(&self) -> impl Iterator<Item = (&'static str, u64, u64, u64)> {
+        let losses = Fault::ALL.iter().filter(|fault| fault.is_loss());
+        let injected = losses.map(|fault| self.classes[*fault as usize].1).sum();
+        let lost = |part| self.wounds.get(&part).copied().unwrap_or_default();
+        let of = move |(part, what)| (what, self.damaged_runs, injected, lost(part));
+        Part::ALL.into_iter().map(of)
     }
 
     /// The classes that were on in too few runs to be judged.
@@ -210,6 +228,20 @@ mod tests {
         let what = "names that a power loss takes back";
         let names = Finding::Inert { what, runs: RUNS_MIN, injected: 0 };
         assert_eq!(effects.inert()[1..], [names]);
+
+        effects.damaged_runs = RUNS_MIN;
+        effects.wounds = Part::ALL[1..].iter().map(|(part, _)| (*part, 1)).collect();
+        let what = "copies of the identity that are lost";
+        let identity = Finding::Inert { what, runs: RUNS_MIN, injected: 0 };
+        assert_eq!(effects.inert()[2..], [identity]);
+        effects.classes[Fault::DirectoryError as usize] = (RUNS_MIN, 7, 7);
+        let inert = effects.inert();
+        let calls = inert.iter().filter(|finding| {
+            CALLS.iter().any(|(_, what)| {
+            matches!(finding, Finding::Inert { what: silent, .. } if silent == what)
+        })
+        });
+        assert_eq!(calls.count(), CALLS.len());
     }
 
     #[test]

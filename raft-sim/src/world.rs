@@ -19,7 +19,7 @@ use crate::digest::Digest;
 use crate::disk::Call;
 use crate::event::{Event, NodeAt};
 use crate::failure::Failure;
-use crate::fault::{Fault, Tally};
+use crate::fault::{Fault, Part, Tally};
 use crate::liveness::Healed;
 use crate::nemesis::Nemesis;
 use crate::network::Network;
@@ -77,6 +77,8 @@ pub struct Stats {
     pub lost: PowerLoss,
     /// The calls that change a directory and have failed by an injected error.
     pub failed_calls: BTreeMap<Call, u64>,
+    /// By what they have hurt first: the wounds that a start would have noticed.
+    pub wounds: BTreeMap<Part, u64>,
 }
 
 /// A cluster with everything around it.

@@ -7,7 +7,7 @@ use crate::check::{Invariant, Violation};
 
 /// Whether a start finds all that was promised after one sector of `file` was lost, on a disk that had
 /// lost nothing: who it is, what it has voted for, and no more of the log than a doubt about its end.
-/// Identity and hard state are there twice, so of them nothing is missed at all.
+/// Identity, hard state and manifests are there twice, so of them nothing is missed at all.
 pub(super) fn survives(
     before: &Inspection,
     after: Option<&Inspection>,
@@ -16,8 +16,9 @@ pub(super) fn survives(
     let broken = |actual: String| {
         let Inspection { identity, hard_state, last, .. } = before;
         let predicted = format!(
-            "a sector of {file} is lost, and everything is there once more: {identity}, [{hard_state}] \
-             and the log through {last}"
+            "a sector of {file} is lost, and everything is there once more: {identity}, [{hard_state}], \
+             {} and the log through {last}",
+            covers(before)
         );
         Violation::new(Invariant::Recovery, predicted, actual)
     };
@@ -28,10 +29,19 @@ pub(super) fn survives(
     let is_kept_twice = !file.starts_with("wal/");
     let promises = |found: &Inspection| (found.identity, found.hard_state, found.generation);
     let is_whole = !is_kept_twice || (*last == before.last && !after.is_tail_unknown);
-    if promises(before) == promises(after) && last.index <= before.last.index && is_whole {
+    let is_same = promises(before) == promises(after) && before.snapshots == after.snapshots;
+    if is_same && last.index <= before.last.index && is_whole {
         return Ok(());
     }
-    Err(broken(format!("a start finds {identity}, [{hard_state}] and the log through {last}")))
+    let snapshots = covers(after);
+    let found = format!("{identity}, [{hard_state}], {snapshots} and the log through {last}");
+    Err(broken(format!("a start finds {found}")))
+}
+
+/// The snapshots, in words.
+fn covers(found: &Inspection) -> String {
+    let through: Vec<String> = found.snapshots.iter().map(|one| one.last.to_string()).collect();
+    format!("snapshots through {}", through.join(" and "))
 }
 
 /// Whether a start says so that finds less of the log than was vouched for, on a disk that had all of
@@ -113,6 +123,9 @@ mod tests {
         let mut unknown = before.clone();
         unknown.is_tail_unknown = true;
         assert_eq!(broken(Some(&unknown), "hs.a"), Invariant::Recovery);
+        let mut uncovered = before.clone();
+        uncovered.snapshots.pop();
+        assert_eq!(broken(Some(&uncovered), "snap/0-0.manifest2"), Invariant::Recovery);
         assert_eq!(survives(&before, Some(&unknown), "wal/seg"), Ok(()));
     }
 
