@@ -217,6 +217,18 @@ impl<F> HealLog<F> {
         self.places.get(&index).copied()
     }
 
+    /// What a start would find in the files.
+    pub(super) fn read_again<D: Disk<File = F>>(
+        &self,
+        disk: &mut D,
+    ) -> Result<Heals, StorageError> {
+        let mut found = Heals::default();
+        for number in &self.files {
+            found.read_file(disk, *number)?;
+        }
+        Ok(found)
+    }
+
     /// The entries that are in use of the newest file, which an earlier process may have left
     /// unsynced.
     pub(super) fn newest(&self) -> Vec<(Index, HealPlace)> {

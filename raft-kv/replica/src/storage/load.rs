@@ -11,6 +11,7 @@ use super::batch::{
     BATCH_HEADER, ENTRY_HEADER, EntryHead, Place, SLOT_BYTES, SlotRecord, read_payload,
 };
 use super::error::{InFile, StorageError};
+use super::heal::HealPlace;
 use super::log::Log;
 use super::read::read_lossy;
 use super::segment::{SegmentName, TABLE_OFFSET, open_head, round_up};
@@ -94,7 +95,7 @@ impl<F> Log<F> {
         id: EntryId,
         before: EntryId,
     ) -> Result<Looked, StorageError> {
-        let (mut payload, mut slot_again, mut is_exposed) = (None, None, false);
+        let (mut payload, mut is_exposed) = (None, false);
         let active = self.active.as_ref().filter(|active| active.name == segment.name);
         let known = match active.and_then(|active| active.unwritten_slot(id.index)) {
             Some(slot) => Some(slot),
@@ -104,18 +105,19 @@ impl<F> Log<F> {
             Some(slot) => Some(slot),
             None => {
                 let id_at = |index| self.id(index).expect("it is in the segment");
-                segment.find(disk, id, id_at)?
+                segment.find(disk, id, id_at, self.heals.place(id.index))?
             }
         };
         if let Some(slot) = slot {
             (payload, is_exposed) = segment.payload(disk, &slot, before)?;
-            slot_again = Some(slot).filter(|_| known.is_none() && payload.is_some());
         }
         if payload.is_none()
             && let Some(place) = self.heals.place(id.index)
         {
             payload = place.read(disk, id, before)?;
         }
+        // A healed entry has its place in the log as well, and its slot there may be the last that names it.
+        let slot_again = slot.filter(|_| known.is_none() && payload.is_some());
         is_exposed &= payload.is_some() && self.heals.place(id.index).is_none();
         Ok(Looked { payload, is_exposed, slot_again })
     }
@@ -158,12 +160,14 @@ impl<F> OpenForRead<F> {
     }
 
     /// Where the entry `id` stands, whose slot cannot be read: from the nearest entry before it that
-    /// has one, or from the beginning of the segment, the headers lead there.
+    /// has one, or from the beginning of the segment, the headers lead there. If its own header cannot be
+    /// read either, but it is `healed`, it is said to stand where it must have stood.
     fn find<D: Disk<File = F>>(
         &self,
         disk: &mut D,
         id: EntryId,
         id_at: impl Fn(Index) -> EntryId,
+        healed: Option<HealPlace>,
     ) -> Result<Option<SlotRecord>, StorageError> {
         let mut anchor = None;
         let mut next = id.index;
@@ -180,10 +184,13 @@ impl<F> OpenForRead<F> {
                 Err(_) => return Ok(None),
             },
         };
+        // Nothing says of the others how many entries their batch has.
+        let is_last = anchor.is_none_or(|slot| slot.position + 1 >= slot.entries);
+        let is_last = is_last && next == id.index;
         loop {
             let wanted = id_at(next);
             let same = (batch, at, position.saturating_add(1));
-            let other = (batch + 1, round_up(at).saturating_add(BATCH_HEADER), 0);
+            let other = (batch + 1, round_up(at).saturating_add(BATCH_HEADER), 0u16);
             let mut found = None;
             for (batch, offset, position) in [same, other] {
                 let head =
@@ -194,7 +201,17 @@ impl<F> OpenForRead<F> {
                     break;
                 }
             }
-            let Some(slot) = found else { return Ok(None) };
+            let guessed = healed.filter(|_| wanted == id).map(|place| {
+                let (len, kind) = place.shape();
+                let (batch, offset, position) = if is_last { other } else { same };
+                SlotRecord { id, len, offset, batch, position, entries: 0, kind }
+            });
+            let Some(slot) = found.or(guessed) else { return Ok(None) };
+            if u64::from(end_of(slot.offset, slot.len))
+                > disk.len(&self.file).in_file(&self.path)?
+            {
+                return Ok(None);
+            }
             if wanted == id {
                 return Ok(Some(slot));
             }

@@ -9,6 +9,7 @@ use raft_core::{EntryId, Index};
 use super::Storage;
 use super::batch::{PAGE, SLOT_BYTES, SlotRecord};
 use super::error::{InFile, StorageError};
+use super::heal::Heals;
 use super::identity::{self, Identity, IdentityFile};
 use super::load::OpenForRead;
 use super::log::Log;
@@ -119,7 +120,7 @@ impl<D: Disk> Storage<D> {
             return Ok(Scrub::Snapshot(0, 0));
         }
         let segment = log.open_segment_of(disk, at.next())?;
-        let (mut bad_slots, mut exposed) = (Vec::new(), Vec::new());
+        let (mut bad_slots, mut exposed, mut apart) = (Vec::new(), Vec::new(), None);
         while at < last.min(segment.end) && step.bytes < bytes_max {
             let before = log.id(at).expect("it is durable");
             let id = log.id(at.next()).expect("it is durable");
@@ -128,7 +129,11 @@ impl<D: Disk> Storage<D> {
             step.bytes += looked.payload.as_ref().map_or(0, |payload| payload.len() as u64);
             bad_slots.extend(looked.slot_again);
             match looked.payload {
-                Some(payload) if looked.is_exposed => exposed.push((id, payload)),
+                Some(payload)
+                    if looked.is_exposed || log.is_lost_apart(disk, id, before, &mut apart)? =>
+                {
+                    exposed.push((id, payload));
+                }
                 Some(_) => {}
                 None if id.index > named => step.damaged.push(id),
                 None => {}
@@ -180,6 +185,27 @@ impl<D: Disk> Storage<D> {
 }
 
 impl<F> Log<F> {
+    /// Whether an entry is kept apart, as far as this process knows, and a start would not find it there.
+    /// `apart`: what a start would find there, once somebody has looked.
+    fn is_lost_apart<D: Disk<File = F>>(
+        &self,
+        disk: &mut D,
+        id: EntryId,
+        before: EntryId,
+        apart: &mut Option<Heals>,
+    ) -> Result<bool, StorageError> {
+        if self.heals.place(id.index).is_none() {
+            return Ok(false);
+        }
+        let found = match apart.take() {
+            Some(found) => found,
+            None => self.heals.read_again(disk)?,
+        };
+        let is_lost = found.find(disk, id, before)?.is_none();
+        *apart = Some(found);
+        Ok(is_lost)
+    }
+
     /// Writes heads of segments again whose twins can be read; how many there were.
     fn repair_heads<D: Disk<File = F>>(&self, disk: &mut D) -> Result<u64, StorageError> {
         let active = self.active.as_ref().map(|segment| segment.name);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use raft_core::{EntryId, Index, LoadPurpose, LoadRequest};
 use raft_replica::storage::work::{Done, Work};
-use raft_replica::storage::{ScrubStep, Storage, StorageError};
+use raft_replica::storage::{ScrubStep, Storage, StorageError, What};
 
 use crate::memory_disk::MemoryDisk;
 use crate::model::{Durable, Script, identity};
@@ -147,10 +147,54 @@ fn an_entry_that_its_slot_alone_names_is_kept_apart() {
     disk.overwrite("wal/seg-17-1.wal", first, &[0xa5; 40]);
     assert_eq!(round(&mut storage, 1000).repaired, 1);
     assert_eq!(round(&mut storage, 1000).repaired, 0);
+    // What is kept apart rots as well, and is kept apart once more.
+    disk.overwrite("wal/heal-1.wal", 0, &[0xa5; 64]);
+    assert_eq!(round(&mut storage, 1000).repaired, 1);
+    assert_eq!(round(&mut storage, 1000).repaired, 0);
     disk.overwrite("wal/seg-17-1.wal", 8192, &[0xa5; 64]);
     drop(storage);
     let (mut storage, found) = open(&disk).unwrap();
     assert_eq!(Durable::found(&mut storage, &found), expected, "{}", found.report);
+}
+
+/// An entry that has been healed keeps its place in the log. If its slot goes as well, a scrub writes it again:
+/// a header, or the healed copy, would be the last that names it.
+#[test]
+fn the_slot_of_a_healed_entry_is_written_again() {
+    // The second of the batch of three large entries, 22 to 24: its payload, or its header as well. The first
+    // of that batch, with the header of the batch. The first of the segment.
+    let second = FIRST_BATCH + 4096 + 1024;
+    for (start, bytes, index) in [
+        (second, 256, 23),
+        (second - 200, 456, 23),
+        (FIRST_BATCH + 4096, 512, 22),
+        (FIRST_BATCH, 105, 17),
+    ] {
+        let (disk, mut storage, expected) = running();
+        disk.overwrite("wal/seg-17-1.wal", start, &vec![0xa5; bytes]);
+        let damaged = round(&mut storage, 1000).damaged;
+        assert_eq!(damaged.iter().map(|id| id.index.0).collect::<Vec<_>>(), [index]);
+        let log = &expected.log;
+        let at = log.iter().position(|(id, _)| *id == damaged[0]).unwrap();
+        let (id, payload) = log[at].clone();
+        let batch = healing(vec![run(log[at - 1].0, id, payload.unwrap())]);
+        storage.write(Work::Persist { batch, commit: Index::ZERO }).unwrap();
+        assert_eq!(round(&mut storage, 1000).repaired, 0);
+        let slot = 8192 + usize::try_from(index - 17).unwrap() * 64;
+        let name =
+            |disk: &MemoryDisk| disk.bytes("wal/seg-17-1.wal").unwrap()[slot..slot + 32].to_vec();
+        let before = name(&disk);
+        disk.overwrite("wal/seg-17-1.wal", slot, &[0xa5; 64]);
+        assert_eq!(round(&mut storage, 1000).repaired, 1, "{index}");
+        // All that is known of it, but how many entries its batch has.
+        assert_eq!(name(&disk)[..30], before[..30], "{index}");
+        assert_eq!(round(&mut storage, 1000).repaired, 0);
+        drop(storage);
+        let (mut storage, found) = open(&disk).unwrap();
+        assert_eq!(Durable::found(&mut storage, &found), expected, "{}", found.report);
+        let is_bad_slot = |what: &What| matches!(what, What::BadSlot { .. });
+        assert!(!found.report.findings.iter().any(|finding| is_bad_slot(&finding.what)));
+    }
 }
 
 /// One entry must be kept apart, for which a full disk has no room, and two others are damaged: these are
