@@ -344,12 +344,12 @@ fn lost_snapshot(found: &Inspection) -> Option<EntryId> {
 }
 
 /// Whether anything is lost that is there once more, here or elsewhere.
-fn is_hurt(found: &Inspection) -> bool {
+pub(crate) fn is_hurt(found: &Inspection) -> bool {
     found.is_tail_unknown || lost(found).next().is_some()
 }
 
 /// What is lost and is still of use: of what a snapshot covers nobody will ever ask.
-fn lost(found: &Inspection) -> impl Iterator<Item = &Finding> {
+pub(crate) fn lost(found: &Inspection) -> impl Iterator<Item = &Finding> {
     let covers = |snapshot: &&SnapshotSummary| !snapshot.is_damaged;
     let covered = found.snapshots.iter().rfind(covers).map_or(Index::ZERO, |one| one.last.index);
     found.report.findings.iter().filter(move |finding| match &finding.what {

@@ -32,6 +32,7 @@ pub mod fault;
 mod ideal_disk;
 pub mod linear;
 mod liveness;
+mod last_start;
 mod look;
 pub mod museum;
 pub mod mutants;

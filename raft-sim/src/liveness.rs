@@ -10,15 +10,18 @@
 //! satisfy that, so the elections after the healing are bounded too, and so are the events: a storm
 //! of messages must end with a verdict.
 
-use raft_core::{Member, Membership};
+use raft_core::{EntryId, Member, Membership};
+use raft_replica::storage::{Inspection, What};
 
 use crate::check::{Answered, Outcome};
 use crate::client::TIMEOUTS_PER_REQUEST_MAX;
+use crate::damage::lost;
 use crate::event::{Event, NodeAt};
 use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::node::Outside;
 use crate::observe::Happening;
+use crate::process::Process;
 use crate::rng::{Draw, Purpose, Ratio};
 use crate::workload::Workload;
 use crate::world::World;
@@ -38,6 +41,9 @@ const ELECTIONS_MAX: u64 = 20;
 /// How long the core is watched after it has done all that, in election timeouts, if nodes outside
 /// go on campaigning.
 const WATCH_TIMEOUTS: u64 = 20;
+
+/// So many slots of a log share a sector.
+const SLOTS_PER_SECTOR: u64 = 8;
 
 /// How many elections may take the lead from a node of the core meanwhile.
 const WATCH_ELECTIONS_MAX: u64 = 2;
@@ -67,9 +73,7 @@ pub(crate) struct Healed {
 impl<W: Workload> World<W> {
     /// Ends all faults.
     pub(crate) fn heal(&mut self) -> Result<(), Failure> {
-        let options = &self.options;
-        let waits = options.election_timeout_us * TIMEOUTS_MAX
-            + options.client.timeout_us * CLIENT_TIMEOUTS_MAX;
+        let (options, waits) = (&self.options, self.waits_us());
         self.healed = Some(Healed {
             deadline: self.queue.now() + waits,
             last_event: self.stats.events + EVENTS_MAX,
@@ -300,13 +304,60 @@ impl<W: Workload> World<W> {
     /// The first member in the core that is not up to date.
     pub(crate) fn stuck(&self) -> Option<NodeAt> {
         let committed = self.checker.committed().0;
-        let membership = self.checker.committed_membership();
-        self.nodes.iter().position(|node| {
-            let is_done = node.seen.applied == committed && node.seen.last == committed;
-            let is_whole = !self.options.has_damage() || (node.is_whole && !node.seen.is_hurt);
-            let is_done = is_done && is_whole;
-            node.outside.is_none() && membership.is_member(node.member) && !is_done
-        })
+        let is_done = |at: NodeAt| {
+            let node = &self.nodes[at];
+            let is_idle = node.process.as_ref().is_some_and(Process::is_idle);
+            let is_done = node.seen.applied == committed && node.seen.last == committed && is_idle;
+            is_done && (!self.options.has_damage() || self.is_healed(at))
+        };
+        (0..self.nodes.len()).find(|&at| self.is_in_core(at) && !is_done(at))
+    }
+
+    /// Whether a node is a member that the liveness of the group counts on.
+    pub(crate) fn is_in_core(&self, at: NodeAt) -> bool {
+        let node = &self.nodes[at];
+        node.outside.is_none() && self.checker.committed_membership().is_member(node.member)
+    }
+
+    /// Whether nothing is missing on a disk any more: neither its scrub nor its core knows of anything,
+    /// and a start would find nothing.
+    fn is_healed(&self, at: NodeAt) -> bool {
+        let node = &self.nodes[at];
+        let is_calm = node.is_whole && !node.seen.is_hurt;
+        is_calm && self.inspect(at).is_some_and(|found| self.is_as_whole_as_it_gets(at, &found))
+    }
+
+    /// Whether a start would find nothing on a disk that its process could have healed. Nobody asks for what
+    /// its log in memory no longer has, so of an entry there both names may be lost: a start ends the log
+    /// there and says so. Or one is left, and no scrub finds the way to it any more. The sector that has it
+    /// is not written again either, whatever other slots of it are lost.
+    pub(crate) fn is_as_whole_as_it_gets(&self, at: NodeAt, found: &Inspection) -> bool {
+        let base = self.nodes[at].seen.base;
+        !found.hard_state.is_tail_unknown
+            && lost(found).all(|finding| {
+                if let What::TailUnknown { after, .. } = &finding.what {
+                    return after.index.0 < base;
+                }
+                let What::BadSlot { entry } = &finding.what else { return false };
+                let is_near =
+                    |lost: EntryId| lost.index.0.abs_diff(entry.index.0) < SLOTS_PER_SECTOR;
+                entry.index.0 <= base || found.report.damaged().any(is_near)
+            })
+    }
+
+    /// Everybody has as much time again, for everything has stopped.
+    pub(crate) fn wait_anew(&mut self) {
+        let deadline = self.queue.now() + self.waits_us();
+        let last_event = self.stats.events + EVENTS_MAX;
+        let healed = self.healed.as_mut().expect("it ends after the healing");
+        let (elections, is_led_by_core, watch) = (0, false, None);
+        *healed =
+            Healed { deadline, last_event, elections, is_led_by_core, watch, ..healed.clone() };
+    }
+
+    fn waits_us(&self) -> u64 {
+        let options = &self.options;
+        options.election_timeout_us * TIMEOUTS_MAX + options.client.timeout_us * CLIENT_TIMEOUTS_MAX
     }
 
     /// Whether time and elections are within their bounds.

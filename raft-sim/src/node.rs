@@ -106,6 +106,8 @@ pub(crate) struct Seen {
     pub(crate) applied: u64,
     /// Whether it knows that something is damaged.
     pub(crate) is_hurt: bool,
+    /// Where its log in memory begins.
+    pub(crate) base: u64,
 }
 
 impl<W: Workload> Node<W> {

@@ -120,6 +120,11 @@ impl<W: Workload> Process<W> {
         }
     }
 
+    /// Whether its disk has nothing to do.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.phase == Phase::Idle
+    }
+
     /// The end of the lease by its clock, if the replica has one that lasts longer than all before.
     pub(crate) fn new_lease(&mut self) -> Option<Time> {
         let until = self.replica.leased_until();

@@ -172,6 +172,7 @@ impl<W: Workload> World<W> {
             last: status.last.index.0,
             commit: status.commit.0,
             applied: status.applied.0,
+            base: status.base.index.0,
             is_hurt: status.damaged > 0 || status.is_snapshot_damaged || status.is_tail_unknown,
         };
         if self.stats.events.is_multiple_of(LOOKED_AT_EVERY) {

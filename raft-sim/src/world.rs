@@ -225,12 +225,15 @@ impl<W: Workload> World<W> {
             self.next()?;
             self.check_bounds()?;
         }
-        self.come_to_rest()?;
-        self.compare_states()?;
         if self.options.is_beyond {
-            self.go_beyond()?;
+            self.come_to_rest()?;
             self.compare_states()?;
+            self.go_beyond()?;
+        } else {
+            self.start_over()?;
+            self.come_to_rest()?;
         }
+        self.compare_states()?;
         match self.checker.judge_sample()? {
             Some(true) => self.stats.judged += 1,
             Some(false) => self.stats.undecided += 1,
