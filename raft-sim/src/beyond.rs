@@ -93,8 +93,8 @@ impl<W: Workload> World<W> {
             self.lose_power(at, Fault::Blackout)?;
         }
         let mut stream = self.choices.stream(Purpose::Nemesis, 1 << 41);
-        if stream.draw().chance(Ratio::new(1, 3)) || !self.rot_everywhere(&mut stream) {
-            self.lose_ends(&mut stream);
+        if stream.draw().chance(Ratio::new(1, 3)) || !self.rot_everywhere(&mut stream)? {
+            self.lose_ends(&mut stream)?;
         }
         let predicted = self.foretell();
         let (committed, elections) = (self.checker.committed(), self.stats.elections);
@@ -129,85 +129,100 @@ impl<W: Workload> World<W> {
     }
 
     /// One committed entry rots on the disks of all members. Returns whether there is one that can.
-    fn rot_everywhere(&mut self, stream: &mut Stream) -> bool {
+    fn rot_everywhere(&mut self, stream: &mut Stream) -> Result<bool, Failure> {
         let members = self.members_at();
         let covered = members.iter().map(|&at| covered(self.inspect(at).as_ref())).max();
         let first = covered.unwrap_or_default().next();
         let committed = self.checker.committed();
         let Some(span) = (committed.0 + 1).checked_sub(first.0).filter(|&span| span > 0) else {
-            return false;
+            return Ok(false);
         };
-        (0..TRIES).any(|_| {
+        for _ in 0..TRIES {
             let index = Index(first.0 + stream.draw().below(span));
-            self.rot_copies(&members, index)
-        })
+            if self.rot_copies(&members, index)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// An entry rots wherever it is, or nowhere. Returns whether it has.
-    fn rot_copies(&mut self, members: &[NodeAt], index: Index) -> bool {
+    fn rot_copies(&mut self, members: &[NodeAt], index: Index) -> Result<bool, Failure> {
         let mut wounds: Vec<(NodeAt, Wound)> = Vec::new();
         for &at in members {
             let Some(id) = self.checker.durable_entry(self.nodes[at].member.id, index) else {
                 continue;
             };
-            if let Some(wound) = self.rot_entry(at, id) {
+            if let Some(wound) = self.rot_entry(at, id)? {
                 wounds.push((at, wound));
             } else {
                 wounds.iter().for_each(|(at, wound)| self.nodes[*at].disk.mend(wound));
-                return false;
+                return Ok(false);
             }
         }
         wounds.into_iter().for_each(|(at, wound)| self.keep(at, wound));
-        true
+        Ok(true)
     }
 
-    /// Looks for the sector whose loss costs this payload and nothing that is worse.
-    fn rot_entry(&self, at: NodeAt, id: EntryId) -> Option<Wound> {
-        let before = self.inspect(at)?;
+    /// Looks for the sector whose loss costs this payload and nothing that is worse. None that is tried may
+    /// cost a payload without a word.
+    fn rot_entry(&self, at: NodeAt, id: EntryId) -> Result<Option<Wound>, Failure> {
+        let Some(before) = self.inspect(at) else { return Ok(None) };
         let disk = &self.nodes[at].disk;
-        disk.payload_sectors().into_iter().find_map(|sector| {
+        for sector in disk.payload_sectors() {
             let wound = disk.blank(sector);
-            let is_lost = self.inspect(at).is_some_and(|found| {
+            let found = self.inspect(at);
+            if let Some(after) = &found {
+                self.misses_payloads(at, (&before, after), &wound)?;
+            }
+            let is_lost = found.is_some_and(|found| {
                 let is_same = found.hard_state == before.hard_state && found.last == before.last;
                 is_same && !found.is_tail_unknown && found.report.damaged().any(|one| one == id)
             });
-            if !is_lost {
-                disk.mend(&wound);
+            if is_lost {
+                return Ok(Some(wound));
             }
-            is_lost.then_some(wound)
-        })
+            disk.mend(&wound);
+        }
+        Ok(None)
     }
 
     /// So many voters lose the ends of their logs that the others are no majority, if they can.
-    fn lose_ends(&mut self, stream: &mut Stream) {
+    fn lose_ends(&mut self, stream: &mut Stream) -> Result<(), Failure> {
         let mut voters = self.members_at();
         voters.retain(|&at| self.checker.committed_membership().is_voter(self.nodes[at].member));
         let mut left = voters.len().div_ceil(2);
         let first = stream.draw().position(voters.len());
         voters.rotate_left(first);
         for at in voters {
-            let wound = if left > 0 { self.lose_end(at, stream) } else { None };
+            let wound = if left > 0 { self.lose_end(at, stream)? } else { None };
             if let Some(wound) = wound {
                 self.keep(at, wound);
                 left -= 1;
             }
         }
+        Ok(())
     }
 
-    /// A log loses its end so that a start would notice.
-    fn lose_end(&self, at: NodeAt, stream: &mut Stream) -> Option<Wound> {
-        let before = self.inspect(at)?;
+    /// A log loses its end so that a start would notice. One that does not notice must have a reason.
+    fn lose_end(&self, at: NodeAt, stream: &mut Stream) -> Result<Option<Wound>, Failure> {
+        let Some(before) = self.inspect(at) else { return Ok(None) };
         let disk = &self.nodes[at].disk;
-        (0..TRIES).find_map(|_| {
-            let wound = disk.hurt(Fault::LostTail, true, &mut stream.draw())?;
-            let is_same = |found: &Inspection| found.hard_state == before.hard_state;
-            let is_noticed =
-                self.inspect(at).is_some_and(|found| found.is_tail_unknown && is_same(&found));
-            if !is_noticed {
-                disk.mend(&wound);
+        for _ in 0..TRIES {
+            let Some(wound) = disk.hurt(Fault::LostTail, true, &mut stream.draw()) else {
+                return Ok(None);
+            };
+            let found = self.inspect(at);
+            let is_unknown = found.as_ref().is_some_and(|found| found.is_tail_unknown);
+            if let Some(after) = found.as_ref().filter(|_| !is_unknown) {
+                self.has_reason(at, (&before, after), (Fault::LostTail, &wound))?;
             }
-            is_noticed.then_some(wound)
-        })
+            if found.is_some_and(|found| is_unknown && found.hard_state == before.hard_state) {
+                return Ok(Some(wound));
+            }
+            disk.mend(&wound);
+        }
+        Ok(None)
     }
 
     /// What must become of the cluster with these disks.

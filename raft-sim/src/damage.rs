@@ -14,6 +14,7 @@
 //!
 //! Absent here: hard states both of whose copies are lost (see `exile`).
 
+mod evidence;
 mod verdict;
 
 use raft_core::{EntryId, Index, Membership, RecoveredState, Slot};
@@ -21,7 +22,7 @@ use raft_replica::storage::{Finding, Inspection, SnapshotSummary, What};
 
 use crate::event::NodeAt;
 use crate::failure::Failure;
-use crate::fault::Fault;
+use crate::fault::{Fault, Withdrawn};
 use crate::nemesis::Strike;
 use crate::rot::Wound;
 use crate::workload::Workload;
@@ -72,7 +73,7 @@ impl<W: Workload> World<W> {
             self.judge(at, Fault::LyingSync, &before, wound)?;
         } else {
             self.nodes[at].disk.mend(&wound);
-            self.stats.tally.withdrawn(Fault::LyingSync);
+            self.stats.tally.withdrawn(Fault::LyingSync, Withdrawn::Unborne);
         }
         Ok(())
     }
@@ -102,15 +103,26 @@ impl<W: Workload> World<W> {
                 before.log_through.min(after.log_through)
             };
             admits(vouched, before, after).map_err(|broken| broken.on(node.member.id))?;
+            self.misses_payloads(at, (before, after), &wound)?;
         }
-        let after = after.zip(self.inspect_torn(at));
-        let toll = after.as_ref().and_then(|(after, torn)| self.toll(at, before, after, torn));
-        let Some(((after, _), toll)) =
-            after.as_ref().zip(toll.filter(|toll| self.is_borne(at, toll)))
-        else {
-            self.nodes[at].disk.mend(&wound);
-            self.stats.tally.withdrawn(fault);
-            return Ok(false);
+        let toll = match after.as_ref().zip(self.inspect_torn(at)) {
+            Some((after, torn)) => self.toll(at, before, after, &torn),
+            // It says so, and begins no more.
+            None => Err(Withdrawn::Unborne),
+        };
+        let is_borne = |toll: &Toll| self.is_borne(at, toll);
+        let toll = toll.and_then(|toll| is_borne(&toll).then_some(toll).ok_or(Withdrawn::Unborne));
+        let (after, toll) = match (after, toll) {
+            (Some(after), Ok(toll)) => (after, toll),
+            (after, toll) => {
+                let why = toll.err().unwrap_or(Withdrawn::Unborne);
+                if let Some(after) = after.filter(|_| why == Withdrawn::Unnoticed) {
+                    self.has_reason(at, (before, &after), (fault, &wound))?;
+                }
+                self.nodes[at].disk.mend(&wound);
+                self.stats.tally.withdrawn(fault, why);
+                return Ok(false);
+            }
         };
         let part = node.disk.part_of(&wound);
         self.keep(at, wound);
@@ -210,7 +222,7 @@ impl<W: Workload> World<W> {
         format!(", its log begins at {}, its disk: [{}]{knows}", found.before, findings.join("; "))
     }
 
-    /// What a wound takes; nothing if it takes more than anybody could notice: a promise, or the end
+    /// What a wound takes, unless it takes more than anybody could notice: a promise, or the end
     /// of the log without a trace.
     fn toll(
         &self,
@@ -218,7 +230,7 @@ impl<W: Workload> World<W> {
         before: &Inspection,
         after: &Inspection,
         torn: &Inspection,
-    ) -> Option<Toll> {
+    ) -> Result<Toll, Withdrawn> {
         let id = self.nodes[at].member.id;
         let is_shorter = after.last.index < before.last.index;
         let is_same =
@@ -228,11 +240,11 @@ impl<W: Workload> World<W> {
         let is_old = |entry: EntryId| entry != after.last;
         let is_other = self.checker.durable_entry(id, after.last.index).is_some_and(is_old);
         if !is_same || ((is_other || is_shorter) && !after.is_tail_unknown) {
-            return None;
+            return Err(Withdrawn::Unnoticed);
         }
         let end = after.last.index.min(torn.last.index);
         let entry = |index| self.checker.durable_entry(id, Index(index));
-        Some(Toll {
+        Ok(Toll {
             damaged: after.report.damaged().collect(),
             tail: (end.0 + 1..=before.last.index.0).filter_map(entry).collect(),
             is_doubt: after.is_tail_unknown || torn.is_tail_unknown,

@@ -11,6 +11,7 @@
 
 mod calls;
 mod inode;
+mod marks;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +20,7 @@ use std::rc::Rc;
 use raft_replica::disk::DiskError;
 
 pub(crate) use self::inode::Inode;
-use crate::fault::{Fault, Part};
+use crate::fault::Fault;
 use crate::look::{Found, Look};
 use crate::power::{DirOp, PowerLoss};
 use crate::rng::{Draw, Ratio, Stream};
@@ -317,22 +318,6 @@ impl SimDisk {
     /// Whether the bytes of a snapshot can be hurt now.
     pub(crate) fn has_snapshot(&self) -> bool {
         crate::rot::has_snapshot(&self.0.borrow())
-    }
-
-    /// The file of which a wound has hurt one sector and nothing else, if it is one of those that
-    /// keep log and promises, or say what a snapshot covers.
-    pub(crate) fn file_of(&self, wound: &Wound) -> Option<String> {
-        crate::rot::file_of(&self.0.borrow(), wound)
-    }
-
-    /// What part of the directory a wound has hurt first, unless it has taken a whole file.
-    pub(crate) fn part_of(&self, wound: &Wound) -> Option<Part> {
-        crate::rot::part_of(&self.0.borrow(), wound)
-    }
-
-    /// Whether a wound is still there: nothing else has been written in its place.
-    pub(crate) fn is_open(&self, wound: &Wound) -> bool {
-        crate::rot::is_open(&self.0.borrow(), wound)
     }
 
     /// A sector is again as it was, as if nothing had happened.

@@ -249,17 +249,26 @@ impl fmt::Display for FaultSet {
     }
 }
 
-/// How often each class was injected and took effect, and how often an injection was taken back: more
-/// than the group must bear would have been lost.
+/// Why an injection was taken back, as if it had never been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withdrawn {
+    /// More would have been lost than the group must bear.
+    Unborne,
+    /// A start would have found less than there was without a word, and rightly so: nothing was left that
+    /// could tell.
+    Unnoticed,
+}
+
+/// How often each class was injected and took effect, and how often an injection was taken back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tally {
     counts: [(u64, u64); Fault::ALL.len()],
-    withdrawn: [u64; Fault::ALL.len()],
+    withdrawn: [[u64; 2]; Fault::ALL.len()],
 }
 
 impl Default for Tally {
     fn default() -> Self {
-        Self { counts: [(0, 0); Fault::ALL.len()], withdrawn: [0; Fault::ALL.len()] }
+        Self { counts: [(0, 0); Fault::ALL.len()], withdrawn: [[0; 2]; Fault::ALL.len()] }
     }
 }
 
@@ -281,14 +290,22 @@ impl Tally {
     }
 
     /// Counts an injection that is taken back, as if it had never been. It counts as none.
-    pub fn withdrawn(&mut self, fault: Fault) {
-        self.withdrawn[fault as usize] += 1;
+    pub fn withdrawn(&mut self, fault: Fault, why: Withdrawn) {
+        self.withdrawn[fault as usize][why as usize] += 1;
     }
 
-    /// How often an injection of a class was taken back.
+    /// How often an injection of a class was taken back, for this reason.
     #[must_use]
-    pub fn withdrawals(&self, fault: Fault) -> u64 {
-        self.withdrawn[fault as usize]
+    pub fn withdrawals(&self, fault: Fault, why: Withdrawn) -> u64 {
+        self.withdrawn[fault as usize][why as usize]
+    }
+
+    /// The same for a report: nothing, if none was.
+    pub(crate) fn show_withdrawals(&self, fault: Fault) -> String {
+        let [unborne, unnoticed] = self.withdrawn[fault as usize];
+        let parts = [(unborne, "unborne"), (unnoticed, "unnoticed")];
+        let parts = parts.into_iter().filter(|(count, _)| *count > 0);
+        parts.map(|(count, why)| format!("{count} {why}")).collect::<Vec<_>>().join(", ")
     }
 
     /// Injections and effects of a class.
@@ -310,31 +327,32 @@ impl Tally {
             mine.1 += theirs.1;
         }
         for (mine, theirs) in self.withdrawn.iter_mut().zip(&other.withdrawn) {
-            *mine += theirs;
+            mine.iter_mut().zip(theirs).for_each(|(mine, theirs)| *mine += theirs);
         }
     }
 }
 
-/// A map from names to injections, effects and withdrawals, without the classes that have none.
+/// A map from names to injections, effects and withdrawals by reason, without the classes that have none.
 impl Serialize for Tally {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let counts = Fault::ALL.iter().map(|&fault| {
             let (injected, effective) = self.of(fault);
-            (fault.name(), (injected, effective, self.withdrawals(fault)))
+            let [unborne, unnoticed] = self.withdrawn[fault as usize];
+            (fault.name(), (injected, effective, unborne, unnoticed))
         });
-        serializer.collect_map(counts.filter(|(_, counts)| *counts != (0, 0, 0)))
+        serializer.collect_map(counts.filter(|(_, counts)| *counts != (0, 0, 0, 0)))
     }
 }
 
 impl<'de> Deserialize<'de> for Tally {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut tally = Self::default();
-        let counts = BTreeMap::<String, (u64, u64, u64)>::deserialize(deserializer)?;
-        for (name, (injected, effective, withdrawn)) in counts {
+        let counts = BTreeMap::<String, (u64, u64, u64, u64)>::deserialize(deserializer)?;
+        for (name, (injected, effective, unborne, unnoticed)) in counts {
             let fault = Fault::ALL.iter().find(|fault| fault.name() == name);
             let fault = *fault.ok_or_else(|| de::Error::custom(format!("no class {name:?}")))?;
             tally.counts[fault as usize] = (injected, effective);
-            tally.withdrawn[fault as usize] = withdrawn;
+            tally.withdrawn[fault as usize] = [unborne, unnoticed];
         }
         Ok(tally)
     }
@@ -357,11 +375,15 @@ mod tests {
         let mut tally = Tally::default();
         tally.injected(Fault::Clog);
         tally.both(Fault::Loss);
-        tally.withdrawn(Fault::BitRot);
+        tally.withdrawn(Fault::BitRot, Withdrawn::Unborne);
+        assert_eq!(tally.show_withdrawals(Fault::BitRot), "1 unborne");
+        tally.withdrawn(Fault::BitRot, Withdrawn::Unnoticed);
         let mut sum = tally.clone();
         sum.add(&tally);
         assert_eq!((sum.of(Fault::Clog), sum.of(Fault::Loss)), ((2, 0), (2, 2)));
-        assert_eq!((sum.of(Fault::BitRot), sum.withdrawals(Fault::BitRot)), ((0, 0), 2));
+        let unborne = sum.withdrawals(Fault::BitRot, Withdrawn::Unborne);
+        assert_eq!((sum.of(Fault::BitRot), unborne), ((0, 0), 2));
+        assert_eq!(sum.show_withdrawals(Fault::BitRot), "2 unborne, 2 unnoticed");
         assert_eq!(sum.effects(), 2);
     }
 }

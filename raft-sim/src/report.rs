@@ -134,9 +134,9 @@ impl fmt::Display for Report {
         for fault in self.options.faults.iter() {
             let (injected, effective) = stats.tally.of(fault);
             write!(f, " {} {injected}/{effective}", fault.name())?;
-            let withdrawn = stats.tally.withdrawals(fault);
-            if withdrawn > 0 {
-                write!(f, " ({withdrawn} withdrawn)")?;
+            let withdrawn = stats.tally.show_withdrawals(fault);
+            if !withdrawn.is_empty() {
+                write!(f, " ({withdrawn})")?;
             }
         }
         writeln!(f)?;
@@ -360,9 +360,9 @@ impl fmt::Display for Summary {
         for &fault in Fault::ALL {
             let (injected, effective) = self.tally.of(fault);
             write!(f, "\n           {:<12} {injected:>9} {effective:>9}", fault.name())?;
-            let withdrawn = self.tally.withdrawals(fault);
-            if withdrawn > 0 {
-                write!(f, ", {withdrawn} more withdrawn")?;
+            let withdrawn = self.tally.show_withdrawals(fault);
+            if !withdrawn.is_empty() {
+                write!(f, ", more were {withdrawn}")?;
             }
         }
         Ok(())

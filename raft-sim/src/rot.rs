@@ -5,10 +5,12 @@
 //! is another fault. What was there before is kept, so that a wound beyond what the cluster must bear is
 //! as if it had never been.
 
+mod evidence;
 mod part;
 
 use std::ops::Range;
 
+pub(crate) use self::evidence::{is_left, is_of_payloads, met, slots_through, trace_of};
 pub(crate) use self::part::part_of;
 use crate::disk::{Inode, Platter, SECTOR_BYTES};
 use crate::fault::Fault;

@@ -204,6 +204,7 @@ impl<W: Workload> World<W> {
             let Output::Work(Work::Persist { batch, .. }) = output else { continue };
             self.digest.word(batch.seq.n);
             self.checker.persist_issued(self.nodes[at].member.id, batch)?;
+            self.note_payloads(batch);
             if self.sabotage == Sabotage::SuffixResurrected {
                 self.nodes[at].graveyard.persist(batch);
             }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use raft_core::wire::Limits;
 use raft_core::{EntryId, Member, Membership};
 use raft_replica::request::{Input, Output, RequestId};
@@ -106,6 +107,8 @@ pub struct World<W: Workload = KeyValue> {
     pub(crate) healed: Option<Healed>,
     /// How the members rest, while that is all that they shall do.
     pub(crate) rest: Option<Rest>,
+    /// The payloads of all commands that were ever written, where disks may lose them.
+    pub(crate) payloads: BTreeMap<EntryId, Bytes>,
     /// The entries that any disk has lost: none is lost twice.
     pub(crate) lost: BTreeSet<EntryId>,
     pub(crate) digest: Digest,
@@ -175,6 +178,7 @@ impl<W: Workload> World<W> {
             bound_until: 0,
             healed: None,
             rest: None,
+            payloads: BTreeMap::new(),
             lost: BTreeSet::new(),
             digest: Digest::new(options.seed),
             stats: Stats::default(),

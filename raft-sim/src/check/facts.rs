@@ -3,6 +3,7 @@
 use raft_core::{EntryId, Index, Membership, NodeId, PersistSeq, Term};
 
 use super::Checker;
+use super::ghost::ends_at;
 use crate::workload::Workload;
 
 impl<W: Workload> Checker<W> {
@@ -40,6 +41,16 @@ impl<W: Workload> Checker<W> {
     #[must_use]
     pub fn durable_last(&self, node: NodeId) -> Index {
         self.ghost.nodes[self.ghost.slot(node)].durable.log.last_index()
+    }
+
+    /// Through where a node's hard state says that its log was durable, at least.
+    #[must_use]
+    pub fn vouched(&self, node: NodeId) -> Index {
+        let node = &self.ghost.nodes[self.ghost.slot(node)];
+        // What is on its way may have stopped to count some of it already.
+        let mut vouched = node.vouched;
+        node.pending.iter().filter_map(ends_at).for_each(|end| vouched = vouched.min(end));
+        vouched
     }
 
     /// Whether a node's disk says that it does not know where its log ended.

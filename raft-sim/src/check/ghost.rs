@@ -128,6 +128,8 @@ pub(super) struct Node {
     pub(super) durable: View,
     /// The last entry that was ever durable on its disk.
     pub(super) reached: Index,
+    /// Through where its hard state says that the log was durable, at least.
+    pub(super) vouched: Index,
     /// The entries that its last start could not read, and that nothing durable has replaced since.
     pub(super) damaged: BTreeSet<Index>,
     /// What it has ever asked its peers for, because its own is damaged.
@@ -178,6 +180,7 @@ impl Node {
             issued: start.clone(),
             durable: start.clone(),
             reached: start.log.last_index(),
+            vouched: Index::ZERO,
             damaged: BTreeSet::new(),
             questions: BTreeMap::new(),
             compacted: Index::ZERO,
@@ -217,6 +220,16 @@ impl Node {
         self.is_over = false;
     }
 
+    /// A batch is about to be durable: a hard state that changes counts what was durable before it, and so
+    /// does one before entries are healed; it stops to count what goes.
+    pub(super) fn note_vouched(&mut self, batch: &PersistBatch) {
+        let is_new = batch.hard_state.is_some_and(|state| state != self.durable.hard_state);
+        if is_new || !batch.heal.is_empty() {
+            self.vouched = self.vouched.max(self.durable.log.last_index());
+        }
+        self.vouched = ends_at(batch).map_or(self.vouched, |end| self.vouched.min(end));
+    }
+
     /// A batch is durable: what was damaged is whole again, or gone.
     pub(super) fn note_durable(&mut self, batch: &PersistBatch) {
         self.reached = self.reached.max(self.durable.log.last_index());
@@ -243,6 +256,12 @@ impl Node {
         self.pending.front().filter(|batch| batch.seq <= through)?;
         self.pending.pop_front()
     }
+}
+
+/// Where a log ends before a batch appends to it, if the batch takes something away.
+pub(super) fn ends_at(batch: &PersistBatch) -> Option<Index> {
+    let cut = batch.truncate_from.map(Index::prev);
+    cut.into_iter().chain(batch.install.iter().map(|snapshot| snapshot.last.index)).min()
 }
 
 /// Hard state and log: what a node's memory or its disk says.

@@ -195,6 +195,7 @@ impl<W: Workload> Checker<W> {
     pub fn persist_durable(&mut self, node: NodeId, seq: PersistSeq) -> Result<(), Violation> {
         let slot = self.ghost.slot(node);
         while let Some(batch) = self.ghost.nodes[slot].next_pending(seq) {
+            self.ghost.nodes[slot].note_vouched(&batch);
             if let Some(hard_state) = &batch.hard_state {
                 doubt::ended(&mut self.ghost, slot, hard_state)?;
                 monotonic_terms::durable(&mut self.ghost, slot, hard_state)?;

@@ -36,6 +36,8 @@ pub(super) fn check(
     node.damaged = missed.filter(|index| *index > covered).collect();
     node.found = found.hard_state.incarnation;
     node.compacted = found.before.index;
+    // A start vouches for all that it has found.
+    node.vouched = last.index;
     let View { hard_state, log } = &mut node.issued;
     *hard_state = found.hard_state;
     log.copy_from(&node.durable.log);

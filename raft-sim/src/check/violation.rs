@@ -188,7 +188,7 @@ impl Violation {
     }
 
     /// The same, about `index`.
-    pub(super) fn at(self, index: Index) -> Self {
+    pub(crate) fn at(self, index: Index) -> Self {
         Self { index: Some(index), ..self }
     }
 }

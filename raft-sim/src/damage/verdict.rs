@@ -61,7 +61,7 @@ pub(super) fn admits(
 }
 
 /// Through where a snapshot covers the log: a log that ends before it is one that it is about to replace.
-fn covered(found: &Inspection) -> Index {
+pub(super) fn covered(found: &Inspection) -> Index {
     found.snapshots.iter().map(|one| one.last.index).max().unwrap_or_default()
 }
 

@@ -1,0 +1,57 @@
+//! What can be seen on a disk of a wound: which part it has hurt, and what is left beside it.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use raft_core::EntryId;
+
+use super::SimDisk;
+use crate::fault::Part;
+use crate::rot::{self, Wound};
+
+impl SimDisk {
+    /// The file of which a wound has hurt one sector and nothing else, if it is one of those that
+    /// keep log and promises, or say what a snapshot covers.
+    pub(crate) fn file_of(&self, wound: &Wound) -> Option<String> {
+        rot::file_of(&self.0.borrow(), wound)
+    }
+
+    /// What part of the directory a wound has hurt first, unless it has taken a whole file.
+    pub(crate) fn part_of(&self, wound: &Wound) -> Option<Part> {
+        rot::part_of(&self.0.borrow(), wound)
+    }
+
+    /// Whether a wound has hurt one sector in which payloads stand, and nothing else.
+    pub(crate) fn is_of_payloads(&self, wound: &Wound) -> bool {
+        rot::is_of_payloads(&self.0.borrow(), wound)
+    }
+
+    /// Whether a wound is still there: nothing else has been written in its place.
+    pub(crate) fn is_open(&self, wound: &Wound) -> bool {
+        rot::is_open(&self.0.borrow(), wound)
+    }
+
+    /// What tells that the log went on to these entries, if a wound has left anything.
+    pub(crate) fn trace_of(&self, wound: &Wound, lost: Range<u64>) -> Option<String> {
+        rot::trace_of(&self.0.borrow(), wound, lost)
+    }
+
+    /// The last of these entries that has a slot.
+    pub(crate) fn slots_through(&self, entries: Range<u64>) -> Option<u64> {
+        rot::slots_through(&self.0.borrow(), entries)
+    }
+
+    /// Of these entries, those of whose payloads a wound has met a copy.
+    pub(crate) fn met<'a>(
+        &self,
+        wound: &Wound,
+        entries: impl Iterator<Item = (EntryId, &'a Bytes)>,
+    ) -> Vec<EntryId> {
+        rot::met(&self.0.borrow(), wound, entries)
+    }
+
+    /// Whether these bytes can be read anywhere in the log.
+    pub(crate) fn is_left(&self, bytes: &[u8]) -> bool {
+        rot::is_left(&self.0.borrow(), bytes)
+    }
+}
