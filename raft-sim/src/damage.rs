@@ -2,10 +2,9 @@
 //!
 //! Whether a wound may be is decided by what it makes of the disk: the directory is read as a start
 //! would read it, before and after. The wound stays if no more than copies, slots or payloads are
-//! lost by it, and if of each payload another member has an intact copy that no wound will ever
-//! meet: an entry is lost by one disk in a run at most. The end of a log, or a snapshot, may be lost
-//! if a start would notice, and if no other node is in doubt at the time: the group does without one
-//! vote. What a power cut could make of the wound counts as well. What follows from that is the oracle
+//! lost by it, and if the group can heal of all that is lost on any disk by then: see `budget`. The end
+//! of a log, or a snapshot, may be lost if a start would notice, and if the group can do without one vote
+//! more. What a power cut could make of the wound counts as well. What follows from that is the oracle
 //! of the last phase: everything heals.
 //!
 //! Other wounds are taken back, and counted. One that no storage may stumble over is never taken back
@@ -14,10 +13,12 @@
 //!
 //! Absent here: hard states both of whose copies are lost (see `exile`).
 
+mod budget;
 mod evidence;
+mod unproven;
 mod verdict;
 
-use raft_core::{EntryId, Index, Membership, RecoveredState, Slot};
+use raft_core::{EntryId, Index, RecoveredState, Slot};
 use raft_replica::storage::{Finding, Inspection, SnapshotSummary, What};
 
 use crate::event::NodeAt;
@@ -27,6 +28,7 @@ use crate::nemesis::Strike;
 use crate::rot::Wound;
 use crate::workload::Workload;
 use crate::world::World;
+use budget::Toll;
 use verdict::{admits, is_missed, survives};
 
 impl<W: Workload> World<W> {
@@ -50,10 +52,16 @@ impl<W: Workload> World<W> {
                 self.restart_after(at, 1 + strike.lasts_us / 32);
             }
         }
+        if strike.fault == Fault::ZeroedSector
+            && strike.clients & 1 == 0
+            && let Some(is_kept) = self.hurt_unproven(at, &strike)?
+        {
+            return Ok(is_kept);
+        }
         if !self.nodes[at].disk.is_at_rest() {
             return Ok(false);
         }
-        let Some(before) = self.inspect(at).filter(|found| !is_hurt(found)) else {
+        let Some(before) = self.inspect(at).filter(has_all_copies) else {
             return Ok(false);
         };
         let node = &self.nodes[at];
@@ -67,7 +75,7 @@ impl<W: Workload> World<W> {
         if !self.options.faults.contains(Fault::LyingSync) {
             return Ok(());
         }
-        let before = self.inspect(at).filter(|found| !is_hurt(found));
+        let before = self.inspect(at).filter(has_all_copies);
         let Some(wound) = self.nodes[at].disk.take_back() else { return Ok(()) };
         if let Some(before) = before {
             self.judge(at, Fault::LyingSync, &before, wound)?;
@@ -112,8 +120,8 @@ impl<W: Workload> World<W> {
         };
         let is_borne = |toll: &Toll| self.is_borne(at, toll);
         let toll = toll.and_then(|toll| is_borne(&toll).then_some(toll).ok_or(Withdrawn::Unborne));
-        let (after, toll) = match (after, toll) {
-            (Some(after), Ok(toll)) => (after, toll),
+        let after = match (after, toll) {
+            (Some(after), Ok(_)) => after,
             (after, toll) => {
                 let why = toll.err().unwrap_or(Withdrawn::Unborne);
                 if let Some(after) = after.filter(|_| why == Withdrawn::Unnoticed) {
@@ -126,7 +134,6 @@ impl<W: Workload> World<W> {
         };
         let part = node.disk.part_of(&wound);
         self.keep(at, wound);
-        self.lost.extend(toll.damaged.iter().chain(&toll.tail));
         // A lie has been told long before it shows.
         if fault != Fault::LyingSync {
             self.stats.tally.injected(fault);
@@ -252,67 +259,6 @@ impl<W: Workload> World<W> {
         })
     }
 
-    /// Whether of everything that is lost another member has an intact copy that no wound will ever
-    /// meet, and whether the group can do without a vote of this node.
-    fn is_borne(&self, at: NodeAt, toll: &Toll) -> bool {
-        let committed = self.checker.committed();
-        let is_needed = |id: &&EntryId| id.index <= committed;
-        let mut needed = toll.damaged.iter().chain(toll.tail.iter().filter(is_needed));
-        let is_there = |id: &EntryId| self.has_copy(at, *id);
-        if toll.damaged.iter().chain(&toll.tail).any(|id| self.lost.contains(id)) {
-            return false;
-        }
-        let is_quiet = toll.tail.is_empty() && !toll.is_doubt && toll.snapshot.is_none();
-        needed.all(is_there)
-            && toll.snapshot.is_none_or(|id| self.has_all_through(at, id))
-            && (is_quiet || self.can_spare(at))
-    }
-
-    /// Whether the group can do without a vote of this node for a while, whichever membership comes
-    /// into force, and no other node is in doubt.
-    pub(crate) fn can_spare(&self, at: NodeAt) -> bool {
-        let halves = |one: &Membership| [one.incoming().len(), one.outgoing().len()];
-        let is_large = |half: usize| half == 0 || half > 2;
-        self.checker.memberships().all(|one| halves(one).into_iter().all(is_large))
-            && !self.is_any_gone()
-            && (0..self.nodes.len()).all(|other| other == at || !self.is_doubtful(other))
-            && (0..self.nodes.len()).all(|other| other == at || !self.has_lost_snapshot(other))
-            && self.memberships_under_way().iter().all(|one| halves(one).into_iter().all(is_large))
-    }
-
-    fn has_lost_snapshot(&self, at: NodeAt) -> bool {
-        self.nodes[at].was_hurt
-            && self.inspect(at).is_none_or(|found| lost_snapshot(&found).is_some())
-    }
-
-    /// Whether another node, which every membership that may come into force names, has an entry for
-    /// certain.
-    fn has_copy(&self, at: NodeAt, id: EntryId) -> bool {
-        self.others_with(at, id).next().is_some()
-    }
-
-    /// Whether another node has all that a snapshot through this entry stands for: the last entry is
-    /// not enough, where one before it is damaged.
-    fn has_all_through(&self, at: NodeAt, last: EntryId) -> bool {
-        let is_after = |id: EntryId| id.index > last.index;
-        let is_whole = |found: Inspection| found.report.damaged().all(is_after);
-        self.others_with(at, last).any(|other| self.inspect(other).is_some_and(is_whole))
-    }
-
-    /// The other nodes, named by every membership that may come into force, that have an entry for
-    /// certain.
-    fn others_with(&self, at: NodeAt, id: EntryId) -> impl Iterator<Item = NodeAt> {
-        let is_member = |member| self.checker.memberships().all(|one| one.is_member(member));
-        (0..self.nodes.len()).filter(move |&other| {
-            let member = self.nodes[other].member;
-            other != at
-                && is_member(member)
-                && self.checker.is_durable(member.id, id)
-                && !self.is_doubtful(other)
-                && !self.has_lost_snapshot(other)
-        })
-    }
-
     /// A start that finds damage on a disk that was never hurt has taken a crash for it.
     pub(crate) fn must_be_hurt(&self, at: NodeAt, found: &RecoveredState) -> Result<(), Failure> {
         let lost = found.slots.iter().find(|slot| matches!(slot, Slot::Damaged { .. }));
@@ -334,19 +280,6 @@ impl<W: Workload> World<W> {
     }
 }
 
-/// What a wound takes.
-#[derive(Debug)]
-struct Toll {
-    /// Payloads.
-    damaged: Vec<EntryId>,
-    /// Entries that would be given up, if the power failed when it hurts.
-    tail: Vec<EntryId>,
-    /// Whether the node would not know then where its log ended.
-    is_doubt: bool,
-    /// The end of the newest snapshot.
-    snapshot: Option<EntryId>,
-}
-
 /// The newest snapshot, if its bytes are lost.
 fn lost_snapshot(found: &Inspection) -> Option<EntryId> {
     found.report.findings.iter().find_map(|finding| {
@@ -358,6 +291,12 @@ fn lost_snapshot(found: &Inspection) -> Option<EntryId> {
 /// Whether anything is lost that is there once more, here or elsewhere.
 pub(crate) fn is_hurt(found: &Inspection) -> bool {
     found.is_tail_unknown || lost(found).next().is_some()
+}
+
+/// Whether nothing is lost but payloads: whatever is there twice is there twice.
+fn has_all_copies(found: &Inspection) -> bool {
+    let is_payload = |finding: &Finding| matches!(finding.what, What::Damaged { .. });
+    !found.is_tail_unknown && lost(found).all(is_payload)
 }
 
 /// What is lost and is still of use: of what a snapshot covers nobody will ever ask.
@@ -378,6 +317,8 @@ pub(crate) fn lost(found: &Inspection) -> impl Iterator<Item = &Finding> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use raft_replica::disk::Disk;
+
     use super::*;
     use crate::fault::{DAMAGE, LOSSES, Tally};
     use crate::options::Options;
@@ -419,6 +360,11 @@ pub(crate) mod tests {
         let options = Options { events: 1_000, ..Options::default() };
         let mut world = World::of_options(options);
         world.run().expect("a run without faults passes");
+        // It ends with a start.
+        (0..2_000).for_each(|_| world.next().expect("nothing strikes"));
+        for (node, dir) in world.nodes.iter().flat_map(|node| ["", "wal"].map(|dir| (node, dir))) {
+            node.disk.clone().sync_dir(dir).expect("nothing fails");
+        }
         world
     }
 

@@ -130,8 +130,10 @@ impl<W: Workload> World<W> {
         change: MembershipChange,
         expect: Option<Arc<Membership>>,
     ) -> Result<(), Failure> {
-        if self.healed.is_none() && (self.is_any_doubtful() || self.is_any_gone()) {
-            // Who cannot vote must not become one too many. Later on, memberships only grow.
+        let is_frail = || self.is_any_doubtful() || self.is_any_gone() || self.is_any_copy_last();
+        if self.healed.is_none() && is_frail() {
+            // Who cannot vote must not become one too many, nor may the last copy go. Later on, memberships
+            // only grow.
             return Ok(());
         }
         self.stats.tally.injected(Fault::Membership);

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::options::{EVENTS_DEFAULT, Options, Profile};
 use crate::swarm::REPEATED_EVERY;
-use crate::world::Stats;
+use crate::world::{Repairs, Stats};
 
 /// What came of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -230,6 +230,8 @@ pub struct Summary {
     pub doubts: u64,
     /// Those of logs that had lost nothing.
     pub needless_doubts: u64,
+    /// How often the rules for damaged entries were needed.
+    pub repairs: Repairs,
     /// Those in which disks lost more than the group can bear, and it stalled as foretold.
     pub stalled: u64,
     /// Those in which it waited, as foretold.
@@ -264,6 +266,7 @@ impl Summary {
             rested: report.stats.rested,
             doubts: report.stats.doubts,
             needless_doubts: report.stats.needless_doubts,
+            repairs: report.stats.repairs,
             stalled: report.foretold(|actual| matches!(actual, Outlook::Stalls { .. })),
             waited: report.foretold(|actual| matches!(actual, Outlook::Waits { .. })),
             tally: report.stats.tally.clone(),
@@ -290,6 +293,7 @@ impl Summary {
         self.rested += other.rested;
         self.doubts += other.doubts;
         self.needless_doubts += other.needless_doubts;
+        self.repairs.add(&other.repairs);
         self.stalled += other.stalled;
         self.waited += other.waited;
         self.tally.add(&other.tally);
@@ -347,6 +351,14 @@ impl fmt::Display for Summary {
                 f,
                 "doubts     {} about logs that had lost their ends, {} about whole ones",
                 self.doubts, self.needless_doubts
+            )?;
+        }
+        if self.repairs != Repairs::default() {
+            let Repairs { leaders, nacks, discards } = self.repairs;
+            writeln!(
+                f,
+                "repairs    {leaders} leaders had damaged entries, {nacks} times somebody had never had one, \
+                 {discards} were discarded"
             )?;
         }
         if self.stalled + self.waited > 0 {

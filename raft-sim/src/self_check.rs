@@ -18,6 +18,7 @@ use crate::results::Found;
 use crate::run::How;
 use crate::setup::Setup;
 use crate::swarm::Swarm;
+use crate::world::Repairs;
 
 /// A class that is on in so many runs must have had an effect in one of them.
 pub const RUNS_MIN: u64 = 8;
@@ -83,6 +84,7 @@ pub struct Effects {
     lost: PowerLoss,
     failed_calls: BTreeMap<Call, u64>,
     wounds: BTreeMap<Part, u64>,
+    repairs: Repairs,
     /// The runs in which disks lose what was durable.
     damaged_runs: u64,
 }
@@ -98,9 +100,9 @@ const CALLS: [(Call, &str); 4] = [
 impl Default for Effects {
     fn default() -> Self {
         let classes = [(0, 0, 0); Fault::ALL.len()];
-        let (lost, failed_calls, wounds) = Default::default();
+        let (lost, failed_calls, wounds, repairs) = Default::default();
         let (runs, power_losses, damaged_runs) = (0, 0, 0);
-        Self { classes, runs, power_losses, lost, failed_calls, wounds, damaged_runs }
+        Self { classes, runs, power_losses, lost, failed_calls, wounds, repairs, damaged_runs }
     }
 }
 
@@ -120,6 +122,7 @@ impl Effects {
         for (&call, count) in &report.stats.failed_calls {
             *self.failed_calls.entry(call).or_default() += count;
         }
+        self.repairs.add(&report.stats.repairs);
         self.damaged_runs += u64::from(report.options.faults.has_damage());
         for (&part, count) in &report.stats.wounds {
             *self.wounds.entry(part).or_default() += count;
@@ -162,8 +165,16 @@ impl Effects {
         let losses = Fault::ALL.iter().filter(|fault| fault.is_loss());
         let injected = losses.map(|fault| self.classes[*fault as usize].1).sum();
         let lost = |part| self.wounds.get(&part).copied().unwrap_or_default();
-        let of = move |(part, what)| (what, self.damaged_runs, injected, lost(part));
-        Part::ALL.into_iter().map(of)
+        let runs = self.damaged_runs;
+        let of = move |(part, what)| (what, runs, injected, lost(part));
+        let Repairs { leaders, nacks, discards } = self.repairs;
+        let rules = [
+            ("leaders with damaged entries", leaders),
+            ("answers that an entry was never there", nacks),
+            ("damaged entries that nobody else had, discarded", discards),
+        ];
+        let rules = rules.map(move |(what, count)| (what, runs, injected, count));
+        Part::ALL.into_iter().map(of).chain(rules)
     }
 
     /// The classes that were on in too few runs to be judged.
@@ -230,6 +241,7 @@ mod tests {
         assert_eq!(effects.inert()[1..], [names]);
 
         effects.damaged_runs = RUNS_MIN;
+        effects.repairs = Repairs { leaders: 1, nacks: 1, discards: 1 };
         effects.wounds = Part::ALL[1..].iter().map(|(part, _)| (*part, 1)).collect();
         let what = "copies of the identity that are lost";
         let identity = Finding::Inert { what, runs: RUNS_MIN, injected: 0 };

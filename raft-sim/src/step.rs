@@ -6,7 +6,8 @@ use std::mem;
 use bytes::Bytes;
 use raft_core::wire;
 use raft_core::{
-    Body, Effect, Message, Observation, ReadMode, RoleName, Rpc, Ticket, Time,
+    Body, Effect, EntryResult, Message, Observation, ReadMode, RepairRpc, RoleName, Rpc, Ticket,
+    Time,
 };
 use raft_replica::machine::StateMachine;
 use raft_replica::request::{Input, Output, Reply, RequestId};
@@ -314,6 +315,7 @@ impl<W: Workload> World<W> {
             self.checker.sent_by_the_whole(id, &envelope)?;
         }
         self.hear_message(from, to, &envelope);
+        self.note_nack(&envelope.rpc);
         let link = self.network.link(from, to);
         if envelope.rpc == Rpc::TimeoutNow {
             self.shadow(from, link);
@@ -327,6 +329,11 @@ impl<W: Workload> World<W> {
             self.forge_answer(from, to, &copy);
         }
         Ok(())
+    }
+
+    fn note_nack(&mut self, rpc: &Rpc) {
+        let Rpc::Repair(RepairRpc::RequestEntryResponse { result, .. }) = rpc else { return };
+        self.stats.repairs.nacks += u64::from(*result == EntryResult::DontHave);
     }
 
     /// In the name of a node that a partition hides.
@@ -394,6 +401,9 @@ impl<W: Workload> World<W> {
         let id = self.nodes[at].member.id;
         if let Observation::RoleChanged { role: RoleName::Leader, term } = observation {
             self.stats.elections += 1;
+            let process = self.nodes[at].process.as_ref();
+            let is_damaged = process.is_some_and(|process| process.replica.status().damaged > 0);
+            self.stats.repairs.leaders += u64::from(is_damaged);
             self.note_election(at);
             self.ask_for_leases(at)?;
             self.checker.became_leader(id, *term)?;
@@ -405,6 +415,8 @@ impl<W: Workload> World<W> {
         {
             self.stats.tally.effective(Fault::Campaign);
         }
+        let is_discard = matches!(observation, Observation::EntryDiscarded { .. });
+        self.stats.repairs.discards += u64::from(is_discard);
         // With a broken stack, it is the checker that must notice.
         if let (Observation::Violation(violation), Sabotage::None) = (observation, self.sabotage) {
             let what = format!("{violation:?}");

@@ -4,13 +4,14 @@
 //! demanded. Then the world *heals*, and within a bound of time the cluster must lead, write, read
 //! and agree (see `liveness`). The checker looks at every output at the moment it is made.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use raft_core::wire::Limits;
 use raft_core::{EntryId, Member, Membership};
 use raft_replica::request::{Input, Output, RequestId};
 use raft_replica::storage::Storage;
+use serde::{Deserialize, Serialize};
 
 use crate::beyond::Beyond;
 use crate::check::{Checker, Wish};
@@ -72,6 +73,8 @@ pub struct Stats {
     pub needless_doubts: u64,
     /// Groups that came to rest after everything else, and were seen to be quiet.
     pub rested: u64,
+    /// What was asked of peers, and what came of it, where a log had holes.
+    pub repairs: Repairs,
     /// What was foretold when disks lost more than the group can bear, and what came of it.
     pub beyond: Option<Beyond>,
     /// What power losses have taken back, of everything that was not synced.
@@ -80,6 +83,26 @@ pub struct Stats {
     pub failed_calls: BTreeMap<Call, u64>,
     /// By what they have hurt first: the wounds that a start would have noticed.
     pub wounds: BTreeMap<Part, u64>,
+}
+
+/// How often the rules for damaged entries were needed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repairs {
+    /// Who became leader with a damaged entry in its log, and had to repair it first.
+    pub leaders: u64,
+    /// Answers that the entry was never there.
+    pub nacks: u64,
+    /// Entries that a leader has discarded, because so many never had them.
+    pub discards: u64,
+}
+
+impl Repairs {
+    /// Adds the counts of another run.
+    pub fn add(&mut self, other: &Self) {
+        self.leaders += other.leaders;
+        self.nacks += other.nacks;
+        self.discards += other.discards;
+    }
 }
 
 /// A cluster with everything around it.
@@ -109,8 +132,6 @@ pub struct World<W: Workload = KeyValue> {
     pub(crate) rest: Option<Rest>,
     /// The payloads of all commands that were ever written, where disks may lose them.
     pub(crate) payloads: BTreeMap<EntryId, Bytes>,
-    /// The entries that any disk has lost: none is lost twice.
-    pub(crate) lost: BTreeSet<EntryId>,
     pub(crate) digest: Digest,
     pub(crate) stats: Stats,
     pub(crate) trace: Trace,
@@ -179,7 +200,6 @@ impl<W: Workload> World<W> {
             healed: None,
             rest: None,
             payloads: BTreeMap::new(),
-            lost: BTreeSet::new(),
             digest: Digest::new(options.seed),
             stats: Stats::default(),
             trace,
