@@ -90,6 +90,17 @@ pub enum Event {
     Violation,
 }
 
+/// What a start finds, by kind; every kind is there from the beginning.
+fn found_at_start(registry: &mut Registry) -> Family<[(&'static str, &'static str); 1], Counter> {
+    let found = Family::default();
+    let help = "What the start found on the disk that a clean stop does not leave there";
+    registry.register("found_at_start", help, found.clone());
+    for kind in What::KINDS {
+        drop(found.get_or_create(&[("kind", kind)]));
+    }
+    found
+}
+
 impl Metrics {
     /// All at zero.
     #[must_use]
@@ -125,12 +136,7 @@ impl Metrics {
         let scrub_repaired = counter("scrub_repaired", "Bad copies written again by that");
         let forgotten_clients =
             counter("forgotten_clients", "Clients forgotten for others: their retries are refused");
-        let found = Family::default();
-        let help = "What the start found on the disk that a clean stop does not leave there";
-        registry.register("found_at_start", help, found.clone());
-        for kind in What::KINDS {
-            drop(found.get_or_create(&[("kind", kind)]));
-        }
+        let found = found_at_start(&mut registry);
         let mut gauge = |name: &str, help: &str| {
             let gauge: Gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
