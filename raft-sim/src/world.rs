@@ -249,13 +249,12 @@ impl<W: Workload> World<W> {
             self.next()?;
             self.check_bounds()?;
         }
+        self.come_to_rest()?;
+        self.compare_states()?;
         if self.options.is_beyond {
-            self.come_to_rest()?;
-            self.compare_states()?;
             self.go_beyond()?;
         } else {
             self.start_over()?;
-            self.come_to_rest()?;
         }
         self.compare_states()?;
         match self.checker.judge_sample()? {

@@ -74,7 +74,7 @@ fn a_forged_acknowledgement_takes_a_few_entries() {
 #[test]
 fn a_skipped_command_takes_sixteen_entries() {
     let most =
-        Size { events: 400, nodes: 3, clients: 1, faults: 1, options: 8, strikes: 2, draws: 20 };
+        Size { events: 300, nodes: 2, clients: 1, faults: 2, options: 4, strikes: 3, draws: 8 };
     assert_small(Sabotage::CommandSkipped, "SM", most);
 }
 
