@@ -3,6 +3,7 @@
 
 mod golden;
 mod recorded;
+mod recorded_strategies;
 mod refusals;
 mod round_trip;
 mod samples;
