@@ -86,12 +86,17 @@ impl<W: Workload> World<W> {
         if fault == Fault::LyingSync && !is_same {
             return Ok(());
         }
-        let left = after.last.index.max(covered(after));
+        // With the newest segment's name goes what it had cut off: that counts again, as it once did.
+        let fence = before.segments.last().filter(|_| wound.is_removal());
+        let is_other = |last| self.checker.durable_entry(node.member.id, last) != Some(after.last);
+        let came_back = fence.filter(|_| is_other(after.last.index));
+        let end = came_back.map_or(after.last.index, |fence| fence.first.prev());
+        let left = end.max(covered(after));
         let lost = left.0 + 1..before.last.index.0 + 1;
         let vouched = self.checker.vouched(node.member.id);
         let reason = if !is_same {
             Some("the hard state is another one".to_owned())
-        } else if after.last.index > before.last.index {
+        } else if after.last.index > before.last.index && came_back.is_none() {
             Some("it has never been that long".to_owned())
         } else if lost.is_empty() {
             None
@@ -217,5 +222,26 @@ mod tests {
             is_excused
         });
         assert!(excused, "some of many draws leave nothing");
+    }
+    #[test]
+    fn what_a_lost_file_had_cut_off_comes_back_without_a_word() {
+        let (mut world, at, mut before) = running();
+        world.stop(at);
+        let disk = &world.nodes[at].disk;
+        // Its newest file was begun when a later term cut the log off before its last entry.
+        before.segments.last_mut().expect("it has a log").first = before.last.index;
+        let last = EntryId { index: before.last.index.next(), ..before.last };
+        let after = Inspection { last, ..before.clone() };
+        let mut stream = Stream::new(1, Purpose::Nemesis, 0);
+        let mut seen = [false; 2];
+        for _ in 0..64 {
+            let wound = disk.hurt(Fault::LostTail, true, &mut stream.draw());
+            let wound = wound.expect("there is an end");
+            let judged = world.has_reason(at, (&before, &after), (Fault::LostTail, &wound));
+            assert_eq!(judged.is_ok(), wound.is_removal(), "{judged:?}");
+            seen[usize::from(wound.is_removal())] = true;
+            disk.mend(&wound);
+        }
+        assert_eq!(seen, [true; 2]);
     }
 }
