@@ -390,7 +390,7 @@ impl<W: Workload> World<W> {
             });
             if let Some(until) = lease {
                 let until = Time(node.clock.when(until, now));
-                self.checker.leased(node.member.id, until, Time(now))?;
+                self.checker.would_lease(node.member.id, until, Time(now))?;
             }
         }
         Ok(())

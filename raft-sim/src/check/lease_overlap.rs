@@ -19,6 +19,19 @@ pub(super) fn leased(
     until: Time,
     now: Time,
 ) -> Result<(), Violation> {
+    would_lease(ghost, slot, until, now)?;
+    let term = ghost.nodes[slot].led.unwrap_or_default();
+    ghost.nodes[slot].lease = Some((term, until));
+    Ok(())
+}
+
+/// A node would answer by a lease if it were asked now. It was not, so it may hand over at any time.
+pub(super) fn would_lease(
+    ghost: &Ghost,
+    slot: usize,
+    until: Time,
+    now: Time,
+) -> Result<(), Violation> {
     let node = &ghost.nodes[slot];
     let (id, term) = (node.member.id, node.led.unwrap_or_default());
     let lasting = ghost.nodes.iter().enumerate().filter(|(other, _)| *other != slot);
@@ -40,7 +53,6 @@ pub(super) fn leased(
             format!("it answers at {now} by a lease in {term} until {until}"),
         ));
     }
-    ghost.nodes[slot].lease = Some((term, until));
     Ok(())
 }
 

@@ -308,6 +308,14 @@ impl<W: Workload> Checker<W> {
         lease_overlap::leased(&mut self.ghost, slot, until, now)
     }
 
+    /// A node would answer by such a lease now, if it were asked; it is not.
+    ///
+    /// # Errors
+    /// LZ.
+    pub fn would_lease(&self, node: NodeId, until: Time, now: Time) -> Result<(), Violation> {
+        lease_overlap::would_lease(&self.ghost, self.ghost.slot(node), until, now)
+    }
+
     /// A node has become the leader of a term, at a moment of the true time.
     ///
     /// # Errors

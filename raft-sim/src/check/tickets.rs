@@ -7,11 +7,12 @@
 //! said only by who cannot tell.
 //!
 //! An attempt that repeats a command under way is answered with it: it stands for all entries that
-//! its server has appended for that command in this life.
+//! its server has appended for that command in this life. It is answered as soon as any entry with that
+//! command is applied, its own or not.
 //!
 //! Deliberately absent: attempts of operators.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use raft_core::{Entry, EntryId, Index, Payload, PersistBatch};
 use raft_replica::request::RequestId;
@@ -62,6 +63,8 @@ pub(super) struct Tickets {
     open: BTreeMap<RequestId, Ticket>,
     /// By server: what it has appended in this life and said nothing about, by what was wished.
     appended: BTreeMap<usize, BTreeMap<Wish, Vec<EntryId>>>,
+    /// The entries of each command, whoever has appended them: it takes effect with the first of them.
+    written: BTreeMap<Wish, BTreeSet<EntryId>>,
 }
 
 impl Tickets {
@@ -78,11 +81,12 @@ impl Tickets {
             let reign = ghost.reigns.get(entry.term());
             reign.is_none_or(|reign| reign.leader == ghost.nodes[slot].member.id)
         };
-        let mut taken: Vec<(EntryId, Wish)> = batches
-            .flat_map(|batch| batch.append.iter())
-            .filter(is_own)
-            .filter_map(|entry| Some((entry.id(), wish::<C>(entry.payload())?)))
-            .collect();
+        let mut taken: Vec<(EntryId, Wish)> = Vec::new();
+        for entry in batches.flat_map(|batch| batch.append.iter()).filter(is_own) {
+            let Some(wish) = wish::<C>(entry.payload()) else { continue };
+            taken.push((entry.id(), wish));
+            self.written.entry(wish).or_default().insert(entry.id());
+        }
         let appended = self.appended.entry(slot).or_default();
         for (request, wish) in requests {
             let all = appended.entry(*wish).or_default();
@@ -128,8 +132,11 @@ impl Tickets {
             Err(broken.on(node.member.id).at(index))
         };
         let is_committed = |id: &EntryId| ghost.committed.at(id.index) == Some(*id);
+        // An earlier attempt, perhaps by another server, may have been what took effect.
+        let written = self.written.get(&wish).filter(|_| wish != Wish::Session);
+        let has_effect = written.is_some_and(|all| all.iter().any(is_committed));
         match fate {
-            Fate::Committed if !is_own || entries.iter().any(is_committed) => Ok(()),
+            Fate::Committed if !is_own || has_effect || entries.iter().any(is_committed) => Ok(()),
             Fate::Committed => broken(
                 format!("{} is not committed, the entry for {request}", show(&entries)),
                 "it is taken for committed",
