@@ -10,7 +10,7 @@
 //! satisfy that, so the elections after the healing are bounded too, and so are the events: a storm
 //! of messages must end with a verdict.
 
-use raft_core::{EntryId, Member, Membership};
+use raft_core::{EntryId, Member, Membership, Time};
 use raft_replica::storage::{Inspection, What};
 
 use crate::check::{Answered, Outcome};
@@ -106,6 +106,10 @@ impl<W: Workload> World<W> {
             node.full_until = 0;
             node.disk.set_full(false);
             node.clock.set_skew(now, 0);
+            if let Some(until) = node.process.as_ref().and_then(Process::lease) {
+                let until = Time(node.clock.when(until, now));
+                self.checker.lease_moved(node.member.id, until);
+            }
             node.deadline.1 = u64::MAX;
             if self.nodes[at].outside == Some(Outside::Stopped) {
                 self.stop(at);

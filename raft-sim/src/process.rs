@@ -125,6 +125,11 @@ impl<W: Workload> Process<W> {
         self.phase == Phase::Idle
     }
 
+    /// Until when it may answer by its lease, by its own clock.
+    pub(crate) fn lease(&self) -> Option<Time> {
+        self.leased_until
+    }
+
     /// The end of the lease by its clock, if the replica has one that lasts longer than all before.
     pub(crate) fn new_lease(&mut self) -> Option<Time> {
         let until = self.replica.leased_until();

@@ -308,6 +308,14 @@ impl<W: Workload> Checker<W> {
         lease_overlap::leased(&mut self.ghost, slot, until, now)
     }
 
+    /// A node's clock runs at another rate from now on: its lease ends at another moment of the true time.
+    pub fn lease_moved(&mut self, node: NodeId, until: Time) {
+        let slot = self.ghost.slot(node);
+        if let Some((_, end)) = &mut self.ghost.nodes[slot].lease {
+            *end = until;
+        }
+    }
+
     /// A node would answer by such a lease now, if it were asked; it is not.
     ///
     /// # Errors

@@ -88,7 +88,12 @@ impl Tickets {
             self.written.entry(wish).or_default().insert(entry.id());
         }
         let appended = self.appended.entry(slot).or_default();
+        // Sessions that are asked for in one step look alike: which entry is whose cannot be told.
+        let sessions = requests.iter().filter(|(_, wish)| *wish == Wish::Session).count();
         for (request, wish) in requests {
+            if *wish == Wish::Session && sessions > 1 {
+                continue;
+            }
             let all = appended.entry(*wish).or_default();
             let own = taken.iter().position(|(_, taken)| taken == wish);
             let entries = match own {
