@@ -135,10 +135,10 @@ impl Gathered {
         self.ids.push_back((id.term, id.chain));
         self.term = self.term.max(id.term);
         if self.tail_batch != Some((segment, slot.batch)) {
-            self.tail_batch = Some((segment, slot.batch));
+            let of = self.tail_batch.replace((segment, slot.batch)).map(|(of, _)| of.path());
             self.tail.clear();
             for entry in self.unslotted.drain(..) {
-                report.add(path, What::BadSlot { entry });
+                report.add(of.as_deref().unwrap_or(path), What::BadSlot { entry });
             }
         }
         if *is_slot_bad {

@@ -20,7 +20,7 @@ use super::batch::{
 };
 use super::error::{InFile, StorageError, create_fresh, known};
 use super::read::{InWindow, Window, read_lossy};
-use super::segment::{DIR, number, round_up};
+use super::segment::{DIR, SegmentName, number, round_up};
 use crate::disk::Disk;
 
 /// A file that is being made.
@@ -49,9 +49,12 @@ pub(super) struct HealPlace {
 struct Noted {
     id: EntryId,
     place: HealPlace,
-    /// The epoch of the log when it was healed.
-    epoch: u64,
+    /// The segment in which the entry has its place.
+    segment: SegmentName,
 }
+
+/// An entry to be kept apart, and the segment in which it has its place.
+pub(super) type Apart<'p> = (EntryId, SegmentName, &'p Payload);
 
 /// The healed entries that were found.
 #[derive(Debug, Default)]
@@ -122,6 +125,7 @@ impl Heals {
             at += PAGE;
             let found = BatchHeader::decode(bytes, begin);
             let Some(header) = known(found, &path)? else { continue };
+            let segment = SegmentName { epoch: header.generation, first: header.commit };
             let (mut offset, mut index) = (begin.offset + BATCH_HEADER, header.first);
             for _ in 0..header.entries {
                 let here = Place { offset, ..begin };
@@ -129,7 +133,7 @@ impl Heals {
                 let Some(head) = EntryHead::decode(bytes, here, index) else { break };
                 let EntryHead { id, len, kind } = head;
                 let place = HealPlace { file: number, offset, len, kind };
-                let noted = Noted { id, place, epoch: header.generation };
+                let noted = Noted { id, place, segment };
                 self.places.entry(index).or_default().push(noted);
                 offset = offset.saturating_add(ENTRY_HEADER).saturating_add(len);
                 index = index.next();
@@ -154,17 +158,17 @@ impl Heals {
         Ok(None)
     }
 
-    /// Who the entry after `before` is, in a segment of `epoch`, if it has been healed there and
-    /// nothing else can tell. An entry that was healed and later truncated is another one: what took
-    /// its place is in a segment of a later epoch than the one it was healed in.
+    /// Who the entry after `before` is, in this segment, if it has been healed there and nothing else can
+    /// tell. Of an entry that was healed elsewhere nothing is said here: another one may have taken its place
+    /// since, or the file in which it was has been lost, and with it what came after, which must be noticed.
     pub(super) fn identify<D: Disk>(
         &self,
         disk: &mut D,
         before: EntryId,
-        epoch: u64,
+        segment: SegmentName,
     ) -> Result<Option<Identified>, StorageError> {
         let noted = self.places.get(&before.index.next()).into_iter().flatten();
-        for Noted { id, place, .. } in noted.filter(|noted| noted.epoch >= epoch) {
+        for Noted { id, place, .. } in noted.filter(|noted| noted.segment == segment) {
             if let Some(payload) = place.read(disk, *id, before)? {
                 return Ok(Some(Identified { id: *id, payload, place: *place }));
             }
@@ -238,20 +242,18 @@ impl<F> HealLog<F> {
         places.map(|(index, place)| (*index, *place)).collect()
     }
 
-    /// Writes payloads, in ascending order of their indices, durable on return. The log is of this
-    /// epoch.
+    /// Writes payloads, in ascending order of their indices, durable on return.
     pub(super) fn write<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
-        epoch: u64,
-        entries: &[(EntryId, &Payload)],
+        entries: &[Apart<'_>],
     ) -> Result<(), StorageError> {
         let groups = groups(entries);
         if groups.is_empty() {
             return Ok(());
         }
-        let bytes = |group: &&[(EntryId, &Payload)]| -> u64 {
-            let entries = group.iter().map(|(_, payload)| entry_bytes(payload)).sum::<u64>();
+        let bytes = |group: &&[Apart<'_>]| -> u64 {
+            let entries = group.iter().map(|(.., payload)| entry_bytes(payload)).sum::<u64>();
             (u64::from(BATCH_HEADER) + entries).next_multiple_of(u64::from(PAGE))
         };
         let need = groups.iter().map(bytes).sum::<u64>();
@@ -263,7 +265,7 @@ impl<F> HealLog<F> {
         let active = self.active.as_mut().expect("just made if there was none");
         let path = if fresh { SCRATCH.to_owned() } else { path(active.number) };
         for group in groups {
-            active.put(disk, (&path, epoch), group, &mut self.writer, &mut self.places)?;
+            active.put(disk, &path, group, &mut self.writer, &mut self.places)?;
         }
         disk.sync(&active.file).in_file(&path)?;
         if fresh {
@@ -315,19 +317,21 @@ impl<F> HealFile<F> {
     fn put<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
-        (path, epoch): (&str, u64),
-        group: &[(EntryId, &Payload)],
+        path: &str,
+        group: &[Apart<'_>],
         writer: &mut BatchWriter,
         places: &mut BTreeMap<Index, HealPlace>,
     ) -> Result<(), StorageError> {
         let place = place(self.number, self.next_offset);
         writer.begin();
-        for (id, payload) in group {
+        for (id, _, payload) in group {
             let fits = writer.push(place, *id, payload, self.file_bytes - self.next_offset);
             assert!(fits, "the file was made for this batch");
         }
         let before = EntryId { index: group[0].0.index.prev(), ..EntryId::default() };
-        writer.finish(place, before, Index::ZERO, epoch);
+        // Where the batch of a segment says how far the log had got, this one names the segment.
+        let segment = group[0].1;
+        writer.finish(place, before, segment.first, segment.epoch);
         disk.write(&self.file, u64::from(self.next_offset), &writer.data).in_file(path)?;
         for slot in writer.slots() {
             let (offset, len, kind) = (slot.offset, slot.len, slot.kind);
@@ -347,14 +351,15 @@ pub(super) fn file_bytes(entries: impl Iterator<Item = u64>) -> u64 {
     if bytes == 0 { 0 } else { bytes.max(u64::from(FILE_BYTES)) }
 }
 
-/// Cuts entries into runs that follow each other and are not too long.
-fn groups<'a, 'p>(mut entries: &'a [(EntryId, &'p Payload)]) -> Vec<&'a [(EntryId, &'p Payload)]> {
+/// Cuts entries into runs of one segment that follow each other and are not too long.
+fn groups<'a, 'p>(mut entries: &'a [Apart<'p>]) -> Vec<&'a [Apart<'p>]> {
     let mut groups = Vec::new();
-    while let Some((first, payload)) = entries.first() {
+    while let Some((first, of, payload)) = entries.first() {
         let (mut count, mut bytes) = (1, entry_bytes(payload));
-        for (id, payload) in &entries[1..] {
+        for (id, segment, payload) in &entries[1..] {
             bytes += entry_bytes(payload);
-            if id.index.0 != first.index.0 + count as u64 || bytes > BATCH_BYTES {
+            let follows = id.index.0 == first.index.0 + count as u64 && segment == of;
+            if !follows || bytes > BATCH_BYTES {
                 break;
             }
             count += 1;

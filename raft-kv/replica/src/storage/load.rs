@@ -105,7 +105,7 @@ impl<F> Log<F> {
             Some(slot) => Some(slot),
             None => {
                 let id_at = |index| self.id(index).expect("it is in the segment");
-                segment.find(disk, id, id_at, self.heals.place(id.index))?
+                segment.find(disk, id, id_at, |index| self.heals.place(index))?
             }
         };
         if let Some(slot) = slot {
@@ -122,21 +122,25 @@ impl<F> Log<F> {
         Ok(Looked { payload, is_exposed, slot_again })
     }
 
+    /// The segment that holds the entry at `index`, which is durable, and the last entry that it may hold.
+    pub(super) fn segment_of(&self, index: Index) -> (SegmentName, Index) {
+        let active = self.active.as_ref().expect("what is durable is in a segment").name;
+        let later = self.sealed.partition_point(|name| name.first <= index);
+        if active.first <= index {
+            return (active, Index(u64::MAX));
+        }
+        let name = self.sealed[later.checked_sub(1).expect("it is in a sealed segment")];
+        let next = self.sealed.get(later).map_or(active.first, |next| next.first);
+        (name, next.prev())
+    }
+
     /// Opens the segment that holds the entry at `index`, which is durable.
     pub(super) fn open_segment_of<D: Disk<File = F>>(
         &self,
         disk: &mut D,
         index: Index,
     ) -> Result<OpenForRead<F>, StorageError> {
-        let active = self.active.as_ref().expect("what is durable is in a segment").name;
-        let later = self.sealed.partition_point(|name| name.first <= index);
-        let (name, end) = if active.first <= index {
-            (active, Index(u64::MAX))
-        } else {
-            let name = self.sealed[later.checked_sub(1).expect("it is in a sealed segment")];
-            let next = self.sealed.get(later).map_or(active.first, |next| next.first);
-            (name, next.prev())
-        };
+        let (name, end) = self.segment_of(index);
         let path = name.path();
         let file = disk.open(&path).in_file(&path)?;
         Ok(OpenForRead { name, path, file, end })
@@ -152,7 +156,11 @@ impl<F> OpenForRead<F> {
         let mut bytes = [0; SLOT_BYTES as usize];
         let offset = self.slot_offset(index);
         read_lossy(disk, &self.file, &self.path, offset, &mut bytes)?;
-        Ok(SlotRecord::decode(&bytes, self.name.epoch, index))
+        let Some(slot) = SlotRecord::decode(&bytes, self.name.epoch, index) else {
+            return Ok(None);
+        };
+        // One that names a place outside of the file is none to a start either.
+        Ok(self.within(disk, slot)?.filter(|known| *known == slot))
     }
 
     pub(super) fn slot_offset(&self, index: Index) -> u64 {
@@ -161,13 +169,14 @@ impl<F> OpenForRead<F> {
 
     /// Where the entry `id` stands, whose slot cannot be read: from the nearest entry before it that
     /// has one, or from the beginning of the segment, the headers lead there. If its own header cannot be
-    /// read either, but it is `healed`, it is said to stand where it must have stood.
+    /// read either, but it is `healed`, it is said to stand where it may have stood, and no later: what is
+    /// lost on the way there has no length any more.
     fn find<D: Disk<File = F>>(
         &self,
         disk: &mut D,
         id: EntryId,
         id_at: impl Fn(Index) -> EntryId,
-        healed: Option<HealPlace>,
+        healed: impl Fn(Index) -> Option<HealPlace>,
     ) -> Result<Option<SlotRecord>, StorageError> {
         let mut anchor = None;
         let mut next = id.index;
@@ -184,9 +193,9 @@ impl<F> OpenForRead<F> {
                 Err(_) => return Ok(None),
             },
         };
-        // Nothing says of the others how many entries their batch has.
-        let is_last = anchor.is_none_or(|slot| slot.position + 1 >= slot.entries);
-        let is_last = is_last && next == id.index;
+        // Nothing says of the others how many entries their batch has; nor does a slot that was written again.
+        let mut is_last =
+            anchor.is_none_or(|slot| slot.entries > 0 && slot.position + 1 >= slot.entries);
         loop {
             let wanted = id_at(next);
             let same = (batch, at, position.saturating_add(1));
@@ -201,23 +210,32 @@ impl<F> OpenForRead<F> {
                     break;
                 }
             }
-            let guessed = healed.filter(|_| wanted == id).map(|place| {
-                let (len, kind) = place.shape();
-                let (batch, offset, position) = if is_last { other } else { same };
-                SlotRecord { id, len, offset, batch, position, entries: 0, kind }
-            });
-            let Some(slot) = found.or(guessed) else { return Ok(None) };
-            if u64::from(end_of(slot.offset, slot.len))
-                > disk.len(&self.file).in_file(&self.path)?
-            {
+            if found.is_none() && healed(id.index).is_none() {
                 return Ok(None);
             }
+            let slot = found.unwrap_or_else(|| {
+                let (len, kind) = healed(wanted.index).map_or((0, 0), HealPlace::shape);
+                let (batch, offset, position) = if is_last { other } else { same };
+                SlotRecord { id: wanted, len, offset, batch, position, entries: 0, kind }
+            });
             if wanted == id {
-                return Ok(Some(slot));
+                let fits = self.within(disk, slot)?;
+                return Ok(fits.filter(|fits| found.is_none_or(|found| *fits == found)));
             }
             (batch, position, at) = (slot.batch, slot.position, end_of(slot.offset, slot.len));
-            next = next.next();
+            (next, is_last) = (next.next(), false);
         }
+    }
+
+    /// The same slot, where its entry fits into the file.
+    fn within<D: Disk<File = F>>(
+        &self,
+        disk: &mut D,
+        slot: SlotRecord,
+    ) -> Result<Option<SlotRecord>, StorageError> {
+        let file_bytes = u32::try_from(disk.len(&self.file).in_file(&self.path)?).ok();
+        let latest = file_bytes.and_then(|bytes| latest_offset(bytes, slot.len));
+        Ok(latest.map(|latest| SlotRecord { offset: slot.offset.min(latest), ..slot }))
     }
 
     /// The header at this place, if it is that of the entry `id`.
@@ -249,6 +267,11 @@ impl<F> OpenForRead<F> {
         let payload = bytes.freeze().slice(ENTRY_HEADER as usize..);
         Ok((read_payload(payload, slot.kind, slot.id, before), is_bad))
     }
+}
+
+/// The last place in a file where an entry of this length can stand.
+pub(super) fn latest_offset(file_bytes: u32, len: u32) -> Option<u32> {
+    file_bytes.checked_sub(ENTRY_HEADER)?.checked_sub(len)
 }
 
 /// Where an entry ends.

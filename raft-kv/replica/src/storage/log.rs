@@ -154,8 +154,12 @@ impl<F> Log<F> {
             }
             all.insert(entry.index(), entry);
         }
-        let all: Vec<_> = all.values().map(|entry| (entry.id(), entry.payload())).collect();
-        self.heals.write(disk, self.epoch, &all)
+        let apart = all.values().map(|entry| {
+            let (segment, _) = self.segment_of(entry.index());
+            (entry.id(), segment, entry.payload())
+        });
+        let all: Vec<_> = apart.collect();
+        self.heals.write(disk, &all)
     }
 
     /// The active segment, a fresh one if there is none with room for one entry of this size.

@@ -318,8 +318,14 @@ impl<F> FoundLog<F> {
         }
         // The last batch is copied as a whole.
         all.retain(|index, _| *index < tail);
-        let all: Vec<_> = all.values().map(|(id, payload)| (*id, payload)).collect();
-        log.heals.write(disk, log.epoch, &all)
+        // The segment of an entry is the last one that does not begin after it.
+        let segment_of = |index: Index| {
+            let begins_after = self.live.partition_point(|live| live.name.first <= index);
+            self.live[begins_after.checked_sub(1).expect("it is in a segment")].name
+        };
+        let all: Vec<_> =
+            all.values().map(|(id, payload)| (*id, segment_of(id.index), payload)).collect();
+        log.heals.write(disk, &all)
     }
 
     /// Begins the segment of the new epoch with a copy of the last batch.

@@ -51,6 +51,7 @@ use super::batch::{
 };
 use super::error::{StorageError, known};
 use super::heal::{HealPlace, Identified};
+use super::load::latest_offset;
 use super::read::{InWindow, Window, read_lossy};
 use super::record::{SegmentHead, encode_segment_head};
 use super::segment::{OpenSegment, SegmentName, TABLE_OFFSET, round_up};
@@ -341,7 +342,7 @@ impl<F> Scan<F> {
         spares: &Spares,
         piece: &mut Piece,
     ) -> Result<bool, StorageError> {
-        let found = spares.heals.identify(disk, before, self.head.epoch)?;
+        let found = spares.heals.identify(disk, before, self.name)?;
         let Some(Identified { id, payload, place }) = found else { return Ok(false) };
         if self.is_batch_whole(before.index) {
             let start = round_up(self.at);
@@ -350,9 +351,11 @@ impl<F> Scan<F> {
         }
         let (len, kind) = place.shape();
         let position = u16::try_from(id.index.0 - self.batch_first.0).unwrap_or(u16::MAX);
-        let (offset, batch, entries) = (self.at, self.batch, self.batch_entries);
+        let (batch, entries) = (self.batch, self.batch_entries);
+        // What was lost before it may have been shorter than what is guessed of it.
+        let offset = latest_offset(self.head.file_bytes, len).map_or(self.at, |at| at.min(self.at));
         let slot = SlotRecord { id, len, offset, batch, position, entries, kind };
-        self.at += ENTRY_HEADER + len;
+        self.at = offset + ENTRY_HEADER + len;
         self.is_astray = true;
         *piece = Piece { slot, body: Body::Healed(payload, place), is_slot_bad: true };
         self.note(piece, false);

@@ -147,8 +147,9 @@ impl<D: Disk> Storage<D> {
         step.repaired += log.repair_slots(disk, &segment, &bad_slots)?;
         // The slot alone names it, and slots are written together with others: it is kept apart.
         let kept_apart = exposed.len() as u64;
-        let exposed: Vec<_> = exposed.iter().map(|(id, payload)| (*id, payload)).collect();
-        log.heals.write(disk, log.epoch, &exposed)?;
+        let apart: Vec<_> =
+            exposed.iter().map(|(id, payload)| (*id, segment.name, payload)).collect();
+        log.heals.write(disk, &apart)?;
         step.repaired += kept_apart;
         Ok(Scrub::Log(at))
     }

@@ -197,6 +197,41 @@ fn the_slot_of_a_healed_entry_is_written_again() {
     }
 }
 
+/// Neighbours have been healed of which nothing is left in their places, so that no header leads from one to
+/// the next. If their slots go as well, a scrub writes all of them again, and a start misses nothing.
+#[test]
+fn the_slots_of_healed_neighbours_are_written_again() {
+    // The batch of three large entries, 22 to 24; the last two of it; the first two batches.
+    let second = FIRST_BATCH + 4096;
+    for (start, bytes, healed) in [
+        (second, 2300, 22..=24u64),
+        (second + 1024, 1500, 23..=24),
+        (FIRST_BATCH, 4096 + 2300, 17..=24),
+    ] {
+        let healed: Vec<u64> = healed.collect();
+        let (disk, mut storage, expected) = running();
+        disk.overwrite("wal/seg-17-1.wal", start, &vec![0xa5; bytes]);
+        let damaged = round(&mut storage, 1000).damaged;
+        assert_eq!(damaged.iter().map(|id| id.index.0).collect::<Vec<_>>(), healed);
+        let log = &expected.log;
+        let at = log.iter().position(|(id, _)| *id == damaged[0]).unwrap();
+        let of = |at: usize| run(log[at - 1].0, log[at].0, log[at].1.clone().unwrap());
+        let batch = healing((at..at + healed.len()).map(of).collect());
+        storage.write(Work::Persist { batch, commit: Index::ZERO }).unwrap();
+        assert_eq!(round(&mut storage, 1000).repaired, 0);
+        let slot = 8192 + usize::try_from(healed[0] - 17).unwrap() * 64;
+        disk.overwrite("wal/seg-17-1.wal", slot, &vec![0xa5; 64 * healed.len()]);
+        assert_eq!(round(&mut storage, 1000).repaired, healed.len() as u64);
+        assert_eq!(round(&mut storage, 1000).repaired, 0);
+        drop(storage);
+        let (mut storage, found) = open(&disk).unwrap();
+        assert_eq!(Durable::found(&mut storage, &found), expected, "{}", found.report);
+        let is_bad_slot = |what: &What| matches!(what, What::BadSlot { .. });
+        let bad = found.report.findings.iter().filter(|finding| is_bad_slot(&finding.what));
+        assert_eq!(bad.count(), 0, "{}", found.report);
+    }
+}
+
 /// One entry must be kept apart, for which a full disk has no room, and two others are damaged: these are
 /// named once, at once, and the first is kept apart when there is room.
 #[test]
@@ -249,6 +284,40 @@ fn what_is_healed_is_no_proof_that_there_was_no_more() {
     let found = Storage::open(disk, ROOMY, Some(identity())).unwrap().1;
     let is_there = found.slots.len() == 3;
     assert!(is_there || found.hard_state.is_tail_unknown, "{}", found.report);
+}
+
+/// The newest file of the log is gone, and of its entries only a healed copy is left: that what came after it
+/// has been there is not forgotten.
+#[test]
+fn a_file_that_is_gone_is_missed_though_its_first_entry_was_healed() {
+    let mut script = Script::founding();
+    script.term(1, None);
+    for size in [700, 1400, 700, 1400, 700, 20, 30, 40] {
+        script.append(&[size]).sync();
+    }
+    let mut disk = MemoryDisk::default();
+    Storage::format(&mut disk, identity()).unwrap();
+    let mut storage = open(&disk).unwrap().0;
+    script.run(&mut storage).unwrap();
+    let is_segment = |file: &String| file.starts_with("wal/seg-");
+    let newest = disk.files().into_iter().filter(is_segment).max_by_key(|file| {
+        file["wal/seg-".len()..].split_once('-').unwrap().0.parse::<usize>().unwrap()
+    });
+    let newest = newest.unwrap();
+    let first = newest["wal/seg-".len()..].split_once('-').unwrap().0.parse::<usize>().unwrap();
+    let log = script.now().log.clone();
+    assert!(1 < first && first < log.len(), "{newest} of {}", log.len());
+    disk.overwrite(&newest, FIRST_BATCH, &[0; 512]);
+    assert_eq!(round(&mut storage, 1000).damaged, [log[first - 1].0]);
+    let single = run(log[first - 2].0, log[first - 1].0, log[first - 1].1.clone().unwrap());
+    let batch = healing(vec![single]);
+    storage.write(Work::Persist { batch, commit: Index::ZERO }).unwrap();
+    drop(storage);
+    let healed = open(&disk.fork()).unwrap().1;
+    assert_eq!((healed.slots.len(), healed.hard_state.is_tail_unknown), (log.len(), false));
+    disk.lose(&newest);
+    let found = open(&disk).unwrap().1;
+    assert!(found.hard_state.is_tail_unknown, "{}", found.report);
 }
 
 /// Entries are healed of which nothing says any more where they stood; what is appended then is found
