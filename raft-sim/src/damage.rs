@@ -19,7 +19,7 @@ mod unproven;
 mod verdict;
 
 use raft_core::{EntryId, Index, RecoveredState, Slot};
-use raft_replica::storage::{Finding, Inspection, SnapshotSummary, What};
+use raft_replica::storage::{Finding, Inspection, SegmentSummary, SnapshotSummary, What};
 
 use crate::event::NodeAt;
 use crate::failure::Failure;
@@ -103,7 +103,10 @@ impl<W: Workload> World<W> {
             }
         }
         if let Some(after) = &after {
-            let vouched = if wound.is_removal() {
+            // A start that has not come to its end has copied the last batch, and not vouched for the copy.
+            let is_begun = |newest: &SegmentSummary| before.log_through < newest.first;
+            let is_copy = node.process.is_none() && before.segments.last().is_some_and(is_begun);
+            let vouched = if wound.is_removal() && !is_copy {
                 // What was acknowledged of a file was vouched for: that it is gone is always noticed.
                 before.last.index.min(self.checker.durable_last(node.member.id))
             } else {
@@ -186,7 +189,15 @@ impl<W: Workload> World<W> {
 
     /// Whether a node's disk has lost something that its process, or a start, must still heal.
     pub(crate) fn is_damaged(&self, at: NodeAt) -> bool {
-        self.nodes[at].was_hurt && self.inspect(at).is_none_or(|found| is_hurt(&found))
+        let is_lost = |found: Option<Inspection>| found.is_none_or(|found| is_hurt(&found));
+        self.nodes[at].was_hurt && self.views(at).into_iter().any(is_lost)
+    }
+
+    /// What a start would find, and what it would find after a power cut: what is healed may be written, and
+    /// not be durable yet.
+    fn views(&self, at: NodeAt) -> [Option<Inspection>; 2] {
+        let disk = &self.nodes[at].disk;
+        if disk.is_dead() { [None, None] } else { [disk.found(), disk.found_durable()] }
     }
 
     /// Whether the end of a node's log is unknown, or would be after a power cut.
@@ -194,7 +205,7 @@ impl<W: Workload> World<W> {
         let is_unknown =
             |found: Option<Inspection>| found.is_none_or(|found| found.is_tail_unknown);
         self.nodes[at].was_hurt
-            && (is_unknown(self.inspect(at)) || is_unknown(self.inspect_torn(at)))
+            && (self.views(at).into_iter().any(is_unknown) || is_unknown(self.inspect_torn(at)))
     }
 
     /// Whether any log has an end that is unknown, or would be after a power cut: then the group has
@@ -239,15 +250,18 @@ impl<W: Workload> World<W> {
         torn: &Inspection,
     ) -> Result<Toll, Withdrawn> {
         let id = self.nodes[at].member.id;
-        let is_shorter = after.last.index < before.last.index;
-        let is_same =
-            after.hard_state == before.hard_state && after.last.index <= before.last.index;
+        let (had, left) = (before.last.index, after.last.index);
         // With its last file a log may lose that an end was replaced: the old one is there again, and a
         // node in doubt must not take it for committed.
         let is_old = |entry: EntryId| entry != after.last;
-        let is_other = self.checker.durable_entry(id, after.last.index).is_some_and(is_old);
-        if !is_same || ((is_other || is_shorter) && !after.is_tail_unknown) {
+        let is_other = self.checker.durable_entry(id, left).is_some_and(is_old);
+        let is_without_a_word = !after.is_tail_unknown && (is_other || left != had);
+        if after.hard_state != before.hard_state || is_without_a_word {
             return Err(Withdrawn::Unnoticed);
+        }
+        if left > had {
+            // In doubt, with an end that nobody else may have any more.
+            return Err(Withdrawn::Unborne);
         }
         let end = after.last.index.min(torn.last.index);
         let entry = |index| self.checker.durable_entry(id, Index(index));

@@ -21,7 +21,7 @@ use raft_replica::disk::DiskError;
 
 pub(crate) use self::inode::Inode;
 use crate::fault::Fault;
-use crate::look::{Found, Look};
+use crate::look::{Found, Look, View};
 use crate::power::{DirOp, PowerLoss};
 use crate::rng::{Draw, Ratio, Stream};
 use crate::rot::Wound;
@@ -118,7 +118,7 @@ pub(crate) struct Platter {
     /// Names what a start would read: whatever may change that changes the name.
     pub(crate) state: u64,
     /// What was found in which state; see [`crate::look`].
-    pub(crate) looks: [Option<Look>; 2],
+    pub(crate) looks: [Option<Look>; 3],
 }
 
 impl SimDisk {
@@ -230,18 +230,40 @@ impl SimDisk {
         seen
     }
 
+    /// As [`Self::peek`], where nothing is there that no sync has made durable.
+    pub(crate) fn peek_as_durable<T>(&self, look: impl FnOnce(&mut Self) -> T) -> T {
+        let mut platter = self.0.borrow_mut();
+        let durable_names = platter.durable_names.clone();
+        let names = std::mem::replace(&mut platter.names, durable_names);
+        let mut shown = Vec::new();
+        for (at, inode) in platter.inodes.iter_mut().enumerate() {
+            if !inode.dirty.is_empty() {
+                shown.push((at, inode.data.clone()));
+                inode.show_durable();
+            }
+        }
+        drop(platter);
+        let seen = self.peek(look);
+        let mut platter = self.0.borrow_mut();
+        platter.names = names;
+        for (at, data) in shown {
+            platter.inodes[at].data = data;
+        }
+        seen
+    }
+
     /// What is known of the present state without another look.
-    pub(crate) fn known(&self, is_torn: bool) -> Option<Found> {
+    pub(crate) fn known(&self, view: View) -> Option<Found> {
         let platter = self.0.borrow();
-        let look = platter.looks[usize::from(is_torn)].as_ref();
+        let look = platter.looks[view as usize].as_ref();
         look.filter(|look| look.state == platter.state).map(|look| look.found.clone())
     }
 
     /// Remembers what a look at the present state has found.
-    pub(crate) fn know(&self, is_torn: bool, found: &Found) {
+    pub(crate) fn know(&self, view: View, found: &Found) {
         let mut platter = self.0.borrow_mut();
         let look = Look { state: platter.state, found: found.clone() };
-        platter.looks[usize::from(is_torn)] = Some(look);
+        platter.looks[view as usize] = Some(look);
     }
 
     /// Withdraws all faults that have been armed and not yet come out.

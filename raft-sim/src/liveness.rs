@@ -333,7 +333,8 @@ impl<W: Workload> World<W> {
 
     /// Whether a start would find nothing on a disk that its process could have healed. Nobody asks for what
     /// its log in memory no longer has, so of an entry there both names may be lost: a start ends the log
-    /// there and says so. Or one is left, and no scrub finds the way to it any more. The sector that has it
+    /// there and says so. Or one is left, and no scrub finds the way to it any more; or the payload of a
+    /// membership, and a start takes it from its other place. The sector that has the slot of a damaged entry
     /// is not written again either, whatever other slots of it are lost.
     pub(crate) fn is_as_whole_as_it_gets(&self, at: NodeAt, found: &Inspection) -> bool {
         let base = self.nodes[at].seen.base;
@@ -342,10 +343,13 @@ impl<W: Workload> World<W> {
                 if let What::TailUnknown { after, .. } = &finding.what {
                     return after.index.0 < base;
                 }
-                let What::BadSlot { entry } = &finding.what else { return false };
+                let is_slot = matches!(finding.what, What::BadSlot { .. });
+                let (What::BadSlot { entry } | What::BadHeader { entry }) = &finding.what else {
+                    return false;
+                };
                 let is_near =
                     |lost: EntryId| lost.index.0.abs_diff(entry.index.0) < SLOTS_PER_SECTOR;
-                entry.index.0 <= base || found.report.damaged().any(is_near)
+                entry.index.0 <= base || (is_slot && found.report.damaged().any(is_near))
             })
     }
 

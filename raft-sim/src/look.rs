@@ -19,24 +19,44 @@ pub(crate) struct Look {
     pub(crate) found: Found,
 }
 
+/// Which state of a disk is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum View {
+    /// What it shows.
+    Present,
+    /// What it shows after a power cut in which all slots under way were torn.
+    Torn,
+    /// What it shows after a power cut that takes all that no sync has made durable.
+    Durable,
+}
+
 impl SimDisk {
     /// What a start would find.
     pub(crate) fn found(&self) -> Found {
-        self.look(false)
+        self.look(View::Present)
     }
 
     /// The same after a power cut in which all slots under way were torn.
     pub(crate) fn found_torn(&self) -> Found {
-        self.look(true)
+        self.look(View::Torn)
     }
 
-    fn look(&self, is_torn: bool) -> Found {
-        if let Some(known) = self.known(is_torn) {
+    /// The same after a power cut that takes all that no sync has made durable.
+    pub(crate) fn found_durable(&self) -> Found {
+        if self.is_at_rest() { self.found() } else { self.look(View::Durable) }
+    }
+
+    fn look(&self, view: View) -> Found {
+        if let Some(known) = self.known(view) {
             return known;
         }
         let look = |disk: &mut Self| inspect(disk).ok();
-        let found = if is_torn { self.peek_without_slots(look) } else { self.peek(look) };
-        self.know(is_torn, &found);
+        let found = match view {
+            View::Present => self.peek(look),
+            View::Torn => self.peek_without_slots(look),
+            View::Durable => self.peek_as_durable(look),
+        };
+        self.know(view, &found);
         found
     }
 }

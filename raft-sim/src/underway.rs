@@ -1,21 +1,22 @@
-//! What is on its way from node to node: a frame may outlive the log of who sent it.
+//! What is on its way: a frame may outlive the log of who sent it, and a request waits for its reader.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raft_core::{Membership, Payload, Rpc, wire};
-use raft_replica::request::Input;
+use raft_core::{Index, Membership, Payload, Rpc, Status, wire};
+use raft_replica::request::{Input, Request};
 
 use crate::event::Event;
 use crate::workload::Workload;
 use crate::world::World;
 
 impl<W: Workload> World<W> {
-    /// The memberships that some node may yet append, of which no log need tell any more: each in a
-    /// frame that nobody has read, and not committed.
+    /// The memberships that some node may yet append, of which no log need tell: each in a frame that
+    /// nobody has read, and not committed; or in the log of a process that has yet to write it; or wanted by
+    /// an operator who has not been heard.
     pub(crate) fn memberships_under_way(&self) -> Vec<Arc<Membership>> {
         let committed = self.checker.committed();
-        let mut found = Vec::new();
+        let mut found = self.memberships_in_memory(committed);
         for frame in self.unread() {
             // What is no frame any more, for a bit that has flipped, cannot be appended.
             let Ok(envelope) = wire::decode(frame.clone(), &self.limits) else { continue };
@@ -24,6 +25,23 @@ impl<W: Workload> World<W> {
                 if let Payload::Membership(membership) = entry.payload() {
                     found.push(Arc::clone(membership));
                 }
+            }
+        }
+        found
+    }
+
+    fn memberships_in_memory(&self, committed: Index) -> Vec<Arc<Membership>> {
+        let mut found = Vec::new();
+        for process in self.nodes.iter().filter_map(|node| node.process.as_ref()) {
+            let Status { membership, last, .. } = process.replica.status();
+            for input in &process.inbox {
+                let Input::Request { request, .. } = input else { continue };
+                let Request::ChangeMembership { change, .. } = request else { continue };
+                found.extend(membership.changed(change).ok().map(Arc::new));
+            }
+            let is_known = self.checker.memberships().any(|one| *one == *membership);
+            if last.index > committed && !is_known {
+                found.push(membership);
             }
         }
         found
@@ -46,7 +64,11 @@ impl<W: Workload> World<W> {
 
 #[cfg(test)]
 mod tests {
-    use raft_core::{ClusterId, Entries, EntryId, Envelope, GroupId, Index, Round, Session, Term};
+    use raft_core::{
+        ClusterId, Entries, EntryId, Envelope, GroupId, MemberStep, MembershipChange, Round,
+        Session, Term,
+    };
+    use raft_replica::request::RequestId;
 
     use super::*;
     use crate::options::Options;
@@ -93,9 +115,19 @@ mod tests {
         assert_eq!(world.memberships_under_way().len(), 3);
         assert!(world.can_spare(0), "three can do without one");
 
+        let voter = world.founders.incoming()[0].id;
+        let change = MembershipChange::Steps(vec![MemberStep::Remove(voter)]);
+        let request = Request::ChangeMembership { change, expect: None };
+        let wanted = Input::Request { id: RequestId(7), request };
+        world.deliver(1, wanted).expect("it is put aside");
+        assert!(world.memberships_under_way().iter().any(|one| one.incoming().len() == 2));
+        assert!(!world.can_spare(0), "two cannot do without one");
+        world.nodes[1].process.as_mut().expect("it runs").inbox.pop();
+        assert_eq!(world.memberships_under_way().len(), 3);
+
         let two = world.founders.incoming()[..2].to_vec();
         world.founders = Membership::new(two, Vec::new()).expect("two servers are a group");
-        world.network.inject(link, change(&world, next), &mut world.queue);
+        world.network.inject(link, self::change(&world, next), &mut world.queue);
         assert!(!world.can_spare(0), "two cannot");
     }
 }

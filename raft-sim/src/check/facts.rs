@@ -53,6 +53,16 @@ impl<W: Workload> Checker<W> {
         vouched
     }
 
+    /// Through where nothing that a node is writing cuts its log off, or takes the place of what is there.
+    #[must_use]
+    pub fn kept(&self, node: NodeId) -> Index {
+        let node = &self.ghost.nodes[self.ghost.slot(node)];
+        let last = node.durable.log.last_index();
+        let replaced = node.pending.iter().filter_map(|batch| batch.append.first());
+        let kept = replaced.map(|entry| entry.index().prev());
+        node.pending.iter().filter_map(ends_at).chain(kept).fold(last, Index::min)
+    }
+
     /// Whether a node's disk says that it does not know where its log ended.
     #[must_use]
     pub fn is_in_doubt(&self, node: NodeId) -> bool {

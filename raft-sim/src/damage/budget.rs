@@ -49,18 +49,21 @@ impl<W: Workload> World<W> {
     /// Whether everything heals that is damaged on other disks, where this one is as it is.
     fn others_heal(&self, at: NodeAt, silent: Option<NodeAt>) -> bool {
         let others = (0..self.nodes.len()).filter(|&other| other != at && self.is_damaged(other));
-        others.clone().all(|other| {
-            let Some(found) = self.inspect(other) else { return true };
-            found.report.damaged().all(|id| self.heals(other, id, silent))
-                && lost_snapshot(&found).is_none_or(|last| self.has_all_through(other, last))
-        })
+        others.clone().flat_map(|other| self.views(other).map(move |found| (other, found))).all(
+            |(other, found)| {
+                let Some(found) = found else { return true };
+                found.report.damaged().all(|id| self.heals(other, id, silent))
+                    && lost_snapshot(&found).is_none_or(|last| self.has_all_through(other, last))
+            },
+        )
     }
 
     /// Whether an entry that is damaged on a disk is healed from another one, or discarded by whoever leads
     /// with it. `silent`: who will not vote.
     fn heals(&self, at: NodeAt, id: EntryId, silent: Option<NodeAt>) -> bool {
         let mut copies = self.others_with(at, id).filter(|&other| Some(other) != silent);
-        copies.next().is_some() || (!self.is_needed(id, silent) && self.is_ruled_out(id, silent))
+        copies.next().is_some()
+            || (!self.is_needed(id, silent) && self.is_ruled_out(at, id, silent))
     }
 
     /// Whether an entry is committed, or may be without anybody knowing: who is in doubt may have had it.
@@ -76,11 +79,12 @@ impl<W: Workload> World<W> {
             || self.checker.memberships().any(|one| is_quorum(one.outgoing()))
     }
 
-    /// Whether so many voters will say that they never had an entry that no quorum can have it.
-    fn is_ruled_out(&self, id: EntryId, silent: Option<NodeAt>) -> bool {
+    /// Whether so many voters will say that they never had an entry that no quorum can have it. Who has
+    /// lost it is none of them, even if nobody knows yet that it ever was durable there.
+    fn is_ruled_out(&self, loser: NodeAt, id: EntryId, silent: Option<NodeAt>) -> bool {
         let never = |voter: &&Member| {
             self.place_of(**voter).is_some_and(|at| {
-                let is_certain = !self.is_silent(at) && Some(at) != silent;
+                let is_certain = !self.is_silent(at) && Some(at) != silent && at != loser;
                 is_certain && !self.checker.is_durable(voter.id, id)
             })
         };
@@ -130,11 +134,15 @@ impl<W: Workload> World<W> {
     /// not enough, where one before it is damaged.
     fn has_all_through(&self, at: NodeAt, last: EntryId) -> bool {
         self.others_with(at, last).any(|other| {
-            !self.nodes[other].was_hurt
-                || self
-                    .inspect(other)
-                    .is_some_and(|found| found.report.damaged().all(|id| id.index > last.index))
+            !self.nodes[other].was_hurt || self.misses_none(other, |id| id.index <= last.index)
         })
+    }
+
+    /// Whether none of these entries is damaged on a disk, whatever a power cut takes.
+    fn misses_none(&self, at: NodeAt, is_asked_for: impl Fn(EntryId) -> bool) -> bool {
+        self.views(at)
+            .into_iter()
+            .all(|found| found.is_some_and(|found| !found.report.damaged().any(&is_asked_for)))
     }
 
     /// The other nodes, named by every membership that may come into force, that have an entry for
@@ -142,10 +150,7 @@ impl<W: Workload> World<W> {
     fn others_with(&self, at: NodeAt, id: EntryId) -> impl Iterator<Item = NodeAt> {
         let is_member = |member| self.checker.memberships().all(|one| one.is_member(member));
         let can_read = move |other: NodeAt| {
-            !self.nodes[other].was_hurt
-                || self
-                    .inspect(other)
-                    .is_some_and(|found| found.report.damaged().all(|bad| bad != id))
+            !self.nodes[other].was_hurt || self.misses_none(other, |bad| bad == id)
         };
         (0..self.nodes.len()).filter(move |&other| {
             let member = self.nodes[other].member;

@@ -45,7 +45,8 @@ impl<W: Workload> World<W> {
             Err(Violation::new(Invariant::Recovery, predicted, actual).on(node.member.id).at(index))
         };
         if before.report.is_clean() && node.process.is_some() && node.disk.is_of_payloads(wound) {
-            let through = node.disk.slots_through(ends.clone()).map_or(Index::ZERO, Index);
+            let through =
+                node.disk.slots_through(&node.wounds, ends.clone()).map_or(Index::ZERO, Index);
             let is_short = after.last.index < through;
             if is_short || (through == before.last.index && after.is_tail_unknown) {
                 let predicted =
@@ -54,7 +55,10 @@ impl<W: Workload> World<W> {
                 return broken(through, predicted, actual);
             }
         }
-        let ids = ends.filter_map(|index| self.checker.durable_entry(node.member.id, Index(index)));
+        // What is being replaced may be another entry on the disk by now.
+        let kept = self.checker.kept(node.member.id);
+        let ends = ends.map(Index).take_while(|index| *index <= kept);
+        let ids = ends.filter_map(|index| self.checker.durable_entry(node.member.id, index));
         let known = ids.filter_map(|id| Some((id, self.payloads.get(&id)?)));
         for id in node.disk.met(wound, known) {
             let is_there = after.before.index < id.index && id.index <= after.last.index;
@@ -86,24 +90,26 @@ impl<W: Workload> World<W> {
         if fault == Fault::LyingSync && !is_same {
             return Ok(());
         }
-        // With the newest segment's name goes what it had cut off: that counts again, as it once did.
+        // With the newest segment's name goes what it had cut off: that counts again, as it once did, also
+        // while the batch that cuts it off is still on its way.
         let fence = before.segments.last().filter(|_| wound.is_removal());
         let is_other = |last| self.checker.durable_entry(node.member.id, last) != Some(after.last);
-        let came_back = fence.filter(|_| is_other(after.last.index));
+        let is_longer = after.last.index > before.last.index;
+        let came_back = fence.filter(|_| is_longer || is_other(after.last.index));
         let end = came_back.map_or(after.last.index, |fence| fence.first.prev());
         let left = end.max(covered(after));
         let lost = left.0 + 1..before.last.index.0 + 1;
         let vouched = self.checker.vouched(node.member.id);
         let reason = if !is_same {
             Some("the hard state is another one".to_owned())
-        } else if after.last.index > before.last.index && came_back.is_none() {
+        } else if is_longer && came_back.is_none() {
             Some("it has never been that long".to_owned())
         } else if lost.is_empty() {
             None
         } else if vouched.0 >= lost.start && fault != Fault::LyingSync {
             Some(format!("its hard state vouched for {vouched}"))
         } else if node.process.is_some() {
-            node.disk.trace_of(wound, lost)
+            node.disk.trace_of(wound, &node.wounds, lost)
         } else {
             // A power cut may have torn what is left.
             None
@@ -119,6 +125,8 @@ impl<W: Workload> World<W> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use raft_core::EntryId;
 
     use super::*;
@@ -172,7 +180,7 @@ mod tests {
     fn a_log_with_all_its_slots_ends_no_earlier() {
         let (world, at, before) = running();
         let disk = &world.nodes[at].disk;
-        let through = disk.slots_through(1..before.last.index.0 + 1).expect("there are slots");
+        let through = disk.slots_through(&[], 1..before.last.index.0 + 1).expect("there are slots");
         let cut = |index: u64| {
             let last = EntryId { index: Index(index), ..before.last };
             Inspection { last, ..before.clone() }
@@ -188,6 +196,14 @@ mod tests {
             disk.mend(&wound);
         }
         assert!(judged > 3, "{judged}");
+
+        // A slot that an earlier wound has met says nothing.
+        let files: BTreeSet<_> = disk.payload_sectors().into_iter().map(|(file, _)| file).collect();
+        let tables = files.into_iter().flat_map(|file| (16..24).map(move |sector| (file, sector)));
+        let wounds: Vec<Wound> = tables.map(|sector| disk.blank(sector)).collect();
+        wounds.iter().rev().for_each(|wound| disk.mend(wound));
+        let slots = |wounds: &[Wound]| disk.slots_through(wounds, 1..before.last.index.0 + 1);
+        assert_eq!((slots(&[]), slots(&wounds)), (Some(through), None));
     }
 
     #[test]

@@ -93,6 +93,16 @@ impl Inode {
         true
     }
 
+    /// Shows what it held before anything was written that no sync has made durable.
+    pub(super) fn show_durable(&mut self) {
+        for position in (0..self.dirty.len()).rev() {
+            let start = self.dirty[position].sector * SECTOR_BYTES;
+            let end = self.data.len().min(start + SECTOR_BYTES);
+            let before = position * SECTOR_BYTES;
+            self.data[start..end].copy_from_slice(&self.before[before..before + (end - start)]);
+        }
+    }
+
     /// The file is about to be synced: what an earlier one has lied about is durable from now on,
     /// what is unsynced is lied about if `is_lie` says so.
     pub(super) fn note_sync(&mut self, is_lie: bool) {

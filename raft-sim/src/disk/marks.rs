@@ -31,14 +31,20 @@ impl SimDisk {
         rot::is_open(&self.0.borrow(), wound)
     }
 
-    /// What tells that the log went on to these entries, if a wound has left anything.
-    pub(crate) fn trace_of(&self, wound: &Wound, lost: Range<u64>) -> Option<String> {
-        rot::trace_of(&self.0.borrow(), wound, lost)
+    /// What tells that the log went on to these entries, if a wound, and those before it, have left
+    /// anything.
+    pub(crate) fn trace_of(
+        &self,
+        wound: &Wound,
+        earlier: &[Wound],
+        lost: Range<u64>,
+    ) -> Option<String> {
+        rot::trace_of(&self.0.borrow(), wound, earlier, lost)
     }
 
-    /// The last of these entries that has a slot.
-    pub(crate) fn slots_through(&self, entries: Range<u64>) -> Option<u64> {
-        rot::slots_through(&self.0.borrow(), entries)
+    /// The last of these entries that has a slot which none of these wounds has met.
+    pub(crate) fn slots_through(&self, wounds: &[Wound], entries: Range<u64>) -> Option<u64> {
+        rot::slots_through(&self.0.borrow(), wounds, entries)
     }
 
     /// Of these entries, those of whose payloads a wound has met a copy.

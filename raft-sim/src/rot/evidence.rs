@@ -23,8 +23,14 @@ const PAYLOAD_MIN: usize = 16;
 /// A segment by its name: its epoch, its first entry, its file.
 type Segment = (u64, u64, usize);
 
-/// What tells that a log went on to these entries, and is not hurt: nothing, if they have left no trace.
-pub(crate) fn trace_of(platter: &Platter, wound: &Wound, lost: Range<u64>) -> Option<String> {
+/// What tells that a log went on to these entries, and is not hurt, neither by this wound nor by an `earlier`
+/// one: nothing, if they have left no trace.
+pub(crate) fn trace_of(
+    platter: &Platter,
+    wound: &Wound,
+    earlier: &[Wound],
+    lost: Range<u64>,
+) -> Option<String> {
     if wound.is_removal() {
         return Some("its newest file is gone".to_owned());
     }
@@ -32,7 +38,9 @@ pub(crate) fn trace_of(platter: &Platter, wound: &Wound, lost: Range<u64>) -> Op
     if let Some((_, first, _)) = newest.filter(|(_, first, _)| *first > lost.start) {
         return Some(format!("a segment begins at i{first}"));
     }
-    let is_whole = |inode: usize, span: Range<usize>| !touches(wound, inode, &span);
+    let is_whole = |inode: usize, span: Range<usize>| {
+        !touches(wound, inode, &span) && !meet(earlier, inode, &span)
+    };
     let mut slots = lost.clone().filter_map(|index| Some((index, slot(platter, index)?)));
     if let Some((index, _)) = slots.find(|(_, (inode, span))| is_whole(*inode, span.clone())) {
         return Some(format!("the slot of i{index} is there"));
@@ -47,9 +55,15 @@ pub(crate) fn trace_of(platter: &Platter, wound: &Wound, lost: Range<u64>) -> Op
     later.next().map(|first| format!("the batch from i{first} on is there"))
 }
 
-/// The last entry that has a slot.
-pub(crate) fn slots_through(platter: &Platter, entries: Range<u64>) -> Option<u64> {
-    entries.rev().find(|&index| slot(platter, index).is_some())
+/// The last entry that has a slot which no wound has met.
+pub(crate) fn slots_through(
+    platter: &Platter,
+    wounds: &[Wound],
+    entries: Range<u64>,
+) -> Option<u64> {
+    entries.rev().find(|&index| {
+        slot(platter, index).is_some_and(|(inode, span)| !meet(wounds, inode, &span))
+    })
 }
 
 /// Whether a wound has hurt nothing but where the batches of a segment stand.
@@ -132,6 +146,11 @@ fn slot(platter: &Platter, index: u64) -> Option<(usize, Range<usize>)> {
     // Where the table is longer than its entries, the guard gap and the batches follow.
     let is_slot = bytes[..8] == index.to_le_bytes();
     is_slot.then_some((inode, start..start + SLOT))
+}
+
+/// Whether any of these wounds touches a part of a file.
+fn meet(wounds: &[Wound], inode: usize, span: &Range<usize>) -> bool {
+    wounds.iter().any(|wound| touches(wound, inode, span))
 }
 
 fn touches(wound: &Wound, inode: usize, span: &Range<usize>) -> bool {
