@@ -160,11 +160,11 @@ impl Drop for SpareDisk {
     }
 }
 
-impl Disk for SpareDisk {
-    type File = File;
+impl raft_replica::layer::Layer for SpareDisk {
+    type Below = FileDisk;
 
-    fn open(&mut self, path: &str) -> Result<File, DiskError> {
-        self.disk.open(path)
+    fn below(&mut self) -> &mut FileDisk {
+        &mut self.disk
     }
 
     fn create(&mut self, path: &str, len: u64) -> Result<File, DiskError> {
@@ -189,42 +189,6 @@ impl Disk for SpareDisk {
         }
         self.make_another();
         !matches!(self.spare, Spare::None)
-    }
-
-    fn len(&mut self, file: &File) -> Result<u64, DiskError> {
-        self.disk.len(file)
-    }
-
-    fn read(&mut self, file: &File, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        self.disk.read(file, offset, buffer)
-    }
-
-    fn write(&mut self, file: &File, offset: u64, data: &[u8]) -> Result<(), DiskError> {
-        self.disk.write(file, offset, data)
-    }
-
-    fn sync(&mut self, file: &File) -> Result<(), DiskError> {
-        self.disk.sync(file)
-    }
-
-    fn create_dir(&mut self, path: &str) -> Result<(), DiskError> {
-        self.disk.create_dir(path)
-    }
-
-    fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&mut self, path: &str) -> Result<(), DiskError> {
-        self.disk.remove(path)
-    }
-
-    fn list(&mut self, dir: &str) -> Result<Vec<String>, DiskError> {
-        self.disk.list(dir)
-    }
-
-    fn sync_dir(&mut self, dir: &str) -> Result<(), DiskError> {
-        self.disk.sync_dir(dir)
     }
 }
 

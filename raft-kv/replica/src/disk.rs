@@ -46,7 +46,7 @@ pub trait Disk {
 
     /// How many bytes are best read at once by who reads a file from its beginning to its end: one
     /// more call costs as much as to read so many bytes for nothing.
-    fn read_ahead_bytes(&self) -> u64 {
+    fn read_ahead_bytes(&mut self) -> u64 {
         256 << 10
     }
 

@@ -73,6 +73,7 @@ mod applier;
 pub mod disk;
 pub mod file_disk;
 pub mod kv;
+pub mod layer;
 pub mod machine;
 mod pending;
 pub mod recording;

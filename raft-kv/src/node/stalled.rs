@@ -55,48 +55,16 @@ struct Gated {
     gate: Arc<Gate>,
 }
 
-impl Disk for Gated {
-    type File = File;
+impl raft_replica::layer::Layer for Gated {
+    type Below = FileDisk;
 
-    fn open(&mut self, path: &str) -> Result<File, DiskError> {
-        self.disk.open(path)
-    }
-
-    fn create(&mut self, path: &str, len: u64) -> Result<File, DiskError> {
-        self.disk.create(path, len)
-    }
-
-    fn len(&mut self, file: &File) -> Result<u64, DiskError> {
-        self.disk.len(file)
-    }
-
-    fn read(&mut self, file: &File, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        self.disk.read(file, offset, buffer)
-    }
-
-    fn write(&mut self, file: &File, offset: u64, data: &[u8]) -> Result<(), DiskError> {
-        self.disk.write(file, offset, data)
+    fn below(&mut self) -> &mut FileDisk {
+        &mut self.disk
     }
 
     fn sync(&mut self, file: &File) -> Result<(), DiskError> {
         self.gate.pass();
         self.disk.sync(file)
-    }
-
-    fn create_dir(&mut self, path: &str) -> Result<(), DiskError> {
-        self.disk.create_dir(path)
-    }
-
-    fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&mut self, path: &str) -> Result<(), DiskError> {
-        self.disk.remove(path)
-    }
-
-    fn list(&mut self, dir: &str) -> Result<Vec<String>, DiskError> {
-        self.disk.list(dir)
     }
 
     fn sync_dir(&mut self, dir: &str) -> Result<(), DiskError> {

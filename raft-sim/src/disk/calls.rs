@@ -73,7 +73,7 @@ impl Disk for SimDisk {
     }
 
     /// Calls are cheap here, bytes are not; but what is read at once may hide a mistake, or show it.
-    fn read_ahead_bytes(&self) -> u64 {
+    fn read_ahead_bytes(&mut self) -> u64 {
         self.0.borrow().read_ahead.max(SECTOR_BYTES as u64)
     }
 

@@ -52,15 +52,15 @@ impl Rigged {
     }
 }
 
-impl Disk for Rigged {
-    type File = File;
+impl raft_replica::layer::Layer for Rigged {
+    type Below = FileDisk;
 
-    fn open(&mut self, path: &str) -> Result<File, DiskError> {
-        self.disk.open(path)
+    fn below(&mut self) -> &mut FileDisk {
+        &mut self.disk
     }
 
     fn create(&mut self, path: &str, len: u64) -> Result<File, DiskError> {
-        if !self.has_room(len) {
+        if !Disk::has_room(self, len) {
             return Err(DiskError::NoSpace);
         }
         self.disk.create(path, len)
@@ -70,17 +70,9 @@ impl Disk for Rigged {
         used(&self.root).saturating_add(bytes) <= self.rig.space.load(Ordering::SeqCst)
     }
 
-    fn len(&mut self, file: &File) -> Result<u64, DiskError> {
-        self.disk.len(file)
-    }
-
-    fn read(&mut self, file: &File, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        self.disk.read(file, offset, buffer)
-    }
-
     fn write(&mut self, file: &File, offset: u64, data: &[u8]) -> Result<(), DiskError> {
         let more = (offset + data.len() as u64).saturating_sub(self.disk.len(file)?);
-        if more > 0 && !self.has_room(more) {
+        if more > 0 && !Disk::has_room(self, more) {
             return Err(DiskError::NoSpace);
         }
         self.disk.write(file, offset, data)?;
@@ -102,25 +94,5 @@ impl Disk for Rigged {
             return Err(DiskError::Failed("the cable is out".to_owned()));
         }
         self.disk.sync(file)
-    }
-
-    fn create_dir(&mut self, path: &str) -> Result<(), DiskError> {
-        self.disk.create_dir(path)
-    }
-
-    fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&mut self, path: &str) -> Result<(), DiskError> {
-        self.disk.remove(path)
-    }
-
-    fn list(&mut self, dir: &str) -> Result<Vec<String>, DiskError> {
-        self.disk.list(dir)
-    }
-
-    fn sync_dir(&mut self, dir: &str) -> Result<(), DiskError> {
-        self.disk.sync_dir(dir)
     }
 }
