@@ -107,6 +107,8 @@ pub(crate) struct Platter {
     failed: Option<Failed>,
     /// There is no space for a new file, nor for a longer one.
     is_full: bool,
+    /// How many bytes all files may have, if that is limited.
+    capacity: Option<u64>,
     /// Whether what a write replaces is remembered: it may come back.
     keeps_past: bool,
     /// How much more a start reads at once than it needs, if anything.
@@ -130,8 +132,9 @@ impl SimDisk {
 
     /// Another empty disk of the same make.
     pub(crate) fn another(&self) -> Self {
-        let Platter { lie, keeps_past, read_ahead, .. } = *self.0.borrow();
-        Self(Rc::new(RefCell::new(Platter { lie, keeps_past, read_ahead, ..Platter::default() })))
+        let Platter { lie, keeps_past, read_ahead, capacity, .. } = *self.0.borrow();
+        let platter = Platter { lie, keeps_past, read_ahead, capacity, ..Platter::default() };
+        Self(Rc::new(RefCell::new(platter)))
     }
 
     /// A start reads so many bytes at once; a sector where nobody has said.
@@ -204,9 +207,20 @@ impl SimDisk {
         self.0.borrow_mut().is_full = is_full;
     }
 
-    /// Whether there is no space for a new file, nor for a longer one.
+    /// Whether there is no space for a new file, nor for a longer one, until somebody makes some.
     pub(crate) fn is_full(&self) -> bool {
         self.0.borrow().is_full
+    }
+
+    /// All files together have no more bytes than this from now on. What is removed makes room.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.0.borrow_mut().capacity = Some(bytes);
+    }
+
+    /// Whether a call may find no space.
+    pub(crate) fn may_refuse(&self) -> bool {
+        let platter = self.0.borrow();
+        platter.is_full || platter.capacity.is_some()
     }
 
     /// Remembers from now on, of files made from now on, what each sector held before.
@@ -417,6 +431,46 @@ impl Platter {
 
     fn has_dir(&self, dir: &str) -> bool {
         dir.is_empty() || self.dirs.contains(dir)
+    }
+
+    /// Whether so many bytes more fit. A file that is removed takes no room, as `df` counts.
+    fn has_room(&self, more: u64) -> bool {
+        let used = || self.names.values().map(|&inode| self.bytes_of(inode)).sum::<u64>();
+        !self.is_full
+            && self.capacity.is_none_or(|capacity| used().saturating_add(more) <= capacity)
+    }
+
+    /// Takes room for so many bytes more. A power loss may bring back a file that was removed, but not
+    /// to a place that somebody else has got: before that its removal is durable, and so is, as in a
+    /// journal, every change of a name before it.
+    fn take_room(&mut self, more: u64) -> Result<(), DiskError> {
+        if !self.has_room(more) {
+            return Err(DiskError::NoSpace);
+        }
+        let Some(capacity) = self.capacity else { return Ok(()) };
+        let held = (0..self.inodes.len()).map(|inode| self.bytes_of(inode)).sum::<u64>();
+        if held.saturating_add(more) > capacity && self.lie != Lie::AllSyncs {
+            self.make_names_durable(|_| true);
+        }
+        Ok(())
+    }
+
+    fn bytes_of(&self, inode: usize) -> u64 {
+        self.inodes[inode].data.len() as u64
+    }
+
+    /// Makes the changes of names durable that wait for it in these directories.
+    fn make_names_durable(&mut self, is_meant: impl Fn(&str) -> bool) {
+        let pending = std::mem::take(&mut self.pending);
+        let (now, later) = pending.into_iter().partition(|op| is_meant(directory(op.path())));
+        self.pending = later;
+        let now: Vec<DirOp> = now;
+        for op in &now {
+            let replaced = op.make_durable(self);
+            for inode in op.inode().into_iter().chain(replaced) {
+                self.free(inode);
+            }
+        }
     }
 
     /// Frees the data of files that no name can reach any more, whatever a crash may do.

@@ -122,6 +122,9 @@ impl<W: Workload> Node<W> {
             1 => disk.set_read_ahead(4096),
             2.. => {}
         }
+        if options.disk_bytes < u64::MAX {
+            disk.set_capacity(options.disk_bytes);
+        }
         if [Fault::LostWrite, Fault::StrayWrite].iter().any(|&past| options.faults.contains(past)) {
             disk.keep_past();
         }

@@ -165,6 +165,8 @@ pub struct Options {
     pub segment_slots: u32,
     /// Empty bytes between the table and the data of a segment.
     pub guard_bytes: u32,
+    /// How many bytes the files of a node may have; no seed draws a limit.
+    pub disk_bytes: u64,
     /// How long a node leaves its inbox unread, in microseconds: what arrives meanwhile is handled
     /// as one batch.
     pub inbox_us: u64,
@@ -273,6 +275,7 @@ impl Options {
             skew_ppm: if faults.contains(Fault::Skew) { skew_ppm } else { 0 },
             is_beyond: profile == Profile::Beyond,
             guard_bytes: 4096 * to_u32(pick.next().below(2)),
+            disk_bytes: u64::MAX,
         }
     }
 

@@ -242,7 +242,7 @@ impl<W: Workload> Process<W> {
                 return Ok(DiskStep { next: self.begin(), ..DiskStep::default() });
             }
             // What finds no space is handed in again.
-            let again = self.storage.disk().is_full().then(|| work.clone());
+            let again = self.storage.disk().may_refuse().then(|| work.clone());
             match (self.storage.write(work), again) {
                 (Err(StorageError::NoSpace { .. }), Some(again)) => {
                     self.work.push_front(again);

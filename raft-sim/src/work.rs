@@ -89,7 +89,8 @@ impl<W: Workload> World<W> {
         let node = &self.nodes[at];
         match done {
             Ok(step) => {
-                if step.is_full {
+                // A disk that is small is no fault.
+                if step.is_full && node.disk.is_full() {
                     self.stats.tally.effective(Fault::NoSpace);
                 }
                 let saved = matches!(step.done, Some(Done::SnapshotSaved { .. }));

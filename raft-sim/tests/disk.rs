@@ -4,8 +4,11 @@
 use raft_replica::disk::{Disk, DiskError};
 use raft_sim::disk::{Failed, Lie, SECTOR_BYTES, SimDisk, SyncFailure};
 use raft_sim::fault::Fault;
+use raft_sim::options::{ClientOptions, Options};
 use raft_sim::power::PowerLoss;
+use raft_sim::report::Report;
 use raft_sim::rng::{Purpose, Stream};
+use raft_sim::run::{self, How};
 
 const OLD: u8 = 1;
 const NEW: u8 = 2;
@@ -127,6 +130,53 @@ fn synced_names_stay_and_a_lost_directory_takes_its_files_along() {
 }
 
 #[test]
+fn what_is_removed_makes_room_on_a_small_disk() {
+    let (mut disk, file) = disk(Lie::None);
+    let old = (SECTORS * SECTOR_BYTES) as u64;
+    disk.set_capacity(old + 3000);
+    let one = disk.create("one", 2000).unwrap();
+    assert!(disk.has_room(1000) && !disk.has_room(1001));
+    assert_eq!(disk.create("two", 1001), Err(DiskError::NoSpace));
+    assert_eq!(disk.write(&file, old, &[NEW; 1001]), Err(DiskError::NoSpace));
+    disk.write(&file, old - 1, &[NEW; 1001]).unwrap();
+    assert!(disk.has_room(0) && !disk.has_room(1));
+    disk.write(&one, 0, &[NEW; 2000]).unwrap();
+    disk.remove("one").unwrap();
+    assert!(disk.has_room(2000) && !disk.has_room(2001));
+    disk.create("two", 2000).unwrap();
+    assert_eq!(disk.create("three", 1), Err(DiskError::NoSpace));
+}
+
+#[test]
+fn a_file_that_has_lost_its_room_does_not_come_back() {
+    let mut came_back = [0, 0];
+    for entity in 0..100 {
+        let (mut disk, _) = disk(Lie::None);
+        let capacity = (SECTORS * SECTOR_BYTES) as u64 + 3000;
+        disk.set_capacity(capacity);
+        for name in ["one", "other"] {
+            let file = disk.create(name, 1500).unwrap();
+            disk.sync(&file).unwrap();
+        }
+        disk.sync_dir("").unwrap();
+        disk.remove("one").unwrap();
+        let needs_room = entity % 2 == 0;
+        if needs_room {
+            let new = disk.create("new", 1000).unwrap();
+            disk.sync(&new).unwrap();
+        }
+        let _ = disk.lose_power(&mut stream(entity));
+        let files = disk.contents();
+        came_back[usize::from(needs_room)] += usize::from(files.iter().any(|file| file.0 == "one"));
+        let used: usize = files.iter().map(|(_, data)| data.len()).sum();
+        assert!(used as u64 <= capacity, "{used} bytes of {capacity}");
+        assert!(files.iter().any(|file| file.0 == "other"));
+    }
+    assert!(came_back[0] > 10, "without anything in its place it may");
+    assert_eq!(came_back[1], 0);
+}
+
+#[test]
 fn an_armed_disk_dies_in_the_midst_of_an_operation() {
     for operations in 1..=3 {
         let (mut disk, file) = disk(Lie::None);
@@ -238,4 +288,33 @@ fn calls_that_make_no_sense_are_refused() {
     disk.fail_next_write();
     assert!(disk.write(&file, 0, &[NEW]).is_err());
     assert_eq!(sectors(&read(&mut disk, &file)), [Sector::Old; SECTORS], "nothing was written");
+}
+
+/// A cluster without faults whose nodes have so much room for their files.
+fn cluster(disk_bytes: u64, snapshot_after_entries: u64) -> Report {
+    let options = Options {
+        disk_bytes,
+        snapshot_after_entries,
+        segment_slots: 64,
+        client: ClientOptions { padding: 1000, ..ClientOptions::default() },
+        ..Options::default()
+    };
+    run::options(&options, How::once(options.events))
+}
+
+/// All that is written would fill them many times.
+#[test]
+fn a_cluster_on_small_disks_goes_on_as_long_as_it_takes_snapshots() {
+    const DISK_BYTES: u64 = 400 << 10;
+    // There is one client: each of its commands is a batch, and that begins on a page of its own.
+    const PAGE: u64 = 4096;
+    let report = cluster(DISK_BYTES, 24);
+    assert!(report.failure.is_none(), "{report}");
+    let written = report.committed * PAGE;
+    assert!(written > 4 * DISK_BYTES, "only {written} bytes on {DISK_BYTES}");
+
+    let report = cluster(DISK_BYTES, u64::MAX);
+    let failure = report.failure.as_ref().map(|failure| failure.id());
+    assert_eq!(failure, Some("LV"), "without snapshots it stands still: {report}");
+    assert!(report.committed * PAGE < DISK_BYTES, "{} entries", report.committed);
 }

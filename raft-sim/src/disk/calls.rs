@@ -27,9 +27,7 @@ impl Disk for SimDisk {
         if platter.names.contains_key(path) {
             return Err(DiskError::Exists);
         }
-        if platter.is_full {
-            return Err(DiskError::NoSpace);
-        }
+        platter.take_room(len)?;
         let hard_state = path.starts_with("hs.");
         let mut file = Inode::zeroed(size(len)?, hard_state);
         let outcome = platter.call(Call::Create);
@@ -44,8 +42,8 @@ impl Disk for SimDisk {
         outcome.or(SimFile(inode))
     }
 
-    fn has_room(&mut self, _bytes: u64) -> bool {
-        !self.0.borrow().is_full
+    fn has_room(&mut self, bytes: u64) -> bool {
+        self.0.borrow().has_room(bytes)
     }
 
     fn len(&mut self, file: &SimFile) -> Result<u64, DiskError> {
@@ -86,9 +84,10 @@ impl Disk for SimDisk {
             platter.failed = Some(Failed { fault, took_hold, call: None });
             return Err(DiskError::Failed("injected write error".to_owned()));
         }
-        let (offset, is_full) = (size(offset)?, platter.is_full);
-        if is_full && offset + data.len() > platter.inodes[file.0].data.len() {
-            return Err(DiskError::NoSpace);
+        let offset = size(offset)?;
+        let more = (offset + data.len()).saturating_sub(platter.inodes[file.0].data.len());
+        if more > 0 {
+            platter.take_room(more as u64)?;
         }
         let dies = platter.change();
         if let Some(mut draw) = platter.cut_write.take() {
@@ -194,16 +193,7 @@ impl Disk for SimDisk {
         if platter.dead || !outcome.is_done || platter.lie == Lie::AllSyncs {
             return outcome.or(());
         }
-        let pending = std::mem::take(&mut platter.pending);
-        let (now, later) = pending.into_iter().partition(|op| directory(op.path()) == dir);
-        platter.pending = later;
-        let now: Vec<DirOp> = now;
-        for op in &now {
-            let replaced = op.make_durable(&mut platter);
-            for inode in op.inode().into_iter().chain(replaced) {
-                platter.free(inode);
-            }
-        }
+        platter.make_names_durable(|directory| directory == dir);
         outcome.or(())
     }
 }

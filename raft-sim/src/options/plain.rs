@@ -35,6 +35,7 @@ impl Default for Options {
             sessions_max: 64,
             segment_slots: 256,
             guard_bytes: 0,
+            disk_bytes: u64::MAX,
             inbox_us: 0,
             disk_us: 50,
             link: LinkOptions::default(),
