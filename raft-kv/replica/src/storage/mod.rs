@@ -248,6 +248,15 @@ impl<D: Disk> Storage<D> {
                 Err(error) => Err(error),
             };
         }
+        if is_no_space(&result) {
+            // Or a part of one that is being received. Its sender begins again; what was accepted into
+            // the log holds up the votes behind it.
+            result = match self.snapshots.drop_stage(&mut self.disk) {
+                Ok(false) => result,
+                Ok(true) => work(self),
+                Err(error) => Err(error),
+            };
+        }
         self.poisoned = result.is_err() && !is_no_space(&result);
         result
     }

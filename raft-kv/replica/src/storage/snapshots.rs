@@ -286,6 +286,19 @@ impl<F> Snapshots<F> {
         Ok(stage.digester.bytes)
     }
 
+    /// Gives up the snapshot that is being received, unless all of it is here: then it is about to be
+    /// installed. Whether there was one.
+    pub(super) fn drop_stage<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+    ) -> Result<bool, StorageError> {
+        if self.stage.take_if(|stage| !stage.done).is_none() {
+            return Ok(false);
+        }
+        disk.remove(STAGE).in_file(STAGE)?;
+        Ok(true)
+    }
+
     /// Makes the staged snapshot the newest one, durable on return. The one at index 0 has no
     /// bytes and is never staged. One that is there already is replaced only if it cannot be read.
     pub(super) fn install<D: Disk<File = F>>(

@@ -1,7 +1,8 @@
 //! The disk is full: nothing that was acknowledged is at risk, and the same work is handed in again
 //! once there is space.
 
-use raft_core::{EntryId, Index, Term};
+use bytes::Bytes;
+use raft_core::{ChunkId, EntryId, Index, Term};
 use raft_replica::storage::work::{Done, Work};
 use raft_replica::storage::{Storage, StorageError};
 
@@ -221,6 +222,43 @@ fn what_a_batch_lets_go_makes_room_for_its_own_fence() {
     batch.compact_to = Some(Index(39));
     for step in &script.steps[from..] {
         take(&mut storage, step).expect("there is room");
+    }
+}
+
+/// A snapshot that is being received has taken the room that the log needs.
+#[test]
+fn what_is_received_in_part_gives_way_to_what_was_accepted() {
+    for is_whole in [false, true] {
+        let (disk, mut storage, mut script) = full();
+        // More than two segments, in two parts.
+        let last = EntryId { index: Index(90), term: Term(1), ..EntryId::default() };
+        let (first, second) = (Bytes::from(vec![1; 50_000]), Bytes::from(vec![2; 100]));
+        let stage = |storage: &mut Storage<MemoryDisk>, offset, data: &Bytes, done| {
+            let (id, snapshot, data) = (ChunkId::default(), meta(last), data.clone());
+            storage.write(Work::StageChunk { id, snapshot, offset, data, done }).unwrap()
+        };
+        let staged = |bytes| Some(Done::ChunkStaged { id: ChunkId::default(), staged: bytes });
+        disk.limit_space(used(&disk) + 50_100);
+        assert_eq!(stage(&mut storage, 0, &first, false), staged(50_000));
+        if is_whole {
+            assert_eq!(stage(&mut storage, 50_000, &second, true), staged(50_100));
+        }
+        disk.limit_space(used(&disk));
+        script.append(&[5; 9]);
+        take(&mut storage, script.steps.last().unwrap()).unwrap();
+        let outcome = storage.sync();
+        let is_there = disk.files().iter().any(|name| name == "snap/stage.data");
+        assert_eq!(is_there, is_whole, "what is whole is about to be installed");
+        if is_whole {
+            assert!(matches!(outcome, Err(StorageError::NoSpace { .. })), "{outcome:?}");
+            continue;
+        }
+        assert!(outcome.expect("there is room").is_some());
+        // Its sender is told to begin again, and can.
+        disk.limit_space(u64::MAX);
+        assert_eq!(stage(&mut storage, 50_000, &second, true), staged(0));
+        assert_eq!(stage(&mut storage, 0, &first, false), staged(50_000));
+        assert_eq!(stage(&mut storage, 50_000, &second, true), staged(50_100));
     }
 }
 
