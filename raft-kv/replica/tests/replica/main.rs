@@ -4,3 +4,4 @@ mod cluster;
 mod recorded;
 mod requests;
 mod snapshots;
+mod space;
