@@ -44,6 +44,9 @@ pub struct Status {
     pub first_damaged: Option<Index>,
     /// Whether the node may have acknowledged entries that it has not got: it votes for nobody.
     pub is_tail_unknown: bool,
+    /// How far its log must then equal the leader's, durably and intact, so that it may vote again;
+    /// `None` if no leader of its term has told it, and without a doubt.
+    pub barrier: Option<Index>,
     /// Whether the disk has no room for entries.
     pub is_disk_full: bool,
     /// Whom a leader hands over to.
@@ -106,6 +109,9 @@ pub struct PeerStatus {
     pub match_index: Index,
     /// The next entry to send (Figure 2, `nextIndex`).
     pub next_index: Index,
+    /// The newest of its incarnations that has answered, which is the one that has acknowledged; zero
+    /// if none has.
+    pub incarnation: Incarnation,
     /// Whether it has answered since the last check of the quorum.
     pub is_active: bool,
     /// Whether it is removed from the membership, and not known to know it yet.

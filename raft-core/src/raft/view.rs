@@ -35,6 +35,7 @@ impl Raft {
             damaged: node.gate.hole_count(),
             first_damaged: node.gate.first_hole(),
             is_tail_unknown: hard_state.is_tail_unknown,
+            barrier: node.doubt.and_then(|doubt| doubt.barrier),
             is_disk_full: node.is_disk_full,
             transferee: self.transferee(),
             membership: Arc::clone(node.membership()),
@@ -65,6 +66,7 @@ impl Raft {
             },
             match_index: peer.match_index,
             next_index: peer.next_index,
+            incarnation: peer.incarnation,
             is_active: peer.is_active,
             is_leaving: peer.removed_by.is_some(),
         };

@@ -1,5 +1,7 @@
 //! What one step of one node means for the group, and the promises that its own disk can judge.
 
+mod belief;
+
 use std::sync::Arc;
 
 use raft_core::{
@@ -7,9 +9,11 @@ use raft_core::{
     Observation, Outcome, PersistBatch, RepairRpc, RoleName, Rpc, Status, Term, Ticket,
 };
 
+pub(crate) use belief::Belief;
+
 use super::host::{Host, Input};
 use crate::check::Invariant;
-use crate::ideal_disk::Loss;
+use crate::ideal_disk::{Disk, Loss};
 
 /// Something that the history of the group must agree with.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -47,8 +51,13 @@ pub(crate) enum Fact {
     Restarts,
     /// Its disk has lost these entries, which were durable.
     Loses(Vec<EntryId>),
-    /// It knows again that it has all that it ever acknowledged.
-    Knows,
+    /// It knows again that it has all that it ever acknowledged, since its log equals that of its
+    /// term's leader through this index.
+    Knows { through: Index },
+    /// As a leader it holds this for acknowledged, and has not before.
+    Believes(Vec<Belief>),
+    /// Its disk no longer has, in the same life, what was durable there.
+    Rewrites,
     /// As a leader it drops this entry, which is damaged here: so many of these voters never had it
     /// that it cannot be committed.
     Discards { id: EntryId, voters: Arc<[Member]> },
@@ -107,6 +116,10 @@ pub(crate) fn of_step(
     }
     if let Some(before) = before {
         moves(before, is_restart, after, &status, &mut facts)?;
+    }
+    facts.extend(belief::new(before.filter(|_| !is_restart), after));
+    if before.is_some_and(|before| !is_restart && rewrites(&before.disk, &after.disk)) {
+        facts.push(Fact::Rewrites);
     }
     for effect in effects {
         judge(effect, before, input, after, &mut facts)?;
@@ -175,6 +188,12 @@ fn moves(
         let new = log.iter().filter(|id| before.raft.entry_id(id.index) != Some(**id));
         let new: Vec<EntryId> = new.copied().collect();
         if !new.is_empty() {
+            if !is_restart && status.role == RoleName::Leader && after.is_hurt() {
+                return broken(
+                    "DMG",
+                    format!("{} appends as a leader, and is damaged", status.member),
+                );
+            }
             facts.push(Fact::Appends(new));
         }
     }
@@ -199,6 +218,26 @@ fn moves(
         facts.push(Fact::Reconfigures);
     }
     Ok(())
+}
+
+/// Whether anything is gone from a disk that could be read there: to be covered by a snapshot is not
+/// to be gone.
+fn rewrites(before: &Disk, after: &Disk) -> bool {
+    before.ids().any(|id| before.has_intact(id) && !after.has_intact(id))
+}
+
+/// How far the log of a server had to equal the leader's so that its doubt could end with this input.
+fn barrier(before: Option<&Host>, input: Option<&Input>) -> Index {
+    let known = before.and_then(|host| host.raft.status().barrier);
+    let told = if let Some(Input::Deliver(letter)) = input
+        && let Rpc::Repair(RepairRpc::BarrierResponse { index, .. }) = letter.rpc
+    {
+        Some(index)
+    } else {
+        None
+    };
+    let lowest = known.into_iter().chain(told).min();
+    lowest.expect("a doubt ends by an answer")
 }
 
 fn judge(
@@ -249,7 +288,7 @@ fn judge(
             broken("LM", format!("the node sees {violation:?}"))
         }
         Effect::Observe(Observation::TailCertain) => {
-            facts.push(Fact::Knows);
+            facts.push(Fact::Knows { through: barrier(before, input) });
             Ok(())
         }
         Effect::Observe(Observation::EntryDiscarded { id }) => {

@@ -3,6 +3,8 @@
 //! It is part of an explored state: two ways to one cluster that differ in what has been committed,
 //! acknowledged or led are two states.
 
+mod held;
+
 use std::sync::Arc;
 
 use raft_core::{EntryId, Index, Member, Membership, RoleName, Term, Ticket};
@@ -40,6 +42,9 @@ impl Ghost {
             | Fact::Appends(_)
             | Fact::Leads
             | Fact::Lends
+            | Fact::Knows { .. }
+            | Fact::Believes(_)
+            | Fact::Rewrites
             | Fact::Discards { .. } => false,
             Fact::Commits(_)
             | Fact::Reconfigures
@@ -53,19 +58,21 @@ impl Ghost {
             | Fact::Answers { .. }
             | Fact::Ends(_)
             | Fact::Restarts
-            | Fact::Loses(_)
-            | Fact::Knows => true,
+            | Fact::Loses(_) => true,
         })
     }
 
     /// Whether facts of this kind can be told as soon as the other servers bear them out
     /// ([`Self::compare`]): nothing else hangs on these.
     pub(crate) fn is_compared(facts: &[Fact]) -> bool {
-        let is_compared = |fact: &Fact| matches!(fact, Fact::Counts { .. } | Fact::Appends(_));
+        let is_compared = |fact: &Fact| {
+            let is_held = matches!(fact, Fact::Believes(_) | Fact::Rewrites);
+            is_held || matches!(fact, Fact::Counts { .. } | Fact::Appends(_))
+        };
         let others: Vec<Fact> = facts.iter().filter(|fact| !is_compared(fact)).cloned().collect();
         let counts = facts.iter().filter(|fact| matches!(fact, Fact::Counts { .. })).count();
         // What is counted is compared with the history before the step.
-        let changes_it = |fact: &Fact| matches!(fact, Fact::Loses(_) | Fact::Knows);
+        let changes_it = |fact: &Fact| matches!(fact, Fact::Loses(_) | Fact::Knows { .. });
         counts <= 1 && Self::is_alone(&others) && !facts.iter().any(changes_it)
     }
 
@@ -77,6 +84,12 @@ impl Ghost {
         for fact in facts {
             if let Fact::Appends(ids) = fact {
                 log_matching(at, ids, hosts)?;
+            }
+            if let Fact::Believes(beliefs) = fact {
+                held::is_believed(hosts[at], beliefs, hosts)?;
+            }
+            if *fact == Fact::Rewrites {
+                held::is_kept(at, hosts)?;
             }
             if let Fact::Counts { id, quorum } = fact {
                 self.may_count(*id, quorum, hosts[at], hosts)?;
@@ -121,7 +134,12 @@ impl Ghost {
                 Fact::Ends(ticket) => self.ends(*ticket),
                 Fact::Restarts => self.restarts(actor),
                 Fact::Loses(ids) => self.loses(actor, ids),
-                Fact::Knows => self.lost.retain(|(by, _)| *by != actor),
+                Fact::Knows { through } => {
+                    held::is_equal(at, *through, hosts)?;
+                    self.lost.retain(|(by, _)| *by != actor);
+                }
+                Fact::Believes(beliefs) => held::is_believed(hosts[at], beliefs, hosts)?,
+                Fact::Rewrites => held::is_kept(at, hosts)?,
                 Fact::Discards { id, voters } => self.discards(*id, voters, hosts)?,
                 Fact::Reconfigures => self.reconfigures(hosts[at])?,
             }

@@ -309,6 +309,11 @@ impl Host {
         disk.memberships()
     }
 
+    /// Whether an entry is damaged, and nothing on its way takes its place.
+    pub(crate) fn is_hurt(&self) -> bool {
+        !self.disk.is_whole() && !self.left(self.unsynced.len(), 0).is_whole()
+    }
+
     /// The disk after a crash.
     pub(crate) fn left(&self, whole: usize, pieces: usize) -> Disk {
         let mut disk = self.disk.clone();

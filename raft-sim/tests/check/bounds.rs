@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use raft_core::{
-    ClusterId, Config, Flow, GroupId, Index, Member, NodeId, Payload, PeerStatus, Round, Rpc,
-    Session,
+    ClusterId, Config, Flow, GroupId, Incarnation, Index, Member, NodeId, Payload, PeerStatus,
+    Round, Rpc, Session,
 };
 use raft_replica::replica::ReplicaOptions;
 use raft_sim::check::{Invariant, Load};
@@ -99,6 +99,7 @@ fn what_a_node_holds_is_bounded() {
             flow: Flow::Replicate { appends, bytes },
             match_index: Index(1),
             next_index: Index(2),
+            incarnation: Incarnation(1),
             is_active: true,
             is_leaving: false,
         };

@@ -209,7 +209,8 @@ fn a_leader_counts_and_a_follower_is_told() {
     let last = after.raft.status().last;
     assert_eq!(after.raft.status().commit, last.index, "n1 and n2 have it");
     let quorum = before.raft.status().membership;
-    let told = vec![Fact::Counts { id: last, quorum }, Fact::Applies(vec![last])];
+    let believed = Fact::Believes(Belief::of(&after, |_| true));
+    let told = vec![Fact::Counts { id: last, quorum }, believed, Fact::Applies(vec![last])];
     assert_eq!(judged(&before, &effects, &after), Ok(told));
 }
 
@@ -218,10 +219,25 @@ fn what_joins_and_leaves_a_log_is_told() {
     let (one, two) = (with_log(0, 2, &[noop(1)]), with_log(0, 2, &[noop(2)]));
     let (gone, come) = (one.raft.status().last, two.raft.status().last);
     let facts = judged(&one, &[], &two).expect("nothing is broken by that alone");
-    assert_eq!(facts, [Fact::Truncates(vec![gone]), Fact::Appends(vec![come])]);
+    assert_eq!(facts, [Fact::Truncates(vec![gone]), Fact::Appends(vec![come]), Fact::Rewrites]);
     let crash = Input::Crash { whole: 0, pieces: 0, loss: None };
     let facts = of_step(Some(&one), Some(&crash), &[], &two).expect("nothing is broken");
     let committed = Fact::Commits(one.disk.snapshot());
     let told = [Fact::Restarts, Fact::Appends(vec![come]), committed];
     assert_eq!(facts, told, "a crash truncates nothing");
+}
+
+#[test]
+fn what_a_leader_begins_to_believe_is_told_once() {
+    let mut host = leader(0, 1, &[]);
+    let input = Input::Deliver(Arc::new(letter(1, 0, 1, matched(1))));
+    let mut told = || {
+        let before = host.clone();
+        let effects = host.take(&input);
+        let facts = of_step(Some(&before), Some(&input), &effects, &host).expect("it is right");
+        facts.into_iter().filter(|fact| matches!(fact, Fact::Believes(_))).collect::<Vec<_>>()
+    };
+    let belief = Belief { peer: member(1), life: Incarnation(1), through: Index(1) };
+    assert_eq!(told(), [Fact::Believes(vec![belief])]);
+    assert_eq!(told(), []);
 }

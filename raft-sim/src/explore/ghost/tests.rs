@@ -1,11 +1,18 @@
 //! Each invariant of the group's history is broken once by servers and facts made by hand, and holds
 //! for the nearest that is right.
 
-use raft_core::{Chain, MemberStep, MembershipChange, NodeId};
+use raft_core::{
+    AppendResult, Chain, Incarnation, MemberStep, MembershipChange, NodeId, Payload, Round, Rpc,
+    Session, Span,
+};
 
-use super::super::by_hand::{command, leader, membership, noop, sync, voters, with_log};
-use super::super::host::{propose, read};
+use super::super::by_hand::{
+    command, deliver, leader, letter, membership, noop, sync, voters, with_log,
+};
+use super::super::facts::Belief;
+use super::super::host::{Input, propose, read};
 use super::*;
+use crate::ideal_disk::Loss;
 
 fn hosts(hosts: [Host; 3]) -> Vec<Arc<Host>> {
     hosts.into_iter().map(Arc::new).collect()
@@ -36,6 +43,12 @@ fn committed() -> (Ghost, Vec<Arc<Host>>, EntryId) {
     ghost.witness(0, &[Fact::Leads, counts(id, &hosts)], &hosts).expect("all is right");
     assert_eq!(ghost.last(), Index(1));
     (ghost, hosts, id)
+}
+
+/// The leader n1 of t1 is alive.
+fn heartbeat() -> raft_core::Envelope {
+    let (session, round, commit, lease) = (Session(1), Round::ZERO, Index::ZERO, Span(0));
+    letter(0, 1, 1, Rpc::Heartbeat { session, round, commit, lease })
 }
 
 #[track_caller]
@@ -101,6 +114,72 @@ fn cq_an_entry_of_an_older_term_is_counted() {
         hosts([leader(0, 3, &[noop(1)]), with_log(1, 3, &[noop(1)]), with_log(2, 3, &[noop(1)])]);
     let id = id_at(&hosts[0], 1);
     is_broken(Ghost::default().witness(0, &[counts(id, &hosts)], &hosts), "CQ");
+}
+
+/// n1 leads t1, and n2 has acknowledged its first entry in its first life.
+fn believing() -> (Vec<Arc<Host>>, Fact) {
+    let mut hosts = leading(true);
+    let mut first = Host::clone(&hosts[0]);
+    let result = AppendResult::Matched { index: Index(1) };
+    let (session, round) = (Session(1), Round::ZERO);
+    deliver(&mut first, letter(1, 0, 1, Rpc::AppendEntriesResponse { session, round, result }));
+    let beliefs = Belief::of(&first, |_| true);
+    assert_eq!(beliefs.len(), 1, "{beliefs:?}");
+    hosts[0] = Arc::new(first);
+    (hosts, Fact::Believes(beliefs))
+}
+
+#[test]
+fn cq_a_leader_believes_of_a_peer_what_is_not_durable_there() {
+    let (mut hosts, believes) = believing();
+    let look = |hosts: &[Arc<Host>]| {
+        let told = Ghost::default().witness(0, std::slice::from_ref(&believes), hosts);
+        assert_eq!(told, Ghost::default().witness(1, &[Fact::Rewrites], hosts));
+        let all: Vec<&Host> = hosts.iter().map(AsRef::as_ref).collect();
+        assert_eq!(told, Ghost::default().compare(0, std::slice::from_ref(&believes), &all));
+        assert_eq!(told, Ghost::default().compare(1, &[Fact::Rewrites], &all));
+        told
+    };
+    assert_eq!(look(&hosts), Ok(()));
+    let mut other = with_log(1, 0, &[]);
+    deliver(&mut other, heartbeat());
+    sync(&mut other);
+    hosts[1] = Arc::new(other.clone());
+    is_broken(look(&hosts), "CQ");
+    // A later term may have taken it back, and of a later life the leader has still to hear.
+    hosts[1] = Arc::new(with_log(1, 2, &[noop(2)]));
+    assert_eq!(look(&hosts), Ok(()));
+    other.take(&Input::Crash { whole: 0, pieces: 0, loss: None });
+    assert_eq!(other.raft.status().term, Term(1));
+    hosts[1] = Arc::new(other);
+    assert_eq!(look(&hosts), Ok(()));
+}
+
+#[test]
+fn cq_a_leader_believes_that_a_damaged_entry_counts() {
+    let mut second = with_log(1, 1, &[noop(1)]);
+    let loss = Some(Loss::Entry(Index(1)));
+    second.take(&Input::Crash { whole: 0, pieces: 0, loss });
+    let (mut hosts, _) = believing();
+    hosts[1] = Arc::new(second);
+    let peer = hosts[1].raft.status().member;
+    let belief = |life| Belief { peer, life: Incarnation(life), through: Index(1) };
+    let look = |life| Ghost::default().witness(0, &[Fact::Believes(vec![belief(life)])], &hosts);
+    assert_eq!(look(1), Ok(()));
+    is_broken(look(2), "CQ");
+}
+
+#[test]
+fn ps_a_doubt_ends_although_the_log_is_another() {
+    let look = |log: &[(u64, Payload)], leader: Host| {
+        let hosts = hosts([leader, with_log(1, 2, log), with_log(2, 2, &[])]);
+        Ghost::default().witness(1, &[Fact::Knows { through: Index(1) }], &hosts)
+    };
+    assert_eq!(look(&[noop(2)], leader(0, 2, &[])), Ok(()));
+    is_broken(look(&[noop(1)], leader(0, 2, &[])), "PS");
+    is_broken(look(&[], leader(0, 2, &[])), "PS");
+    // Who leads another term is not asked.
+    assert_eq!(look(&[noop(1)], leader(0, 3, &[])), Ok(()));
 }
 
 #[test]
@@ -217,7 +296,7 @@ fn lm_two_entries_have_one_index_and_one_term() {
 
 #[test]
 fn cf_memberships_follow_each_other_without_a_joint_one() {
-    let with = |log: &[(u64, raft_core::Payload)]| {
+    let with = |log: &[(u64, Payload)]| {
         hosts([with_log(0, 1, log), with_log(1, 1, &[]), with_log(2, 1, &[])])
     };
     let step = MembershipChange::Steps(vec![MemberStep::Remove(NodeId(3))]);
