@@ -134,6 +134,27 @@ fn servers_that_differ_only_in_their_names_are_not_missed() {
 }
 
 #[test]
+fn as_many_campaigns_begin_as_are_counted() {
+    let script = include_str!("scripts/both_replaced.txt");
+    let explored = |campaigns, hurry| {
+        let bounds = Bounds { terms: 2, campaigns, hurry, ..small() };
+        let stop = AtomicBool::new(false);
+        let report = explore::run_from(script, &bounds, 1, &stop, |_| ()).expect("it is a script");
+        assert_eq!(*report.verdict(), Verdict::Complete, "{report}");
+        report
+    };
+    let (slow, fast) = (explored(Some(9), false), explored(Some(9), true));
+    assert!(fast.progress().states < slow.progress().states);
+    is_alike(&fast, &slow);
+    // More than there can be bound nothing, and none leaves the one that the leader hands over to.
+    assert!(explored(None, true).reached().eq(slow.reached()));
+    let handed = explored(Some(0), true);
+    assert!(handed.progress().states < explored(Some(1), true).progress().states);
+    let later = "a server wins an election in a later term than the first";
+    assert!(handed.reached().any(|what| what == later), "{handed}");
+}
+
+#[test]
 fn each_feature_reaches_its_landmarks() {
     for bounds in [
         Bounds { crashes: 1, ..leases() },

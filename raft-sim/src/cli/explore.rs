@@ -74,6 +74,9 @@ pub(super) struct Arguments {
     /// How often a server may campaign within one term (more than once only with --pre-vote).
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = within(1, 9))]
     attempts: u8,
+    /// How many servers' timers begin a campaign, all in all, after --from [default: any number].
+    #[arg(long, value_name = "N", requires = "from", value_parser = within(0, 9))]
+    campaigns: Option<u8>,
     /// Servers ask before they campaign.
     #[arg(long)]
     pre_vote: bool,
@@ -89,7 +92,8 @@ pub(super) struct Arguments {
     /// Explore a state although another one has the same servers and more messages.
     #[arg(long)]
     no_subsume: bool,
-    /// Let terms and votes be written as slowly after the last crash as before it.
+    /// Let terms and votes be written as slowly after the last crash, and where --campaigns are counted,
+    /// as before it.
     #[arg(long)]
     no_hurry: bool,
     /// Tell servers apart that differ in nothing but their names.
@@ -152,6 +156,7 @@ impl Arguments {
             check_quorum: self.check_quorum,
             leases: self.leases,
             attempts: self.attempts,
+            campaigns: self.campaigns,
             heartbeats: self.heartbeats,
             symmetry: !self.no_symmetry,
             collect: !self.no_collect,

@@ -53,6 +53,9 @@ pub struct Bounds {
     pub leases: bool,
     /// How often a node may campaign within one term; only pre-votes make more than one possible.
     pub attempts: u8,
+    /// How often timers begin a campaign, of any server in any term; `None`: whenever they may. Who
+    /// is handed the leadership campaigns all the same.
+    pub campaigns: Option<u8>,
     /// How often the timers of a leader fire in one term. What it sends again is never lost anyway,
     /// so this is about what else they do: heartbeats, rounds, the check of the quorum.
     pub heartbeats: u8,
@@ -86,6 +89,7 @@ impl Default for Bounds {
             check_quorum: false,
             leases: false,
             attempts: 2,
+            campaigns: None,
             heartbeats: 0,
             symmetry: true,
             collect: true,
@@ -130,15 +134,15 @@ impl Bounds {
     /// less was said may happen after more.
     ///
     /// Entries are not hurried, since what is acknowledged, and what a leader counts, depends on how
-    /// many of them are durable when the next ones come. Nor is anything where a server may campaign
-    /// alone, since it leads by its own write; where a snapshot is taken of what is applied just then;
-    /// and with reads, for an acknowledgement that waits also confirms the rounds of later ones.
+    /// many of them are durable when the next ones come. Nor is anything where a server is the only
+    /// voter, since it leads by its own write (`Host::hurried`); where a snapshot is taken of what is
+    /// applied just then; and with reads, for an acknowledgement that waits also confirms the rounds of later ones.
     /// Where disks lose what was durable nothing is hurried: walks have met servers that differ then.
     /// Nor with leases: what is told now is told at another time than what is told later.
     pub(crate) fn is_hurried(&self, spent: Spent) -> bool {
-        let is_calm = self.crashes > 0 && spent.crashes >= self.crashes;
-        let is_alone = self.nodes == 1 || self.changes > 0;
-        let commutes = !is_alone && self.snapshots == 0 && self.reads == 0 && !self.is_lossy();
+        let may_hurry = self.crashes > 0 || self.campaigns.is_some();
+        let is_calm = may_hurry && spent.crashes >= self.crashes;
+        let commutes = self.snapshots == 0 && self.reads == 0 && !self.is_lossy();
         self.hurry && is_calm && commutes && !self.leases
     }
 

@@ -274,7 +274,10 @@ impl Host {
     pub(crate) fn hurried(&self) -> Option<Input> {
         let first = self.unsynced.first()?;
         let is_state = PersistBatch { hard_state: None, ..first.clone() }.is_empty();
-        let is_hurried = is_state && self.raft.status().role != RoleName::Leader;
+        let Status { role, membership, .. } = self.raft.status();
+        let halves = [membership.incoming(), membership.outgoing()];
+        let is_alone = halves.into_iter().all(|half| half.len() <= 1);
+        let is_hurried = is_state && role != RoleName::Leader && !is_alone;
         is_hurried.then_some(Input::Persist { batches: 1 })
     }
 

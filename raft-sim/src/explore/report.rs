@@ -200,6 +200,9 @@ pub(crate) fn arguments(bounds: &Bounds) -> String {
     for (name, value, _) in numbers.iter().filter(|(_, value, usual)| value != usual) {
         text.push_str(&format!(" --{name} {value}"));
     }
+    if let Some(campaigns) = bounds.campaigns {
+        text.push_str(&format!(" --campaigns {campaigns}"));
+    }
     let flags = [
         ("beyond", bounds.beyond),
         ("pre-vote", bounds.pre_vote),
@@ -207,7 +210,7 @@ pub(crate) fn arguments(bounds: &Bounds) -> String {
         ("leases", bounds.leases),
         ("no-collect", !bounds.collect),
         ("no-subsume", !bounds.subsume),
-        ("no-hurry", !bounds.hurry && bounds.crashes > 0),
+        ("no-hurry", !bounds.hurry && (bounds.crashes > 0 || bounds.campaigns.is_some())),
         ("no-symmetry", !bounds.symmetry),
     ];
     for (name, _) in flags.iter().filter(|(_, is_set)| *is_set) {

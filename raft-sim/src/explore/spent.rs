@@ -14,6 +14,8 @@ pub(crate) struct Spent {
     pub(crate) snapshots: u8,
     pub(crate) damages: u8,
     pub(crate) lost_tails: u8,
+    /// Campaigns that timers have begun; counted if they are bounded.
+    pub(crate) campaigns: u8,
 }
 
 impl Spent {

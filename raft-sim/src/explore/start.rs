@@ -60,7 +60,7 @@ impl Start {
             changes: bounds.changes.saturating_add(spent.changes),
             snapshots: bounds.snapshots.saturating_add(spent.snapshots),
             symmetry: false,
-            hurry: bounds.hurry && bounds.crashes > 0,
+            hurry: bounds.hurry && (bounds.crashes > 0 || bounds.campaigns.is_some()),
             ..bounds.clone()
         }
     }

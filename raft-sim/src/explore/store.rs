@@ -10,7 +10,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashTable};
-use raft_core::{Effect, Envelope, Observation, Refused, Rpc, Term};
+use raft_core::{Effect, Envelope, Observation, Refused, RoleName, Rpc, Term};
 use rustc_hash::FxBuildHasher;
 
 use super::bounds::{Bounds, SERVERS_MAX, position};
@@ -87,6 +87,8 @@ pub(crate) struct Step {
     pub(crate) facts: Vec<Fact>,
     /// A promise that it breaks by itself.
     pub(crate) broken: Option<Broken>,
+    /// Whether it begins one of the campaigns that are counted.
+    pub(crate) is_campaign: bool,
     /// Whether it leads beyond the bounds, and is not followed.
     pub(crate) is_beyond: bool,
     /// Whether it may as well be taken later.
@@ -103,6 +105,7 @@ impl Step {
             sent: Vec::new(),
             facts: Vec::new(),
             broken: Some(facts::panicked(message)),
+            is_campaign: false,
             is_beyond: false,
             is_deferred: false,
         }
@@ -111,6 +114,11 @@ impl Step {
     /// Whether it changes nothing and only says something.
     pub(crate) fn is_echo(&self) -> bool {
         self.from == self.to && self.facts.is_empty() && self.broken.is_none() && !self.is_beyond
+    }
+
+    /// Whether the history says how often it has happened.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.input.is_bounded() || self.is_campaign
     }
 
     /// Whether taking it changes nothing and says nothing.
@@ -237,6 +245,7 @@ impl Store {
         }
         let mut history = Ghost::clone(self.ghosts.get(*ghost));
         history.spent.count(&step.input);
+        history.spent.campaigns += u8::from(step.is_campaign);
         let hosts: Vec<Arc<Host>> =
             servers.iter().step_by(2).map(|host| Arc::clone(self.hosts.get(*host))).collect();
         history.witness(server, &step.facts, &hosts)?;
@@ -378,6 +387,7 @@ impl Store {
         let is_beyond = status.term.0 > u64::from(bounds.terms)
             || after.campaigns > bounds.attempts
             || after.heartbeats > bounds.heartbeats;
+        let is_campaign = *input == Input::Fire && before.raft.status().role != RoleName::Leader;
         let origin = Origin::Step(from, input.clone());
         let is_deferred = bounds.collect && is_answer_kept(&before, input, &effects);
         let is_beyond = is_beyond || is_deferred;
@@ -391,6 +401,7 @@ impl Store {
             sent: if is_beyond { Vec::new() } else { self.sent(&effects, &origin) },
             facts,
             broken,
+            is_campaign: bounds.campaigns.is_some() && is_campaign,
             is_beyond,
         };
         (step, note, effects.iter().any(is_disowned))

@@ -78,6 +78,7 @@ struct Step {
     to: u32,
     sent: Range,
     kind: Kind,
+    is_campaign: bool,
 }
 
 /// What else a step asks for.
@@ -234,7 +235,10 @@ impl<'a> Worker<'a> {
         name: u32,
         out: &mut Vec<u32>,
     ) -> Result<(), Found> {
-        if self.step(name).kind == Kind::Beyond {
+        let Step { kind, is_campaign, .. } = self.step(name);
+        let most = self.bounds.campaigns;
+        let is_spent = |spent: Spent| Some(spent.campaigns) == most;
+        if kind == Kind::Beyond || (is_campaign && is_spent(self.spent(history(from.names)))) {
             return Ok(());
         }
         self.transitions += 1;
@@ -332,7 +336,7 @@ impl<'a> Worker<'a> {
                     Kind::Judged
                 } else if step.is_beyond {
                     Kind::Beyond
-                } else if step.facts.is_empty() && !step.input.is_bounded() {
+                } else if step.facts.is_empty() && !step.is_counted() {
                     Kind::Silent
                 } else if Ghost::is_alone(&step.facts) {
                     Kind::Told
@@ -341,7 +345,7 @@ impl<'a> Worker<'a> {
                 } else {
                     Kind::Judged
                 };
-                self.steps.push(Step { to: step.to, sent, kind });
+                self.steps.push(Step { to: step.to, sent, kind, is_campaign: step.is_campaign });
             }
         }
         self.steps[name as usize]

@@ -232,6 +232,8 @@ fn disks_that_hurry_lead_where_slow_ones_do() {
         Bounds { pre_vote: true, attempts: 3, ..large() },
         Bounds { pre_vote: true, check_quorum: true, heartbeats: 4, ..large() },
         Bounds { transfers: 2, ..large() },
+        Bounds { crashes: 0, changes: 2, heartbeats: 1, ..large() },
+        Bounds { crashes: 0, learners: 1, changes: 2, heartbeats: 1, ..large() },
     ] {
         walk(&bounds, |walk| {
             for server in 0..walk.letters.len() {
