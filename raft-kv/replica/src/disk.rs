@@ -114,6 +114,8 @@ pub enum DiskError {
         /// Its path.
         directory: String,
     },
+    /// There is something of this name, and it is no directory.
+    NotADirectory,
     /// The disk, or the machine under it, has failed.
     Failed(String),
 }
@@ -130,6 +132,7 @@ impl fmt::Display for DiskError {
             Self::InUse { directory } => {
                 write!(f, "{directory} is in use: another process has opened it")
             }
+            Self::NotADirectory => f.write_str("not a directory"),
             Self::Failed(reason) => write!(f, "input/output error: {reason}"),
         }
     }

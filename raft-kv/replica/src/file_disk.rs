@@ -30,8 +30,9 @@ impl FileDisk {
     /// The directory at `root`, which exists, for this disk alone.
     ///
     /// # Errors
-    /// [`DiskError::NotFound`] if it does not exist, [`DiskError::InUse`] if another process, or
-    /// another disk of this one, has it, or whatever the system reports.
+    /// [`DiskError::NotFound`] if it does not exist, [`DiskError::NotADirectory`] if it is something else,
+    /// [`DiskError::InUse`] if another process, or another disk of this one, has it, or whatever the system
+    /// reports.
     pub fn new(root: impl AsRef<Path>) -> Result<Self, DiskError> {
         let root = directory(root)?;
         let lock = File::open(&root).map_err(disk_error)?;
@@ -48,7 +49,8 @@ impl FileDisk {
     /// works on it, what is read may be of different moments.
     ///
     /// # Errors
-    /// [`DiskError::NotFound`] if it does not exist, or whatever the system reports.
+    /// [`DiskError::NotFound`] if it does not exist, [`DiskError::NotADirectory`] if it is something else,
+    /// or whatever the system reports.
     pub fn read_only(root: impl AsRef<Path>) -> Result<Self, DiskError> {
         Ok(Self { root: directory(root)?, lock: None })
     }
@@ -150,7 +152,7 @@ const EIO: i32 = 5;
 
 fn directory(root: impl AsRef<Path>) -> Result<PathBuf, DiskError> {
     let root = root.as_ref().canonicalize().map_err(disk_error)?;
-    if root.is_dir() { Ok(root) } else { Err(DiskError::NotFound) }
+    if root.is_dir() { Ok(root) } else { Err(DiskError::NotADirectory) }
 }
 
 /// Writes so many zeros.
@@ -176,6 +178,8 @@ fn disk_error(error: Error) -> DiskError {
         DiskError::Short
     } else if kind == ErrorKind::StorageFull || kind == ErrorKind::QuotaExceeded {
         DiskError::NoSpace
+    } else if kind == ErrorKind::NotADirectory {
+        DiskError::NotADirectory
     } else if kind == ErrorKind::PermissionDenied || kind == ErrorKind::ReadOnlyFilesystem {
         DiskError::NoPermission
     } else {

@@ -189,6 +189,7 @@ pub(super) fn create_fresh<D: Disk>(
         | DiskError::Unreadable
         | DiskError::NoPermission
         | DiskError::InUse { .. }
+        | DiskError::NotADirectory
         | DiskError::Failed(_) => StorageError::Disk { file: file.to_owned(), error },
     })
 }

@@ -90,9 +90,11 @@ pub(crate) fn an_inspection_says_why_it_cannot() {
     let directory = lived_in("inspect-amnesia");
     let path = directory.0.display().to_string();
     fs::remove_file(directory.0.join("hs.a")).unwrap();
-    let cases: [(&[&str], &str); 5] = [
+    let file = directory.0.join("hs.b").display().to_string();
+    let cases: [(&[&str], &str); 6] = [
         (&[&path], "hs.a: it is missing"),
         (&["/nowhere/at/all"], "/nowhere/at/all: not found"),
+        (&[&file], "hs.b: not a directory"),
         (&[], "usage"),
         (&[&path, &path], "usage"),
         (&["--yaml", &path], "--yaml is no option"),
