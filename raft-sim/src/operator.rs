@@ -102,7 +102,9 @@ impl<W: Workload> World<W> {
         let free: Vec<NodeAt> = (0..self.nodes.len()).filter(is_free).collect();
         let Some(&at) = free.get(draw.position(free.len())) else { return Ok(None) };
         let member = self.nodes[at].member;
-        let is_needed = self.checker.memberships().any(|one| one.is_member(member));
+        let under_way = self.memberships_under_way();
+        let all = self.checker.memberships().chain(under_way.iter().map(|one| &**one));
+        let is_needed = all.into_iter().any(|one| one.is_member(member));
         let has_lived = self.nodes[at].seen.last > 0;
         let is_needed = is_needed || (0..self.nodes.len()).any(|at| self.is_damaged(at));
         if has_lived && !is_needed && draw.chance(Ratio::new(1, 2)) {
@@ -130,10 +132,13 @@ impl<W: Workload> World<W> {
         change: MembershipChange,
         expect: Option<Arc<Membership>>,
     ) -> Result<(), Failure> {
-        let is_frail = || self.is_any_doubtful() || self.is_any_gone() || self.is_any_copy_last();
+        let is_frail = || {
+            let is_exiled = self.exiled().is_some();
+            is_exiled || self.is_any_doubtful() || self.is_any_gone() || self.is_any_copy_last()
+        };
         if self.healed.is_none() && is_frail() {
-            // Who cannot vote must not become one too many, nor may the last copy go. Later on, memberships
-            // only grow.
+            // Who cannot vote must not become one too many, nor may the last copy go; nor may a learner be
+            // promoted who is somebody else by now. Later on, memberships only grow.
             return Ok(());
         }
         self.stats.tally.injected(Fault::Membership);

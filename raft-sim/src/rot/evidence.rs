@@ -55,15 +55,17 @@ pub(crate) fn trace_of(
     later.next().map(|first| format!("the batch from i{first} on is there"))
 }
 
-/// The last entry that has a slot which no wound has met.
+/// The last entry that has a slot, unless a wound has met the slot of one before it: then nothing may lead
+/// there.
 pub(crate) fn slots_through(
     platter: &Platter,
     wounds: &[Wound],
     entries: Range<u64>,
 ) -> Option<u64> {
-    entries.rev().find(|&index| {
-        slot(platter, index).is_some_and(|(inode, span)| !meet(wounds, inode, &span))
-    })
+    let is_whole = |index: &u64| {
+        slot_place(platter, *index).is_none_or(|(inode, span)| !meet(wounds, inode, &span))
+    };
+    entries.take_while(is_whole).filter(|index| slot(platter, *index).is_some()).last()
 }
 
 /// Whether a wound has hurt nothing but where the batches of a segment stand.
@@ -135,17 +137,23 @@ fn segments(platter: &Platter) -> Vec<Segment> {
     segments
 }
 
-/// The file and the place of an entry's slot, if anything is written there. The newest segment that begins
-/// before an entry is the one that has it.
+/// The file and the place of an entry's slot, if anything is written there.
 fn slot(platter: &Platter, index: u64) -> Option<(usize, Range<usize>)> {
+    let (inode, span) = slot_place(platter, index)?;
+    let bytes = platter.inodes[inode].data.get(span.clone())?;
+    // Where the table is longer than its entries, the guard gap and the batches follow.
+    let is_slot = bytes[..8] == index.to_le_bytes();
+    is_slot.then_some((inode, span))
+}
+
+/// The file and the place of an entry's slot: the newest segment that begins before it is the one that has
+/// it.
+fn slot_place(platter: &Platter, index: u64) -> Option<(usize, Range<usize>)> {
     let segments = segments(platter);
     let (_, first, inode) = segments.into_iter().rfind(|(_, first, _)| *first <= index)?;
     let number = usize::try_from(index - first).ok()?;
     let start = number.checked_mul(SLOT)?.checked_add(TABLE)?;
-    let bytes = platter.inodes[inode].data.get(start..start + SLOT)?;
-    // Where the table is longer than its entries, the guard gap and the batches follow.
-    let is_slot = bytes[..8] == index.to_le_bytes();
-    is_slot.then_some((inode, start..start + SLOT))
+    Some((inode, start..start + SLOT))
 }
 
 /// Whether any of these wounds touches a part of a file.

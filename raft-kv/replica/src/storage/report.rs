@@ -27,7 +27,7 @@ pub struct Finding {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum What {
-    /// A copy of a record cannot be read; the other one can, and is written over it.
+    /// A copy of a record cannot be read, or the other one was to be written over it; now it is.
     BadCopy {
         /// Which record, and which of its copies, from 0.
         record: &'static str,

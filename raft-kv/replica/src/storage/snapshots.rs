@@ -87,14 +87,15 @@ impl<F> Snapshots<F> {
         for (index, term) in found {
             let name = EntryId { index, term, ..EntryId::default() };
             let copies = [read_manifest(disk, name, 0)?, read_manifest(disk, name, 1)?];
+            // Where one is replaced by another of the same name, the first copy is the newer one; the second
+            // stands in for it no more.
+            let manifest = copies.iter().flatten().next().cloned();
             for copy in 0..2u32 {
-                if copies[copy as usize].is_none() {
+                if copies[copy as usize] != manifest || manifest.is_none() {
                     let record = "manifest";
                     report.add(manifest_path(name, copy), What::BadCopy { record, copy });
                 }
             }
-            // Where one is replaced by another of the same name, the first copy is the newer one.
-            let manifest = copies.into_iter().flatten().next();
             kept.extend(manifest.map(|manifest| Kept { manifest, is_damaged: false }));
         }
         if let Some(newest) = kept.last_mut() {
