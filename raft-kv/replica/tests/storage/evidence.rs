@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use raft_core::{Index, Member};
+use raft_core::{Index, Member, Membership, RecoveredState};
 use raft_replica::storage::work::{Done, Work};
-use raft_replica::storage::{Identity, Storage, StorageError, StorageOptions, What};
+use raft_replica::storage::{Identity, Storage, StorageError, StorageOptions, What, inspect};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::memory_disk::{Fate, MemoryDisk};
@@ -422,4 +422,40 @@ fn a_newest_segment_that_is_gone_is_missed() {
         let found = open(&disk).unwrap().1;
         assert!(found.hard_state.is_tail_unknown, "{entries}: {}", found.report);
     }
+}
+
+/// The genesis of a blank node gives way to that of its group, in whichever call the power fails: while the two
+/// copies of the manifest are not the same, an inspection says so, and the next start makes them the same.
+#[test]
+fn a_copy_that_was_not_replaced_yet_is_named() {
+    let copies = |disk: &MemoryDisk| {
+        ["snap/0-0.manifest", "snap/0-0.manifest2"].map(|file| disk.bytes(file).unwrap())
+    };
+    let mut differed = 0;
+    for call in 1.. {
+        let disk = after(&Script::founding());
+        let mut storage = open(&disk).unwrap().0;
+        let mut script = Script::founding();
+        script.persist(|batch| {
+            let others = Membership::new(vec![Member::new(1, 101)], Vec::new()).unwrap();
+            batch.install = Some(RecoveredState::genesis(others).snapshot);
+        });
+        disk.crash_at(call);
+        let is_done = script.sync().run(&mut storage).is_ok();
+        drop(storage);
+        disk.crash(|| Fate::New);
+        let [first, second] = copies(&disk);
+        let is_bad_copy = |what: &What| matches!(what, What::BadCopy { record: "manifest", .. });
+        let found = inspect(&mut disk.clone()).unwrap();
+        let named = found.report.findings.iter().filter(|finding| is_bad_copy(&finding.what));
+        assert_eq!(named.count(), usize::from(first != second), "{call}: {}", found.report);
+        differed += u32::from(first != second);
+        drop(open(&disk).unwrap());
+        let [first, second] = copies(&disk);
+        assert!(first == second, "{call}");
+        if is_done {
+            break;
+        }
+    }
+    assert!(differed > 0, "some call comes between the two");
 }
