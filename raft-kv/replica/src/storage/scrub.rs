@@ -144,13 +144,16 @@ impl<D: Disk> Storage<D> {
             // If there is no room for what follows, this part is looked at again.
             self.scrub = Scrub::Retry(after, at);
         }
-        step.repaired += log.repair_slots(disk, &segment, &bad_slots)?;
-        // The slot alone names it, and slots are written together with others: it is kept apart.
-        let kept_apart = exposed.len() as u64;
+        // The slot alone names it, and slots are written together with others: it is kept apart before any
+        // is written.
         let apart: Vec<_> =
             exposed.iter().map(|(id, payload)| (*id, segment.name, payload)).collect();
-        log.heals.write(disk, &apart)?;
-        step.repaired += kept_apart;
+        let kept_apart = match log.heals.write(disk, &apart) {
+            Err(error) if !matches!(error, StorageError::NoSpace { .. }) => return Err(error),
+            result => result.map(|()| apart.len() as u64),
+        };
+        step.repaired += log.repair_slots(disk, &segment, &bad_slots)?;
+        step.repaired += kept_apart?;
         Ok(Scrub::Log(at))
     }
 
@@ -226,7 +229,8 @@ impl<F> Log<F> {
     }
 
     /// Writes slots again whose entries can be read; how many there were. A sector that also names an
-    /// entry whose payload is gone is left alone: its name may be nowhere else.
+    /// entry whose payload or header is gone is left alone: its name may be nowhere else, and a power cut
+    /// may take what is being written.
     fn repair_slots<D: Disk<File = F>>(
         &self,
         disk: &mut D,
@@ -241,7 +245,8 @@ impl<F> Log<F> {
             for index in first.max(self.before.index.0 + 1)..first + SLOTS_PER_SECTOR {
                 let ids = self.id(Index(index)).zip(self.id(Index(index - 1)));
                 let Some((id, before)) = ids.filter(|_| Index(index) <= segment.end) else { break };
-                is_sound &= self.look(disk, segment, id, before)?.payload.is_some();
+                let looked = self.look(disk, segment, id, before)?;
+                is_sound &= looked.payload.is_some() && !looked.is_exposed;
             }
             if is_sound {
                 let mut bytes = Vec::new();

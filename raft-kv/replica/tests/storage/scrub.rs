@@ -7,7 +7,7 @@ use raft_core::{EntryId, Index, LoadPurpose, LoadRequest};
 use raft_replica::storage::work::{Done, Work};
 use raft_replica::storage::{ScrubStep, Storage, StorageError, What};
 
-use crate::memory_disk::MemoryDisk;
+use crate::memory_disk::{Fate, MemoryDisk};
 use crate::model::{Durable, Script, identity};
 use crate::verdict::{FIRST_BATCH, ROOMY, healing, open, run};
 
@@ -284,6 +284,31 @@ fn what_is_healed_is_no_proof_that_there_was_no_more() {
     let found = Storage::open(disk, ROOMY, Some(identity())).unwrap().1;
     let is_there = found.slots.len() == 3;
     assert!(is_there || found.hard_state.is_tail_unknown, "{}", found.report);
+}
+
+/// One entry has lost its header, and its neighbour its slot: what names the first is written together with
+/// that slot, and must not be lost in whichever call the power fails.
+#[test]
+fn no_name_is_put_at_risk() {
+    // The second and the third of the batch of three large entries, 22 to 24.
+    let header = FIRST_BATCH + 4096 + 64 + 40 + 700;
+    let slot = 8192 + (24 - 17) * 64;
+    for call in 1.. {
+        let (disk, mut storage, expected) = running();
+        storage.rest().unwrap();
+        disk.overwrite("wal/seg-17-1.wal", header, &[0xa5; 40]);
+        disk.overwrite("wal/seg-17-1.wal", slot, &[0xa5; 64]);
+        disk.crash_at(call);
+        let is_over = storage.scrub(1 << 20).map(|step| step.repaired);
+        drop(storage);
+        disk.crash(|| Fate::Garbage);
+        let (mut storage, found) = open(&disk).unwrap();
+        assert_eq!(Durable::found(&mut storage, &found), expected, "{call}: {}", found.report);
+        if let Ok(repaired) = is_over {
+            assert_eq!(repaired, 2, "the entry and the slot");
+            break;
+        }
+    }
 }
 
 /// The newest file of the log is gone, and of its entries only a healed copy is left: that what came after it
