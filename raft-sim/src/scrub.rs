@@ -41,7 +41,7 @@ impl<W: Workload> World<W> {
                 Ok(Some(step)) => step,
 
                 Ok(None) => return Ok(()),
-                Err(StorageError::NoSpace { .. }) if node.full_until > 0 => {
+                Err(StorageError::NoSpace { .. }) if node.disk.may_refuse() => {
                     self.stats.tally.effective(Fault::NoSpace);
                     return Ok(());
                 }

@@ -433,7 +433,7 @@ impl<W: Workload> World<W> {
             self.lose_power(at, Fault::TornWork)?;
         } else if let Some(failed) = node.disk.take_failed() {
             self.note_failed(failed);
-        } else if matches!(error, StorageError::NoSpace { .. }) && node.full_until > 0 {
+        } else if matches!(error, StorageError::NoSpace { .. }) && node.disk.may_refuse() {
             self.stats.tally.effective(Fault::NoSpace);
         } else {
             return Err(Failure::Storage { node: node.member.id, error });
