@@ -202,7 +202,16 @@ async fn a_server_that_is_well_does_not_lose_its_place_to_another_under_its_numb
         .await;
     let body = json!({ "id": id, "addr": "impostor" }).to_string();
     let ask = Ask::new(Method::POST, "/cluster/members").body(body);
-    let answer = cluster.once(leader, &ask).await;
+    let mut answer = cluster.once(leader, &ask).await;
+    // While the leader changes, nothing is done.
+    cluster
+        .until("a leader answers", async || {
+            if answer.status == 503 {
+                answer = cluster.once(leader, &ask).await;
+            }
+            answer.status != 503
+        })
+        .await;
     assert_eq!(answer.status, 409, "{}", answer.text());
     assert!(answer.text().contains("is a member and answers"), "{}", answer.text());
     let after = cluster.json(leader, "/cluster/members").await["members"].clone();
