@@ -6,7 +6,7 @@ use bytes::Bytes;
 use raft_core::wire::{self, Limits};
 use raft_core::{
     Body, Effect, Envelope, HaltReason, Index, Member, Membership, Message, Observation, Outcome,
-    RoleName, Status, Ticket, Time,
+    Refused, RoleName, Status, Ticket, Time,
 };
 
 use crate::disk::Disk;
@@ -43,6 +43,8 @@ pub struct Life {
     pub transfers: u64,
     /// New epochs.
     pub epochs: u64,
+    /// What a server refused because its disk was full.
+    pub full_disks: u64,
     /// Damaged entries that were healed.
     pub healed: u64,
     /// Damaged entries that were found to be uncommitted, and dropped by a leader.
@@ -52,9 +54,12 @@ pub struct Life {
 }
 
 impl Life {
-    fn count(&mut self, observation: &Observation) {
+    pub(crate) fn count(&mut self, observation: &Observation) {
         if let Observation::Healed { count, .. } = observation {
             self.healed += count;
+        }
+        if let Observation::Refused { reason: Refused::DiskFull, .. } = observation {
+            self.full_disks += 1;
         }
         self.discarded += u64::from(matches!(observation, Observation::EntryDiscarded { .. }));
         self.doubts += u64::from(matches!(observation, Observation::TailCertain));

@@ -79,6 +79,13 @@ pub enum Event {
     },
     /// A write fails.
     Fail(usize),
+    /// A server has no room left on its disk, or has some again.
+    Fill {
+        /// The server.
+        at: usize,
+        /// Whether the disk is full.
+        is_full: bool,
+    },
     /// An operator wants an election.
     Campaign(usize),
     /// A connection breaks.
@@ -164,6 +171,7 @@ impl Event {
             46 if rest % 8 == 0 => Self::Force(at),
             34 | 35 => Self::Rush { things: 1 + rest, seed: what },
             48 => Self::Hurt { at, choice: rest },
+            49 => Self::Fill { at, is_full: rest % 2 == 0 },
             _ => Self::Deliver { choice, is_kept: false },
         }
     }
@@ -187,6 +195,7 @@ impl Event {
             }
             Self::Hurt { at, choice } => cluster.hurt(at, choice),
             Self::Fail(at) => cluster.fail(at),
+            Self::Fill { at, is_full } => cluster.fill(at, is_full),
             Self::Campaign(at) => cluster.campaign(at),
             Self::Disconnect { at, to } => cluster.disconnect(at, to),
             Self::Change { at, what, who } => cluster.change(at, what, who),

@@ -1,17 +1,20 @@
 //! Arbitrary bytes as everything that a node can be told, true or not.
 
+mod lies;
+
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::Arc;
 
 use raft_core::{
-    AppendResult, Body, Chunk, ChunkId, ChunkPurpose, ChunkRequest, ClusterId, Config, Effect,
-    EntryId, EntryResult, Envelope, Epoch, GroupId, Incarnation, Index, LoadPurpose, LoadRequest,
-    Member, Membership, Message, PersistBatch, PersistSeq, Raft, ReadId, ReadMode, RepairId,
-    RepairRpc, Round, Rpc, Session, SnapshotMeta, Span, Term, Ticket, Time,
+    Body, Chunk, ChunkId, ChunkPurpose, ChunkRequest, ClusterId, Config, Effect, EntryId, GroupId,
+    Incarnation, Index, LoadPurpose, LoadRequest, Member, Membership, Message, Observation,
+    PersistBatch, PersistSeq, Raft, ReadMode, RoleName, Session, SnapshotMeta, Ticket, Time,
 };
 
-use crate::disk::{Disk, Found};
+use self::lies::repair_id;
+use crate::cluster::Life;
+use crate::disk::{Disk, Fault, Found};
 use crate::ghost::check_claims;
 use crate::script::Script;
 
@@ -25,14 +28,24 @@ const ROUNDS: usize = 3;
 const STEPS_BETWEEN: usize = 16;
 
 /// A node that is told anything by peers and host stays up, claims nothing that its disk does not
-/// hold, does not grow but by its log, and writes a disk from which it can start again.
+/// hold, does not grow but by its log, and writes a disk from which it can start again: also one that
+/// has lost something by then.
 ///
 /// What peers may not do is not checked: a liar can break the safety of a group, not a node.
 ///
 /// # Panics
 /// If a promise is broken.
 pub fn hostile(data: &[u8]) {
-    let mut target = Target::new(Script::new(data).byte());
+    hostile_life(data);
+}
+
+/// The same, and what has happened: so that a test can tell that a corpus is worth its name.
+///
+/// # Panics
+/// If a promise is broken.
+pub fn hostile_life(data: &[u8]) -> Life {
+    let options = Script::new(data).byte();
+    let mut target = Target::new(options);
     for _ in 0..ROUNDS {
         let mut script = Script::new(data);
         script.byte();
@@ -46,9 +59,10 @@ pub fn hostile(data: &[u8]) {
                 target.check_size();
             }
         }
+        target.check_size();
+        target.restart(options);
     }
-    target.check_size();
-    target.restart();
+    target.life
 }
 
 /// The most bytes of text that a node has without its log.
@@ -91,6 +105,7 @@ struct Target {
     load: Option<LoadRequest>,
     /// The newest chunk to stage.
     chunk: ChunkId,
+    life: Life,
 }
 
 impl Target {
@@ -129,6 +144,7 @@ impl Target {
             open: BTreeSet::new(),
             load: None,
             chunk: ChunkId::default(),
+            life: Life::default(),
         };
         target.execute(effects);
         target
@@ -153,14 +169,26 @@ impl Target {
                     let last = entries.last().expect("something is handed out").index();
                     assert!(last > self.handed_out, "entries are handed out once");
                     self.handed_out = last;
+                    self.life.commits += entries.len() as u64;
                 }
-                Effect::RestoreState { snapshot } => self.handed_out = snapshot.last.index,
+                Effect::RestoreState { snapshot } => {
+                    self.handed_out = snapshot.last.index;
+                    self.life.restores += 1;
+                }
                 Effect::Outcome { ticket, .. } | Effect::ReadReady { ticket, .. } => {
                     assert!(self.open.remove(&ticket), "{ticket} ends once");
                 }
                 Effect::Load(request) => self.load = Some(request),
                 Effect::StageChunk { id, .. } => self.chunk = id,
-                Effect::ReadChunk(_) | Effect::Observe(_) => {}
+                Effect::Observe(observation) => {
+                    let leads = Observation::RoleChanged {
+                        role: RoleName::Leader,
+                        term: self.raft.status().term,
+                    };
+                    self.life.leaders += u64::from(observation == leads);
+                    self.life.count(&observation);
+                }
+                Effect::ReadChunk(_) => {}
             }
         }
         assert!(self.open.len() <= OPEN_MAX, "{} requests wait", self.open.len());
@@ -189,13 +217,33 @@ impl Target {
         }
     }
 
-    fn restart(mut self) {
+    /// The node stops when everything is durable, its disk loses what the options say, and it starts
+    /// again.
+    fn restart(&mut self, options: u8) {
         for batch in self.unsynced.drain(..) {
             self.disk.write_beginning(&batch, usize::MAX);
         }
-        let found = self.disk.recovered(&self.founders, Found::default());
-        let again = Raft::recover(self.config, found, self.now);
-        assert_eq!(again.err(), None, "its own disk is accepted");
+        if options & 32 != 0 {
+            let ids: Vec<EntryId> = self.disk.ids().collect();
+            let damaged = ids.iter().step_by(2).map(|id| Fault::Entry(id.index));
+            damaged.for_each(|fault| self.disk.hurt(fault));
+        }
+        if options & 64 != 0 {
+            self.disk.hurt(Fault::Tail(self.disk.last().index));
+        }
+        let has_state = self.disk.snapshot().is_some_and(|newest| newest.last.index > Index::ZERO);
+        if options & 128 != 0 && has_state {
+            self.disk.hurt(Fault::Snapshot);
+        }
+        let cold = if options & 16 == 0 { Index::ZERO } else { self.disk.last().index };
+        let found = self.disk.recovered(&self.founders, Found { cold, ..Found::default() });
+        let again = Raft::recover(self.config.clone(), found, self.now);
+        let (raft, effects) = again.expect("its own disk is accepted");
+        self.raft = raft;
+        self.open.clear();
+        (self.load, self.chunk, self.handed_out) = (None, ChunkId::default(), Index::ZERO);
+        self.life.crashes += 1;
+        self.execute(effects);
     }
 
     fn body(&mut self, script: &mut Script<'_>) -> Body {
@@ -325,140 +373,5 @@ impl Target {
         };
         let chunk = Chunk { data: script.command(), done: script.flag() };
         Body::ChunkRead { request, chunk: script.flag().then_some(chunk) }
-    }
-
-    /// An entry that the node has, or any other.
-    fn entry_id(&self, script: &mut Script<'_>) -> EntryId {
-        let any = script.entry_id();
-        let known = self.raft.entry_id(any.index);
-        known.filter(|_| script.flag()).unwrap_or(any)
-    }
-
-    fn snapshot(&self, script: &mut Script<'_>) -> Arc<SnapshotMeta> {
-        let last = self.entry_id(script);
-        let described = self.raft.snapshot_at(last.index);
-        let membership = if script.flag() { script.membership() } else { self.founders.clone() };
-        described
-            .filter(|_| script.flag())
-            .unwrap_or_else(|| Arc::new(SnapshotMeta { last, membership }))
-    }
-
-    /// Mostly addressed well, so that it comes past the door.
-    fn envelope(&self, script: &mut Script<'_>) -> Envelope {
-        let well = |script: &mut Script<'_>| script.below(16) != 0;
-        let me = self.config.member();
-        let status = self.raft.status();
-        let term = status.term;
-        Envelope {
-            cluster: ClusterId(u64::from(well(script))),
-            group: GroupId(1),
-            from: script.member(),
-            to: if well(script) { me } else { script.member() },
-            epoch: if well(script) { status.epoch } else { Epoch(script.number()) },
-            incarnation: Incarnation(if well(script) { 1 } else { script.number() }),
-            term: if script.flag() { term } else { Term(script.number()) },
-            rpc: self.rpc(script),
-        }
-    }
-
-    /// What nodes say to each other about damage.
-    fn repair_rpc(&self, script: &mut Script<'_>) -> RepairRpc {
-        let id = repair_id(script);
-        match script.below(6) {
-            0 => RepairRpc::Barrier,
-            1 => {
-                let incarnation = Incarnation(script.number());
-                RepairRpc::BarrierResponse { incarnation, index: Index(script.number()) }
-            }
-            2 => {
-                let (wanted, is_snapshot) = (self.entry_id(script), script.flag());
-                RepairRpc::RequestEntry { id, wanted, is_snapshot }
-            }
-            3 => {
-                let result = match script.below(4) {
-                    0 => {
-                        let before = self.entry_id(script);
-                        EntryResult::Have { entries: script.entries(before) }
-                    }
-                    1 => EntryResult::HaveSnapshot { snapshot: self.snapshot(script) },
-                    2 => EntryResult::DontHave,
-                    _ => EntryResult::HaveDamaged,
-                };
-                RepairRpc::RequestEntryResponse { id, result }
-            }
-            4 => {
-                let (snapshot, offset) = (self.entry_id(script), script.number());
-                RepairRpc::RequestSnapshot { id, snapshot, offset }
-            }
-            _ => {
-                let (snapshot, offset) = (self.snapshot(script), script.number());
-                let (data, done) = (script.command(), script.flag());
-                RepairRpc::RequestSnapshotResponse { id, snapshot, offset, data, done }
-            }
-        }
-    }
-
-    fn rpc(&self, script: &mut Script<'_>) -> Rpc {
-        let (session, round) = (Session(script.number()), Round(script.number()));
-        match script.below(22) {
-            0 => Rpc::RequestPreVote { last: self.entry_id(script), attempt: script.number() },
-            1 => {
-                let (attempt, granted) = (script.number(), script.flag());
-                Rpc::RequestPreVoteResponse { attempt, granted }
-            }
-            2 => Rpc::RequestVote { last: self.entry_id(script), is_forced: script.flag() },
-            3 => Rpc::RequestVoteResponse { granted: script.flag() },
-            4..=6 => {
-                let prev = self.entry_id(script);
-                let from = if script.below(8) == 0 { script.entry_id() } else { prev };
-                let (entries, commit) = (script.entries(from), Index(script.number()));
-                Rpc::AppendEntries { session, round, prev, entries, commit }
-            }
-            7 => Rpc::AppendEntriesResponse { session, round, result: append_result(script) },
-            8 => {
-                let (commit, lease) = (Index(script.number()), Span(script.number()));
-                Rpc::Heartbeat { session, round, commit, lease }
-            }
-            9 => Rpc::HeartbeatResponse { session, round },
-            10 => {
-                let (snapshot, offset) = (self.snapshot(script), script.number());
-                let (data, done) = (script.command(), script.flag());
-                Rpc::InstallSnapshot { session, round, snapshot, offset, data, done }
-            }
-            11 => Rpc::Commit { session, commit: Index(script.number()) },
-            12 => Rpc::TimeoutNow,
-            13 => Rpc::ReadIndex { id: read_id(script) },
-            14 => {
-                let (id, index) = (read_id(script), Index(script.number()));
-                Rpc::ReadIndexResponse { id, index }
-            }
-            15..=20 => Rpc::Repair(self.repair_rpc(script)),
-            _ => {
-                let (snapshot, staged) = (self.entry_id(script), script.number());
-                Rpc::InstallSnapshotResponse { session, round, snapshot, staged }
-            }
-        }
-    }
-}
-
-fn repair_id(script: &mut Script<'_>) -> RepairId {
-    RepairId { incarnation: Incarnation(script.number()), n: script.number() }
-}
-
-fn read_id(script: &mut Script<'_>) -> ReadId {
-    ReadId { incarnation: Incarnation(script.number()), n: script.number() }
-}
-
-fn append_result(script: &mut Script<'_>) -> AppendResult {
-    let index = Index(script.number());
-    match script.below(5) {
-        0 => AppendResult::Diverged { index },
-        4 => AppendResult::Blank,
-        1 => AppendResult::Conflict {
-            rejected: index,
-            hint: Index(script.number()),
-            hint_term: Term(script.number()),
-        },
-        _ => AppendResult::Matched { index },
     }
 }

@@ -35,7 +35,7 @@ use std::{env, fs, io};
 
 pub use cluster::{LEADER, Life};
 pub use event::Event;
-pub use hostile::hostile;
+pub use hostile::{hostile, hostile_life};
 pub use recover::recover;
 pub use shape::Shape;
 pub use step::{live, step, step_life};

@@ -1,6 +1,6 @@
 //! Stretches of a life without choices: some or all servers do all that there is to do.
 
-use raft_core::{RoleName, Time};
+use raft_core::{Body, RoleName, Time};
 
 use crate::cluster::Cluster;
 use crate::dice::Dice;
@@ -91,6 +91,7 @@ impl Cluster {
             if self.servers[at].raft.status().role == RoleName::Halted {
                 self.crash(at, Left { whole: usize::MAX - 1, steps: 0, state: false });
             }
+            self.step(at, Body::DiskFull { is_full: false });
         }
         self.settle(None);
         let before = self.life.commits;

@@ -49,6 +49,12 @@ impl Cluster {
         self.step(at, Body::TransferLeadership { ticket, to });
     }
 
+    /// Nobody writes less because a disk is full: what was accepted has its room.
+    pub(crate) fn fill(&mut self, at: usize, is_full: bool) {
+        let at = self.server(at);
+        self.step(at, Body::DiskFull { is_full });
+    }
+
     pub(crate) fn step_down(&mut self, at: usize) {
         let at = self.server(at);
         self.step(at, Body::StepDown);

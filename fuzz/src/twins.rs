@@ -65,6 +65,13 @@ pub enum Turn {
     /// An operator declares the quorum lost; only the first one in a life is heard, for two that go on
     /// alone would be two clusters.
     Force(usize),
+    /// A server has no room left on its disk, or has some again.
+    Fill {
+        /// The server.
+        at: usize,
+        /// Whether the disk is full.
+        is_full: bool,
+    },
     /// A server's disk loses something, if no other one has, and it starts again.
     Hurt {
         /// The server.
@@ -114,11 +121,15 @@ pub struct Reached {
     pub left_behind: usize,
     /// How often entries were read back from a disk.
     pub loads: usize,
+    /// How often a leader or follower refused something because its disk was full.
+    pub full_disks: usize,
 }
 
 impl Reached {
     fn note(&mut self, observation: &Observation) {
-        use Observation::{Halted, Healed, RoleChanged, TailCertain};
+        use Observation::{Halted, Healed, Refused, RoleChanged, TailCertain};
+        let refused = if let Refused { reason, .. } = observation { Some(reason) } else { None };
+        self.full_disks += usize::from(refused == Some(&raft_core::Refused::DiskFull));
         let leads = matches!(observation, RoleChanged { role: RoleName::Leader, .. });
         let reason = if let Halted { reason } = observation { Some(reason) } else { None };
         self.leaders += usize::from(leads);
@@ -226,6 +237,9 @@ impl World {
                     let ticket = self.ticket();
                     self.turn(at % count, vec![Body::ForceMembership { ticket }]);
                 }
+            }
+            Turn::Fill { at, is_full } => {
+                self.turn(at % count, vec![Body::DiskFull { is_full }]);
             }
             Turn::Hurt { at, choice } => self.hurt(at % count, choice),
         }

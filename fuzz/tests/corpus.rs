@@ -93,11 +93,29 @@ fn the_corpus_of_step_reaches_what_matters() {
     assert!(reaching(|life| life.changes > 0) > 5);
     assert!(reaching(|life| life.transfers > 0) > 0);
     assert!(reaching(|life| life.epochs > 0) > 0);
+    assert!(reaching(|life| life.healed > 0) > 0);
+    assert!(reaching(|life| life.discarded > 0) > 0);
+    assert!(reaching(|life| life.doubts > 0) > 0);
+    assert!(reaching(|life| life.full_disks > 0) > 0);
 }
 
 #[test]
 fn hostile_replays() {
     replay("hostile", fuzz::hostile);
+}
+
+/// A corpus of which every word is refused would replay well too.
+#[test]
+fn the_corpus_of_hostile_is_believed() {
+    let lives: Vec<Life> =
+        files("hostile").iter().map(|(_, data)| fuzz::hostile_life(data)).collect();
+    let reaching = |what: fn(&Life) -> bool| lives.iter().filter(|life| what(life)).count();
+    assert!(reaching(|life| life.commits > 0) > 20, "entries are appended and committed");
+    assert!(reaching(|life| life.restores > 0) > 5, "a snapshot is installed");
+    assert!(reaching(|life| life.leaders > 0) > 20);
+    assert!(reaching(|life| life.healed > 0) > 5);
+    assert!(reaching(|life| life.doubts > 0) > 5);
+    assert!(reaching(|life| life.full_disks > 0) > 5);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::entry::{Entries, Entry, Payload};
 use crate::membership::Membership;
 use crate::message::{AppendResult, EntryResult, Envelope, RepairRpc, Rpc};
 use crate::node::Node;
-use crate::types::{EntryId, Index, LIMIT, ReadId, RepairId, Round, Session, Span, Term};
+use crate::types::{EntryId, Index, LIMIT, Round, Session, Span, Term};
 
 /// Whether the message can be for this node and from a correct peer.
 pub(crate) fn check(node: &Node, envelope: &Envelope) -> Result<(), Refused> {
@@ -82,9 +82,9 @@ fn check_rpc(term: Term, rpc: &Rpc) -> Result<(), Refused> {
             check_id(term, *snapshot)?;
             check_bytes(*staged, 0)
         }
-        Rpc::ReadIndex { id } => check_read(*id),
+        Rpc::ReadIndex { id } => check_numbers([id.incarnation.0, id.n]),
         Rpc::ReadIndexResponse { id, index } => {
-            check_read(*id)?;
+            check_numbers([id.incarnation.0, id.n])?;
             check_index(*index)
         }
         Rpc::Repair(rpc) => check_repair_rpc(term, rpc),
@@ -99,20 +99,20 @@ fn check_repair_rpc(term: Term, rpc: &RepairRpc) -> Result<(), Refused> {
             check_index(*index)
         }
         RepairRpc::RequestEntry { id, wanted, is_snapshot: _ } => {
-            check_repair(*id)?;
+            check_numbers([id.incarnation.0, id.n])?;
             check_id(term, *wanted)
         }
         RepairRpc::RequestEntryResponse { id, result } => {
-            check_repair(*id)?;
+            check_numbers([id.incarnation.0, id.n])?;
             check_entry_result(term, result)
         }
         RepairRpc::RequestSnapshot { id, snapshot, offset } => {
-            check_repair(*id)?;
+            check_numbers([id.incarnation.0, id.n])?;
             check_id(term, *snapshot)?;
             check_bytes(*offset, 0)
         }
         RepairRpc::RequestSnapshotResponse { id, snapshot, offset, data, done: _ } => {
-            check_repair(*id)?;
+            check_numbers([id.incarnation.0, id.n])?;
             check_snapshot(term, snapshot)?;
             check_bytes(*offset, data.len())
         }
@@ -191,16 +191,6 @@ fn check_numbers<const N: usize>(numbers: [u64; N]) -> Result<(), Refused> {
 
 fn check_number(number: u64) -> Result<(), Refused> {
     if number < LIMIT { Ok(()) } else { Err(Refused::OutOfBounds) }
-}
-
-fn check_read(id: ReadId) -> Result<(), Refused> {
-    check_number(id.incarnation.0)?;
-    check_number(id.n)
-}
-
-fn check_repair(id: RepairId) -> Result<(), Refused> {
-    check_number(id.incarnation.0)?;
-    check_number(id.n)
 }
 
 fn check_stream(session: Session, round: Round) -> Result<(), Refused> {

@@ -56,17 +56,16 @@ pub(crate) fn advance(node: &mut Node, leader: &mut Leader) {
         leader.uncommitted_bytes = 0; // Nearly always: what was proposed since is appended.
         return;
     }
-    let own_term = before.max(leader.first.prev());
-    let bytes: usize = node
-        .log()
-        .iter_after(own_term)
-        .take_while(|entry| entry.index() <= index)
-        .map(|entry| match entry.payload() {
-            Payload::Command(command) => command.len(),
-            Payload::Noop | Payload::Membership(_) => 0,
-        })
-        .sum();
+    let bytes = command_bytes(node, before.max(leader.first.prev()), index);
     leader.uncommitted_bytes = leader.uncommitted_bytes.saturating_sub(bytes);
+}
+
+/// The bytes of the commands after `after` through `through`, wherever they are; the memberships there
+/// are known.
+fn command_bytes(node: &Node, after: Index, through: Index) -> usize {
+    let memberships = node.memberships_within(after, through).map(Payload::Membership);
+    let others: usize = memberships.map(|membership| membership.len()).sum();
+    node.log().bytes_between(after, through).saturating_sub(others)
 }
 
 /// Ends the tickets whose fate is decided.

@@ -4,6 +4,7 @@
 //! how much the peer has staged; what is lost is asked for again two heartbeats later. A peer that
 //! has part of the snapshot from the same sender says so, and the transfer goes on from there; what
 //! another node sends starts anew.
+//!
 //! Deliberately absent: the bytes themselves, which the host reads and stages.
 
 use alloc::boxed::Box;
@@ -231,13 +232,15 @@ pub(crate) fn on_chunk_staged(node: &mut Node, leader: Option<Member>, id: Chunk
 /// Whether the log has another history at the snapshot's last entry although index and term are
 /// equal, or although the entry here is committed: then nothing is installed or acknowledged.
 fn contradicts(node: &mut Node, last: EntryId) -> bool {
-    let Some(mine) = node.log().id(last.index) else { return false };
-    let must_be_equal = mine.term == last.term || last.index <= node.commit();
-    if mine.chain == last.chain || !must_be_equal {
+    let Some(mine) = node.log().id(last.index).filter(|mine| *mine != last) else { return false };
+    let (index, commit) = (last.index, node.commit());
+    if mine.term == last.term {
+        node.violation(Violation::ChainMismatch { index, mine: mine.chain, theirs: last.chain });
+    } else if index <= commit {
+        node.violation(Violation::CommittedConflict { index, commit });
+    } else {
         return false;
     }
-    let (index, mine, theirs) = (last.index, mine.chain, last.chain);
-    node.violation(Violation::ChainMismatch { index, mine, theirs });
     true
 }
 

@@ -26,7 +26,7 @@ pub struct HardState {
     pub promise: Span,
     /// The log may once have reached further than what is left of it: what the node has acknowledged
     /// is not known. It is set by whoever reads the disk, before anything there is changed, and
-    /// cleared by the core once it has caught up with what a leader had (the recovery chapter).
+    /// cleared by the core once it has caught up with what a leader had (the barrier chapter).
     /// Until then the node neither votes nor campaigns.
     pub is_tail_unknown: bool,
 }

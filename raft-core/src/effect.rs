@@ -43,7 +43,8 @@ pub enum Effect {
         /// The snapshot.
         snapshot: Arc<SnapshotMeta>,
     },
-    /// The one answer to a proposal, or a refused read.
+    /// The one answer to a request: a proposal, a change of the membership, a transfer, or a read that is
+    /// refused.
     Outcome {
         /// The request.
         ticket: Ticket,
@@ -114,7 +115,8 @@ pub enum Outcome {
     /// that ends as [`Rejection::TransferAborted`] may have asked its successor to campaign, and
     /// the successor may still win.
     Refused(Rejection),
-    /// Certainly not committed: another entry is, at its index.
+    /// Certainly not committed: another entry is, at its index, or one of a later term before it, which
+    /// nothing of an earlier term can follow.
     Superseded,
     /// The part of the log that would tell is gone; it may be committed or not.
     Unknown,

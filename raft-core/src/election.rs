@@ -144,10 +144,10 @@ pub(crate) fn on_request_pre_vote(
         }
         Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) | Role::Halted => {
             // With or without check-quorum: a server that hears its leader wants no other.
-            let doubt = node.doubt.map(|_| Refused::TailUnknown);
-            let promised = node.promised().map(|left| Refused::Promised { left });
-            let promised = doubt.or(promised);
-            promised.or_else(|| leader_alive(role)).or_else(|| log_behind(node, last))
+            let in_doubt = node.doubt.map(|_| Refused::TailUnknown);
+            let promised = || node.promised().map(|left| Refused::Promised { left });
+            let refused = in_doubt.or_else(promised).or_else(|| leader_alive(role));
+            refused.or_else(|| log_behind(node, last))
         }
     };
     if let Some(reason) = refused {

@@ -25,8 +25,8 @@ use crate::membership::MEMBERS_MAX;
 use crate::message::{AppendResult, Envelope, Rpc, RpcKind};
 use crate::types::{Incarnation, Index, Member, PersistSeq, Round, Session};
 
-/// Messages that may wait at once. More than all members times all kinds; what strangers provoke
-/// beyond it is dropped, as a network might.
+/// Messages that may wait at once: of every kind one for each server of a group without a change under
+/// way. What is beyond that, nearly always provoked by strangers, is dropped, as a network might.
 const WAITING_MAX: usize = 24 * MEMBERS_MAX;
 
 /// The persist stream and what waits for it.

@@ -159,7 +159,7 @@
 //! | A refused pre-vote carries the refuser's term, which the asker adopts. | Long logs and high terms could otherwise block each other for ever. | `core/elections.rs` |
 //! | A node that knows the leader of a term does not vote in that term any more. | The vote could decide nothing. | `core/elections.rs` |
 //! | Entries match by chain, not by index and term alone. | Log Matching is checked, not assumed. | `core/replication.rs` |
-//! | A proposal whose entry was truncated has no outcome until another entry is committed at its index. | A truncated entry can still be committed (Figure 8). | `core/replication.rs` |
+//! | A proposal whose entry was truncated has no outcome until another entry is committed at its index, or one of a later term before it. | A truncated entry can still be committed (Figure 8). | `core/replication.rs` |
 //! | No membership change before an entry of the leader's own term is committed. | Otherwise two leaders could append different changes after one and the same membership, and commit with quorums that have no node in common (Ongaro, 2015). | `core/membership.rs` |
 //! | A leader leaves a joint membership by itself, whoever began it, unless it was entered by `EnterJoint`. | The operator or leader that began may be gone. | `core/membership.rs` |
 //! | A removed server is told before it is forgotten. | It stops campaigning by itself; pre-vote and stickiness need not hold it off for ever. | `core/membership.rs` |

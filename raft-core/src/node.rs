@@ -281,6 +281,7 @@ impl Node {
     pub(crate) fn truncate_from(&mut self, from: Index) {
         assert!(from > self.commit, "what is committed is never truncated");
         self.log.truncate_from(from);
+        self.cap_match(from.prev());
         let before = self.memberships.len() + self.lost_memberships.len();
         self.memberships.retain(|(index, _)| *index < from);
         self.lost_memberships.retain(|index| *index < from);
@@ -306,6 +307,7 @@ impl Node {
             None
         } else {
             self.log = Log::new(last);
+            self.cap_match(last.index);
             self.memberships.clear();
             Some(self.commit)
         };

@@ -62,7 +62,7 @@ pub(crate) struct Campaign {
 /// Leads its term.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Leader {
-    /// Everyone else in the membership, sorted by member.
+    /// Everyone else in the membership, and who was removed and has still to be told; sorted by member.
     pub(crate) peers: Vec<Progress>,
     /// The last session given to a peer in this term.
     pub(crate) session: Session,

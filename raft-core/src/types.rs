@@ -65,7 +65,7 @@ counter!(
 counter!(
     /// One stream of appends from a leader to a peer. Responses echo it; those of another session
     /// are dropped, so a delayed acknowledgement from an earlier life of the peer counts for
-    /// nothing (SCENARIOS: rejoin with the same id in the same term).
+    /// nothing: it could belong to what the peer has lost since, in the same term.
     Session,
     "s"
 );

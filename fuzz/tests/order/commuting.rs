@@ -25,6 +25,7 @@ fn turn() -> impl Strategy<Value = Turn> {
         2 => at().prop_map(Turn::Campaign),
         1 => (at(), at()).prop_map(|(at, to)| Turn::Disconnect(at, to)),
         1 => at().prop_map(Turn::Restart),
+        1 => (at(), any::<bool>()).prop_map(|(at, is_full)| Turn::Fill { at, is_full }),
         1 => at().prop_map(Turn::StepDown),
         1 => at().prop_map(Turn::ForgetLeader),
         2 => (at(), 0usize..64).prop_map(|(at, choice)| Turn::Hurt { at, choice }),
@@ -76,7 +77,8 @@ fn twins_live_through_what_could_tell_them_apart() {
         reaching(|life| life.certain),
         reaching(|life| life.left_behind),
         reaching(|life| life.loads),
+        reaching(|life| life.full_disks),
     ];
-    let least = [200, 20, 5, 10, 5];
+    let least = [200, 20, 5, 10, 5, 20];
     assert!(counts.iter().zip(least).all(|(count, least)| *count >= least), "{counts:?}");
 }

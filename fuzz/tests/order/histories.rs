@@ -26,6 +26,7 @@ fn fate() -> impl Strategy<Value = Event> {
             .prop_map(|(at, whole, steps, state)| Event::Crash { at, whole, steps, state }),
         3 => (at(), 0usize..64).prop_map(|(at, choice)| Event::Hurt { at, choice }),
         2 => at().prop_map(Event::Campaign),
+        1 => (at(), any::<bool>()).prop_map(|(at, is_full)| Event::Fill { at, is_full }),
         4 => (at(), 0usize..40, 0usize..36)
             .prop_map(|(at, what, who)| Event::Change { at, what, who }),
         1 => (at(), prop::option::of(at())).prop_map(|(at, to)| Event::Transfer(at, to)),

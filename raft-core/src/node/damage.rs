@@ -69,6 +69,15 @@ impl Node {
         }
     }
 
+    /// The log ends at `last` now: beyond, it equals nobody's. Only a liar makes a leader contradict what it
+    /// sent in the same term, but no lie may count as compared what is not there.
+    #[cold]
+    pub(crate) fn cap_match(&mut self, last: Index) {
+        if let Some(doubt) = &mut self.doubt {
+            doubt.matched = doubt.matched.min(last);
+        }
+    }
+
     /// Puts intact entries in the place of damaged ones, where some of `entries` are those. They have
     /// the identities that the log has.
     pub(crate) fn heal(&mut self, entries: &Entries) {

@@ -25,8 +25,9 @@ impl Node {
         }
     }
 
-    /// Whether the disk is full, or so much waits for it that no command and no entry is taken. A group commits without its leader's disk, so its quota of uncommitted bytes says
-    /// nothing about what that disk has yet to write.
+    /// Whether the disk is full, or so much waits for it that no command and no entry is taken. A group
+    /// commits without its leader's disk, so its quota of uncommitted bytes says nothing about what that
+    /// disk has yet to write.
     #[inline]
     pub(crate) fn is_overfull(&self) -> bool {
         let Config { resident_bytes_max, unapplied_bytes_max, uncommitted_bytes_max, .. } =

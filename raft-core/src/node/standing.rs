@@ -51,6 +51,17 @@ impl Standing {
 }
 
 impl Node {
+    /// The memberships that entries after `after` through `through` brought, where it is known what they
+    /// said.
+    pub(crate) fn memberships_within(
+        &self,
+        after: Index,
+        through: Index,
+    ) -> impl Iterator<Item = Arc<Membership>> {
+        let known = self.memberships.iter().rev().take_while(move |(at, _)| *at > after);
+        known.filter(move |(at, _)| *at <= through).map(|(_, membership)| Arc::clone(membership))
+    }
+
     /// Where the membership in force stands in the log; at most the base if it is older than that.
     pub(crate) fn membership_index(&self) -> Index {
         self.standing.index

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! in which header and body are rows of numbers as postcard writes them, or one of the structs named
-//! `V1..`. In the rows, cluster, lineages and chains, which are random, take eight bytes each. They stand apart from the types that the rules use, so that a refactoring cannot change
-//! the format; only the smallest parts (members, entry ids, memberships) are written as they are.
+//! `V1..`. In the rows, cluster, lineages and chains, which are random, take eight bytes each. They
+//! stand apart from the types that the rules use, so that a refactoring cannot change the format; only the smallest parts (members, entry ids, memberships) are written as they are.
 //! The golden vectors in `tests/golden` notice any change. A command or a snapshot chunk is a slice
 //! of the received frame, never a copy.
 //!

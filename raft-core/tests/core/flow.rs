@@ -315,3 +315,34 @@ fn a_leader_does_not_count_on_a_disk_for_ever() {
     let refused = outcomes.filter(|one| **one == Outcome::Refused(Rejection::Busy)).count();
     assert_eq!(refused, 5_000 - 4_096);
 }
+
+/// What is committed no longer counts against the quota of its leader, wherever it is: here most of it
+/// has left memory before it was committed.
+#[test]
+fn what_has_left_memory_gives_its_quota_back() {
+    let mut cluster = Cluster::with(&[1, 2, 3], &[], |config| {
+        config.resident_bytes_max = 1 << 10;
+        config.unapplied_bytes_max = 1 << 10;
+        config.uncommitted_bytes_max = 8 << 10;
+    });
+    cluster.elect(1);
+    for ticket in 1..=6 {
+        propose_bytes(&mut cluster, ticket, 1 << 10);
+    }
+    assert!(held(&cluster, 1) <= 3 << 10, "it holds {} bytes", held(&cluster, 1));
+    let is_append = |sent: &Envelope| sent.rpc.kind() == RpcKind::AppendEntries;
+    for append in cluster.take(is_append) {
+        cluster.step(append.to.id.0, Body::Peer(append));
+    }
+    // The seventh command gets lost, so that the quota is not simply empty when six are committed.
+    propose_bytes(&mut cluster, 7, 1 << 10);
+    cluster.take(is_append);
+    cluster.deliver();
+    assert_eq!((cluster.status(1).commit, cluster.status(1).last.index), (Index(7), Index(8)));
+    for ticket in 8..=14 {
+        propose_bytes(&mut cluster, ticket, 1 << 10);
+    }
+    assert!(cluster.server(1).outcomes.keys().all(|ticket| ticket.0 <= 6), "the quota has room");
+    propose_bytes(&mut cluster, 15, 1 << 10);
+    assert_eq!(cluster.server(1).outcomes[&Ticket(15)], Outcome::Refused(Rejection::Busy));
+}

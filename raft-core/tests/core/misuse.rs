@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use raft_core::{
     AppendResult, Body, Chain, Chunk, ChunkId, ChunkPurpose, ChunkRequest, Config, ConfigError,
-    Effect, Entries, EntryId, Envelope, Incarnation, Index, Message, Observation, Payload, Raft,
-    RecoverError, RecoveredState, Refused, Round, Rpc, RpcKind, Session, SnapshotMeta, Term,
-    Ticket, Time, Violation,
+    Effect, Entries, Entry, EntryId, Envelope, HardState, Incarnation, Index, Message, Observation,
+    Payload, Raft, RecoverError, RecoveredState, Refused, Round, Rpc, RpcKind, Session, Slot,
+    SnapshotMeta, Term, Ticket, Time, Violation,
 };
 
 use crate::support::{Cluster, config, member, membership};
@@ -268,6 +268,71 @@ fn a_learner_waits_without_a_deadline() {
     assert!(cluster.server(1).raft.next_deadline().is_some());
 }
 
+/// Whoever contradicts itself without end makes a disk that hangs no longer queue than others do.
+#[test]
+fn a_liar_does_not_fill_the_queue_of_a_slow_disk() {
+    let mut follower = start(2);
+    let mut batches = 0;
+    for turn in 0..10_000 {
+        let body = append_after_genesis(&[1 + turn % 2]);
+        let effects = follower.step(Message { now: Time(0), body });
+        batches += effects.iter().filter(|effect| matches!(effect, Effect::Persist(_))).count();
+    }
+    assert_eq!(batches, 4_096, "as many as wait for a disk at most");
+}
+
+/// A leader that contradicts what it sent in the same term lies. A node in doubt about the end of its
+/// log then forgets that the two logs were equal: nothing may be committed that it has not got.
+#[test]
+fn a_doubt_does_not_count_what_a_liar_took_back() {
+    let genesis = RecoveredState::genesis(membership(&[1, 2, 3], &[]));
+    let doubtful = HardState { is_tail_unknown: true, ..genesis.hard_state };
+    let found = RecoveredState { hard_state: doubtful, ..genesis };
+    let (mut follower, effects) = Raft::recover(config(2), found, Time(0)).expect("it may be lost");
+    sync(&mut follower, effects);
+    let append = append_after_genesis;
+    let commit = || Rpc::Commit { session: Session(1), commit: Index(3) };
+    step(&mut follower, append(&[1, 1, 1]));
+    step(&mut follower, append(&[2]));
+    assert_eq!(follower.status().last.index, Index(1), "what contradicts is truncated");
+    step(&mut follower, from_successor(from_leader(commit())));
+    assert_eq!(follower.status().commit, Index(1), "it has no more that was compared");
+    // The same by a snapshot of another history.
+    step(&mut follower, append(&[2, 2, 2, 2]));
+    let id =
+        chunk_id(&step(&mut follower, from_successor(install(&snapshot(2, 9), 0, b"a", true))));
+    step(&mut follower, Body::ChunkStaged { id, staged: 1 });
+    assert_eq!(follower.status().last.index, Index(2));
+    step(&mut follower, from_successor(from_leader(commit())));
+    assert_eq!(follower.status().commit, Index(2));
+}
+
+/// A snapshot that covers damage may lie below the commit index. It must then be of the history that is
+/// committed, and a chain is not all of an identity.
+#[test]
+fn a_snapshot_that_gives_a_committed_entry_another_term_is_not_installed() {
+    let genesis = RecoveredState::genesis(membership(&[1, 2, 3], &[]));
+    let entries = Entries::after(genesis.before, [2, 2, 2].map(|term| (Term(term), Payload::Noop)));
+    let damaged = |entry: &Entry| Slot::Damaged { id: entry.id(), bytes: 0, is_membership: false };
+    let intact = |entry: &Entry| Slot::Resident { id: entry.id(), payload: Payload::Noop };
+    let found = RecoveredState {
+        hard_state: HardState { term: Term(2), ..genesis.hard_state },
+        slots: vec![damaged(&entries[0]), intact(&entries[1]), intact(&entries[2])],
+        commit: Index(3),
+        founding: false,
+        ..genesis
+    };
+    let (mut follower, effects) =
+        Raft::recover(config(2), found, Time(0)).expect("it may be healed");
+    sync(&mut follower, effects);
+    let last = EntryId { term: Term(1), ..entries[1].id() };
+    let lie = SnapshotMeta { last, membership: membership(&[1, 2, 3], &[]) };
+    let told = step(&mut follower, from_successor(install(&Arc::new(lie), 0, b"a", true)));
+    let conflict = Violation::CommittedConflict { index: Index(2), commit: Index(3) };
+    assert!(told.contains(&Effect::Observe(Observation::Violation(conflict))), "{told:?}");
+    assert_eq!((follower.status().last.index, follower.status().commit), (Index(3), Index(3)));
+}
+
 fn start(id: u64) -> Raft {
     let found = RecoveredState::genesis(membership(&[1, 2, 3], &[]));
     let (mut raft, effects) = Raft::recover(config(id), found, Time(0)).expect("genesis is valid");
@@ -327,6 +392,15 @@ fn install(snapshot: &Arc<SnapshotMeta>, offset: u64, data: &'static [u8], done:
         data: Bytes::from_static(data),
         done,
     })
+}
+
+/// Entries of these terms after the genesis, from n3, the leader of term 2.
+fn append_after_genesis(terms: &[u64]) -> Body {
+    let prev = RecoveredState::genesis(membership(&[1, 2, 3], &[])).before;
+    let items = terms.iter().map(|term| (Term(*term), Payload::Noop));
+    let (session, round, commit) = (Session(1), Round(0), Index(0));
+    let entries = Entries::after(prev, items);
+    from_successor(from_leader(Rpc::AppendEntries { session, round, prev, entries, commit }))
 }
 
 /// The same message from n3, the leader of term 2.

@@ -251,6 +251,24 @@ fn a_truncated_proposal_ends_when_its_index_is_committed() {
     assert_eq!(cluster.server(1).outcomes[&Ticket(1)], Outcome::Superseded);
 }
 
+/// What was proposed after it, in the same term, ends with it, although nothing is committed at those
+/// indices yet: nothing of the earlier term can follow an entry of a later one.
+#[test]
+fn truncated_proposals_end_when_a_later_term_is_committed_before_them() {
+    let mut cluster = Cluster::with(&[1, 2, 3], &[], |config| config.pre_vote = false);
+    cluster.elect(1);
+    for ticket in 1..=3 {
+        cluster.propose(1, ticket, "lost");
+    }
+    cluster.network.clear();
+    cluster.now = Time(cluster.now.0 + 1_000);
+    cluster.step(2, Body::Campaign);
+    cluster.deliver();
+    assert_eq!(cluster.status(1).commit, Index(2), "no more than the no-op of n2");
+    let outcomes = &cluster.server(1).outcomes;
+    assert!((1..=3).all(|ticket| outcomes[&Ticket(ticket)] == Outcome::Superseded), "{outcomes:?}");
+}
+
 /// A message lost at the end of the log is noticed with the next heartbeat.
 #[test]
 fn a_lost_append_is_sent_again_after_a_heartbeat() {
