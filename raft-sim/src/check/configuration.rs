@@ -1,6 +1,7 @@
 //! CF: which memberships may follow each other, when, and which is in force (§6, thesis §4).
 //!
-//! The newest membership in a log is in force, committed or not. Every two that follow each other
+//! The newest membership in a log is in force, committed or not; of those that can be read, if a disk
+//! has lost both copies of one, and then the node does not lead. Every two that follow each other
 //! in a log have no disjoint quorums; that is looked for among all sets of their voters, not taken
 //! from the rule that joint memberships are made by. A leader appends one only after an entry of
 //! its own term is committed (Ongaro's correction of 2015), once the one before it is, and with
@@ -78,7 +79,9 @@ pub(super) fn in_force(
     membership: &Arc<Membership>,
 ) -> Result<(), Violation> {
     let node = &ghost.nodes[slot];
-    let newest = node.issued.log.membership();
+    let newest_first = node.issued.log.memberships().iter().rev();
+    let mut read = newest_first.filter(|(at, _)| !node.unread.contains(at));
+    let (_, newest) = read.next().expect("the base has a membership");
     if !Arc::ptr_eq(newest, membership) && newest != membership {
         return Err(Violation::new(
             Invariant::Configuration,

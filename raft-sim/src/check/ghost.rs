@@ -132,6 +132,8 @@ pub(super) struct Node {
     pub(super) vouched: Index,
     /// The entries that its last start could not read, and that nothing durable has replaced since.
     pub(super) damaged: BTreeSet<Index>,
+    /// Where its log has memberships of which its last start could read no copy.
+    pub(super) unread: Vec<Index>,
     /// What it has ever asked its peers for, because its own is damaged.
     pub(super) questions: BTreeMap<RepairId, Question>,
     /// Through where its log may be gone, for a snapshot covers it.
@@ -182,6 +184,7 @@ impl Node {
             reached: start.log.last_index(),
             vouched: Index::ZERO,
             damaged: BTreeSet::new(),
+            unread: Vec::new(),
             questions: BTreeMap::new(),
             compacted: Index::ZERO,
             owed: Vec::new(),
@@ -228,6 +231,16 @@ impl Node {
             self.vouched = self.vouched.max(self.durable.log.last_index());
         }
         self.vouched = ends_at(batch).map_or(self.vouched, |end| self.vouched.min(end));
+    }
+
+    /// A batch was asked for: what it heals the node knows, and what goes need not be known.
+    pub(super) fn note_read(&mut self, batch: &PersistBatch) {
+        let is_healed =
+            |at| batch.heal.iter().any(|run| run.iter().any(|entry| entry.index() == at));
+        let is_covered =
+            |at| batch.install.as_ref().is_some_and(|snapshot| at <= snapshot.last.index);
+        let is_gone = |at| batch.truncate_from.is_some_and(|from| at >= from);
+        self.unread.retain(|at| !is_healed(*at) && !is_covered(*at) && !is_gone(*at));
     }
 
     /// A batch is durable: what was damaged is whole again, or gone.

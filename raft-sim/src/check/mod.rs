@@ -167,6 +167,7 @@ impl<W: Workload> Checker<W> {
         configuration::appended(ghost, slot, batch)?;
         election_safety::appended(ghost, slot, batch);
         let node = &mut ghost.nodes[slot];
+        node.note_read(batch);
         bounds::appended(node, batch);
         node.issued.log.append(&batch.append);
         if let Some(through) = batch.compact_to {
