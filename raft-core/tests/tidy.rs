@@ -146,6 +146,22 @@ fn files_stay_short_enough_to_find_ones_way() {
     }
 }
 
+/// No formatter wraps comments. Rows of tables may be as long as they must.
+#[test]
+fn comments_are_as_narrow_as_code() {
+    for (path, text) in sources() {
+        for (line, number) in text.lines().zip(1..) {
+            let comment = line
+                .trim_start()
+                .strip_prefix("//")
+                .map(|rest| rest.trim_start_matches(['/', '!', ' ']));
+            let is_wide = comment.is_some_and(|comment| !comment.starts_with('|'))
+                && line.chars().count() > 110;
+            assert!(!is_wide, "{}:{number} is wider than 110 columns", path.display());
+        }
+    }
+}
+
 #[test]
 fn every_file_opens_with_what_it_is() {
     for (path, text) in sources() {

@@ -7,9 +7,10 @@
 //! | version 1B | kind 1B | header | body | entries of an append | XXH3-64, 8B LE |
 //! ```
 //!
-//! in which header and body are rows of numbers as postcard writes them, or one of the structs named
-//! `V1..`. In the rows, cluster, lineages and chains, which are random, take eight bytes each. They
-//! stand apart from the types that the rules use, so that a refactoring cannot change the format; only the smallest parts (members, entry ids, memberships) are written as they are.
+//! in which header and body are rows of numbers as postcard writes them, or one of the structs
+//! named `V1..`. In the rows, cluster, lineages and chains, which are random, take eight bytes
+//! each. They stand apart from the types that the rules use, so that a refactoring cannot change
+//! the format; only the smallest parts (members, entry ids, memberships) are written as they are.
 //! The golden vectors in `tests/golden` notice any change. A command or a snapshot chunk is a slice
 //! of the received frame, never a copy.
 //!

@@ -3,8 +3,8 @@
 //! Each `NAME.txt` beside this file is a script and its outcome. Lines that begin with `#` speak to
 //! the reader, lines that begin with `>` are commands (see `script.rs`), and all others are what
 //! the nodes did, as the one `Display` of effects, messages and status prints it. A plain run
-//! compares; a run with `UPDATE_EXPECT=1` in the environment writes the outcome anew: commit only what you can
-//! explain line by line.
+//! compares; a run with `UPDATE_EXPECT=1` in the environment writes the outcome anew: commit only
+//! what you can explain line by line.
 
 mod script;
 #[expect(dead_code, reason = "shared with tests of the core that look at more")]

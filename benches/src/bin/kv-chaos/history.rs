@@ -1,9 +1,10 @@
 //! What the clients saw, as a text that other judges read: one event a line, in the order of real time.
 //!
-//! The form is `jepsen-jsonl/1`: a register for each key, with `read`, `write`, `cas` and `delete`. A write on
-//! the condition of a version is a `cas` from the value of that version, since no value is written twice;
-//! one on the condition that the key is absent is a `cas` from null. A client whose request has an unknown
-//! outcome goes on under another number: that request may yet take effect.
+//! The form is `jepsen-jsonl/1`: a register for each key, with `read`, `write`, `cas` and `delete`.
+//! A write on the condition of a version is a `cas` from the value of that version, since no value
+//! is written twice; one on the condition that the key is absent is a `cas` from null. A client
+//! whose request has an unknown outcome goes on under another number: that request may yet take
+//! effect.
 
 use std::collections::BTreeMap;
 

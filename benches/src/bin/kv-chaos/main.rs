@@ -6,17 +6,18 @@
 //! ```
 //!
 //! starts raft-kv processes whose connections to each other pass through proxies of this one, lets
-//! clients read, write, delete, compare-and-swap and retry, and meanwhile kills nodes (-9), stops and
-//! continues them, starts them again, cuts and delays links in either direction, hands the leadership
-//! over, lets members leave, lose their disks and come back, and flips bits in the files of stopped nodes (of
-//! one at a time, until it is whole again: what no disk has any more nobody can heal). Then it heals everything, waits until
-//! all servers answer and all of them vote, reads every key at each of them, and judges the history: by what the servers say of
-//! their log, and by `raft-sim`'s search for an order, which needs no word of theirs.
+//! clients read, write, delete, compare-and-swap and retry, and meanwhile kills nodes (-9), stops
+//! and continues them, starts them again, cuts and delays links in either direction, hands the
+//! leadership over, lets members leave, lose their disks and come back, and flips bits in the files
+//! of stopped nodes (of one at a time, until it is whole again: what no disk has any more nobody
+//! can heal). Then it heals everything, waits until all servers answer and all of them vote, reads
+//! every key at each of them, and judges the history: by what the servers say of their log, and by
+//! `raft-sim`'s search for an order, which needs no word of theirs.
 //!
-//! A third of the reads are by lease, and are judged like the others. A server that ends and was not asked to
-//! fails the run, unless its disk was filled or had lost something and it says so; so does a panic in a log, and
-//! a broken assumption of the protocol, in a log or in `raft_kv_violations_total`. A run in which too little
-//! happened is VACUOUS, which is no success.
+//! A third of the reads are by lease, and are judged like the others. A server that ends and was
+//! not asked to fails the run, unless its disk was filled or had lost something and it says so; so
+//! does a panic in a log, and a broken assumption of the protocol, in a log or in
+//! `raft_kv_violations_total`. A run in which too little happened is VACUOUS, which is no success.
 //!
 //! The seed decides what is drawn, not what happens: processes and networks have a mind of their own.
 //! A failing run keeps its directory, with the logs of all servers.
