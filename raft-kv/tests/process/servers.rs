@@ -7,6 +7,8 @@ use std::time::Duration;
 use hyper::Method;
 use hyper::header::AUTHORIZATION;
 use raft_kv::client::{Ask, Client, IDEMPOTENCY_KEY};
+use raft_replica::file_disk::FileDisk;
+use raft_replica::storage::inspect;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{PROGRAM, Three, arg, free_ports, output, run, text};
@@ -166,6 +168,51 @@ fn a_cluster_whose_quorum_is_lost_goes_on_as_one_and_fences_the_others() {
     assert!(status.contains("\"epoch\":1,"), "{status}");
     assert!(status.contains("\"voters\":[2],"), "{status}");
     assert_eq!(three.get(2, "/kv/k"), "3");
+}
+
+/// Of the only server that is left the newest file of the log is gone, and its hard state knew that more was
+/// committed. Nobody has the rest: it goes on without.
+#[test]
+fn who_recovers_a_log_that_has_lost_its_end_goes_on_without_it() {
+    let mut three = Three::start();
+    assert_eq!(three.put(1, "/kv/k", "1"), "ok");
+    assert_eq!(three.get(2, "/kv/k"), "1");
+    for id in 1..=3 {
+        three.end(id, Signal::TERM);
+    }
+    for id in 1..=3 {
+        three.run(id);
+    }
+    // It has every entry, and knows of one more each time that it is committed.
+    for value in ["2", "3", "4"] {
+        assert_eq!(three.put(1, "/kv/k", value), "ok");
+        assert_eq!(three.get(2, "/kv/k"), value);
+    }
+    // A new term: its hard state is written.
+    output(&["transfer", "--endpoints", &three.endpoints()]);
+    assert_eq!(three.put(1, "/kv/k", "5"), "ok");
+    assert_eq!(three.get(2, "/kv/k"), "5");
+    for id in 1..=3 {
+        three.end(id, Signal::KILL);
+    }
+    let data = three.data(2);
+    let look = || inspect(&mut FileDisk::read_only(data.join("raft")).unwrap()).unwrap();
+    let newest = look().segments.pop().unwrap().file;
+    std::fs::remove_file(data.join("raft").join(newest)).unwrap();
+    let found = look();
+    assert!(found.is_tail_unknown && found.last.index < found.commit, "{found}");
+
+    let words = ["recover", "--id", "2", "--data-dir", arg(&data), "--as-single"];
+    let asked = run(&words);
+    assert!(text(&asked.stderr).contains("The end of this log is unknown"), "{found}");
+    let accepted: Vec<&str> = words.into_iter().chain(["--accept-data-loss"]).collect();
+    output(&accepted);
+    let found = look();
+    assert!(!found.is_tail_unknown, "{found}");
+    three.run(2);
+    assert_eq!(three.get(2, "/kv/k"), "1");
+    assert_eq!(three.put(2, "/kv/k", "6"), "ok");
+    assert_eq!(three.get(2, "/kv/k"), "6");
 }
 
 #[test]

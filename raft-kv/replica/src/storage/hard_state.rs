@@ -271,7 +271,10 @@ impl<F> HardStateFiles<F> {
         let LogMark { log_through, commit, log_epoch } = mark;
         let parent = self.record.digest();
         let generation = self.record.generation + 1;
-        let commit = commit.max(self.record.commit);
+        // What is committed is not forgotten. But a node in doubt goes on from the log that it has: that
+        // something is missing its state says, and once the doubt is over it must not be missed again.
+        let is_in_doubt = state.is_tail_unknown || self.record.state.is_tail_unknown;
+        let commit = if is_in_doubt { commit } else { commit.max(self.record.commit) };
         self.record = HardRecord { generation, parent, state, log_through, commit, log_epoch };
         self.put(disk)
     }

@@ -6,6 +6,7 @@ mod amnesia;
 mod covered;
 mod crash;
 mod damage;
+mod doubt;
 mod evidence;
 mod exhaustive;
 mod failed_sync;
