@@ -61,8 +61,8 @@ pub enum DiskNews {
     Panicked,
 }
 
-/// The way to the thread. It ends when this is dropped, after what was asked for is done; a snapshot
-/// that is not whole by then is given up.
+/// The way to the thread. It ends when this is dropped, after what was asked for is done and the disk knows
+/// that it was acknowledged; a snapshot that is not whole by then is given up.
 #[derive(Debug)]
 pub struct LogThread {
     work: Option<Sender<Work>>,
@@ -166,7 +166,10 @@ impl<D: Disk, T: Fn(DiskNews) -> bool> Writer<D, T> {
             match self.wait() {
                 Ok(first) => self.waiting.push_back(first),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                // There will be nothing to do any more, for as long as the server is away.
+                Err(RecvTimeoutError::Disconnected) => {
+                    return has_room(self.storage.rest()).map(drop);
+                }
             }
             self.waiting.extend(self.inbox.try_iter());
             while let Some(work) = self.waiting.pop_front() {

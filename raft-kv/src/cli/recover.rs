@@ -135,7 +135,10 @@ fn force(
                     let done = storage.write(work).map_err(|error| error.to_string())?;
                     inputs.extend(done.map(Input::Done));
                 }
-                Output::Reply { reply: Reply::MembershipChanged { .. }, .. } => return Ok(()),
+                Output::Reply { reply: Reply::MembershipChanged { .. }, .. } => {
+                    // It may be long before it is started, on the only disk that is left.
+                    return storage.rest().map_err(|error| error.to_string());
+                }
                 Output::Reply { reply: Reply::Failed(failure), .. } => {
                     return Err(failure.to_string());
                 }

@@ -14,11 +14,13 @@ use raft_kv::log_thread::{DiskNews, LogThread};
 use raft_kv::metrics::Metrics;
 use raft_kv::store::Store;
 use raft_replica::disk::DiskError;
+use raft_replica::file_disk::FileDisk;
 use raft_replica::replica::{Replica, ReplicaOptions};
 use raft_replica::request::{Input, Output};
 use raft_replica::storage::work::{Done, Work};
-use raft_replica::storage::{Identity, Storage, StorageError, StorageOptions};
+use raft_replica::storage::{Identity, Storage, StorageError, StorageOptions, What, inspect};
 
+use full::Rigging;
 use rigged::{Rig, Rigged};
 
 fn works(out: &mut Vec<Output<Store>>) -> Vec<Work> {
@@ -113,4 +115,25 @@ fn a_panic_of_the_thread_is_told_for_nobody_may_wait_for_it() {
     assert!(matches!(news, DiskNews::Panicked), "{news:?}");
     drop(node.log);
     assert!(node.told.recv().is_err(), "nothing is told after that");
+}
+
+/// Of what was acknowledged last, a bit rots while the server is away.
+#[test]
+fn a_thread_that_ends_leaves_nothing_that_could_pass_for_torn() {
+    let mut rigging = Rigging::new();
+    rigging.append(1000);
+    rigging.is_persisted();
+    let (directory, last) = rigging.end();
+    let look = || inspect(&mut FileDisk::read_only(directory.path()).unwrap()).unwrap();
+    let found = look();
+    assert!(found.report.is_clean() && found.last == last, "{found}");
+    let newest = found.segments.last().unwrap();
+    let path = directory.path().join(&newest.file);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[newest.data_end as usize - 1] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let found = look();
+    let findings: Vec<_> = found.report.findings.iter().map(|finding| &finding.what).collect();
+    assert_eq!(findings, [&What::Damaged { entry: last }]);
+    assert_eq!(found.last, last);
 }

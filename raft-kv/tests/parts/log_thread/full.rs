@@ -27,7 +27,7 @@ const LARGE: usize = 40 << 10;
 const LITTLE: u64 = 16 << 10;
 
 /// A log thread on a disk whose size is known, and what plays the core to it.
-struct Rigging {
+pub(crate) struct Rigging {
     directory: tempfile::TempDir,
     rig: Arc<Rig>,
     log: LogThread,
@@ -39,7 +39,7 @@ struct Rigging {
 
 impl Rigging {
     /// A node with three segments.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let rig = Arc::new(Rig::default());
         let mut disk = Rigged::new(directory.path(), &rig);
@@ -68,6 +68,12 @@ impl Rigging {
         rigging
     }
 
+    /// Ends the thread; the directory, and the entry that was appended last.
+    pub(crate) fn end(self) -> (tempfile::TempDir, EntryId) {
+        drop(self.log);
+        (self.directory, self.last)
+    }
+
     fn path(&self) -> &Path {
         self.directory.path()
     }
@@ -92,7 +98,7 @@ impl Rigging {
         self.log.ask(Work::Persist { batch, commit: Index::ZERO });
     }
 
-    fn append(&mut self, bytes: usize) {
+    pub(crate) fn append(&mut self, bytes: usize) {
         let payload = Payload::Command(Bytes::from(vec![7; bytes]));
         let entries = Entries::after(self.last, [(Term(1), payload)]);
         self.last = entries[0].id();
@@ -116,7 +122,7 @@ impl Rigging {
         self.told.recv_timeout(Duration::from_secs(30)).expect("it goes on")
     }
 
-    fn is_persisted(&self) {
+    pub(crate) fn is_persisted(&self) {
         self.is_persisted_but(0);
     }
 
