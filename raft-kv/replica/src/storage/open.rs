@@ -238,11 +238,12 @@ pub(super) fn examine<D: Disk>(
         resident_bytes_max: usize::try_from(options.resident_bytes).unwrap_or(usize::MAX),
         is_readmission,
     };
-    let log = FoundLog::read(disk, search, &mut report)?;
+    let mut log = FoundLog::read(disk, search, &mut report)?;
     snapshots.settle_for_older(disk, |snapshot| log.continues(snapshot), &mut report)?;
     let end = snapshots.newest().map_or(EntryId::default(), |meta| meta.last);
     check(&hard_state, &log, snapshots.newest().map(|meta| &**meta))?;
     let missing = missing(&hard_state, &log);
+    log.epoch = log.epoch.max(hard_state.record().log_epoch);
     if let Some(why) = missing.clone().filter(|_| log.cut.is_none()) {
         let what = What::TailUnknown { after: log.last(), entries: 0, why };
         report.add(segment::DIR, what);

@@ -38,7 +38,8 @@ pub(super) struct FoundLog<F> {
     heals: Heals,
     /// Whether a segment was being made.
     scratch: bool,
-    /// The highest epoch of any segment.
+    /// The highest epoch of any segment; once it has been judged, of one that is gone as well. What has
+    /// been healed names its segment, so that no other may be called the same.
     pub(super) epoch: u64,
     /// Why the log may have reached further than what was found.
     pub(super) cut: Option<String>,
@@ -262,11 +263,13 @@ impl<F> FoundLog<F> {
             self.dead.extend(self.live.drain(..).map(|live| live.name));
             self.entries.begin_again(last);
         }
-        let mut log = Log::empty(options, self.epoch, self.entries.before);
-        log.heals = HealLog::new(files, core::mem::take(&mut self.entries.healed));
+        let mut log = Log::empty(options, 0, self.entries.before);
         if was_absent {
+            // Nothing is left that could name a segment.
             return Ok((log, Vec::new()));
         }
+        log.epoch = self.epoch;
+        log.heals = HealLog::new(files, core::mem::take(&mut self.entries.healed));
         self.repair(disk)?;
         log.ids = core::mem::take(&mut self.entries.ids);
         log.end = log.durable();
