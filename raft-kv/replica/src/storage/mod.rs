@@ -382,8 +382,8 @@ impl<D: Disk> Storage<D> {
         self.log.truncate(&mut self.disk, from)
     }
 
-    /// Before something is healed: the hard state says how far the log has got. What else of it is lost
-    /// would be taken for never written, once what proves the damage is healed.
+    /// Before something is healed, and once something is kept apart: the hard state says how far the log has
+    /// got. What else of it is lost would be taken for never written, once what proves the damage is healed.
     fn vouch(&mut self) -> Result<(), StorageError> {
         let record = *self.hard_state.record();
         let through = self.log.durable().index;

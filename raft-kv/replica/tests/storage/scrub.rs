@@ -157,6 +157,29 @@ fn an_entry_that_its_slot_alone_names_is_kept_apart() {
     assert_eq!(Durable::found(&mut storage, &found), expected, "{}", found.report);
 }
 
+/// Of the batch that was acknowledged last, one entry has lost its header, and is kept apart: from then on it is
+/// known of all of that batch that it was durable, and what rots of it is missed.
+#[test]
+fn what_is_kept_apart_vouches_for_its_batch() {
+    for other in 0..3 {
+        let mut script = Script::founding();
+        script.term(1, None).append(&[10]).sync().append(&[20, 20, 20, 20]).sync();
+        let mut disk = MemoryDisk::default();
+        Storage::format(&mut disk, identity()).unwrap();
+        let mut storage = Storage::open(disk.clone(), ROOMY, Some(identity())).unwrap().0;
+        script.run(&mut storage).unwrap();
+        let header = |entry: usize| FIRST_BATCH + 4096 + 64 + entry * (40 + 20);
+        disk.overwrite("wal/seg-1-1.wal", header(3), &[0xa5; 40]);
+        assert_eq!(round(&mut storage, 1000).repaired, 1);
+        disk.overwrite("wal/seg-1-1.wal", header(other) + 40, &[0xa5; 20]);
+        drop(storage);
+        let (mut storage, found) = Storage::open(disk, ROOMY, Some(identity())).unwrap();
+        let mut expected = script.now().clone();
+        expected.log[1 + other].1 = None;
+        assert_eq!(Durable::found(&mut storage, &found), expected, "{other}: {}", found.report);
+    }
+}
+
 /// An entry that has been healed keeps its place in the log. If its slot goes as well, a scrub writes it again:
 /// a header, or the healed copy, would be the last that names it.
 #[test]
@@ -286,27 +309,32 @@ fn what_is_healed_is_no_proof_that_there_was_no_more() {
     assert!(is_there || found.hard_state.is_tail_unknown, "{}", found.report);
 }
 
-/// One entry has lost its header, and its neighbour its slot: what names the first is written together with
-/// that slot, and must not be lost in whichever call the power fails.
+/// One entry has lost its header, and its neighbour its slot, or has none yet: what names the first is written
+/// together with that slot, and must not be lost in whichever call the power fails.
 #[test]
 fn no_name_is_put_at_risk() {
-    // The second and the third of the batch of three large entries, 22 to 24.
-    let header = FIRST_BATCH + 4096 + 64 + 40 + 700;
-    let slot = 8192 + (24 - 17) * 64;
-    for call in 1.. {
-        let (disk, mut storage, expected) = running();
-        storage.rest().unwrap();
-        disk.overwrite("wal/seg-17-1.wal", header, &[0xa5; 40]);
-        disk.overwrite("wal/seg-17-1.wal", slot, &[0xa5; 64]);
-        disk.crash_at(call);
-        let is_over = storage.scrub(1 << 20).map(|step| step.repaired);
-        drop(storage);
-        disk.crash(|| Fate::Garbage);
-        let (mut storage, found) = open(&disk).unwrap();
-        assert_eq!(Durable::found(&mut storage, &found), expected, "{call}: {}", found.report);
-        if let Ok(repaired) = is_over {
-            assert_eq!(repaired, 2, "the entry and the slot");
-            break;
+    // The second and the third of the batch of three large entries, 22 to 24. The last entry before those that
+    // have no slots yet.
+    let large = ("wal/seg-17-1.wal", FIRST_BATCH + 4096 + 64 + 40 + 700);
+    let last = ("wal/seg-25-1.wal", FIRST_BATCH + 64);
+    for ((file, header), slot) in [(large, Some(8192 + (24 - 17) * 64)), (last, None)] {
+        for call in 1.. {
+            let (disk, mut storage, expected) = running();
+            disk.overwrite(file, header, &[0xa5; 40]);
+            if let Some(slot) = slot {
+                storage.rest().unwrap();
+                disk.overwrite(file, slot, &[0xa5; 64]);
+            }
+            disk.crash_at(call);
+            let is_over = storage.scrub(1 << 20).map(|step| step.repaired);
+            drop(storage);
+            disk.crash(|| Fate::Garbage);
+            let (mut storage, found) = open(&disk).unwrap();
+            assert_eq!(Durable::found(&mut storage, &found), expected, "{call}: {}", found.report);
+            if let Ok(repaired) = is_over {
+                assert_eq!(repaired, 1 + u64::from(slot.is_some()), "the entry and the slot");
+                break;
+            }
         }
     }
 }
