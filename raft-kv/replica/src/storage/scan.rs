@@ -264,7 +264,10 @@ impl<F> Scan<F> {
             let first = Index(slot.id.index.0.saturating_sub(u64::from(slot.position)));
             self.enter(disk, slot.batch, start, first)?;
         }
-        self.batch_entries = slot.entries;
+        // A slot that a scrub has written again does not say it.
+        if slot.entries > 0 {
+            self.batch_entries = slot.entries;
+        }
         Ok(())
     }
 

@@ -220,6 +220,23 @@ fn the_slot_of_a_healed_entry_is_written_again() {
     }
 }
 
+/// A slot that a scrub has written again does not say how many entries its batch has. The batch does: it is
+/// whole, and nothing was being written.
+#[test]
+fn a_slot_that_is_written_again_makes_no_batch_look_torn() {
+    // The last batch, of two entries: the first one's slot, the last one's.
+    for slot in [1, 2] {
+        let (disk, mut storage, expected) = running();
+        storage.rest().unwrap();
+        disk.overwrite("wal/seg-25-1.wal", 8192 + slot * 64, &[0xa5; 64]);
+        assert_eq!(round(&mut storage, 1000).repaired, 1);
+        drop(storage);
+        let (mut storage, found) = open(&disk).unwrap();
+        assert_eq!(Durable::found(&mut storage, &found), expected);
+        assert!(found.report.is_clean(), "{slot}: {}", found.report);
+    }
+}
+
 /// Neighbours have been healed of which nothing is left in their places, so that no header leads from one to
 /// the next. If their slots go as well, a scrub writes all of them again, and a start misses nothing.
 #[test]
