@@ -207,6 +207,31 @@ fn only_voters_that_the_membership_at_the_entry_names_count() {
     assert!(!is_discarded(&cluster));
 }
 
+/// Not even once it is a member again does a server that has lost its disk speak for who it was.
+#[test]
+fn a_member_of_another_lineage_denies_nothing() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.elect(1);
+    beat(&mut cluster, 1);
+    cluster.propose(1, 50, "lonely");
+    let reborn = Member::new(3, 333);
+    let steps = vec![MemberStep::Remove(NodeId(3)), MemberStep::AddLearner(reborn)];
+    let change = MembershipChange::Steps(steps);
+    cluster.step(1, Body::ProposeMembership { ticket: Ticket(51), change, expect: None });
+    cluster.take(|_| true);
+    cluster.break_entries(1, &[2]);
+    leads_again(&mut cluster);
+    assert!(cluster.status(1).membership.is_member(reborn));
+    let id = question(&mut cluster);
+    let refusals = cluster.refusals(1);
+    answer(&mut cluster, member(2), id, EntryResult::DontHave);
+    answer(&mut cluster, reborn, id, EntryResult::DontHave);
+    assert_eq!(cluster.refusals(1), refusals, "both were asked");
+    assert_eq!(cluster.status(1).damaged, 1);
+    answer(&mut cluster, member(3), id, EntryResult::DontHave);
+    assert_eq!(cluster.status(1).damaged, 0, "who it was says so itself");
+}
+
 /// Under a joint membership the incoming half alone decides.
 #[test]
 fn of_a_joint_membership_the_incoming_half_decides() {
