@@ -12,7 +12,7 @@ use raft_kv::server::{Server, StartError};
 use raft_kv::transport::Transport as _;
 use tokio::sync::watch;
 
-use crate::support::{self, Cluster, address};
+use crate::support::{self, Cluster, address, read, write};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn founding_needs_every_founder_once_and_from_then_on_a_quorum() {
@@ -48,12 +48,12 @@ async fn founders_that_wait_say_for_whom() {
     cluster.run(2).await;
     cluster
         .until("they wait for the third", async || {
-            let answer = cluster.get(1, "/readyz").await;
+            let answer = cluster.once(1, &read("/readyz")).await;
             answer.status == 503 && answer.text().contains("waiting for the founders 3")
         })
         .await;
     assert_eq!(cluster.get(1, "/livez").await.text(), "ok");
-    assert_eq!(cluster.put(1, "/kv/k", "v").await.status, 503);
+    assert_eq!(cluster.once(1, &write("/kv/k", "v")).await.status, 503);
     assert_eq!(cluster.json(1, "/client/leader").await["leader"], serde_json::json!(null));
     cluster.run(3).await;
     cluster.is_ready(1).await;
@@ -73,7 +73,7 @@ async fn founders_that_were_told_of_different_ones_found_nothing_and_say_so() {
     let lists = ["server 1 is told that the founders are 1, 2,", "that they are 1, 2, 3;"];
     cluster
         .until("the first one says so", async || {
-            let answer = cluster.get(1, "/readyz").await;
+            let answer = cluster.once(1, &read("/readyz")).await;
             answer.status == 503 && lists.iter().all(|list| answer.text().contains(list))
         })
         .await;
@@ -82,7 +82,7 @@ async fn founders_that_were_told_of_different_ones_found_nothing_and_say_so() {
         cluster
             .until("so do the others, as soon as they have heard it", async || {
                 // The third one is not known to the first one; it hears of it all the same.
-                cluster.get(id, "/readyz").await.text().contains(other)
+                cluster.once(id, &read("/readyz")).await.text().contains(other)
             })
             .await;
     }
@@ -141,7 +141,7 @@ async fn a_founder_that_lost_its_disk_is_nobody_and_waits_to_be_added() {
     cluster.run(2).await;
     cluster
         .until("it says what it waits for", async || {
-            let answer = cluster.get(2, "/readyz").await;
+            let answer = cluster.once(2, &read("/readyz")).await;
             answer.status == 503 && answer.text().contains("waiting to be added")
         })
         .await;

@@ -31,9 +31,9 @@ async fn a_write_may_demand_a_version() {
     let late = cluster.put_if(3, "/kv/k", (IF_MATCH, &old), "3").await;
     assert_eq!((late.status.as_u16(), late.header("etag")), (412, Some(new.as_str())));
     let delete = Ask::new(Method::DELETE, "/kv/k").header(IF_MATCH, &old);
-    assert_eq!(cluster.once(1, &delete).await.status, 412);
+    assert_eq!(cluster.asked(1, &delete).await.status, 412);
     let delete = Ask::new(Method::DELETE, "/kv/k").header(IF_MATCH, &format!("\"0\", {new}"));
-    assert_eq!(cluster.once(1, &delete).await.status, 200);
+    assert_eq!(cluster.asked(1, &delete).await.status, 200);
     let gone = cluster.put_if(1, "/kv/k", (IF_MATCH, "*"), "4").await;
     assert_eq!((gone.status.as_u16(), gone.header("etag")), (412, None));
     cluster.end().await;
@@ -44,7 +44,7 @@ async fn a_reader_that_has_the_version_gets_no_body() {
     let cluster = Cluster::ready(1).await;
     let etag = cluster.put(1, "/kv/k", "v").await.header("etag").unwrap().to_owned();
     let ask = Ask::new(Method::GET, "/kv/k").header(IF_NONE_MATCH, &etag);
-    let answer = cluster.once(1, &ask).await;
+    let answer = cluster.asked(1, &ask).await;
     assert_eq!((answer.status.as_u16(), answer.body.len()), (304, 0));
     cluster.end().await;
 }

@@ -23,13 +23,13 @@ async fn what_one_server_was_told_every_server_answers() {
 async fn a_key_that_is_deleted_is_absent() {
     let cluster = Cluster::ready(3).await;
     cluster.put(1, "/kv/k", "v").await;
-    let deleted = cluster.once(2, &Ask::new(Method::DELETE, "/kv/k")).await;
+    let deleted = cluster.asked(2, &Ask::new(Method::DELETE, "/kv/k")).await;
     assert_eq!((deleted.status.as_u16(), deleted.text().as_str()), (200, "ok"));
     let read = cluster.get(3, "/kv/k").await;
     assert_eq!(read.status, 404);
     let told: serde_json::Value = serde_json::from_slice(&read.body).unwrap();
     assert_eq!(told["code"], "not_found");
-    let again = cluster.once(2, &Ask::new(Method::DELETE, "/kv/k")).await;
+    let again = cluster.asked(2, &Ask::new(Method::DELETE, "/kv/k")).await;
     assert_eq!(again.status, 200);
     cluster.end().await;
 }
@@ -38,13 +38,13 @@ async fn a_key_that_is_deleted_is_absent() {
 async fn a_value_may_come_as_json_and_a_key_percent_encoded() {
     let cluster = Cluster::ready(1).await;
     let ask = Ask::new(Method::POST, "/kv/caf%C3%A9%20au%20lait").body(r#"{"value": "2.50"}"#);
-    assert_eq!(cluster.once(1, &ask).await.status, 200);
+    assert_eq!(cluster.asked(1, &ask).await.status, 200);
     assert_eq!(cluster.get(1, "/kv/caf%c3%a9%20au%20lait").await.text(), "2.50");
     let listed = cluster.json(1, "/kv?prefix=caf").await;
     assert_eq!(listed["keys"][0]["key"], "café au lait");
 
     let wrong = Ask::new(Method::POST, "/kv/k").body("2.50");
-    assert_eq!(cluster.once(1, &wrong).await.status, 400);
+    assert_eq!(cluster.asked(1, &wrong).await.status, 400);
     let bytes = cluster.get(1, "/kv/%ff").await;
     assert_eq!(bytes.status, 400);
     assert_eq!(cluster.get(1, "/kvetch").await.status, 404);
@@ -81,7 +81,7 @@ async fn keys_are_listed_in_pages() {
 async fn a_value_that_is_no_text_is_listed_in_base64() {
     let cluster = Cluster::ready(1).await;
     let ask = Ask::new(Method::PUT, "/kv/k").body(vec![0xff, 0x00]);
-    assert_eq!(cluster.once(1, &ask).await.status, 200);
+    assert_eq!(cluster.asked(1, &ask).await.status, 200);
     assert_eq!(&cluster.get(1, "/kv/k").await.body[..], [0xff, 0x00]);
     let listed = cluster.json(1, "/kv").await;
     assert_eq!(listed["keys"][0]["value_base64"], "/wA=");

@@ -17,11 +17,11 @@ async fn what_is_too_large_or_too_much_is_refused() {
     .await;
     cluster.is_ready(1).await;
     let fits = Ask::new(Method::PUT, "/kv/12345678").body(vec![b'x'; 64]);
-    assert_eq!(cluster.once(1, &fits).await.status, 200);
+    assert_eq!(cluster.asked(1, &fits).await.status, 200);
     let long_key = Ask::new(Method::PUT, "/kv/123456789").body("x");
-    assert_eq!(cluster.once(1, &long_key).await.status, 413);
+    assert_eq!(cluster.asked(1, &long_key).await.status, 413);
     let long_value = Ask::new(Method::PUT, "/kv/k").body(vec![b'x'; 65]);
-    assert_eq!(cluster.once(1, &long_value).await.status, 413);
+    assert_eq!(cluster.asked(1, &long_value).await.status, 413);
 
     // Seven bodies that are announced hold nothing; what has come of them holds all that may be under way.
     let mut held = Vec::new();
@@ -31,15 +31,15 @@ async fn what_is_too_large_or_too_much_is_refused() {
         stream.write_all(head).await.unwrap();
         held.push(stream);
     }
-    assert_eq!(cluster.once(1, &fits).await.status, 200);
+    assert_eq!(cluster.asked(1, &fits).await.status, 200);
     for stream in &mut held {
         stream.write_all(&[b'x'; 63]).await.unwrap();
     }
     cluster
-        .until("there is no room for more", async || cluster.once(1, &fits).await.status == 429)
+        .until("there is no room for more", async || cluster.asked(1, &fits).await.status == 429)
         .await;
     drop(held);
-    cluster.until("there is room", async || cluster.once(1, &fits).await.status == 200).await;
+    cluster.until("there is room", async || cluster.asked(1, &fits).await.status == 200).await;
     cluster.end().await;
 }
 
@@ -63,14 +63,16 @@ async fn a_command_that_nobody_waits_for_any_more_keeps_its_share_while_it_is_un
     let put = Ask::new(Method::PUT, "/kv/k").body(vec![b'x'; 64]);
     let mut held = 0;
     while held < 7 {
-        let status = cluster.once(leader, &put).await.status.as_u16();
+        let status = cluster.asked(leader, &put).await.status.as_u16();
         // The first one may have gone out before the links were cut.
         assert!(status == 504 || (status == 200 && held == 0), "{status}");
         held += usize::from(status == 504);
     }
-    assert_eq!(cluster.once(leader, &put).await.status, 429);
+    assert_eq!(cluster.asked(leader, &put).await.status, 429);
     cluster.network.rejoin(&address(leader));
-    cluster.until("all is answered", async || cluster.once(leader, &put).await.status == 200).await;
+    cluster
+        .until("all is answered", async || cluster.asked(leader, &put).await.status == 200)
+        .await;
     cluster.end().await;
 }
 
@@ -114,7 +116,7 @@ async fn deaf(cluster: &Cluster, path: &str) -> tokio::net::TcpStream {
 async fn fill(cluster: &Cluster, keys: u64) {
     for key in 0..keys {
         let put = Ask::new(Method::PUT, format!("/kv/{key}")).body(vec![b'v'; 1 << 20]);
-        assert_eq!(cluster.once(1, &put).await.status, 200);
+        assert_eq!(cluster.asked(1, &put).await.status, 200);
     }
 }
 
@@ -171,7 +173,7 @@ async fn servers_that_take_longer_values_than_others_do_not_leave_them_behind() 
     cluster
         .until("the first one leads and takes it", async || {
             let transfer = Ask::new(Method::POST, "/cluster/transfer-leader").body("{\"to\":1}");
-            cluster.once(1, &transfer).await;
+            cluster.asked(1, &transfer).await;
             // Another leader refuses it before it has come: then the connection may break.
             cluster.client(1).once(&put).await.is_ok_and(|answer| answer.status == 200)
         })
@@ -184,7 +186,7 @@ async fn servers_that_take_longer_values_than_others_do_not_leave_them_behind() 
             })
             .await;
         let longer = Ask::new(Method::PUT, "/kv/k").body(vec![b'v'; 65]);
-        assert_eq!(cluster.once(id, &longer).await.status, 413, "its own clients may not");
+        assert_eq!(cluster.asked(id, &longer).await.status, 413, "its own clients may not");
     }
     cluster.end().await;
 }

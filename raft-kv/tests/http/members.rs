@@ -4,11 +4,11 @@ use hyper::Method;
 use raft_kv::client::{Answer, Ask};
 use serde_json::json;
 
-use crate::support::{Cluster, address, other};
+use crate::support::{Cluster, address, other, read};
 
 async fn add(cluster: &Cluster, at: u64, id: u64) -> Answer {
     let body = json!({ "id": id, "addr": address(id) }).to_string();
-    cluster.once(at, &Ask::new(Method::POST, "/cluster/members").body(body)).await
+    cluster.asked(at, &Ask::new(Method::POST, "/cluster/members").body(body)).await
 }
 
 async fn has_voters(cluster: &Cluster, at: u64, voters: &[u64]) {
@@ -25,7 +25,7 @@ async fn stranger(cluster: &mut Cluster, id: u64) {
     cluster.run(id).await;
     cluster
         .until("it waits", async || {
-            cluster.get(id, "/readyz").await.text().contains("waiting to be")
+            cluster.once(id, &read("/readyz")).await.text().contains("waiting to be")
         })
         .await;
 }
@@ -54,7 +54,7 @@ async fn a_server_takes_the_place_of_another() {
     cluster.halt(old).await;
     let body = json!({ "old": old, "new": 4, "addr": address(4) }).to_string();
     let ask = Ask::new(Method::POST, "/cluster/members/replace").body(body);
-    let answer = cluster.once(leader, &ask).await;
+    let answer = cluster.asked(leader, &ask).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let voters: Vec<u64> = (1..=4).filter(|id| *id != old).collect();
     has_voters(&cluster, leader, &voters).await;
@@ -96,7 +96,7 @@ async fn a_server_that_was_removed_and_forgotten_comes_back_as_somebody_new() {
         })
         .await;
     let ask = Ask::new(Method::DELETE, format!("/cluster/members/{gone}"));
-    let answer = cluster.once(leader, &ask).await;
+    let answer = cluster.asked(leader, &ask).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     // It hears of it before it ends: then nothing is left to tell it, and nobody keeps its address.
     cluster
@@ -125,10 +125,10 @@ async fn who_was_asked_in_and_removed_at_once_leaves_nothing_behind() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     let remove = Ask::new(Method::DELETE, "/cluster/members/4");
     cluster
-        .until("it is removed", async || cluster.once(leader, &remove).await.status == 200)
+        .until("it is removed", async || cluster.asked(leader, &remove).await.status == 200)
         .await;
     has_voters(&cluster, leader, &[1, 2, 3]).await;
-    assert_eq!(cluster.once(leader, &remove).await.status, 409, "nobody waits for it");
+    assert_eq!(cluster.asked(leader, &remove).await.status, 409, "nobody waits for it");
     cluster.end().await;
 }
 
@@ -144,11 +144,11 @@ async fn a_removal_that_would_lose_the_quorum_is_refused() {
         })
         .await;
     let ask = Ask::new(Method::DELETE, format!("/cluster/members/{up}"));
-    let answer = cluster.once(leader, &ask).await;
+    let answer = cluster.asked(leader, &ask).await;
     assert_eq!(answer.status, 409, "{}", answer.text());
     assert!(answer.text().contains("quorum_at_risk"), "{}", answer.text());
     let ask = Ask::new(Method::DELETE, format!("/cluster/members/{down}"));
-    assert_eq!(cluster.once(leader, &ask).await.status, 200);
+    assert_eq!(cluster.asked(leader, &ask).await.status, 200);
     let mut voters = [leader, up];
     voters.sort_unstable();
     has_voters(&cluster, leader, &voters).await;
@@ -162,11 +162,11 @@ async fn the_leadership_goes_where_the_operator_says() {
     let to = other(leader);
     let body = json!({ "to": to }).to_string();
     let ask = Ask::new(Method::POST, "/cluster/transfer-leader").body(body);
-    let answer = cluster.once(to, &ask).await;
+    let answer = cluster.asked(to, &ask).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(cluster.leader(to, Some(leader)).await, to);
     let ask = Ask::new(Method::POST, "/cluster/transfer-leader").body(r#"{"to": 9}"#);
-    assert_eq!(cluster.once(1, &ask).await.status, 409);
+    assert_eq!(cluster.asked(1, &ask).await.status, 409);
     cluster.end().await;
 }
 
@@ -177,7 +177,7 @@ async fn nobody_is_added_who_does_not_answer_or_is_somebody_else() {
     assert_eq!(answer.status, 409, "{}", answer.text());
     let body = json!({ "id": 9, "addr": address(2) }).to_string();
     let ask = Ask::new(Method::POST, "/cluster/members").body(body);
-    let answer = cluster.once(1, &ask).await;
+    let answer = cluster.asked(1, &ask).await;
     assert!(answer.text().contains("is 2, not 9"), "{}", answer.text());
     cluster.end().await;
 }
@@ -202,16 +202,7 @@ async fn a_server_that_is_well_does_not_lose_its_place_to_another_under_its_numb
         .await;
     let body = json!({ "id": id, "addr": "impostor" }).to_string();
     let ask = Ask::new(Method::POST, "/cluster/members").body(body);
-    let mut answer = cluster.once(leader, &ask).await;
-    // While the leader changes, nothing is done.
-    cluster
-        .until("a leader answers", async || {
-            if answer.status == 503 {
-                answer = cluster.once(leader, &ask).await;
-            }
-            answer.status != 503
-        })
-        .await;
+    let answer = cluster.asked(leader, &ask).await;
     assert_eq!(answer.status, 409, "{}", answer.text());
     assert!(answer.text().contains("is a member and answers"), "{}", answer.text());
     let after = cluster.json(leader, "/cluster/members").await["members"].clone();
@@ -232,7 +223,7 @@ async fn who_votes_already_takes_nobodys_place() {
     for (old, new, why) in [(old, new, "votes already"), (old, old, "cannot replace itself")] {
         let body = json!({ "old": old, "new": new, "addr": address(new) }).to_string();
         let ask = Ask::new(Method::POST, "/cluster/members/replace").body(body);
-        let answer = cluster.once(leader, &ask).await;
+        let answer = cluster.asked(leader, &ask).await;
         assert_eq!(answer.status, 409, "{}", answer.text());
         assert!(answer.text().contains(why), "{}", answer.text());
     }

@@ -1,18 +1,20 @@
 //! What the server answers when things are wrong.
 
+use std::time::Duration;
+
 use hyper::Method;
 use raft_core::NodeId;
 use raft_kv::client::Ask;
-use raft_kv::config::OnFollower;
+use raft_kv::config::{OnFollower, ServerConfig};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Cluster, address, other};
+use crate::support::{Cluster, address, other, read, write};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_quorum_a_write_is_refused_or_its_outcome_unknown_and_stale_reads_go_on() {
     let mut cluster = Cluster::with(3, |config| {
-        config.request_timeout = std::time::Duration::from_secs(2);
+        config.request_timeout = Duration::from_secs(2);
     })
     .await;
     for id in 1..=3 {
@@ -26,23 +28,27 @@ async fn without_a_quorum_a_write_is_refused_or_its_outcome_unknown_and_stale_re
 
     cluster
         .until("the leader has stepped down", async || {
-            let answer = cluster.put(leader, "/kv/k", "w").await;
+            let answer = cluster.once(leader, &write("/kv/k", "w")).await;
             // Until it has, it does not know.
             assert!([503, 504].contains(&answer.status.as_u16()), "{}", answer.text());
             answer.status == 503
         })
         .await;
-    let refused = cluster.put(leader, "/kv/k", "w").await;
+    let refused = cluster.once(leader, &write("/kv/k", "w")).await;
     let told: Value = serde_json::from_slice(&refused.body).unwrap();
     assert_eq!(refused.status, 503);
     assert_eq!((&told["leader"], &told["node"]), (&json!(null), &json!(leader)));
     assert_eq!(told["reachable"], json!([]));
     assert!(told["retry_after_ms"].as_u64().is_some());
-    assert_eq!(cluster.get(leader, "/kv/k").await.status, 503);
-    assert_eq!(cluster.get(leader, "/kv/k?consistency=stale").await.status, 200);
-    assert_eq!(cluster.get(leader, "/kv/k?consistency=stale&max_stale_ms=1").await.status, 503);
-    assert_eq!(cluster.get(leader, "/livez").await.status, 200);
-    assert_eq!(cluster.get(leader, "/readyz").await.status, 503);
+    for (path, status) in [
+        ("/kv/k", 503),
+        ("/kv/k?consistency=stale", 200),
+        ("/kv/k?consistency=stale&max_stale_ms=1", 503),
+        ("/livez", 200),
+        ("/readyz", 503),
+    ] {
+        assert_eq!(cluster.once(leader, &read(path)).await.status, status, "{path}");
+    }
 
     cluster.run(second).await;
     cluster.is_ready(leader).await;
@@ -77,10 +83,10 @@ async fn a_follower_may_redirect_or_refuse() {
     refusing
         .until("a follower refuses", async || {
             let leader = refusing.leader(1, None).await;
-            let answer = refusing.put(other(leader), "/kv/k", "v").await;
+            let answer = refusing.once(other(leader), &write("/kv/k", "v")).await;
             answer.status == 503
                 && answer.text() == "not the leader"
-                && refusing.put(leader, "/kv/k", "v").await.status == 200
+                && refusing.once(leader, &write("/kv/k", "v")).await.status == 200
         })
         .await;
     refusing.end().await;
@@ -107,7 +113,7 @@ async fn a_full_disk_refuses_what_grows_and_nothing_else() {
     let cluster = Cluster::with(1, |config| config.disk_reserve_bytes = u64::MAX).await;
     cluster.is_ready(1).await;
     cluster.until("it is noticed", async || cluster.put(1, "/kv/k", "v").await.status == 507).await;
-    assert_eq!(cluster.once(1, &Ask::new(Method::DELETE, "/kv/k")).await.status, 200);
+    assert_eq!(cluster.asked(1, &Ask::new(Method::DELETE, "/kv/k")).await.status, 200);
     assert_eq!(cluster.get(1, "/kv/k").await.status, 404);
     assert_eq!(cluster.json(1, "/status").await["disk"]["has_room"], false);
     cluster.end().await;
@@ -137,7 +143,7 @@ async fn a_leader_whose_disk_is_nearly_full_hands_over_to_one_that_has_room() {
     };
     if leader != Some(starved) && !may_have_led {
         let ask = Ask::new(Method::POST, "/cluster/transfer-leader").body("{\"to\":1}");
-        let answer = cluster.once(2, &ask).await;
+        let answer = cluster.asked(2, &ask).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
     let mut next = None;
@@ -215,7 +221,12 @@ async fn prometheus_finds_what_it_looks_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_is_asked_to_end_hands_over_first() {
-    let mut cluster = Cluster::ready(3).await;
+    // So long that nobody else asks for an election, however busy the machine is.
+    let patient = |config: &mut ServerConfig| config.election_timeout = Duration::from_secs(3);
+    let mut cluster = Cluster::with(3, patient).await;
+    for id in 1..=3 {
+        cluster.is_ready(id).await;
+    }
     cluster.put(1, "/kv/k", "v").await;
     let leader = cluster.leader(1, None).await;
     let survivor = other(leader);
@@ -231,10 +242,10 @@ async fn a_leader_that_is_asked_to_end_hands_over_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_asked_in_a_wrong_way_is_told_so_in_json() {
     let cluster = Cluster::ready(1).await;
-    let patch = cluster.once(1, &Ask::new(Method::PATCH, "/kv/k").body("v")).await;
+    let patch = cluster.asked(1, &Ask::new(Method::PATCH, "/kv/k").body("v")).await;
     let told: Value = serde_json::from_slice(&patch.body).unwrap();
     assert_eq!((patch.status.as_u16(), &told["code"]), (405, &json!("wrong_method")));
-    let delete = cluster.once(1, &Ask::new(Method::DELETE, "/cluster/members/one")).await;
+    let delete = cluster.asked(1, &Ask::new(Method::DELETE, "/cluster/members/one")).await;
     let told: Value = serde_json::from_slice(&delete.body).unwrap();
     assert_eq!((delete.status.as_u16(), &told["code"]), (400, &json!("bad_request")));
     cluster.end().await;
@@ -245,7 +256,7 @@ async fn a_watcher_does_not_hold_up_a_server_that_ends() {
     let mut cluster = Cluster::ready(1).await;
     let watch = Ask::new(Method::GET, "/kv?watch=0");
     let watcher = cluster.client(1).open(&watch).await.unwrap();
-    let ended = tokio::time::timeout(std::time::Duration::from_secs(4), cluster.take(1).stop());
+    let ended = tokio::time::timeout(Duration::from_secs(4), cluster.take(1).stop());
     ended.await.expect("sooner than open requests are cut off");
     let told = http_body_util::BodyExt::collect(watcher.into_body()).await.unwrap().to_bytes();
     assert!(told.starts_with(b": changes after 0\n"), "the stream has ended in order");
@@ -261,7 +272,7 @@ async fn damage_at_rest_is_found_by_looking_through_the_disk_and_healed_from_the
     let value = vec![b'v'; 100_000];
     for key in 0..4 {
         let put = Ask::new(Method::PUT, format!("/kv/{key}")).body(value.clone());
-        assert_eq!(cluster.once(1, &put).await.status, 200);
+        assert_eq!(cluster.asked(1, &put).await.status, 200);
     }
     let follower = other(cluster.leader(1, None).await);
     let applied = cluster.json(1, "/client/status").await["applied"].as_u64();
@@ -295,7 +306,7 @@ async fn damage_at_rest_is_found_by_looking_through_the_disk_and_healed_from_the
 async fn a_leader_that_repairs_its_log_says_that_it_passes() {
     let mut cluster = Cluster::ready(1).await;
     let put = Ask::new(Method::PUT, "/kv/k").body(vec![b'v'; 100_000]);
-    assert_eq!(cluster.once(1, &put).await.status, 200);
+    assert_eq!(cluster.asked(1, &put).await.status, 200);
     // What came after it shows that it was durable.
     for _ in 0..4 {
         assert_eq!(cluster.put(1, "/kv/other", "v").await.status, 200);
@@ -311,12 +322,12 @@ async fn a_leader_that_repairs_its_log_says_that_it_passes() {
     // Nobody else has what is missing: it leads, and serves nothing.
     cluster
         .until("a write is refused for that reason", async || {
-            let told = code(&cluster.put(1, "/kv/other", "w").await);
+            let told = code(&cluster.once(1, &write("/kv/other", "w")).await);
             assert_eq!((told.0, told.2), (503, true), "{told:?}");
             told.1 == "repairing"
         })
         .await;
-    let read = code(&cluster.get(1, "/kv/k").await);
+    let read = code(&cluster.once(1, &read("/kv/k")).await);
     assert_eq!((read.0, read.2), (503, true), "{read:?}");
     cluster.end().await;
 }
@@ -327,7 +338,7 @@ async fn a_server_that_hangs_does_not_take_the_time_of_the_others() {
     let hung = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoints = [hung.local_addr().unwrap().to_string(), cluster.url(1)];
     let mut client = raft_kv::client::Client::new(&endpoints);
-    client.timeout = std::time::Duration::from_secs(20);
+    client.timeout = Duration::from_secs(20);
     let named = Ask::new(Method::PUT, "/kv/k")
         .body("v")
         .header(raft_kv::client::IDEMPOTENCY_KEY, "alice/1");
@@ -335,7 +346,7 @@ async fn a_server_that_hangs_does_not_take_the_time_of_the_others() {
         assert_eq!(client.ask(&ask).await.unwrap().status, 200, "{ask:?}");
     }
     // What may not be done twice is not asked of another one.
-    client.timeout = std::time::Duration::from_millis(100);
+    client.timeout = Duration::from_millis(100);
     let plain = Ask::new(Method::PUT, "/kv/k").body("w");
     assert!(client.ask(&plain).await.is_err());
     assert_eq!(cluster.get(1, "/kv/k").await.text(), "v");
@@ -349,7 +360,7 @@ async fn what_a_start_finds_on_the_disk_is_counted() {
     let value = vec![b'v'; 100_000];
     for key in 0..4 {
         let put = Ask::new(Method::PUT, format!("/kv/{key}")).body(value.clone());
-        assert_eq!(cluster.once(1, &put).await.status, 200);
+        assert_eq!(cluster.asked(1, &put).await.status, 200);
     }
     let follower = other(cluster.leader(1, None).await);
     cluster.is_ready(follower).await;

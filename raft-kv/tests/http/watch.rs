@@ -37,7 +37,7 @@ async fn a_watcher_sees_what_was_and_what_comes_and_nothing_else() {
         "id: {index}\nevent: put\ndata: {{\"key\":\"fruit/pear\",\"value\":\"2\",\"index\":{index}}}"
     );
     assert!(seen.contains(&event), "{seen}");
-    cluster.once(3, &Ask::new(Method::DELETE, "/kv/fruit/pear")).await;
+    cluster.asked(3, &Ask::new(Method::DELETE, "/kv/fruit/pear")).await;
     let seen = read_until(&mut body, "\n\n").await;
     assert!(seen.contains("event: delete\n"), "{seen}");
     drop(body);
@@ -56,7 +56,7 @@ async fn a_watcher_that_comes_back_says_what_it_has_seen() {
     let told = read_until(&mut body, "\"b\"").await;
     assert!(!told.contains("\"a\""), "{told}");
     let odd = Ask::new(Method::GET, "/kv?watch=0").header(name, "yesterday");
-    assert_eq!(cluster.once(1, &odd).await.status, 400);
+    assert_eq!(cluster.asked(1, &odd).await.status, 400);
     drop(body);
     cluster.end().await;
 }
