@@ -98,8 +98,11 @@ impl<W: Workload> World<W> {
         let after = self.inspect(at);
         if let Some(file) = node.disk.file_of(&wound) {
             survives(before, after.as_ref(), &file).map_err(|broken| broken.on(node.member.id))?;
-            for after in after.iter().chain(&self.inspect_torn(at)) {
-                is_missed(before, after).map_err(|broken| broken.on(node.member.id))?;
+            let told = self.told_through(at, None);
+            let torn = self.inspect_torn(at);
+            for (told, after) in [(told, &after), (Index::ZERO, &torn)] {
+                let is_missed = |after| is_missed(told, before, after);
+                after.as_ref().map_or(Ok(()), is_missed).map_err(|it| it.on(node.member.id))?;
             }
         }
         if let Some(after) = &after {
@@ -136,6 +139,11 @@ impl<W: Workload> World<W> {
             }
         };
         let part = node.disk.part_of(&wound);
+        let told = self.told_through(at, Some(&wound));
+        let is_of_last = |id: &EntryId| before.last_batch <= id.index && id.index <= told;
+        let is_new = |id: &EntryId| before.report.damaged().all(|known| known != *id);
+        let is_found = after.report.damaged().any(|id| is_of_last(&id) && is_new(&id));
+        self.stats.rests.found += u64::from(is_found);
         self.keep(at, wound);
         // A lie has been told long before it shows.
         if fault != Fault::LyingSync {
@@ -371,7 +379,11 @@ pub(crate) mod tests {
 
     /// A cluster that has run for a while, with every disk at rest.
     pub(crate) fn at_rest() -> World<crate::workload::KeyValue> {
-        let options = Options { events: 1_000, ..Options::default() };
+        at_rest_with(Options { events: 1_000, ..Options::default() })
+    }
+
+    /// The same with other options.
+    pub(crate) fn at_rest_with(options: Options) -> World<crate::workload::KeyValue> {
         let mut world = World::of_options(options);
         world.run().expect("a run without faults passes");
         // It ends with a start.

@@ -55,6 +55,13 @@ pub enum Event {
         /// The process that looks.
         life: u32,
     },
+    /// A node's disk may have had nothing to write for a while.
+    Rest {
+        /// The node.
+        node: NodeAt,
+        /// The process that asked.
+        life: u32,
+    },
     /// The state that a node has frozen is encoded.
     Encoded {
         /// The node.

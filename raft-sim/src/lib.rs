@@ -49,6 +49,7 @@ mod processor;
 pub mod queue;
 mod quiet;
 pub mod report;
+pub mod rest;
 pub mod results;
 pub mod rng;
 mod rot;

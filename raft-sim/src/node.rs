@@ -228,8 +228,7 @@ impl<W: Workload> Node<W> {
         let local = self.now(now);
         let replica = Replica::start(config, found, machine, local, out)?;
         self.life += 1;
-        let part_bytes = options.snapshot_chunk_bytes as u64;
-        self.process = Some(Process::new(replica, storage, part_bytes));
+        self.process = Some(Process::new(replica, storage, options, now));
         Ok(())
     }
 

@@ -109,6 +109,9 @@ pub struct Options {
     pub inbox_us: u64,
     /// The mean time that a disk takes to write, in microseconds; a sync takes twice as long.
     pub disk_us: u64,
+    /// How long a disk has nothing to write before it is told that it is at rest, in microseconds;
+    /// zero: it never is.
+    pub rest_after_us: u64,
     /// The network.
     pub link: LinkOptions,
     /// The clients.
@@ -147,8 +150,8 @@ impl Options {
         let learners = pick.next().below(8).saturating_sub(5);
         let mut faults = draw_faults(&mut pick);
         // What came later than the rest: seeds keep what they had before.
-        let [mut later, mut damage, mut losses, mut exiles, mut narrow, mut urgent] =
-            [16, 17, 18, 19, 24, 25].map(|shift| Pick { seed, option: 1 << shift });
+        let [mut later, mut damage, mut losses, mut exiles, mut narrow, mut urgent, mut rest] =
+            [16, 17, 18, 19, 24, 25, 26].map(|shift| Pick { seed, option: 1 << shift });
         draw_operations(&mut later, &mut faults);
         draw_damage(&mut damage, voters, &mut faults);
         draw_losses(&mut losses, voters, &mut faults);
@@ -205,6 +208,7 @@ impl Options {
             segment_slots: u32::try_from(slots).expect("at most 256"),
             inbox_us: pick.next().below(2) * pick.next().log_uniform(1, 500),
             disk_us: pick.next().log_uniform(5, election_timeout_us / 64),
+            rest_after_us: draw_rest(&mut rest, election_timeout_us),
             link: draw_link(&mut pick, faults, election_timeout_us),
             client: profile.clients(draw_clients(&mut pick, election_timeout_us), &mut narrow),
             strike_events: pick.next().log_uniform(64, 2048) / profile.haste(),
@@ -387,6 +391,11 @@ fn draw_lease(pick: &mut Pick, election_timeout_us: u64, faults: &mut FaultSet) 
 /// The largest skew s, in parts per million, with (1 + s) / (1 - s) at most 1 + `percent` / 100.
 fn skew_within(percent: u64) -> u64 {
     percent * 1_000_000 / (200 + percent)
+}
+
+/// From hardly longer than it takes to write, to so long that few disks get there.
+fn draw_rest(pick: &mut Pick, election_timeout_us: u64) -> u64 {
+    pick.next().log_uniform(election_timeout_us / 64, election_timeout_us * 2)
 }
 
 fn draw_link(pick: &mut Pick, faults: FaultSet, election_timeout_us: u64) -> LinkOptions {

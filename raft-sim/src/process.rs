@@ -16,6 +16,7 @@ use raft_replica::storage::work::{Done, Work};
 use raft_replica::storage::{ScrubStep, Storage, StorageError};
 
 use crate::disk::SimDisk;
+use crate::options::Options;
 use crate::workload::{Machine, Workload};
 
 /// The most batches that are synced together.
@@ -44,6 +45,14 @@ pub(crate) struct Process<W: Workload> {
     is_known_full: bool,
     was_part: bool,
     part_bytes: u64,
+    /// How long there is nothing to write before the disk is told so; zero: it never is.
+    rest_after_us: u64,
+    /// When it is due to be told, unless it has been.
+    rest_due: Option<u64>,
+    /// The disk is told as soon as it has nothing else to do.
+    is_rest_due: bool,
+    /// Somebody looks when it is due.
+    is_rest_awaited: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +69,8 @@ enum Phase {
     Saving,
     /// There is nothing to do but to look whether the disk has room again.
     Looking,
+    /// The disk is about to be told that it is at rest.
+    Resting,
 }
 
 /// What the disk has done.
@@ -73,6 +84,8 @@ pub(crate) struct DiskStep {
     pub(crate) next: Option<Latency>,
     /// There was no space: the same will be tried again.
     pub(crate) is_full: bool,
+    /// The disk was told that it is at rest, and whether there was anything to tell.
+    pub(crate) rested: Option<bool>,
 }
 
 /// What kind of disk work is next.
@@ -88,12 +101,14 @@ pub(crate) enum Latency {
 pub(crate) type FrozenState<W> = (Arc<SnapshotMeta>, Frozen<Machine<W>>);
 
 impl<W: Workload> Process<W> {
-    /// A process that has just started; it writes snapshots in parts of about this size.
+    /// A process that starts now.
     pub(crate) fn new(
         replica: Replica<Machine<W>>,
         storage: Storage<SimDisk>,
-        part_bytes: u64,
+        options: &Options,
+        now: u64,
     ) -> Self {
+        let rest_after_us = options.rest_after_us;
         Self {
             replica,
             storage,
@@ -108,7 +123,11 @@ impl<W: Workload> Process<W> {
             is_saving: false,
             is_known_full: false,
             was_part: false,
-            part_bytes,
+            part_bytes: options.snapshot_chunk_bytes as u64,
+            rest_after_us,
+            rest_due: (rest_after_us > 0).then_some(now + rest_after_us),
+            is_rest_due: false,
+            is_rest_awaited: false,
         }
     }
 
@@ -116,8 +135,18 @@ impl<W: Workload> Process<W> {
     pub(crate) fn syncing(&self) -> Option<PersistSeq> {
         match self.phase {
             Phase::Syncing(through) => Some(through),
-            Phase::Idle | Phase::Failed | Phase::Working | Phase::Saving | Phase::Looking => None,
+            Phase::Idle
+            | Phase::Failed
+            | Phase::Working
+            | Phase::Saving
+            | Phase::Looking
+            | Phase::Resting => None,
         }
+    }
+
+    /// Whether the disk is being told that it is at rest.
+    pub(crate) fn is_resting(&self) -> bool {
+        self.phase == Phase::Resting
     }
 
     /// Whether its disk has nothing to do.
@@ -176,8 +205,27 @@ impl<W: Workload> Process<W> {
         step.map(Some)
     }
 
+    /// When somebody is to look whether the disk is at rest, unless somebody does already.
+    pub(crate) fn next_rest(&mut self) -> Option<u64> {
+        let due = self.rest_due.filter(|_| !self.is_rest_due && !self.is_rest_awaited);
+        self.is_rest_awaited |= due.is_some();
+        due
+    }
+
+    /// If it is time, the disk is told that it is at rest as soon as it has nothing else to do. Returns what
+    /// kind of work it begins with if that is now.
+    pub(crate) fn rest(&mut self, now: u64) -> Option<Latency> {
+        self.is_rest_awaited = false;
+        self.is_rest_due = self.rest_due.is_some_and(|due| due <= now);
+        if self.phase == Phase::Idle { self.begin() } else { None }
+    }
+
     /// Does the work that was begun.
-    pub(crate) fn disk(&mut self) -> Result<DiskStep, StorageError> {
+    pub(crate) fn disk(&mut self, now: u64) -> Result<DiskStep, StorageError> {
+        if self.phase == Phase::Working {
+            self.is_rest_due = false;
+            self.rest_due = (self.rest_after_us > 0).then_some(now + self.rest_after_us);
+        }
         let step = self.disk_step();
         if step.is_err() {
             self.phase = Phase::Failed;
@@ -202,9 +250,10 @@ impl<W: Workload> Process<W> {
                 }
                 done => {
                     let (done, durable) = (done?, Some(through));
-                    Ok(DiskStep { done, durable, next: self.begin(), is_full: false })
+                    Ok(DiskStep { done, durable, next: self.begin(), ..DiskStep::default() })
                 }
             },
+            Phase::Resting => self.tell_rest(),
             Phase::Saving => self.save_part(),
             Phase::Looking => Ok(DiskStep { next: self.begin(), ..DiskStep::default() }),
         }
@@ -212,7 +261,7 @@ impl<W: Workload> Process<W> {
 
     fn save_part(&mut self) -> Result<DiskStep, StorageError> {
         match self.storage.save_part(self.part_bytes) {
-            Err(StorageError::NoSpace { .. }) if self.work.is_empty() => {
+            Err(StorageError::NoSpace { .. }) if self.work.is_empty() && !self.is_rest_due => {
                 Ok(self.wait_for_space(Phase::Saving))
             }
             // What else there is to do may find its space.
@@ -225,6 +274,15 @@ impl<W: Workload> Process<W> {
                 Ok(DiskStep { done, next: self.begin(), ..DiskStep::default() })
             }
         }
+    }
+
+    fn tell_rest(&mut self) -> Result<DiskStep, StorageError> {
+        // Until more is written it knows.
+        (self.rest_due, self.is_rest_due) = (None, false);
+        let before = self.storage.disk().operations();
+        self.storage.rest()?;
+        let rested = Some(self.storage.disk().operations() > before);
+        Ok(DiskStep { rested, next: self.begin(), ..DiskStep::default() })
     }
 
     fn write(&mut self) -> Result<DiskStep, StorageError> {
@@ -269,6 +327,10 @@ impl<W: Workload> Process<W> {
     }
 
     fn begin(&mut self) -> Option<Latency> {
+        if self.is_rest_due && self.work.is_empty() {
+            self.phase = Phase::Resting;
+            return Some(Latency::Sync);
+        }
         // By turns, so that neither has to wait for all of the other.
         if self.is_saving && (self.work.is_empty() || !self.was_part) {
             self.phase = Phase::Saving;

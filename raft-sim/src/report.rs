@@ -12,6 +12,7 @@ use crate::beyond::{Beyond, Outlook};
 use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::options::{EVENTS_DEFAULT, Options, Profile};
+use crate::rest::Rests;
 use crate::swarm::REPEATED_EVERY;
 use crate::world::{Repairs, Stats};
 
@@ -22,7 +23,8 @@ pub struct Report {
     pub options: Options,
     /// Why it failed, if it did.
     pub failure: Option<Failure>,
-    /// Whether it proves little: no crash, no election, or a class of faults without any effect.
+    /// Whether it proves little: no crash, no election, no disk at rest, or a class of faults without any
+    /// effect.
     pub is_vacuous: bool,
     /// How far entries were committed.
     pub committed: u64,
@@ -127,6 +129,9 @@ impl fmt::Display for Report {
             "work       {} writes, {} reads, {} frames, {} syncs",
             stats.writes, stats.reads, stats.frames, stats.syncs
         )?;
+        if stats.rests != Rests::default() {
+            writeln!(f, "rests      {}", stats.rests)?;
+        }
         if stats.judged > 0 {
             writeln!(f, "history    linearizable, as judged without looking inside")?;
         }
@@ -232,6 +237,8 @@ pub struct Summary {
     pub needless_doubts: u64,
     /// How often the rules for damaged entries were needed.
     pub repairs: Repairs,
+    /// Disks that were told that they are at rest, and what came of it.
+    pub rests: Rests,
     /// Those in which disks lost more than the group can bear, and it stalled as foretold.
     pub stalled: u64,
     /// Those in which it waited, as foretold.
@@ -267,6 +274,7 @@ impl Summary {
             doubts: report.stats.doubts,
             needless_doubts: report.stats.needless_doubts,
             repairs: report.stats.repairs,
+            rests: report.stats.rests,
             stalled: report.foretold(|actual| matches!(actual, Outlook::Stalls { .. })),
             waited: report.foretold(|actual| matches!(actual, Outlook::Waits { .. })),
             tally: report.stats.tally.clone(),
@@ -294,6 +302,7 @@ impl Summary {
         self.doubts += other.doubts;
         self.needless_doubts += other.needless_doubts;
         self.repairs.add(&other.repairs);
+        self.rests.add(&other.rests);
         self.stalled += other.stalled;
         self.waited += other.waited;
         self.tally.add(&other.tally);
@@ -360,6 +369,9 @@ impl fmt::Display for Summary {
                 "repairs    {leaders} leaders had damaged entries, {nacks} times somebody had never had one, \
                  {discards} were discarded"
             )?;
+        }
+        if self.rests != Rests::default() {
+            writeln!(f, "rests      {}", self.rests)?;
         }
         if self.stalled + self.waited > 0 {
             writeln!(

@@ -270,12 +270,15 @@ pub fn catch_panics() {
     }));
 }
 
-/// Whether the run proves little: no crash, no election, or a class of faults without an effect.
+/// Whether the run proves little: no crash, no election, no disk at rest, or a class of faults without an
+/// effect.
 fn is_vacuous<W: Workload>(options: &Options, world: &World<W>) -> bool {
     let stats = world.stats();
     let silent = |fault: Fault| stats.tally.of(fault).1 == 0;
     let is_borne = stats.beyond.as_ref().is_some_and(|one| one.predicted == Outlook::Lives);
-    stats.crashes == 0 || stats.elections == 0 || options.faults.iter().any(silent) || is_borne
+    let is_restless = options.rest_after_us > 0 && stats.rests.told == 0;
+    let is_calm = stats.crashes == 0 || stats.elections == 0;
+    is_calm || is_restless || options.faults.iter().any(silent) || is_borne
 }
 
 /// What comes of a call, or the message with which it panics. Nothing is printed.

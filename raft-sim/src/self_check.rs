@@ -14,6 +14,7 @@ use crate::disk::Call;
 use crate::fault::{Fault, Part};
 use crate::power::PowerLoss;
 use crate::report::Report;
+use crate::rest::Rests;
 use crate::results::Found;
 use crate::run::How;
 use crate::setup::Setup;
@@ -85,6 +86,7 @@ pub struct Effects {
     failed_calls: BTreeMap<Call, u64>,
     wounds: BTreeMap<Part, u64>,
     repairs: Repairs,
+    rests: Rests,
     /// The runs in which disks lose what was durable.
     damaged_runs: u64,
 }
@@ -100,9 +102,17 @@ const CALLS: [(Call, &str); 4] = [
 impl Default for Effects {
     fn default() -> Self {
         let classes = [(0, 0, 0); Fault::ALL.len()];
-        let (lost, failed_calls, wounds, repairs) = Default::default();
-        let (runs, power_losses, damaged_runs) = (0, 0, 0);
-        Self { classes, runs, power_losses, lost, failed_calls, wounds, repairs, damaged_runs }
+        Self {
+            classes,
+            runs: 0,
+            power_losses: 0,
+            lost: PowerLoss::default(),
+            failed_calls: BTreeMap::new(),
+            wounds: BTreeMap::new(),
+            repairs: Repairs::default(),
+            rests: Rests::default(),
+            damaged_runs: 0,
+        }
     }
 }
 
@@ -123,6 +133,7 @@ impl Effects {
             *self.failed_calls.entry(call).or_default() += count;
         }
         self.repairs.add(&report.stats.repairs);
+        self.rests.add(&report.stats.rests);
         self.damaged_runs += u64::from(report.options.faults.has_damage());
         for (&part, count) in &report.stats.wounds {
             *self.wounds.entry(part).or_default() += count;
@@ -145,8 +156,12 @@ impl Effects {
             ("files that a power loss makes shorter", shortened),
         ];
         let parts = parts.map(|(what, count)| (what, self.runs, self.power_losses, count));
+        let Rests { told, broken, .. } = self.rests;
+        let rests = [("disks that are told that they rest", told), ("rests that fail", broken)];
+        let rests = rests.map(|(what, count)| (what, self.runs, told, count));
         let silent = classes
             .chain(parts)
+            .chain(rests)
             .chain(self.calls())
             .chain(self.parts())
             .filter(|&(_, runs, _, effective)| runs >= RUNS_MIN && effective == 0);
@@ -172,6 +187,7 @@ impl Effects {
             ("leaders with damaged entries", leaders),
             ("answers that an entry was never there", nacks),
             ("damaged entries that nobody else had, discarded", discards),
+            ("damage that is found because a disk was told that it rests", self.rests.found),
         ];
         let rules = rules.map(move |(what, count)| (what, runs, injected, count));
         Part::ALL.into_iter().map(of).chain(rules)
@@ -235,17 +251,24 @@ mod tests {
         assert!(effects.unjudged().contains(&Fault::Reset));
 
         effects.runs = RUNS_MIN;
+        effects.rests = Rests { told: 1, broken: 1, found: 0 };
         effects.lost = PowerLoss { old: 1, new: 1, garbage: 1, names: 0, shortened: 1 };
         let what = "names that a power loss takes back";
         let names = Finding::Inert { what, runs: RUNS_MIN, injected: 0 };
         assert_eq!(effects.inert()[1..], [names]);
 
+        effects.lost.names = 1;
+        effects.rests = Rests { told: 1, broken: 0, found: 0 };
+        let broken = Finding::Inert { what: "rests that fail", runs: RUNS_MIN, injected: 1 };
+        assert_eq!(effects.inert()[1..], [broken]);
+
+        effects.rests = Rests { told: 1, broken: 1, found: 1 };
         effects.damaged_runs = RUNS_MIN;
         effects.repairs = Repairs { leaders: 1, nacks: 1, discards: 1 };
         effects.wounds = Part::ALL[1..].iter().map(|(part, _)| (*part, 1)).collect();
         let what = "copies of the identity that are lost";
         let identity = Finding::Inert { what, runs: RUNS_MIN, injected: 0 };
-        assert_eq!(effects.inert()[2..], [identity]);
+        assert_eq!(effects.inert()[1..], [identity]);
         effects.classes[Fault::DirectoryError as usize] = (RUNS_MIN, 7, 7);
         let inert = effects.inert();
         let calls = inert.iter().filter(|finding| {

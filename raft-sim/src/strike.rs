@@ -408,6 +408,7 @@ impl<W: Workload> World<W> {
         self.trace.starting(node.member);
         self.stats.starts += 1;
         self.scrub_later(at);
+        self.rest_later(at);
         self.after_step(at)
     }
 

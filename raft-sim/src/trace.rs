@@ -211,6 +211,7 @@ impl<W: Workload> World<W> {
                 format!("! {} {what}", name(*node))
             }
             Event::Scrub { node, .. } => format!("{} scrub", name(*node)),
+            Event::Rest { node, .. } => format!("{} rest", name(*node)),
             Event::Operator => "operator".to_owned(),
             Event::Freeze { node, .. } => format!("! {} stands still", name(*node)),
             Event::Urge { node } => format!("operator asks {} to campaign", name(*node)),

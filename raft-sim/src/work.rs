@@ -70,10 +70,12 @@ impl<W: Workload> World<W> {
         }
         node.put_off = None;
         let process = node.process.as_mut().expect("a life has a process while it lasts");
-        if let Some(strike) = node.doom.as_mut().filter(|_| process.syncing().is_some()) {
+        let is_resting = process.is_resting();
+        let is_sync = is_resting || process.syncing().is_some();
+        if let Some(strike) = node.doom.as_mut().filter(|_| is_sync) {
             node.disk.arm_unless_armed(strike.operations);
         }
-        let mut done = process.disk();
+        let mut done = process.disk(now);
         let space = done.as_mut().ok().and_then(|step| process.space(step));
         let syncing = process.syncing();
         let has_hard_state = |seq| self.checker.is_hard_state_pending(node.member.id, seq);
@@ -85,7 +87,10 @@ impl<W: Workload> World<W> {
         }
         if done.is_ok() {
             self.has_heard(at)?;
+        } else {
+            self.stats.rests.broken += u64::from(is_resting);
         }
+        self.rest_later(at);
         let node = &self.nodes[at];
         match done {
             Ok(step) => {
@@ -94,12 +99,16 @@ impl<W: Workload> World<W> {
                     self.stats.tally.effective(Fault::NoSpace);
                 }
                 let saved = matches!(step.done, Some(Done::SnapshotSaved { .. }));
-                if step.durable.is_some() || saved {
+                if step.durable.is_some() || saved || step.rested.is_some() {
                     self.checker.confirmed(node.member.id, node.disk.unsynced(is_scratch))?;
                 }
                 if let Some(seq) = step.durable {
                     self.stats.syncs += 1;
                     self.checker.persist_durable(node.member.id, seq)?;
+                }
+                if let Some(has_learned) = step.rested {
+                    self.checker.named(node.member.id);
+                    self.stats.rests.told += u64::from(has_learned);
                 }
                 if let Some(kind) = step.next {
                     self.begin_disk(at, kind);
@@ -113,7 +122,7 @@ impl<W: Workload> World<W> {
         }
     }
 
-    fn begin_disk(&mut self, at: NodeAt, kind: Latency) {
+    pub(crate) fn begin_disk(&mut self, at: NodeAt, kind: Latency) {
         let node = &mut self.nodes[at];
         let delay_us = node.latency_us(kind, self.options.disk_us);
         let life = node.life;

@@ -30,6 +30,7 @@ use crate::options::Options;
 use crate::power::PowerLoss;
 use crate::queue::Queue;
 use crate::quiet::Rest;
+use crate::rest::Rests;
 use crate::rng::{Purpose, Ratio, Stream};
 use crate::sabotage::Sabotage;
 use crate::script::Scribe;
@@ -75,6 +76,8 @@ pub struct Stats {
     pub rested: u64,
     /// What was asked of peers, and what came of it, where a log had holes.
     pub repairs: Repairs,
+    /// Disks that were told that they are at rest, and what came of it.
+    pub rests: Rests,
     /// What was foretold when disks lost more than the group can bear, and what came of it.
     pub beyond: Option<Beyond>,
     /// What power losses have taken back, of everything that was not synced.
@@ -383,6 +386,7 @@ impl<W: Workload> World<W> {
             }
             Event::Disk { node, life }
             | Event::Scrub { node, life }
+            | Event::Rest { node, life }
             | Event::Encoded { node, life }
             | Event::Start { node, life } => is_other_life(*node, *life),
             Event::Client { client, generation } => self.clients[*client].generation != *generation,
@@ -399,6 +403,7 @@ impl<W: Workload> World<W> {
             Event::Inbox { node, .. } => self.on_inbox(node),
             Event::Disk { node, .. } => self.on_disk(node),
             Event::Scrub { node, .. } => self.on_scrub(node),
+            Event::Rest { node, .. } => self.on_rest(node),
             Event::Encoded { node, .. } => self.on_encoded(node),
             Event::Start { node, .. } => self.on_start(node),
             Event::Resume { node, .. } => self.on_resume(node),

@@ -53,6 +53,14 @@ impl<W: Workload> Checker<W> {
         vouched
     }
 
+    /// Through where a node's disk knows that its log was acknowledged, because it was told at rest since the
+    /// node has started.
+    #[must_use]
+    pub fn told_through(&self, node: NodeId) -> Index {
+        let node = &self.ghost.nodes[self.ghost.slot(node)];
+        node.pending.iter().filter_map(ends_at).fold(node.named, Index::min)
+    }
+
     /// Through where nothing that a node is writing cuts its log off, or takes the place of what is there.
     #[must_use]
     pub fn kept(&self, node: NodeId) -> Index {

@@ -130,6 +130,8 @@ pub(super) struct Node {
     pub(super) reached: Index,
     /// Through where its hard state says that the log was durable, at least.
     pub(super) vouched: Index,
+    /// Through where its disk was told at rest that its log was acknowledged.
+    pub(super) named: Index,
     /// The entries that its last start could not read, and that nothing durable has replaced since.
     pub(super) damaged: BTreeSet<Index>,
     /// Where its log has memberships of which its last start could read no copy.
@@ -183,6 +185,7 @@ impl Node {
             durable: start.clone(),
             reached: start.log.last_index(),
             vouched: Index::ZERO,
+            named: Index::ZERO,
             damaged: BTreeSet::new(),
             unread: Vec::new(),
             questions: BTreeMap::new(),
@@ -230,7 +233,10 @@ impl Node {
         if is_new || !batch.heal.is_empty() {
             self.vouched = self.vouched.max(self.durable.log.last_index());
         }
-        self.vouched = ends_at(batch).map_or(self.vouched, |end| self.vouched.min(end));
+        if let Some(end) = ends_at(batch) {
+            self.vouched = self.vouched.min(end);
+            self.named = self.named.min(end);
+        }
     }
 
     /// A batch was asked for: what it heals the node knows, and what goes need not be known.

@@ -207,6 +207,13 @@ impl<W: Workload> Checker<W> {
         Ok(())
     }
 
+    /// A node's disk was told that it is at rest: every entry there has two names.
+    pub fn named(&mut self, node: NodeId) {
+        let slot = self.ghost.slot(node);
+        let node = &mut self.ghost.nodes[slot];
+        node.named = node.durable.log.last_index();
+    }
+
     /// A node's state machine is to be replaced by a snapshot.
     ///
     /// # Errors

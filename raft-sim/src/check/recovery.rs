@@ -40,6 +40,7 @@ pub(super) fn check(
     node.compacted = found.before.index;
     // A start vouches for all that it has found.
     node.vouched = last.index;
+    node.named = Index::ZERO;
     let View { hard_state, log } = &mut node.issued;
     *hard_state = found.hard_state;
     log.copy_from(&node.durable.log);

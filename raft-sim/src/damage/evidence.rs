@@ -28,6 +28,16 @@ impl<W: Workload> World<W> {
         }
     }
 
+    /// Through where a running process has told its disk that its log was acknowledged, if neither this wound
+    /// nor an earlier one can have taken that back.
+    pub(super) fn told_through(&self, at: NodeAt, wound: Option<&Wound>) -> Index {
+        let node = &self.nodes[at];
+        let told = self.checker.told_through(node.member.id);
+        let wounds: Vec<&Wound> = node.wounds.iter().chain(wound).collect();
+        let is_left = || !node.disk.has_met_slot(&wounds, told.0);
+        if node.process.is_some() && told > Index::ZERO && is_left() { told } else { Index::ZERO }
+    }
+
     /// Of a log whose payloads a wound has met, all that can be read nowhere else is missed, and it ends no
     /// earlier than its slots do.
     ///
@@ -47,6 +57,7 @@ impl<W: Workload> World<W> {
         if before.report.is_clean() && node.process.is_some() && node.disk.is_of_payloads(wound) {
             let through =
                 node.disk.slots_through(&node.wounds, ends.clone()).map_or(Index::ZERO, Index);
+            let through = through.max(self.told_through(at, Some(wound)));
             let is_short = after.last.index < through;
             if is_short || (through == before.last.index && after.is_tail_unknown) {
                 let predicted =
@@ -100,6 +111,7 @@ impl<W: Workload> World<W> {
         let left = end.max(covered(after));
         let lost = left.0 + 1..before.last.index.0 + 1;
         let vouched = self.checker.vouched(node.member.id);
+        let told = self.told_through(at, Some(wound));
         let reason = if !is_same {
             Some("the hard state is another one".to_owned())
         } else if is_longer && came_back.is_none() {
@@ -108,6 +120,8 @@ impl<W: Workload> World<W> {
             None
         } else if vouched.0 >= lost.start && fault != Fault::LyingSync {
             Some(format!("its hard state vouched for {vouched}"))
+        } else if told.0 >= lost.start {
+            Some(format!("at rest its disk was told that {told} was acknowledged"))
         } else if node.process.is_some() {
             node.disk.trace_of(wound, &node.wounds, lost)
         } else {
@@ -239,6 +253,41 @@ mod tests {
         });
         assert!(excused, "some of many draws leave nothing");
     }
+
+    #[test]
+    fn what_a_disk_was_told_at_rest_is_missed() {
+        let (mut world, at, before) = running();
+        let (id, none) = (world.nodes[at].member.id, Wound::default());
+        let last = before.last.index;
+        let judge = |world: &World<KeyValue>, last: Index, wound: &Wound| {
+            let last = EntryId { index: last, ..before.last };
+            let after = Inspection { last, ..before.clone() };
+            world.has_reason(at, (&before, &after), (Fault::LostTail, wound))
+        };
+        assert_eq!(judge(&world, last.prev(), &none), Ok(()), "nobody has named the last entry");
+        assert_eq!(world.told_through(at, None), Index::ZERO);
+        world.checker.named(id);
+        assert_eq!(world.told_through(at, None), last);
+        let broken = judge(&world, last.prev(), &none).expect_err("it was told");
+        assert!(broken.predicted.contains("at rest"), "{}", broken.predicted);
+        assert_eq!(broken.invariant, Invariant::Recovery);
+        // Payloads take no name with them, and slots do.
+        let disk = world.nodes[at].disk.clone();
+        let files: BTreeSet<_> = disk.payload_sectors().into_iter().map(|(file, _)| file).collect();
+        let sectors = files.into_iter().flat_map(|file| (16..48).map(move |at| (file, at)));
+        let mut judged = [0; 2];
+        for sector in sectors {
+            let wound = disk.blank(sector);
+            let is_met = disk.has_met_slot(&[&wound], last.0);
+            assert_eq!(judge(&world, last.prev(), &wound).is_ok(), is_met, "{sector:?}");
+            judged[usize::from(is_met)] += 1;
+            disk.mend(&wound);
+        }
+        assert!(judged[0] > 3, "{judged:?}");
+        world.stop(at);
+        assert_eq!(world.told_through(at, None), Index::ZERO, "a power cut may have torn it");
+    }
+
     #[test]
     fn what_a_lost_file_had_cut_off_comes_back_without_a_word() {
         let (mut world, at, mut before) = running();

@@ -66,15 +66,25 @@ pub(super) fn covered(found: &Inspection) -> Index {
 }
 
 /// Whether a start says so that finds less of the log than all before its last batch, after one sector was
-/// lost, and the slots of the last segment perhaps: of every other batch there is a later one left to tell.
-pub(super) fn is_missed(before: &Inspection, after: &Inspection) -> Result<(), Violation> {
+/// lost, and the slots of the last segment perhaps: of every other batch there is a later one left to tell. Or
+/// less than what the disk was `told` at rest to have been acknowledged, where no slots were lost with the
+/// sector.
+pub(super) fn is_missed(
+    told: Index,
+    before: &Inspection,
+    after: &Inspection,
+) -> Result<(), Violation> {
     let left = after.last.index.max(covered(before));
+    let end = before.last_batch.max(told.next());
     // Where something has been lost before, two losses may have met.
-    if !before.report.is_clean() || left.next() >= before.last_batch || after.is_tail_unknown {
+    if !before.report.is_clean() || left.next() >= end || after.is_tail_unknown {
         return Ok(());
     }
-    let last_batch = before.last_batch;
-    let predicted = format!("a batch from {last_batch} on follows: a start misses what is between");
+    let predicted = if end > before.last_batch {
+        format!("at rest its disk was told that {told} was acknowledged: a start misses none of it")
+    } else {
+        format!("a batch from {end} on follows: a start misses what is between")
+    };
     let actual = format!("a start finds the log through {left}, and takes that for all of it");
     Err(Violation::new(Invariant::Recovery, predicted, actual))
 }
@@ -97,14 +107,22 @@ mod tests {
         };
         assert!(before.report.is_clean() && before.last_batch.0 > 2, "{before}");
         let whole = before.last_batch.prev();
-        assert_eq!(is_missed(&before, &cut(whole, false)), Ok(()));
-        assert_eq!(is_missed(&before, &cut(whole.prev(), true)), Ok(()));
-        let broken = is_missed(&before, &cut(whole.prev(), false)).expect_err("it is broken");
+        let judge = |told, before: &_, after: &_| is_missed(Index(told), before, after);
+        assert_eq!(judge(0, &before, &cut(whole, false)), Ok(()));
+        assert_eq!(judge(0, &before, &cut(whole.prev(), true)), Ok(()));
+        let broken = judge(0, &before, &cut(whole.prev(), false)).expect_err("it is broken");
         assert_eq!(broken.invariant, Invariant::Recovery);
         let mut covered = before.clone();
         let snapshot = covered.snapshots.last_mut().expect("there is the founders' at least");
         snapshot.last = before.last;
-        assert_eq!(is_missed(&covered, &cut(whole.prev(), false)), Ok(()));
+        assert_eq!(judge(0, &covered, &cut(whole.prev(), false)), Ok(()));
+        // What was told at rest is missed as well, be it of the last batch.
+        let last = before.last.index;
+        assert_eq!(judge(last.0, &before, &before), Ok(()));
+        assert_eq!(judge(whole.0, &before, &cut(whole, false)), Ok(()));
+        assert_eq!(judge(last.0, &before, &cut(last.prev(), true)), Ok(()));
+        let broken = judge(last.0, &before, &cut(last.prev(), false)).expect_err("it is broken");
+        assert!(broken.predicted.contains("at rest"), "{}", broken.predicted);
     }
 
     #[test]

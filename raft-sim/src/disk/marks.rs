@@ -47,6 +47,11 @@ impl SimDisk {
         rot::slots_through(&self.0.borrow(), wounds, entries)
     }
 
+    /// Whether one of these wounds has met the place of an entry's slot, or there is none.
+    pub(crate) fn has_met_slot(&self, wounds: &[&Wound], index: u64) -> bool {
+        rot::has_met_slot(&self.0.borrow(), wounds, index)
+    }
+
     /// Of these entries, those of whose payloads a wound has met a copy.
     pub(crate) fn met<'a>(
         &self,

@@ -302,6 +302,7 @@ impl<W: Workload> World<W> {
             | Event::Inbox { .. }
             | Event::Disk { .. }
             | Event::Scrub { .. }
+            | Event::Rest { .. }
             | Event::Encoded { .. }
             | Event::Start { .. }
             | Event::Resume { .. }

@@ -23,6 +23,7 @@ impl Options {
         let times = [
             self.election_timeout_us,
             self.disk_us,
+            self.rest_after_us,
             self.inbox_us,
             self.fault_us,
             self.link.late_us,

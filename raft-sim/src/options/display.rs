@@ -48,8 +48,8 @@ impl fmt::Display for Options {
         )?;
         writeln!(
             f,
-            "disk       {}us a write, {} slots/segment, guard of {} bytes",
-            self.disk_us, self.segment_slots, self.guard_bytes
+            "disk       {}us a write, at rest after {}us, {} slots/segment, guard of {} bytes",
+            self.disk_us, self.rest_after_us, self.segment_slots, self.guard_bytes
         )?;
         writeln!(f, "network    {}", link)?;
         writeln!(

@@ -38,6 +38,7 @@ impl Default for Options {
             disk_bytes: u64::MAX,
             inbox_us: 0,
             disk_us: 50,
+            rest_after_us: 0,
             link: LinkOptions::default(),
             client: ClientOptions::default(),
             strike_events: 256,

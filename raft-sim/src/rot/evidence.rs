@@ -68,6 +68,12 @@ pub(crate) fn slots_through(
     entries.take_while(is_whole).filter(|index| slot(platter, *index).is_some()).last()
 }
 
+/// Whether one of these wounds has met the place of an entry's slot, or there is none.
+pub(crate) fn has_met_slot(platter: &Platter, wounds: &[&Wound], index: u64) -> bool {
+    slot_place(platter, index)
+        .is_none_or(|(inode, span)| wounds.iter().any(|wound| touches(wound, inode, &span)))
+}
+
 /// Whether a wound has hurt nothing but where the batches of a segment stand.
 pub(crate) fn is_of_payloads(platter: &Platter, wound: &Wound) -> bool {
     super::part_of(platter, wound) == Some(crate::fault::Part::Payload)
