@@ -24,7 +24,7 @@ impl Disk for SimDisk {
         if !platter.has_dir(directory(path)) {
             return Err(DiskError::NotFound);
         }
-        if platter.names.contains_key(path) {
+        if platter.names.contains_key(path) || platter.has_dir(path) {
             return Err(DiskError::Exists);
         }
         platter.take_room(len)?;
@@ -55,6 +55,10 @@ impl Disk for SimDisk {
     fn read(&mut self, file: &SimFile, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
         let mut platter = self.0.borrow_mut();
         platter.look()?;
+        if buffer.is_empty() {
+            // A file has nothing at any place.
+            return Ok(());
+        }
         let start = size(offset)?;
         let end = start.checked_add(buffer.len()).ok_or(DiskError::Short)?;
         let is_peeking = platter.is_peeking;
@@ -85,7 +89,8 @@ impl Disk for SimDisk {
             return Err(DiskError::Failed("injected write error".to_owned()));
         }
         let offset = size(offset)?;
-        let more = (offset + data.len()).saturating_sub(platter.inodes[file.0].data.len());
+        let end = if data.is_empty() { 0 } else { offset + data.len() };
+        let more = end.saturating_sub(platter.inodes[file.0].data.len());
         if more > 0 {
             platter.take_room(more as u64)?;
         }
@@ -97,8 +102,7 @@ impl Disk for SimDisk {
             platter.failed = Some(Failed { fault, took_hold, call: None });
             return Err(DiskError::Failed("injected short write".to_owned()));
         }
-        let inode = &mut platter.inodes[file.0];
-        inode.write(offset, data);
+        platter.inodes[file.0].write(offset, data);
         unless_dead(dies, ())
     }
 
@@ -145,6 +149,9 @@ impl Disk for SimDisk {
         let mut platter = self.0.borrow_mut();
         platter.look()?;
         let inode = platter.inode(from)?;
+        if !platter.has_dir(directory(to)) {
+            return Err(DiskError::NotFound);
+        }
         let outcome = platter.call(Call::Rename);
         if outcome.is_done {
             platter.names.remove(from);
@@ -189,6 +196,9 @@ impl Disk for SimDisk {
     fn sync_dir(&mut self, dir: &str) -> Result<(), DiskError> {
         let mut platter = self.0.borrow_mut();
         platter.look()?;
+        if !platter.has_dir(dir) {
+            return Err(DiskError::NotFound);
+        }
         let outcome = platter.call(Call::SyncDir);
         if platter.dead || !outcome.is_done || platter.lie == Lie::AllSyncs {
             return outcome.or(());

@@ -50,12 +50,13 @@ impl Inode {
     }
 
     pub(super) fn write(&mut self, offset: usize, data: &[u8]) {
+        if data.is_empty() {
+            // It makes no file longer either.
+            return;
+        }
         let end = offset + data.len();
         if self.data.len() < end {
             self.data.resize(end, 0);
-        }
-        if data.is_empty() {
-            return;
         }
         for sector in offset / SECTOR_BYTES..=(end - 1) / SECTOR_BYTES {
             self.remember(sector);
