@@ -178,7 +178,15 @@ fn store(node: &mut Node, reply: Reply, entries: &mut Entries) -> bool {
 
 /// Refuses an append, with the last place at which the logs may match. Nothing below the commit
 /// index needs to be tried: what is committed matches every leader's log.
+///
+/// While nothing can be written in the place of what conflicts, there is no answer: the leader would
+/// send that again at once, and be refused it without a word, and what it sends behind it would bring
+/// it back here, for as long as the disk is full.
 fn conflict(node: &mut Node, reply: Reply, rejected: Index, hint: Option<EntryId>) {
+    if node.is_overfull() {
+        refuse_overfull(node, reply);
+        return;
+    }
     let known = node.log().id(node.commit()).unwrap_or(node.log().base());
     let hint = hint.filter(|hint| hint.index >= known.index).unwrap_or(known);
     let result = AppendResult::Conflict { rejected, hint: hint.index, hint_term: hint.term };

@@ -3,7 +3,7 @@
 use raft_core::{
     Body, Index, MemberStep, MembershipChange, Observation, Outcome, Refused, Rejection,
 };
-use raft_core::{ReadMode, RoleName, RpcKind, Ticket};
+use raft_core::{ReadMode, RoleName, RpcKind, Ticket, Time};
 
 use crate::support::{Cluster, member};
 
@@ -134,4 +134,41 @@ fn no_suffix_is_replaced() {
         cluster.deliver();
     }
     assert_eq!(cluster.status(1).last, cluster.status(2).last);
+}
+
+/// A follower that cannot replace the end of its log does not make its leader send it again and again:
+/// between two heartbeats the two have nothing to say to each other.
+#[test]
+fn a_conflict_that_has_no_room_makes_no_storm() {
+    let mut cluster = Cluster::with(&[1, 2, 3], &[], |config| {
+        config.pre_vote = false;
+        // Its leader must read what it sends, and probes without any of it.
+        config.resident_bytes_max = 1;
+        config.append_bytes_max = 10;
+    });
+    cluster.elect(1);
+    for ticket in 1..=5 {
+        cluster.propose(1, ticket, "ten bytes.");
+    }
+    cluster.network.clear();
+    fill(&mut cluster, 1, true);
+    cluster.now = Time(cluster.now.0 + 1_000);
+    cluster.step(2, Body::Campaign);
+    cluster.deliver_if(|sent| sent.to != member(1));
+    for ticket in 6..=9 {
+        cluster.propose(2, ticket, "ten bytes.");
+        cluster.deliver_if(|sent| sent.to != member(1));
+    }
+    for _ in 0..3 {
+        cluster.tick(2, 100);
+        cluster.deliver();
+    }
+    assert_eq!(cluster.log_of(1).len(), 6, "nothing was replaced");
+    assert!(cluster.refusals(1).contains(&Refused::DiskFull));
+    fill(&mut cluster, 1, false);
+    for _ in 0..3 {
+        cluster.tick(2, 100);
+        cluster.deliver();
+    }
+    assert_eq!(cluster.log_of(1), cluster.log_of(2));
 }
