@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use super::bounds::{Bounds, SERVERS_MAX};
 use super::store::{IDLE, Store};
-use super::symmetry::{Exchange, exchanges};
+use super::symmetry::Exchange;
 use super::worker::history;
 
 /// The images that a worker knows.
@@ -31,8 +31,7 @@ struct Known {
 const UNKNOWN: u64 = u64::MAX;
 
 impl Canon {
-    pub(crate) fn new(bounds: &Bounds) -> Self {
-        let exchanges = exchanges(bounds);
+    pub(crate) fn new(exchanges: Vec<Exchange>) -> Self {
         let back = |exchange: &Exchange| {
             let comer = |place| exchange.iter().position(|to| *to == place);
             let comer = |place| comer(place).expect("an exchange reaches every place");
@@ -97,7 +96,8 @@ impl Canon {
         order
     }
 
-    fn exchange(
+    /// Replaces a state by its image under an exchange.
+    pub(crate) fn exchange(
         &mut self,
         chosen: usize,
         state: &mut [u32],

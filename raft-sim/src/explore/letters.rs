@@ -427,6 +427,6 @@ impl Store {
             term,
             rpc: Rpc::Heartbeat { session, round, commit, lease: Span(0) },
         };
-        self.letter(letter, &Origin::StandIn { from, to, term })
+        self.letter(letter, &Origin::Written)
     }
 }

@@ -24,6 +24,7 @@ mod letters;
 mod mail;
 pub(crate) mod order;
 mod outlook;
+pub(crate) mod past;
 mod path;
 mod pool;
 mod report;
@@ -102,11 +103,19 @@ fn explore(
     let (mut end, mut progress) = search.run(jobs, stop, &mut tell);
     if matches!(end, End::Violated(_)) && order != Order::Breadth {
         // There is a way to a broken promise. Now for a shortest one.
-        let mut nearest = Search::new(bounds.clone(), start, Order::Breadth);
+        let mut nearest = Search::new(bounds.clone(), start.clone(), Order::Breadth);
         let (near, walked) = nearest.run(jobs, stop, &mut tell);
         if matches!(near, End::Violated(_)) {
             (search, end, progress) = (nearest, near, walked);
         }
+    }
+    if let End::Violated(found) = &end
+        && search.path(found.state, found.step).is_none()
+    {
+        // Only who is chosen by a name that is another one each time gets there.
+        let bounds = Bounds { symmetry: false, ..bounds.clone() };
+        search = Search::new(bounds, start, Order::Breadth);
+        (end, progress) = search.run(jobs, stop, &mut tell);
     }
     let verdict = match end {
         End::Complete => Verdict::Complete,
@@ -127,7 +136,7 @@ fn explore(
 
 fn violated(search: &Search, found: &Found, script: Option<&str>) -> Verdict {
     let depth = search.visited.depth(found.state) + 1;
-    let acts = search.path(found.state, found.step);
+    let acts = search.path(found.state, found.step).expect("a real way was found");
     let path = match script {
         Some(script) => script::continued(script, &acts).expect("it was read before"),
         None => script::of_path(&search.bounds, &acts),

@@ -22,8 +22,9 @@ use crate::run;
 pub(crate) type Act = (usize, Input);
 
 impl Search {
-    /// The acts that lead from the start to a state, and then take a step there.
-    pub(crate) fn path(&self, at: usize, last: u32) -> Vec<Act> {
+    /// The acts that lead from the start to a state, and then take a step there. `None`: nothing
+    /// really leads there, since those that choose by name had to go by different names.
+    pub(crate) fn path(&self, at: usize, last: u32) -> Option<Vec<Act>> {
         let mut steps = vec![last];
         let mut states = vec![at];
         let mut at = at;
@@ -35,17 +36,24 @@ impl Search {
         }
         let abstract_path =
             self.without_exchanges(states.into_iter().rev().zip(steps.into_iter().rev()));
-        let store = self.store.lock().expect("no thread panics with the store in hand");
-        let cluster = Cluster {
-            bounds: &self.bounds,
-            hosts: self.start.clone(),
-            network: self.start_letters.iter().cloned().map(Arc::new).collect(),
-            // The history of the start has the first name.
-            spent: store.ghosts.get(0).spent,
-            told: Vec::new(),
-        };
-        drop(store);
-        cluster.concrete(abstract_path)
+        let mut store = self.store.lock().expect("no thread panics with the store in hand");
+        // Who chooses by name does so in one of the images.
+        (0..store.exchanges.len()).find_map(|exchange| {
+            let acts = abstract_path.iter().map(|(server, input)| {
+                let input = store.input_image(&self.bounds, exchange, input);
+                (store.exchanges[exchange][*server], input)
+            });
+            let acts = acts.collect();
+            let cluster = Cluster {
+                bounds: &self.bounds,
+                hosts: self.start.clone(),
+                network: self.start_letters.iter().cloned().map(Arc::new).collect(),
+                // The history of the start has the first name.
+                spent: store.ghosts.get(0).spent,
+                told: Vec::new(),
+            };
+            cluster.concrete(acts)
+        })
     }
 
     /// The acts of a path in the names of its start.
@@ -120,15 +128,17 @@ impl Cluster<'_> {
     /// were really sent, and with the writes that were completed at once.
     ///
     /// What is said in passing is said before each act, since a receiver may not say it any more when
-    /// its answer is wanted; what nobody wanted is left out in the end.
-    fn concrete(mut self, acts: Vec<Act>) -> Vec<Act> {
+    /// its answer is wanted; what nobody wanted is left out in the end. `None`: something arrives that
+    /// nobody has sent.
+    fn concrete(mut self, acts: Vec<Act>) -> Option<Vec<Act>> {
         assert!(self.hosts.len() == self.bounds.servers(), "a start has all servers");
         for (server, input) in acts {
             in_passing(&self.hosts, &mut self.network, &mut self.told);
             let input = match input {
                 Input::Deliver(letter) if is_stand_in(&letter) => {
-                    Input::Deliver(stale(&self.network, &letter, &self.hosts[server]))
+                    Input::Deliver(stale(&self.network, &letter, &self.hosts[server])?)
                 }
+                Input::Deliver(letter) if !self.network.contains(&letter) => return None,
                 input @ (Input::Deliver(_)
                 | Input::Fire
                 | Input::Silence
@@ -148,7 +158,7 @@ impl Cluster<'_> {
             self.take(server, input);
             self.hurry();
         }
-        without_needless(self.told)
+        Some(without_needless(self.told))
     }
 
     /// Takes an act. One that panics is the last of its path.
@@ -199,13 +209,13 @@ fn send(network: &mut Vec<Arc<Envelope>>, letter: Envelope) {
 }
 
 /// A request on its way that is as stale as the one that stands for all of them.
-fn stale(network: &[Arc<Envelope>], of: &Envelope, receiver: &Host) -> Arc<Envelope> {
+fn stale(network: &[Arc<Envelope>], of: &Envelope, receiver: &Host) -> Option<Arc<Envelope>> {
     let term = receiver.raft.status().term;
     let ends = |letter: &Envelope| -> (Member, Member) { (letter.from, letter.to) };
     let found = network
         .iter()
         .find(|letter| ends(letter) == ends(of) && letter.term < term && letter.rpc.is_request());
-    Arc::clone(found.expect("one stands for others that were sent"))
+    found.cloned()
 }
 
 /// Delivers what changes nothing at its receiver and makes it say something new.

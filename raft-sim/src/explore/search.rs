@@ -18,7 +18,7 @@ use super::order::{Frontier, Order};
 use super::path::Act;
 use super::start::Start;
 use super::store::Store;
-use super::symmetry::{self, Origin};
+use super::symmetry::Origin;
 use super::visited::Visited;
 use super::worker::{Found, Worker};
 
@@ -70,13 +70,21 @@ impl Search {
     /// An exploration from a start, within bounds that fit it: those of [`Start::within`], or those of
     /// its founding.
     pub(crate) fn new(bounds: Bounds, start: Start, order: Order) -> Self {
-        let mut store = Store::new(symmetry::exchanges(&bounds));
+        let alike = start.alike(&bounds);
+        let mut store = Store::new(alike.iter().map(|kept| kept.exchange.clone()).collect());
         let start_letters: Vec<Envelope> =
             start.letters.iter().map(|letter| Envelope::clone(letter)).collect();
         let mut inboxes = vec![Vec::new(); bounds.servers()];
+        let mut names = Vec::new();
         for letter in &start_letters {
             let origin = Origin::Start(position(letter.from));
-            inboxes[position(letter.to)].push(store.letter(letter.clone(), &origin));
+            names.push(store.letter(letter.clone(), &origin));
+            inboxes[position(letter.to)].extend(names.last());
+        }
+        for (exchange, kept) in alike.iter().enumerate() {
+            for (name, image) in names.iter().zip(&kept.letters) {
+                store.note_letter(exchange, *name, names[*image]);
+            }
         }
         let mut state = Vec::new();
         for (host, inbox) in start.hosts.iter().zip(inboxes) {
@@ -97,7 +105,7 @@ impl Search {
     #[cfg(test)]
     pub(crate) fn path_to(&self, at: usize) -> Vec<Act> {
         let (parent, step) = self.visited.parent(at);
-        self.path(parent, step)
+        self.path(parent, step).expect("a way within the bounds is real")
     }
 
     /// Explores until the end, with so many threads.

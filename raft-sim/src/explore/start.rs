@@ -11,6 +11,8 @@ use super::bounds::Bounds;
 use super::facts;
 use super::ghost::Ghost;
 use super::host::{Host, Input};
+use super::past::{Kept, Past};
+use super::symmetry;
 
 /// A cluster as an exploration finds it.
 #[derive(Clone, Debug)]
@@ -23,6 +25,8 @@ pub(crate) struct Start {
     pub(crate) letters: Vec<Arc<Envelope>>,
     /// Who led, what is committed, which reads are open, and what the past has spent.
     pub(crate) ghost: Ghost,
+    /// Exchanges of names that leave it as it is, the one that changes nothing first.
+    pub(crate) exchanges: Vec<Kept>,
 }
 
 impl Start {
@@ -35,14 +39,37 @@ impl Start {
             found(config, bounds.genesis())
         };
         let hosts = (0..bounds.servers()).map(host).collect();
-        Self { cluster: bounds.clone(), hosts, letters: Vec::new(), ghost: Ghost::default() }
+        let kept = |exchange| Kept { exchange, letters: Vec::new() };
+        Self {
+            cluster: bounds.clone(),
+            hosts,
+            letters: Vec::new(),
+            ghost: Ghost::default(),
+            exchanges: symmetry::exchanges(bounds).into_iter().map(kept).collect(),
+        }
+    }
+
+    /// The same start, with the exchanges of names that leave it as it is after this past.
+    pub(crate) fn after(self, past: &Past) -> Self {
+        Self { exchanges: past.kept(&self), ..self }
+    }
+
+    /// The exchanges of names under which all looks the same that follows within these bounds, if
+    /// they fit it.
+    pub(crate) fn alike(&self, bounds: &Bounds) -> &[Kept] {
+        let spent = self.ghost.spent;
+        // A change of the membership names servers. And where time passes, it does for all servers at
+        // once, which leaves no choice to a leader that goes just then (`symmetry.rs`).
+        let is_named = bounds.changes > spent.changes;
+        let may_choose = bounds.leases && spent.changes > 0;
+        let is_alike = bounds.symmetry && !is_named && !may_choose;
+        &self.exchanges[..if is_alike { self.exchanges.len() } else { 1 }]
     }
 
     /// These bounds for what follows this start: the servers and their options are those of the
     /// start, and its past does not count against what may happen.
     ///
-    /// The highest term is left as it is. Servers with a past are not alike, so there is no
-    /// symmetry.
+    /// The highest term is left as it is.
     pub(crate) fn within(&self, bounds: &Bounds) -> Bounds {
         let spent = self.ghost.spent;
         Bounds {
@@ -59,7 +86,6 @@ impl Start {
             transfers: bounds.transfers.saturating_add(spent.transfers),
             changes: bounds.changes.saturating_add(spent.changes),
             snapshots: bounds.snapshots.saturating_add(spent.snapshots),
-            symmetry: false,
             hurry: bounds.hurry && (bounds.crashes > 0 || bounds.campaigns.is_some()),
             ..bounds.clone()
         }

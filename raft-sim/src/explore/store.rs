@@ -76,7 +76,7 @@ impl<T: Eq + Hash> Names<T> {
 }
 
 /// A step of one server.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Step {
     /// The server before and after.
     pub(crate) from: u32,
@@ -87,6 +87,8 @@ pub(crate) struct Step {
     pub(crate) facts: Vec<Fact>,
     /// A promise that it breaks by itself.
     pub(crate) broken: Option<Broken>,
+    /// Whom a leader that goes hands over to.
+    pub(crate) successor: Option<usize>,
     /// Whether it begins one of the campaigns that are counted.
     pub(crate) is_campaign: bool,
     /// Whether it leads beyond the bounds, and is not followed.
@@ -105,6 +107,7 @@ impl Step {
             sent: Vec::new(),
             facts: Vec::new(),
             broken: Some(facts::panicked(message)),
+            successor: None,
             is_campaign: false,
             is_beyond: false,
             is_deferred: false,
@@ -157,6 +160,8 @@ pub(crate) struct Store {
     /// The steps by server and message, and by server and any other input.
     delivered: HashMap<(u32, u32), Known, FxBuildHasher>,
     taken: HashMap<(u32, Input), Known, FxBuildHasher>,
+    /// Steps by which a leader that goes hands over to another server than it does.
+    pub(crate) choices: HashMap<(u32, usize), u32, FxBuildHasher>,
     pub(crate) exchanges: Vec<Exchange>,
     /// For each exchange.
     pub(crate) images: Vec<Images>,
@@ -354,9 +359,13 @@ impl Store {
         if step.is_idle() || step.is_deferred {
             return Known { name: IDLE, note, is_disowned };
         }
+        Known { name: self.add_step(step), note, is_disowned }
+    }
+
+    /// Names a step that has none.
+    pub(crate) fn add_step(&mut self, step: Step) -> u32 {
         self.steps.push(Arc::new(step));
-        let name = u32::try_from(self.steps.len() - 1).expect("fewer than 2^32 steps fit memory");
-        Known { name, note, is_disowned }
+        u32::try_from(self.steps.len() - 1).expect("fewer than 2^32 steps fit memory")
     }
 
     /// What comes of a call, or the message with which it panics. The first panic is printed where it
@@ -401,11 +410,18 @@ impl Store {
             sent: if is_beyond { Vec::new() } else { self.sent(&effects, &origin) },
             facts,
             broken,
+            successor: effects.iter().find_map(successor),
             is_campaign: bounds.campaigns.is_some() && is_campaign,
             is_beyond,
         };
         (step, note, effects.iter().any(is_disowned))
     }
+}
+
+/// Whom a leader hands over to as it goes.
+fn successor(effect: &Effect) -> Option<usize> {
+    let Effect::Observe(Observation::Retired { successor }) = effect else { return None };
+    successor.map(position)
 }
 
 fn is_disowned(effect: &Effect) -> bool {

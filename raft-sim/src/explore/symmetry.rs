@@ -9,28 +9,34 @@
 //!
 //! That this is right (that two lives which lead to one state have images which lead to one state) is
 //! a property of the core: it treats names alike. A test compares what is found with and without.
+//!
+//! It does so but for one choice. A leader that goes hands over to the voter that lacks least of its
+//! log, and among equals to the first by name. So the image of such a step hands over to somebody
+//! else than the one whose image it would be. Therefore, wherever it is taken, those steps are taken
+//! too that its images take, with the names exchanged back ([`Store::with_choices`]): then what
+//! follows the image of a state are the images of what follows the state, and all that really
+//! follows is among it. It may be too much: a way on which several leaders go, each with a choice
+//! that is the real one under an exchange of its own. So a way to a broken promise counts only if it
+//! is real under one exchange for all of it (`path.rs`); if not, the search begins anew with all
+//! names told apart.
 
 use std::sync::Arc;
 
-use raft_core::{Envelope, Member, Term};
+use raft_core::{Envelope, Rpc};
 
 use super::bounds::{Bounds, member, position};
 use super::ghost::Ghost;
 use super::host::Input;
-use super::store::{IDLE, Store};
+use super::letters::is_stand_in;
+use super::store::{IDLE, Step, Store};
 
 /// An exchange of names: where the server at each position goes.
 pub(crate) type Exchange = Vec<usize>;
 
-/// The exchanges under which everything within the bounds looks the same, the one that changes
+/// The exchanges under which a cluster that was just founded looks the same, the one that changes
 /// nothing first.
 pub(crate) fn exchanges(bounds: &Bounds) -> Vec<Exchange> {
     let servers = bounds.servers();
-    // A change of the membership names servers, and a leader that it removes hands over to the first
-    // by name of those with the longest log.
-    if !bounds.symmetry || bounds.changes > 0 {
-        return vec![(0..servers).collect()];
-    }
     let mut found = vec![Vec::new()];
     for at in 0..servers {
         let mut longer = Vec::new();
@@ -63,8 +69,8 @@ pub(crate) enum Origin {
     Start(usize),
     /// By an input to a server in this state.
     Step(u32, Input),
-    /// It stands for requests from one server to another.
-    StandIn { from: Member, to: Member, term: Term },
+    /// It says nothing but who speaks to whom: its image is written and not lived.
+    Written,
 }
 
 impl Store {
@@ -75,7 +81,7 @@ impl Store {
         }
         let image = match self.host_origins[host as usize].clone() {
             Origin::Start(at) => self.starts[self.exchanges[exchange][at]],
-            Origin::StandIn { .. } => panic!("a server is no message"),
+            Origin::Written => panic!("a server is no message"),
             Origin::Step(from, input) => {
                 let step = self.step_image(bounds, exchange, from, &input);
                 if step == IDLE {
@@ -99,7 +105,7 @@ impl Store {
     /// The image of an input.
     pub(crate) fn input_image(&mut self, bounds: &Bounds, exchange: usize, input: &Input) -> Input {
         if exchange == 0 {
-            return input.clone(); // Nothing is exchanged, and a start may have messages on their way.
+            return input.clone();
         }
         match input {
             Input::Deliver(letter) => {
@@ -130,20 +136,28 @@ impl Store {
         if let Some(known) = recall(&self.images[exchange].letters, letter) {
             return known;
         }
+        let value = Arc::clone(self.letters.get(letter));
+        if is_written(&value) {
+            let place = |at: usize| member(self.exchanges[exchange][at]);
+            let (from, to) = (place(position(value.from)), place(position(value.to)));
+            let image = Envelope { from, to, ..Envelope::clone(&value) };
+            let image = self.letter(image, &Origin::Written);
+            note(&mut self.images[exchange].letters, letter, image);
+            return image;
+        }
         let (from, input) = match self.letter_origins[letter as usize].clone() {
             Origin::Step(from, input) => (from, input),
-            Origin::Start(_) => panic!("a symmetric start has no messages on their way"),
-            Origin::StandIn { from, to, term } => {
-                let place = |of: Member| member(self.exchanges[exchange][position(of)]);
-                let image = self.stand_in(place(from), place(to), term);
-                note(&mut self.images[exchange].letters, letter, image);
-                return image;
-            }
+            Origin::Start(_) => panic!("a start says the images of its messages"),
+            Origin::Written => unreachable!("the image of what is written is written"),
         };
         let original = self.step(bounds, from, &input);
         let image = self.step_image(bounds, exchange, from, &input);
-        let sent = self.steps[original as usize].sent.clone();
-        let images = self.steps[image as usize].sent.clone();
+        let lived = |step: u32| {
+            let is_lived = |(_, name): &&(usize, u32)| !is_written(self.letters.get(*name));
+            let sent = self.steps[step as usize].sent.iter().filter(is_lived);
+            sent.copied().collect::<Vec<(usize, u32)>>()
+        };
+        let (sent, images) = (lived(original), lived(image));
         for (at, (to, name)) in sent.iter().enumerate() {
             // The so-manyth to this receiver: the receivers themselves may come in another order.
             let before = sent[..at].iter().filter(|(other, _)| other == to).count();
@@ -153,6 +167,55 @@ impl Store {
             note(&mut self.images[exchange].letters, *name, *image);
         }
         recall(&self.images[exchange].letters, letter).expect("its step sends it")
+    }
+
+    /// A message of the start has another one as its image.
+    pub(crate) fn note_letter(&mut self, exchange: usize, letter: u32, image: u32) {
+        note(&mut self.images[exchange].letters, letter, image);
+    }
+
+    /// These steps, and for each by which a leader goes those by which it hands over to the voters
+    /// that its images choose, exchanged back.
+    pub(crate) fn with_choices(&mut self, bounds: &Bounds, mut steps: Vec<u32>) -> Vec<u32> {
+        for at in 0..steps.len() {
+            let step = Arc::clone(&self.steps[steps[at] as usize]);
+            let Some(successor) = step.successor else { continue };
+            for exchange in 1..self.exchanges.len() {
+                let image = self.step_image(bounds, exchange, step.from, &step.input);
+                let chosen = self.steps[image as usize].successor;
+                let chosen = chosen.expect("the image of who goes and hands over does so too");
+                let back = self.exchanges[exchange].iter().position(|to| *to == chosen);
+                let other = back.expect("an exchange reaches every place");
+                if other == successor {
+                    continue;
+                }
+                let name = self.hand_over_to(steps[at], other);
+                if !steps.contains(&name) {
+                    steps.push(name);
+                }
+            }
+        }
+        steps
+    }
+
+    /// The step by which a leader that goes hands over to this server instead. It leaves the same
+    /// behind, since it forgets whom it has asked.
+    fn hand_over_to(&mut self, name: u32, other: usize) -> u32 {
+        if let Some(known) = self.choices.get(&(name, other)) {
+            return *known;
+        }
+        let mut step = Step::clone(&self.steps[name as usize]);
+        let is_asked = |(to, letter): &(usize, u32)| {
+            Some(*to) == step.successor && self.letters.get(*letter).rpc == Rpc::TimeoutNow
+        };
+        let asked = step.sent.iter().position(is_asked).expect("a successor is asked at once");
+        let letter = Envelope::clone(self.letters.get(step.sent[asked].1));
+        let letter = Envelope { to: member(other), ..letter };
+        step.sent[asked] = (other, self.letter(letter, &Origin::Written));
+        step.successor = Some(other);
+        let known = self.add_step(step);
+        self.choices.insert((name, other), known);
+        known
     }
 
     /// The image of an inbox.
@@ -180,6 +243,12 @@ impl Store {
     }
 }
 
+/// Whether a message says nothing but who speaks to whom, in which term and life: what stands for
+/// stale requests, and the wish that somebody campaigns.
+fn is_written(letter: &Envelope) -> bool {
+    is_stand_in(letter) || letter.rpc == Rpc::TimeoutNow
+}
+
 fn recall(images: &[u32], name: u32) -> Option<u32> {
     images.get(name as usize).copied().filter(|image| *image != IDLE)
 }
@@ -191,3 +260,6 @@ fn note(images: &mut Vec<u32>, name: u32, image: u32) {
     }
     images[at] = image;
 }
+
+#[cfg(test)]
+mod tests;

@@ -164,10 +164,12 @@ pub(crate) struct Found {
 
 impl<'a> Worker<'a> {
     pub(crate) fn new(bounds: &'a Bounds, store: &'a Mutex<Store>) -> Self {
+        let exchanges =
+            store.lock().expect("no thread panics with the store in hand").exchanges.clone();
         Self {
             bounds,
             store,
-            canon: Canon::new(bounds),
+            canon: Canon::new(exchanges),
             letters: Mail::new(bounds, store),
             steps: Vec::new(),
             sent: Pool::default(),

@@ -59,6 +59,8 @@ mod tests;
 mod words;
 
 use crate::explore::facts::Broken;
+use crate::explore::host::Host;
+use crate::explore::past::Past;
 use crate::explore::start::Start;
 
 use language::{Command, SEPARATOR, Setting};
@@ -96,12 +98,19 @@ impl Start {
     /// # Errors
     /// The first line that makes no sense; a script that ends with a violation makes none.
     pub(crate) fn from_script(text: &str) -> Result<Self, ScriptError> {
-        let Told { lines, player, broken, .. } = tell(text)?;
+        let Told { lines, player, broken, steps, .. } = tell(text)?;
         let end = |what: String| ScriptError { line: text.lines().count().max(1), what };
         if broken.is_some() {
             return Err(end(format!("ends too early: {}", lines[lines.len() - 2])));
         }
-        player.map(Player::start).ok_or_else(|| end("a story begins with `cluster`".to_owned()))
+        let player = player.ok_or_else(|| end("a story begins with `cluster`".to_owned()))?;
+        let start = player.start();
+        let mut founded = start.hosts.clone();
+        for step in steps.iter().rev() {
+            founded[step.at] = Host::clone(&step.before);
+        }
+        let acts = steps.into_iter().map(|step| (step.at, step.input)).collect();
+        Ok(start.after(&Past { founded, acts }))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::explore::bounds::{Bounds, member, position};
 use crate::explore::facts::{self, Broken};
 use crate::explore::ghost::Ghost;
 use crate::explore::host::{Host, Input};
+use crate::explore::past::Kept;
 use crate::explore::start::Start;
 use crate::ideal_disk::{Disk, Loss};
 use crate::run;
@@ -96,8 +97,11 @@ impl Player {
             (host.campaigns, host.heartbeats, host.patiences) = (0, 0, 0);
             host
         };
+        let as_it_is = (0..self.hosts.len()).collect();
+        let letters = (0..self.letters.len()).collect();
         Start {
             cluster: self.cluster,
+            exchanges: vec![Kept { exchange: as_it_is, letters }],
             hosts: self.hosts.into_iter().map(here).collect(),
             letters: self.letters.into_iter().map(|letter| letter.envelope).collect(),
             ghost: self.ghost,

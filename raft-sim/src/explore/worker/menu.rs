@@ -35,6 +35,7 @@ impl Worker<'_> {
         }
         own.extend((1..=value.unsynced.len()).map(|batches| Input::Persist { batches }));
         let own = store.steps(self.bounds, host, own);
+        let own = store.with_choices(self.bounds, own);
         // The more was asked for, the less may be.
         let requests = self.bounds.requests(&value.raft.status(), Spent::default());
         let is_asked = !requests.is_empty();
@@ -94,6 +95,7 @@ impl Worker<'_> {
             // What they make it say was said when the state was settled.
             steps.retain(|step| !store.steps[*step as usize].is_echo());
         }
+        let steps = store.with_choices(self.bounds, steps);
         drop(store);
         let steps = self.listed.add(steps);
         self.mail.insert(key, steps);
@@ -110,6 +112,7 @@ impl Worker<'_> {
         let mut store = self.store();
         let inputs = self.bounds.requests(&store.hosts.get(host).raft.status(), spent);
         let steps = store.steps(self.bounds, host, inputs);
+        let steps = store.with_choices(self.bounds, steps);
         drop(store);
         let steps = self.listed.add(steps);
         self.requests.insert(key, steps);
