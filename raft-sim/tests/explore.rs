@@ -139,7 +139,8 @@ fn as_many_campaigns_begin_as_are_counted() {
     let explored = |campaigns, hurry| {
         let bounds = Bounds { terms: 2, campaigns, hurry, ..small() };
         let stop = AtomicBool::new(false);
-        let report = explore::run_from(script, &bounds, 1, &stop, |_| ()).expect("it is a script");
+        let report =
+            explore::run_from("", script, &bounds, 1, &stop, |_| ()).expect("it is a script");
         assert_eq!(*report.verdict(), Verdict::Complete, "{report}");
         report
     };
@@ -191,7 +192,9 @@ fn an_exploration_that_is_stopped_tells_what_it_has_covered() {
 fn a_script_with_leases_goes_with_nothing_that_has_no_clocks() {
     let refused = |script: &str, bounds: &Bounds| {
         let stop = AtomicBool::new(false);
-        explore::run_from(script, bounds, 1, &stop, |_| ()).expect_err("it is refused").to_string()
+        explore::run_from("", script, bounds, 1, &stop, |_| ())
+            .expect_err("it is refused")
+            .to_string()
     };
     let asked = include_str!("scripts/lease_asked.txt");
     let lossy = Bounds { crashes: 1, damages: 1, ..leases() };

@@ -55,7 +55,7 @@ fn what_follows_a_story_keeps_every_promise() {
         let story = stories().into_iter().find(|path| path.file_stem() == Some(name.as_ref()));
         let script = read(&story.expect("it is beside this file"));
         let stop = AtomicBool::new(false);
-        let report = run_from(&script, &bounds, 1, &stop, |_| {}).expect("it is a script");
+        let report = run_from(name, &script, &bounds, 1, &stop, |_| {}).expect("it is a script");
         assert_eq!(*report.verdict(), Verdict::Complete, "{name}: {report}");
         assert!(report.progress().states > 50, "{name}: {report}");
     }

@@ -219,8 +219,9 @@ fn from_script(
 ) -> Result<Report, String> {
     let script = fs::read_to_string(path)
         .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    explore::run_from(&script, bounds, jobs, stop, look)
-        .map_err(|error| format!("{}: {error}", path.display()))
+    let name = path.display().to_string();
+    explore::run_from(&name, &script, bounds, jobs, stop, look)
+        .map_err(|error| format!("{name}: {error}"))
 }
 
 fn exit_code(report: &Report) -> u8 {

@@ -56,15 +56,17 @@ use crate::script::{self, ScriptError};
 /// wish to stop. `tell` hears of the progress now and then.
 pub fn run(bounds: &Bounds, jobs: usize, stop: &AtomicBool, tell: impl FnMut(&Progress)) -> Report {
     let start = Start::founded(bounds, |_| {});
-    explore(bounds, start, None, jobs, stop, tell)
+    let report = explore(bounds, start, None, jobs, stop, tell);
+    Report { asked: bounds.clone(), ..report }
 }
 
 /// Explores what follows the end of a script. What has happened until then does not count against
-/// the bounds, but for the highest term.
+/// the bounds, but for the highest term. `path` is where the script is, for those who repeat it.
 ///
 /// # Errors
 /// The first line of the script that makes no sense.
 pub fn run_from(
+    path: &str,
     script: &str,
     bounds: &Bounds,
     jobs: usize,
@@ -77,7 +79,8 @@ pub fn run_from(
         let cluster = script.lines().position(|line| line.trim_start().starts_with("cluster"));
         return Err(ScriptError { line: cluster.unwrap_or(0) + 1, what: what.to_owned() });
     }
-    Ok(explore(&within, start, Some(script), jobs, stop, tell))
+    let report = explore(&within, start, Some(script), jobs, stop, tell);
+    Ok(Report { asked: bounds.clone(), from: Some(path.to_owned()), ..report })
 }
 
 /// What keeps a script's cluster from being explored within what was asked for.
@@ -130,8 +133,8 @@ fn explore(
         histories: store.ghosts.len(),
     };
     let coverage = store.coverage.sum();
-    let is_from_script = script.is_some();
-    Report { bounds: bounds.clone(), is_from_script, verdict, progress, names, coverage }
+    let (bounds, asked) = (bounds.clone(), bounds.clone());
+    Report { bounds, asked, from: None, verdict, progress, names, coverage }
 }
 
 fn violated(search: &Search, found: &Found, script: Option<&str>) -> Verdict {

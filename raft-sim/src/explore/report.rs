@@ -15,9 +15,12 @@ use super::search::Progress;
 /// What came of an exploration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
+    /// With what a start has spent already.
     pub(crate) bounds: Bounds,
-    /// Then the landmarks of a whole life are not demanded.
-    pub(crate) is_from_script: bool,
+    /// What was asked for.
+    pub(crate) asked: Bounds,
+    /// Where the script is that it started from. Then the landmarks of a whole life are not demanded.
+    pub(crate) from: Option<String>,
     pub(crate) verdict: Verdict,
     pub(crate) progress: Progress,
     pub(crate) names: Named,
@@ -90,14 +93,14 @@ impl Report {
     /// Whether it is complete and has not reached what its bounds demand: then it proves nothing.
     #[must_use]
     pub fn is_vacuous(&self) -> bool {
-        let is_whole = self.verdict == Verdict::Complete && !self.is_from_script;
+        let is_whole = self.verdict == Verdict::Complete && self.from.is_none();
         is_whole && self.missing().next().is_some()
     }
 
     /// The command that repeats the exploration.
     #[must_use]
     pub fn reproduce(&self) -> String {
-        let arguments = arguments(&self.bounds);
+        let arguments = self.arguments();
         let version = crate::report::version();
         format!("cargo run --release -p raft-sim -- explore{arguments} # raft-sim {version}")
     }
@@ -128,6 +131,10 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    fn arguments(&self) -> String {
+        arguments(&self.asked, self.from.as_deref())
+    }
+
     fn tell(
         &self,
         broken: &Broken,
@@ -146,7 +153,7 @@ impl Report {
     fn tell_figures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Progress { states, transitions, depth, frontier, bytes } = self.progress;
         let Named { hosts, letters, inboxes, histories } = self.names;
-        writeln!(f, "bounds    {}", arguments(&self.bounds))?;
+        writeln!(f, "bounds    {}", self.arguments())?;
         writeln!(f, "states     {states}")?;
         writeln!(f, "transitions {transitions}")?;
         writeln!(f, "depth      {depth}")?;
@@ -179,17 +186,22 @@ impl Report {
 }
 
 /// The arguments that mean these bounds, each after a space. Those that every exploration should be
-/// read with are always there; others only if they are not the usual.
-#[must_use]
-pub(crate) fn arguments(bounds: &Bounds) -> String {
+/// read with are always there; others only if they are not the usual. A script has its own servers
+/// with their options.
+fn arguments(bounds: &Bounds, from: Option<&str>) -> String {
     let usual = Bounds::default();
     let Bounds { nodes, terms, entries, crashes, .. } = *bounds;
-    let mut text =
-        format!(" --nodes {nodes} --terms {terms} --entries {entries} --crashes {crashes}");
+    let mut text = match from {
+        Some(path) => format!(" --from {path}"),
+        None => format!(" --nodes {nodes}"),
+    };
+    text.push_str(&format!(" --terms {terms} --entries {entries} --crashes {crashes}"));
+    let is_founded = from.is_none();
+    let learners = if is_founded { bounds.learners } else { usual.learners };
     let numbers = [
         ("damages", bounds.damages, usual.damages),
         ("lost-tails", bounds.lost_tails, usual.lost_tails),
-        ("learners", bounds.learners, usual.learners),
+        ("learners", learners, usual.learners),
         ("reads", bounds.reads, usual.reads),
         ("transfers", bounds.transfers, usual.transfers),
         ("changes", bounds.changes, usual.changes),
@@ -205,8 +217,8 @@ pub(crate) fn arguments(bounds: &Bounds) -> String {
     }
     let flags = [
         ("beyond", bounds.beyond),
-        ("pre-vote", bounds.pre_vote),
-        ("check-quorum", bounds.check_quorum),
+        ("pre-vote", is_founded && bounds.pre_vote),
+        ("check-quorum", is_founded && bounds.check_quorum),
         ("leases", bounds.leases),
         ("no-collect", !bounds.collect),
         ("no-subsume", !bounds.subsume),
@@ -222,13 +234,16 @@ pub(crate) fn arguments(bounds: &Bounds) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::sync::atomic::AtomicBool;
 
+    use super::super::run_from;
     use super::*;
 
     fn report(verdict: Verdict) -> Report {
         Report {
-            is_from_script: false,
             bounds: Bounds::default(),
+            asked: Bounds::default(),
+            from: None,
             verdict,
             progress: Progress { states: 4, transitions: 9, depth: 2, frontier: 0, bytes: 100 },
             names: Named::default(),
@@ -292,6 +307,25 @@ mod tests {
         let bounds = Bounds { reads: 1, pre_vote: true, symmetry: false, ..Bounds::default() };
         let expected =
             " --nodes 3 --terms 2 --entries 1 --crashes 1 --reads 1 --pre-vote --no-symmetry";
-        assert_eq!(arguments(&bounds), expected);
+        assert_eq!(arguments(&bounds, None), expected);
+        let expected =
+            " --from a/story.txt --terms 2 --entries 1 --crashes 1 --reads 1 --no-symmetry";
+        assert_eq!(arguments(&bounds, Some("a/story.txt")), expected);
+    }
+
+    /// What a script has spent is not asked for when it is explored again.
+    #[test]
+    fn the_command_from_a_script_asks_for_what_was_asked() {
+        let script = "> cluster 1 2 pre_vote=off check_quorum=off\n> fire 1\n> deliver\n\
+                      > propose 1\n> read 1\n> crash 2\n";
+        let asked = Bounds { terms: 1, entries: 1, crashes: 0, ..Bounds::default() };
+        let stop = AtomicBool::new(false);
+        let explored = run_from("a/story.txt", script, &asked, 1, &stop, |_| ());
+        let report = explored.expect("it is a script");
+        assert_eq!((report.bounds.entries, report.bounds.crashes, report.bounds.reads), (2, 1, 1));
+        let arguments = " --from a/story.txt --terms 1 --entries 1 --crashes 0";
+        assert!(report.to_string().contains(&format!("\nbounds    {arguments}\n")), "{report}");
+        let command = report.reproduce();
+        assert!(command.contains(&format!(" -- explore{arguments} # raft-sim ")), "{command}");
     }
 }
