@@ -14,7 +14,7 @@ use raft_core::{
 };
 
 use super::bounds::Bounds;
-use super::coverage::{Covered, is_conflict, is_match};
+use super::coverage::{is_conflict, is_match};
 use super::facts::Fact;
 use super::host::{Host, Input};
 use super::taken::Taken;
@@ -94,13 +94,9 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Landmark> {
     chapters.into_iter().flatten()
 }
 
-/// Those that must be reached and are not.
-pub(crate) fn missing(
-    bounds: &Bounds,
-    coverage: &Covered,
-) -> impl Iterator<Item = &'static Landmark> {
-    let expected = all().enumerate().filter(|(_, landmark)| (landmark.is_expected)(bounds));
-    expected.filter(|(at, _)| coverage.reached(*at) == 0).map(|(_, landmark)| landmark)
+/// The sentence of a landmark, if it is one.
+pub(crate) fn sentence(text: &str) -> Option<&'static str> {
+    all().map(|landmark| landmark.what).find(|what| *what == text)
 }
 
 const fn step(

@@ -19,7 +19,7 @@ mod flat;
 pub(crate) mod ghost;
 mod heads;
 pub(crate) mod host;
-mod landmarks;
+pub(crate) mod landmarks;
 mod letters;
 mod mail;
 pub(crate) mod order;
@@ -101,6 +101,7 @@ fn explore(
     stop: &AtomicBool,
     mut tell: impl FnMut(&Progress),
 ) -> Report {
+    let demands = start.demands.clone();
     let order = if bounds.subsume { Order::Achievement } else { Order::Breadth };
     let mut search = Search::new(bounds.clone(), start.clone(), order);
     let (mut end, mut progress) = search.run(jobs, stop, &mut tell);
@@ -134,7 +135,7 @@ fn explore(
     };
     let coverage = store.coverage.sum();
     let (bounds, asked) = (bounds.clone(), bounds.clone());
-    Report { bounds, asked, from: None, verdict, progress, names, coverage }
+    Report { bounds, asked, from: None, demands, verdict, progress, names, coverage }
 }
 
 fn violated(search: &Search, found: &Found, script: Option<&str>) -> Verdict {

@@ -19,8 +19,10 @@ pub struct Report {
     pub(crate) bounds: Bounds,
     /// What was asked for.
     pub(crate) asked: Bounds,
-    /// Where the script is that it started from. Then the landmarks of a whole life are not demanded.
+    /// Where the script is that it started from. Then the landmarks of a whole life are not demanded,
+    /// but those that the script names.
     pub(crate) from: Option<String>,
+    pub(crate) demands: Vec<&'static str>,
     pub(crate) verdict: Verdict,
     pub(crate) progress: Progress,
     pub(crate) names: Named,
@@ -85,16 +87,25 @@ impl Report {
         all.filter(|(at, _)| self.coverage.reached(*at) > 0).map(|(_, landmark)| landmark.what)
     }
 
-    /// The sentences of the landmarks that must be reached within the bounds, and were not.
+    /// The sentences of the landmarks that must be reached within the bounds or after the script, and
+    /// were not.
     pub fn missing(&self) -> impl Iterator<Item = &'static str> {
-        landmarks::missing(&self.bounds, &self.coverage).map(|landmark| landmark.what)
+        let all = landmarks::all().enumerate().filter(|(_, landmark)| self.is_expected(landmark));
+        let unreached = all.filter(|(at, _)| self.coverage.reached(*at) == 0);
+        unreached.map(|(_, landmark)| landmark.what)
+    }
+
+    fn is_expected(&self, landmark: &landmarks::Landmark) -> bool {
+        match self.from {
+            Some(_) => self.demands.contains(&landmark.what),
+            None => (landmark.is_expected)(&self.bounds),
+        }
     }
 
     /// Whether it is complete and has not reached what its bounds demand: then it proves nothing.
     #[must_use]
     pub fn is_vacuous(&self) -> bool {
-        let is_whole = self.verdict == Verdict::Complete && self.from.is_none();
-        is_whole && self.missing().next().is_some()
+        self.verdict == Verdict::Complete && self.missing().next().is_some()
     }
 
     /// The command that repeats the exploration.
@@ -110,7 +121,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.verdict {
             Verdict::Complete if self.is_vacuous() => {
-                writeln!(f, "verdict    VACUOUS: what the bounds demand was not reached")?;
+                writeln!(f, "verdict    VACUOUS: what is demanded was not reached")?;
             }
             Verdict::Complete => {
                 writeln!(f, "verdict    complete: every state keeps every promise")?;
@@ -167,13 +178,12 @@ impl Report {
     }
 
     fn tell_landmarks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_expected = |landmark: &landmarks::Landmark| (landmark.is_expected)(&self.bounds);
-        let expected = landmarks::all().filter(|landmark| is_expected(landmark)).count();
+        let expected = landmarks::all().filter(|landmark| self.is_expected(landmark)).count();
         let missing = self.missing().count();
         write!(f, "landmarks  {} of {expected} reached", expected - missing)?;
         for (at, landmark) in landmarks::all().enumerate() {
             let count = self.coverage.reached(at);
-            let count = match (is_expected(landmark), count) {
+            let count = match (self.is_expected(landmark), count) {
                 (false, 0) => continue,
                 (true, 0) => "MISSING".to_owned(),
                 (false | true, _) if landmark.is_of_cluster() => "seen".to_owned(),
@@ -244,6 +254,7 @@ mod tests {
             bounds: Bounds::default(),
             asked: Bounds::default(),
             from: None,
+            demands: Vec::new(),
             verdict,
             progress: Progress { states: 4, transitions: 9, depth: 2, frontier: 0, bytes: 100 },
             names: Named::default(),
@@ -268,6 +279,22 @@ mod tests {
         let is_crash = |what: &&str| what.contains("crash");
         assert_eq!(report.missing().find(is_crash), None);
         assert!(!report.to_string().contains("crash comes"));
+    }
+
+    /// What a script demands counts, and nothing else.
+    #[test]
+    fn what_follows_a_script_is_vacuous_without_what_the_script_demands() {
+        let script = "> cluster 1 2 pre_vote=off check_quorum=off\n> fire 1\n> deliver\n\
+                      > reach a client's command is committed\n";
+        let stop = AtomicBool::new(false);
+        for (entries, is_vacuous) in [(0, true), (1, false)] {
+            let bounds = Bounds { terms: 1, entries, crashes: 0, ..Bounds::default() };
+            let report = run_from("it", script, &bounds, 1, &stop, |_| ()).expect("it is a script");
+            assert_eq!((report.verdict(), report.is_vacuous()), (&Verdict::Complete, is_vacuous));
+            let reached = usize::from(!is_vacuous);
+            let line = format!("\nlandmarks  {reached} of 1 reached\n");
+            assert!(report.to_string().contains(&line), "{report}");
+        }
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(crate) struct Start {
     pub(crate) ghost: Ghost,
     /// Exchanges of names that leave it as it is, the one that changes nothing first.
     pub(crate) exchanges: Vec<Kept>,
+    /// The landmarks that what follows must reach.
+    pub(crate) demands: Vec<&'static str>,
 }
 
 impl Start {
@@ -46,6 +48,7 @@ impl Start {
             letters: Vec::new(),
             ghost: Ghost::default(),
             exchanges: symmetry::exchanges(bounds).into_iter().map(kept).collect(),
+            demands: Vec::new(),
         }
     }
 
@@ -59,10 +62,11 @@ impl Start {
     pub(crate) fn alike(&self, bounds: &Bounds) -> &[Kept] {
         let spent = self.ghost.spent;
         // A change of the membership names servers. And where time passes, it does for all servers at
-        // once, which leaves no choice to a leader that goes just then (`symmetry.rs`).
+        // once, which leaves no choice to a leader that goes just then (`symmetry.rs`); nor are timers
+        // alike in later terms than they were set for (`clock.rs`).
         let is_named = bounds.changes > spent.changes;
-        let may_choose = bounds.leases && spent.changes > 0;
-        let is_alike = bounds.symmetry && !is_named && !may_choose;
+        let is_timed = bounds.leases && (spent.changes > 0 || bounds.terms > self.cluster.terms);
+        let is_alike = bounds.symmetry && !is_named && !is_timed;
         &self.exchanges[..if is_alike { self.exchanges.len() } else { 1 }]
     }
 

@@ -53,6 +53,8 @@ pub(super) enum Command {
         servers: Vec<usize>,
         is_slow: bool,
     },
+    /// What follows the script must reach this landmark.
+    Reach(String),
     Network,
     Status(Vec<usize>),
     Logs,
@@ -151,6 +153,7 @@ pub(super) fn command(text: &str) -> Result<Command, Wrong> {
         "drop" => Command::Drop(filter(rest)?),
         "slow" => Command::Pace { servers: servers(some(rest)?)?, is_slow: true },
         "fast" => Command::Pace { servers: servers(some(rest)?)?, is_slow: false },
+        "reach" => Command::Reach(rest.join(" ")),
         "network" => Command::Network.alone(rest)?,
         "status" => Command::Status(servers(rest)?),
         "logs" => Command::Logs.alone(rest)?,

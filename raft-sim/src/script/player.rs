@@ -10,6 +10,7 @@ use crate::explore::bounds::{Bounds, member, position};
 use crate::explore::facts::{self, Broken};
 use crate::explore::ghost::Ghost;
 use crate::explore::host::{Host, Input};
+use crate::explore::landmarks;
 use crate::explore::past::Kept;
 use crate::explore::start::Start;
 use crate::ideal_disk::{Disk, Loss};
@@ -52,6 +53,8 @@ pub(super) struct Player {
     /// Whose disks wait for `persist`.
     slow: Vec<bool>,
     ghost: Ghost,
+    /// The landmarks that what follows must reach.
+    demands: Vec<&'static str>,
     /// The lines that the present command has to tell.
     told: Vec<String>,
     /// The steps that it has led to.
@@ -83,6 +86,7 @@ impl Player {
             hosts: start.hosts.into_iter().map(Arc::new).collect(),
             letters: Vec::new(),
             ghost: start.ghost,
+            demands: Vec::new(),
             cluster,
             told: Vec::new(),
             taken: Vec::new(),
@@ -101,6 +105,7 @@ impl Player {
         let letters = (0..self.letters.len()).collect();
         Start {
             cluster: self.cluster,
+            demands: self.demands,
             exchanges: vec![Kept { exchange: as_it_is, letters }],
             hosts: self.hosts.into_iter().map(here).collect(),
             letters: self.letters.into_iter().map(|letter| letter.envelope).collect(),
@@ -143,6 +148,11 @@ impl Player {
                     self.slow[*at] = *is_slow;
                     self.sync(*at)?;
                 }
+            }
+            Command::Reach(text) => {
+                let landmark = landmarks::sentence(text);
+                let Some(what) = landmark else { return wrong(format!("no landmark: {text}")) };
+                self.demands.push(what);
             }
             Command::Network => {
                 let moving = self.letters.iter().filter(|letter| !letter.has_arrived);

@@ -190,6 +190,7 @@ fn commands_are_written_as_they_are_read() {
         "drop ->1",
         "slow 1 2",
         "fast 3",
+        "reach a server wins an election",
         "network",
         "status",
         "status 1 3",
@@ -233,6 +234,7 @@ fn a_script_that_makes_no_sense_names_the_line() {
         ("deliver #99999999999999999999 n1->n2", "99999999999999999999 is no number"),
         ("deliver n1->n2 t1", "no message is n1->n2 t1"),
         ("slow", "which servers?"),
+        ("reach a server wins", "no landmark: a server wins"),
         ("quietly quietly logs", "quietly, once"),
     ] {
         let wrong = ScriptError { line: 3, what: what.to_owned() };

@@ -21,6 +21,7 @@ impl fmt::Display for Command {
                 f.write_str(if *is_slow { "slow" } else { "fast" })?;
                 show_servers(f, servers)
             }
+            Self::Reach(what) => write!(f, "reach {what}"),
             Self::Network => f.write_str("network"),
             Self::Status(servers) => {
                 f.write_str("status")?;
