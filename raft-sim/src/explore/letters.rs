@@ -144,7 +144,15 @@ fn is_answered_for_good(
 /// Whether a request of the receiver's present term has had all its effects, but for its answer,
 /// which was sent at once. It is of use only when it is stale.
 ///
-/// A vote that is durable is given for good, and every other candidate refused. Entries that are
+/// A vote that is durable is given for good, and every other candidate refused. A later life would
+/// answer the same request once more, and say nothing new: the vote is in every life, and who has it
+/// is granted it, and everybody else refused, before anything is asked of leaders, promises or logs.
+/// (Only a doubt would be asked first; where there may be one this does not hold, see below.) The
+/// answers differ in the incarnation alone, which nobody looks at in an answer to a candidate. And the
+/// first one was sent when the request was forgotten; it is never lost, and who it is for forgets it
+/// by rules that do not look at incarnations either ([`is_dead`]).
+///
+/// Entries that are
 /// there and durable stay, and the leader is known, as long as the receiver does not crash. (A timer
 /// that must be put off again and again, or a pre-candidate that must give up again, would need
 /// either. And where a snapshot may take the place of the entries, the answer changes. So it does
