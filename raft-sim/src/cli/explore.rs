@@ -202,12 +202,18 @@ pub(super) fn main(arguments: &Arguments, mut output: Output) -> u8 {
         tell("stopped: the visited states have reached --memory-max");
     }
     output.line(&report);
-    if let (Some(path), Verdict::Violated { trace, .. }) = (&arguments.trace, report.verdict())
-        && let Err(error) = fs::write(path, trace)
-    {
-        tell(format_args!("error: cannot write {}: {error}", path.display()));
+    if let Some(path) = &arguments.trace {
+        write_trace(path, report.verdict());
     }
     output.finish(exit_code(&report))
+}
+
+/// Writes the trace of a violation, if there is one.
+fn write_trace(path: &Path, verdict: &Verdict) {
+    let Verdict::Violated { trace, .. } = verdict else { return };
+    if let Err(error) = fs::write(path, trace) {
+        tell(format_args!("error: cannot write {}: {error}", path.display()));
+    }
 }
 
 fn from_script(
@@ -326,6 +332,8 @@ fn parse_bytes(text: &str) -> Result<usize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::explore::facts::Fact;
+    use crate::explore::facts::forbidden::forbid;
 
     #[test]
     fn the_usual_bounds_are_those_of_the_library() {
@@ -346,6 +354,22 @@ mod tests {
         {
             assert!(parse_bytes(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_trace_of_a_violation_is_written_and_no_other() {
+        let path = std::env::temp_dir().join(format!("raft-sim-explore-{}", std::process::id()));
+        write_trace(&path, &Verdict::Complete);
+        assert!(!path.exists());
+        forbid(|fact, _| *fact == Fact::Leads);
+        let bounds = Bounds { nodes: 2, terms: 1, entries: 0, crashes: 0, ..Bounds::default() };
+        let report = explore::run(&bounds, 1, &AtomicBool::new(false), |_| ());
+        assert_eq!(exit_code(&report), EXIT_VIOLATED);
+        write_trace(&path, report.verdict());
+        let written = fs::read_to_string(&path).expect("it was written");
+        fs::remove_file(&path).expect("it is there");
+        let Verdict::Violated { trace, .. } = report.verdict() else { panic!("{report}") };
+        assert!(written == *trace && !written.is_empty());
     }
 
     #[test]

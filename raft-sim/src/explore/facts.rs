@@ -1,6 +1,8 @@
 //! What one step of one node means for the group, and the promises that its own disk can judge.
 
 mod belief;
+#[cfg(test)]
+pub(crate) mod forbidden;
 
 use std::sync::Arc;
 
@@ -139,6 +141,8 @@ pub(crate) fn of_step(
             facts.insert(0, Fact::Asks(ticket));
         }
     }
+    #[cfg(test)]
+    forbidden::judge(&facts, after)?;
     Ok(facts)
 }
 

@@ -34,6 +34,8 @@ pub(crate) mod start;
 mod store;
 mod symmetry;
 mod taken;
+#[cfg(test)]
+mod tests;
 mod visited;
 mod worker;
 
@@ -105,12 +107,14 @@ fn explore(
     let order = if bounds.subsume { Order::Achievement } else { Order::Breadth };
     let mut search = Search::new(bounds.clone(), start.clone(), order);
     let (mut end, mut progress) = search.run(jobs, stop, &mut tell);
+    let mut is_nearest = order == Order::Breadth;
     if matches!(end, End::Violated(_)) && order != Order::Breadth {
         // There is a way to a broken promise. Now for a shortest one.
         let mut nearest = Search::new(bounds.clone(), start.clone(), Order::Breadth);
         let (near, walked) = nearest.run(jobs, stop, &mut tell);
         if matches!(near, End::Violated(_)) {
             (search, end, progress) = (nearest, near, walked);
+            is_nearest = true;
         }
     }
     if let End::Violated(found) = &end
@@ -120,11 +124,12 @@ fn explore(
         let bounds = Bounds { symmetry: false, ..bounds.clone() };
         search = Search::new(bounds, start, Order::Breadth);
         (end, progress) = search.run(jobs, stop, &mut tell);
+        is_nearest = true;
     }
     let verdict = match end {
         End::Complete => Verdict::Complete,
         End::Stopped => Verdict::Stopped,
-        End::Violated(found) => violated(&search, &found, script),
+        End::Violated(found) => violated(&search, &found, script, is_nearest),
     };
     let store = search.store.get_mut().expect("no thread panics with the store in hand");
     let names = Named {
@@ -138,7 +143,7 @@ fn explore(
     Report { bounds, asked, from: None, demands, verdict, progress, names, coverage }
 }
 
-fn violated(search: &Search, found: &Found, script: Option<&str>) -> Verdict {
+fn violated(search: &Search, found: &Found, script: Option<&str>, is_nearest: bool) -> Verdict {
     let depth = search.visited.depth(found.state) + 1;
     let acts = search.path(found.state, found.step).expect("a real way was found");
     let path = match script {
@@ -146,5 +151,5 @@ fn violated(search: &Search, found: &Found, script: Option<&str>) -> Verdict {
         None => script::of_path(&search.bounds, &acts),
     };
     let trace = script::trace(&path).expect("a story can be told again");
-    Verdict::Violated { broken: found.broken.clone(), depth, path, trace }
+    Verdict::Violated { broken: found.broken.clone(), depth, is_nearest, path, trace }
 }

@@ -40,8 +40,10 @@ pub enum Verdict {
     Violated {
         /// The promise.
         broken: Broken,
-        /// How many steps the shortest path to it has.
+        /// How many steps the path to it has.
         depth: usize,
+        /// Whether none has fewer; it is not known if the search for it was stopped.
+        is_nearest: bool,
         /// That path, for a person.
         path: String,
         /// The same as a trace: one JSON object a line.
@@ -129,8 +131,8 @@ impl fmt::Display for Report {
             Verdict::Stopped => {
                 writeln!(f, "verdict    stopped: what was visited keeps every promise")?;
             }
-            Verdict::Violated { broken, depth, path, trace: _ } => {
-                self.tell(broken, *depth, path, f)?
+            Verdict::Violated { broken, depth, is_nearest, path, trace: _ } => {
+                self.tell(broken, *depth, *is_nearest, path, f)?
             }
         }
         self.tell_figures(f)?;
@@ -150,11 +152,15 @@ impl Report {
         &self,
         broken: &Broken,
         depth: usize,
+        is_nearest: bool,
         path: &str,
         f: &mut fmt::Formatter<'_>,
     ) -> fmt::Result {
         writeln!(f, "violated   {} at depth {depth}: {}", broken.id, broken.what)?;
         writeln!(f, "meaning    {}", broken.meaning())?;
+        if !is_nearest {
+            writeln!(f, "stopped    before it was known whether a shorter path leads there")?;
+        }
         for line in path.lines() {
             writeln!(f, "  {line}")?;
         }
@@ -308,8 +314,14 @@ mod tests {
     fn a_violation_comes_first_with_its_meaning_its_path_and_its_command() {
         let broken = Broken { id: "ES", what: "t1 is led by n1 and by n2".to_owned() };
         let path = "one\ntwo\n".to_owned();
-        let shown =
-            report(Verdict::Violated { broken, depth: 7, path, trace: String::new() }).to_string();
+        let shown = report(Verdict::Violated {
+            broken,
+            depth: 7,
+            is_nearest: true,
+            path,
+            trace: String::new(),
+        })
+        .to_string();
         let head: Vec<&str> = shown.lines().take(5).collect();
         assert_eq!(head[0], "violated   ES at depth 7: t1 is led by n1 and by n2");
         assert!(head[1].starts_with("meaning    a term has at most one leader"), "{shown}");

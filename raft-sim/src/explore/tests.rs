@@ -1,0 +1,84 @@
+//! What is told of a broken promise.
+
+use super::facts::Fact;
+use super::facts::forbidden::forbid;
+use super::host::Host;
+use super::*;
+use crate::script::play;
+
+fn small() -> Bounds {
+    Bounds { nodes: 2, terms: 1, entries: 0, crashes: 0, ..Bounds::default() }
+}
+
+fn leases() -> Bounds {
+    Bounds { terms: 2, reads: 1, heartbeats: 1, leases: true, ..small() }
+}
+
+/// Requires that something forbidden is found, and that its story and its trace are told to the end.
+#[track_caller]
+fn violated(report: &Report) {
+    let Verdict::Violated { broken, path, trace, is_nearest, depth } = report.verdict() else {
+        panic!("{report}");
+    };
+    assert!(broken.what.ends_with(" is forbidden") && *is_nearest, "{report}");
+    let told = format!("violated {}: {}\n  {0} means: ", broken.id, broken.what);
+    assert_eq!(path.matches("\nviolated ").count(), 1, "{path}");
+    assert!(path.contains(&told) && path.lines().count() > *depth, "{path}");
+    assert_eq!(play(path).as_ref(), Ok(path), "a transcript plays to itself");
+    let lines = trace.lines().map(serde_json::from_str::<serde_json::Value>);
+    let lines: Vec<_> = lines.map(|line| line.expect("each line is an object")).collect();
+    assert!(lines.len() > *depth && lines.iter().all(serde_json::Value::is_object), "{trace}");
+}
+
+fn explored(bounds: &Bounds) -> Report {
+    run(bounds, 1, &AtomicBool::new(false), |_| ())
+}
+
+#[test]
+fn a_broken_promise_of_three_servers_is_told() {
+    forbid(|fact, host| *fact == Fact::Leads && host.raft.status().term.0 == 2);
+    violated(&explored(&Bounds { nodes: 3, terms: 2, crashes: 1, ..small() }));
+}
+
+/// Somebody leads after its promise was over, so time has passed.
+#[test]
+fn a_broken_promise_with_leases_is_told() {
+    fn is_forbidden(fact: &Fact, host: &Host) -> bool {
+        *fact == Fact::Leads && host.disk.hard_state().promise > raft_core::Span(0)
+    }
+    forbid(is_forbidden);
+    let report = explored(&leases());
+    violated(&report);
+    let Verdict::Violated { path, .. } = report.verdict() else { unreachable!("it is one") };
+    assert!(path.contains("\n> pass "), "{path}");
+}
+
+#[test]
+fn a_broken_promise_of_a_lossy_disk_is_told() {
+    forbid(|fact, _| matches!(fact, Fact::Knows { .. }));
+    violated(&explored(&Bounds { nodes: 3, crashes: 1, lost_tails: 1, heartbeats: 1, ..small() }));
+}
+
+/// Who goes hands over to one of two that are alike.
+#[test]
+fn a_broken_promise_after_a_story_is_told() {
+    let script = include_str!("../../tests/scripts/both_replaced.txt");
+    forbid(|fact, host| *fact == Fact::Leads && host.raft.status().term.0 == 2);
+    let bounds = Bounds { terms: 2, campaigns: Some(0), ..small() };
+    let stop = AtomicBool::new(false);
+    violated(&run_from("it", script, &bounds, 1, &stop, |_| ()).expect("it is a script"));
+}
+
+#[test]
+fn a_path_that_may_not_be_the_shortest_is_told_as_such() {
+    forbid(|fact, host| *fact == Fact::Leads && host.raft.status().term.0 == 2);
+    let (stop, mut states) = (AtomicBool::new(false), 0);
+    let bounds = Bounds { nodes: 3, terms: 2, crashes: 1, ..small() };
+    let report = run(&bounds, 1, &stop, |progress| {
+        // The second search begins with a single state.
+        stop.fetch_or(progress.states < states, std::sync::atomic::Ordering::Relaxed);
+        states = progress.states;
+    });
+    assert!(matches!(report.verdict(), Verdict::Violated { is_nearest: false, .. }), "{report}");
+    assert!(report.to_string().contains("\nstopped    before it was known whether a shorter"));
+}
