@@ -29,6 +29,8 @@ mod path;
 mod pool;
 mod report;
 pub(crate) mod search;
+#[cfg(test)]
+mod seen;
 mod spent;
 pub(crate) mod start;
 mod store;

@@ -104,9 +104,9 @@ impl Sent {
             let sent = effects.iter().filter_map(letter).filter(|letter| letter.to == server);
             sent.cloned().collect()
         };
-        for server in 0..exchange.len() {
+        for (server, place) in exchange.iter().enumerate() {
             let sent = to(sent, member(server));
-            let images = to(images, member(exchange[server]));
+            let images = to(images, member(*place));
             let is_kind = |(one, other): (&Envelope, &Envelope)| one.rpc.kind() == other.rpc.kind();
             if sent.len() != images.len() || !sent.iter().zip(&images).all(is_kind) {
                 return None;

@@ -1,8 +1,9 @@
-//! What is told of a broken promise.
+//! What is told of a broken promise, and that what is left out changes nothing, group by group.
 
 use super::facts::Fact;
 use super::facts::forbidden::forbid;
 use super::host::Host;
+use super::seen::Seen;
 use super::*;
 use crate::script::play;
 
@@ -81,4 +82,39 @@ fn a_path_that_may_not_be_the_shortest_is_told_as_such() {
     });
     assert!(matches!(report.verdict(), Verdict::Violated { is_nearest: false, .. }), "{report}");
     assert!(report.to_string().contains("\nstopped    before it was known whether a shorter"));
+}
+
+#[test]
+fn states_with_fewer_messages_add_no_group() {
+    for bounds in [
+        leases(),
+        Bounds { terms: 2, entries: 1, crashes: 1, ..small() },
+        Bounds { entries: 1, crashes: 1, damages: 1, ..small() },
+        Bounds { entries: 1, reads: 1, ..small() },
+        Bounds { learners: 1, changes: 1, ..small() },
+        Bounds { nodes: 3, snapshots: 1, heartbeats: 1, ..small() },
+    ] {
+        let start = Start::founded(&bounds, |_| {});
+        let least = Seen::from(&start, &bounds);
+        let whole = Seen::from(&start, &Bounds { subsume: false, ..bounds });
+        assert!(least.states <= whole.states);
+        assert!(least.groups() == whole.groups());
+    }
+}
+
+#[test]
+fn servers_that_differ_only_in_their_names_add_no_group() {
+    for bounds in [
+        leases(),
+        Bounds { terms: 2, ..small() },
+        Bounds { entries: 1, crashes: 1, ..small() },
+        Bounds { entries: 1, crashes: 1, damages: 1, beyond: true, ..small() },
+        Bounds { nodes: 3, ..small() },
+    ] {
+        let start = Start::founded(&bounds, |_| {});
+        let alike = Seen::from(&start, &bounds);
+        let apart = Seen::from(&start, &Bounds { symmetry: false, ..bounds });
+        assert!(alike.states < apart.states);
+        assert!(alike.groups() == apart.groups());
+    }
 }

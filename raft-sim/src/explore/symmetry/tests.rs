@@ -1,11 +1,6 @@
 //! Which starts are symmetric, and that nothing is missed by it.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::AtomicBool;
-
-use super::super::canon::Canon;
-use super::super::order::Order;
-use super::super::search::{End, Search};
+use super::super::seen::Seen;
 use super::super::start::Start;
 use super::*;
 
@@ -55,29 +50,6 @@ fn a_change_that_is_still_to_come_names_its_servers() {
     assert_eq!(alike(&Bounds { symmetry: false, ..least() }), 1);
 }
 
-/// Servers and history of a state.
-type Group = Vec<u64>;
-
-/// How many states are visited, and servers and history of each with those of its images.
-fn visited(script: &str, bounds: &Bounds) -> (usize, BTreeSet<BTreeSet<Group>>) {
-    let start = started(script);
-    let mut search = Search::new(start.within(bounds), start, Order::Achievement);
-    let (end, progress) = search.run(1, &AtomicBool::new(false), |_| {});
-    assert!(matches!(end, End::Complete), "{end:?}");
-    let exchanges = search.store.get_mut().expect("no thread panics").exchanges.clone();
-    let mut canon = Canon::new(exchanges.clone());
-    let mut image = |at: usize, exchange: usize| -> Group {
-        let mut state = search.visited.state(at).to_vec();
-        canon.exchange(exchange, &mut state, &search.bounds, &search.store);
-        let store = search.store.lock().expect("no thread panics");
-        let (history, servers) = state.split_last().expect("a state is never empty");
-        let servers = servers.iter().step_by(2).map(|host| store.hosts.hash(*host));
-        servers.chain([store.ghosts.hash(*history)]).collect()
-    };
-    let mut images = |at: usize| (0..exchanges.len()).map(|exchange| image(at, exchange)).collect();
-    (progress.states, (0..search.visited.len()).map(&mut images).collect())
-}
-
 /// Each group that is reached with names apart is an image of one that is visited, and each that is
 /// visited is an image of one that is reached. The choice of a leader that goes is among them: after
 /// `both_replaced` it may hand over to either of two.
@@ -85,12 +57,13 @@ fn visited(script: &str, bounds: &Bounds) -> (usize, BTreeSet<BTreeSet<Group>>) 
 fn what_is_visited_is_what_is_reached_but_for_names() {
     for (script, terms) in [(BOTH_REPLACED, 2), (HALF_FINISHED, 1)] {
         let bounds = Bounds { terms, ..least() };
-        let (fewer, alike) = visited(script, &bounds);
-        let (more, apart) = visited(script, &Bounds { symmetry: false, ..bounds });
-        assert!(3 * fewer < 2 * more, "{fewer} of {more}");
-        let apart: BTreeSet<Group> = apart.into_iter().flatten().collect();
-        assert!(alike.iter().all(|images| !images.is_disjoint(&apart)));
-        let alike: BTreeSet<Group> = alike.into_iter().flatten().collect();
-        assert!(apart.is_subset(&alike));
+        let start = started(script);
+        let bounds = start.within(&bounds);
+        let alike = Seen::from(&start, &bounds);
+        let apart = Seen::from(&start, &Bounds { symmetry: false, ..bounds });
+        assert!(3 * alike.states < 2 * apart.states, "{} of {}", alike.states, apart.states);
+        let reached = apart.groups();
+        assert!(alike.images.iter().all(|images| images.iter().any(|one| reached.contains(one))));
+        assert!(reached.is_subset(&alike.groups()));
     }
 }
