@@ -132,6 +132,7 @@ impl Cluster<'_> {
     /// nobody has sent.
     fn concrete(mut self, acts: Vec<Act>) -> Option<Vec<Act>> {
         assert!(self.hosts.len() == self.bounds.servers(), "a start has all servers");
+        self.hurry();
         for (server, input) in acts {
             in_passing(&self.hosts, &mut self.network, &mut self.told);
             let input = match input {

@@ -93,7 +93,7 @@ impl Search {
         }
         state.push(store.ghosts.name(start.ghost));
         let store = Mutex::new(store);
-        // The first state has to be settled like all that follow it.
+        // The first state has to be hurried and settled like all that follow it.
         Worker::new(&bounds, &store).settle_all(&mut state);
         let mut visited = Visited::new(state.len());
         state.extend([u32::MAX, u32::MAX]);

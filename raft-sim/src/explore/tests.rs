@@ -118,3 +118,21 @@ fn servers_that_differ_only_in_their_names_add_no_group() {
         assert!(alike.groups() == apart.groups());
     }
 }
+
+/// What was on its way to a disk when the story ended is completed at once, if nothing else may be.
+#[test]
+fn a_start_hurries_like_all_that_follows() {
+    let script = "> cluster 1 2 3 pre_vote=off check_quorum=off disk=slow\n> fire 1 ; fire 2\n";
+    let start = Start::from_script(script).expect("it is a script");
+    for (campaigns, unsynced) in [(Some(1), 0), (None, 1)] {
+        let bounds = start.within(&Bounds { campaigns, ..small() });
+        let mut search = Search::new(bounds, start.clone(), Order::Breadth);
+        let first = search.visited.state(0)[0];
+        let store = search.store.get_mut().expect("no thread panics");
+        assert_eq!(store.hosts.get(first).unsynced.len(), unsynced);
+    }
+    forbid(|fact, _| *fact == Fact::Leads);
+    let bounds = Bounds { campaigns: Some(1), ..small() };
+    let stop = AtomicBool::new(false);
+    violated(&run_from("it", script, &bounds, 1, &stop, |_| ()).expect("it is a script"));
+}

@@ -84,11 +84,19 @@ impl Worker<'_> {
         }
     }
 
-    /// Settles a state of which nothing is settled yet.
+    /// Hurries and settles a state of which nothing is settled yet.
     pub(crate) fn settle_all(&mut self, state: &mut [u32]) {
+        let all = (1 << self.bounds.servers()) - 1;
+        if self.is_hurried(history(state)) {
+            let slow = state.to_vec();
+            if self.hurry(state, all).is_err() {
+                // The first step from here will break it too.
+                state.copy_from_slice(&slow);
+            }
+        }
         if self.bounds.collect {
             let outlook = self.outlook(state);
-            self.settle(state, outlook, (1 << self.bounds.servers()) - 1);
+            self.settle(state, outlook, all);
         }
     }
 
