@@ -51,7 +51,7 @@ fn what_follows_a_story_keeps_every_promise() {
         ("longer_older_log", Bounds { terms: 3, ..least.clone() }),
         ("removed_leader", Bounds { terms: 2, ..least.clone() }),
         ("stale_answer", Bounds { terms: 3, reads: 1, ..least.clone() }),
-        ("transfer_under_way", Bounds { terms: 2, ..least.clone() }),
+        ("transfer_under_way", Bounds { terms: 2, heartbeats: 1, ..least.clone() }),
         ("doubtful_between_two_leaders", Bounds { terms: 2, heartbeats: 1, ..least.clone() }),
         ("damaged_twice", Bounds { terms: 2, ..least }),
     ] {

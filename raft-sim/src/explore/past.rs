@@ -37,7 +37,12 @@ impl Past {
     /// nothing is the first.
     pub(crate) fn kept(&self, start: &Start) -> Vec<Kept> {
         let all = exchanges(&start.cluster).into_iter();
-        all.filter_map(|exchange| self.lived(start, exchange)).collect()
+        let mut kept: Vec<Kept> = all.filter_map(|exchange| self.lived(start, exchange)).collect();
+        let memberships = memberships(start);
+        if !kept.iter().all(|kept| is_numbered_alike(&memberships, &kept.exchange)) {
+            kept.truncate(1);
+        }
+        kept
     }
 
     /// Lives it with the names exchanged.
@@ -121,6 +126,38 @@ impl Sent {
         }
         Some(())
     }
+}
+
+/// The members of each membership in which somebody may begin to lead after a start.
+fn memberships(start: &Start) -> Vec<Vec<Member>> {
+    let known = start.hosts.iter().flat_map(Host::memberships).map(|(_, known)| known.members());
+    let newest = start.hosts.iter().map(|host| host.raft.status().membership);
+    let left = newest.filter(|newest| newest.is_joint()).map(|joint| joint.left().members());
+    let mut all: Vec<Vec<Member>> = known.chain(left).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// Whether an exchange tells apart the streams that a new leader opens in different memberships.
+///
+/// It numbers them in the order of names. One number for one peer in two memberships is one name for
+/// two streams, and so for their messages: then the streams in their places have to have one name
+/// too, or the image of a message would depend on the life that it is taken from.
+fn is_numbered_alike(memberships: &[Vec<Member>], exchange: &Exchange) -> bool {
+    let number = |members: &[Member], leader: usize, peer: usize| {
+        let others = members.iter().filter(|other| **other != member(leader));
+        others.clone().position(|other| *other == member(peer))
+    };
+    let ends = (0..exchange.len()).flat_map(|from| (0..exchange.len()).map(move |to| (from, to)));
+    let pairs = memberships.iter().flat_map(|one| memberships.iter().map(move |two| (one, two)));
+    pairs.flat_map(|pair| ends.clone().map(move |ends| (pair, ends))).all(|((one, two), ends)| {
+        let is_one = |(leader, peer): (usize, usize)| {
+            let numbers = [number(one, leader, peer), number(two, leader, peer)];
+            numbers[0].is_some() && numbers[0] == numbers[1]
+        };
+        !is_one(ends) || is_one((exchange[ends.0], exchange[ends.1]))
+    })
 }
 
 fn letter(effect: &Effect) -> Option<&Envelope> {

@@ -65,8 +65,13 @@ impl Start {
         // once, which leaves no choice to a leader that goes just then (`symmetry.rs`); nor are timers
         // alike in later terms than they were set for (`clock.rs`).
         let is_named = bounds.changes > spent.changes;
+        // The number of a stream says whose it is as long as nobody opens another one in the term than
+        // at its beginning, or all members are always the same and only restarts open one
+        // (`is_numbered_alike`). A leader that discards an entry opens all of them once more.
+        let is_changed = bounds.changes > 0 && bounds.crashes > 0;
+        let is_renumbered = is_changed || (bounds.is_lossy() && bounds.crashes > 1);
         let is_timed = bounds.leases && (spent.changes > 0 || bounds.terms > self.cluster.terms);
-        let is_alike = bounds.symmetry && !is_named && !is_timed;
+        let is_alike = bounds.symmetry && !is_named && !is_timed && !is_renumbered;
         &self.exchanges[..if is_alike { self.exchanges.len() } else { 1 }]
     }
 

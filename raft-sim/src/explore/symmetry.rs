@@ -8,7 +8,9 @@
 //! of what a step sends is what the image of the step sends.
 //!
 //! That this is right (that two lives which lead to one state have images which lead to one state) is
-//! a property of the core: it treats names alike. A test compares what is found with and without.
+//! a property of the core: it treats names alike. A test compares what is found with and without. But
+//! a leader numbers its streams in the order of names, in some membership. Where one number may mean
+//! another stream in another life there is no symmetry (`Start::alike`, `past.rs`).
 //!
 //! It does so but for one choice. A leader that goes hands over to the voter that lacks least of its
 //! log, and among equals to the first by name. So the image of such a step hands over to somebody
