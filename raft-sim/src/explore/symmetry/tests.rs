@@ -1,5 +1,11 @@
 //! Which starts are symmetric, and that nothing is missed by it.
 
+use std::sync::atomic::AtomicBool;
+
+use raft_core::Member;
+
+use super::super::order::Order;
+use super::super::search::Search;
 use super::super::seen::Seen;
 use super::super::start::Start;
 use super::*;
@@ -51,9 +57,32 @@ fn changes_and_restarts_that_are_still_to_come_tell_servers_apart() {
     assert_eq!(alike(&Bounds { symmetry: false, ..least() }), 1);
 }
 
+/// Whoever goes after `both_replaced` chooses n3, and whose image it is chooses it too.
+#[test]
+fn a_leader_that_goes_hands_over_to_each_of_those_that_are_alike() {
+    let start = started(BOTH_REPLACED);
+    let bounds = start.within(&Bounds { terms: 1, ..least() });
+    let mut search = Search::new(bounds.clone(), start, Order::Breadth);
+    search.run(1, &AtomicBool::new(false), |_| {});
+    let store = search.store.get_mut().expect("no thread panics");
+    assert!(!store.choices.is_empty(), "the search has looked at them");
+    let goes = |step: &Arc<Step>| step.from != step.to && step.successor == Some(2);
+    let step = store.steps.iter().position(goes).expect("somebody goes");
+    let step = u32::try_from(step).expect("there are few");
+    let chosen = store.with_choices(&bounds, vec![step]);
+    let [real, other] = [0, 1].map(|at| Step::clone(&store.steps[chosen[at] as usize]));
+    assert_eq!((chosen.len(), other.successor), (2, Some(3)));
+    assert_eq!((real.from, real.to, &real.input), (other.from, other.to, &other.input));
+    let asked = |step: &Step| -> Vec<Member> {
+        let letters = step.sent.iter().map(|(_, letter)| store.letters.get(*letter));
+        let asks = letters.filter(|letter| letter.rpc == Rpc::TimeoutNow);
+        asks.map(|letter| letter.to).collect()
+    };
+    assert_eq!((asked(&real), asked(&other)), (vec![member(2)], vec![member(3)]));
+}
+
 /// Each group that is reached with names apart is an image of one that is visited, and each that is
-/// visited is an image of one that is reached. The choice of a leader that goes is among them: after
-/// `both_replaced` it may hand over to either of two, and nobody else campaigns without a timer.
+/// visited is an image of one that is reached.
 #[test]
 fn what_is_visited_is_what_is_reached_but_for_names() {
     for (script, terms, campaigns) in
