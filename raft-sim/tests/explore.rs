@@ -175,6 +175,16 @@ fn each_feature_reaches_its_landmarks() {
     }
 }
 
+/// Whoever has not heard its leader for a timeout grants a pre-vote before its own timer fires.
+#[test]
+fn followers_fall_silent_wherever_they_stick_to_a_leader() {
+    for (pre_vote, check_quorum) in [(false, false), (true, false), (false, true), (true, true)] {
+        let report = complete(&Bounds { pre_vote, check_quorum, ..small() });
+        let is_silent = report.to_string().contains("\n  follower      silence");
+        assert_eq!(is_silent, pre_vote || check_quorum, "{report}");
+    }
+}
+
 #[test]
 fn an_exploration_that_is_stopped_tells_what_it_has_covered() {
     let mut told = 0;
