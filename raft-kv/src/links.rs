@@ -385,8 +385,9 @@ impl Links {
         Ok(())
     }
 
-    /// A peer is answered where it says it listens, too. Returns where to note that it was heard, and what ends once it has connected so often that this is too old;
-    /// `None`: there are too many peers, or it says that it is this server.
+    /// A peer is answered where it says it listens, too. Returns where to note that it was heard,
+    /// and what ends once it has connected so often that this is too old; `None`: there are too
+    /// many peers, or it says that it is this server.
     fn met(
         &self,
         hello: Hello,

@@ -6,11 +6,11 @@
 //! found while there still is another copy (a *scrub*). After a failure nothing more is done: what the
 //! disk holds is unknown until the next start has read it.
 //!
-//! A full disk is no failure. It is told as soon as there is no room for the log's *next* file: what was
-//! accepted until then still fits into the present one, so that a vote, which needs no room, does not wait
-//! behind an entry that does. If there is no room even so, what is asked for waits, and what may free some goes
-//! on: a snapshot is saved to its end as far as it fits, and given up otherwise; the log that a batch
-//! further back lets go of goes at once.
+//! A full disk is no failure. It is told as soon as there is no room for the log's *next* file:
+//! what was accepted until then still fits into the present one, so that a vote, which needs no
+//! room, does not wait behind an entry that does. If there is no room even so, what is asked for
+//! waits, and what may free some goes on: a snapshot is saved to its end as far as it fits, and
+//! given up otherwise; the log that a batch further back lets go of goes at once.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};

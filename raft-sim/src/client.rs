@@ -2,8 +2,8 @@
 //!
 //! A client has no latency to its node, because delay hides anomalies: an answer is judged at the
 //! moment it is given. It keeps one session and has one request open at a time; all attempts at a
-//! request carry one serial. Some clients stay with a node, even if it was
-//! deposed and does not answer; some follow hints; some pick a node at random each time. A few requests go to two nodes
+//! request carry one serial. Some clients stay with a node, even if it was deposed and does not
+//! answer; some follow hints; some pick a node at random each time. A few requests go to two nodes
 //! at once.
 
 use raft_core::ReadMode;

@@ -325,15 +325,16 @@ impl SimDisk {
     }
 
     /// Something becomes of what is durable in one of the files that keep log, promises and
-    /// snapshots; `is_down`: no process has them open; what to give back to [`Self::mend`]. Nothing if there is no such sector.
+    /// snapshots; `is_down`: no process has them open; what to give back to [`Self::mend`]. Nothing
+    /// if there is no such sector.
     pub(crate) fn hurt(&self, fault: Fault, is_down: bool, draw: &mut Draw) -> Option<Wound> {
         let mut platter = self.0.borrow_mut();
         platter.state += 1;
         crate::rot::hurt(&mut platter, fault, is_down, draw)
     }
 
-    /// What its node has promised is lost, or who it is: all copies, or a file of the two. Returns whether it is:
-    /// not while anything is on its way to the disk.
+    /// What its node has promised is lost, or who it is: all copies, or a file of the two. Returns
+    /// whether it is: not while anything is on its way to the disk.
     pub(crate) fn forget_promises(&self, draw: &mut Draw) -> bool {
         let mut platter = self.0.borrow_mut();
         platter.state += 1;

@@ -3,12 +3,12 @@
 //! Every fault is taken back and every node started, but for a minority of voters that may stay
 //! stopped, mute, deaf or flapping for good; the rest is the *core*. Such a minority must not keep
 //! the core from its work, by heartbeats that nobody answers or by campaigns that nobody can win,
-//! as far as the options of the protocol promise that. Within a bound, which is a multiple of the election timeout, a
-//! write and a read that began after the healing must be answered, then, with the clients silent,
-//! every member in the core must have applied the same log. A change of the membership that was
-//! under way must be complete by then, and one more. A new leader per answer would also
-//! satisfy that, so the elections after the healing are bounded too, and so are the events: a storm
-//! of messages must end with a verdict.
+//! as far as the options of the protocol promise that. Within a bound, which is a multiple of the
+//! election timeout, a write and a read that began after the healing must be answered, then, with
+//! the clients silent, every member in the core must have applied the same log. A change of the
+//! membership that was under way must be complete by then, and one more. A new leader per answer
+//! would also satisfy that, so the elections after the healing are bounded too, and so are the
+//! events: a storm of messages must end with a verdict.
 
 use raft_core::{EntryId, Member, Membership, Time};
 use raft_replica::storage::{Inspection, What};

@@ -393,8 +393,8 @@ impl fmt::Display for Summary {
     }
 }
 
-/// The exit code that matters more: a panic or a simulator that does not do what it says, then safety, determinism and liveness; then that the
-/// output is incomplete (74), or the swarm (130).
+/// The exit code that matters more: a panic or a simulator that does not do what it says, then
+/// safety, determinism and liveness; then that the output is incomplete (74), or the swarm (130).
 #[must_use]
 pub fn worse(one: u8, other: u8) -> u8 {
     let rank = |code: u8| match code {

@@ -1,9 +1,10 @@
 //! Requests that wait for their reply, and what each of them waits for.
 //!
 //! A proposal waits for its outcome from the core, and once it is committed for its entry to be
-//! applied here; a request that repeats its command waits with it, and costs no entry. A read waits for its index from the core, and then for the state to reach it; if
-//! its answer is good for a limited time (a lease), that may be over by then. What an operator asks
-//! for waits for its outcome alone.
+//! applied here; a request that repeats its command waits with it, and costs no entry. A read waits
+//! for its index from the core, and then for the state to reach it; if its answer is good for a
+//! limited time (a lease), that may be over by then. What an operator asks for waits for its
+//! outcome alone.
 
 use std::collections::{BTreeMap, btree_map};
 

@@ -170,8 +170,8 @@ fn a_cluster_whose_quorum_is_lost_goes_on_as_one_and_fences_the_others() {
     assert_eq!(three.get(2, "/kv/k"), "3");
 }
 
-/// Of the only server that is left the newest files of the log are gone, and its hard state knew that more was
-/// committed. Nobody has the rest: it goes on without.
+/// Of the only server that is left the newest files of the log are gone, and its hard state knew
+/// that more was committed. Nobody has the rest: it goes on without.
 #[test]
 fn who_recovers_a_log_that_has_lost_its_end_goes_on_without_it() {
     let mut three = Three::of(|_| Vec::new());

@@ -6,8 +6,9 @@
 //! [`Invariant`] lists them.
 //!
 //! The world reports every step of a node in this order: what it asks its storage to make durable,
-//! its other outputs in the order in which they came, then [`Checker::commit_observed`], which closes the step. What a disk made durable is
-//! reported before the node hears of it, and only if it is true.
+//! its other outputs in the order in which they came, then [`Checker::commit_observed`], which
+//! closes the step. What a disk made durable is reported before the node hears of it, and only if
+//! it is true.
 //!
 //! Absent: liveness and determinism, which no single event can break. The world judges them, with
 //! the facts that the checker offers.

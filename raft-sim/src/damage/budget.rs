@@ -6,8 +6,8 @@
 //! a minority at most may be without a vote, for they do not know where their logs ended, or wait for a
 //! snapshot, or have lost what they had promised.
 //!
-//! All of it is asked anew for each wound, of all disks at once: a wound here may meet the last copy of what is
-//! damaged elsewhere, or silence a voter whose answer is needed there.
+//! All of it is asked anew for each wound, of all disks at once: a wound here may meet the last
+//! copy of what is damaged elsewhere, or silence a voter whose answer is needed there.
 
 use raft_core::{EntryId, Member, Membership};
 

@@ -133,12 +133,13 @@ impl Bounds {
     /// the other one says, and maybe more. Nothing is ever lost on the way, so what may happen after
     /// less was said may happen after more.
     ///
-    /// Entries are not hurried, since what is acknowledged, and what a leader counts, depends on how
-    /// many of them are durable when the next ones come. Nor is anything where a server is the only
-    /// voter, since it leads by its own write (`Host::hurried`); where a snapshot is taken of what is
-    /// applied just then; and with reads, for an acknowledgement that waits also confirms the rounds of later ones.
-    /// Where disks lose what was durable nothing is hurried: walks have met servers that differ then.
-    /// Nor with leases: what is told now is told at another time than what is told later.
+    /// Entries are not hurried, since what is acknowledged, and what a leader counts, depends on
+    /// how many of them are durable when the next ones come. Nor is anything where a server is the
+    /// only voter, since it leads by its own write (`Host::hurried`); where a snapshot is taken of
+    /// what is applied just then; and with reads, for an acknowledgement that waits also confirms
+    /// the rounds of later ones. Where disks lose what was durable nothing is hurried: walks have
+    /// met servers that differ then. Nor with leases: what is told now is told at another time than
+    /// what is told later.
     pub(crate) fn is_hurried(&self, spent: Spent) -> bool {
         let may_hurry = self.crashes > 0 || self.campaigns.is_some();
         let is_calm = may_hurry && spent.crashes >= self.crashes;

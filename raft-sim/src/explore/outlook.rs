@@ -93,9 +93,9 @@ impl Concern {
 pub(crate) struct Future {
     /// It will never begin to lead this term or an earlier one.
     pub(crate) closed: Term,
-    /// An answer to a stale request, which says nothing but the term and the life of who answers, is
-    /// nothing to it in any term (the rule of `is_dead` in `letters.rs`): it is in the last term for good, and asked
-    /// nobody anything in it; or there is no other life to tell of.
+    /// An answer to a stale request, which says nothing but the term and the life of who answers,
+    /// is nothing to it in any term (the rule of `is_dead` in `letters.rs`): it is in the last term
+    /// for good, and asked nobody anything in it; or there is no other life to tell of.
     pub(crate) is_informed: bool,
 }
 

@@ -46,8 +46,8 @@
 //! Each step is judged like a step of an exploration. One that breaks an invariant is the last: the
 //! transcript ends with what is violated, and what that means.
 //!
-//! Deliberately absent: time in units other than beats, and nodes that are down. A crash ends with the restart; a
-//! node that nothing is delivered to is as good as gone.
+//! Deliberately absent: time in units other than beats, and nodes that are down. A crash ends with
+//! the restart; a node that nothing is delivered to is as good as gone.
 
 mod json;
 mod language;

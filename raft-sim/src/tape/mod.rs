@@ -4,8 +4,8 @@
 //! options of a run, each strike of the nemesis as a line of its own, and the words that were drawn
 //! for everything else, by the stream and the number of the draw. A word counts only as far as
 //! something follows from it, and where nothing special follows it is left out: the absence of a
-//! choice means that nothing happens (see [`CALM`](crate::rng::CALM)). So a tape is short, and to take a line away
-//! is to take away what it did.
+//! choice means that nothing happens (see [`CALM`](crate::rng::CALM)). So a tape is short, and to
+//! take a line away is to take away what it did.
 //!
 //! The tape of a run gives the same digest as its seed. [`shrink`](crate::shrink) looks for the least
 //! of it that still fails.

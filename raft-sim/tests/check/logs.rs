@@ -1,11 +1,8 @@
 //! Stories about logs, commits and disks: LM, PS, CQ, CI, SM, REC.
 
-use std::sync::Arc;
-
 use crate::story::{Story, broken, command};
 use raft_core::{
-    Entries, HardState, Index, Member, Membership, NodeId, Payload, PersistBatch, Round, Rpc,
-    Session, Slot, Term,
+    Entries, HardState, Index, NodeId, Payload, PersistBatch, Round, Rpc, Session, Slot, Term,
 };
 use raft_sim::check::Invariant;
 
@@ -80,32 +77,6 @@ fn an_acknowledged_entry_can_be_read() {
     broken(story.acknowledge(2, 1, 2), Invariant::PromiseDurability, Some(2));
     story.sync(2).unwrap();
     story.acknowledge(2, 1, 2).unwrap();
-}
-
-/// A membership that a disk has lost is not in force before it has been given back.
-#[test]
-fn a_membership_that_cannot_be_read_is_not_in_force() {
-    let mut story = Story::led();
-    let larger = Arc::new(
-        Membership::new(story.founders.incoming().to_vec(), vec![Member::new(9, 9)]).unwrap(),
-    );
-    story.propose(1, 1, vec![Payload::Membership(Arc::clone(&larger))]).unwrap();
-    story.replicate(1, 2, 2).unwrap();
-    let (n2, founders) = (NodeId(2), Arc::new(story.founders.clone()));
-    broken(story.checker.membership_observed(n2, &founders), Invariant::Configuration, Some(2));
-    let mut found = story.found(2);
-    found.slots[1] = Slot::Damaged { id: found.slots[1].id(), bytes: 1, is_membership: true };
-    story.checker.crashed(n2);
-    story.checker.recovered(n2, &found).unwrap();
-    story.raise_incarnation(2);
-    story.checker.membership_observed(n2, &founders).unwrap();
-    broken(story.checker.membership_observed(n2, &larger), Invariant::Configuration, Some(2));
-
-    let heal = vec![story.entries(1, 2)];
-    let batch = PersistBatch { heal, ..story.batch(2) };
-    story.issue(2, &batch).unwrap();
-    story.checker.membership_observed(n2, &larger).unwrap();
-    broken(story.checker.membership_observed(n2, &founders), Invariant::Configuration, Some(2));
 }
 
 #[test]

@@ -193,7 +193,8 @@ impl<F> OpenForRead<F> {
                 Err(_) => return Ok(None),
             },
         };
-        // Nothing says of the others how many entries their batch has; nor does a slot that was written again.
+        // Nothing says of the others how many entries their batch has; nor does a slot that was
+        // written again.
         let mut is_last =
             anchor.is_none_or(|slot| slot.entries > 0 && slot.position + 1 >= slot.entries);
         loop {

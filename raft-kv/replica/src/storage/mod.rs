@@ -144,9 +144,9 @@ impl<D: Disk> Storage<D> {
     ///
     /// # Errors
     /// [`StorageError::NoSpace`]: hand the same work in again, later; nothing is lost. (A part of a
-    /// received snapshot is answered in any case: without space nothing of that snapshot is kept.) A disk call
-    /// failed or the work is out of order: the storage refuses everything from then on. An entry or
-    /// a snapshot that cannot be read is no error, its answer says so.
+    /// received snapshot is answered in any case: without space nothing of that snapshot is kept.)
+    /// A disk call failed or the work is out of order: the storage refuses everything from then on.
+    /// An entry or a snapshot that cannot be read is no error, its answer says so.
     #[expect(clippy::needless_pass_by_value, reason = "it is done: nobody needs it any more")]
     pub fn write(&mut self, work: Work) -> Result<Option<Done>, StorageError> {
         self.guarded(|storage| storage.execute(&work))

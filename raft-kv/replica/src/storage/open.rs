@@ -39,9 +39,9 @@ impl<D: Disk> Storage<D> {
     /// lost its directory must not start as if it were new.
     ///
     /// # Errors
-    /// [`StorageError::NotEmpty`]; [`StorageError::NoSpace`], and nothing has been made if the disk knows that
-    /// beforehand; or whatever the disk reports. A directory whose formatting was interrupted is not empty
-    /// and no data directory; remove what is in it.
+    /// [`StorageError::NotEmpty`]; [`StorageError::NoSpace`], and nothing has been made if the disk
+    /// knows that beforehand; or whatever the disk reports. A directory whose formatting was
+    /// interrupted is not empty and no data directory; remove what is in it.
     pub fn format(disk: &mut D, identity: Identity) -> Result<(), StorageError> {
         if let Some(file) = disk.list("").in_file("")?.into_iter().next() {
             return Err(StorageError::NotEmpty { file });

@@ -25,8 +25,8 @@ const SLOT: usize = SLOT_BYTES as usize;
 /// Slots that are read at once.
 const SLOTS: u64 = 1024;
 
-/// The last entry that is certainly not kept: its payload and those after it are more than `bytes_max`, if the
-/// slots of these segments, oldest first, tell the truth.
+/// The last entry that is certainly not kept: its payload and those after it are more than
+/// `bytes_max`, if the slots of these segments, oldest first, tell the truth.
 pub(super) fn not_kept_through<D: Disk>(
     disk: &mut D,
     names: &[(SegmentName, Option<Index>)],

@@ -1,8 +1,9 @@
 //! Reads what nobody asks for, a little at a time, and finds damage while there still is another copy.
 //!
-//! A scrub goes round: first the records that are kept twice, whose bad copies it writes again; then
-//! the log, entry by entry; then the bytes of the snapshots. What it cannot repair it names: a peer
-//! may still have it. An older snapshot that cannot be read is removed. A host calls it at the rate that it can afford.
+//! A scrub goes round: first the records that are kept twice, whose bad copies it writes again;
+//! then the log, entry by entry; then the bytes of the snapshots. What it cannot repair it names: a
+//! peer may still have it. An older snapshot that cannot be read is removed. A host calls it at the
+//! rate that it can afford.
 
 use raft_core::{EntryId, Index};
 
@@ -155,8 +156,8 @@ impl<D: Disk> Storage<D> {
         step.repaired += log.repair_slots(disk, &segment, &bad_slots)?;
         step.repaired += kept_apart?;
         if !apart.is_empty() {
-            // The last batch has no slots yet, and what else of it rots would pass for torn. They share sectors
-            // with the names that were kept apart just now.
+            // The last batch has no slots yet, and what else of it rots would pass for torn. They
+            // share sectors with the names that were kept apart just now.
             self.vouch()?;
         }
         Ok(Scrub::Log(at))

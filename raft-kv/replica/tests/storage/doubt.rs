@@ -47,8 +47,9 @@ fn a_doubt_that_has_ended_is_not_raised_again() {
     }
 }
 
-/// A file of the log is lost, and a healed copy of its first entry is left, which names it. What stands in the
-/// place of that entry from then on, and rots in its turn, is missed: it is not the one that was lost.
+/// A file of the log is lost, and a healed copy of its first entry is left, which names it. What
+/// stands in the place of that entry from then on, and rots in its turn, is missed: it is not the
+/// one that was lost.
 #[test]
 fn a_lost_file_gives_its_name_to_no_other() {
     let open = |disk: &MemoryDisk| Storage::open(disk.clone(), ROOMY, Some(identity())).unwrap();

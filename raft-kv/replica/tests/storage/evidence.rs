@@ -424,8 +424,9 @@ fn a_newest_segment_that_is_gone_is_missed() {
     }
 }
 
-/// The genesis of a blank node gives way to that of its group, in whichever call the power fails: while the two
-/// copies of the manifest are not the same, an inspection says so, and the next start makes them the same.
+/// The genesis of a blank node gives way to that of its group, in whichever call the power fails:
+/// while the two copies of the manifest are not the same, an inspection says so, and the next start
+/// makes them the same.
 #[test]
 fn a_copy_that_was_not_replaced_yet_is_named() {
     let copies = |disk: &MemoryDisk| {

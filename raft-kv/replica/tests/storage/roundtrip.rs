@@ -182,8 +182,8 @@ fn batches_share_a_sync_and_hard_states_pay_for_themselves() {
     );
 }
 
-/// The hard state that was read, in four places one after the other; two manifests and their names; the segment of
-/// a new epoch, its name, and the names that went; the next hard state.
+/// The hard state that was read, in four places one after the other; two manifests and their names;
+/// the segment of a new epoch, its name, and the names that went; the next hard state.
 #[test]
 fn a_start_costs_a_few_syncs() {
     let (disk, storage, _) = founded();

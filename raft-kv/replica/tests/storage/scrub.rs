@@ -157,8 +157,8 @@ fn an_entry_that_its_slot_alone_names_is_kept_apart() {
     assert_eq!(Durable::found(&mut storage, &found), expected, "{}", found.report);
 }
 
-/// Of the batch that was acknowledged last, one entry has lost its header, and is kept apart: from then on it is
-/// known of all of that batch that it was durable, and what rots of it is missed.
+/// Of the batch that was acknowledged last, one entry has lost its header, and is kept apart: from
+/// then on it is known of all of that batch that it was durable, and what rots of it is missed.
 #[test]
 fn what_is_kept_apart_vouches_for_its_batch() {
     for other in 0..3 {
@@ -180,8 +180,8 @@ fn what_is_kept_apart_vouches_for_its_batch() {
     }
 }
 
-/// An entry that has been healed keeps its place in the log. If its slot goes as well, a scrub writes it again:
-/// a header, or the healed copy, would be the last that names it.
+/// An entry that has been healed keeps its place in the log. If its slot goes as well, a scrub
+/// writes it again: a header, or the healed copy, would be the last that names it.
 #[test]
 fn the_slot_of_a_healed_entry_is_written_again() {
     // The second of the batch of three large entries, 22 to 24: its payload, or its header as well. The first
@@ -326,12 +326,12 @@ fn what_is_healed_is_no_proof_that_there_was_no_more() {
     assert!(is_there || found.hard_state.is_tail_unknown, "{}", found.report);
 }
 
-/// One entry has lost its header, and its neighbour its slot, or has none yet: what names the first is written
-/// together with that slot, and must not be lost in whichever call the power fails.
+/// One entry has lost its header, and its neighbour its slot, or has none yet: what names the first
+/// is written together with that slot, and must not be lost in whichever call the power fails.
 #[test]
 fn no_name_is_put_at_risk() {
-    // The second and the third of the batch of three large entries, 22 to 24. The last entry before those that
-    // have no slots yet.
+    // The second and the third of the batch of three large entries, 22 to 24. The last entry before
+    // those that have no slots yet.
     let large = ("wal/seg-17-1.wal", FIRST_BATCH + 4096 + 64 + 40 + 700);
     let last = ("wal/seg-25-1.wal", FIRST_BATCH + 64);
     for ((file, header), slot) in [(large, Some(8192 + (24 - 17) * 64)), (last, None)] {
