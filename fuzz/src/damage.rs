@@ -2,7 +2,7 @@
 //! intact copy is left with a member, and a server forgets the end of its log only while nothing else is
 //! damaged.
 
-use raft_core::{EntryId, Envelope, Index, Member, Payload, Rpc};
+use raft_core::{EntryId, Envelope, Index, Member, Membership, Payload, Rpc};
 
 use crate::cluster::Cluster;
 use crate::disk::Fault;
@@ -79,7 +79,11 @@ impl Cluster {
                 || server.disk.snapshot().is_none()
         };
         let others = self.servers.iter().enumerate().filter(|(other, _)| *other != at);
+        // Whoever decided alone when it was appended is the only one who could tell.
+        let then = self.servers[at].disk.membership_at(id.index);
+        let can_be_told = then.is_some_and(|then| then.incoming().len() > 1);
         id.index > self.ghost.last_committed()
+            && can_be_told
             && !self.is_wiped
             && self.has_votes(2)
             && !others.map(|(_, server)| server).any(has)
@@ -87,11 +91,14 @@ impl Cluster {
     }
 
     fn others(&self, at: usize) -> impl Iterator<Item = &Server> {
-        // Whoever leads in the end must ask it.
+        // Whoever leads in the end must ask it, also if a membership that is not durable is forgotten.
         let is_member = |member| {
-            let known = self.servers.iter().map(|server| server.raft.status().membership);
-            let mut known = known.filter(|membership| !membership.is_empty());
-            known.all(|membership| membership.is_member(member))
+            let is_named =
+                |membership: &Membership| membership.is_empty() || membership.is_member(member);
+            self.servers.iter().all(|server| {
+                let durable = server.disk.membership_at(server.disk.last().index);
+                is_named(&server.raft.status().membership) && durable.is_none_or(is_named)
+            })
         };
         let is_other = move |(other, server): &(usize, &Server)| {
             *other != at && self.ghost.is_member(server.member()) && is_member(server.member())

@@ -155,6 +155,17 @@ impl Disk {
         self.log.iter().any(|entry| entry.index() == index && is_it(entry))
     }
 
+    /// The membership in force at an entry of the log.
+    pub(crate) fn membership_at(&self, index: Index) -> Option<&Membership> {
+        let newest_first = self.log.iter().rev().filter(|entry| entry.index() <= index);
+        let appended = newest_first.filter_map(|entry| match entry.payload() {
+            Payload::Membership(membership) => Some(&**membership),
+            Payload::Noop | Payload::Command(_) => None,
+        });
+        let snapshot = self.snapshot.as_ref().map(|snapshot| &snapshot.membership);
+        appended.chain(snapshot).next()
+    }
+
     /// As [`Self::holds`], or it did until the disk lost it.
     pub(crate) fn held(&self, id: EntryId) -> bool {
         self.holds(id) || self.lost.contains(&id)

@@ -22,3 +22,18 @@ fn a_demoted_leader_with_the_longest_log_leads_once_more() {
     ];
     live(shape, events);
 }
+
+/// A leader loses an entry together with the membership, not durable yet, that names who else has it: it
+/// knows of nobody whom it could ask. Fate may not take that much.
+#[test]
+fn whoever_has_the_last_copy_is_known_after_a_crash() {
+    let shape = Shape { voters: 1, learners: 0, spares: 1, options: 0 };
+    let events = [
+        Event::Rush { things: 10, seed: 0 },
+        Event::Propose { at: 6, size: 0, more: 0 },
+        Event::Change { at: 32, what: 10, who: 5 },
+        Event::Rush { things: 16, seed: 56 },
+        Event::Hurt { at: 30, choice: 1 },
+    ];
+    live(shape, events);
+}
