@@ -8,7 +8,8 @@ use bytes::BytesMut;
 use raft_core::{Entries, EntryId, Index, LoadRequest, Payload, Term};
 
 use super::batch::{
-    BATCH_HEADER, ENTRY_HEADER, EntryHead, Place, SLOT_BYTES, SlotRecord, read_payload,
+    BATCH_HEADER, BatchHeader, ENTRY_HEADER, EntryHead, PAGE, Place, SLOT_BYTES, SlotRecord,
+    read_payload,
 };
 use super::error::{InFile, StorageError};
 use super::heal::HealPlace;
@@ -168,9 +169,9 @@ impl<F> OpenForRead<F> {
     }
 
     /// Where the entry `id` stands, whose slot cannot be read: from the nearest entry before it that
-    /// has one, or from the beginning of the segment, the headers lead there. If its own header cannot be
-    /// read either, but it is `healed`, it is said to stand where it may have stood, and no later: what is
-    /// lost on the way there has no length any more.
+    /// has one, or from the beginning of the segment, the headers lead there. What is lost on the way there
+    /// has no length any more: behind it the headers of batches lead on. If its own header cannot be read
+    /// either, but it is `healed`, it is said to stand where it may have stood, and no later.
     fn find<D: Disk<File = F>>(
         &self,
         disk: &mut D,
@@ -197,10 +198,21 @@ impl<F> OpenForRead<F> {
         // written again.
         let mut is_last =
             anchor.is_none_or(|slot| slot.entries > 0 && slot.position + 1 >= slot.entries);
+        // A slot that was written again may be a guess as well.
+        let mut is_astray = match anchor {
+            Some(SlotRecord { id, batch, offset, .. }) => {
+                let place = Place { epoch: self.name.epoch, batch, offset };
+                self.head(disk, place, id)?.is_none()
+            }
+            None => false,
+        };
         loop {
             let wanted = id_at(next);
             let same = (batch, at, position.saturating_add(1));
-            let other = (batch + 1, round_up(at).saturating_add(BATCH_HEADER), 0u16);
+            let mut other = (batch + 1, round_up(at).saturating_add(BATCH_HEADER), 0u16);
+            if is_astray && let Some(begun) = self.batch_of(disk, at, wanted, id_at(next.prev()))? {
+                (other, is_last) = (begun, true);
+            }
             let mut found = None;
             for (batch, offset, position) in [same, other] {
                 let head =
@@ -211,7 +223,7 @@ impl<F> OpenForRead<F> {
                     break;
                 }
             }
-            if found.is_none() && healed(id.index).is_none() {
+            if found.is_none() && wanted == id && healed(id.index).is_none() {
                 return Ok(None);
             }
             let slot = found.unwrap_or_else(|| {
@@ -224,8 +236,36 @@ impl<F> OpenForRead<F> {
                 return Ok(fits.filter(|fits| found.is_none_or(|found| *fits == found)));
             }
             (batch, position, at) = (slot.batch, slot.position, end_of(slot.offset, slot.len));
-            (next, is_last) = (next.next(), false);
+            (next, is_last, is_astray) = (next.next(), false, found.is_none());
         }
+    }
+
+    /// Where the entry `id` stands, if it begins a batch at or behind `at` that says of itself that it comes
+    /// after `before`: the number of that batch, the place, and the position in it.
+    fn batch_of<D: Disk<File = F>>(
+        &self,
+        disk: &mut D,
+        at: u32,
+        id: EntryId,
+        before: EntryId,
+    ) -> Result<Option<(u32, u32, u16)>, StorageError> {
+        let file_bytes = disk.len(&self.file).in_file(&self.path)?;
+        let end = u32::try_from(file_bytes).unwrap_or(u32::MAX);
+        for offset in (round_up(at)..end).step_by(PAGE as usize) {
+            let mut bytes = [0; BATCH_HEADER as usize];
+            read_lossy(disk, &self.file, &self.path, u64::from(offset), &mut bytes)?;
+            let Ok((batch, header)) = BatchHeader::decode_any(&bytes, self.name.epoch, offset)
+            else {
+                continue;
+            };
+            if (header.first, header.chain_before) == (id.index, before.chain) {
+                return Ok(Some((batch, offset + BATCH_HEADER, 0)));
+            }
+            if header.first > id.index {
+                break;
+            }
+        }
+        Ok(None)
     }
 
     /// The same slot, where its entry fits into the file.

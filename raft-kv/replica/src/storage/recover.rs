@@ -168,7 +168,7 @@ impl<F> FoundLog<F> {
             self.entries.push(scan.name, &scan.path, &mut piece, report);
         }
         if let Some(torn) = self.entries.first_unproven(scan.name).filter(|_| !is_followed)
-            && !scan.is_proven(disk)?
+            && !scan.is_proven(disk, torn)?
         {
             let entries = self.entries.cut_back(torn, report);
             report.add(scan.path.as_str(), What::Torn { after: self.entries.last(), entries });

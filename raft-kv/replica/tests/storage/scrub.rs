@@ -418,3 +418,56 @@ fn what_comes_after_healed_entries_is_found() {
     assert!(!found.hard_state.is_tail_unknown, "{}", found.report);
     assert_eq!(Durable::found(&mut storage, &found), *more.now());
 }
+
+/// The slots of healed entries are lost, of which nothing says any more where they stood: behind them the
+/// headers of batches lead on, and what can be read there is neither damaged nor given another place.
+#[test]
+fn headers_of_batches_lead_on_behind_healed_entries() {
+    for are_read_later in [false, true] {
+        let mut script = Script::founding();
+        script.term(1, None);
+        for size in [10, 20, 30, 40, 50] {
+            script.append(&[size]).sync();
+        }
+        let mut disk = MemoryDisk::default();
+        Storage::format(&mut disk, identity()).unwrap();
+        let mut storage = Storage::open(disk.clone(), ROOMY, Some(identity())).unwrap().0;
+        script.run(&mut storage).unwrap();
+        storage.rest().unwrap();
+        const FILE: &str = "wal/seg-1-1.wal";
+        let slots = 8192 + 64;
+        let batches = [4, 5].map(|index| FIRST_BATCH + (index - 1) * 4096);
+        let mut lost = vec![2, 3];
+        let kept = batches.map(|from| disk.bytes(FILE).unwrap()[from..from + 512].to_vec());
+        if are_read_later {
+            // Their sectors cannot be read for a while.
+            batches.iter().for_each(|from| disk.overwrite(FILE, *from, &[0; 512]));
+            lost.extend([4, 5]);
+        }
+        for from in [slots, FIRST_BATCH + 4096, FIRST_BATCH + 2 * 4096] {
+            disk.overwrite(FILE, from, &[0; 448]);
+        }
+        let log = script.now().log.clone();
+        let named: Vec<EntryId> = lost.iter().map(|index| log[index - 1].0).collect();
+        assert_eq!(round(&mut storage, 1000).damaged, named);
+        let runs = lost.iter().map(|&index| {
+            run(log[index - 2].0, log[index - 1].0, log[index - 1].1.clone().unwrap())
+        });
+        let mut heal = Script::new(script.now().clone());
+        heal.heal(&runs.collect::<Vec<_>>()).sync();
+        heal.run(&mut storage).unwrap();
+
+        disk.overwrite(FILE, slots, &[0; 448]);
+        let step = round(&mut storage, 1000);
+        assert_eq!((step.damaged, step.repaired), (Vec::new(), 4), "{are_read_later}");
+        if are_read_later {
+            for (from, bytes) in batches.iter().zip(&kept) {
+                disk.overwrite(FILE, *from, bytes);
+            }
+        }
+        drop(storage);
+        let (mut storage, found) = Storage::open(disk, ROOMY, Some(identity())).unwrap();
+        assert!(!found.hard_state.is_tail_unknown, "{}", found.report);
+        assert_eq!(Durable::found(&mut storage, &found), *heal.now());
+    }
+}

@@ -45,11 +45,14 @@ impl<F> Scan<F> {
             let bytes = self.peek(disk, offset, BATCH_HEADER)?;
             is_empty &= bytes.iter().all(|byte| *byte == 0);
             let found = BatchHeader::decode_any(bytes, epoch, offset);
-            if let Some((batch, header)) = known(found, &self.path)? {
-                // A header is evidence of what was durable before it, whatever became of its batch.
+            if let Some((_, header)) = known(found, &self.path)? {
+                // A header is evidence of what was durable before it, whatever became of its batch. Of
+                // entries that only their healed copies name, nobody knows any more which batch they
+                // were in: the number of a batch would prove nothing.
+                let reach = header.first.0.saturating_add(u64::from(header.entries));
                 self.headers.push(header);
-                is_later |= batch > torn;
-                traces = traces.max(u64::from(header.entries));
+                is_later |= header.first > last.index.next();
+                traces = traces.max(reach.saturating_sub(last.index.0 + 1));
             }
             offset += PAGE;
         }
@@ -59,11 +62,12 @@ impl<F> Scan<F> {
         Ok(if is_later { Ending::Cut(traces) } else { Ending::Torn(traces) })
     }
 
-    /// Whether anything says that the batch which was read last was durable: a slot of it or of a later
-    /// one, or the header of a later one.
+    /// Whether anything says that the batch which was read last, with the entry at `index` in it, was
+    /// durable: a slot of it or of a later one, or the header of a later one.
     pub(in crate::storage) fn is_proven<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
+        index: Index,
     ) -> Result<bool, StorageError> {
         let slots = self.name.first.0..self.name.first.0 + u64::from(self.head.slots);
         let proves = |index| self.slot(Index(index)).is_some_and(|slot| slot.batch >= self.batch);
@@ -76,7 +80,7 @@ impl<F> Scan<F> {
             let bytes = self.peek(disk, offset, BATCH_HEADER)?;
             let found = BatchHeader::decode_any(bytes, epoch, offset);
             let header = known(found, &self.path)?;
-            if header.is_some_and(|(batch, _)| batch > self.batch) {
+            if header.is_some_and(|(_, header)| header.first > index) {
                 return Ok(true);
             }
             offset += PAGE;
