@@ -152,6 +152,7 @@ impl<W: Workload> Checker<W> {
         damage::written(&ghost.nodes[slot], batch)?;
         if let Some(hard_state) = &batch.hard_state {
             monotonic_terms::check(node, &ghost.nodes[slot].issued.hard_state, hard_state)?;
+            promise_durability::decides(&ghost.nodes[slot], hard_state)?;
             patience::staged(&mut ghost.nodes[slot], hard_state);
             ghost.nodes[slot].issued.hard_state = *hard_state;
         }

@@ -3,7 +3,9 @@
 //! The table of what each message promises is the contract of the core's durability gate. It is
 //! checked against what the disk truly holds, not against what it has confirmed.
 
-use raft_core::{AppendResult, EntryId, Envelope, Index, Member, NodeId, Rpc, SnapshotMeta, Term};
+use raft_core::{
+    AppendResult, EntryId, Envelope, HardState, Index, Member, NodeId, Rpc, SnapshotMeta, Term,
+};
 
 use super::ghost::{Ghost, Node};
 use super::log::Log;
@@ -45,6 +47,23 @@ pub(super) fn sent(ghost: &Ghost, slot: usize, envelope: &Envelope) -> Result<()
         | Rpc::ReadIndexResponse { .. }
         | Rpc::Repair(_) => Ok(()),
     }
+}
+
+/// A node asks for `hard_state`. A vote speaks for all that its node has acknowledged, and one in doubt
+/// may have acknowledged more than it holds. The vote that it gave before, when it held all of it, may
+/// be said again: in that term it can have acknowledged entries only to the candidate itself.
+pub(super) fn decides(node: &Node, hard_state: &HardState) -> Result<(), Violation> {
+    let was = &node.issued.hard_state;
+    let is_given_before = (was.term, was.vote) == (hard_state.term, hard_state.vote);
+    let is_in_doubt = was.is_tail_unknown || hard_state.is_tail_unknown;
+    let Some(candidate) = hard_state.vote.filter(|_| is_in_doubt && !is_given_before) else {
+        return Ok(());
+    };
+    Err(broken(
+        node,
+        format!("a vote in {} speaks for all that its node has acknowledged", hard_state.term),
+        format!("it votes for {candidate}, and may have acknowledged more than it holds"),
+    ))
 }
 
 /// Nothing is promised by a disk that has failed: who has halted, or knows that, is silent until it
@@ -101,13 +120,6 @@ fn identity(node: &Node, envelope: &Envelope) -> Result<(), Violation> {
 }
 
 fn vote(node: &Node, term: Term, candidate: Member) -> Result<(), Violation> {
-    if node.durable.hard_state.is_tail_unknown {
-        return Err(broken(
-            node,
-            format!("a vote in {term} speaks for all that its node has acknowledged"),
-            "its disk says that it may have acknowledged more than it holds".to_owned(),
-        ));
-    }
     if node.votes.get(&term) == Some(&candidate) {
         return Ok(());
     }

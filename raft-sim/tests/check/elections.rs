@@ -2,7 +2,8 @@
 
 use crate::story::{Story, broken, hard_state};
 use raft_core::{
-    Entries, Member, MemberStep, Membership, MembershipChange, NodeId, Payload, Rpc, Term,
+    Entries, HardState, Member, MemberStep, Membership, MembershipChange, NodeId, Payload, Rpc,
+    Term,
 };
 use raft_sim::check::Invariant;
 
@@ -103,6 +104,20 @@ fn a_vote_is_durable_before_it_is_told() {
     broken(story.grant(2, 1), Invariant::PromiseDurability, Some(2));
     story.sync(2).unwrap();
     story.grant(2, 1).unwrap();
+}
+
+#[test]
+fn in_doubt_only_the_vote_that_was_given_before_is_said_again() {
+    let mut story = Story::new(3);
+    story.hard_state(2, 1, Some(1)).unwrap();
+    story.sync(2).unwrap();
+    let kept = HardState { is_tail_unknown: true, ..story.actor(2).hard_state };
+    story.crash(2, kept, 0).unwrap();
+    story.grant(2, 1).unwrap();
+
+    broken(story.hard_state(2, 2, Some(3)), Invariant::PromiseDurability, Some(2));
+    story.hard_state(2, 2, None).unwrap();
+    broken(story.hard_state(2, 2, Some(3)), Invariant::PromiseDurability, Some(2));
 }
 
 #[test]

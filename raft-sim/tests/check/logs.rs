@@ -85,10 +85,7 @@ fn who_may_have_acknowledged_more_does_not_vote() {
     let mut batch = story.batch(2);
     let doubts = HardState { term: Term(2), is_tail_unknown: true, ..story.actor(2).hard_state };
     batch.hard_state = Some(HardState { vote: Some(story.founders.incoming()[2]), ..doubts });
-    story.issue(2, &batch).unwrap();
-    story.actor(2).hard_state = batch.hard_state.unwrap();
-    story.sync(2).unwrap();
-    broken(story.grant(2, 3), Invariant::PromiseDurability, Some(2));
+    broken(story.issue(2, &batch), Invariant::PromiseDurability, Some(2));
 }
 
 #[test]
