@@ -174,8 +174,10 @@ impl Cell {
             Workload::Idle => {
                 let count: u64 = if is_counted { 100 } else { C::IDLE_GROUPS };
                 let mut groups: Vec<C> = (0..count).map(|_| elected(shape, 0, 1)).collect();
-                groups.iter_mut().for_each(C::idle);
-                measure(count, often, || groups.iter_mut().for_each(C::idle))
+                groups.iter_mut().for_each(C::shed);
+                let mut buffers = C::Buffers::default();
+                C::idle_all(&mut groups, &mut buffers);
+                measure(count, often, || C::idle_all(&mut groups, &mut buffers))
             }
             Workload::GroupBytes => {
                 let count: usize = 100;

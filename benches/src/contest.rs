@@ -3,7 +3,7 @@
 //! A [`Contestant`] is one whole group in one thread: its nodes, memory for disks, inboxes for a
 //! network. Its host is written as well as its interface allows, ours and the others' alike: one
 //! turn takes an inbox whole, with whatever disk and state machine have completed since the last
-//! one, and then does all that was asked for; buffers are kept, receivers are found by number,
+//! one, and then does all that was asked for; buffers are kept and shared by all its groups, receivers are found by number,
 //! messages are moved and never cloned, nothing waits. A frame is written into a buffer that is kept
 //! if the encoding can, and split off where the payloads that are decoded share its memory. All are
 //! optimised together in one program; only ours keeps its overflow checks there. No faults but a node
@@ -83,6 +83,9 @@ pub trait Contestant: Sized {
     /// What the table calls it.
     const NAME: &'static str;
 
+    /// The host's own buffers, which belong to no node: a host of many groups shares them.
+    type Buffers: Default;
+
     /// How many idle groups are measured together: so many that no cache holds them.
     const IDLE_GROUPS: u64 = 10_000;
 
@@ -110,9 +113,23 @@ pub trait Contestant: Sized {
     /// Ends the cut, and brings everybody's state machine to where the leader's is.
     fn catch_up(&mut self);
 
-    /// Gives back the host's own buffers: a host of many groups would share them.
-    fn shed(&mut self);
+    /// Exchanges the host's own buffers, which are empty now, for others.
+    fn exchange(&mut self, buffers: &mut Self::Buffers);
+
+    /// Gives back the host's own buffers.
+    fn shed(&mut self) {
+        self.exchange(&mut Self::Buffers::default());
+    }
 
     /// Lets one heartbeat interval pass in a group that has nothing to do.
     fn idle(&mut self);
+
+    /// The same in each of many groups of one host.
+    fn idle_all(groups: &mut [Self], buffers: &mut Self::Buffers) {
+        for group in groups {
+            group.exchange(buffers);
+            group.idle();
+            group.exchange(buffers);
+        }
+    }
 }

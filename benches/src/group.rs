@@ -63,6 +63,14 @@ pub struct Group {
     costs: Costs,
 }
 
+/// What belongs to a host, and not to the nodes: empty between two turns.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    effects: Vec<Effect>,
+    frames: Frames,
+    inboxes: Vec<Vec<Message>>,
+}
+
 #[derive(Debug)]
 struct Server {
     member: Member,
@@ -188,12 +196,16 @@ impl Group {
         self.run();
     }
 
-    /// Gives back the buffers that belong to this host, not to the nodes.
-    pub fn shed(&mut self) {
-        self.effects = Vec::new();
-        self.frames = Frames::default();
-        for server in &mut self.servers {
-            server.inbox.shrink_to_fit();
+    /// Exchanges the buffers that belong to this host, not to the nodes. An inbox in which something waits
+    /// stays.
+    pub fn exchange(&mut self, buffers: &mut Buffers) {
+        core::mem::swap(&mut self.effects, &mut buffers.effects);
+        core::mem::swap(&mut self.frames, &mut buffers.frames);
+        buffers.inboxes.resize_with(self.servers.len(), Vec::new);
+        for (server, inbox) in self.servers.iter_mut().zip(&mut buffers.inboxes) {
+            if server.inbox.is_empty() {
+                core::mem::swap(&mut server.inbox, inbox);
+            }
         }
     }
 

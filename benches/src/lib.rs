@@ -31,4 +31,4 @@ pub mod storage;
 pub mod table;
 
 pub use counting::{Counting, Memory, memory};
-pub use group::{Costs, Group};
+pub use group::{Buffers, Costs, Group};

@@ -12,6 +12,8 @@
 //!
 //! Memory is its writes' only disk: an `Accepted` leaves within the call that appended.
 
+use core::mem;
+
 use bytes::Bytes;
 use omnipaxos::messages::Message;
 use omnipaxos::storage::{Entry, NoSnapshot};
@@ -35,6 +37,14 @@ pub(super) struct Group {
     frame: Vec<u8>,
 }
 
+/// What belongs to a host, and not to the nodes.
+#[derive(Default)]
+pub(super) struct Buffers {
+    outgoing: Vec<Message<Command>>,
+    frame: Vec<u8>,
+    inboxes: Vec<(Vec<Message<Command>>, Vec<Command>)>,
+}
+
 struct Node {
     paxos: OmniPaxos<Command, MemoryStorage<Command>>,
     inbox: Vec<Message<Command>>,
@@ -55,6 +65,8 @@ const LEADER: usize = 0;
 const ROUNDS_MAX: u32 = 10;
 
 impl Contestant for Group {
+    type Buffers = Buffers;
+
     const NAME: &'static str = "omnipaxos";
 
     fn cold(shape: Shape) -> Self {
@@ -133,12 +145,15 @@ impl Contestant for Group {
         assert!(self.nodes.iter().all(|node| node.applied == level), "one message brings all");
     }
 
-    fn shed(&mut self) {
-        self.outgoing = Vec::new();
-        self.frame = Vec::new();
-        for node in &mut self.nodes {
-            node.inbox.shrink_to_fit();
-            node.proposals.shrink_to_fit();
+    fn exchange(&mut self, buffers: &mut Buffers) {
+        mem::swap(&mut self.outgoing, &mut buffers.outgoing);
+        mem::swap(&mut self.frame, &mut buffers.frame);
+        buffers.inboxes.resize_with(self.nodes.len(), Default::default);
+        for (node, (inbox, proposals)) in self.nodes.iter_mut().zip(&mut buffers.inboxes) {
+            if node.inbox.is_empty() && node.proposals.is_empty() {
+                mem::swap(&mut node.inbox, inbox);
+                mem::swap(&mut node.proposals, proposals);
+            }
         }
     }
 
@@ -182,7 +197,7 @@ impl Group {
 
     /// Sends what a server has to say, and applies what it has learned to be decided.
     fn flush(&mut self, position: usize) {
-        let mut outgoing = core::mem::take(&mut self.outgoing);
+        let mut outgoing = mem::take(&mut self.outgoing);
         self.nodes[position].paxos.take_outgoing_messages(&mut outgoing);
         for message in outgoing.drain(..) {
             self.send(position, message);
@@ -214,7 +229,7 @@ impl Group {
         let message = match self.shape.link {
             Link::Direct => message,
             Link::Wire => {
-                let buffer = core::mem::take(&mut self.frame);
+                let buffer = mem::take(&mut self.frame);
                 let frame = postcard::to_extend(&message, buffer).expect("memory suffices");
                 let message = postcard::from_bytes(&frame).expect("an intact frame is understood");
                 self.frame = frame;

@@ -6,9 +6,11 @@
 //! wire: this crate's own format, which `raft_core::wire` checks as it decodes.
 
 use crate::contest::{Contestant, Cut, Shape};
-use crate::group::Group;
+use crate::group::{Buffers, Group};
 
 impl Contestant for Group {
+    type Buffers = Buffers;
+
     const NAME: &'static str = "ours";
 
     fn cold(shape: Shape) -> Self {
@@ -48,8 +50,8 @@ impl Contestant for Group {
         assert!(self.is_level(), "one exchange wakes the follower, and the rest follows at once");
     }
 
-    fn shed(&mut self) {
-        self.shed();
+    fn exchange(&mut self, buffers: &mut Buffers) {
+        self.exchange(buffers);
     }
 
     fn idle(&mut self) {

@@ -10,6 +10,8 @@
 //! the crate has it. Over the wire: protobuf, whose payloads are slices of the received frame.
 //! Waiting clients are not told by the crate; their part, looking at what is committed, is left out.
 
+use core::mem;
+
 use bytes::Bytes;
 use protobuf::Message as _;
 use raft::eraftpb::{ConfState, Entry, HardState, Message, MessageType};
@@ -30,6 +32,13 @@ pub(super) struct Group {
     outgoing: Vec<Message>,
 }
 
+/// What belongs to a host, and not to the nodes.
+#[derive(Default)]
+pub(super) struct Buffers {
+    outgoing: Vec<Message>,
+    inboxes: Vec<Vec<Message>>,
+}
+
 struct Node {
     raft: RawNode<MemStorage>,
     inbox: Vec<Message>,
@@ -40,6 +49,8 @@ struct Node {
 const LEADER: usize = 0;
 
 impl Contestant for Group {
+    type Buffers = Buffers;
+
     const NAME: &'static str = "raft";
 
     fn cold(shape: Shape) -> Self {
@@ -107,10 +118,13 @@ impl Contestant for Group {
         assert!(self.is_level(), "the answer to a heartbeat wakes the replication");
     }
 
-    fn shed(&mut self) {
-        self.outgoing = Vec::new();
-        for node in &mut self.nodes {
-            node.inbox.shrink_to_fit();
+    fn exchange(&mut self, buffers: &mut Buffers) {
+        mem::swap(&mut self.outgoing, &mut buffers.outgoing);
+        buffers.inboxes.resize_with(self.nodes.len(), Vec::new);
+        for (node, inbox) in self.nodes.iter_mut().zip(&mut buffers.inboxes) {
+            if node.inbox.is_empty() {
+                mem::swap(&mut node.inbox, inbox);
+            }
         }
     }
 
@@ -177,7 +191,7 @@ impl Group {
 
     fn handle_ready(&mut self, position: usize) {
         while self.nodes[position].raft.has_ready() {
-            let mut outgoing = core::mem::take(&mut self.outgoing);
+            let mut outgoing = mem::take(&mut self.outgoing);
             let before = self.nodes[position].applied;
             let commits = self.nodes[position].handle_ready(&mut outgoing);
             for message in outgoing.drain(..) {

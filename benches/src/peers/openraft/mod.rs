@@ -71,6 +71,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 impl Contestant for Group {
+    type Buffers = ();
+
     const NAME: &'static str = "openraft";
     /// A group asks for two megabytes, most of it for queues that it never fills.
     const IDLE_GROUPS: u64 = 1_000;
@@ -151,7 +153,7 @@ impl Contestant for Group {
         block_on(self.hub.applied_everywhere(goal));
     }
 
-    fn shed(&mut self) {}
+    fn exchange(&mut self, (): &mut ()) {}
 
     fn idle(&mut self) {
         let answers = self.hub.answers() + self.shape.servers as u64 - 1;
