@@ -3,11 +3,11 @@
 //! A [`Contestant`] is one whole group in one thread: its nodes, memory for disks, inboxes for a
 //! network. Its host is written as well as its interface allows, ours and the others' alike: one
 //! turn takes an inbox whole, with whatever disk and state machine have completed since the last
-//! one, and then does all that was asked for; buffers are kept and shared by all its groups, receivers are found by number,
-//! messages are moved and never cloned, nothing waits. A frame is written into a buffer that is kept
-//! if the encoding can, and split off where the payloads that are decoded share its memory. All are
-//! optimised together in one program; only ours keeps its overflow checks there. No faults but a node
-//! that is cut off.
+//! one, and then does all that was asked for; buffers are kept and shared by all its groups,
+//! receivers are found by number, messages are moved and never cloned, nothing waits. A frame is
+//! written into a buffer that is kept if the encoding can, and split off where the payloads that
+//! are decoded share its memory. All are optimised together in one program; only ours keeps its
+//! overflow checks there. No faults but a node that is cut off.
 
 use bytes::Bytes;
 

@@ -70,6 +70,16 @@ pub struct Mutant {
 }
 
 impl Mutant {
+    /// Whether it is looked for in this way.
+    #[must_use]
+    pub fn is_looked_for(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Seeds => self.seeds.is_some(),
+            Kind::Explore => self.explore.is_some(),
+            Kind::SelfCheck => self.self_check.is_some(),
+        }
+    }
+
     /// The text of the file with the mutation in it.
     ///
     /// # Errors

@@ -30,7 +30,8 @@ that changed what was judged or who judged it, with a `+` if there were changes 
 - *weak*: a panic, or a process that hangs or ends otherwise, says that something is wrong, but not
   what.
 - *unexpected*: another invariant noticed before those that were named. That is weak as well.
-- *SURVIVED*: a hole in the simulator, or a rule that another one makes up for.
+- *SURVIVED*: a hole in the simulator, or a rule that another one makes up for; or, with fewer seeds
+  than `mutants.toml` asks for, nothing yet.
 
 To run it all, or one mutant, and to write this page; `--missing` leaves out what has a line here:
 
@@ -101,40 +102,68 @@ impl Page {
         let ids = list.mutants.iter().map(|mutant| &mutant.id);
         let keys = ids.flat_map(|id| Kind::ALL.map(|kind| (id.clone(), kind)));
         let lines: Vec<&Vec<String>> = keys.filter_map(|key| self.lines.get(&key)).collect();
-        let mut text = format!("{PREFACE}\n{}\n{HEAD}", sum(&lines));
+        let mut text = format!("{PREFACE}\n{}{}\n{HEAD}", sum(&lines, list), self.missing(list));
         for line in lines {
             writeln!(text, "| {} |", line.join(" | ")).expect("a text takes everything");
         }
         text
     }
+
+    /// What has no line.
+    fn missing(&self, list: &List) -> String {
+        let ways = list.mutants.iter().flat_map(|mutant| {
+            let kinds = Kind::ALL.into_iter().filter(|kind| mutant.is_looked_for(*kind));
+            kinds.map(move |kind| (mutant.id.clone(), kind))
+        });
+        let missing = ways.filter(|way| !self.lines.contains_key(way));
+        let names: Vec<String> =
+            missing.map(|(id, kind)| format!("{id} ({})", kind.name())).collect();
+        let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        format!("- not run yet: {names}\n")
+    }
+}
+
+/// Whether a line is of fewer seeds than are due.
+fn is_short(line: &[String], list: &List) -> bool {
+    let [id, kind, .., after, _, _] = line else { return false };
+    let due = list.mutants.iter().find(|mutant| mutant.id == *id).and_then(|mutant| mutant.seeds);
+    let looked = after.split(' ').next().and_then(|seeds| seeds.parse::<u64>().ok());
+    *kind == Kind::Seeds.name() && due.zip(looked).is_some_and(|(due, looked)| looked < due)
 }
 
 /// What the lines add up to, and who is not killed as he should be.
-fn sum(lines: &[&Vec<String>]) -> String {
+fn sum(lines: &[&Vec<String>], list: &List) -> String {
     let verdict = |line: &[String]| line.get(3).cloned().unwrap_or_default();
-    let those = |is: fn(&str) -> bool| -> Vec<&str> {
-        let lines = lines.iter().filter(|line| is(&verdict(line)));
+    let those = |is: &dyn Fn(&[String]) -> bool| -> Vec<&str> {
+        let lines = lines.iter().filter(|line| is(line));
         lines.filter_map(|line| line.first().map(String::as_str)).collect()
     };
-    let survived = those(|verdict| verdict == SURVIVED);
-    let weak = those(|verdict| verdict.ends_with(WEAK) || verdict.ends_with(UNEXPECTED));
+    let survives = |line: &[String]| verdict(line) == SURVIVED;
+    let survived = those(&|line| survives(line) && !is_short(line, list));
+    let short = those(&|line| survives(line) && is_short(line, list));
+    let is_weak = |verdict: String| verdict.ends_with(WEAK) || verdict.ends_with(UNEXPECTED);
+    let weak = those(&|line| is_weak(verdict(line)));
     let cpu = lines.iter().filter_map(|line| line.get(5)?.parse::<u64>().ok()).sum::<u64>();
     let named = |ids: &[&str]| if ids.is_empty() { "none".to_owned() } else { ids.join(", ") };
-    let killed = lines.len() - survived.len() - weak.len();
+    let killed = lines.len() - survived.len() - short.len() - weak.len();
     format!(
-        "{} lines: {killed} killed by an invariant, {} weak, {} survived, in {} s of processor time \
-         without the builds.\n\n- weak: {}\n- survived: {}\n",
+        "{} lines: {killed} killed by an invariant, {} weak, {} survived, {} not found yet, in {} s of \
+         processor time without the builds.\n\n- weak: {}\n- survived: {}\n- not found yet, in fewer \
+         seeds than are due: {}\n",
         lines.len(),
         weak.len(),
         survived.len(),
+        short.len(),
         cpu.div_ceil(1000),
         named(&weak),
         named(&survived),
+        named(&short),
     )
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::list::Mutant;
     use super::super::table::tests::{killed, mutant, row};
     use super::super::verdict::Verdict;
     use super::*;
@@ -169,10 +198,24 @@ mod tests {
         let weak = Verdict::Weak { how: "panic".to_owned(), after: "1 seed".to_owned() };
         let rows = [row("a", survived), row("b", weak), row("c", killed("MT"))];
         let text = page("", &rows).text(&list);
-        let told = "\n3 lines: 1 killed by an invariant, 1 weak, 1 survived, in 1 s of processor \
-                    time without the builds.\n\n- weak: b\n- survived: a\n";
+        let told = "\n3 lines: 1 killed by an invariant, 1 weak, 1 survived, 0 not found yet, in 1 s of \
+                    processor time without the builds.\n\n- weak: b\n- survived: a\n- not found yet, in \
+                    fewer seeds than are due: none\n- not run yet: none\n";
         assert!(text.contains(told), "{text}");
         let text = page("", &[row("a", killed("PS"))]).text(&list);
         assert!(text.contains("0 killed by an invariant, 1 weak, 0 survived"), "{text}");
+        assert!(text.contains("\n- not run yet: b (seeds), c (seeds)\n"), "{text}");
+    }
+
+    #[test]
+    fn who_was_not_looked_for_long_enough_has_not_survived() {
+        let more = Mutant { seeds: Some(51), ..mutant("a") };
+        let survived = || Verdict::Survived { looked: "50 seeds".to_owned() };
+        let list = List { mutants: vec![more, mutant("b")] };
+        let text = page("", &[row("a", survived()), row("b", survived())]).text(&list);
+        assert!(
+            text.contains("\n- survived: b\n- not found yet, in fewer seeds than are due: a\n"),
+            "{text}"
+        );
     }
 }
