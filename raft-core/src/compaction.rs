@@ -13,7 +13,7 @@ use alloc::sync::Arc;
 use bytes::Bytes;
 
 use crate::durable::SnapshotMeta;
-use crate::effect::{Effect, Refused, Violation};
+use crate::effect::{Effect, Refused};
 use crate::gate::Reply;
 use crate::message::{AppendResult, Chunk, ChunkPurpose, ChunkRequest, Rpc, RpcKind};
 use crate::node::Node;
@@ -135,7 +135,7 @@ pub(crate) fn on_install_snapshot(node: &mut Node, reply: Reply, part: Part) {
         node.acknowledge(reply, last.index);
         return;
     }
-    if diverges(node, reply, last) {
+    if diverges(node, reply, &part.snapshot) {
         return;
     }
     if node.log().id(last.index) == Some(last) {
@@ -219,7 +219,7 @@ pub(crate) fn on_chunk_staged(node: &mut Node, leader: Option<Member>, id: Chunk
     let snapshot = Arc::clone(&incoming.snapshot);
     node.incoming = None;
     let is_missed = node.is_missed_by(last.index) && last.index >= node.log().base().index;
-    if (last.index <= node.commit() && !is_missed) || contradicts(node, last) {
+    if (last.index <= node.commit() && !is_missed) || node.contradicts(&snapshot) {
         return;
     }
     node.install(&snapshot);
@@ -229,28 +229,13 @@ pub(crate) fn on_chunk_staged(node: &mut Node, leader: Option<Member>, id: Chunk
     }
 }
 
-/// Whether the log has another history at the snapshot's last entry although index and term are
-/// equal, or although the entry here is committed: then nothing is installed or acknowledged.
-fn contradicts(node: &mut Node, last: EntryId) -> bool {
-    let Some(mine) = node.log().id(last.index).filter(|mine| *mine != last) else { return false };
-    let (index, commit) = (last.index, node.commit());
-    if mine.term == last.term {
-        node.violation(Violation::ChainMismatch { index, mine: mine.chain, theirs: last.chain });
-    } else if index <= commit {
-        node.violation(Violation::CommittedConflict { index, commit });
-    } else {
-        return false;
-    }
-    true
-}
-
-/// The same, and the leader is told.
-fn diverges(node: &mut Node, reply: Reply, last: EntryId) -> bool {
-    if !contradicts(node, last) {
+/// Whether the log contradicts a snapshot; then the leader is told.
+fn diverges(node: &mut Node, reply: Reply, snapshot: &SnapshotMeta) -> bool {
+    if !node.contradicts(snapshot) {
         return false;
     }
     let Reply { to, session, round } = reply;
-    let result = AppendResult::Diverged { index: last.index };
+    let result = AppendResult::Diverged { index: snapshot.last.index };
     node.send(to, Rpc::AppendEntriesResponse { session, round, result });
     true
 }

@@ -432,6 +432,12 @@ pub enum Violation {
         /// The chain there.
         theirs: Chain,
     },
+    /// A snapshot through an entry that is here names another membership than the log does: its sender's
+    /// memory or disk has lied.
+    MembershipMismatch {
+        /// The last entry that the snapshot covers.
+        index: Index,
+    },
     /// A leader wants to replace an entry that is committed here.
     CommittedConflict {
         /// The position.

@@ -103,9 +103,9 @@ pub enum Body {
     PersistFailed,
     /// The disk has no room for entries, or has some again: what a host finds out by writing, or before
     /// that by looking. While it is full the node takes no commands and no entries and does not
-    /// campaign; a leader hands over at once, and again whenever it is told. Terms, votes and what was
-    /// given to the disk before are not in question: a host keeps room for the former and tries again
-    /// with the latter. Never full after a start.
+    /// campaign; a leader hands over, to one voter after the other until somebody leads. Terms, votes and
+    /// what was given to the disk before are not in question: a host keeps room for the former and tries
+    /// again with the latter. Never full after a start.
     DiskFull {
         /// Whether it is.
         is_full: bool,

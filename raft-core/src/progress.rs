@@ -202,6 +202,11 @@ impl Progress {
             && matches!(self.state, ProgressState::Replicate { is_poked: false, .. })
     }
 
+    /// Whether anything of it has come in this or the last election timeout.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.is_active || self.was_active
+    }
+
     /// Whether it may have forgotten what it acknowledged, so that it votes for nobody.
     pub(crate) fn is_in_doubt(&self) -> bool {
         self.barrier.is_some_and(|barrier| self.match_index < barrier)

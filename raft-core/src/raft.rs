@@ -214,6 +214,7 @@ impl Raft {
                 commit::advance(node, leader);
                 reconfiguration::leave_joint(node, leader);
                 replication::track_members(node, leader);
+                transfer::relieve(node, leader);
                 transfer::hand_over(node, leader);
                 read::open_round(node, leader);
                 replication::send_appends(node, leader, appended);
@@ -262,7 +263,7 @@ impl Raft {
         if let Role::Follower(follower) = &mut self.role
             && follower.contact.is_due()
         {
-            read::on_silence(node, follower);
+            read::give_up(node, follower);
         }
         let transition = match &mut self.role {
             Role::Follower(follower) if follower.election.is_due() => {

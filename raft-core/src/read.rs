@@ -134,16 +134,27 @@ pub(crate) fn on_read_to_forward(node: &mut Node, follower: &mut Follower, ticke
 pub(crate) fn ask(node: &mut Node, follower: &mut Follower) {
     let newest = follower.reads.last().map_or(0, |read| read.question);
     if newest > node.asked {
+        if follower.reads.first().is_some_and(|read| read.question > node.asked) {
+            follower.repeats = 0; // Nothing was waiting.
+        }
         node.asked = newest;
         send_question(node, follower);
     }
 }
 
 /// The leader is alive: what it may not have heard, or answered in vain, is asked again. Not sooner
-/// than its heartbeats come when nothing happens, for a question makes it send one.
+/// than its heartbeats come when nothing happens, for a question makes it send one; and not for ever: a
+/// leader that repairs its log does not answer, nor does one that hears nothing of this node.
 pub(crate) fn ask_again(node: &mut Node, follower: &mut Follower) {
     let is_asked = follower.reads.first().is_some_and(|read| read.question <= node.asked);
-    if is_asked && follower.patience.is_due() {
+    if !is_asked || !follower.patience.is_due() {
+        return;
+    }
+    follower.repeats += 1;
+    let interval = node.config.heartbeat_interval_us.max(1);
+    if follower.repeats > 2 * node.config.election_timeout_us / interval {
+        give_up(node, follower);
+    } else {
         send_question(node, follower);
     }
 }
@@ -166,6 +177,7 @@ pub(crate) fn on_read_index_response(
     if covered == 0 {
         return Err(Refused::Unasked);
     }
+    follower.repeats = 0;
     for read in follower.reads.drain(..covered) {
         let ticket = read.ticket;
         node.effects.push(Effect::ReadReady { ticket, index, valid_until: None });
@@ -173,9 +185,9 @@ pub(crate) fn on_read_index_response(
     Ok(())
 }
 
-/// The leader has been silent for an election timeout. A voter campaigns sooner or later, but a
-/// learner would wait for ever.
-pub(crate) fn on_silence(node: &mut Node, follower: &mut Follower) {
+/// The leader has been silent for an election timeout, where a voter campaigns sooner or later, but a
+/// learner would wait for ever; or it lives and does not answer.
+pub(crate) fn give_up(node: &mut Node, follower: &mut Follower) {
     for read in follower.reads.drain(..) {
         node.reject(read.ticket, Rejection::NotLeader { hint: follower.leader });
     }

@@ -47,6 +47,7 @@ use crate::types::{ChunkId, EntryId, Incarnation, Index, Member, RepairId};
 /// Keeps the question in step with what is damaged first. A leader asks at once, and so does who has
 /// just been helped; a follower gives its leader's appends time to bring what it lacks.
 pub(crate) fn ask(node: &mut Node, role: &Role) {
+    drop_covered(node);
     let Some((wanted, is_snapshot)) = wanted(node) else {
         node.repair = None;
         return;
@@ -64,6 +65,17 @@ pub(crate) fn ask(node: &mut Node, role: &Role) {
     node.observe(Observation::EntryDamaged { id: wanted });
     if is_urgent {
         send_question(node);
+    }
+}
+
+/// What the own snapshot covers is not missed: the log begins behind it.
+fn drop_covered(node: &mut Node) {
+    let last = node.snapshot().last.index;
+    let is_covered = node.gate.first_open_hole().is_some_and(|hole| hole <= last);
+    // One that is being installed covers it soon, and one that was is restored first.
+    let is_whole = !node.is_snapshot_damaged() && !node.gate.is_installing();
+    if is_covered && is_whole && last <= node.applied {
+        node.compact(Arc::clone(node.snapshot()), Index::ZERO);
     }
 }
 
@@ -220,6 +232,7 @@ pub(crate) fn on_request_entry_response(
         return Err(Refused::Unasked);
     };
     let wanted = repair.wanted;
+    let is_asked = asked(node, wanted).contains(&from);
     let lack = match result {
         EntryResult::Have { entries } => {
             let is_it = entries.len() == 1
@@ -232,6 +245,8 @@ pub(crate) fn on_request_entry_response(
             node.heal(&entries);
             return Ok(Transition::Stay);
         }
+        // An entry proves itself, by its chain. A snapshot does not.
+        EntryResult::HaveSnapshot { .. } if !is_asked => return Err(Refused::NotAMember),
         EntryResult::HaveSnapshot { snapshot } => {
             fetch(node, leader.is_some(), (from, incarnation), id, snapshot);
             return Ok(Transition::Stay);
@@ -239,7 +254,6 @@ pub(crate) fn on_request_entry_response(
         EntryResult::DontHave => Lack::Never,
         EntryResult::HaveDamaged => Lack::Damaged,
     };
-    let is_asked = asked(node, wanted).contains(&from);
     let Some(repair) = node.repair.as_mut().filter(|_| is_asked) else {
         return Err(Refused::NotAMember);
     };
@@ -343,7 +357,8 @@ fn fetch(
     let is_use = node.is_missed_by(last.index) && last.index >= node.log().base().index;
     // Only what a later leader may still take away can differ from what a snapshot covers.
     let is_mine = mine == Some(last) || (mine.is_none() && !is_leader);
-    if !is_use || !is_mine || node.staging.is_some() || node.gate.is_installing() {
+    let is_busy = node.staging.is_some() || node.gate.is_installing();
+    if !is_use || !is_mine || is_busy || node.contradicts(&snapshot) {
         return;
     }
     let is_same = |incoming: &Incoming| {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::effect::{HaltReason, RoleName};
 use crate::membership::Membership;
-use crate::progress::Progress;
+use crate::progress::{Progress, ProgressState};
 use crate::timers::Timer;
 use crate::types::{Index, Member, ReadId, Round, Session, Span, Ticket};
 
@@ -38,6 +38,8 @@ pub(crate) struct Follower {
     pub(crate) reads: Vec<ForwardedRead>,
     /// Until it is over, the leader is not asked again.
     pub(crate) patience: Timer,
+    /// How often it was asked again since it answered last, or had nothing to answer.
+    pub(crate) repeats: u64,
 }
 
 /// A read for which the leader is asked (thesis §6.4).
@@ -78,6 +80,8 @@ pub(crate) struct Leader {
     pub(crate) tracked: Index,
     /// A successor is about to lead.
     pub(crate) transfer: Option<Transfer>,
+    /// Who was asked last to take over because its disk is full, and did not.
+    pub(crate) relieved: Option<Member>,
     /// It has sent a TimeoutNow in this term, which may arrive at any later time.
     pub(crate) has_handed_over: bool,
     /// Payload bytes of its uncommitted entries.
@@ -234,13 +238,34 @@ impl Leader {
         self.peers.get(self.position(member)?)
     }
 
-    /// The voter among the peers that lacks least of the log; the smallest member among equals.
+    /// The voter among the peers that lacks least of the log, of those that were heard of late if there are
+    /// any; the smallest member among equals.
     pub(crate) fn best_voter(&self, membership: &Membership) -> Option<Member> {
-        let votes =
-            |peer: &&Progress| membership.incoming().contains(&peer.member) && !peer.is_in_doubt();
-        let voters = self.peers.iter().filter(votes);
-        let best = voters.rev().max_by_key(|peer| (peer.match_index, peer.is_active));
+        let best =
+            self.able(membership).rev().max_by_key(|peer| (peer.is_heard(), peer.match_index));
         best.map(|peer| peer.member)
+    }
+
+    /// The next voter after this one that was heard of late, in turn; the best one at first.
+    pub(crate) fn voter_after(
+        &self,
+        membership: &Membership,
+        after: Option<Member>,
+    ) -> Option<Member> {
+        let heard = || self.able(membership).filter(|peer| peer.is_heard());
+        let next = after.and_then(|after| {
+            let members = || heard().map(|peer| peer.member);
+            members().find(|member| *member > after).or_else(|| members().next())
+        });
+        next.or_else(|| self.best_voter(membership))
+    }
+
+    /// Voters that can take over, by member.
+    fn able(&self, membership: &Membership) -> impl DoubleEndedIterator<Item = &Progress> {
+        let votes = |peer: &&Progress| membership.incoming().contains(&peer.member);
+        let is_able =
+            |peer: &&Progress| !peer.is_in_doubt() && peer.state != ProgressState::Diverged;
+        self.peers.iter().filter(move |peer| votes(peer) && is_able(peer))
     }
 
     /// Begins a stream of appends to everyone else in a membership, of whom nothing is known.

@@ -45,10 +45,13 @@ pub(crate) fn on_transfer(
     begin(node, leader, Some(ticket), to);
 }
 
-/// A leader whose disk is full lets somebody else lead, if there is anybody and nobody is asked yet.
-pub(crate) fn on_disk_full(node: &mut Node, leader: &mut Leader) {
-    let is_able = leader.transfer.is_none() && !leader.is_damaged;
-    if let Some(to) = leader.best_voter(node.membership()).filter(|_| is_able) {
+/// A leader whose disk is full lets somebody else lead, if there is anybody. Disks fill together, and
+/// messages are lost: it goes on until somebody has taken over or there is room, one voter after the other.
+pub(crate) fn relieve(node: &mut Node, leader: &mut Leader) {
+    if !node.is_disk_full || leader.transfer.is_some() || leader.is_damaged {
+        return;
+    }
+    if let Some(to) = leader.voter_after(node.membership(), leader.relieved) {
         begin(node, leader, None, to);
     }
 }
@@ -84,9 +87,10 @@ pub(crate) fn hand_over(node: &mut Node, leader: &mut Leader) {
 /// The transfer is over: it has come about if a later term has begun. Otherwise this node leads on,
 /// or has an end of its own.
 pub(crate) fn end(node: &mut Node, leader: &mut Leader, later: Option<Term>) {
-    let Some(ticket) = leader.transfer.take().and_then(|transfer| transfer.ticket) else { return };
-    match later {
-        Some(term) => node.end(ticket, Outcome::Transferred { term }),
-        None => node.reject(ticket, Rejection::TransferAborted),
+    let Some(Transfer { ticket, to, .. }) = leader.transfer.take() else { return };
+    match (ticket, later) {
+        (Some(ticket), Some(term)) => node.end(ticket, Outcome::Transferred { term }),
+        (Some(ticket), None) => node.reject(ticket, Rejection::TransferAborted),
+        (None, _) => leader.relieved = Some(to),
     }
 }

@@ -178,6 +178,9 @@ impl fmt::Display for Violation {
             Self::PeerDiverged { peer, index } => {
                 write!(f, "the history of {peer} parts from this one at {index}")
             }
+            Self::MembershipMismatch { index } => {
+                write!(f, "a snapshot through {index} names another membership than the log")
+            }
             Self::TwoLeaders { term, known, other } => {
                 write!(f, "both {known} and {other} claim to lead {term}")
             }

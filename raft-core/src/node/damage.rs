@@ -6,7 +6,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Node;
-use crate::effect::Observation;
+use crate::durable::SnapshotMeta;
+use crate::effect::{Observation, Violation};
 use crate::entry::{Entries, Entry, Payload};
 use crate::membership::Membership;
 use crate::timers::Timer;
@@ -116,6 +117,28 @@ impl Node {
     /// Whether a snapshot through `index` has what is damaged here.
     pub(crate) fn is_missed_by(&self, index: Index) -> bool {
         self.is_snapshot_damaged || self.gate.first_open_hole().is_some_and(|hole| hole <= index)
+    }
+
+    /// Whether the log has another history at a snapshot's last entry although index and term are equal,
+    /// or although the entry here is committed; or another membership there, which the chain of that entry
+    /// does not cover. Then nothing is installed or acknowledged.
+    pub(crate) fn contradicts(&mut self, snapshot: &SnapshotMeta) -> bool {
+        let last = snapshot.last;
+        let Some(mine) = self.log.id(last.index) else { return false };
+        let (index, commit) = (last.index, self.commit);
+        let what = if mine == last {
+            let known = self.membership_at(index);
+            let is_other = known.is_some_and(|known| **known != snapshot.membership);
+            is_other.then_some(Violation::MembershipMismatch { index })
+        } else if mine.term == last.term {
+            Some(Violation::ChainMismatch { index, mine: mine.chain, theirs: last.chain })
+        } else {
+            (index <= commit).then_some(Violation::CommittedConflict { index, commit })
+        };
+        if let Some(what) = what {
+            self.violation(what);
+        }
+        what.is_some()
     }
 
     /// Lets time pass for what does not belong to a role.

@@ -72,11 +72,6 @@ impl Raft {
     #[inline(never)]
     pub(super) fn on_disk_full(&mut self, is_full: bool) {
         self.node.is_disk_full = is_full;
-        if let Role::Leader(leader) = &mut self.role
-            && is_full
-        {
-            transfer::on_disk_full(&mut self.node, leader);
-        }
     }
 
     #[inline(never)]

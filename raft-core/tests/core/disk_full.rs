@@ -1,9 +1,9 @@
 //! A disk without room: the node goes on with what it has, and lets somebody else lead.
 
 use raft_core::{
-    Body, Index, MemberStep, MembershipChange, Observation, Outcome, Refused, Rejection,
+    Body, Envelope, Index, Member, MemberStep, MembershipChange, Observation, Outcome, ReadMode,
+    Refused, Rejection, RoleName, Rpc, RpcKind, Term, Ticket, Time,
 };
-use raft_core::{ReadMode, RoleName, RpcKind, Ticket, Time};
 
 use crate::support::{Cluster, member};
 
@@ -36,6 +36,67 @@ fn a_leader_whose_disk_is_full_hands_over() {
         cluster.deliver();
     }
     assert_eq!(cluster.status(1).applied, Index(3));
+}
+
+/// Who leads among those that are within reach; they hear each other for so many heartbeats.
+fn leads_at_last(
+    cluster: &mut Cluster,
+    servers: &[u64],
+    passes: impl Fn(&Envelope) -> bool,
+) -> u64 {
+    for _ in 0..100 {
+        servers.iter().for_each(|id| cluster.tick(*id, 100));
+        cluster.deliver_if(&passes);
+    }
+    let leads = |id: &u64| cluster.status(*id).role == RoleName::Leader;
+    let leaders: Vec<u64> = servers.iter().copied().filter(leads).collect();
+    assert_eq!(leaders.len(), 1, "{leaders:?}");
+    leaders[0]
+}
+
+/// It was about to be elected when its disk became full.
+#[test]
+fn a_candidate_whose_disk_gets_full_hands_over_when_it_is_elected() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.step(1, Body::Campaign);
+    fill(&mut cluster, 1, true);
+    cluster.deliver();
+    assert_eq!(cluster.status(1).term, Term(2), "it was elected, and somebody else after it");
+    assert_ne!(leads_at_last(&mut cluster, &[1, 2, 3], |_| true), 1);
+}
+
+/// The message is lost that asks the successor; the one who is asked next is dead; another has a full
+/// disk as well. It goes on until somebody takes over.
+#[test]
+fn a_leader_whose_disk_is_full_asks_one_voter_after_the_other() {
+    let mut cluster = Cluster::new(&[1, 2, 3, 4, 5], &[]);
+    cluster.elect(1);
+    fill(&mut cluster, 3, true);
+    fill(&mut cluster, 1, true);
+    let lost = cluster.take(|sent| matches!(sent.rpc, Rpc::TimeoutNow));
+    assert_eq!(lost.iter().map(|sent| sent.to).collect::<Vec<_>>(), [member(2)]);
+    let is_dead = |one: Member| one == member(2);
+    let leader =
+        leads_at_last(&mut cluster, &[1, 3, 4, 5], |sent| !is_dead(sent.to) && !is_dead(sent.from));
+    assert!([4, 5].contains(&leader), "n{leader} leads");
+}
+
+/// Where all are full, its clients hear that, and not that somebody is about to take over.
+#[test]
+fn a_group_without_room_says_so() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    cluster.elect(1);
+    [2, 3, 1].into_iter().for_each(|id| fill(&mut cluster, id, true));
+    cluster.propose(1, 1, "x");
+    let transferring = Outcome::Refused(Rejection::Transferring);
+    assert_eq!(cluster.server(1).outcomes[&Ticket(1)], transferring);
+    assert_eq!(leads_at_last(&mut cluster, &[1, 2, 3], |_| true), 1);
+    assert!(cluster.status(1).transferee.is_some(), "it goes on");
+    cluster.propose(1, 2, "x");
+    assert_eq!(cluster.server(1).outcomes[&Ticket(2)], Outcome::Refused(Rejection::DiskFull));
+    // The first one that has room again leads.
+    fill(&mut cluster, 3, false);
+    assert_eq!(leads_at_last(&mut cluster, &[1, 2, 3], |_| true), 3);
 }
 
 /// Where nobody can take over, the leader reads, refuses what would need room, and takes commands
@@ -96,7 +157,7 @@ fn what_is_there_is_acknowledged() {
     let mut cluster = Cluster::new(&[1, 2, 3], &[]);
     cluster.elect(1);
     cluster.propose(1, 1, "x");
-    let is_append = |sent: &raft_core::Envelope| sent.rpc.kind() == RpcKind::AppendEntries;
+    let is_append = |sent: &Envelope| sent.rpc.kind() == RpcKind::AppendEntries;
     let appends = cluster.take(|sent| sent.to == member(2) && is_append(sent));
     cluster.network.clear();
     cluster.step(2, Body::Peer(appends[0].clone()));

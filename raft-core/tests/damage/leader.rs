@@ -3,8 +3,8 @@
 
 use raft_core::{
     Body, Config, Effect, EntryResult, Envelope, HaltReason, Incarnation, Index, Member,
-    MemberStep, Membership, MembershipChange, NodeId, Observation, Outcome, Rejection, RepairId,
-    RepairRpc, RoleName, Rpc, RpcKind, Ticket,
+    MemberStep, Membership, MembershipChange, NodeId, Observation, Outcome, ReadMode, Rejection,
+    RepairId, RepairRpc, RoleName, Rpc, RpcKind, Ticket,
 };
 
 use crate::follower::{batches, beat, heals, led, missed};
@@ -73,7 +73,7 @@ fn it_appends_nothing_and_serves_nothing_before_its_log_is_whole() {
     assert_eq!(last.index, Index(4), "not even the entry of its term");
     let damaged = Outcome::Refused(Rejection::Damaged { index: Index(3) });
     cluster.propose(1, 20, "refused");
-    let mode = raft_core::ReadMode::ReadIndex;
+    let mode = ReadMode::ReadIndex;
     cluster.step(1, Body::Read { ticket: Ticket(21), mode });
     cluster.step(1, Body::TransferLeadership { ticket: Ticket(22), to: None });
     let change = MembershipChange::Steps(vec![MemberStep::Remove(NodeId(3))]);
@@ -300,4 +300,31 @@ fn an_answer_that_is_not_the_entry_heals_nothing() {
     answer(&mut cluster, member(2), id, EntryResult::Have { entries });
     assert_eq!(cluster.status(1).damaged, 1);
     assert_eq!(membership(&[1, 2, 3], &[]), *cluster.status(1).membership);
+}
+
+/// Its heartbeats go on, so nothing else would tell a follower that its reads are not answered.
+#[test]
+fn reads_forwarded_to_a_leader_that_cannot_answer_end() {
+    let mut cluster = leads_with_a_hole(3);
+    let passes = |sent: &Envelope| sent.rpc.kind() != RpcKind::RequestEntryResponse;
+    cluster.deliver_if(passes);
+    cluster.tick(1, 100);
+    cluster.deliver_if(passes);
+    let (first, later) = (Ticket(7), Ticket(8));
+    cluster.step(2, Body::Read { ticket: first, mode: ReadMode::ReadIndex });
+    let not_leader = Outcome::Refused(Rejection::NotLeader { hint: Some(member(1)) });
+    let mut beats = 0;
+    while !cluster.server(2).outcomes.contains_key(&first) {
+        assert!(cluster.status(1).role == RoleName::Leader && cluster.status(1).damaged == 1);
+        cluster.deliver_if(passes);
+        cluster.tick(1, 100);
+        beats += 1;
+        assert!(beats < 30, "it waits for ever");
+        if beats == 10 {
+            // What is asked for later does not prolong it.
+            cluster.step(2, Body::Read { ticket: later, mode: ReadMode::ReadIndex });
+        }
+    }
+    assert!(beats > 20, "two election timeouts are twenty heartbeats, not {beats}");
+    assert_eq!([first, later].map(|ticket| cluster.server(2).outcomes[&ticket]), [not_leader; 2]);
 }

@@ -1,9 +1,14 @@
 //! Damage that a snapshot covers, and damaged snapshots.
 
-use raft_core::{Body, Index, Observation, RoleName, RpcKind, Ticket};
+use std::sync::Arc;
+
+use raft_core::{
+    Body, EntryResult, Envelope, Index, Member, Observation, Outcome, Refused, RepairRpc, RoleName,
+    Rpc, RpcKind, SnapshotMeta, Ticket, Violation,
+};
 
 use crate::follower::{beat, led};
-use crate::support::{Cluster, member};
+use crate::support::{Cluster, member, membership};
 
 /// A node makes a snapshot of all that it has applied, and keeps no log before it.
 pub(crate) fn take_snapshot(cluster: &mut Cluster, id: u64) {
@@ -125,6 +130,63 @@ fn a_leader_fetches_a_snapshot_of_what_only_a_peer_has() {
     cluster.propose(1, 9, "served");
     beat(&mut cluster, 1);
     let outcome = cluster.server(1).outcomes[&Ticket(9)];
-    assert!(matches!(outcome, raft_core::Outcome::Committed { .. }));
+    assert!(matches!(outcome, Outcome::Committed { .. }));
     assert_eq!(cluster.status(1).role, RoleName::Leader);
+}
+
+/// What is kept behind the own snapshot rots, and is found while the node runs. Nobody else has it, no
+/// newer snapshot can come before something commits, and nothing would commit behind a hole.
+#[test]
+fn what_the_own_snapshot_covers_is_not_missed_when_it_is_found_later() {
+    let mut cluster = Cluster::with(&[1], &[], |config| {
+        config.kept_behind_snapshot = 3;
+        config.resident_bytes_max = 1;
+    });
+    cluster.elect(1);
+    for ticket in 1..=5 {
+        cluster.propose(1, ticket, "command");
+    }
+    take_snapshot(&mut cluster, 1);
+    let (base, applied) = (cluster.status(1).base.index, cluster.status(1).applied);
+    assert_eq!((base, applied), (Index(3), Index(6)));
+    let lost = cluster.server(1).raft.entry_id(Index(5)).expect("it is kept");
+    cluster.step(1, Body::Damaged { entries: vec![lost] });
+    assert_eq!((cluster.status(1).damaged, cluster.status(1).base), (0, lost));
+    cluster.propose(1, 9, "after it");
+    assert!(matches!(cluster.server(1).outcomes[&Ticket(9)], Outcome::Committed { .. }));
+    cluster.crash(1);
+    assert_eq!((cluster.status(1).damaged, cluster.status(1).last.index), (0, Index(7)));
+}
+
+/// The chain of the last entry does not cover what a snapshot says of the members: the log does.
+#[test]
+fn a_snapshot_with_another_membership_is_not_fetched() {
+    let mut cluster = led(4);
+    take_snapshot(&mut cluster, 1);
+    break_snapshot(&mut cluster, 1);
+    cluster.fall_silent();
+    cluster.step(1, Body::Campaign);
+    let asks = |sent: &Envelope| sent.rpc.kind() == RpcKind::RequestEntry;
+    cluster.deliver_if(|sent| !asks(sent));
+    cluster.tick(1, 1_000);
+    let question = cluster.take(asks).remove(0);
+    let Rpc::Repair(RepairRpc::RequestEntry { id, wanted, .. }) = question.rpc else {
+        unreachable!("nothing else was taken")
+    };
+    let answer = |from: Member, voters: &[u64]| {
+        let membership = membership(voters, &[]);
+        let snapshot = Arc::new(SnapshotMeta { last: wanted, membership });
+        let result = EntryResult::HaveSnapshot { snapshot };
+        let rpc = Rpc::Repair(RepairRpc::RequestEntryResponse { id, result });
+        Body::Peer(Envelope { from, to: member(1), rpc, ..question.clone() })
+    };
+    cluster.step(1, answer(member(9), &[1, 2, 3]));
+    assert_eq!(cluster.refusals(1).last(), Some(&Refused::NotAMember), "nobody has asked n9");
+    cluster.step(1, answer(member(2), &[2, 3]));
+    let violation = Violation::MembershipMismatch { index: wanted.index };
+    assert_eq!(cluster.violations(1), [violation]);
+    let is_fetched = |sent: &Envelope| sent.rpc.kind() == RpcKind::RequestSnapshot;
+    assert!(cluster.take(is_fetched).is_empty());
+    cluster.step(1, answer(member(2), &[1, 2, 3]));
+    assert_eq!(cluster.take(is_fetched).len(), 1);
 }

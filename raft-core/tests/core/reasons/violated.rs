@@ -1,13 +1,16 @@
 //! Evidence that an assumption of the protocol is broken.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use raft_core::{
-    AppendResult, Body, Effect, Entries, Envelope, Index, Observation, Raft, Round, Rpc, Term,
-    Time, Violation,
+    AppendResult, Body, Effect, Entries, Envelope, Index, Observation, Raft, Round, Rpc,
+    SnapshotMeta, Term, Time, Violation,
 };
 
 use super::refused::stream;
 use super::{append, led, noops, raft, says, step};
-use crate::support::member;
+use crate::support::{member, membership};
 
 /// A message that cannot be, where nobody lies.
 pub(super) struct Case {
@@ -57,6 +60,9 @@ pub(super) fn cases() -> Vec<Case> {
     let result = AppendResult::Diverged { index };
     let (session, round) = (stream(&cluster, 2), Round(0));
     let diverged = Rpc::AppendEntriesResponse { session, round, result };
+    let snapshot = Arc::new(SnapshotMeta { last: first, membership: membership(&[1, 3], &[]) });
+    let (offset, data, done) = (0, Bytes::new(), true);
+    let other_members = Rpc::InstallSnapshot { session, round, snapshot, offset, data, done };
     vec![
         at(
             2,
@@ -70,6 +76,7 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         at(1, says(2, 1, 1, diverged), Violation::PeerDiverged { peer: member(2), index }),
         at(2, says(3, 2, 1, append(last, Entries::empty())), two),
+        at(2, says(1, 2, 1, other_members), Violation::MembershipMismatch { index: first.index }),
     ]
 }
 
