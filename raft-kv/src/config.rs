@@ -4,6 +4,7 @@
 //! the command line; the later one wins. While the server runs, what secret files hold may change,
 //! and nothing else.
 
+mod advertised;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use raft_replica::kv::KEY_BYTES_MAX;
 use raft_replica::replica::ReplicaOptions;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use advertised::{advertised, is_unspecified, is_unspecified_url};
 pub(crate) use settings::token_in;
 pub use settings::{PeerFlag, Settings};
 
@@ -59,11 +61,12 @@ pub struct ServerConfig {
     pub id: NodeId,
     /// Where it listens to other servers.
     pub addr: String,
-    /// Where other servers reach it, if that is not where it listens.
+    /// Where other servers reach it, if that is not where it listens. Needed where it listens at every
+    /// address of the machine.
     pub advertise_addr: Option<String>,
     /// Where it listens to clients.
     pub client_addr: String,
-    /// The base of its URLs for clients, if that is not where it listens.
+    /// The base of its URLs for clients, if that is not where it listens; needed as above.
     pub advertise_client_url: Option<String>,
     /// The other servers of the cluster, as far as the operator names them: the other founders.
     pub peers: BTreeMap<NodeId, String>,
@@ -194,6 +197,7 @@ impl ServerConfig {
         if self.peers.contains_key(&self.id) {
             return wrong("--peer names this server itself");
         }
+        self.validate_addresses()?;
         if self.key_bytes_max == 0 || self.key_bytes_max > KEY_BYTES_MAX {
             return wrong("--max-key-bytes is 1 to 4096");
         }
@@ -214,6 +218,43 @@ impl ServerConfig {
         }
         let options = self.replica_options(ClusterId(1), Lineage(1));
         options.config.validate().map_err(|error| ConfigError(error.to_string()))
+    }
+
+    /// What others are told must lead them here, and not to themselves.
+    fn validate_addresses(&self) -> Result<(), ConfigError> {
+        let Self { addr, advertise_addr, client_addr, advertise_client_url, .. } = self;
+        let everywhere = "is every address of a machine";
+        let wrong = |what: String| Err(ConfigError(what));
+        match advertise_addr {
+            None if is_unspecified(addr) => {
+                return wrong(format!(
+                    "--addr {addr} {everywhere}: --advertise-addr must say where other servers reach it"
+                ));
+            }
+            Some(address) if is_unspecified(address) => {
+                return wrong(format!("--advertise-addr {address} {everywhere}: name one"));
+            }
+            Some(_) | None => {}
+        }
+        match advertise_client_url {
+            None if is_unspecified(client_addr) => {
+                return wrong(format!(
+                    "--client-addr {client_addr} {everywhere}: --advertise-client-url must say where \
+                     clients reach it"
+                ));
+            }
+            Some(url) if is_unspecified_url(url) => {
+                return wrong(format!("--advertise-client-url {url} {everywhere}: name one"));
+            }
+            Some(_) | None => {}
+        }
+        match self.peers.iter().find(|(_, address)| is_unspecified(address)) {
+            Some((id, address)) => wrong(format!(
+                "server {} cannot be reached at {address}, which {everywhere}: name one",
+                id.0
+            )),
+            None => Ok(()),
+        }
     }
 }
 

@@ -27,6 +27,7 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 use tracing::{debug, warn};
 
 use crate::clock::Clock;
+use crate::config::is_unspecified_url;
 use crate::hello::{self, Hello};
 use crate::transport::{Arrival, BoxFuture, Connection, Listener, Transport};
 use addresses::Addresses;
@@ -238,11 +239,12 @@ impl Links {
         Some(self.shared.clock.now().since(time(heard)?))
     }
 
-    /// Where clients reach a peer, if it ever said so.
+    /// Where clients reach a peer, if it ever said so, and not only that it listens everywhere.
     #[must_use]
     pub fn client_url(&self, id: NodeId) -> Option<String> {
         let peers = self.lock();
-        peers.get(&id)?.info.hello.as_ref().map(|hello| hello.client_url.clone())
+        let url = &peers.get(&id)?.info.hello.as_ref()?.client_url;
+        (!is_unspecified_url(url)).then(|| url.clone())
     }
 
     /// Waits until most peers have said that they belong to another cluster, and none that it belongs

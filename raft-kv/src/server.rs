@@ -127,8 +127,8 @@ impl Server {
         let clients = clients.map_err(|error| StartError::listen(&config.client_addr, error))?;
         let client_address =
             clients.local_addr().map_err(|error| StartError::listen(&config.client_addr, error))?;
-        config.addr = peers.address();
-        config.client_addr = client_address.to_string();
+        config.addr = config::advertised(&config.addr, &peers.address());
+        config.client_addr = config::advertised(&config.client_addr, &client_address.to_string());
         let peer_address = config.addr.clone();
 
         let (hello, me) = watch::channel(introduction(&config, &directory));
@@ -193,7 +193,7 @@ impl Server {
         self.client_address
     }
 
-    /// Where other servers reach it.
+    /// Where it listens to other servers, as it was configured; a port that was left open is filled in.
     #[must_use]
     pub fn peer_address(&self) -> &str {
         &self.peer_address

@@ -12,6 +12,8 @@ use raft_core::{Flow, Member, MemberStep, MembershipChange, NodeId, RoleName};
 use raft_replica::request::Request;
 use tracing::{debug, info};
 
+use crate::config::{is_unspecified, is_unspecified_url};
+use crate::hello::Hello;
 use crate::http::App;
 use crate::node::{Gone, Node, View};
 use crate::store::{Book, Noted, Peer, StoreCommand};
@@ -118,21 +120,31 @@ fn address(app: &App, view: &View<'_>, members: &[Member]) -> Option<StoreComman
             // Somebody new is about to come in its place, and that is what the book is for.
             return None;
         }
-        let known = known.filter(|known| known.member == *member);
-        if known.is_some_and(|known| {
-            known.address == said.address && known.client_url == said.client_url
-        }) {
-            return None;
-        }
-        Some(StoreCommand::SetPeer(Peer {
-            member: *member,
-            address: said.address,
-            client_url: said.client_url,
-            shall_vote: known.is_some_and(|known| known.shall_vote),
-            replaces: known.and_then(|known| known.replaces),
-            is_joining: false,
-        }))
+        correction(&said, known.filter(|known| known.member == *member))
     })
+}
+
+/// What a member says of itself, where the book does not say so.
+fn correction(said: &Hello, known: Option<&Peer>) -> Option<StoreCommand> {
+    // Where it listens at every address, the operator's word is better than its own.
+    let address = if is_unspecified(&said.address) { &known?.address } else { &said.address };
+    let client_url = if is_unspecified_url(&said.client_url) {
+        known.map_or("", |known| &known.client_url)
+    } else {
+        &said.client_url
+    };
+    let is_noted = |known: &Peer| known.address == *address && known.client_url == client_url;
+    if known.is_some_and(is_noted) {
+        return None;
+    }
+    Some(StoreCommand::SetPeer(Peer {
+        member: said.member,
+        address: address.clone(),
+        client_url: client_url.to_owned(),
+        shall_vote: known.is_some_and(|known| known.shall_vote),
+        replaces: known.and_then(|known| known.replaces),
+        is_joining: false,
+    }))
 }
 
 /// Everybody who is a member, or was one and may not know that it is over.
@@ -171,6 +183,32 @@ mod tests {
 
     fn ids(members: &[Member]) -> BTreeSet<NodeId> {
         members.iter().map(|member| member.id).collect()
+    }
+
+    #[test]
+    fn every_address_replaces_no_address() {
+        let noted = peer(4, false);
+        let said = |address: &str, client_url: &str| Hello {
+            member: noted.member,
+            address: address.to_owned(),
+            client_url: client_url.to_owned(),
+            cluster: None,
+            founders: Vec::new(),
+            configured: Vec::new(),
+        };
+        let book = |said: &Hello, known| match correction(said, known) {
+            Some(StoreCommand::SetPeer(peer)) => Some((peer.address, peer.client_url)),
+            Some(_) | None => None,
+        };
+        let both = |address: &str, url: &str| Some((address.to_owned(), url.to_owned()));
+        let nowhere = said("0.0.0.0:9001", "http://0.0.0.0:8001");
+        assert_eq!(book(&nowhere, Some(&noted)), None, "the operator knows better");
+        assert_eq!(book(&nowhere, None), None, "and nobody knows nothing");
+        let moved = said("db4:9001", "http://[::]:8001");
+        assert_eq!(book(&moved, Some(&noted)), both("db4:9001", ""));
+        let told = said("10.0.0.4:9001", "http://db4:8001");
+        assert_eq!(book(&told, Some(&noted)), both("10.0.0.4:9001", "http://db4:8001"));
+        assert_eq!(book(&moved, None), both("db4:9001", ""));
     }
 
     #[test]

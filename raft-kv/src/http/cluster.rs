@@ -26,6 +26,7 @@ use super::parse;
 use super::problem::Problem;
 use super::status::Members;
 use crate::backup;
+use crate::config::is_unspecified;
 use crate::node::Node;
 use crate::store::{Peer, StoreCommand};
 
@@ -232,6 +233,10 @@ async fn speaks(app: &App, member: Member) -> bool {
 /// Asks the server that is to join who it is.
 async fn introduce(app: &App, joiner: &Joiner) -> Result<Peer, Problem> {
     let Joiner { id, addr, learner, replaces } = joiner.clone();
+    if is_unspecified(&addr) {
+        let message = format!("{addr} is every address of a machine: name one");
+        return Err(Problem::bad_request(message));
+    }
     let hello = app.links.ask(&addr).await.map_err(|error| {
         Problem::conflict("unreachable", format!("no server answers at {addr}: {error}"))
     })?;

@@ -7,6 +7,8 @@
 
 use raft_core::Member;
 
+use crate::config::is_unspecified;
+
 /// What is known of one peer's address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Addresses {
@@ -48,7 +50,8 @@ impl Addresses {
         let all = [said.map(|(_, said)| said), self.noted.as_ref().map(|(_, noted)| noted)];
         let mut candidates: Vec<String> = Vec::new();
         for address in all.into_iter().chain([self.told.as_ref()]).flatten() {
-            if !candidates.contains(address) {
+            // Whoever dials every address of its own machine reaches itself.
+            if !candidates.contains(address) && !is_unspecified(address) {
                 candidates.push(address.clone());
             }
         }
@@ -65,6 +68,16 @@ fn replace<T: PartialEq>(place: &mut Option<T>, next: T) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_is_looked_for_at_home() {
+        let mine = Member::new(2, 7);
+        let mut addresses = Addresses::default();
+        addresses.told("10.0.0.2:9001");
+        addresses.noted(mine, "[::]:9001");
+        addresses.said(mine, "0.0.0.0:9001");
+        assert_eq!(addresses.candidates(), ["10.0.0.2:9001"]);
+    }
 
     #[test]
     fn what_anybody_says_is_tried_once() {

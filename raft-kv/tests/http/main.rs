@@ -6,6 +6,7 @@ mod conditions;
 mod keys;
 mod limits;
 mod members;
+mod names;
 mod recorder;
 mod support;
 mod trouble;

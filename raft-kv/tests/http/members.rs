@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::support::{Cluster, address, other, read};
 
 async fn add(cluster: &Cluster, at: u64, id: u64) -> Answer {
-    let body = json!({ "id": id, "addr": address(id) }).to_string();
+    let body = json!({ "id": id, "addr": cluster.address(id) }).to_string();
     cluster.asked(at, &Ask::new(Method::POST, "/cluster/members").body(body)).await
 }
 

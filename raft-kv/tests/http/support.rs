@@ -1,8 +1,11 @@
 //! A cluster in this process, on temporary directories, and how tests wait: for what shall happen,
 //! with a deadline, never for time.
 
+use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use hyper::Method;
@@ -11,7 +14,9 @@ use raft_core::NodeId;
 use raft_kv::client::{Answer, Ask, Client};
 use raft_kv::config::ServerConfig;
 use raft_kv::server::Server;
+use raft_kv::transport::Transport;
 use raft_kv::transport::memory::Network;
+use raft_kv::transport::tcp::Tcp;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::{Instant, timeout};
@@ -25,12 +30,23 @@ pub(crate) struct Cluster {
     pub(crate) servers: Vec<Option<Server>>,
     pub(crate) directory: TempDir,
     founders: u64,
+    /// Where each one listens, if they reach each other by TCP.
+    names: BTreeMap<u64, String>,
     /// Applies to whoever starts from now on.
     pub(crate) adjust: fn(&mut ServerConfig),
 }
 
 pub(crate) fn address(id: u64) -> String {
     format!("server-{id}")
+}
+
+/// A port that is free, and that the system does not give to connections the next moment.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 250).unwrap() * 10;
+    let candidate = || 29_500 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 2500;
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(candidate).take(2500).find(is_free).expect("a free port")
 }
 
 pub(crate) fn read(path: &str) -> Ask {
@@ -59,8 +75,20 @@ impl Cluster {
     /// The same, and none of them runs yet.
     pub(crate) fn of(founders: u64, adjust: fn(&mut ServerConfig)) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let (network, servers) = (Network::default(), Vec::new());
-        Self { network, servers, directory, founders, adjust }
+        let (network, servers, names) = (Network::default(), Vec::new(), BTreeMap::new());
+        Self { network, servers, directory, founders, names, adjust }
+    }
+
+    /// The same, by TCP: servers `1..=all` listen at ports of this host, to peers and to clients.
+    pub(crate) fn over_tcp(founders: u64, all: u64, host: &str) -> Self {
+        let mut cluster = Self::of(founders, |_| {});
+        cluster.names = (1..=all).map(|id| (id, format!("{host}:{}", free_port()))).collect();
+        cluster
+    }
+
+    /// Where a server listens to the others.
+    pub(crate) fn address(&self, id: u64) -> String {
+        self.names.get(&id).cloned().unwrap_or_else(|| address(id))
     }
 
     /// A cluster that answers.
@@ -74,7 +102,10 @@ impl Cluster {
 
     pub(crate) fn config(&self, id: u64) -> ServerConfig {
         let path = self.directory.path().join(id.to_string());
-        let mut config = ServerConfig::new(id, &address(id), "127.0.0.1:0", path);
+        let address = |id| self.address(id);
+        let host = self.names.get(&id).and_then(|name| name.split(':').next());
+        let clients = format!("{}:0", host.unwrap_or("127.0.0.1"));
+        let mut config = ServerConfig::new(id, &address(id), &clients, path);
         let others = (1..=self.founders).filter(|other| *other != id);
         config.peers = others.map(|other| (NodeId(other), address(other))).collect();
         config.disk_reserve_bytes = 0;
@@ -84,7 +115,11 @@ impl Cluster {
 
     /// Starts a server, for the first time or again.
     pub(crate) async fn run(&mut self, id: u64) {
-        let transport = Arc::new(self.network.end(&address(id)));
+        let transport: Arc<dyn Transport> = if self.names.contains_key(&id) {
+            Arc::new(Tcp)
+        } else {
+            Arc::new(self.network.end(&address(id)))
+        };
         let server = Server::start(self.config(id), transport).await.unwrap();
         let at = usize::try_from(id).unwrap() - 1;
         self.servers.resize_with(self.servers.len().max(at + 1), || None);

@@ -136,6 +136,21 @@ fn what_makes_no_sense_is_said_in_one_line() {
     refused(&["frobnicate"], 64, "unrecognized subcommand");
     refused(&with(&["--peer", "2=somewhere"]), 64, "somewhere is no HOST:PORT");
     refused(&with(&["--advertise-addr", "here"]), 64, "--advertise-addr is HOST:PORT, not here\n");
+    let everywhere = |flags: &[&'static str], says: &str| {
+        let base = ["--id=1", "--data-dir", data];
+        refused(&[&base[..], flags].concat(), 64, says);
+    };
+    everywhere(
+        &["--addr=0.0.0.0:9001", "--client-addr=127.0.0.1:0"],
+        "raft-kv: --addr 0.0.0.0:9001 is every address of a machine: --advertise-addr must say",
+    );
+    everywhere(
+        &["--addr=127.0.0.1:0", "--client-addr=[::]:8001"],
+        "--client-addr [::]:8001 is every address of a machine: --advertise-client-url must say",
+    );
+    refused(&with(&["--advertise-addr=[::]:1"]), 64, "--advertise-addr [::]:1 is every address");
+    refused(&with(&["--advertise-client-url=http://0.0.0.0:1"]), 64, "is every address");
+    refused(&with(&["--peer=2=0.0.0.0:1"]), 64, "server 2 cannot be reached at 0.0.0.0:1, ");
     refused(&with(&["--request-timeout-ms", "0"]), 64, "--request-timeout-ms is at least 1\n");
     refused(&with(&["--snapshot-after-entries", "0"]), 64, "entries is at least 1\n");
     refused(&with(&["--max-value-bytes", "0"]), 64, "--max-value-bytes is 1 to ");

@@ -76,6 +76,8 @@ pub(crate) fn output(arguments: &[&str]) -> String {
 pub(crate) struct Three {
     pub(crate) directory: TempDir,
     pub(crate) ports: Vec<u16>,
+    /// Where they listen.
+    pub(crate) host: &'static str,
     running: [Option<Child>; 3],
     runtime: Runtime,
     /// What is on every command line.
@@ -96,7 +98,8 @@ impl Three {
         let directory = tempfile::tempdir().unwrap();
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let flags = flags(directory.path());
-        Self { directory, ports: free_ports(6), running: [None, None, None], runtime, flags }
+        let (host, ports, running) = ("127.0.0.1", free_ports(6), [None, None, None]);
+        Self { directory, ports, host, running, runtime, flags }
     }
 
     /// Sends a signal that does not end it.
@@ -106,7 +109,7 @@ impl Three {
     }
 
     pub(crate) fn client_address(&self, id: usize) -> String {
-        format!("127.0.0.1:{}", self.ports[id + 2])
+        format!("{}:{}", self.host, self.ports[id + 2])
     }
 
     pub(crate) fn endpoints(&self) -> String {
@@ -114,7 +117,7 @@ impl Three {
     }
 
     pub(crate) fn peer_address(&self, id: usize) -> String {
-        format!("127.0.0.1:{}", self.ports[id - 1])
+        format!("{}:{}", self.host, self.ports[id - 1])
     }
 
     pub(crate) fn data(&self, id: usize) -> PathBuf {

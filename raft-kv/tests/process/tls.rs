@@ -71,6 +71,31 @@ fn three_servers_and_their_clients_show_certificates_and_a_token() {
     }
 }
 
+/// Who listens at a name tells others that name, and no address that no certificate knows.
+#[test]
+fn certificates_may_be_made_out_to_names_alone() {
+    let mut three = Three::of(|directory| {
+        let certs = directory.join("certs");
+        assert_eq!(output(&["certs", "--host", "localhost", "--dir", arg(&certs)]), "");
+        std::fs::write(certs.join("token"), "sesame\n").unwrap();
+        secrets(&certs)
+    });
+    three.host = "localhost";
+    for id in 1..=3 {
+        three.run(id);
+    }
+    let certs = three.directory.path().join("certs");
+    let ca = format!("--ca={}", certs.join("client-ca.pem").display());
+    for (id, value) in [(1, "a"), (2, "b"), (3, "c")] {
+        let endpoint = format!("--endpoints={}", three.client_address(id));
+        let put = run(&["put", "k", value, "--timeout=60", "--auth=sesame", &ca, &endpoint]);
+        assert_eq!(text(&put.stdout), "ok\n", "{}{}", text(&put.stderr), three.log(id));
+    }
+    for id in 1..=3 {
+        assert!(!three.log(id).contains("invalid peer certificate"), "{}", three.log(id));
+    }
+}
+
 #[test]
 fn a_set_with_one_bad_file_changes_nothing_and_a_good_one_changes_all() {
     let mut three = Three::of(|directory| {
