@@ -27,6 +27,10 @@ use crate::tls::Files;
 /// The longest value that any server may be told to take, in bytes.
 const VALUE_BYTES_LIMIT: usize = 64 << 20;
 
+/// The most bytes of request bodies that any server may be told to hold: more than a machine has, and
+/// less than can be counted.
+const INFLIGHT_BYTES_LIMIT: usize = if usize::BITS > 40 { 1 << 40 } else { usize::MAX >> 3 };
+
 /// The room that a command's key, condition and names take beside its value.
 const COMMAND_EXTRA_BYTES: usize = 16 << 10;
 
@@ -215,6 +219,9 @@ impl ServerConfig {
         }
         if self.inflight_bytes_max < self.value_bytes_max.saturating_mul(6).saturating_add(64) {
             return wrong("--max-inflight-bytes has room for six of the longest values at least");
+        }
+        if self.inflight_bytes_max > INFLIGHT_BYTES_LIMIT {
+            return wrong("--max-inflight-bytes is at most 1099511627776 (1 TiB)");
         }
         let options = self.replica_options(ClusterId(1), Lineage(1));
         options.config.validate().map_err(|error| ConfigError(error.to_string()))

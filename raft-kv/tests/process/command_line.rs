@@ -154,6 +154,8 @@ fn what_makes_no_sense_is_said_in_one_line() {
     refused(&with(&["--request-timeout-ms", "0"]), 64, "--request-timeout-ms is at least 1\n");
     refused(&with(&["--snapshot-after-entries", "0"]), 64, "entries is at least 1\n");
     refused(&with(&["--max-value-bytes", "0"]), 64, "--max-value-bytes is 1 to ");
+    let huge = "--max-inflight-bytes=9999999999999999999";
+    refused(&with(&[huge]), 64, "raft-kv: --max-inflight-bytes is at most 1099511627776 (1 TiB)\n");
     refused(&["get", "k", "--endpoints", "nonsense"], 1, "nonsense is no HOST:PORT and no URL\n");
     refused(&["get", "k", "--endpoints", ""], 1, " is no HOST:PORT and no URL\n");
     refused(
