@@ -2,18 +2,21 @@
 //!
 //! Everything is in one directory: the configuration of all nodes, and for each its data, its log and
 //! the number of its process. A number is believed only if the process still runs this program with
-//! this configuration: it may have been given to somebody else.
+//! this configuration: it may have been given to somebody else. So the directory has one name, its whole
+//! one, from wherever it is asked for; and what a server has locked is in use whatever it is called.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
+use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
-use hyper::Method;
-use raft_kv::client::{Ask, Client};
+use hyper::{Method, StatusCode};
+use raft_kv::client::{Answer, Ask, Client};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Builder;
 
@@ -21,6 +24,9 @@ use super::complain;
 
 /// How long a server may take to start or to end.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long what has ended may take to give back its ports and its directory.
+const GIVES_BACK: Duration = Duration::from_secs(2);
 
 /// How often it is looked.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -37,19 +43,12 @@ pub(super) struct Cluster {
     what: What,
 }
 
-#[derive(Subcommand, Debug)]
+#[derive(Clone, Copy, Subcommand, Debug)]
 enum What {
     /// Start all nodes, for the first time or again
     Start {
-        /// How many
-        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
-        nodes: u16,
-        /// Node N listens to clients at this port plus N
-        #[arg(long, default_value_t = 8000)]
-        client_port: u16,
-        /// Node N listens to the others at this port plus N
-        #[arg(long, default_value_t = 9000)]
-        peer_port: u16,
+        #[command(flatten)]
+        shape: Shape,
     },
     /// Tell which nodes run, and what they say
     Status,
@@ -75,23 +74,41 @@ enum What {
     Clean,
 }
 
+/// What a cluster is made like; what there is keeps what it was made like.
+#[derive(Args, Clone, Copy, Debug)]
+struct Shape {
+    /// How many [default: 3]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=9))]
+    nodes: Option<u16>,
+    /// Node N listens to clients at this port plus N [default: 8000]
+    #[arg(long)]
+    client_port: Option<u16>,
+    /// Node N listens to the others at this port plus N [default: 9000]
+    #[arg(long)]
+    peer_port: Option<u16>,
+}
+
 /// One node, as the configuration names it.
 struct Node {
     id: u64,
+    addr: String,
     client_addr: String,
+    data_dir: PathBuf,
 }
 
 pub(super) fn run(cluster: Cluster) -> ExitCode {
     let Cluster { dir, what } = cluster;
-    let outcome = match what {
-        What::Start { nodes, client_port, peer_port } => start(&dir, nodes, client_port, peer_port),
-        What::Status => nodes(&dir).and_then(|nodes| status(&dir, &nodes)),
-        What::Logs { lines } => nodes(&dir).and_then(|nodes| logs(&dir, &nodes, lines)),
-        What::Kill { node } => known(&dir, node).and_then(|_| end(&dir, node, Signal::KILL)),
-        What::StartNode { node } => known(&dir, node).and_then(|_| start_node(&dir, node)),
-        What::Stop => nodes(&dir).and_then(|nodes| stop(&dir, &nodes)),
-        What::Clean => clean(&dir),
+    // Who asks from elsewhere, or by another name, means the same one.
+    let dir = match &what {
+        What::Start { .. } => fs::create_dir_all(&dir).and_then(|()| dir.canonicalize()),
+        What::Status
+        | What::Logs { .. }
+        | What::Kill { .. }
+        | What::StartNode { .. }
+        | What::Stop
+        | What::Clean => Ok(dir.canonicalize().unwrap_or(dir)),
     };
+    let outcome = dir.map_err(|error| error.to_string()).and_then(|dir| perform(&dir, what));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(what) => {
@@ -101,37 +118,138 @@ pub(super) fn run(cluster: Cluster) -> ExitCode {
     }
 }
 
-fn start(dir: &Path, count: u16, client_port: u16, peer_port: u16) -> Result<(), String> {
-    if !config(dir).exists() {
-        let mut text = String::from("# Written by `raft-kv cluster start`.\n");
-        for id in 1..=count {
-            let data = dir.join(format!("node{id}"));
-            text += &format!(
-                "\n[nodes.node{id}]\nid = {id}\naddr = \"127.0.0.1:{}\"\n\
-                 client_addr = \"127.0.0.1:{}\"\ndata_dir = {:?}\n",
-                peer_port.saturating_add(id),
-                client_port.saturating_add(id),
-                data.display().to_string(),
-            );
-        }
-        fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+fn perform(dir: &Path, what: What) -> Result<(), String> {
+    match what {
+        What::Start { shape } => start(dir, shape),
+        What::Status => nodes(dir).and_then(|nodes| status(dir, &nodes)),
+        What::Logs { lines } => nodes(dir).and_then(|nodes| logs(dir, &nodes, lines)),
+        What::Kill { node } => known(dir, node).and_then(|_| end(dir, node, Signal::KILL)),
+        What::StartNode { node } => known(dir, node).and_then(|node| {
+            have_places(dir, std::slice::from_ref(&node))?;
+            start_node(dir, node.id).map(drop)
+        }),
+        What::Stop => nodes(dir).and_then(|nodes| stop(dir, &nodes)),
+        What::Clean => clean(dir),
+    }
+}
+
+fn start(dir: &Path, shape: Shape) -> Result<(), String> {
+    if config(dir).exists() {
+        agree(dir, &nodes(dir)?, shape)?;
+    } else {
+        let text = written(dir, shape)?;
         fs::write(config(dir), text).map_err(|error| error.to_string())?;
     }
     let nodes = nodes(dir)?;
+    have_places(dir, &nodes)?;
+    let mut started = Vec::new();
     for node in &nodes {
-        start_node(dir, node.id)?;
+        started.push((node, start_node(dir, node.id)?));
     }
-    let endpoints: Vec<String> = nodes.iter().map(|node| node.client_addr.clone()).collect();
-    let mut client = Client::new(&endpoints);
-    client.timeout = PATIENCE;
-    ask(&client, "/readyz")
-        .map_err(|error| format!("the cluster is not ready ({error}); see its logs"))?;
+    until_ready(dir, &mut started)?;
+    let endpoints: Vec<&str> = nodes.iter().map(|node| &*node.client_addr).collect();
     say(&format!("ready: {}", endpoints.join(", ")))
 }
 
-fn start_node(dir: &Path, id: u64) -> Result<(), String> {
+/// The configuration of a new cluster.
+fn written(dir: &Path, shape: Shape) -> Result<String, String> {
+    let mut text = String::from("# Written by `raft-kv cluster start`.\n");
+    for id in 1..=shape.nodes.unwrap_or(3) {
+        let address = |base: u16| {
+            let port = base.checked_add(id).ok_or_else(|| format!("there is no port {base}+{id}"));
+            port.map(|port| format!("127.0.0.1:{port}"))
+        };
+        text += &format!(
+            "\n[nodes.node{id}]\nid = {id}\naddr = {:?}\nclient_addr = {:?}\ndata_dir = {:?}\n",
+            address(shape.peer_port.unwrap_or(9000))?,
+            address(shape.client_port.unwrap_or(8000))?,
+            dir.join(format!("node{id}")).display().to_string(),
+        );
+    }
+    Ok(text)
+}
+
+/// Refuses flags that say something else than the configuration of what there is.
+fn agree(dir: &Path, nodes: &[Node], shape: Shape) -> Result<(), String> {
+    let is_at = |base: Option<u16>, id: u64, address: &str| {
+        let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u64>().ok());
+        base.is_none_or(|base| port == Some(u64::from(base) + id))
+    };
+    let flag = if shape.nodes.is_some_and(|count| usize::from(count) != nodes.len()) {
+        "--nodes"
+    } else if !nodes.iter().all(|node| is_at(shape.client_port, node.id, &node.client_addr)) {
+        "--client-port"
+    } else if !nodes.iter().all(|node| is_at(shape.peer_port, node.id, &node.addr)) {
+        "--peer-port"
+    } else {
+        return Ok(());
+    };
+    let path = config(dir);
+    Err(format!("{flag} is not what {} says: leave it out, or clean first", path.display()))
+}
+
+/// Makes sure that what is to start can. Who was killed a moment ago may still have what was its own.
+fn have_places(dir: &Path, nodes: &[Node]) -> Result<(), String> {
+    let absent: Vec<&Node> = nodes.iter().filter(|node| running(dir, node.id).is_none()).collect();
+    let began = Instant::now();
+    loop {
+        match are_free(&absent) {
+            Err(_) if began.elapsed() < GIVES_BACK => pause(),
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Somebody else at a node's port would answer in its place, and one in its directory is that node.
+fn are_free(nodes: &[&Node]) -> Result<(), String> {
+    if let Some(node) = nodes.iter().find(|node| is_locked(&node.data_dir)) {
+        return Err(format!("{} is in use", node.data_dir.display()));
+    }
+    let addresses = nodes.iter().flat_map(|node| [&node.addr, &node.client_addr]);
+    let listen = |address: &String| {
+        TcpListener::bind(address).map_err(|error| format!("cannot listen at {address}: {error}"))
+    };
+    // All of them at a time: two nodes may not have the same one either.
+    addresses.map(listen).collect::<Result<Vec<_>, _>>().map(drop)
+}
+
+/// Waits until every node says that it is ready.
+fn until_ready(dir: &Path, nodes: &mut [(&Node, Option<Child>)]) -> Result<(), String> {
+    let began = Instant::now();
+    loop {
+        let unready = nodes.iter().map(|(node, _)| readiness(node)).find_map(Result::err);
+        // After the answers, which may have been somebody else's.
+        let ended = nodes.iter_mut().find_map(|(node, child)| {
+            let runs = match child {
+                Some(child) => matches!(child.try_wait(), Ok(None)),
+                None => running(dir, node.id).is_some(),
+            };
+            (!runs).then_some(node)
+        });
+        if let Some(node) = ended {
+            let log = fs::read_to_string(log(dir, node.id)).unwrap_or_default();
+            let last = log.lines().last().unwrap_or("it has said nothing");
+            return Err(format!("node{} has ended: {last}", node.id));
+        }
+        match unready {
+            None => return Ok(()),
+            Some(why) if began.elapsed() > PATIENCE => {
+                return Err(format!("the cluster is not ready ({why}); see its logs"));
+            }
+            Some(_) => pause(),
+        }
+    }
+}
+
+fn readiness(node: &Node) -> Result<(), String> {
+    let answer = ask(node, "/readyz")?;
+    if answer.status == StatusCode::OK { Ok(()) } else { Err(answer.text()) }
+}
+
+/// Starts a node unless it runs; returns the process that was started.
+fn start_node(dir: &Path, id: u64) -> Result<Option<Child>, String> {
     if running(dir, id).is_some() {
-        return say(&format!("node{id} runs already"));
+        return say(&format!("node{id} runs already")).map(|()| None);
     }
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let log = OpenOptions::new().create(true).append(true).open(log(dir, id));
@@ -148,7 +266,7 @@ fn start_node(dir: &Path, id: u64) -> Result<(), String> {
         .spawn()
         .map_err(|error| error.to_string())?;
     fs::write(pid_file(dir, id), child.id().to_string()).map_err(|error| error.to_string())?;
-    say(&format!("node{id} runs as process {}", child.id()))
+    say(&format!("node{id} runs as process {}", child.id())).map(|()| Some(child))
 }
 
 fn status(dir: &Path, nodes: &[Node]) -> Result<(), String> {
@@ -157,9 +275,7 @@ fn status(dir: &Path, nodes: &[Node]) -> Result<(), String> {
             Some(pid) => format!("process {}", pid.as_raw_nonzero()),
             None => "does not run".to_owned(),
         };
-        let mut client = Client::new(std::slice::from_ref(&node.client_addr));
-        client.timeout = Duration::from_secs(1);
-        let told = ask(&client, "/client/status").unwrap_or_default();
+        let told = ask(node, "/client/status").map(|answer| answer.text()).unwrap_or_default();
         say(&format!("node{} {} {process} {told}", node.id, node.client_addr))?;
     }
     Ok(())
@@ -188,7 +304,7 @@ fn end(dir: &Path, id: u64, signal: Signal) -> Result<(), String> {
     let Some(pid) = running(dir, id) else { return say(&format!("node{id} does not run")) };
     kill_process(pid, signal).map_err(|error| error.to_string())?;
     let began = Instant::now();
-    while running(dir, id).is_some() {
+    while !is_gone(pid) {
         if began.elapsed() > PATIENCE {
             return Err(format!("node{id} does not end"));
         }
@@ -202,11 +318,14 @@ fn clean(dir: &Path) -> Result<(), String> {
         // Whatever it is, it is none of ours.
         return Err(format!("{} holds no cluster", dir.display()));
     }
-    if let Some(node) = nodes(dir)?.iter().find(|node| running(dir, node.id).is_some()) {
+    let runs = |node: &&Node| running(dir, node.id).is_some() || is_locked(&node.data_dir);
+    if let Some(node) = nodes(dir)?.iter().find(runs) {
         return Err(format!("node{} runs; stop it first", node.id));
     }
     fs::remove_dir_all(dir).map_err(|error| error.to_string())?;
-    say(&format!("{} is removed", dir.display()))
+    let here = std::env::current_dir().ok();
+    let shown = here.and_then(|here| dir.strip_prefix(here).ok()).unwrap_or(dir);
+    say(&format!("{} is removed", shown.display()))
 }
 
 fn config(dir: &Path) -> PathBuf {
@@ -230,11 +349,13 @@ fn nodes(dir: &Path) -> Result<Vec<Node>, String> {
     let found = table.get("nodes").and_then(toml::Value::as_table);
     let node = |entry: &toml::Value| {
         let id = u64::try_from(entry.get("id")?.as_integer()?).ok()?;
-        Some(Node { id, client_addr: entry.get("client_addr")?.as_str()?.to_owned() })
+        let text = |name| Some(entry.get(name)?.as_str()?.to_owned());
+        let (addr, client_addr) = (text("addr")?, text("client_addr")?);
+        Some(Node { id, addr, client_addr, data_dir: text("data_dir")?.into() })
     };
     let nodes: Option<Vec<Node>> =
         found.and_then(|found| found.iter().map(|(_, entry)| node(entry)).collect());
-    nodes.ok_or_else(|| wrong("every node needs id and client_addr"))
+    nodes.ok_or_else(|| wrong("every node needs id, addr, client_addr and data_dir"))
 }
 
 fn known(dir: &Path, id: u64) -> Result<Node, String> {
@@ -246,17 +367,32 @@ fn known(dir: &Path, id: u64) -> Result<Node, String> {
 fn running(dir: &Path, id: u64) -> Option<Pid> {
     let number: i32 = fs::read_to_string(pid_file(dir, id)).ok()?.trim().parse().ok()?;
     let line = fs::read(format!("/proc/{number}/cmdline")).ok()?;
-    let line = String::from_utf8_lossy(&line);
-    let is_ours = line.contains(&*config(dir).to_string_lossy())
-        && line.split('\0').any(|word| word == format!("node{id}"));
+    let has = |word: &[u8]| line.split(|byte| *byte == 0).any(|other| other == word);
+    let is_ours = has(config(dir).as_os_str().as_bytes()) && has(format!("node{id}").as_bytes());
     if is_ours { Pid::from_raw(number) } else { None }
 }
 
-fn ask(client: &Client, path: &str) -> Result<String, String> {
+/// Whether a process has given back all that it had, its ports too; its name is gone before that.
+fn is_gone(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    // The state follows the program's name, which is in brackets and may hold anything.
+    stat.map_or(true, |stat| stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z')))
+}
+
+/// Whether a server has a data directory, wherever it believes that to be.
+fn is_locked(data_dir: &Path) -> bool {
+    let tried = File::open(data_dir).map(|file| file.try_lock());
+    matches!(tried, Ok(Err(TryLockError::WouldBlock)))
+}
+
+/// What a node answers to one try.
+fn ask(node: &Node, path: &str) -> Result<Answer, String> {
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    let answer = runtime.block_on(client.ask(&Ask::new(Method::GET, path)));
-    answer.map(|answer| answer.text()).map_err(|error| error.to_string())
+    let mut client = Client::new(std::slice::from_ref(&node.client_addr));
+    client.timeout = Duration::from_secs(1);
+    let answer = runtime.block_on(client.once(&Ask::new(Method::GET, path)));
+    answer.map_err(|error| error.to_string())
 }
 
 /// Nobody tells when a process that is not one's own child ends.
