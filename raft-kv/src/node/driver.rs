@@ -1,6 +1,7 @@
 //! The node's thread: events in, frames, work and replies out.
 
 mod observe;
+mod stall;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -8,7 +9,7 @@ use std::mem;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
-use raft_core::{Config, PersistSeq, ReadMode, RoleName, Span, Time};
+use raft_core::{Config, PersistSeq, ReadMode, Time};
 use raft_replica::kv::KvQuery;
 use raft_replica::replica::Replica;
 use raft_replica::request::{Failure, Input, Output, Reply, Request, RequestId};
@@ -71,8 +72,8 @@ pub(super) struct Driver {
     unsynced: VecDeque<(PersistSeq, Time)>,
     /// What looking through the disk has found.
     scrubbed: Scrubbed,
-    /// Whether this leadership has been given up because of the disk.
-    gave_up: bool,
+    /// Whom it has asked to lead because of its disk.
+    asked: stall::Asked,
     peers: Book,
     end: Option<End>,
     /// Two buffers, empty between steps, and what the frames of a step hold.
@@ -119,7 +120,7 @@ impl Driver {
             current: None,
             unsynced: VecDeque::new(),
             scrubbed: Scrubbed::default(),
-            gave_up: false,
+            asked: stall::Asked::default(),
             peers: Book::new(),
             end: None,
             inputs: Vec::new(),
@@ -194,15 +195,19 @@ impl Driver {
             }
             Event::Write(write) => self.write(write),
             Event::Ask(request, answer) => self.ask(request, answer),
-            Event::Inspect(look) => look(&View {
-                replica: &self.replica,
-                now: self.clock.now(),
-                links: &self.links,
-                current: self.current,
-                election_timeout: self.config.election_timeout(),
-                scrubbed: &self.scrubbed,
-            }),
+            Event::Inspect(look) => look(&self.view(self.clock.now())),
             Event::Stop => self.end = Some(End::Stopped),
+        }
+    }
+
+    fn view(&self, now: Time) -> View<'_> {
+        View {
+            replica: &self.replica,
+            now,
+            links: &self.links,
+            current: self.current,
+            election_timeout: self.config.election_timeout(),
+            scrubbed: &self.scrubbed,
         }
     }
 
@@ -281,9 +286,7 @@ impl Driver {
         if self.replica.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.inputs.push(Input::Tick);
         }
-        if self.is_stalled(now) {
-            self.give_up();
-        }
+        self.give_up_if_stalled(now);
         let applied = self.replica.applied();
         let inputs = mem::take(&mut self.inputs);
         self.replica.handle_batch(now, inputs, &mut self.out);
@@ -345,6 +348,9 @@ impl Driver {
         if self.gateway.asked(id) {
             return self.gateway_opened(&reply);
         }
+        if self.was_asked(id, &reply) {
+            return;
+        }
         let Some(waiting) = self.waiting.remove(&id) else { return };
         let now = self.clock.now();
         match &waiting.kind {
@@ -405,26 +411,6 @@ impl Driver {
                 drop(write.answer.send(Reply::Failed(failure)));
             }
         }
-    }
-
-    /// Whether the disk has not answered for half of an election timeout.
-    fn is_stalled(&self, now: Time) -> bool {
-        let patience = Span(self.config.election_timeout_us / 2);
-        self.unsynced.front().is_some_and(|(_, since)| now.since(*since) >= patience)
-    }
-
-    /// A leader whose disk stands still hands over: the others can go on without it.
-    fn give_up(&mut self) {
-        let status = self.replica.status();
-        if self.gave_up || status.role != RoleName::Leader || status.membership.members().len() < 2
-        {
-            return;
-        }
-        self.gave_up = true;
-        warn!("the disk does not answer: handing over");
-        let id = self.name();
-        let request = Request::TransferLeadership { to: None };
-        self.inputs.push(Input::Request { id, request });
     }
 
     fn publish(&mut self) {

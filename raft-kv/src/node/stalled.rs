@@ -202,6 +202,58 @@ async fn a_leader_whose_disk_stands_still_goes_on_speaking_and_hands_over() {
     }
 }
 
+/// Who was asked first could not take over: it lacks what its own disk has not taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_disk_stands_still_asks_again_if_nobody_took_over() {
+    let (directory, network) = (tempfile::tempdir().unwrap(), Network::default());
+    let founders: Vec<Member> = (1..=3).map(|id| Member::new(id, 10 + id)).collect();
+    let mut all = Vec::new();
+    for member in &founders {
+        all.push(One::start(*member, &founders, &network, directory.path()).await);
+    }
+    let mut leader = None;
+    until("somebody leads and serves", async || {
+        leader = all.iter().position(|one| one.node.now().role == RoleName::Leader);
+        let Some(at) = leader else { return false };
+        matches!(all[at].write().await, Reply::Response { .. })
+    })
+    .await;
+    let old = &all[leader.unwrap()];
+    let others: Vec<&One> = (1..3).map(|other| &all[(leader.unwrap() + other) % 3]).collect();
+    let before = old.node.now();
+    let is_handing_over = async || {
+        let look = old.node.inspect(|view| view.replica.status().transferee.is_some());
+        look.await.unwrap()
+    };
+
+    for one in &all {
+        one.gate.set(true);
+    }
+    let stalled = async {
+        until("somebody is asked", is_handing_over).await;
+        until("in vain", async || !is_handing_over().await).await;
+        let now = old.node.now();
+        assert_eq!((now.role, now.term), (before.role, before.term), "it leads on");
+        for one in &others {
+            one.gate.set(false);
+        }
+        until("another one leads", async || {
+            let now = others[0].node.now();
+            now.leader.is_some_and(|leader| leader != before.me)
+        })
+        .await;
+        assert_eq!(others[0].node.now().term.0, before.term.0 + 1, "it was asked for");
+        old.gate.set(false);
+    };
+    tokio::join!(stalled, old.write());
+    for one in &all {
+        one.node.stop();
+    }
+    for one in all {
+        one.thread.join().unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_whose_log_thread_panics_ends_and_says_why() {
     let (directory, network) = (tempfile::tempdir().unwrap(), Network::default());

@@ -15,7 +15,7 @@ impl Driver {
                     self.metrics.count(metrics::Event::Election);
                 }
                 if role == RoleName::Leader {
-                    self.gave_up = false;
+                    self.asked = super::stall::Asked::default();
                     self.open_gateway();
                 }
             }
