@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream};
 
+use super::tcp::prepare;
 use super::{Arrival, BoxFuture, Connection, Listener, Transport};
 use crate::tls::Identity;
 
@@ -26,7 +27,7 @@ impl Transport for Tls {
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Connection>> {
         Box::pin(async move {
             let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
+            prepare(&stream)?;
             self.identity.connect(stream, address).await
         })
     }
@@ -55,7 +56,7 @@ impl Listener for TlsServer {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Arrival>> {
         Box::pin(async {
             let (stream, from) = self.listener.accept().await?;
-            stream.set_nodelay(true)?;
+            prepare(&stream)?;
             let identity = Arc::clone(&self.identity);
             let connection = Box::pin(async move { identity.accept(stream).await });
             Ok(Arrival { from: Some(from.ip()), connection })

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use raft_core::{ClusterId, Lineage, Member, NodeId};
 use raft_kv::clock::Clock;
 use raft_kv::hello::{self, Hello};
 use raft_kv::links::Links;
 use raft_kv::transport::tcp::Tcp;
 use raft_kv::transport::{Connection, Transport};
+use socket2::{SockFilter, SockRef};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -87,6 +89,71 @@ async fn a_peer_that_connects_again_and_again_loses_its_oldest_connections() {
         let silence = timeout(Duration::from_millis(1), connection.read_u8()).await;
         assert!(silence.is_err(), "{silence:?}");
     }
+}
+
+/// A filter that lets nothing through is what a host looks like that has lost its power: it takes no
+/// byte, and does not even say that it is gone.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_host_that_vanishes_without_a_word_is_missed_and_found_again() {
+    let (_, _me, links) = linked().await;
+    let mut hosts = Vec::new();
+    for id in [2, 3] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        links.set_address(NodeId(id), &listener.local_addr().unwrap().to_string());
+        let connections = until_connected(&links, id, &listener).await;
+        for connection in &connections {
+            let nothing_passes = [SockFilter::new(0x06, 0, 0, 0)];
+            SockRef::from(connection).attach_filter(&nothing_passes).unwrap();
+        }
+        hosts.push((id, listener, connections));
+    }
+    // The third one is sent nothing: it is missed all the same.
+    links.send(NodeId(2), Bytes::from_static(b"word"));
+    for (id, _, _) in &hosts {
+        let missed = async {
+            while links.peers()[&NodeId(*id)].is_connected {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(20), missed).await.expect("it is missed");
+    }
+    for (id, listener, _) in &hosts {
+        until_connected(&links, *id, listener).await;
+    }
+}
+
+/// Answers as server `id` until the link to it stands; returns the connections that came.
+#[cfg(target_os = "linux")]
+async fn until_connected(
+    links: &Links,
+    id: u64,
+    listener: &TcpListener,
+) -> Vec<std::net::TcpStream> {
+    let mut came = Vec::new();
+    let answering = async {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let stream = stream.into_std().unwrap();
+            came.push(stream.try_clone().unwrap());
+            let mut connection: Connection = Box::new(TcpStream::from_std(stream).unwrap());
+            // Who did not wait so long comes again.
+            drop(hello::answer(&mut connection, || hello(id)).await);
+        }
+    };
+    let connected = async {
+        while !links.peers()[&NodeId(id)].is_connected {
+            tokio::task::yield_now().await;
+        }
+    };
+    let both = async {
+        tokio::select! {
+            () = answering => {}
+            () = connected => {}
+        }
+    };
+    timeout(Duration::from_secs(20), both).await.expect("it is connected");
+    came
 }
 
 #[tokio::test]

@@ -7,8 +7,8 @@
 //!
 //! starts raft-kv processes whose connections to each other pass through proxies of this one, lets
 //! clients read, write, delete, compare-and-swap and retry, and meanwhile kills nodes (-9), stops
-//! and continues them, starts them again, cuts and delays links in either direction, hands the
-//! leadership over, lets members leave, lose their disks and come back, and flips bits in the files
+//! and continues them, starts them again, cuts and delays links in either direction or lets them lose
+//! everything without a word, hands the leadership over, lets members leave, lose their disks and come back, and flips bits in the files
 //! of stopped nodes (of one at a time, until it is whole again: what no disk has any more nobody
 //! can heal). Then it heals everything, waits until all servers answer and all of them vote, reads
 //! every key at each of them, and judges the history: by what the servers say of their log, and by

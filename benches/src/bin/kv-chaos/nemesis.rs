@@ -96,9 +96,13 @@ async fn act(cluster: &mut Cluster, dice: &mut Dice) -> Result<&'static str, Str
             cluster.pause(id)?;
             Ok("stop")
         }
-        0..55 => {
-            isolate(cluster, &ids, id, dice);
+        0..45 => {
+            isolate(cluster, &ids, id, dice, Rule::Cut);
             Ok("cut")
+        }
+        45..55 => {
+            isolate(cluster, &ids, id, dice, Rule::Swallow);
+            Ok("swallow")
         }
         55..70 => {
             let by = Rule::Late(Duration::from_millis(5 + dice.below(200)));
@@ -140,15 +144,15 @@ async fn fill(cluster: &mut Cluster, id: u64, dice: &mut Dice) -> Result<&'stati
     Ok("full disk")
 }
 
-/// Cuts a server off: both ways, or one.
-fn isolate(cluster: &Cluster, ids: &[u64], id: u64, dice: &mut Dice) {
+/// Sets a server apart from all others, both ways or one.
+fn isolate(cluster: &Cluster, ids: &[u64], id: u64, dice: &mut Dice, rule: Rule) {
     let way = dice.below(3);
     for other in ids.iter().filter(|other| **other != id) {
         if way != 0 {
-            cluster.rules.set(id, *other, Rule::Cut);
+            cluster.rules.set(id, *other, rule);
         }
         if way != 1 {
-            cluster.rules.set(*other, id, Rule::Cut);
+            cluster.rules.set(*other, id, rule);
         }
     }
 }

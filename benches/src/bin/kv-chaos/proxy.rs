@@ -1,7 +1,7 @@
 //! What lies between the servers: a listener for each, through which all others reach it.
 //!
 //! A connection begins with who dials, so every pair has a rule of its own in each direction: pass,
-//! pass late, or cut. A rule holds for connections that stand as well.
+//! pass late, cut, or swallow. A rule holds for connections that stand as well.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -28,6 +28,9 @@ pub(crate) enum Rule {
     Late(Duration),
     /// The connection breaks, and no new one comes about.
     Cut,
+    /// They are taken and lost, and nobody is told: neither that they did not come, nor that a side has
+    /// gone. What has lost some can only break, once the rule is over.
+    Swallow,
 }
 
 /// The rules of all links, by who dials and who is dialed.
@@ -46,6 +49,12 @@ impl Rules {
     pub(crate) fn clear(&self) {
         self.lock().clear();
         self.changed.send_modify(|changes| *changes += 1);
+    }
+
+    /// Returns once another rule holds for a pair than this one.
+    async fn no_longer(&self, (from, to): (u64, u64), rule: Rule) {
+        let mut changed = self.changed.subscribe();
+        while self.of(from, to) == rule && changed.changed().await.is_ok() {}
     }
 
     fn of(&self, from: u64, to: u64) -> Rule {
@@ -77,44 +86,64 @@ async fn link(mut dialer: TcpStream, to: u64, address: &str, rules: Rules) -> io
     let hello: Hello = postcard::from_bytes(&body).map_err(io::Error::other)?;
     let NodeId(from) = hello.member.id;
     let mut changed = rules.changed.subscribe();
-    if rules.of(from, to) == Rule::Cut {
-        return Ok(());
+    match rules.of(from, to) {
+        Rule::Pass | Rule::Late(_) => {}
+        Rule::Cut => return Ok(()),
+        Rule::Swallow => {
+            rules.no_longer((from, to), Rule::Swallow).await;
+            return Ok(());
+        }
     }
     let mut server = TcpStream::connect(address).await?;
     server.write_all(&head).await?;
     server.write_all(&body).await?;
-    let (from_dialer, to_dialer) = dialer.into_split();
-    let (from_server, to_server) = server.into_split();
+    let (mut from_dialer, mut to_dialer) = dialer.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
     let until_cut =
         async { while rules.of(from, to) != Rule::Cut && changed.changed().await.is_ok() {} };
+    // The word that a side has gone is lost with the rest.
+    let until_heard = async |result: io::Result<()>| {
+        rules.no_longer((from, to), Rule::Swallow).await;
+        result
+    };
+    let there = async {
+        until_heard(carry(&mut from_dialer, &mut to_server, &rules, (from, to)).await).await
+    };
+    let back = async { until_heard(back(&mut from_server, &mut to_dialer).await).await };
     tokio::select! {
-        result = carry(from_dialer, to_server, &rules, (from, to)) => result,
-        result = back(from_server, to_dialer) => result,
+        result = there => result,
+        result = back => result,
         () = until_cut => Ok(()),
     }
 }
 
 /// Carries bytes, late if the rule says so: what is late holds up what follows.
 async fn carry(
-    mut source: OwnedReadHalf,
-    mut sink: OwnedWriteHalf,
+    source: &mut OwnedReadHalf,
+    sink: &mut OwnedWriteHalf,
     rules: &Rules,
     (from, to): (u64, u64),
 ) -> io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
+    let mut has_lost = false;
     loop {
         let count = source.read(&mut buffer).await?;
         if count == 0 {
             return Ok(());
         }
-        if let Rule::Late(by) = rules.of(from, to) {
-            tokio::time::sleep(by).await;
+        match rules.of(from, to) {
+            Rule::Swallow => has_lost = true,
+            Rule::Pass | Rule::Late(_) | Rule::Cut if has_lost => return Ok(()),
+            Rule::Late(by) => {
+                tokio::time::sleep(by).await;
+                sink.write_all(&buffer[..count]).await?;
+            }
+            Rule::Pass | Rule::Cut => sink.write_all(&buffer[..count]).await?,
         }
-        sink.write_all(&buffer[..count]).await?;
     }
 }
 
 /// The way back has the introduction of the other side and nothing else.
-async fn back(mut source: OwnedReadHalf, mut sink: OwnedWriteHalf) -> io::Result<()> {
-    copy(&mut source, &mut sink).await.map(|_| ())
+async fn back(source: &mut OwnedReadHalf, sink: &mut OwnedWriteHalf) -> io::Result<()> {
+    copy(source, sink).await.map(|_| ())
 }
