@@ -14,7 +14,7 @@ use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::tls::{self, ClientFiles, Connector, TlsError};
 
@@ -33,7 +33,8 @@ pub struct Client {
     http: hyper_util::client::legacy::Client<Connector, Full<Bytes>>,
     endpoints: Vec<String>,
     headers: HeaderMap,
-    /// How long a request may take, all tries together.
+    /// How long a request may take until its answer begins, all tries together; and how long an answer may
+    /// be silent in its middle.
     pub timeout: Duration,
 }
 
@@ -262,8 +263,8 @@ impl Client {
         let unknown = |what: &str| ClientError::Unknown(format!("{endpoint}: {what}"));
         let mut body = BytesMut::new();
         loop {
-            // What comes slowly comes; only silence is not waited for.
-            match timeout_at(patience.end(), rest.frame()).await {
+            // What comes slowly comes, for as long as it does; only silence is not waited for.
+            match timeout(self.timeout, rest.frame()).await {
                 Ok(Some(Ok(frame))) => body.extend(frame.into_data()),
                 Ok(Some(Err(_))) => return Err(unknown("the answer broke off")),
                 Ok(None) => break,
@@ -278,6 +279,7 @@ impl Client {
 /// How long an answer is waited for.
 #[derive(Clone, Copy, Debug)]
 struct Patience {
+    /// The answer begins by then.
     deadline: Instant,
     /// The longest time without anything.
     silence: Duration,

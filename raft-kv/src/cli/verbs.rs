@@ -5,10 +5,11 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
-use futures_util::{StreamExt as _, stream};
+use futures_util::future::try_join_all;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use raft_kv::backup;
 use raft_kv::bootstrap::draw_lineage;
@@ -333,37 +334,65 @@ fn save(file: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// How many keys are written at a time.
-const RESTORED_AT_ONCE: usize = 32;
+const RESTORED_AT_ONCE: u64 = 32;
+
+/// What a server that has too much to do asks to wait for, unless it says how long.
+const BUSY: Duration = Duration::from_millis(100);
 
 async fn restore(client: &Client, file: &Path, overwrite: bool) -> Outcome {
     let bytes = std::fs::read(file).map_err(|error| in_file(file, &error))?;
     let backup = backup::decode(&bytes).map_err(|error| error.to_string())?;
     drop(bytes);
     let name = draw_lineage().map_err(|error| error.to_string())?;
-    let asks = (1u64..).zip(backup.kv.iter()).map(|(serial, (key, found))| {
-        let key = std::str::from_utf8(key).map_err(|error| error.to_string())?;
-        let ask = Ask::new(hyper::Method::PUT, path(key))
-            .body(found.value.clone())
-            .header(IDEMPOTENCY_KEY, &format!("restore-{name:x}-{serial}"));
-        Ok::<_, String>(match overwrite {
-            true => ask,
-            false => ask.header(hyper::header::IF_NONE_MATCH, "*"),
-        })
-    });
-    let answers = stream::iter(asks)
-        .map(|ask| async { client.ask(&ask?).await.map_err(|error| error.to_string()) });
-    let mut answers = pin!(answers.buffer_unordered(RESTORED_AT_ONCE));
-    let (mut written, mut kept) = (0u64, 0u64);
-    while let Some(answer) = answers.next().await {
-        let answer = answer?;
-        if answer.status == hyper::StatusCode::PRECONDITION_FAILED {
-            kept += 1;
-        } else {
-            good(Ok(answer))?;
-            written += 1;
+    let keys = Mutex::new(backup.kv.iter());
+    // Few clients with many commands each: a name for every key would make the servers forget the
+    // names of everybody else.
+    let lane = |lane: u64| {
+        let keys = &keys;
+        async move {
+            let (mut written, mut kept) = (0u64, 0u64);
+            loop {
+                let next = keys.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let Some((key, found)) = next else {
+                    return Ok::<_, String>((written, kept));
+                };
+                let key = std::str::from_utf8(key).map_err(|error| error.to_string())?;
+                let serial = written + kept + 1;
+                let mut ask = Ask::new(hyper::Method::PUT, path(key))
+                    .body(found.value.clone())
+                    .header(IDEMPOTENCY_KEY, &format!("restore-{name:x}-{lane}/{serial}"));
+                if !overwrite {
+                    ask = ask.header(hyper::header::IF_NONE_MATCH, "*");
+                }
+                let answer = unless_busy(client, &ask).await?;
+                if answer.status == hyper::StatusCode::PRECONDITION_FAILED {
+                    kept += 1;
+                } else {
+                    good(Ok(answer))?;
+                    written += 1;
+                }
+            }
         }
-    }
+    };
+    let lanes: Vec<(u64, u64)> = try_join_all((1..=RESTORED_AT_ONCE).map(lane)).await?;
+    let (written, kept) = lanes.iter().fold((0, 0), |sum, lane| (sum.0 + lane.0, sum.1 + lane.1));
     print(format!("{written} keys written, {kept} were there and kept\n").as_bytes())
+}
+
+/// Asks, and asks again while the servers have too much to do: then nothing was done. As long as a
+/// request may take, and no longer.
+async fn unless_busy(client: &Client, ask: &Ask) -> Result<Answer, String> {
+    let began = Instant::now();
+    loop {
+        let answer = client.ask(ask).await.map_err(|error| error.to_string())?;
+        let is_busy = answer.status == hyper::StatusCode::TOO_MANY_REQUESTS;
+        if !is_busy || began.elapsed() >= client.timeout {
+            return Ok(answer);
+        }
+        let told = serde_json::from_slice::<serde_json::Value>(&answer.body).ok();
+        let pause = told.and_then(|told| told["retry_after_ms"].as_u64());
+        tokio::time::sleep(pause.map_or(BUSY, Duration::from_millis).min(client.timeout)).await;
+    }
 }
 
 fn in_file(file: &Path, error: &io::Error) -> String {

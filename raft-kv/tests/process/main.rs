@@ -1,6 +1,7 @@
 //! The binary as people run it: real processes, real disks, real sockets, `kill -9`.
 #![expect(clippy::unwrap_used, reason = "what helpers unwrap fails the test that called them")]
 
+mod backups;
 mod command_line;
 mod local_cluster;
 mod readmission;
