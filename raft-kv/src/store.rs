@@ -19,6 +19,7 @@ use std::error::Error;
 use std::fmt;
 use std::mem;
 
+use bytes::Bytes;
 use raft_core::{Index, Member, NodeId};
 use raft_replica::kv::{Kv, KvAnswer, KvCommand, KvError, KvQuery, KvResponse};
 use raft_replica::machine::StateMachine;
@@ -57,6 +58,19 @@ pub enum StoreCommand {
         /// The index of the entry of the book that is meant.
         since: Index,
     },
+}
+
+impl StoreCommand {
+    /// The single name that it has.
+    #[must_use]
+    pub fn single(&self) -> Option<&Bytes> {
+        match self {
+            Self::Write { once: Some(Once::Single { name }), .. } => Some(name),
+            Self::Write { once: Some(Once::Next { .. }) | None, .. }
+            | Self::SetPeer(_)
+            | Self::RemovePeer { .. } => None,
+        }
+    }
 }
 
 /// What must be so before a write.
@@ -183,6 +197,12 @@ impl Store {
     #[must_use]
     pub fn names(&self) -> (usize, u64) {
         (self.clients.len(), self.clients.forgotten())
+    }
+
+    /// Whether a command under this single name is remembered.
+    #[must_use]
+    pub fn knows_single(&self, name: &Bytes) -> bool {
+        self.clients.knows_single(name)
     }
 
     /// A page of the changes after an index of keys with a prefix, and the index through which nothing is

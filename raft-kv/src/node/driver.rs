@@ -1,5 +1,6 @@
 //! The node's thread: events in, frames, work and replies out.
 
+mod names;
 mod observe;
 mod stall;
 
@@ -72,6 +73,8 @@ pub(super) struct Driver {
     unsynced: VecDeque<(PersistSeq, Time)>,
     /// What looking through the disk has found.
     scrubbed: Scrubbed,
+    /// Room for single names that are not known yet.
+    new_names: names::NewNames,
     /// Whom it has asked to lead because of its disk.
     asked: stall::Asked,
     peers: Book,
@@ -120,6 +123,7 @@ impl Driver {
             current: None,
             unsynced: VecDeque::new(),
             scrubbed: Scrubbed::default(),
+            new_names: names::NewNames::new(clock.now()),
             asked: stall::Asked::default(),
             peers: Book::new(),
             end: None,
@@ -193,7 +197,7 @@ impl Driver {
             Event::NotEncoded => {
                 self.end = Some(End::Failed("a snapshot cannot be made of the state".to_owned()));
             }
-            Event::Write(write) => self.write(write),
+            Event::Write(write) => self.admit(write),
             Event::Ask(request, answer) => self.ask(request, answer),
             Event::Inspect(look) => look(&self.view(self.clock.now())),
             Event::Stop => self.end = Some(End::Stopped),
@@ -227,6 +231,16 @@ impl Driver {
         if !step.damaged.is_empty() {
             self.inputs.push(Input::Done(Done::Damaged { entries: step.damaged }));
         }
+    }
+
+    /// Refuses single names that come faster than they could be remembered for a while.
+    fn admit(&mut self, write: Write) {
+        let is_new = |name| !self.replica.machine().knows_single(name);
+        if write.command.single().is_some_and(is_new) && !self.new_names.take(self.clock.now()) {
+            drop(write.answer.send(Reply::Failed(Failure::Busy)));
+            return;
+        }
+        self.write(write);
     }
 
     fn write(&mut self, write: Write) {

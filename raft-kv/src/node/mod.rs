@@ -6,6 +6,8 @@
 //! while a sync lasts; nor does it turn the state into the bytes of a snapshot, which another thread
 //! does. Nothing else in the server touches consensus.
 
+#[cfg(test)]
+mod crowded;
 mod driver;
 mod encoder;
 mod gateway;

@@ -73,11 +73,11 @@ impl raft_replica::layer::Layer for Gated {
     }
 }
 
-struct One {
-    node: Node,
+pub(super) struct One {
+    pub(super) node: Node,
     links: Links,
     gate: Arc<Gate>,
-    thread: JoinHandle<()>,
+    pub(super) thread: JoinHandle<()>,
     _hello: watch::Sender<Hello>,
 }
 
@@ -86,7 +86,12 @@ fn address(id: NodeId) -> String {
 }
 
 impl One {
-    async fn start(member: Member, founders: &[Member], network: &Network, path: &Path) -> Self {
+    pub(super) async fn start(
+        member: Member,
+        founders: &[Member],
+        network: &Network,
+        path: &Path,
+    ) -> Self {
         let (gate, clock) = (Arc::new(Gate::default()), Clock::start());
         let path = path.join(member.id.0.to_string());
         std::fs::create_dir_all(path.join("raft")).unwrap();
@@ -135,7 +140,7 @@ impl One {
         Self { node, links, gate, thread, _hello: hello }
     }
 
-    async fn write(&self) -> Reply<Store> {
+    pub(super) async fn write(&self) -> Reply<Store> {
         let (key, value) = (Bytes::from_static(b"k"), Bytes::from_static(b"v"));
         let (condition, write) = (Condition::Always, KvCommand::Put { key, value });
         self.node.write(StoreCommand::Write { once: None, condition, write }).await.unwrap()
@@ -146,7 +151,7 @@ impl One {
     }
 }
 
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+pub(super) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
     while !is_so().await {
         assert!(began.elapsed() < DEADLINE, "not in time: {what}");

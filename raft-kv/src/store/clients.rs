@@ -8,7 +8,8 @@
 //! * a client that was forgotten shows itself by a number above 1 under a name that is not known. Its
 //!   command is refused: it may be the second try of one that was executed;
 //! * a first command, or a single, that was forgotten is executed again. That takes as many other names
-//!   as there is room for, between two tries of one command.
+//!   as there is room for, between two tries of one command; whoever leads bounds the pace at which new
+//!   singles come, and so the time that this takes.
 
 use std::collections::BTreeMap;
 
@@ -18,9 +19,11 @@ use serde::{Deserialize, Serialize};
 
 use super::StoreResponse;
 
-/// How many clients are remembered, and how many singles. All members must agree on it, so it is no
-/// option.
-const NAMES_MAX: usize = 10_000;
+/// How many clients are remembered. All members must agree on it, so it is no option.
+const CLIENTS_MAX: usize = 10_000;
+
+/// How many singles; as above.
+const SINGLES_MAX: usize = 1 << 16;
 
 /// What makes a second try of a command known.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -62,7 +65,7 @@ pub(super) struct Clients {
 impl Clients {
     /// Looks at a command that stands at `index`, which counts as a use of its name.
     pub(super) fn admit(&mut self, index: Index, once: &Once) -> Admitted {
-        let (table, name, serial) = self.place(once);
+        let (table, name, serial, _) = self.place(once);
         let Some(row) = table.used(name, index) else {
             return if serial > 1 { Admitted::Forgotten } else { Admitted::Fresh };
         };
@@ -77,8 +80,8 @@ impl Clients {
 
     /// Remembers the response of a command that was found [`Admitted::Fresh`] at `index`.
     pub(super) fn record(&mut self, index: Index, once: &Once, response: &StoreResponse) {
-        let (table, name, serial) = self.place(once);
-        table.keep(name, Row { used: index, serial, response: response.clone() });
+        let (table, name, serial, rows_max) = self.place(once);
+        table.keep(name, Row { used: index, serial, response: response.clone() }, rows_max);
     }
 
     /// How many names are known.
@@ -93,14 +96,21 @@ impl Clients {
 
     /// Makes tables that were read usable; `None`: they cannot be, in a state through `last`.
     pub(super) fn indexed(self, last: Index) -> Option<Self> {
-        let (clients, singles) = (self.clients.indexed(last)?, self.singles.indexed(last)?);
+        let clients = self.clients.indexed(last, CLIENTS_MAX)?;
+        let singles = self.singles.indexed(last, SINGLES_MAX)?;
         Some(Self { clients, singles })
     }
 
-    fn place<'a>(&mut self, once: &'a Once) -> (&mut Table, &'a Bytes, u64) {
+    /// Whether a single is known.
+    pub(super) fn knows_single(&self, name: &Bytes) -> bool {
+        self.singles.rows.contains_key(name)
+    }
+
+    /// The table, the name, the number, and how many rows the table may have.
+    fn place<'a>(&mut self, once: &'a Once) -> (&mut Table, &'a Bytes, u64, usize) {
         match once {
-            Once::Next { client, serial } => (&mut self.clients, client, *serial),
-            Once::Single { name } => (&mut self.singles, name, 1),
+            Once::Next { client, serial } => (&mut self.clients, client, *serial, CLIENTS_MAX),
+            Once::Single { name } => (&mut self.singles, name, 1, SINGLES_MAX),
         }
     }
 }
@@ -136,21 +146,21 @@ impl Table {
         Some(row)
     }
 
-    fn keep(&mut self, name: &Bytes, row: Row) {
+    fn keep(&mut self, name: &Bytes, row: Row, rows_max: usize) {
         self.by_use.insert(row.used, name.clone());
         self.rows.insert(name.clone(), row);
-        while self.rows.len() > NAMES_MAX {
+        while self.rows.len() > rows_max {
             let Some((_, oldest)) = self.by_use.pop_first() else { break };
             self.rows.remove(&oldest);
             self.forgotten += 1;
         }
     }
 
-    fn indexed(mut self, last: Index) -> Option<Self> {
+    fn indexed(mut self, last: Index, rows_max: usize) -> Option<Self> {
         let uses = self.rows.iter().map(|(name, row)| (row.used, name.clone()));
         self.by_use = uses.collect();
         let newest = self.by_use.last_key_value().map(|(used, _)| *used);
-        let is_whole = self.by_use.len() == self.rows.len() && self.rows.len() <= NAMES_MAX;
+        let is_whole = self.by_use.len() == self.rows.len() && self.rows.len() <= rows_max;
         (is_whole && newest.is_none_or(|newest| newest <= last)).then_some(self)
     }
 }

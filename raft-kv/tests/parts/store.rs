@@ -86,19 +86,23 @@ fn single_commands_take_no_place_of_clients() {
     store.apply(Index(1), alice(1));
     store.apply(Index(2), single("alice".to_owned()));
     assert_eq!(store.apply(Index(3), single("alice".to_owned())), written(2, Some(1)));
-    for n in 4..20_000u64 {
+    for n in 4..70_000u64 {
         store.apply(Index(n), single(n.to_string()));
     }
     assert_eq!(
-        store.apply(Index(20_000), single("19999".to_owned())),
-        written(19_999, Some(19_998))
+        store.apply(Index(70_000), single("69999".to_owned())),
+        written(69_999, Some(69_998))
     );
+    // As many as there is room for, and not one more.
+    let oldest = 70_000 - (1 << 16);
+    let known = |n: u64| store.knows_single(&n.to_string().into());
+    assert_eq!([known(oldest - 1), known(oldest)], [false, true]);
     let mut copy = Store::default();
     copy.restore(&encoded(&store)).unwrap();
     for mut store in [store, copy] {
-        assert_eq!(store.apply(Index(20_001), alice(1)), written(1, None), "it is remembered");
-        assert_eq!(store.apply(Index(20_002), alice(2)), written(20_002, Some(19_999)));
-        assert_eq!(store.names(), (10_001, 0));
+        assert_eq!(store.apply(Index(70_001), alice(1)), written(1, None), "it is remembered");
+        assert_eq!(store.apply(Index(70_002), alice(2)), written(70_002, Some(69_999)));
+        assert_eq!(store.names(), ((1 << 16) + 1, 0));
     }
 }
 
