@@ -46,6 +46,10 @@ pub(crate) use forward::{Forwarder, LeaderClient};
 use patience::Patient;
 use problem::Problem;
 
+/// With this many bytes of a head that has no end a connection reads no more, whatever the last read has
+/// brought. No budget counts them, and there may be many connections.
+const BUFFER_BYTES_MAX: usize = 32 << 10;
+
 /// How long open requests may take once the server ends.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -167,6 +171,7 @@ async fn converse(
     let service = TowerToHyperService::new(router);
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(head_timeout).max_headers(64);
+    builder.max_buf_size(BUFFER_BYTES_MAX);
     let connection = builder.serve_connection(stream, service);
     tokio::pin!(connection);
     let result = tokio::select! {

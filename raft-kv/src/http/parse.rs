@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use percent_encoding::percent_decode_str;
@@ -132,12 +132,11 @@ pub(super) async fn body(
 
 async fn gather(budget: &Arc<Semaphore>, mut body: Body, max: usize) -> Result<Payload, Problem> {
     let mut share: Option<OwnedSemaphorePermit> = None;
-    let (mut parts, mut length) = (Vec::new(), 0);
+    let mut whole = Gathered::Nothing;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Problem::bad_request("the body broke off"))?;
         let Ok(part) = frame.into_data() else { continue };
-        length += part.len();
-        if length > max {
+        if whole.len() + part.len() > max {
             return Err(Problem::too_large("value", max));
         }
         let bytes = u32::try_from(part.len()).map_err(|_| Problem::too_large("value", max))?;
@@ -147,11 +146,97 @@ async fn gather(budget: &Arc<Semaphore>, mut body: Body, max: usize) -> Result<P
             Some(share) => share.merge(more),
             None => share = Some(more),
         }
-        parts.push(part);
+        whole.add(part);
     }
-    let bytes = match &mut parts[..] {
-        [part] => std::mem::take(part),
-        parts => parts.concat().into(),
-    };
-    Ok(Payload { bytes, share: share.map(Share::new) })
+    Ok(Payload { bytes: whole.bytes(), share: share.map(Share::new) })
+}
+
+/// What has come of a body. One part stays as it is; several are copied together as they come, for each
+/// of them holds what it was read with, and may be a single byte.
+enum Gathered {
+    Nothing,
+    One(Bytes),
+    Several(BytesMut),
+}
+
+impl Gathered {
+    fn len(&self) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::One(part) => part.len(),
+            Self::Several(parts) => parts.len(),
+        }
+    }
+
+    fn add(&mut self, part: Bytes) {
+        *self = match std::mem::replace(self, Self::Nothing) {
+            Self::Nothing => Self::One(part),
+            Self::One(first) => {
+                let mut parts = BytesMut::with_capacity(2 * (first.len() + part.len()));
+                parts.extend_from_slice(&first);
+                parts.extend_from_slice(&part);
+                Self::Several(parts)
+            }
+            Self::Several(mut parts) => {
+                parts.extend_from_slice(&part);
+                Self::Several(parts)
+            }
+        };
+    }
+
+    fn bytes(self) -> Bytes {
+        match self {
+            Self::Nothing => Bytes::new(),
+            Self::One(part) => part,
+            Self::Several(parts) => parts.freeze(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::stream;
+
+    use super::*;
+
+    /// A part of a body that is counted as long as it is held.
+    struct Held(Arc<AtomicUsize>);
+
+    impl AsRef<[u8]> for Held {
+        fn as_ref(&self) -> &[u8] {
+            b"x"
+        }
+    }
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_of_single_bytes_takes_no_more_than_its_length() {
+        const LENGTH: usize = 100_000;
+        let (held, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (now, seen) = (Arc::clone(&held), Arc::clone(&most));
+        let part = move |_| {
+            seen.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            Ok::<_, Infallible>(Bytes::from_owner(Held(Arc::clone(&now))))
+        };
+        let body = Body::from_stream(stream::iter((0..LENGTH).map(part)));
+        let budget = Arc::new(Semaphore::new(LENGTH));
+        let payload = gather(&budget, body, LENGTH).await.ok().unwrap();
+        assert_eq!(payload.bytes, vec![b'x'; LENGTH]);
+        assert_eq!(budget.available_permits(), 0, "every byte is counted");
+        assert!(
+            most.load(Ordering::Relaxed) <= 3,
+            "{} parts are held",
+            most.load(Ordering::Relaxed)
+        );
+        drop(payload);
+        assert_eq!((budget.available_permits(), held.load(Ordering::Relaxed)), (LENGTH, 0));
+    }
 }

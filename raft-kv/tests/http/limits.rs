@@ -99,6 +99,15 @@ async fn who_sends_slowly_or_without_end_is_cut_off() {
     let endless_head = [&b"GET / HTTP/1.1\r\nx: "[..], &vec![b'x'; 1 << 20]].concat();
     let endless_head = answer_to(&endless_head).await;
     assert!(endless_head.is_empty() || endless_head.starts_with("HTTP/1.1 431 "), "{endless_head}");
+    // What a connection holds counts against no budget, so it is little.
+    let head = |bytes: usize| {
+        let long = "x".repeat(bytes);
+        format!("GET /livez HTTP/1.1\r\nconnection: close\r\nhost: x\r\nx: {long}\r\n\r\n")
+    };
+    let long_head = answer_to(head(20_000).as_bytes()).await;
+    assert!(long_head.starts_with("HTTP/1.1 200 "), "{long_head}");
+    let longer_head = answer_to(head(80_000).as_bytes()).await;
+    assert!(longer_head.is_empty() || longer_head.starts_with("HTTP/1.1 431 "), "{longer_head}");
     assert_eq!(cluster.get(1, "/kv/k").await.status, 404);
     cluster.end().await;
 }
