@@ -31,6 +31,9 @@ const VALUE_BYTES_LIMIT: usize = 64 << 20;
 /// less than can be counted.
 const INFLIGHT_BYTES_LIMIT: usize = if usize::BITS > 40 { 1 << 40 } else { usize::MAX >> 3 };
 
+/// The most watchers that any server may be told to bear: it answers no more connections.
+const WATCHERS_LIMIT: usize = 16_384;
+
 /// The room that a command's key, condition and names take beside its value.
 const COMMAND_EXTRA_BYTES: usize = 16 << 10;
 
@@ -90,6 +93,8 @@ pub struct ServerConfig {
     pub value_bytes_max: usize,
     /// The most bytes of request bodies in the server.
     pub inflight_bytes_max: usize,
+    /// The most clients that watch at a time.
+    pub watchers_max: usize,
     /// The most memory that the process may use before growing writes are refused.
     pub memory_bytes_max: Option<u64>,
     /// The least free bytes on the disk before growing writes are refused.
@@ -135,6 +140,7 @@ impl ServerConfig {
             key_bytes_max: 1 << 10,
             value_bytes_max: 1 << 20,
             inflight_bytes_max: 64 << 20,
+            watchers_max: 1024,
             memory_bytes_max: None,
             disk_reserve_bytes: 128 << 20,
             snapshot_after_entries: 100_000,
@@ -219,6 +225,9 @@ impl ServerConfig {
         }
         if self.inflight_bytes_max < self.value_bytes_max.saturating_mul(6).saturating_add(64) {
             return wrong("--max-inflight-bytes has room for six of the longest values at least");
+        }
+        if self.watchers_max > WATCHERS_LIMIT {
+            return wrong("--max-watchers is at most 16384");
         }
         if self.inflight_bytes_max > INFLIGHT_BYTES_LIMIT {
             return wrong("--max-inflight-bytes is at most 1099511627776 (1 TiB)");

@@ -27,7 +27,7 @@ use tracing::{error, info, warn};
 
 use crate::bootstrap::{self, DataDirectory, DirectoryError, Settled, Stage};
 use crate::clock::Clock;
-use crate::config::{self, ConfigError, ServerConfig};
+use crate::config::{self, ConfigError, ServerConfig, advertised};
 use crate::files;
 use crate::findings;
 use crate::hello::Hello;
@@ -127,14 +127,13 @@ impl Server {
         let clients = clients.map_err(|error| StartError::listen(&config.client_addr, error))?;
         let client_address =
             clients.local_addr().map_err(|error| StartError::listen(&config.client_addr, error))?;
-        config.addr = config::advertised(&config.addr, &peers.address());
-        config.client_addr = config::advertised(&config.client_addr, &client_address.to_string());
+        config.addr = advertised(&config.addr, &peers.address());
+        config.client_addr = advertised(&config.client_addr, &client_address.to_string());
         let peer_address = config.addr.clone();
 
         let (hello, me) = watch::channel(introduction(&config, &directory));
-        let frame_bytes_max = frame_bytes_max(&config);
         let clock = Clock::start();
-        let links = Links::new(transport, me, frame_bytes_max, clock);
+        let links = Links::new(transport, me, frame_bytes_max(&config), clock);
         for (id, address) in &config.peers {
             links.set_address(*id, address);
         }
@@ -144,6 +143,7 @@ impl Server {
         let (closing, closed) = watch::channel(false);
         let app = Arc::new(App {
             body_budget: Arc::new(Semaphore::new(config.inflight_bytes_max)),
+            watchers: Arc::new(Semaphore::new(config.watchers_max)),
             backups: Arc::new(Semaphore::new(1)),
             token: RwLock::new(config.token.clone()),
             config,

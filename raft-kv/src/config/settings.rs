@@ -104,7 +104,11 @@ pub struct Settings {
     #[arg(long, env = "RAFT_KV_MAX_INFLIGHT_BYTES", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_inflight_bytes: Option<usize>,
-    /// Refuse writes that let the state grow while the process uses more than this [default: no limit]
+    /// The most clients that watch at a time [default: 1024]
+    #[arg(long, env = "RAFT_KV_MAX_WATCHERS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_watchers: Option<usize>,
+    /// Refuse writes that let the state grow while keys and values take more than this [default: no limit]
     #[arg(long, env = "RAFT_KV_MAX_MEMORY_BYTES", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_memory_bytes: Option<u64>,
@@ -232,6 +236,7 @@ impl Settings {
             max_key_bytes: self.max_key_bytes.or(other.max_key_bytes),
             max_value_bytes: self.max_value_bytes.or(other.max_value_bytes),
             max_inflight_bytes: self.max_inflight_bytes.or(other.max_inflight_bytes),
+            max_watchers: self.max_watchers.or(other.max_watchers),
             max_memory_bytes: self.max_memory_bytes.or(other.max_memory_bytes),
             disk_reserve_bytes: self.disk_reserve_bytes.or(other.disk_reserve_bytes),
             snapshot_after_entries: self.snapshot_after_entries.or(other.snapshot_after_entries),
@@ -273,6 +278,7 @@ impl Settings {
             max_key_bytes: Some(config.key_bytes_max),
             max_value_bytes: Some(config.value_bytes_max),
             max_inflight_bytes: Some(config.inflight_bytes_max),
+            max_watchers: Some(config.watchers_max),
             max_memory_bytes: config.memory_bytes_max,
             disk_reserve_bytes: Some(config.disk_reserve_bytes),
             snapshot_after_entries: Some(config.snapshot_after_entries),
@@ -352,6 +358,7 @@ impl Settings {
             key_bytes_max: self.max_key_bytes.unwrap_or(plain.key_bytes_max),
             value_bytes_max: self.max_value_bytes.unwrap_or(plain.value_bytes_max),
             inflight_bytes_max: self.max_inflight_bytes.unwrap_or(plain.inflight_bytes_max),
+            watchers_max: self.max_watchers.unwrap_or(plain.watchers_max),
             memory_bytes_max: self.max_memory_bytes,
             disk_reserve_bytes: self.disk_reserve_bytes.unwrap_or(plain.disk_reserve_bytes),
             snapshot_after_entries: self

@@ -71,6 +71,8 @@ pub(crate) struct App {
     pub(crate) token: RwLock<Option<String>>,
     /// Bytes of request bodies that may be in the server.
     pub(crate) body_budget: Arc<Semaphore>,
+    /// A place for each watcher.
+    pub(crate) watchers: Arc<Semaphore>,
     /// A place for each backup that may be under way.
     pub(crate) backups: Arc<Semaphore>,
     /// Whether a read is under way that only shall tell how old the state is.

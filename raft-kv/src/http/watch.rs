@@ -15,6 +15,7 @@ use futures_util::stream;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use raft_core::Index;
 use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::watch::Receiver;
 
 use super::list::{Value, text};
@@ -47,15 +48,18 @@ struct Place {
     is_over: bool,
     /// Whether the server ends: a watcher must not hold it up.
     closing: Receiver<bool>,
+    /// Every watcher looks at every change, on the node's thread: there are so many of them at most.
+    _place: OwnedSemaphorePermit,
 }
 
 /// Tells all changes after an index of keys with a prefix.
 pub(super) async fn watch(app: &Arc<App>, prefix: String, from: u64) -> Result<Response, Problem> {
     let node = app.node()?;
+    let free = Arc::clone(&app.watchers).try_acquire_owned().map_err(|_| Problem::busy())?;
     let published = node.published();
     let (prefix, after) = (Bytes::from(prefix), Index(from));
     let closing = app.closing.clone();
-    let mut place = Place { node, published, prefix, after, is_over: false, closing };
+    let mut place = Place { node, published, prefix, after, is_over: false, closing, _place: free };
     // The first page is taken before the answer begins: later there is no status to say 410 with.
     let first = match place.page().await {
         Ok(Ok(page)) => page,

@@ -10,7 +10,7 @@ use std::mem;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
-use raft_core::{Config, PersistSeq, ReadMode, Time};
+use raft_core::{Config, PersistSeq, ReadMode, Span, Time};
 use raft_replica::kv::KvQuery;
 use raft_replica::replica::Replica;
 use raft_replica::request::{Failure, Input, Output, Reply, Request, RequestId};
@@ -144,7 +144,12 @@ impl Driver {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => self.end = Some(End::Stopped),
             }
+            // What clients ask to look at takes time, and heartbeats must not wait for all of them.
+            let until = self.clock.now().after(Span(self.config.heartbeat_interval_us / 2));
             for _ in 1..BATCH_MAX {
+                if self.clock.now() >= until {
+                    break;
+                }
                 let Ok(event) = self.events.try_recv() else { break };
                 self.take(event);
             }

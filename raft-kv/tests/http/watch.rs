@@ -80,3 +80,21 @@ async fn changes_that_only_a_snapshot_holds_are_gone() {
     assert_eq!(answer.status, 410, "{}", answer.text());
     cluster.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_so_many_watch_at_a_time() {
+    let cluster = Cluster::with(1, |config| config.watchers_max = 1).await;
+    cluster.is_ready(1).await;
+    let ask = Ask::new(Method::GET, "/kv?watch=0");
+    let first = cluster.client(1).open(&ask).await.unwrap();
+    assert_eq!(first.status(), 200);
+    let second = cluster.client(1).open(&ask).await.unwrap();
+    assert_eq!(second.status(), 429);
+    drop(first);
+    cluster
+        .until("there is a place again", async || {
+            cluster.client(1).open(&ask).await.unwrap().status() == 200
+        })
+        .await;
+    cluster.end().await;
+}
