@@ -3,6 +3,9 @@
 //! A disk that is full altogether takes no entry of the log, and so no delete that would make room
 //! again. So growing writes are refused while there is still a reserve: enough for the log of what makes
 //! room, deletes and a snapshot. And who leads meanwhile hands over: another one may have room.
+//!
+//! Of memory, the keys and values are counted: a process seldom gives back what it has had, and whoever
+//! deletes must see that it helps. What the process has beyond that counts only if much of it is theirs.
 
 use std::fmt;
 use std::fs;
@@ -15,7 +18,6 @@ use raft_replica::request::{Reply, Request};
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::config::ServerConfig;
 use crate::http::App;
 use crate::spare::free_bytes;
 
@@ -50,7 +52,7 @@ impl fmt::Display for Lack {
 pub(crate) async fn watch(app: Arc<App>) {
     let mut pace = Pace::default();
     loop {
-        let lack = lack(&app.config);
+        let lack = lack(&app).await;
         let had_room = app.has_room.swap(lack.is_none(), Ordering::Relaxed);
         if let Some(lack) = lack.filter(|_| had_room) {
             warn!("{lack}: growing writes are refused");
@@ -118,12 +120,21 @@ async fn hand_over(app: &App) -> Option<Attempt> {
 }
 
 /// What there is too little of.
-fn lack(config: &ServerConfig) -> Option<Lack> {
+async fn lack(app: &App) -> Option<Lack> {
+    let config = &app.config;
     if free_bytes(&config.data_dir).is_some_and(|free| free < config.disk_reserve_bytes) {
         return Some(Lack::Disk);
     }
-    let is_large = |max| resident_bytes().is_some_and(|resident| resident > max);
-    config.memory_bytes_max.is_some_and(is_large).then_some(Lack::Memory)
+    let max = config.memory_bytes_max?;
+    let node = app.node.borrow().clone()?;
+    let held = node.inspect(|view| view.store().kv().bytes()).await.ok()?;
+    let resident = resident_bytes().unwrap_or_default();
+    is_too_much(held, resident, max).then_some(Lack::Memory)
+}
+
+/// Whether keys and values take so much, or the process does and half of the limit is theirs.
+fn is_too_much(held: u64, resident: u64, max: u64) -> bool {
+    held > max || (resident > max && held > max / 2)
 }
 
 /// What the system says the process has in memory; `None` where it does not say so.
@@ -136,6 +147,14 @@ fn resident_bytes() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_is_large_for_another_reason_takes_keys() {
+        assert!(!is_too_much(100, 1000, 200), "deletes have helped");
+        assert!(is_too_much(101, 201, 200));
+        assert!(!is_too_much(101, 200, 200));
+        assert!(is_too_much(201, 0, 200), "where the system does not say it");
+    }
 
     #[test]
     fn whoever_was_asked_in_vain_is_not_asked_again_at_once() {

@@ -11,6 +11,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::mem;
 use std::ops::Bound;
 
@@ -26,6 +27,10 @@ pub const KEY_BYTES_MAX: usize = 4096;
 
 /// The most entries in the answer to one scan.
 pub const SCAN_ENTRIES_MAX: u32 = 1024;
+
+/// What an entry takes beside its key and its value, in bytes: its place in the map, and what the
+/// allocations of both cost.
+pub const ENTRY_BYTES: u64 = 128;
 
 /// The answer to one scan ends with the entry that takes its keys and values to this many bytes.
 pub const SCAN_BYTES_MAX: usize = 1 << 20;
@@ -129,9 +134,25 @@ pub struct Versioned {
 }
 
 /// The map.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default)]
 pub struct Kv {
     entries: OrdMap<Bytes, Versioned>,
+    /// What [`Kv::bytes`] says; the entries decide it, so it takes no part in comparisons.
+    bytes: u64,
+}
+
+impl PartialEq for Kv {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries == other.entries
+    }
+}
+
+impl Eq for Kv {}
+
+impl Hash for Kv {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.entries.hash(state);
+    }
 }
 
 impl Kv {
@@ -145,6 +166,12 @@ impl Kv {
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// About how much memory the entries take: their keys and values, and [`ENTRY_BYTES`] for each.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Whether there is no key.
@@ -183,10 +210,17 @@ impl Kv {
     }
 
     fn change(&mut self, version: Index, key: Bytes, value: Option<Bytes>) -> KvResponse {
+        let key_bytes = key.len();
+        if let Some(value) = &value {
+            self.bytes += entry_bytes(key_bytes, value);
+        }
         let previous = match value {
             Some(value) => self.entries.insert(key, Versioned { value, version }),
             None => self.entries.remove(&key),
         };
+        if let Some(previous) = &previous {
+            self.bytes -= entry_bytes(key_bytes, &previous.value);
+        }
         KvResponse::Changed { previous: previous.map(|previous| previous.version) }
     }
 
@@ -259,8 +293,14 @@ impl StateMachine for Kv {
             return Err(KvError::UnknownVersion(version));
         }
         self.entries = decode(rest).ok_or(KvError::Malformed)?;
+        let entries = self.entries.iter();
+        self.bytes = entries.map(|(key, found)| entry_bytes(key.len(), &found.value)).sum();
         Ok(())
     }
+}
+
+fn entry_bytes(key_bytes: usize, value: &Bytes) -> u64 {
+    ENTRY_BYTES + (key_bytes + value.len()) as u64
 }
 
 /// Reads a map entry by entry: all of them beside the map would take as much memory again.
@@ -306,6 +346,31 @@ impl Error for KvError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_those_of_the_entries_that_there_are() {
+        let mut kv = Kv::new();
+        let put = |key: &'static str, value: &'static str| {
+            let (key, value) = (Bytes::from_static(key.as_bytes()), value.as_bytes());
+            KvCommand::Put { key, value: Bytes::from_static(value) }
+        };
+        let delete =
+            |key: &'static str| KvCommand::Delete { key: Bytes::from_static(key.as_bytes()) };
+        let mut expect = |index, command, bytes| {
+            kv.apply(Index(index), command);
+            assert_eq!(kv.bytes(), bytes, "after {index}");
+            let (mut copy, mut encoded) = (Kv::new(), Vec::new());
+            Kv::encode(&kv, &mut encoded);
+            copy.restore(&encoded).unwrap();
+            assert_eq!(copy.bytes(), bytes, "restored after {index}");
+        };
+        expect(1, put("a", "123"), ENTRY_BYTES + 4);
+        expect(2, put("bc", "4"), 2 * ENTRY_BYTES + 7);
+        expect(3, put("a", "12345"), 2 * ENTRY_BYTES + 9);
+        expect(4, delete("nothing"), 2 * ENTRY_BYTES + 9);
+        expect(5, delete("a"), ENTRY_BYTES + 3);
+        expect(6, delete("bc"), 0);
+    }
 
     #[test]
     fn a_snapshot_is_the_map_itself_until_the_map_changes_and_stays_what_it_was() {

@@ -112,6 +112,33 @@ async fn who_sends_slowly_or_without_end_is_cut_off() {
     cluster.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_is_too_large_takes_no_more_until_keys_are_deleted() {
+    let cluster = Cluster::with(1, |config| config.memory_bytes_max = Some(2 << 20)).await;
+    cluster.is_ready(1).await;
+    // The process alone is larger than that; the keys are what counts.
+    let put = |key: u64| Ask::new(Method::PUT, format!("/kv/{key}")).body(vec![b'v'; 600_000]);
+    assert_eq!(cluster.asked(1, &put(1)).await.status, 200);
+    cluster
+        .until("there are too many", async || {
+            let sent = [cluster.asked(1, &put(2)).await, cluster.asked(1, &put(3)).await];
+            let larger = cluster.asked(1, &put(4)).await;
+            assert!(sent.iter().chain([&larger]).all(|it| it.status == 200 || it.status == 507));
+            larger.status == 507
+        })
+        .await;
+    assert_eq!(cluster.get(1, "/kv/1").await.status, 200);
+    for key in 2..=4 {
+        let delete = Ask::new(Method::DELETE, format!("/kv/{key}"));
+        assert_eq!(cluster.asked(1, &delete).await.status, 200);
+    }
+    let small = Ask::new(Method::PUT, "/kv/5").body("v");
+    cluster
+        .until("there is room again", async || cluster.asked(1, &small).await.status == 200)
+        .await;
+    cluster.end().await;
+}
+
 /// A client that sends a request, and then reads nothing.
 async fn deaf(cluster: &Cluster, path: &str) -> tokio::net::TcpStream {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
