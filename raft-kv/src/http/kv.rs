@@ -27,6 +27,9 @@ use crate::store::{Store, StoreCommand, StoreResponse};
 /// The index that an answer takes into account.
 pub(super) const INDEX: HeaderName = HeaderName::from_static("raft-kv-index");
 
+/// An answer that may be old; how old is not always known.
+const STALE: HeaderName = HeaderName::from_static("raft-kv-stale");
+
 /// How old an answer may be that was asked to be stale, in milliseconds.
 const AGE: HeaderName = HeaderName::from_static("raft-kv-age-ms");
 
@@ -64,7 +67,9 @@ impl Found {
     pub(super) fn label(&self, response: &mut Response) {
         let headers = response.headers_mut();
         headers.insert(INDEX, HeaderValue::from(self.index.0));
-        if let Some(Some(age)) = self.stale {
+        let Some(age) = self.stale else { return };
+        headers.insert(STALE, HeaderValue::from_static("true"));
+        if let Some(age) = age {
             headers.insert(AGE, HeaderValue::from(age.0.div_ceil(1000)));
         }
     }
@@ -176,8 +181,11 @@ async fn read_here(
     let found = look.await.map_err(|gone| Problem::unavailable("stopped", gone.to_string()))?;
     let age_ms = found.stale.flatten().map(|age| age.0.div_ceil(1000));
     if options.max_stale_ms.is_some_and(|max| age_ms.is_none_or(|age| age > max)) {
+        // As of when it was asked for, nothing is missing: no limit is broken.
+        let asked = Instant::now();
         let fresh = confirmed(app, node, query, ReadMode::ReadIndex).await?;
-        return Ok(Found { stale: Some(Some(Span(0))), ..fresh });
+        let age = Span(u64::try_from(asked.elapsed().as_micros()).unwrap_or(u64::MAX));
+        return Ok(Found { stale: Some(Some(age)), ..fresh });
     }
     if age_ms.is_none_or(|age| age > 1000) {
         probe(app, node);
