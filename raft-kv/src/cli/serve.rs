@@ -1,9 +1,10 @@
 //! `raft-kv --id 1 --addr ..`: runs a server until it is asked to end or cannot go on.
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
@@ -72,9 +73,7 @@ pub(super) fn run(serve: Serve) -> ExitCode {
         return print(&config, &name);
     }
     start_log(config.log_format);
-    let outcome = Runtime::new()
-        .map_err(|error| error.to_string())
-        .and_then(|runtime| runtime.block_on(serve_until_end(config)));
+    let outcome = complete(serve_until_end(config)).unwrap_or_else(|error| Err(error.to_string()));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -82,6 +81,18 @@ pub(super) fn run(serve: Serve) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// How long what blocks a thread may take to end, once nobody waits for it: the look-up of a name that
+/// no server answers lasts half a minute.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
+
+/// Runs to the end, and waits for nothing else.
+fn complete<T>(future: impl Future<Output = T>) -> io::Result<T> {
+    let runtime = Runtime::new()?;
+    let outcome = runtime.block_on(future);
+    runtime.shutdown_timeout(LAST_MOMENT);
+    Ok(outcome)
 }
 
 fn resolve(serve: Serve) -> Result<ServerConfig, raft_kv::config::ConfigError> {
@@ -158,8 +169,8 @@ fn reload(server: &Server, peers: Option<&Identity>) {
 
 fn start_log(format: LogFormat) {
     let builder = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .with_max_level(tracing::Level::INFO);
     match format {
@@ -179,5 +190,22 @@ fn print(config: &ServerConfig, name: &str) -> ExitCode {
             complain(error);
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_waits_for_no_look_up() {
+        let (answer, asked) = std::sync::mpsc::channel::<()>();
+        let outcome = complete(async {
+            // It lasts until this test is over.
+            drop(tokio::task::spawn_blocking(move || asked.recv()));
+            7
+        });
+        assert_eq!(outcome.unwrap(), 7);
+        drop(answer);
     }
 }
