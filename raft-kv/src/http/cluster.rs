@@ -1,6 +1,6 @@
 //! Members, leadership, backups: what operators change.
 
-use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +15,9 @@ use raft_core::{Member, MemberStep, Membership, MembershipChange, NodeId, ReadMo
 use raft_replica::kv::KvQuery;
 use raft_replica::request::{Reply, Request as ReplicaRequest};
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::App;
 use super::forward::at_leader;
@@ -288,7 +289,7 @@ async fn reconfigure(
 ) -> Result<(), Problem> {
     let change = MembershipChange::Steps(steps);
     let request = ReplicaRequest::ChangeMembership { change, expect: Some(seen) };
-    match tokio::time::timeout(app.config.request_timeout, node.ask(request)).await {
+    match timeout(app.config.request_timeout, node.ask(request)).await {
         Ok(Ok(Reply::MembershipChanged { .. })) => Ok(()),
         Ok(Ok(Reply::Failed(failure))) => Err(Problem::of_write(failure)),
         Ok(Ok(other)) => Err(unexpected(&other)),
@@ -366,7 +367,7 @@ async fn hand_over(app: &App, node: &Node, to: Option<NodeId>) -> Result<Respons
         return Ok(json(&serde_json::json!({ "term": node.now().term.0 })));
     }
     let request = ReplicaRequest::TransferLeadership { to };
-    match tokio::time::timeout(app.config.request_timeout, node.ask(request)).await {
+    match timeout(app.config.request_timeout, node.ask(request)).await {
         Ok(Ok(Reply::Transferred { term })) => Ok(json(&serde_json::json!({ "term": term.0 }))),
         // Unlike a write it may have had an effect, so it is not tried again by itself.
         Ok(Ok(Reply::Failed(failure))) => Err(Problem::conflict("refused", failure.to_string())),
@@ -374,6 +375,15 @@ async fn hand_over(app: &App, node: &Node, to: Option<NodeId>) -> Result<Respons
         Ok(Err(gone)) => Err(Problem::unknown_outcome(gone.to_string())),
         Err(_) => Err(Problem::unknown_outcome("the transfer has not ended in time")),
     }
+}
+
+/// How long a part of a backup, a quarter of a MiB, may wait until it is read. As long as a backup lasts,
+/// it has the only place, and what changes is kept twice.
+const SLOWEST: Duration = Duration::from_secs(60);
+
+/// Whether a part was taken in time.
+async fn hand_out<T>(parts: &mpsc::Sender<T>, part: T, limit: Duration) -> bool {
+    matches!(timeout(limit, parts.send(part)).await, Ok(Ok(())))
 }
 
 /// All keys as of a moment after the question, in a file that proves that it is whole. It is made as it is
@@ -389,14 +399,23 @@ pub(super) async fn snapshot(State(app): State<Arc<App>>) -> Response {
             look.await.map_err(|gone| Problem::unavailable("stopped", gone.to_string()))?;
         let cluster = app.links.cluster();
         let (parts, made) = mpsc::channel(2);
+        let runtime = Handle::current();
         tokio::task::spawn_blocking(move || {
-            backup::encode(cluster, index, &kv, |part| parts.blocking_send(part).is_ok());
-            drop(place);
+            let take = |part| runtime.block_on(hand_out(&parts, Ok(part), SLOWEST));
+            let mut is_taken = true;
+            backup::encode(cluster, index, &kv, |part| {
+                is_taken = take(part);
+                is_taken
+            });
+            drop((kv, place));
+            if !is_taken {
+                // An end without a word would look like the end; who is gone needs no word.
+                let slow = io::Error::new(io::ErrorKind::TimedOut, "the backup is read too slowly");
+                drop(runtime.block_on(parts.send(Err(slow))));
+            }
         });
-        let parts = stream::unfold(made, |mut made| async move {
-            let part = made.recv().await?;
-            Some((Ok::<_, Infallible>(part), made))
-        });
+        let parts =
+            stream::unfold(made, |mut made| async move { Some((made.recv().await?, made)) });
         let mut response = Response::new(Body::from_stream(parts));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
@@ -405,4 +424,22 @@ pub(super) async fn snapshot(State(app): State<Arc<App>>) -> Response {
         Ok(response)
     };
     app.respond(result.await)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_nobody_takes_is_not_offered_for_ever() {
+        let (parts, mut taken) = mpsc::channel(1);
+        let long = Duration::from_secs(60);
+        assert!(hand_out(&parts, 1, long).await, "there is room");
+        assert!(!hand_out(&parts, 2, Duration::from_millis(1)).await, "nobody reads");
+        let (third, first) = tokio::join!(hand_out(&parts, 3, long), taken.recv());
+        assert_eq!((third, first), (true, Some(1)), "what was taken back is not there");
+        assert_eq!(taken.recv().await, Some(3));
+        drop(taken);
+        assert!(!hand_out(&parts, 4, long).await, "nobody is there");
+    }
 }
