@@ -2,8 +2,8 @@
 //!
 //! The thread waits for events or for the replica's next deadline, takes everything that has arrived
 //! as one batch, reads the clock, and carries out what the replica says: frames to the links, work to
-//! the log thread, replies to who asked. It never waits for a disk or a network, so heartbeats leave
-//! while a sync lasts; nor does it turn the state into the bytes of a snapshot, which another thread
+//! the log thread, replies to who asked. It never waits for a disk or a network (but for the flight
+//! recorder's file, if there is one), so heartbeats leave while a sync lasts; nor does it turn the state into the bytes of a snapshot, which another thread
 //! does. Nothing else in the server touches consensus.
 
 #[cfg(test)]
