@@ -373,9 +373,7 @@ impl Driver {
         let Some(waiting) = self.waiting.remove(&id) else { return };
         let now = self.clock.now();
         match &waiting.kind {
-            Kind::Write if matches!(reply, Reply::Failed(Failure::Expired)) => {
-                self.gateway = Gateway::Closed;
-            }
+            Kind::Write if matches!(reply, Reply::Failed(Failure::Expired)) => self.gateway.close(),
             Kind::Write => {
                 self.metrics.committed(Duration::from_micros(now.since(waiting.since).0))
             }

@@ -51,8 +51,37 @@ impl Gateway {
         }
     }
 
+    /// The session is gone. What waits for the next one goes on waiting.
+    pub(super) fn close(&mut self) {
+        if matches!(self, Self::Open { .. }) {
+            *self = Self::Closed;
+        }
+    }
+
     /// Whether this is its request.
     pub(super) fn asked(&self, id: RequestId) -> bool {
         matches!(self, Self::Opening { request, .. } if *request == id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_is_gone_takes_nobody_along_who_waits_for_the_next() {
+        let request = RequestId(7);
+        let (answer, _reply) = oneshot::channel();
+        let command =
+            StoreCommand::RemovePeer { id: raft_core::NodeId(1), since: raft_core::Index(1) };
+        let writes = vec![Write { command, answer, share: None }];
+        let mut gateway = Gateway::Opening { request, writes };
+        gateway.close();
+        assert!(gateway.asked(request));
+        let session = SessionId(3);
+        assert_eq!(gateway.opened(Some(session)).len(), 1, "they are still there");
+        assert!(gateway.next().is_some());
+        gateway.close();
+        assert!(gateway.next().is_none());
     }
 }
