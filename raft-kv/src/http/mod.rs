@@ -104,8 +104,9 @@ impl App {
         let token = self.token.read().unwrap_or_else(PoisonError::into_inner);
         let Some(token) = token.as_deref() else { return true };
         let header = request.headers().get(hyper::header::AUTHORIZATION);
-        let given = header.and_then(|header| header.as_bytes().strip_prefix(b"Bearer "));
-        given.is_some_and(|given| is_equal(given, token.as_bytes()))
+        let parts = header.and_then(|header| header.as_bytes().split_at_checked(7));
+        let Some((scheme, given)) = parts else { return false };
+        scheme.eq_ignore_ascii_case(b"Bearer ") && is_equal(given, token.as_bytes())
     }
 
     /// What a handler has come to, as a response.

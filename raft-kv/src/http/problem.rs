@@ -5,7 +5,9 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use hyper::header::{
+    CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use hyper::{Method, StatusCode};
 use raft_core::{Index, Member, Rejection};
 use raft_replica::request::Failure;
@@ -77,7 +79,10 @@ impl Problem {
     }
 
     pub(super) fn unauthorized() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "a bearer token is needed")
+        let message = "a bearer token is needed";
+        let mut problem = Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message);
+        problem.headers.push((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+        problem
     }
 
     pub(super) fn unknown_path(path: &str) -> Self {

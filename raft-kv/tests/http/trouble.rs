@@ -196,6 +196,11 @@ async fn without_the_token_only_the_supervisor_is_answered() {
     assert_eq!(answer.status, 404);
     let answer = cluster.client(1).with_token("sesamo").once(&ask).await.unwrap();
     assert_eq!(answer.status, 401);
+    assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+    let small = ask.header(hyper::header::AUTHORIZATION, "bearer sesame");
+    assert_eq!(cluster.once(1, &small).await.status, 404, "the scheme is no secret");
+    let odd = Ask::new(Method::GET, "/kv/k").header(hyper::header::AUTHORIZATION, "sesame");
+    assert_eq!(cluster.once(1, &odd).await.status, 401);
     cluster.end().await;
 }
 
