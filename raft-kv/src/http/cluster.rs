@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -153,15 +154,18 @@ fn from_json<'a, T: Deserialize<'a>>(body: &'a Bytes) -> Result<T, Problem> {
 
 /// Adds a learner; the leader of the day promotes it once it has caught up.
 async fn join(app: &App, parts: &Parts, body: &Bytes, joiner: Joiner) -> Result<Response, Problem> {
+    // Whether somebody has noted the wish, in this try or in one before.
+    let is_noted = AtomicBool::new(false);
     at_leader(app, parts, body, &|node| {
-        let joiner = joiner.clone();
-        Box::pin(async move {
+        let (joiner, is_noted) = (joiner.clone(), &is_noted);
+        let joined = async move {
             let mut peer = introduce(app, &joiner).await?;
             let membership = membership(&node).await?;
             let member = peer.member;
             may_come(app, &node, member, joiner.replaces.map(NodeId)).await?;
             peer.is_joining = !membership.is_member(member);
             command(app, &node, StoreCommand::SetPeer(peer.clone())).await?;
+            is_noted.store(true, Ordering::Relaxed);
             if peer.is_joining {
                 let mut steps = Vec::new();
                 if membership.members().iter().any(|other| other.id == member.id) {
@@ -176,9 +180,15 @@ async fn join(app: &App, parts: &Parts, body: &Bytes, joiner: Joiner) -> Result<
                 changed?;
             }
             Ok(json(&members_now(&node).await?))
-        })
+        };
+        Box::pin(async move { joined.await.map_err(|problem| after(is_noted, problem)) })
     })
     .await
+}
+
+/// A step of a request may have come about before the rest of it could not.
+fn after(a_step: &AtomicBool, problem: Problem) -> Problem {
+    if a_step.load(Ordering::Relaxed) { problem.begun() } else { problem }
 }
 
 /// Refuses what would take a place from somebody who is well, or would do nothing.
@@ -308,17 +318,22 @@ pub(super) async fn remove(
         let id: u64 = id
             .parse()
             .map_err(|_| Problem::bad_request(format!("{id} is no number of a server")))?;
+        let is_removed = AtomicBool::new(false);
         at_leader(&app, &parts, &Bytes::new(), &|node| {
-            let app = &app;
-            Box::pin(async move {
+            let (app, is_removed) = (&app, &is_removed);
+            let removed = async move {
                 // Who was announced and never came is no member; to remove it is to withdraw that.
-                if !forget(app, &node, NodeId(id)).await? {
+                let is_withdrawn = forget(app, &node, NodeId(id)).await?;
+                if !is_withdrawn && !is_removed.load(Ordering::Relaxed) {
                     let seen = may_go(&node, NodeId(id)).await?;
                     reconfigure(app, &node, vec![MemberStep::Remove(NodeId(id))], seen).await?;
-                    forget(app, &node, NodeId(id)).await?;
+                    is_removed.store(true, Ordering::Relaxed);
+                    // Whoever leads forgets it otherwise.
+                    drop(forget(app, &node, NodeId(id)).await);
                 }
                 Ok(json(&members_now(&node).await?))
-            })
+            };
+            Box::pin(async move { removed.await.map_err(|problem| after(is_removed, problem)) })
         })
         .await
     };

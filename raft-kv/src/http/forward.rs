@@ -14,7 +14,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use hyper::header::{
     AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH,
 };
@@ -38,6 +38,9 @@ const FORWARDED: HeaderName = HeaderName::from_static("raft-kv-forwarded");
 
 /// The longest wait before it is looked again who leads.
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
+
+/// The most bytes that are read of why a leader does not do something.
+const SAID_MAX: usize = 16 << 10;
 
 /// The headers that travel along.
 const HEADERS: [HeaderName; 5] =
@@ -94,7 +97,9 @@ fn client(config: &ServerConfig) -> Result<LeaderClient, TlsError> {
     });
     let connector = tls::connector(http, &files.unwrap_or_default())?;
     let mut builder = Client::builder(TokioExecutor::new());
-    builder.pool_timer(TokioTimer::new()).pool_idle_timeout(Duration::from_secs(30));
+    // The other side ends what is idle for as long as a request may take; to meet that end is a 504.
+    let idle = (config.request_timeout / 2).min(Duration::from_secs(30));
+    builder.pool_timer(TokioTimer::new()).pool_idle_timeout(idle);
     Ok(builder.build(connector))
 }
 
@@ -112,6 +117,8 @@ pub(super) async fn at_leader(
     let patience = Instant::now() + app.config.leader_patience();
     let deadline = Instant::now() + app.config.request_timeout;
     let me = app.config.id;
+    // Whether a step of it has come about in any of the tries.
+    let mut is_begun = false;
     loop {
         let leader = published.borrow_and_update().leader.map(|leader| leader.id);
         let problem = match leader {
@@ -128,8 +135,12 @@ pub(super) async fn at_leader(
             }
             None => no_leader(),
         };
-        if parts.headers.contains_key(FORWARDED) || Instant::now() >= patience {
+        is_begun |= problem.is_begun();
+        if parts.headers.contains_key(FORWARDED) {
             return Err(problem);
+        }
+        if Instant::now() >= patience {
+            return Err(if is_begun { problem.begun().ended() } else { problem });
         }
         // An answer to whoever asked too early comes with the next change, or there is none.
         drop(timeout(LOOK_AGAIN, published.changed()).await);
@@ -184,7 +195,10 @@ async fn pass_on(
         Err(_) => return Err(Problem::unknown_outcome("the leader has not answered in time")),
     };
     if response.status() == StatusCode::SERVICE_UNAVAILABLE {
-        return Err(Problem::unavailable("not_leader", "the leader is changing; nothing was done"));
+        let said = Limited::new(response.into_body(), SAID_MAX).collect();
+        let said = timeout_at(deadline, said).await;
+        let said = said.ok().and_then(Result::ok).map(Collected::to_bytes);
+        return Err(Problem::of_leader(&said.unwrap_or_default()));
     }
     Ok(response.map(Body::new))
 }

@@ -11,11 +11,32 @@ use hyper::header::{
 use hyper::{Method, StatusCode};
 use raft_core::{Index, Member, Rejection};
 use raft_replica::request::Failure;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::parse::etag;
 use crate::store::TooOld;
+
+/// What servers tell each other of a request with several steps of which not all have come about. No
+/// client sees it.
+const PARTLY_DONE: &str = "partly_done";
+
+/// What a leader may say of itself with a 503 that is passed on as it is.
+const LEADERS_CODES: [&str; 13] = [
+    "halted",
+    "no_leader",
+    "not_a_member",
+    "not_leader",
+    "not_ready",
+    PARTLY_DONE,
+    "repairing",
+    "session_expired",
+    "starting",
+    "stopped",
+    "superseded",
+    "transferring",
+    "unavailable",
+];
 
 /// When to try again after something that passes by itself.
 const RETRY_AFTER_MS: u64 = 100;
@@ -229,6 +250,44 @@ impl Problem {
         self.status == StatusCode::SERVICE_UNAVAILABLE && self.retry_after_ms.is_some()
     }
 
+    /// The same after a step of the request that did come about. Servers tell each other so, and try again.
+    pub(super) fn begun(self) -> Self {
+        if self.is_passing() { Self { code: PARTLY_DONE, ..self } } else { self }
+    }
+
+    /// Whether a step of the request did come about.
+    pub(super) fn is_begun(&self) -> bool {
+        self.code == PARTLY_DONE
+    }
+
+    /// The same for a client: of what was begun nobody can say that nothing was done.
+    pub(super) fn ended(self) -> Self {
+        if self.is_begun() {
+            return Self::unknown_outcome(format!(
+                "a part of it was done, and then: {}",
+                self.message
+            ));
+        }
+        self
+    }
+
+    /// What another server's answer with 503 says.
+    pub(super) fn of_leader(body: &[u8]) -> Self {
+        #[derive(Deserialize)]
+        struct Said {
+            code: String,
+            message: String,
+        }
+        let said: Option<Said> = serde_json::from_slice(body).ok();
+        let known = said.and_then(|said| {
+            let code = LEADERS_CODES.into_iter().find(|code| *code == said.code)?;
+            Some(Self::unavailable(code, said.message))
+        });
+        let changing =
+            || Self::unavailable("not_leader", "the leader is changing; nothing was done");
+        known.unwrap_or_else(changing)
+    }
+
     /// Whether the request does not fit the cluster: nothing was done, and nothing will be.
     pub(super) fn is_conflict(&self) -> bool {
         self.status == StatusCode::CONFLICT
@@ -267,5 +326,36 @@ impl Problem {
         }
         headers.extend(self.headers.into_iter().map(|(name, value)| (Some(name), value)));
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_step_nothing_is_certain_any_more() {
+        let begun = Problem::unavailable("not_leader", "another one leads").begun();
+        assert!(begun.is_passing() && begun.is_begun(), "another try may end it");
+        let told = format!(r#"{{"code":"{}","message":"another one leads"}}"#, begun.code);
+        assert!(Problem::of_leader(told.as_bytes()).is_begun(), "also through another server");
+        let after = begun.ended();
+        assert_eq!((after.status, after.code), (StatusCode::GATEWAY_TIMEOUT, "unknown_outcome"));
+        assert!(after.message.contains("another one leads") && !after.is_passing());
+        let refused = Problem::conflict("refused", "no").begun().ended();
+        assert_eq!(refused.status, StatusCode::CONFLICT, "what is certain stays");
+        let nothing = Problem::unavailable("not_leader", "another one leads").ended();
+        assert_eq!(nothing.status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[test]
+    fn what_a_leader_says_of_itself_is_passed_on() {
+        let said = |body: &str| Problem::of_leader(body.as_bytes());
+        let repairing = said(r#"{"code":"repairing","message":"later","term":7}"#);
+        assert_eq!((repairing.code, &*repairing.message), ("repairing", "later"));
+        assert!(repairing.is_passing(), "and it is worth another try");
+        for nonsense in ["", "not the leader", r#"{"code":"strange","message":"later"}"#] {
+            assert_eq!(said(nonsense).code, "not_leader", "{nonsense}");
+        }
     }
 }
