@@ -66,6 +66,7 @@ mod strike;
 pub mod swarm;
 pub mod tape;
 pub mod trace;
+mod unanswered;
 mod underway;
 mod work;
 pub mod workload;

@@ -323,6 +323,7 @@ fn config(options: &Options, member: Member, priority: u8) -> ReplicaOptions {
         priority,
         promotion_lag_entries_max: options.promotion_lag_entries_max,
         uncommitted_bytes_max: options.uncommitted_bytes_max,
+        requests_max: options.requests_max,
         snapshot_chunk_bytes: options.snapshot_chunk_bytes,
         kept_behind_snapshot: options.kept_behind_snapshot,
         ..Config::new(CLUSTER, GROUP, member)

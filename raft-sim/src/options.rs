@@ -90,6 +90,8 @@ pub struct Options {
     pub resident_bytes_max: usize,
     /// [`raft_core::Config::uncommitted_bytes_max`].
     pub uncommitted_bytes_max: usize,
+    /// [`raft_core::Config::requests_max`].
+    pub requests_max: usize,
     /// [`raft_core::Config::snapshot_chunk_bytes`].
     pub snapshot_chunk_bytes: usize,
     /// [`raft_core::Config::kept_behind_snapshot`].
@@ -201,6 +203,7 @@ impl Options {
             unapplied_bytes_max,
             resident_bytes_max,
             uncommitted_bytes_max: to_usize(uncommitted),
+            requests_max: draw_requests_max(seed),
             snapshot_chunk_bytes: to_usize(chunk),
             kept_behind_snapshot: kept.saturating_sub(20),
             snapshot_after_entries: after,
@@ -391,6 +394,12 @@ fn draw_lease(pick: &mut Pick, election_timeout_us: u64, faults: &mut FaultSet) 
 /// The largest skew s, in parts per million, with (1 + s) / (1 - s) at most 1 + `percent` / 100.
 fn skew_within(percent: u64) -> u64 {
     percent * 1_000_000 / (200 + percent)
+}
+
+/// From so few that a handful of clients fill them, to more than any run has.
+fn draw_requests_max(seed: u64) -> usize {
+    let mut pick = Pick { seed, option: 1 << 27 };
+    to_usize(pick.next().log_uniform(4, 4096))
 }
 
 /// From hardly longer than it takes to write, to so long that few disks get there.

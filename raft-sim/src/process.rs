@@ -17,6 +17,7 @@ use raft_replica::storage::{ScrubStep, Storage, StorageError};
 
 use crate::disk::SimDisk;
 use crate::options::Options;
+use crate::unanswered::Unanswered;
 use crate::workload::{Machine, Workload};
 
 /// The most batches that are synced together.
@@ -31,6 +32,7 @@ pub(crate) struct Process<W: Workload> {
     phase: Phase,
     pub(crate) inbox: Vec<Input<Machine<W>>>,
     pub(crate) is_woken: bool,
+    pub(crate) unanswered: Unanswered,
     /// How many frames that it has yet to read are not as they were sent.
     pub(crate) changed_frames: usize,
     /// Until when, by its clock, answers by a lease were allowed so far.
@@ -116,6 +118,7 @@ impl<W: Workload> Process<W> {
             phase: Phase::Idle,
             inbox: Vec::new(),
             is_woken: false,
+            unanswered: Unanswered::default(),
             changed_frames: 0,
             leased_until: None,
             is_restored: false,

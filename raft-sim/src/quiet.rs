@@ -2,13 +2,13 @@
 //!
 //! Once everything has come true that must after the faults, the run goes on until nothing but
 //! heartbeats and their answers has passed between the members for a while, no more of them than the
-//! interval allows, and none of them has had anything to tell, or shows anything else than before: no
-//! election, no message that is refused, no entry. What was under way may end first: requests that were
-//! open when the faults ended, and answers to them. A group that is still busy after a bound that is a
-//! multiple of the timeouts never comes to rest.
+//! interval allows, none of them has had anything to tell, or shows anything else than before (no
+//! election, no message that is refused, no entry), and nobody waits for an answer of theirs. What was
+//! under way may end first: requests that were open when the faults ended, and answers to them. A group
+//! that is still busy after a bound that is a multiple of the timeouts never comes to rest.
 //!
-//! Absent: groups with members outside the core, who may knock for ever; and what servers say, and are
-//! told, that are no members.
+//! Groups with members outside the core, who may knock for ever, owe the answers and nothing else.
+//! Absent: what servers say, and are told, that are no members.
 
 use raft_core::{Envelope, Member, Observation, Rpc};
 
@@ -44,12 +44,13 @@ impl<W: Workload> World<W> {
             self.nodes.iter().any(|node| node.member == *member && node.outside.is_some())
         };
         let members = membership.members();
-        if members.iter().any(is_outside) {
-            return Ok(());
-        }
+        let is_whole = !members.iter().any(is_outside);
         let options = &self.options;
         let interval = options.heartbeat_interval_us;
         let bound = TIMEOUTS_MAX * (options.election_timeout_us + options.client.timeout_us);
+        if !is_whole {
+            return self.answer_all(self.queue.now() + bound);
+        }
         let (now, peers) = (self.queue.now(), members.len() as u64 - 1);
         let noise = "the end of the faults".to_owned();
         // Their answers are counted as well.
@@ -64,12 +65,28 @@ impl<W: Workload> World<W> {
                 )));
             }
             if self.queue.now() > rest.since + HEARTBEATS * interval {
-                self.rest = None;
-                self.stats.rested += 1;
-                return Ok(());
+                match self.owing() {
+                    Some(noise) => self.wake(noise),
+                    None => {
+                        self.rest = None;
+                        self.stats.rested += 1;
+                        return Ok(());
+                    }
+                }
             }
             self.next()?;
         }
+    }
+
+    /// Runs until nobody waits for an answer of the core.
+    fn answer_all(&mut self, deadline: u64) -> Result<(), Failure> {
+        while let Some(owing) = self.owing() {
+            if self.queue.now() > deadline {
+                return Err(Failure::Unrest(owing));
+            }
+            self.next()?;
+        }
+        Ok(())
     }
 
     /// Whether a node is a member, and at rest: whatever it does is looked at.

@@ -89,6 +89,7 @@ impl<W: Workload> World<W> {
         self.trace.taking(at, local, &process.replica, std::slice::from_ref(&input));
         let heard = self.scribe.as_ref().map(|_| Overheard::of(&input));
         self.attempts.extend(attempt(&input));
+        process.unanswered.note(&input);
         if is_failure(&input) {
             self.checker.fell_silent(node.member.id);
         }
@@ -111,6 +112,7 @@ impl<W: Workload> World<W> {
             Some(_) => process.inbox.iter().map(Overheard::of).collect(),
         };
         self.attempts.extend(process.inbox.iter().filter_map(attempt));
+        process.inbox.iter().for_each(|input| process.unanswered.note(input));
         let has_failed = process.inbox.iter().any(is_failure);
         process.replica.handle_batch(local, process.inbox.drain(..), &mut self.outputs);
         self.refusals(at)?;
@@ -137,6 +139,7 @@ impl<W: Workload> World<W> {
             Some(_) => requests.iter().map(Overheard::of).collect(),
         };
         self.attempts.extend(requests.iter().filter_map(attempt));
+        requests.iter().for_each(|input| process.unanswered.note(input));
         process.replica.handle_batch(local, requests, &mut self.outputs);
         self.write_down(at, heard);
         self.after_step(at)
@@ -163,6 +166,7 @@ impl<W: Workload> World<W> {
         self.outputs = outputs;
         self.tell(&Happening::Closed { node: at });
         result?;
+        self.count_unanswered(at)?;
         let node = &mut self.nodes[at];
         let Some(process) = &mut node.process else { return Ok(()) };
         let status = process.replica.status();
@@ -238,6 +242,7 @@ impl<W: Workload> World<W> {
                 self.send(at, to, frame)
             }
             Output::Reply { id, reply } => {
+                self.note_answered(at, id, &reply)?;
                 self.settle(at, id, &reply)?;
                 self.reply(id, reply)
             }

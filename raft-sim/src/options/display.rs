@@ -29,13 +29,14 @@ impl fmt::Display for Options {
         writeln!(
             f,
             "limits     {} entries/append, {} in flight, bytes: {} in flight, {} uncommitted, \
-             {} unapplied, {} resident, inbox {}us",
+             {} unapplied, {} resident, {} requests, inbox {}us",
             self.append_entries_max,
             self.inflight_appends_max,
             self.inflight_bytes_max,
             self.uncommitted_bytes_max,
             self.unapplied_bytes_max,
             self.resident_bytes_max,
+            self.requests_max,
             self.inbox_us
         )?;
         writeln!(

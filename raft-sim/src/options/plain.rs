@@ -29,6 +29,7 @@ impl Default for Options {
             unapplied_bytes_max: 1 << 20,
             resident_bytes_max: 1 << 20,
             uncommitted_bytes_max: 1 << 20,
+            requests_max: 4096,
             snapshot_chunk_bytes: 4096,
             kept_behind_snapshot: 0,
             snapshot_after_entries: 256,
