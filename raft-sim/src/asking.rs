@@ -1,6 +1,6 @@
 //! What clients do to the world: they wake up, ask nodes, and wait.
 
-use raft_core::{RoleName, Time};
+use raft_core::{MembershipChange, RoleName, Time};
 use raft_replica::machine::StateMachine;
 use raft_replica::request::{Failure as Failed, Input, Output, Reply, Request, RequestId};
 use raft_replica::storage::work::Work;
@@ -85,6 +85,11 @@ impl<W: Workload> World<W> {
         let node = &self.nodes[at];
         let fate = match reply {
             Reply::SessionOpened { .. } | Reply::Response { .. } => Fate::Committed,
+            Reply::MembershipChanged { index } => Fate::CommittedAt(*index),
+            Reply::Transferred { term } => {
+                self.checker.handed_over(node.member.id, *term)?;
+                Fate::None
+            }
             Reply::Failed(failed) => match failed {
                 Failed::Expired | Failed::StaleSerial | Failed::Malformed => Fate::Committed,
                 Failed::Superseded => Fate::Superseded,
@@ -93,18 +98,15 @@ impl<W: Workload> World<W> {
                     let role = process.map(|process| process.replica.status().role);
                     Fate::Unknown { is_over: role == Some(RoleName::Halted) }
                 }
-                // Nothing was appended, or nothing is said about it.
                 Failed::NotLeader { .. }
                 | Failed::Busy
                 | Failed::TooLarge
                 | Failed::Transferring
-                | Failed::Refused(_)
-                | Failed::Halted
-                | _ => Fate::None,
+                | Failed::Refused(_) => Fate::Refused,
+                // They promise nothing.
+                Failed::Halted | _ => Fate::None,
             },
-            Reply::Answer { .. } | Reply::MembershipChanged { .. } | Reply::Transferred { .. } => {
-                Fate::None
-            }
+            Reply::Answer { .. } => Fate::None,
         };
         Ok(self.checker.settled(node.member.id, id, fate)?)
     }
@@ -127,9 +129,12 @@ pub(crate) fn attempt<M: StateMachine>(input: &Input<M>) -> Option<(RequestId, W
     match request {
         Request::OpenSession => Some((*id, Wish::Session)),
         Request::Command { session, serial, .. } => Some((*id, Wish::Command(*session, *serial))),
-        Request::Query { .. }
-        | Request::ChangeMembership { .. }
-        | Request::TransferLeadership { .. }
-        | Request::ForceMembership => None,
+        Request::ChangeMembership { change, .. } => {
+            let leaves = *change == MembershipChange::LeaveJoint;
+            Some((*id, Wish::Membership { leaves }))
+        }
+        Request::Query { .. } | Request::TransferLeadership { .. } | Request::ForceMembership => {
+            None
+        }
     }
 }

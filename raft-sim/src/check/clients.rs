@@ -1,12 +1,12 @@
-//! What clients and servers say to each other, told to the checker: EO, LIN.
+//! What clients, operators and servers say to each other, told to the checker: EO, LIN.
 
-use raft_core::{Index, NodeId, PersistBatch, Time};
+use raft_core::{Index, NodeId, PersistBatch, Term, Time};
 use raft_replica::request::RequestId;
 
 use super::history::{Answered, Asked, ClientId, OperationId};
 use super::tickets::{Fate, Wish};
 use super::violation::{Invariant, Violation};
-use super::{Checker, exactly_once, linearizability};
+use super::{Checker, commit_quorum, exactly_once, linearizability};
 use crate::workload::{Command, Model, Workload};
 
 impl<W: Workload> Checker<W> {
@@ -79,13 +79,35 @@ impl<W: Workload> Checker<W> {
     /// A server has ended an attempt.
     ///
     /// # Errors
-    /// EO.
+    /// EO; CQ, if a change of the membership is said to be committed and is not.
     pub fn settled(
         &mut self,
         node: NodeId,
         attempt: RequestId,
         fate: Fate,
     ) -> Result<(), Violation> {
-        self.tickets.ended(&self.ghost, self.ghost.slot(node), attempt, fate)
+        let slot = self.ghost.slot(node);
+        if let Fate::CommittedAt(index) = fate {
+            commit_quorum::claimed(&mut self.ghost, slot, index)?;
+        }
+        self.tickets.ended(&self.ghost, slot, attempt, fate)
+    }
+
+    /// A server tells an operator that it has handed over: this term has begun since.
+    ///
+    /// # Errors
+    /// EO.
+    pub fn handed_over(&self, node: NodeId, term: Term) -> Result<(), Violation> {
+        let slot = self.ghost.slot(node);
+        let has_entered = |other: &usize| {
+            *other != slot && self.ghost.nodes[*other].issued.hard_state.term >= term
+        };
+        let is_later = self.ghost.nodes[slot].led < Some(term);
+        if is_later && (0..self.ghost.nodes.len()).any(|other| has_entered(&other)) {
+            return Ok(());
+        }
+        let predicted = format!("somebody else has begun {term} since it led");
+        let actual = "nobody has, and an operator is told so".to_owned();
+        Err(Violation::new(Invariant::ExactlyOnce, predicted, actual).on(node))
     }
 }

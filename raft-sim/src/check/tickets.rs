@@ -10,7 +10,13 @@
 //! its server has appended for that command in this life. It is answered as soon as any entry with that
 //! command is applied, its own or not.
 //!
-//! Deliberately absent: attempts of operators.
+//! What an operator asks for is an attempt as well: an answer that a change is committed names its entry.
+//!
+//! Whoever is refused has nothing in the log, of which somebody might hear later all the same.
+//!
+//! Deliberately absent: which of several memberships or sessions that are asked for in one step an
+//! entry is for, or whether a leader has left a joint one by itself or was told to, which nobody can
+//! tell from outside.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,6 +35,21 @@ pub enum Wish {
     Session,
     /// The command of a session with this serial.
     Command(SessionId, u64),
+    /// Another membership.
+    Membership {
+        /// It is what remains of a joint one.
+        leaves: bool,
+    },
+}
+
+impl Wish {
+    /// Whether an entry for one attempt answers another that wishes the same.
+    fn is_shared(self) -> bool {
+        match self {
+            Self::Command(..) => true,
+            Self::Session | Self::Membership { .. } => false,
+        }
+    }
 }
 
 /// How an attempt ended, as far as it is about the log.
@@ -36,6 +57,8 @@ pub enum Wish {
 pub enum Fate {
     /// Its entry is committed, and was applied.
     Committed,
+    /// Its entry is committed and stands there.
+    CommittedAt(Index),
     /// It is certainly not.
     Superseded,
     /// Nobody can tell; whether the server has halted.
@@ -43,7 +66,9 @@ pub enum Fate {
         /// It has.
         is_over: bool,
     },
-    /// Nothing was appended, or nothing is said about it.
+    /// Nothing was appended.
+    Refused,
+    /// Nothing is said about it.
     None,
 }
 
@@ -83,15 +108,16 @@ impl Tickets {
         };
         let mut taken: Vec<(EntryId, Wish)> = Vec::new();
         for entry in batches.flat_map(|batch| batch.append.iter()).filter(is_own) {
-            let Some(wish) = wish::<C>(entry.payload()) else { continue };
+            let Some(wish) = wish::<C>(ghost, slot, entry) else { continue };
             taken.push((entry.id(), wish));
             self.written.entry(wish).or_default().insert(entry.id());
         }
         let appended = self.appended.entry(slot).or_default();
-        // Sessions that are asked for in one step look alike: which entry is whose cannot be told.
-        let sessions = requests.iter().filter(|(_, wish)| *wish == Wish::Session).count();
+        // Sessions and memberships that are asked for in one step look alike: which entry is whose
+        // cannot be told.
+        let alike = |wish: Wish| requests.iter().filter(|(_, other)| *other == wish).count();
         for (request, wish) in requests {
-            if *wish == Wish::Session && sessions > 1 {
+            if !wish.is_shared() && alike(*wish) > 1 {
                 continue;
             }
             let all = appended.entry(*wish).or_default();
@@ -101,7 +127,7 @@ impl Tickets {
                     all.push(taken.remove(own).0);
                     all[all.len() - 1..].to_vec()
                 }
-                None if *wish == Wish::Session => Vec::new(),
+                None if !wish.is_shared() => Vec::new(),
                 None => all.clone(),
             };
             self.open.insert(*request, Ticket { wish: *wish, entries, is_own: own.is_some() });
@@ -130,7 +156,7 @@ impl Tickets {
         {
             all.retain(|id| !entries.contains(id));
         }
-        let node = &ghost.nodes[slot];
+        let (node, through) = (&ghost.nodes[slot], ghost.committed.last());
         let broken = |predicted: String, actual: &str| {
             let index = entries.last().map_or(Index::ZERO, |id| id.index);
             let broken = Violation::new(Invariant::ExactlyOnce, predicted, actual.to_owned());
@@ -138,7 +164,7 @@ impl Tickets {
         };
         let is_committed = |id: &EntryId| ghost.committed.at(id.index) == Some(*id);
         // An earlier attempt, perhaps by another server, may have been what took effect.
-        let written = self.written.get(&wish).filter(|_| wish != Wish::Session);
+        let written = self.written.get(&wish).filter(|_| wish.is_shared());
         let has_effect = written.is_some_and(|all| all.iter().any(is_committed));
         match fate {
             Fate::Committed if !is_own || has_effect || entries.iter().any(is_committed) => Ok(()),
@@ -146,13 +172,21 @@ impl Tickets {
                 format!("{} is not committed, the entry for {request}", show(&entries)),
                 "it is taken for committed",
             ),
+            Fate::CommittedAt(index)
+                if !is_own || entries.iter().any(|id| id.index == index && is_committed(id)) =>
+            {
+                Ok(())
+            }
+            Fate::CommittedAt(index) => broken(
+                format!("{} is committed, the entry for {request}", show(&entries)),
+                &format!("it is said to stand at {index}, of what is committed through {through}"),
+            ),
             Fate::Superseded if !entries.is_empty() => {
                 match entries.iter().find(|id| !is_superseded(ghost, **id)) {
                     None => Ok(()),
                     Some(id) => broken(
                         format!(
-                            "{id}, for {request}, may be or become committed: the log is through {}",
-                            ghost.committed.last()
+                            "{id}, for {request}, may be or become committed: the log is through {through}"
                         ),
                         "it is said to be certainly not",
                     ),
@@ -172,6 +206,11 @@ impl Tickets {
                     "it is said to be unknown",
                 )
             }
+            Fate::Refused if is_own => broken(
+                format!("{} is in its log, the entry for {request}", show(&entries)),
+                "it is refused as if nothing had been appended",
+            ),
+            Fate::Refused => Ok(()),
             Fate::None => unreachable!("it is about no entry"),
         }
     }
@@ -191,10 +230,20 @@ fn show(entries: &[EntryId]) -> String {
     if shown.is_empty() { "nothing".to_owned() } else { shown.join(" ") }
 }
 
-fn wish<C: DeserializeOwned>(payload: &Payload) -> Option<Wish> {
-    let Payload::Command(bytes) = payload else { return None };
-    match LogCommand::<C>::decode(bytes).ok()? {
-        LogCommand::OpenSession { .. } => Some(Wish::Session),
-        LogCommand::Apply { session, serial, .. } => Some(Wish::Command(session, serial)),
+/// What an entry is for that a server has appended to its log.
+fn wish<C: DeserializeOwned>(ghost: &Ghost, slot: usize, entry: &Entry) -> Option<Wish> {
+    match entry.payload() {
+        Payload::Command(bytes) => match LogCommand::<C>::decode(bytes).ok()? {
+            LogCommand::OpenSession { .. } => Some(Wish::Session),
+            LogCommand::Apply { session, serial, .. } => Some(Wish::Command(session, serial)),
+        },
+        Payload::Membership(_) => {
+            let mut newest_first = ghost.nodes[slot].issued.log.memberships().iter().rev();
+            let (_, before) = newest_first.find(|(since, _)| *since < entry.index())?;
+            // What a leader does by itself is for nobody, though somebody may have asked as well.
+            let by_itself = before.is_joint() && before.auto_leave();
+            (!by_itself).then_some(Wish::Membership { leaves: before.is_joint() })
+        }
+        Payload::Noop => None,
     }
 }

@@ -3,7 +3,9 @@
 //! One node that commits alone is enough: what clients are told does not depend on the others.
 
 use bytes::Bytes;
-use raft_core::{Index, NodeId, Payload, Time};
+use std::sync::Arc;
+
+use raft_core::{Index, Member, MemberStep, MembershipChange, NodeId, Payload, Term, Time};
 use raft_replica::kv::{Kv, KvAnswer, KvCommand, KvQuery, KvResponse, Versioned};
 use raft_replica::request::RequestId;
 use raft_replica::session::{LogCommand, SessionId};
@@ -353,6 +355,9 @@ fn an_attempt_ends_as_its_own_entry_does() {
         ends(&story, attempt, unknown(true)).unwrap();
         ends(&story, attempt, Fate::None).unwrap();
     }
+    // What was appended is not refused, whatever becomes of it; an attempt that joins it may be.
+    broken(ends(&story, first, Fate::Refused), Invariant::ExactlyOnce, Some(1));
+    ends(&story, second, Fate::Refused).unwrap();
     let mut committed = story.clone();
     committed.sync(1).unwrap();
     committed.replicate(1, 2, 2).unwrap();
@@ -373,4 +378,35 @@ fn an_attempt_ends_as_its_own_entry_does() {
     broken(ends(&replaced, first, Fate::Committed), Invariant::ExactlyOnce, Some(1));
     // The session may remember what another entry has done.
     ends(&replaced, second, Fate::Committed).unwrap();
+}
+
+#[test]
+fn an_operator_is_told_of_a_change_that_is_committed_where_it_stands() {
+    let mut story = Story::led();
+    let learner = MembershipChange::Steps(vec![MemberStep::AddLearner(Member::new(4, 4))]);
+    let next = story.founders.changed(&learner).unwrap();
+    let request = RequestId(1);
+    story.propose(1, 1, vec![Payload::Membership(Arc::new(next))]).unwrap();
+    let mut batch = story.batch(1);
+    batch.append = story.entries(1, 2);
+    let attempts = [(request, Wish::Membership { leaves: false })];
+    story.checker.took(NodeId(1), &attempts, std::iter::once(&batch));
+    let ends = |story: &Story, fate: Fate| story.clone().checker.settled(NodeId(1), request, fate);
+    broken(ends(&story, Fate::CommittedAt(Index(2))), Invariant::CommitQuorum, Some(1));
+    broken(ends(&story, Fate::Refused), Invariant::ExactlyOnce, Some(1));
+    story.sync(1).unwrap();
+    story.replicate(1, 2, 2).unwrap();
+    broken(ends(&story, Fate::CommittedAt(Index(1))), Invariant::ExactlyOnce, Some(1));
+    ends(&story, Fate::CommittedAt(Index(2))).unwrap();
+}
+
+#[test]
+fn an_operator_is_told_of_a_later_term_that_somebody_else_has_begun() {
+    let mut story = Story::led();
+    broken(story.checker.handed_over(NodeId(1), Term(1)), Invariant::ExactlyOnce, Some(1));
+    broken(story.checker.handed_over(NodeId(1), Term(2)), Invariant::ExactlyOnce, Some(1));
+    story.elect(3, 2, &[2, 3]).unwrap();
+    story.checker.handed_over(NodeId(1), Term(2)).unwrap();
+    broken(story.checker.handed_over(NodeId(1), Term(3)), Invariant::ExactlyOnce, Some(1));
+    broken(story.checker.handed_over(NodeId(3), Term(2)), Invariant::ExactlyOnce, Some(3));
 }
