@@ -85,6 +85,25 @@ fn a_lost_vote_takes_a_restart() {
     assert_small(Sabotage::VoteLost, "MT", most);
 }
 
+/// A disk too small to live on shows only after the faults have ended, and hardly any of them matters.
+#[test]
+fn a_failure_after_the_faults_needs_few_of_them() {
+    let mut options = Options::draw(7, EVENTS);
+    for (name, value) in [("disk_bytes", "200000"), ("voters", "3"), ("learners", "0")] {
+        options.set(name, value).expect("it is a number");
+    }
+    (options.spares, options.client.clients) = (0, 2);
+    let (report, tape) = run::record(&options, Sabotage::None);
+    assert_eq!(report.failure.as_ref().map(|failure| failure.id()), Some("LV"), "{report}");
+    let shrunk = shrink(&tape, Sabotage::None, &AtomicBool::new(false), &mut |_, _| ());
+    let Shrunk { after, report, before, tape, tried } =
+        shrunk.unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(report.failure.as_ref().map(|failure| failure.id()), Some("LV"), "{report}");
+    let is_small = tape.options.events <= 500 && after.strikes <= 4 && after.nodes == 1;
+    assert!(is_small && after.events * 4 < before.events, "{before}\nbecame {after}\n{report}");
+    assert!(tried < 4_000, "{tried}");
+}
+
 #[test]
 fn a_run_that_passes_is_not_shrunk() {
     let (report, tape) = run::record(&Options::draw(1, 300), Sabotage::None);

@@ -109,8 +109,10 @@ impl Tickets {
         let mut taken: Vec<(EntryId, Wish)> = Vec::new();
         for entry in batches.flat_map(|batch| batch.append.iter()).filter(is_own) {
             let Some(wish) = wish::<C>(ghost, slot, entry) else { continue };
-            taken.push((entry.id(), wish));
-            self.written.entry(wish).or_default().insert(entry.id());
+            // Nor is what this server had appended once, and had lost.
+            if self.written.entry(wish).or_default().insert(entry.id()) {
+                taken.push((entry.id(), wish));
+            }
         }
         let appended = self.appended.entry(slot).or_default();
         // Sessions and memberships that are asked for in one step look alike: which entry is whose
@@ -149,7 +151,8 @@ impl Tickets {
     ) -> Result<(), Violation> {
         let Some(ticket) = self.open.remove(&request) else { return Ok(()) };
         let Ticket { wish, entries, is_own } = ticket;
-        if fate == Fate::None {
+        // What stands for a refused attempt, but is not its own, stands for others still.
+        if fate == Fate::None || (fate == Fate::Refused && !is_own) {
             return Ok(());
         }
         if let Some(all) = self.appended.get_mut(&slot).and_then(|appended| appended.get_mut(&wish))
@@ -206,11 +209,10 @@ impl Tickets {
                     "it is said to be unknown",
                 )
             }
-            Fate::Refused if is_own => broken(
+            Fate::Refused => broken(
                 format!("{} is in its log, the entry for {request}", show(&entries)),
                 "it is refused as if nothing had been appended",
             ),
-            Fate::Refused => Ok(()),
             Fate::None => unreachable!("it is about no entry"),
         }
     }

@@ -9,6 +9,9 @@
 //! * *Looking again.* With plainer options and other seeds, and no more events than now: does any
 //!   small run fail in the same way? Most defects do not need the run in which they were found.
 //!
+//! A failure that shows only after the faults have ended rarely needs all of them: so there the faults
+//! end sooner first, and most strikes go, before anything else is tried on runs that are long.
+//!
 //! Whatever fails with the same name and is easier to follow is the new best, as it is recorded: what
 //! it did not use is gone from its tape.
 //!
@@ -32,9 +35,13 @@ use crate::trace::Trace;
 /// How often everything is tried at most.
 const ROUNDS_MAX: usize = 6;
 
-/// With how many seeds a plainer run is looked for, at least and at most, and in how many events.
+/// With how many seeds a plainer run is looked for, at least and at most, and in how many events. Of runs
+/// that go on after the faults, with the fewest: few of their events depend on the seed.
 const SEEDS: (u64, u64) = (4, 48);
 const SEARCH_EVENTS: u64 = 100_000;
+
+/// How soon the faults end at the soonest, in events.
+const CHAOS_EVENTS_MIN: u64 = 16;
 
 /// How large a failing run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,12 +122,14 @@ pub fn shrink(
     let before = shrinker.size;
     shrinker.tell("found");
     for _ in 0..ROUNDS_MAX {
-        let last = shrinker.adopted;
+        let last = shrinker.best.clone();
+        shrinker.end_the_faults_sooner();
         shrinker.look_for_plainer_options();
         shrinker.take_away_nodes_and_clients();
         shrinker.take_away_strikes();
         shrinker.take_away_draws();
-        if shrinker.adopted == last || shrinker.is_stopped() {
+        // What has changed nothing would change nothing again.
+        if shrinker.best == last || shrinker.is_stopped() {
             break;
         }
     }
@@ -143,7 +152,6 @@ struct Shrinker<'a> {
     stop: &'a AtomicBool,
     tell: &'a mut dyn FnMut(&str, &Size),
     tried: u64,
-    adopted: u64,
 }
 
 impl<'a> Shrinker<'a> {
@@ -163,8 +171,8 @@ impl<'a> Shrinker<'a> {
         if is_early {
             best.options.events = report.stats.events;
         }
-        let (tried, adopted) = (0, 0);
-        Ok(Self { best, size, times_us, id, extent, sabotage, stop, tell, tried, adopted })
+        let tried = 0;
+        Ok(Self { best, size, times_us, id, extent, sabotage, stop, tell, tried })
     }
 
     fn is_stopped(&self) -> bool {
@@ -185,7 +193,8 @@ impl<'a> Shrinker<'a> {
     /// Looks for a run with these options and any seed that fails in the same way.
     fn search(&mut self, options: &Options) -> bool {
         let Some(options) = self.bounded(options.clone()) else { return false };
-        let seeds = (SEARCH_EVENTS / self.size.events.max(1)).clamp(SEEDS.0, SEEDS.1);
+        let most = if self.extent == Extent::Chaos { SEEDS.1 } else { SEEDS.0 };
+        let seeds = (SEARCH_EVENTS / self.size.events.max(1)).clamp(SEEDS.0, most);
         (0..seeds).any(|seed| {
             let options = Options { seed, ..options.clone() };
             self.judge(&Case::of_options(options, self.sabotage), false)
@@ -223,7 +232,6 @@ impl<'a> Shrinker<'a> {
         if self.extent == Extent::Chaos {
             self.best.options.events = report.stats.events;
         }
-        self.adopted += 1;
         true
     }
 
@@ -237,6 +245,25 @@ impl<'a> Shrinker<'a> {
         });
         tape.strikes = strikes.collect::<Vec<_>>().into();
         self.attempt(tape);
+    }
+
+    /// Where a failure shows after the faults have ended, they end as soon as may be. Short runs cost
+    /// little, so they are tried first.
+    fn end_the_faults_sooner(&mut self) {
+        if self.extent == Extent::Chaos {
+            return;
+        }
+        let mut events = CHAOS_EVENTS_MIN;
+        while events < self.best.options.events && !self.is_stopped() {
+            let mut tape = self.best.clone();
+            tape.options.events = events;
+            if self.attempt(tape) {
+                self.tell("the faults end sooner");
+                break;
+            }
+            events *= 2;
+        }
+        self.take_away_most_strikes();
     }
 
     /// Takes away as many parts as can be, whole halves first.

@@ -13,8 +13,8 @@ use crate::tape::{Key, Planned, Tape};
 const TIMERS: u64 = 4;
 
 impl Shrinker<'_> {
-    /// Fewer nodes and clients first, then fewer faults, then one option after the other as it is
-    /// in the plainest run.
+    /// Fewer nodes and clients first, then fewer faults, then as many options as can be as they are in
+    /// the plainest run.
     pub(super) fn look_for_plainer_options(&mut self) {
         let options = self.best.options.clone();
         if self.search(&options) {
@@ -23,30 +23,51 @@ impl Shrinker<'_> {
         for change in smaller() {
             self.change(change.as_ref(), "fewer nodes, clients");
         }
-        for &fault in Fault::ALL {
-            self.change(&|options| without(options, fault), "fewer faults");
-        }
-        for (name, value) in Options::default().knobs() {
-            let is_own = ["seed", "events"];
-            if !is_own.contains(&name.as_str()) && !COUNTED.contains(&name.as_str()) {
-                let plainer = |options: &mut Options| options.set(&name, &value).is_ok();
-                self.change(&plainer, "plainer options");
+        let fault = |&fault: &Fault| -> Change { Box::new(move |options| without(options, fault)) };
+        self.change_many(Fault::ALL.iter().map(fault).collect(), "fewer faults");
+        let is_counted = |name: &str| ["seed", "events"].contains(&name) || COUNTED.contains(&name);
+        let plain = Options::default().knobs().into_iter().filter(|(name, _)| !is_counted(name));
+        let plainer = |(name, value): (String, String)| -> Change {
+            Box::new(move |options| options.set(&name, &value).is_ok())
+        };
+        self.change_many(plain.map(plainer).collect(), "plainer options");
+    }
+
+    /// Makes as many changes as can be made, whole halves first.
+    fn change_many(&mut self, mut changes: Vec<Change>, what: &str) {
+        let mut chunk = changes.len();
+        while chunk > 0 && !self.is_stopped() {
+            let mut from = 0;
+            while from < changes.len() {
+                let to = (from + chunk).min(changes.len());
+                let some = &changes[from..to];
+                let all = |options: &mut Options| {
+                    some.iter().fold(false, |is_any, change| change(options) | is_any)
+                };
+                if self.change(&all, what) {
+                    changes.drain(from..to);
+                } else {
+                    from = to;
+                }
             }
+            chunk /= 2;
         }
     }
 
-    /// Changes the options, of this tape or of any run, if that makes a difference.
-    fn change(&mut self, change: &dyn Fn(&mut Options) -> bool, what: &str) {
+    /// Changes the options, of this tape or of any run, if that makes a difference. Says whether it did,
+    /// and the run fails all the same.
+    fn change(&mut self, change: &dyn Fn(&mut Options) -> bool, what: &str) -> bool {
         let mut options = self.best.options.clone();
         if !change(&mut options) || options == self.best.options {
-            return;
+            return false;
         }
         let same_nodes = options.nodes() == self.best.options.nodes();
-        if same_nodes && self.attempt(with_options(&self.best, options.clone()))
-            || self.search(&options)
-        {
+        let is_plainer = same_nodes && self.attempt(with_options(&self.best, options.clone()))
+            || self.search(&options);
+        if is_plainer {
             self.tell(what);
         }
+        is_plainer
     }
 
     pub(super) fn take_away_nodes_and_clients(&mut self) {

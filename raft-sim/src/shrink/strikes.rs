@@ -10,7 +10,8 @@ use crate::tape::{Planned, Tape, When};
 const PLAIN_CLIENTS: u64 = 0xe;
 
 impl Shrinker<'_> {
-    pub(super) fn take_away_strikes(&mut self) {
+    /// As many strikes as can be missed, whole halves first.
+    pub(super) fn take_away_most_strikes(&mut self) {
         self.pin_strikes();
         let len = |tape: &Tape| tape.strikes.len();
         self.sweep(len, |tape, range| {
@@ -18,6 +19,10 @@ impl Shrinker<'_> {
             strikes.drain(range);
             Tape { strikes: Rc::new(strikes), ..tape.clone() }
         });
+    }
+
+    pub(super) fn take_away_strikes(&mut self) {
+        self.take_away_most_strikes();
         for at in 0..self.best.strikes.len() {
             for plainer in [calm, unbound, early, short, anywhere] {
                 // What is left of a run may have fewer strikes than it had.

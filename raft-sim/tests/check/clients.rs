@@ -329,7 +329,7 @@ fn an_entry_that_is_applied_again_after_a_restart_is_no_second_effect() {
 #[test]
 fn an_attempt_ends_as_its_own_entry_does() {
     let mut story = Story::led();
-    let (first, second) = (RequestId(1), RequestId(2));
+    let [first, second, third] = [1, 2, 3].map(RequestId);
     let wish = Wish::Command(SessionId(1), 1);
     let put = |number: u64| {
         let (key, value) = (Bytes::from_static(b"k"), Bytes::copy_from_slice(&[1]));
@@ -358,6 +358,14 @@ fn an_attempt_ends_as_its_own_entry_does() {
     // What was appended is not refused, whatever becomes of it; an attempt that joins it may be.
     broken(ends(&story, first, Fate::Refused), Invariant::ExactlyOnce, Some(1));
     ends(&story, second, Fate::Refused).unwrap();
+    // It still stands for whoever joins it after that.
+    let mut later = story.clone();
+    later.checker.settled(NodeId(1), second, Fate::Refused).unwrap();
+    later.checker.took(NodeId(1), &[(third, wish)], std::iter::empty());
+    later.sync(1).unwrap();
+    broken(ends(&later, third, Fate::Superseded), Invariant::ExactlyOnce, Some(1));
+    let told = later.checker.settled(NodeId(1), third, Fate::Superseded).unwrap_err();
+    assert!(told.predicted.contains("may be or become committed"), "{told}");
     let mut committed = story.clone();
     committed.sync(1).unwrap();
     committed.replicate(1, 2, 2).unwrap();
