@@ -225,7 +225,9 @@ impl<W: Workload> Client<W> {
     /// How its present read is done.
     #[must_use]
     pub fn mode(&self) -> ReadMode {
-        if self.reads_by_lease && self.operations.is_multiple_of(2) {
+        // Whatever the rhythm of its reads, there are both.
+        let number = self.operations + self.operations / CALM_READS;
+        if self.reads_by_lease && number.is_multiple_of(2) {
             ReadMode::Lease
         } else {
             ReadMode::ReadIndex

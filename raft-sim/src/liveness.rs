@@ -4,13 +4,14 @@
 //! stopped, mute, deaf or flapping for good; the rest is the *core*. Such a minority must not keep
 //! the core from its work, by heartbeats that nobody answers or by campaigns that nobody can win,
 //! as far as the options of the protocol promise that. Within a bound, which is a multiple of the
-//! election timeout, a write and a read that began after the healing must be answered, then, with
+//! election timeout, a write (no session, which it needs before) and a read by ReadIndex (none by a
+//! lease, which proves less) that began after the healing must be answered, then, with
 //! the clients silent, every member in the core must have applied the same log. A change of the
 //! membership that was under way must be complete by then, and one more. A new leader per answer
 //! would also satisfy that, so the elections after the healing are bounded too, and so are the
 //! events: a storm of messages must end with a verdict.
 
-use raft_core::{EntryId, Member, Membership, Time};
+use raft_core::{EntryId, Member, Membership, ReadMode, Time};
 use raft_replica::storage::{Inspection, What};
 
 use crate::check::{Answered, Outcome};
@@ -249,10 +250,17 @@ impl<W: Workload> World<W> {
     }
 
     /// A client has its answer.
-    pub(crate) fn note_outcome(&mut self, client: usize, outcome: &Answered<W::Machine>) {
+    pub(crate) fn note_outcome(
+        &mut self,
+        client: usize,
+        mode: ReadMode,
+        outcome: &Answered<W::Machine>,
+    ) {
         let fresh = self.healed.as_mut().filter(|healed| healed.fresh[client]);
         match outcome {
-            Outcome::Opened { .. } | Outcome::Response { .. } => {
+            // A session is what a write needs, and none itself.
+            Outcome::Opened { .. } => self.stats.sessions += 1,
+            Outcome::Response { .. } => {
                 self.stats.writes += 1;
                 if let Some(healed) = fresh {
                     healed.has_written = true;
@@ -260,7 +268,7 @@ impl<W: Workload> World<W> {
             }
             Outcome::Answer { .. } => {
                 self.stats.reads += 1;
-                if let Some(healed) = fresh {
+                if let Some(healed) = fresh.filter(|_| mode == ReadMode::ReadIndex) {
                     healed.has_read = true;
                 }
             }
@@ -400,7 +408,7 @@ impl<W: Workload> World<W> {
         } else if !healed.has_written {
             "no write was acknowledged".to_owned()
         } else if !healed.has_read {
-            "no read was answered".to_owned()
+            "no read by ReadIndex was answered".to_owned()
         } else if self.checker.committed_membership().is_joint() {
             format!("the membership is {} still", self.checker.committed_membership())
         } else if !healed.has_changed {

@@ -126,8 +126,8 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "work       {} writes, {} reads, {} frames, {} syncs",
-            stats.writes, stats.reads, stats.frames, stats.syncs
+            "work       {} writes, {} reads, {} sessions, {} frames, {} syncs",
+            stats.writes, stats.reads, stats.sessions, stats.frames, stats.syncs
         )?;
         if stats.rests != Rests::default() {
             writeln!(f, "rests      {}", stats.rests)?;

@@ -270,15 +270,16 @@ pub fn catch_panics() {
     }));
 }
 
-/// Whether the run proves little: no crash, no election, no disk at rest, or a class of faults without an
-/// effect.
+/// Whether the run proves little: no crash, no election, nothing answered while there were faults, no disk
+/// at rest, or a class of faults without an effect.
 fn is_vacuous<W: Workload>(options: &Options, world: &World<W>) -> bool {
     let stats = world.stats();
     let silent = |fault: Fault| stats.tally.of(fault).1 == 0;
     let is_borne = stats.beyond.as_ref().is_some_and(|one| one.predicted == Outlook::Lives);
     let is_restless = options.rest_after_us > 0 && stats.rests.told == 0;
     let is_calm = stats.crashes == 0 || stats.elections == 0;
-    is_calm || is_restless || options.faults.iter().any(silent) || is_borne
+    let is_unserved = stats.served == 0;
+    is_calm || is_unserved || is_restless || options.faults.iter().any(silent) || is_borne
 }
 
 /// What comes of a call, or the message with which it panics. Nothing is printed.
@@ -314,6 +315,17 @@ mod tests {
 
         let failed = Report { failure: Some(Failure::Panic("once".to_owned())), ..two };
         assert_eq!(difference(&one, &failed).unwrap().exit_code(), 4);
+    }
+
+    #[test]
+    fn a_run_in_which_nobody_is_served_before_the_faults_end_is_vacuous() {
+        let options = Options::draw(1, 2_000);
+        let mut world = World::of_options(options.clone());
+        assert_eq!(world.run(), Ok(()));
+        assert!(world.stats().served > 0 && !is_vacuous(&options, &world), "{options}");
+        // What is answered after the faults is demanded of each run.
+        world.stats.served = 0;
+        assert!(is_vacuous(&options, &world));
     }
 
     #[test]

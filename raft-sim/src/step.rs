@@ -367,7 +367,8 @@ impl<W: Workload> World<W> {
             Heard::Over(operation, outcome) => {
                 let delay_us = self.clients[client].think_us();
                 self.set_client_timer(client, delay_us);
-                self.note_outcome(client, &outcome);
+                let mode = self.clients[client].mode();
+                self.note_outcome(client, mode, &outcome);
                 self.watch_answered(client_id(client), operation, &outcome);
                 let now = Time(self.queue.now());
                 self.checker.replied(client_id(client), operation, &outcome, now)?;

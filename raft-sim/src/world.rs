@@ -51,10 +51,14 @@ pub struct Stats {
     pub crashes: u64,
     /// How often a process started.
     pub starts: u64,
+    /// Sessions that were opened.
+    pub sessions: u64,
     /// Writes that were acknowledged.
     pub writes: u64,
     /// Reads that were answered.
     pub reads: u64,
+    /// Writes and reads that were answered before the faults ended.
+    pub served: u64,
     /// Frames that were given to the network.
     pub frames: u64,
     /// Batches of disk work that became durable.
@@ -242,6 +246,7 @@ impl<W: Workload> World<W> {
             self.network.settle(&mut self.stats.tally);
         }
         self.stats.chaos_events = self.stats.events;
+        self.stats.served = self.stats.writes + self.stats.reads;
         Ok(())
     }
 
