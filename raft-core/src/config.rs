@@ -19,7 +19,9 @@ pub const PRIORITY_MAX: u8 = 7;
 
 /// What a host decides before a node starts.
 ///
-/// Times are in microseconds. The defaults suit a local network; only the identity must be given.
+/// Times are in microseconds, sizes in bytes of payload. The defaults suit a local network; only the
+/// identity must be given. Unless a field says otherwise, a limit is 1 to 2^31. What has no range takes
+/// any value; [`Config::validate`] checks the ranges, and `recover` calls it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Config {
     /// The cluster; messages of another one are refused.
@@ -31,60 +33,67 @@ pub struct Config {
     /// The lineage of this server's data directory.
     pub lineage: Lineage,
     /// The key of the election jitter. Nodes may share it: the draw is keyed by node as well.
+    /// Default 0.
     pub seed: u64,
     /// The shortest time without a leader after which a node campaigns (§5.2). The longest is just
     /// under twice this. It is also how long a follower sticks to a leader that it has heard. It must
     /// be much longer than messages and their answers take, or elections follow each other (§5.6).
+    /// Default one second; at least two heartbeat intervals, below [`ELECTION_TIMEOUT_LIMIT`].
     pub election_timeout_us: u64,
-    /// How often a leader speaks to a silent group. At most half of the election timeout.
+    /// How often a leader speaks to a silent group. Default 100 ms; at least 1, at most half of the
+    /// election timeout.
     pub heartbeat_interval_us: u64,
-    /// Ask whether an election could be won before raising the term (thesis §9.6).
+    /// Ask whether an election could be won before raising the term (thesis §9.6). Default true.
+    /// Without it, a member that lags behind or comes back raises the term again and again, and
+    /// leaders come and go until it has caught up.
     pub pre_vote: bool,
     /// A leader looks once in an election timeout whether a quorum has answered since the last look,
     /// and steps down if not (thesis §6.2): at the latest two timeouts after it lost them. And
     /// followers that hear a leader ignore candidates (thesis §4.2.3). Without it a leader that is
     /// alone stays one, and a read that waits for a quorum waits as long as that: its ticket has no
-    /// end before a quorum answers or the leader steps down.
+    /// end before a quorum answers or the leader steps down. Default true.
     pub check_quorum: bool,
     /// How soon this node campaigns when there is no leader: 0 to [`PRIORITY_MAX`], the default.
     /// Each step below the highest makes it wait half an election timeout longer. Nobody is
-    /// excluded: where only nodes of low priority are left, one of them leads; and once votes are
-    /// given without a leader coming of it, all wait alike.
+    /// excluded: where only nodes of low priority are left, one of them leads; and after a vote that
+    /// elected no leader, the priority no longer delays.
     pub priority: u8,
     /// For how long followers are asked not to elect another leader, so that the leader may answer
-    /// reads without asking (thesis §6.4.1). At most the election timeout; 0: no leases.
+    /// reads without asking (thesis §6.4.1). 0, the default: no leases; at most the election timeout.
     pub lease_us: u64,
     /// By how many percent the fastest clock of the group may outrun the slowest. Followers keep
-    /// a promise that much longer. At most 100.
+    /// a promise that much longer. Default 10, 0 to 100.
     pub clock_drift_percent: u8,
-    /// A learner may become a voter if it lacks at most this many of the committed entries.
+    /// A learner may become a voter if it lacks at most this many of the committed entries. Default 256.
     pub promotion_lag_entries_max: u64,
-    /// The largest command, in bytes. A larger proposal is refused.
+    /// The largest command. A larger proposal is refused. Default 1 MiB; 1 to [`MESSAGE_BYTES_MAX`].
     pub command_bytes_max: usize,
-    /// The most payload bytes in one AppendEntries; one entry is always admitted.
+    /// The most payload bytes in one AppendEntries; one entry is always admitted. Default 256 KiB;
+    /// 1 to [`MESSAGE_BYTES_MAX`].
     pub append_bytes_max: usize,
-    /// The most entries in one AppendEntries.
+    /// The most entries in one AppendEntries. Default 1024; 1 to [`MESSAGE_ENTRIES_MAX`].
     pub append_entries_max: usize,
-    /// The most AppendEntries on the way to one peer (thesis §10.2.2).
+    /// The most AppendEntries on the way to one peer (thesis §10.2.2). Default 64.
     pub inflight_appends_max: usize,
     /// The most payload bytes in AppendEntries on the way to one peer; one message is always
-    /// admitted.
+    /// admitted. Default 8 MiB.
     pub inflight_bytes_max: usize,
     /// The most payload bytes that a leader holds uncommitted; an empty quota always admits one
-    /// proposal.
+    /// proposal. Default 16 MiB.
     pub uncommitted_bytes_max: usize,
     /// The most payload bytes handed out by `Apply` and not yet confirmed; one entry is always
-    /// admitted.
+    /// admitted. Default 4 MiB.
     pub unapplied_bytes_max: usize,
     /// The most payload bytes of the log that stay in memory once they are applied and durable; while
     /// the state machine is slow, `unapplied_bytes_max` more. What is colder is asked for with `Load`.
-    /// A disk that is slow may hold back `uncommitted_bytes_max` on top of both.
+    /// A disk that is slow may hold back `uncommitted_bytes_max` on top of both. Default 16 MiB.
     pub resident_bytes_max: usize,
-    /// The most requests (proposals and reads, each) that wait for an outcome.
+    /// The most requests (proposals and reads, each) that wait for an outcome. Default 4096.
     pub requests_max: usize,
-    /// The size of one snapshot chunk, in bytes.
+    /// The size of one snapshot chunk. Default 64 KiB; 1 to [`MESSAGE_BYTES_MAX`].
     pub snapshot_chunk_bytes: usize,
-    /// Entries kept in the log behind a snapshot, for followers that lag a little.
+    /// How many entries stay in the log behind a snapshot, for followers that lag a little: a number
+    /// of entries, not of bytes. Default 0, any number.
     pub kept_behind_snapshot: u64,
 }
 
@@ -182,28 +191,31 @@ impl Config {
         if self.priority > PRIORITY_MAX {
             return Err(ConfigError::PriorityTooHigh);
         }
+        self.validate_limits()
+    }
+
+    /// Each limit admits something, and no more than a peer accepts.
+    fn validate_limits(&self) -> Result<(), ConfigError> {
+        const ANY: usize = 1 << 31;
         let limits = [
-            self.command_bytes_max,
-            self.append_bytes_max,
-            self.append_entries_max,
-            self.inflight_appends_max,
-            self.inflight_bytes_max,
-            self.uncommitted_bytes_max,
-            self.unapplied_bytes_max,
-            self.resident_bytes_max,
-            self.requests_max,
-            self.snapshot_chunk_bytes,
+            ("command_bytes_max", self.command_bytes_max, MESSAGE_BYTES_MAX),
+            ("append_bytes_max", self.append_bytes_max, MESSAGE_BYTES_MAX),
+            ("append_entries_max", self.append_entries_max, MESSAGE_ENTRIES_MAX),
+            ("inflight_appends_max", self.inflight_appends_max, ANY),
+            ("inflight_bytes_max", self.inflight_bytes_max, ANY),
+            ("uncommitted_bytes_max", self.uncommitted_bytes_max, ANY),
+            ("unapplied_bytes_max", self.unapplied_bytes_max, ANY),
+            ("resident_bytes_max", self.resident_bytes_max, ANY),
+            ("requests_max", self.requests_max, ANY),
+            ("snapshot_chunk_bytes", self.snapshot_chunk_bytes, MESSAGE_BYTES_MAX),
         ];
-        if limits.contains(&0) {
-            return Err(ConfigError::ZeroLimit);
-        }
-        let in_a_message =
-            [self.command_bytes_max, self.append_bytes_max, self.snapshot_chunk_bytes];
-        let is_too_large = limits.iter().any(|&limit| limit > 1 << 31)
-            || in_a_message.iter().any(|&limit| limit > MESSAGE_BYTES_MAX)
-            || self.append_entries_max > MESSAGE_ENTRIES_MAX;
-        if is_too_large {
-            return Err(ConfigError::LimitTooLarge);
+        for (option, value, max) in limits {
+            if value == 0 {
+                return Err(ConfigError::ZeroLimit { option });
+            }
+            if value > max {
+                return Err(ConfigError::LimitTooLarge { option, max });
+            }
         }
         Ok(())
     }
@@ -226,9 +238,17 @@ pub enum ConfigError {
     /// The priority is above [`PRIORITY_MAX`].
     PriorityTooHigh,
     /// A limit is zero: nothing would ever be admitted.
-    ZeroLimit,
+    ZeroLimit {
+        /// The field of [`Config`].
+        option: &'static str,
+    },
     /// A limit is above 2^31, or allows a message that no peer accepts.
-    LimitTooLarge,
+    LimitTooLarge {
+        /// The field of [`Config`].
+        option: &'static str,
+        /// The most that it may be.
+        max: usize,
+    },
 }
 
 impl fmt::Display for ConfigError {
@@ -242,8 +262,10 @@ impl fmt::Display for ConfigError {
             Self::LeaseTooLong => "the lease is longer than the election timeout",
             Self::DriftTooLarge => "the clock drift is above 100 percent",
             Self::PriorityTooHigh => "the priority is above 7",
-            Self::ZeroLimit => "a limit is zero",
-            Self::LimitTooLarge => "a limit is too large",
+            Self::ZeroLimit { option } => return write!(f, "{option} is zero"),
+            Self::LimitTooLarge { option, max } => {
+                return write!(f, "{option} is above {max}");
+            }
         })
     }
 }

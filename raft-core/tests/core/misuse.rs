@@ -211,16 +211,24 @@ fn a_configuration_beyond_what_peers_accept_is_refused() {
         adjust(&mut config);
         config.validate()
     };
-    let too_large = Err(ConfigError::LimitTooLarge);
-    assert_eq!(refused(|config| config.append_entries_max = (1 << 16) + 1), too_large);
-    assert_eq!(refused(|config| config.append_bytes_max = (1 << 30) + 1), too_large);
-    assert_eq!(refused(|config| config.command_bytes_max = (1 << 30) + 1), too_large);
-    assert_eq!(refused(|config| config.snapshot_chunk_bytes = (1 << 30) + 1), too_large);
+    let too_large = |option, max| Err(ConfigError::LimitTooLarge { option, max });
+    let (entries, bytes) = (too_large("append_entries_max", 1 << 16), 1 << 30);
+    assert_eq!(refused(|config| config.append_entries_max = (1 << 16) + 1), entries);
+    let appended = too_large("append_bytes_max", bytes);
+    assert_eq!(refused(|config| config.append_bytes_max = (1 << 30) + 1), appended);
+    let command = too_large("command_bytes_max", bytes);
+    assert_eq!(refused(|config| config.command_bytes_max = (1 << 30) + 1), command);
+    let chunk = too_large("snapshot_chunk_bytes", bytes);
+    assert_eq!(refused(|config| config.snapshot_chunk_bytes = (1 << 30) + 1), chunk);
+    let requests = too_large("requests_max", 1 << 31);
+    assert_eq!(refused(|config| config.requests_max = (1 << 31) + 1), requests);
     assert_eq!(
         refused(|config| config.election_timeout_us = 100),
         Err(ConfigError::ElectionTimeoutTooShort)
     );
-    assert_eq!(refused(|config| config.requests_max = 0), Err(ConfigError::ZeroLimit));
+    let none = ConfigError::ZeroLimit { option: "requests_max" };
+    assert_eq!(none.to_string(), "requests_max is zero");
+    assert_eq!(refused(|config| config.requests_max = 0), Err(none));
     assert_eq!(refused(|_| {}), Ok(()));
 }
 

@@ -28,7 +28,7 @@ pub(super) fn cases() -> Vec<Case> {
     let intact = valid();
     assert!(Raft::recover(config(2), intact, Time(0)).is_ok(), "each case spoils a valid state");
     let options = Config { requests_max: 0, ..config(2) };
-    let reason = RecoverError::Config(ConfigError::ZeroLimit);
+    let reason = RecoverError::Config(ConfigError::ZeroLimit { option: "requests_max" });
     let mut all = vec![Case { config: options, found: valid(), reason }];
     all.extend(of_the_log());
     all.extend(of_the_rest());
