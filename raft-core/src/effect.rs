@@ -155,7 +155,7 @@ pub enum Rejection {
     MembershipPending,
     /// The membership in force is not the one that was expected.
     MembershipDiffers,
-    /// The change would make a membership that is none.
+    /// The resulting membership would be invalid.
     InvalidMembership(MembershipError),
     /// The change changes nothing.
     NoChange,
@@ -306,7 +306,7 @@ pub enum Refused {
     NotConsecutive,
     /// The chain of its entries does not start at `prev`'s.
     BrokenChain,
-    /// Its membership is not one.
+    /// Its membership is invalid.
     InvalidMembership,
     /// It comes from a lower cluster epoch.
     StaleEpoch {

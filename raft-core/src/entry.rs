@@ -153,7 +153,8 @@ impl Entries {
 
     /// The entries that follow `before`, each given by its term and payload.
     ///
-    /// This is the only constructor: it numbers the entries and computes their chains.
+    /// The only way to make entries of payloads: it numbers them and computes their chains.
+    /// ([`Entries::concat`] joins runs that follow each other, [`Entries::slice`] takes a part.)
     ///
     /// # Panics
     /// If there are 2^32 items or more; every caller bounds a run far below.
@@ -180,7 +181,7 @@ impl Entries {
     /// One run with the entries of several that follow each other; copies entries, not payloads.
     ///
     /// # Panics
-    /// If a run does not follow its predecessor.
+    /// If a run does not follow its predecessor, or there are 2^32 entries or more.
     #[must_use]
     pub fn concat(runs: &[Self]) -> Self {
         let mut parts = runs.iter().filter(|run| !run.is_empty());

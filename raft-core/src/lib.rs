@@ -147,7 +147,7 @@
 //! | followers that pass proposals on | Who passes one on cannot know what became of it, and whoever repeats it then executes it twice: that takes sessions, which are the host's. A refusal names the leader. |
 //! | options that change while a node runs | What a node does follows from its start and its inputs; a start with others costs an incarnation. |
 //! | commits that wait for a replica in each zone | A quorum that depends on places is another protocol. Joint memberships and priorities move the group instead. |
-//! | groups that fall silent when idle | Then nobody notices that a leader is gone. An idle group costs a microsecond for each heartbeat. |
+//! | groups that fall silent when idle | Then nobody notices that a leader is gone. An idle group costs one and a half microseconds for each heartbeat. |
 //! | a heartbeat on request | A read opens a round at once. |
 //!
 //! # Where it differs from the paper

@@ -17,8 +17,10 @@ pub const MEMBERS_MAX: usize = 64;
 
 /// A configuration of a group.
 ///
-/// Invariants, established by [`Membership::new`] and by decoding through
-/// [`Membership::validate`]:
+/// Deserializing one checks nothing: who reads bytes from elsewhere calls [`Membership::validate`].
+/// The wire format does so for frames and records, `recover` for what it is given, and `step` refuses
+/// entries and snapshots with a membership that is not valid. Invariants, established by
+/// [`Membership::new`] and kept by every change:
 /// 1. every list is sorted by id and names each id at most once;
 /// 2. every list has at most [`MEMBERS_MAX`] members;
 /// 3. no learner is a voter of either half;
@@ -333,7 +335,7 @@ pub enum ChangeError {
     UnknownMember,
     /// The steps lead to where they began.
     NoChange,
-    /// They lead to something that is no membership.
+    /// The resulting membership would be invalid.
     Invalid(MembershipError),
 }
 
@@ -351,7 +353,7 @@ impl fmt::Display for ChangeError {
 
 impl core::error::Error for ChangeError {}
 
-/// Why a membership is not one.
+/// Why a membership is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MembershipError {

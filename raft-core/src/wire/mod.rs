@@ -23,6 +23,7 @@
 //! A durable record (hard state, membership, snapshot description) begins with a version byte as
 //! well, and has no checksum here: whoever writes it frames and checks it. A command's record is
 //! the command itself.
+//!
 //! What a node was given ([`crate::replay`]) is recorded like a message, with a checksum.
 //!
 //! Deliberately absent: authentication, compression, the framing of a byte stream into frames, and
@@ -139,7 +140,7 @@ pub enum WireError {
     OutOfBounds,
     /// The entries do not lead from the first to the last chain that the message names.
     BrokenChain,
-    /// A membership is not one.
+    /// A membership is invalid.
     InvalidMembership(MembershipError),
 }
 
