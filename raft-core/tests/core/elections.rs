@@ -2,27 +2,11 @@
 //! `tests/paper`.
 
 use raft_core::{
-    Body, Effect, EntryId, Envelope, HaltReason, Index, Message, Observation, Outcome, Refused,
-    Rejection, RoleName, Round, Rpc, RpcKind, Session, Span, Term, Ticket, Time,
+    Body, Effect, EntryId, HaltReason, Index, Message, Observation, Outcome, Refused, Rejection,
+    RoleName, Round, Rpc, RpcKind, Session, Span, Term, Ticket, Time,
 };
 
 use crate::support::{Cluster, member};
-
-/// A message as a peer would send it, in a term of the test's choice.
-fn from_peer(cluster: &Cluster, from: u64, to: u64, term: u64, rpc: Rpc) -> Body {
-    let status = cluster.status(from);
-    let config = &cluster.server(from).config;
-    Body::Peer(Envelope {
-        cluster: config.cluster,
-        group: config.group,
-        from: member(from),
-        to: member(to),
-        epoch: status.epoch,
-        incarnation: status.incarnation,
-        term: Term(term),
-        rpc,
-    })
-}
 
 fn id(term: u64, index: u64) -> EntryId {
     EntryId { term: Term(term), index: Index(index), ..EntryId::default() }
@@ -47,8 +31,7 @@ fn a_lost_candidacy_withdraws_the_requests_that_wait() {
     cluster.step(1, Body::Campaign);
     let heartbeat =
         Rpc::Heartbeat { session: Session(1), round: Round(0), commit: Index(0), lease: Span(0) };
-    let message = from_peer(&cluster, 2, 1, 1, heartbeat);
-    cluster.step(1, message);
+    cluster.say(2, 1, 1, heartbeat);
     assert_eq!(cluster.status(1).role, RoleName::Follower);
     cluster.sync(1);
     let kinds: Vec<RpcKind> = cluster.network.iter().map(|sent| sent.rpc.kind()).collect();
@@ -61,13 +44,11 @@ fn a_node_that_knows_the_leader_does_not_vote_in_that_term() {
     let mut cluster = Cluster::with(&[1, 2, 3], &[], |config| config.check_quorum = false);
     let (session, round, commit) = (Session(1), Round(0), Index(0));
     let heartbeat = Rpc::Heartbeat { session, round, commit, lease: Span(0) };
-    let message = from_peer(&cluster, 1, 2, 4, heartbeat);
-    cluster.step(2, message);
+    cluster.say(1, 2, 4, heartbeat);
     let before = cluster.server(2).raft.next_deadline();
     cluster.now = Time(100);
     let request = Rpc::RequestVote { last: id(3, 9), is_forced: false };
-    let message = from_peer(&cluster, 3, 2, 4, request);
-    cluster.step(2, message);
+    cluster.say(3, 2, 4, request);
     assert_eq!(cluster.refusals(2), [Refused::LeaderKnown { leader: member(1) }]);
     assert_eq!(cluster.status(2).vote, None);
     assert_eq!(cluster.server(2).raft.next_deadline(), before, "and waits no longer than before");
@@ -83,8 +64,7 @@ fn a_refused_pre_vote_spreads_the_higher_term() {
     cluster.take(|sent| sent.to == member(2));
     // n2 has the shorter log; a higher term reaches it alone.
     cluster.now = Time(cluster.now.0 + 1_000);
-    let stale = from_peer(&cluster, 1, 2, 7, Rpc::RequestVoteResponse { granted: false });
-    cluster.step(2, stale);
+    cluster.say(1, 2, 7, Rpc::RequestVoteResponse { granted: false });
     assert_eq!(cluster.status(2).term, Term(7));
     // n1 gives up its leadership, for nobody answers, and asks for pre-votes in term 1.
     for _ in 0..3 {
@@ -103,9 +83,7 @@ fn a_refused_pre_vote_spreads_the_higher_term() {
 #[test]
 fn a_term_beyond_the_limit_is_refused() {
     let mut cluster = Cluster::new(&[1, 2, 3], &[]);
-    let message =
-        from_peer(&cluster, 1, 2, u64::MAX, Rpc::RequestVote { last: id(0, 0), is_forced: false });
-    cluster.step(2, message);
+    cluster.say(1, 2, u64::MAX, Rpc::RequestVote { last: id(0, 0), is_forced: false });
     assert_eq!(cluster.status(2).term, Term(0));
     assert_eq!(cluster.refusals(2), [Refused::OutOfBounds]);
 }
@@ -135,11 +113,8 @@ fn a_failed_write_halts_the_node_and_ends_every_ticket() {
 #[test]
 fn a_node_of_an_earlier_epoch_halts() {
     let mut cluster = Cluster::new(&[1, 2, 3], &[]);
-    let Body::Peer(mut envelope) =
-        from_peer(&cluster, 1, 2, 1, Rpc::RequestVote { last: id(0, 0), is_forced: false })
-    else {
-        unreachable!("the helper builds peer messages")
-    };
+    let request = Rpc::RequestVote { last: id(0, 0), is_forced: false };
+    let mut envelope = cluster.envelope(1, 2, 1, request);
     envelope.epoch = envelope.epoch.next();
     cluster.step(2, Body::Peer(envelope));
     assert_eq!(cluster.status(2).role, RoleName::Halted);

@@ -43,22 +43,6 @@ fn last_refusal(cluster: &Cluster, id: u64) -> Option<Refused> {
     cluster.refusals(id).last().copied()
 }
 
-fn say(cluster: &mut Cluster, from: u64, to: u64, term: u64, rpc: Rpc) {
-    let status = cluster.status(from);
-    let config = &cluster.server(from).config;
-    let envelope = Envelope {
-        cluster: config.cluster,
-        group: config.group,
-        from: member(from),
-        to: member(to),
-        epoch: status.epoch,
-        incarnation: status.incarnation,
-        term: Term(term),
-        rpc,
-    };
-    cluster.step(to, Body::Peer(envelope));
-}
-
 /// The index covers what was committed before the read came, though the follower does not know of
 /// it yet; a learner asks like anybody else.
 #[test]
@@ -116,10 +100,10 @@ fn an_answer_does_not_end_a_later_read() {
     let incarnation = cluster.status(2).incarnation;
     let id = ReadId { incarnation, n: 1 };
     cluster.network.clear();
-    say(&mut cluster, 1, 2, 1, Rpc::ReadIndexResponse { id, index: Index(1) });
+    cluster.say(1, 2, 1, Rpc::ReadIndexResponse { id, index: Index(1) });
     assert_eq!((ready(&cluster, 2, 1), ready(&cluster, 2, 2)), (Some(Index(1)), None));
     // The same once more answers nothing.
-    say(&mut cluster, 1, 2, 1, Rpc::ReadIndexResponse { id, index: Index(1) });
+    cluster.say(1, 2, 1, Rpc::ReadIndexResponse { id, index: Index(1) });
     assert_eq!(last_refusal(&cluster, 2), Some(Refused::Unasked));
 }
 
@@ -171,7 +155,7 @@ fn a_leader_that_was_deposed_answers_no_question() {
     assert_eq!(outcome(&cluster, 2, 1), not_leader(Some(3)));
     // What the old one may yet answer is of an earlier term.
     let id = ReadId { incarnation: cluster.status(2).incarnation, n: 1 };
-    say(&mut cluster, 1, 2, 1, Rpc::ReadIndexResponse { id, index: Index(1) });
+    cluster.say(1, 2, 1, Rpc::ReadIndexResponse { id, index: Index(1) });
     assert_eq!(
         last_refusal(&cluster, 2),
         Some(Refused::StaleTerm { mine: Term(2), theirs: Term(1) })
@@ -179,7 +163,7 @@ fn a_leader_that_was_deposed_answers_no_question() {
     // And another node of this term cannot answer in the leader's place.
     read(&mut cluster, 2, 2);
     let id = ReadId { n: 2, ..id };
-    say(&mut cluster, 4, 2, 2, Rpc::ReadIndexResponse { id, index: Index(1) });
+    cluster.say(4, 2, 2, Rpc::ReadIndexResponse { id, index: Index(1) });
     assert_eq!(last_refusal(&cluster, 2), Some(Refused::Impossible));
     assert_eq!((ready(&cluster, 2, 1), ready(&cluster, 2, 2)), (None, None));
 }
@@ -233,7 +217,7 @@ fn reads_end_when_the_leader_or_the_role_is_lost() {
     assert_eq!(outcome(&campaigns, 2, 1), not_leader(None));
 
     let mut later = waiting();
-    say(&mut later, 3, 2, 9, Rpc::RequestVoteResponse { granted: false });
+    later.say(3, 2, 9, Rpc::RequestVoteResponse { granted: false });
     assert_eq!(outcome(&later, 2, 1), not_leader(None));
 
     let mut forced = waiting();
@@ -294,7 +278,7 @@ fn an_answer_to_an_earlier_incarnation_is_refused() {
     // Nor does an answer to what was never asked.
     for id in [(3, 1), (2, 2)] {
         let id = ReadId { incarnation: Incarnation(id.0), n: id.1 };
-        say(&mut cluster, 1, 2, 1, Rpc::ReadIndexResponse { id, index: Index(1) });
+        cluster.say(1, 2, 1, Rpc::ReadIndexResponse { id, index: Index(1) });
         assert_eq!(last_refusal(&cluster, 2), Some(Refused::Impossible));
     }
     cluster.tick(1, 100);
@@ -307,14 +291,14 @@ fn an_answer_to_an_earlier_incarnation_is_refused() {
 fn questions_of_strangers_and_to_followers_are_refused() {
     let mut cluster = led(&[1, 2, 3], &[4], |_| {});
     let id = ReadId { incarnation: Incarnation(1), n: 1 };
-    say(&mut cluster, 3, 2, 1, Rpc::ReadIndex { id });
+    cluster.say(3, 2, 1, Rpc::ReadIndex { id });
     assert_eq!(last_refusal(&cluster, 2), Some(Refused::NotLeader));
-    say(&mut cluster, 2, 1, 1, Rpc::ReadIndexResponse { id, index: Index(1) });
+    cluster.say(2, 1, 1, Rpc::ReadIndexResponse { id, index: Index(1) });
     assert_eq!(last_refusal(&cluster, 1), Some(Refused::Impossible), "it leads itself");
     let change = MembershipChange::Steps(vec![MemberStep::Remove(member(4).id)]);
     cluster.step(1, Body::ProposeMembership { ticket: Ticket(1), change, expect: None });
     cluster.deliver();
-    say(&mut cluster, 4, 1, 1, Rpc::ReadIndex { id });
+    cluster.say(4, 1, 1, Rpc::ReadIndex { id });
     assert_eq!(last_refusal(&cluster, 1), Some(Refused::NotAMember));
     assert!(cluster.network.is_empty());
 }
@@ -343,7 +327,7 @@ fn a_peer_that_asks_without_pause_is_answered_and_costs_little() {
     read(&mut cluster, 1, 16);
     assert_eq!(outcome(&cluster, 1, 16), Some(Outcome::Refused(Rejection::Busy)));
     let id = ReadId { incarnation: Incarnation(1), n: 1 };
-    say(&mut cluster, 3, 1, 1, Rpc::ReadIndex { id });
+    cluster.say(3, 1, 1, Rpc::ReadIndex { id });
     assert_eq!(last_refusal(&cluster, 1), Some(Refused::Busy));
     cluster.network.clear();
     // The confirmation of the first round ends the first read: newer questions did not put it off.

@@ -6,24 +6,11 @@ use raft_core::{
     Body, Config, MemberStep, MembershipChange, NodeId, ReadMode, RoleName, Term, Ticket, Time,
 };
 
+use crate::dice::Dice;
 use crate::support::{Cluster, member};
 
 const NODES: u64 = 5;
 const DRIFT_PERCENT: u64 = 10;
-
-/// A small generator: histories are a function of their seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
-        (self.0 >> 33) % bound
-    }
-
-    fn node(&mut self) -> u64 {
-        1 + self.below(NODES)
-    }
-}
 
 /// A read by lease that a host may answer, until its own clock says otherwise.
 struct Lent {
@@ -71,6 +58,10 @@ impl History {
     fn step(&mut self, id: u64, body: Body) {
         self.cluster.now = self.clock(id);
         self.cluster.step(id, body);
+    }
+
+    fn node(&mut self) -> u64 {
+        1 + self.dice.below(NODES)
     }
 
     fn ticket(&mut self) -> Ticket {
@@ -125,7 +116,7 @@ impl History {
     }
 
     fn read(&mut self) {
-        let (id, ticket) = (self.dice.node(), self.ticket());
+        let (id, ticket) = (self.node(), self.ticket());
         let term = self.cluster.status(id).term;
         self.step(id, Body::Read { ticket, mode: ReadMode::Lease });
         if let Some(until) = self.cluster.server(id).valid_until.get(&ticket).copied() {
@@ -135,14 +126,14 @@ impl History {
     }
 
     fn propose(&mut self) {
-        let (id, ticket) = (self.dice.node(), self.ticket());
+        let (id, ticket) = (self.node(), self.ticket());
         self.cluster.now = self.clock(id);
         self.cluster.propose(id, ticket.0, "x");
     }
 
     fn change(&mut self) {
         let Some(leader) = self.leader() else { return };
-        let (one, other) = (NodeId(self.dice.node()), NodeId(self.dice.node()));
+        let (one, other) = (NodeId(self.node()), NodeId(self.node()));
         let step = match self.dice.below(5) {
             0 => MemberStep::Promote(one),
             1 => MemberStep::Demote(one),
@@ -157,20 +148,20 @@ impl History {
 
     fn transfer(&mut self) {
         let Some(leader) = self.leader() else { return };
-        let (ticket, to) = (self.ticket(), Some(NodeId(self.dice.node())));
+        let (ticket, to) = (self.ticket(), Some(NodeId(self.node())));
         self.step(leader, Body::TransferLeadership { ticket, to });
     }
 
     /// The host dies with its node, and answers nothing any more.
     fn crash(&mut self) {
-        let id = self.dice.node();
+        let id = self.node();
         self.lent.retain(|lent| lent.by != id);
         self.cluster.now = self.clock(id);
         self.cluster.crash(id);
     }
 
     fn by_hand(&mut self, body: Body) {
-        let id = self.dice.node();
+        let id = self.node();
         self.step(id, body);
     }
 

@@ -152,7 +152,7 @@ fn a_promise_outlives_forget_leader_and_campaign_even_without_check_quorum() {
         }
         // A candidate that has promised nothing gets no vote either, and its term is ignored.
         let request = Rpc::RequestVote { last: cluster.status(2).last, is_forced: false };
-        from_peer(&mut cluster, 3, 2, 2, request);
+        cluster.say(3, 2, 2, request);
         let left = Span(100 + PROMISE - (until.0 - 1));
         assert_eq!(last_refusal(&cluster, 2), Some(Refused::Promised { left }));
         assert_eq!(cluster.status(2).term, Term(1));
@@ -165,22 +165,6 @@ fn a_promise_outlives_forget_leader_and_campaign_even_without_check_quorum() {
 }
 
 /// A message that a peer has not sent but could have.
-fn from_peer(cluster: &mut Cluster, from: u64, to: u64, term: u64, rpc: Rpc) {
-    let status = cluster.status(from);
-    let config = &cluster.server(from).config;
-    let envelope = Envelope {
-        cluster: config.cluster,
-        group: config.group,
-        from: member(from),
-        to: member(to),
-        epoch: status.epoch,
-        incarnation: status.incarnation,
-        term: Term(term),
-        rpc,
-    };
-    cluster.step(to, Body::Peer(envelope));
-}
-
 /// A start waits out the longest promise ever given, since the crash may have come right after it.
 #[test]
 fn a_restarted_node_waits_out_its_promise() {
@@ -195,11 +179,11 @@ fn a_restarted_node_waits_out_its_promise() {
     }
     let request = Rpc::RequestVote { last: cluster.status(2).last, is_forced: false };
     cluster.now = Time(until.0);
-    from_peer(&mut cluster, 3, 2, 2, request.clone());
+    cluster.say(3, 2, 2, request.clone());
     let left = Span(300 + PROMISE - until.0);
     assert_eq!(last_refusal(&cluster, 2), Some(Refused::Promised { left }));
     cluster.now = Time(300 + PROMISE);
-    from_peer(&mut cluster, 3, 2, 2, request);
+    cluster.say(3, 2, 2, request);
     assert_eq!(cluster.server(2).disk.hard_state.vote, Some(member(3)));
 }
 
@@ -247,10 +231,10 @@ fn a_leader_that_steps_down_neither_votes_nor_campaigns_while_its_host_may_answe
     cluster.step(1, Body::Campaign);
     assert_eq!(last_refusal(&cluster, 1), Some(Refused::Promised { left: Span(50) }));
     let request = Rpc::RequestVote { last: cluster.status(1).last, is_forced: false };
-    from_peer(&mut cluster, 3, 1, 2, request.clone());
+    cluster.say(3, 1, 2, request.clone());
     assert_eq!(last_refusal(&cluster, 1), Some(Refused::Promised { left: Span(50) }));
     cluster.now = until;
-    from_peer(&mut cluster, 3, 1, 2, request);
+    cluster.say(3, 1, 2, request);
     assert_eq!(cluster.server(1).disk.hard_state.vote, Some(member(3)));
 }
 

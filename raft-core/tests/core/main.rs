@@ -2,6 +2,7 @@
 
 mod blank;
 mod cold;
+mod dice;
 mod disk_full;
 mod elections;
 mod first_light;

@@ -9,6 +9,7 @@ use raft_core::{
     RecoverError, Replay, ReplayError, RoleName, Ticket,
 };
 
+use crate::dice::Dice;
 use crate::support::{Cluster, Disk, config, member, membership};
 
 /// Three voters and a learner, whose logs are cold and whose snapshots take several chunks.
@@ -24,25 +25,15 @@ fn recorded_cluster() -> Cluster {
     cluster
 }
 
-/// A source of choices: the same ones on every machine.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        usize::try_from((self.0 >> 33) % bound as u64).expect("it is below a usize")
-    }
-}
-
 /// Elections, proposals, reads, changes, damage, snapshots, lost messages and crashes, in any order.
 fn live(cluster: &mut Cluster, dice: &mut Dice, events: u64) {
     cluster.elect(1);
     for event in 1..=events {
-        let id = 1 + dice.below(4) as u64;
+        let id = 1 + dice.below(4);
         match dice.below(16) {
             0..=5 => deliver_some(cluster, dice),
             6 => cluster.deliver(),
-            7 | 8 => cluster.tick(id, 50 * dice.below(12) as u64),
+            7 | 8 => cluster.tick(id, 50 * dice.below(12)),
             9 | 10 => {
                 for id in 1..=4 {
                     cluster.propose(id, event, "ten bytes.");
@@ -82,7 +73,7 @@ fn deliver_some(cluster: &mut Cluster, dice: &mut Dice) {
         if cluster.network.is_empty() {
             return;
         }
-        let place = dice.below(cluster.network.len());
+        let place = dice.place(cluster.network.len());
         let envelope = cluster.network.remove(place);
         if dice.below(8) > 0 {
             cluster.step(envelope.to.id.0, Body::Peer(envelope));
@@ -109,7 +100,7 @@ fn damage(cluster: &mut Cluster, id: u64) {
 }
 
 fn request(dice: &mut Dice, ticket: Ticket) -> Body {
-    let who = NodeId(1 + dice.below(4) as u64);
+    let who = NodeId(1 + dice.below(4));
     let steps = |step| MembershipChange::Steps(vec![step]);
     let change = |change| Body::ProposeMembership { ticket, change, expect: None };
     match dice.below(12) {

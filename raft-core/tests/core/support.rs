@@ -7,7 +7,7 @@ use raft_core::{
     Body, ClusterId, Config, Effect, Entries, Entry, EntryId, Envelope, GroupId, HardState, Index,
     LoadRequest, Member, Membership, Message, Observation, Outcome, Payload, PersistBatch,
     PersistSeq, Raft, Recorded, RecordedBatch, RecordedStart, RecoveredState, Refused, RoleName,
-    Slot, SnapshotMeta, Status, Term, Ticket, Time, Violation,
+    Rpc, Slot, SnapshotMeta, Status, Term, Ticket, Time, Violation,
 };
 
 /// The member with this id; its lineage is ten times the id.
@@ -251,6 +251,28 @@ impl Cluster {
         if let Some(all) = &mut self.recordings {
             all.entry(id).or_default().push(recorded);
         }
+    }
+
+    /// A message as `from` would send it, in a term of the test's choice.
+    pub(crate) fn envelope(&self, from: u64, to: u64, term: u64, rpc: Rpc) -> Envelope {
+        let status = self.status(from);
+        let config = &self.server(from).config;
+        Envelope {
+            cluster: config.cluster,
+            group: config.group,
+            from: member(from),
+            to: member(to),
+            epoch: status.epoch,
+            incarnation: status.incarnation,
+            term: Term(term),
+            rpc,
+        }
+    }
+
+    /// Such a message arrives.
+    pub(crate) fn say(&mut self, from: u64, to: u64, term: u64, rpc: Rpc) {
+        let envelope = self.envelope(from, to, term, rpc);
+        self.step(to, Body::Peer(envelope));
     }
 
     pub(crate) fn propose(&mut self, id: u64, ticket: u64, command: &'static str) {
