@@ -138,6 +138,24 @@ fn modules_import_only_from_lower_floors() {
     assert_eq!(seen, known, "FLOORS lists exactly the modules that exist");
 }
 
+/// Who looks for a rule looks there first.
+#[test]
+fn every_file_is_on_the_map() {
+    let map = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ARCHITECTURE.md");
+    let map = fs::read_to_string(map).expect("the map is beside the crates");
+    let (start, end) = ("\n## raft-core", "\n## raft-replica");
+    let start = map.find(start).expect("the core has a chapter");
+    let map = &map[start..start + map[start..].find(end).expect("another one follows")];
+    let words: BTreeSet<&str> = map.split_whitespace().collect();
+    for (path, _) in sources() {
+        let name = path.strip_prefix(source_dir()).expect("sources are below the source folder");
+        let name = name.to_str().expect("names are text");
+        let is_there = words.contains(name)
+            || name.strip_prefix("wire/").is_some_and(|name| words.contains(name));
+        assert!(is_there || name.ends_with("/tests.rs"), "{name} is not in ARCHITECTURE.md");
+    }
+}
+
 #[test]
 fn files_stay_short_enough_to_find_ones_way() {
     for (path, text) in sources() {
