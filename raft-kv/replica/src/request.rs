@@ -192,7 +192,7 @@ pub enum Reply<M: StateMachine> {
         /// That term.
         term: Term,
     },
-    /// Nothing of the kind.
+    /// The request failed.
     Failed(Failure),
 }
 

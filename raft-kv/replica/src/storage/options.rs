@@ -22,7 +22,7 @@ pub struct StorageOptions {
 }
 
 impl StorageOptions {
-    /// Sizes for a simulation: segments are cheap and roll often.
+    /// Sizes for simulations and tests: segments are cheap and roll often. A server takes the default.
     #[must_use]
     pub const fn small() -> Self {
         Self {
