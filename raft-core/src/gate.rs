@@ -1,8 +1,8 @@
 //! The durability gate: it numbers the persist stream and keeps back what waits for it.
 //!
-//! Today's libraries lose data where a message leaves before the state that it speaks of is
-//! durable: a candidate asks for votes before its own vote is on disk, crashes, and leads the same
-//! term twice. Here no rule can do that, because no rule can send: it hands messages to the gate.
+//! Data is lost where a message leaves before the state that it speaks of is durable: a candidate
+//! asks for votes before its own vote is on disk, crashes, and leads the same term twice. Here no rule
+//! can do that, because no rule can send: it hands messages to the gate.
 //!
 //! What waits is bounded: per peer at most one message of each kind (the newest), and at most one
 //! append acknowledgement, which claims at every completion the durable part of what it verified.

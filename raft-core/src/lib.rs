@@ -175,7 +175,7 @@
 
 extern crate alloc;
 
-pub mod admission;
+mod admission;
 mod barrier;
 mod commit;
 mod compaction;

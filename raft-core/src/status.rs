@@ -45,7 +45,7 @@ pub struct Status {
     /// Whether the node may have acknowledged entries that it has not got: it votes for nobody.
     pub is_tail_unknown: bool,
     /// How far its log must then equal the leader's, durably and intact, so that it may vote again;
-    /// `None` if no leader of its term has told it, and without a doubt.
+    /// `None` while the tail is known, or no leader of the term has said it yet.
     pub barrier: Option<Index>,
     /// Whether the disk has no room for entries.
     pub is_disk_full: bool,

@@ -27,6 +27,9 @@ macro_rules! counter {
             pub const ZERO: Self = Self(0);
 
             /// The value after this one.
+            ///
+            /// # Panics
+            /// At `u64::MAX`, far above [`LIMIT`].
             #[must_use]
             pub fn next(self) -> Self {
                 Self(self.0 + 1)
