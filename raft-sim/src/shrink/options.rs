@@ -7,7 +7,6 @@ use crate::event::NodeAt;
 use crate::fault::Fault;
 use crate::options::Options;
 use crate::rng::{Purpose, Ratio};
-use crate::run::Extent;
 use crate::tape::{Key, Planned, Tape};
 
 /// Other seeds of the nodes' own timers, for a tape that has lost a node.
@@ -34,9 +33,9 @@ impl Shrinker<'_> {
         self.change_many(plain.map(plainer).collect(), "plainer options");
     }
 
-    /// Makes as many changes as can be made: one by one, but whole halves first where each run is long.
+    /// Makes as many changes as can be made: one by one, or whole halves first.
     fn change_many(&mut self, mut changes: Vec<Change>, what: &str) {
-        let mut chunk = if self.extent == Extent::Chaos { 1 } else { changes.len() };
+        let mut chunk = if self.is_bold { changes.len() } else { 1 };
         while chunk > 0 && !self.is_stopped() {
             let mut from = 0;
             while from < changes.len() {
