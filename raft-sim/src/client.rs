@@ -63,6 +63,8 @@ pub struct Client<W: Workload> {
     open: Option<Open<Asked<W::Machine>>>,
     /// Every other read is by lease.
     reads_by_lease: bool,
+    /// The first request from which on reads are by ReadIndex.
+    rounds_from: u64,
     /// Timers of an older generation mean nothing.
     pub generation: u32,
 }
@@ -148,6 +150,7 @@ impl<W: Workload> Client<W> {
             operations: 0,
             open: None,
             reads_by_lease: false,
+            rounds_from: u64::MAX,
             generation: 0,
         }
     }
@@ -222,12 +225,16 @@ impl<W: Workload> Client<W> {
         self.reads_by_lease = true;
     }
 
+    /// From now on no read that it begins is by lease.
+    pub fn use_rounds(&mut self) {
+        self.rounds_from = self.operations + 1;
+    }
+
     /// How its present read is done.
     #[must_use]
     pub fn mode(&self) -> ReadMode {
-        // Whatever the rhythm of its reads, there are both.
-        let number = self.operations + self.operations / CALM_READS;
-        if self.reads_by_lease && number.is_multiple_of(2) {
+        let may_lease = self.reads_by_lease && self.operations < self.rounds_from;
+        if may_lease && self.operations.is_multiple_of(2) {
             ReadMode::Lease
         } else {
             ReadMode::ReadIndex

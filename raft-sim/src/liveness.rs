@@ -90,7 +90,10 @@ impl<W: Workload> World<W> {
         self.tell(&Happening::Healed);
         self.watch_released();
         self.bound_until = 0;
-        self.clients.iter_mut().for_each(|client| client.bind(None));
+        self.clients.iter_mut().for_each(|client| {
+            client.bind(None);
+            client.use_rounds();
+        });
         self.partitions.iter_mut().for_each(Vec::clear);
         self.choose_outside();
         let now = self.queue.now();
