@@ -135,7 +135,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Some(Command::Check(arguments)) => check::main(&arguments, output),
         Some(Command::Html(arguments)) => html::main(&arguments, output),
         None => one::main(&cli.one, output).unwrap_or_else(|| {
-            tell(format_args!("error: {} (see --help)", missing(&[])));
+            tell(format_args!("error: {} (see --help)", missing(&[], "")));
             EXIT_USAGE
         }),
     }
@@ -156,6 +156,7 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Refusal> 
         })
     };
     let arguments: Vec<String> = arguments.into_iter().map(text).collect::<Result<_, _>>()?;
+    let verb = arguments.get(1).cloned().unwrap_or_default();
     let matches = Cli::command().try_get_matches_from(arguments);
     matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
         if !error.use_stderr() {
@@ -163,7 +164,7 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Refusal> 
         }
         Refusal::Mistake(match (error.kind(), error.get(ContextKind::InvalidArg)) {
             (ErrorKind::MissingRequiredArgument, Some(ContextValue::Strings(names))) => {
-                missing(names)
+                missing(names, &verb)
             }
             _ => {
                 let text = error.to_string();
@@ -174,8 +175,8 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Refusal> 
     })
 }
 
-/// What is missing, and a command to start from.
-fn missing(names: &[String]) -> String {
+/// What is missing after a verb, and a command to start from.
+fn missing(names: &[String], verb: &str) -> String {
     let is_missing = |start| names.iter().any(|name| name.starts_with(start));
     if is_missing("--seeds") {
         return "missing --seeds FIRST..END, as in: raft-sim swarm --seeds 0..1000".to_owned();
@@ -184,7 +185,13 @@ fn missing(names: &[String]) -> String {
         return "missing --seed N, as in: raft-sim --seed 7".to_owned();
     }
     if is_missing("<FILE>") {
-        return "missing FILE, as in: raft-sim check history.jsonl".to_owned();
+        return match verb {
+            "shrink" | "html" => {
+                format!("missing FILE or --seed N, as in: raft-sim {verb} --seed 7")
+            }
+            "replay" => "missing FILE, as in: raft-sim replay failing.tape".to_owned(),
+            _ => "missing FILE, as in: raft-sim check history.jsonl".to_owned(),
+        };
     }
     format!("missing {}", names.join(" "))
 }

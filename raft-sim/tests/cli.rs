@@ -46,7 +46,7 @@ fn a_commit_hash_is_a_seed() {
 
 #[test]
 fn mistakes_are_one_line_on_standard_error_and_code_64() {
-    let mistakes: [(&[&str], &str); 18] = [
+    let mistakes: [(&[&str], &str); 22] = [
         (&[], "missing --seed N, as in: raft-sim --seed 7"),
         (&["-v"], "missing --seed N, as in: raft-sim --seed 7"),
         (&["--seed"], "a value is required for '--seed <N>'"),
@@ -65,6 +65,10 @@ fn mistakes_are_one_line_on_standard_error_and_code_64() {
         (&["--seed", "1", "--set", "voters"], "an option is set by NAME=VALUE"),
         (&["--seed", "1", "--set", "voters=0"], "no cluster runs with these options: no voters"),
         (&["merge"], "missing <RESULTS>..."),
+        (&["check"], "missing FILE, as in: raft-sim check history.jsonl"),
+        (&["shrink"], "missing FILE or --seed N, as in: raft-sim shrink --seed 7"),
+        (&["html"], "missing FILE or --seed N, as in: raft-sim html --seed 7"),
+        (&["replay"], "missing FILE, as in: raft-sim replay failing.tape"),
     ];
     for (arguments, part) in mistakes {
         is_refused(&raft_sim(arguments), part);

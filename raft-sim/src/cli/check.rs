@@ -83,6 +83,10 @@ pub(super) fn main(arguments: &Arguments, mut output: Output) -> u8 {
         };
         exit_code = worse(exit_code, code);
     }
+    if let Some(path) = arguments.html.as_ref().filter(|_| !is_shown) {
+        let why = "it would show why a history is not linearizable, and no such reason was found";
+        tell(format_args!("{} is not written: {why}", path.display()));
+    }
     output.finish(exit_code)
 }
 

@@ -27,7 +27,7 @@ pub enum Profile {
     Membership,
     /// Those of disks, and in the end more of them than any group can bear.
     Beyond,
-    /// Many clients that ask twice, too soon, too much, with few sessions for them.
+    /// Many clients that ask twice, too soon and too much.
     Client,
 }
 
