@@ -24,8 +24,8 @@ pub(crate) fn follower(node: &Node, leader: Option<Member>) -> Follower {
     };
     let is_contested = leader.is_none() && node.hard_state().vote.is_some();
     let election = if is_contested { node.contest_timer() } else { node.election_timer() };
-    let (reads, patience, repeats) = (Vec::new(), Timer::default(), 0);
-    Follower { leader, election, contact, reads, patience, repeats }
+    let (reads, patience, unanswered) = (Vec::new(), Timer::default(), 0);
+    Follower { leader, election, contact, reads, patience, unanswered }
 }
 
 /// The leader of the term has spoken: no election while it does (§5.2).

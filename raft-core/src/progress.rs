@@ -207,6 +207,11 @@ impl Progress {
         self.is_active || self.was_active
     }
 
+    /// Whether its log may become whole: then it could lead.
+    pub(crate) fn is_able(&self) -> bool {
+        !self.is_in_doubt() && self.state != ProgressState::Diverged
+    }
+
     /// Whether it may have forgotten what it acknowledged, so that it votes for nobody.
     pub(crate) fn is_in_doubt(&self) -> bool {
         self.barrier.is_some_and(|barrier| self.match_index < barrier)

@@ -135,7 +135,7 @@ pub(crate) fn ask(node: &mut Node, follower: &mut Follower) {
     let newest = follower.reads.last().map_or(0, |read| read.question);
     if newest > node.asked {
         if follower.reads.first().is_some_and(|read| read.question > node.asked) {
-            follower.repeats = 0; // Nothing was waiting.
+            follower.unanswered = 0; // Nothing was waiting.
         }
         node.asked = newest;
         send_question(node, follower);
@@ -147,14 +147,14 @@ pub(crate) fn ask(node: &mut Node, follower: &mut Follower) {
 /// leader that repairs its log does not answer, nor does one that hears nothing of this node.
 pub(crate) fn ask_again(node: &mut Node, follower: &mut Follower) {
     let is_asked = follower.reads.first().is_some_and(|read| read.question <= node.asked);
-    if !is_asked || !follower.patience.is_due() {
+    if !is_asked {
         return;
     }
-    follower.repeats += 1;
+    follower.unanswered += 1;
     let interval = node.config.heartbeat_interval_us.max(1);
-    if follower.repeats > 2 * node.config.election_timeout_us / interval {
+    if follower.unanswered > 2 * node.config.election_timeout_us / interval {
         give_up(node, follower);
-    } else {
+    } else if follower.patience.is_due() {
         send_question(node, follower);
     }
 }
@@ -177,7 +177,7 @@ pub(crate) fn on_read_index_response(
     if covered == 0 {
         return Err(Refused::Unasked);
     }
-    follower.repeats = 0;
+    follower.unanswered = 0;
     for read in follower.reads.drain(..covered) {
         let ticket = read.ticket;
         node.effects.push(Effect::ReadReady { ticket, index, valid_until: None });

@@ -137,7 +137,7 @@ fn next_membership(
 ) -> Result<Membership, Rejection> {
     let membership = node.membership();
     if leader.transfer.is_some() {
-        return Err(Rejection::Transferring);
+        return Err(leader.refusal(node.is_disk_full));
     }
     if leader.is_damaged {
         return Err(Rejection::Damaged { index: node.damaged_at() });

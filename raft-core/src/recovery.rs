@@ -65,7 +65,8 @@ pub(crate) fn restart(config: Config, mut found: RecoveredState) -> Result<Node,
     }
     let RecoveredState { hard_state, founding, .. } = found;
     let hard_state = HardState { incarnation: hard_state.incarnation.next(), ..hard_state };
-    let memberships = memberships(&found.snapshot.membership, found.before, snapshot, changes);
+    let memberships =
+        memberships(&found.snapshot.membership, found.before, snapshot, changes, &lost_memberships);
     let parts = Parts {
         hard_state,
         log,
@@ -195,16 +196,20 @@ fn check_chain(computed: Chain, id: EntryId) -> Result<(), RecoverError> {
 }
 
 /// The membership at the base and each after it. When entries before the snapshot are kept, the
-/// snapshot's membership is in force from the last membership entry at or below it.
+/// snapshot's membership is in force from the last membership entry at or below it, be that one `lost`.
 fn memberships(
     at_snapshot: &Membership,
     before: EntryId,
     snapshot: EntryId,
     changes: Vec<Change>,
+    lost: &[Index],
 ) -> Vec<Change> {
-    let is_kept = |(index, _): &Change| *index <= snapshot.index;
-    let (kept, later): (Vec<_>, Vec<_>) = changes.into_iter().partition(is_kept);
-    let from = kept.last().map_or(before.index, |(index, _)| *index);
+    let is_kept = |index: &Index| *index <= snapshot.index;
+    let (kept, later): (Vec<_>, Vec<_>) =
+        changes.into_iter().partition(|(index, _)| is_kept(index));
+    let kept = kept.last().map(|(index, _)| *index);
+    let lost = lost.iter().copied().filter(is_kept).max();
+    let from = kept.max(lost).unwrap_or(before.index);
     let mut all = alloc::vec![(from, Arc::new(at_snapshot.clone()))];
     all.extend(later);
     all

@@ -105,9 +105,7 @@ pub(crate) fn on_propose(node: &mut Node, leader: &mut Leader, ticket: Ticket, c
     // A removed leader learns what becomes of the entries before its removal, and of no later one.
     let is_member = node.is_voter() || node.membership().is_member(node.member());
     if leader.transfer.is_some() || !is_member {
-        // Where nobody takes over, that is not what the client waits for.
-        let is_in_vain = node.is_disk_full && leader.relieved.is_some();
-        node.reject(ticket, if is_in_vain { Rejection::DiskFull } else { Rejection::Transferring });
+        node.reject(ticket, leader.refusal(node.is_disk_full));
         return;
     }
     let waiting = node.tickets.len() + leader.proposals.len();

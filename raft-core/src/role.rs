@@ -8,9 +8,9 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use crate::effect::{HaltReason, RoleName};
+use crate::effect::{HaltReason, Rejection, RoleName};
 use crate::membership::Membership;
-use crate::progress::{Progress, ProgressState};
+use crate::progress::Progress;
 use crate::timers::Timer;
 use crate::types::{Index, Member, ReadId, Round, Session, Span, Ticket};
 
@@ -38,8 +38,8 @@ pub(crate) struct Follower {
     pub(crate) reads: Vec<ForwardedRead>,
     /// Until it is over, the leader is not asked again.
     pub(crate) patience: Timer,
-    /// How often it was asked again since it answered last, or had nothing to answer.
-    pub(crate) repeats: u64,
+    /// Its heartbeats since it answered last, or had nothing to answer.
+    pub(crate) unanswered: u64,
 }
 
 /// A read for which the leader is asked (thesis §6.4).
@@ -80,7 +80,7 @@ pub(crate) struct Leader {
     pub(crate) tracked: Index,
     /// A successor is about to lead.
     pub(crate) transfer: Option<Transfer>,
-    /// Who was asked last to take over because its disk is full, and did not.
+    /// Who was asked last to take over because its disk is full.
     pub(crate) relieved: Option<Member>,
     /// It has sent a TimeoutNow in this term, which may arrive at any later time.
     pub(crate) has_handed_over: bool,
@@ -238,6 +238,16 @@ impl Leader {
         self.peers.get(self.position(member)?)
     }
 
+    /// Why nothing is appended while it hands over. Where nobody takes over from a full disk, the transfer is
+    /// not what a client waits for.
+    pub(crate) fn refusal(&self, is_disk_full: bool) -> Rejection {
+        if is_disk_full && self.relieved.is_some() {
+            Rejection::DiskFull
+        } else {
+            Rejection::Transferring
+        }
+    }
+
     /// The voter among the peers that lacks least of the log, of those that were heard of late if there are
     /// any; the smallest member among equals.
     pub(crate) fn best_voter(&self, membership: &Membership) -> Option<Member> {
@@ -263,9 +273,7 @@ impl Leader {
     /// Voters that can take over, by member.
     fn able(&self, membership: &Membership) -> impl DoubleEndedIterator<Item = &Progress> {
         let votes = |peer: &&Progress| membership.incoming().contains(&peer.member);
-        let is_able =
-            |peer: &&Progress| !peer.is_in_doubt() && peer.state != ProgressState::Diverged;
-        self.peers.iter().filter(move |peer| votes(peer) && is_able(peer))
+        self.peers.iter().filter(move |peer| votes(peer) && peer.is_able())
     }
 
     /// Begins a stream of appends to everyone else in a membership, of whom nothing is known.

@@ -34,7 +34,7 @@ pub(crate) fn on_transfer(
         Some(id) => leader
             .peers
             .iter()
-            .filter(|peer| !peer.is_in_doubt())
+            .filter(|peer| peer.is_able())
             .map(|peer| peer.member)
             .find(|member| member.id == id && node.membership().is_voter(*member)),
     };
@@ -48,7 +48,11 @@ pub(crate) fn on_transfer(
 /// A leader whose disk is full lets somebody else lead, if there is anybody. Disks fill together, and
 /// messages are lost: it goes on until somebody has taken over or there is room, one voter after the other.
 pub(crate) fn relieve(node: &mut Node, leader: &mut Leader) {
-    if !node.is_disk_full || leader.transfer.is_some() || leader.is_damaged {
+    if !node.is_disk_full {
+        leader.relieved = None;
+        return;
+    }
+    if leader.transfer.is_some() || leader.is_damaged {
         return;
     }
     if let Some(to) = leader.voter_after(node.membership(), leader.relieved) {

@@ -93,7 +93,10 @@ fn a_group_without_room_says_so() {
     assert_eq!(leads_at_last(&mut cluster, &[1, 2, 3], |_| true), 1);
     assert!(cluster.status(1).transferee.is_some(), "it goes on");
     cluster.propose(1, 2, "x");
-    assert_eq!(cluster.server(1).outcomes[&Ticket(2)], Outcome::Refused(Rejection::DiskFull));
+    let change = MembershipChange::Steps(vec![MemberStep::AddLearner(member(4))]);
+    cluster.step(1, Body::ProposeMembership { ticket: Ticket(3), change, expect: None });
+    let full = Outcome::Refused(Rejection::DiskFull);
+    assert_eq!([2, 3].map(|ticket| cluster.server(1).outcomes[&Ticket(ticket)]), [full; 2]);
     // The first one that has room again leads.
     fill(&mut cluster, 3, false);
     assert_eq!(leads_at_last(&mut cluster, &[1, 2, 3], |_| true), 3);

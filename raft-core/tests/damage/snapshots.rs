@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use raft_core::{
-    Body, EntryResult, Envelope, Index, Member, Observation, Outcome, Refused, RepairRpc, RoleName,
-    Rpc, RpcKind, SnapshotMeta, Ticket, Violation,
+    Body, Effect, EntryResult, Envelope, Index, Member, MemberStep, MembershipChange, Observation,
+    Outcome, Refused, RepairRpc, RoleName, Round, Rpc, RpcKind, Session, SnapshotMeta, Ticket,
+    Violation,
 };
 
 use crate::follower::{beat, led};
@@ -189,4 +191,43 @@ fn a_snapshot_with_another_membership_is_not_fetched() {
     assert!(cluster.take(is_fetched).is_empty());
     cluster.step(1, answer(member(2), &[1, 2, 3]));
     assert_eq!(cluster.take(is_fetched).len(), 1);
+}
+
+/// The snapshot is damaged, and with it the last change of members before it: what was in force before that
+/// change is not what the snapshot says, and who offers what holds there does not lie.
+#[test]
+fn an_older_snapshot_with_the_older_members_is_no_lie() {
+    let mut cluster = led(2);
+    let older = cluster.server(1).raft.snapshot_at(Index(3)).expect("applied");
+    let change = MembershipChange::Steps(vec![MemberStep::AddLearner(member(4))]);
+    cluster.step(1, Body::ProposeMembership { ticket: Ticket(8), change, expect: None });
+    cluster.propose(1, 9, "after it");
+    beat(&mut cluster, 1);
+    let mut server = cluster.servers.remove(&2).unwrap();
+    server.config.kept_behind_snapshot = 9;
+    cluster.start(server.config, server.disk);
+    beat(&mut cluster, 1);
+    beat(&mut cluster, 1);
+    take_snapshot(&mut cluster, 2);
+    let mut server = cluster.servers.remove(&2).unwrap();
+    assert_ne!(server.disk.snapshot.membership, older.membership);
+    server.disk.is_snapshot_damaged = true;
+    server.disk.damaged.extend([Index(2), Index(4)]);
+    cluster.start(server.config, server.disk);
+    assert_eq!(cluster.status(2).damaged, 2);
+    beat(&mut cluster, 1);
+    let heard = cluster.trace.iter().rev().find_map(|(from, effect)| {
+        let Effect::Send(sent) = effect else { return None };
+        (*from == 1 && sent.to == member(2)).then(|| sent.clone())
+    });
+    let rpc = Rpc::InstallSnapshot {
+        session: Session(1),
+        round: Round(0),
+        snapshot: older,
+        offset: 0,
+        data: Bytes::from_static(b"state"),
+        done: true,
+    };
+    cluster.step(2, Body::Peer(Envelope { rpc, ..heard.expect("n1 leads") }));
+    assert_eq!(cluster.violations(2), []);
 }

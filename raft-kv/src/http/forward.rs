@@ -197,8 +197,10 @@ async fn pass_on(
     if response.status() == StatusCode::SERVICE_UNAVAILABLE {
         let said = Limited::new(response.into_body(), SAID_MAX).collect();
         let said = timeout_at(deadline, said).await;
+        // What did not come whole may have said that a part of it was done.
         let said = said.ok().and_then(Result::ok).map(Collected::to_bytes);
-        return Err(Problem::of_leader(&said.unwrap_or_default()));
+        let broken = || Problem::unknown_outcome("the leader's answer did not come whole");
+        return Err(said.map_or_else(broken, |said| Problem::of_leader(&said)));
     }
     Ok(response.map(Body::new))
 }

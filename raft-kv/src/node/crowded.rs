@@ -25,13 +25,22 @@ async fn names_that_come_too_fast_to_be_remembered_are_refused() {
     let me = Member::new(1, 11);
     let one = One::start(me, &[me], &network, directory.path()).await;
     until("it serves", async || matches!(one.write().await, Reply::Response { .. })).await;
-    // All are there before the first one is answered.
-    let first = join_all((0..15_000).map(|n| one.node.write(single(n)))).await;
     let is_busy = |reply: &Result<Reply<_>, _>| matches!(reply, Ok(Reply::Failed(Failure::Busy)));
-    assert!(!is_busy(&first[0]), "a burst passes: {:?}", first[0]);
-    let refused = first.iter().filter(|reply| is_busy(reply)).count();
-    assert!(refused > 0, "of so many some are refused");
-    assert!(refused < 15_000 - 4000, "and no burst: {refused}");
+    // All of a burst are there before the first one is answered. How many a slow machine gets through
+    // meanwhile is its own affair, so there may have to be a larger one.
+    let (mut burst, mut names, mut passed) = (15_000, 0.., 0);
+    loop {
+        let writes = names.by_ref().take(burst).map(|n| one.node.write(single(n)));
+        let replies = join_all(writes).await;
+        let refused = replies.iter().filter(|reply| is_busy(reply)).count();
+        assert!(passed > 0 || !is_busy(&replies[0]), "a burst passes: {:?}", replies[0]);
+        passed += replies.len() - refused;
+        if refused > 0 {
+            break;
+        }
+        burst *= 2;
+    }
+    assert!(passed >= 4000, "and all of it: {passed}");
     // Who is known, and who counts, is not concerned.
     let again = one.node.write(single(0)).await;
     assert!(matches!(again, Ok(Reply::Response { .. })), "{again:?}");

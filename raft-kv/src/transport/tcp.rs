@@ -17,7 +17,7 @@ use super::{Arrival, BoxFuture, Connection, Listener, Transport};
 const UNHEARD: Duration = Duration::from_secs(3);
 
 /// How long a connection is idle before it is asked, and how long until it is asked again.
-const IDLE: Duration = Duration::from_secs(2);
+const IDLE: Duration = Duration::from_secs(1);
 const ASKED_AGAIN: Duration = Duration::from_secs(1);
 
 /// TCP.

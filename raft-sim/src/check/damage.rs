@@ -32,6 +32,12 @@ pub(super) fn sent(ghost: &mut Ghost, slot: usize, envelope: &Envelope) -> Resul
         RepairRpc::RequestEntry { id, wanted, is_snapshot } => {
             let question = Question { wanted: *wanted, is_snapshot: *is_snapshot };
             ghost.nodes[slot].questions.insert(*id, question);
+            if let Some(asked) = ghost.find(envelope.to) {
+                let asked = &mut ghost.nodes[asked];
+                if asked.issued.log.at(wanted.index) != Some(*wanted) {
+                    asked.lacked.insert((envelope.from, *id));
+                }
+            }
             Ok(())
         }
         RepairRpc::RequestEntryResponse { id, result } => {
@@ -40,7 +46,9 @@ pub(super) fn sent(ghost: &mut Ghost, slot: usize, envelope: &Envelope) -> Resul
                 let predicted = format!("{} has asked for something by {id}", envelope.to);
                 broken(node, predicted, "it is answered, and has not".to_owned())
             })?;
-            answered(node, question.wanted, result)
+            // It may have come since, in the very step that answers or while the answer waited for a disk.
+            let may_deny = node.lacked.contains(&(envelope.to, *id));
+            answered(node, question.wanted, result, may_deny)
         }
         RepairRpc::Barrier
         | RepairRpc::BarrierResponse { .. }
@@ -124,7 +132,12 @@ fn asked(ghost: &Ghost, envelope: &Envelope, id: RepairId) -> Option<Question> {
     ghost.nodes[asker].questions.get(&id).copied()
 }
 
-fn answered(node: &Node, wanted: EntryId, result: &EntryResult) -> Result<(), Violation> {
+fn answered(
+    node: &Node,
+    wanted: EntryId,
+    result: &EntryResult,
+    may_deny: bool,
+) -> Result<(), Violation> {
     match result {
         EntryResult::Have { entries } => {
             if entries.len() == 1 && entries[0].id() == wanted {
@@ -135,7 +148,7 @@ fn answered(node: &Node, wanted: EntryId, result: &EntryResult) -> Result<(), Vi
             Err(broken(node, predicted, format!("it gives {}", found.join(" "))).at(wanted.index))
         }
         EntryResult::HaveSnapshot { snapshot } => covered(node, wanted.index, snapshot),
-        EntryResult::DontHave => denied(node, wanted),
+        EntryResult::DontHave => denied(node, wanted, may_deny),
         EntryResult::HaveDamaged => Ok(()),
     }
 }
@@ -150,12 +163,13 @@ fn covered(node: &Node, wanted: Index, snapshot: &SnapshotMeta) -> Result<(), Vi
     Err(broken(node, predicted, format!("it names {snapshot}")).at(wanted))
 }
 
-fn denied(node: &Node, wanted: EntryId) -> Result<(), Violation> {
+/// `may_deny`: it did not have the entry when it was asked.
+fn denied(node: &Node, wanted: EntryId, may_deny: bool) -> Result<(), Violation> {
     let actual = if node.durable.hard_state.is_tail_unknown {
         "its disk says that it may have acknowledged more than it holds".to_owned()
     } else if wanted.index <= node.issued.log.base().index {
         format!("its log begins with a snapshot through {}", node.issued.log.base())
-    } else if node.issued.log.at(wanted.index) == Some(wanted) {
+    } else if !may_deny && node.issued.log.at(wanted.index) == Some(wanted) {
         format!("its log has {wanted}")
     } else {
         return Ok(());

@@ -138,6 +138,8 @@ pub(super) struct Node {
     pub(super) unread: Vec<Index>,
     /// What it has ever asked its peers for, because its own is damaged.
     pub(super) questions: BTreeMap<RepairId, Question>,
+    /// Questions, by who asked, for entries that it did not have then.
+    pub(super) lacked: BTreeSet<(Member, RepairId)>,
     /// Through where its log may be gone, for a snapshot covers it.
     pub(super) compacted: Index,
     /// What its disk has lost of the end of its log while it is in doubt.
@@ -189,6 +191,7 @@ impl Node {
             damaged: BTreeSet::new(),
             unread: Vec::new(),
             questions: BTreeMap::new(),
+            lacked: BTreeSet::new(),
             compacted: Index::ZERO,
             owed: Vec::new(),
             pending: VecDeque::new(),

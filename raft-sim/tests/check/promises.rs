@@ -42,9 +42,16 @@ fn an_entry_is_denied_by_who_never_had_it() {
     answer(&mut story.clone(), 3, EntryResult::DontHave).unwrap();
     let lies = answer(&mut story.clone(), 2, EntryResult::DontHave);
     broken(lies, Invariant::PromiseDurability, Some(2));
+    // It came after the question, while the answer was on its way.
+    let mut later = story.clone();
+    later.follow(3, 1, 2).unwrap();
+    answer(&mut later, 3, EntryResult::DontHave).unwrap();
     // It may be on its way to the disk, or damaged there: it is in the log.
-    let mut pending = story.clone();
+    let mut pending = Story::led();
+    pending.propose(1, 1, vec![command(b"x")]).unwrap();
     pending.follow(3, 1, 2).unwrap();
+    let index = pending.at(1, 2);
+    ask(&mut pending, 3, index).unwrap();
     broken(answer(&mut pending, 3, EntryResult::DontHave), Invariant::PromiseDurability, Some(3));
     let mut damaged = story.clone();
     damage(&mut damaged, 2, wanted).unwrap();
