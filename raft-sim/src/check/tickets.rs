@@ -132,7 +132,10 @@ impl Tickets {
                 None if !wish.is_shared() => Vec::new(),
                 None => all.clone(),
             };
-            self.open.insert(*request, Ticket { wish: *wish, entries, is_own: own.is_some() });
+            // One of two repetitions may have been refused, before its server was elected, and the other
+            // appended after that: which one cannot be told.
+            let is_own = own.is_some() && alike(*wish) == 1;
+            self.open.insert(*request, Ticket { wish: *wish, entries, is_own });
         }
     }
 
