@@ -341,11 +341,18 @@ fn an_attempt_ends_as_its_own_entry_does() {
     story.propose(1, 1, vec![put(1)]).unwrap();
     let mut batch = story.batch(1);
     batch.append = story.entries(1, 2);
-    let attempts = [(first, wish), (second, wish)];
-    story.checker.took(NodeId(1), &attempts, std::iter::once(&batch));
     let ends = |story: &Story, attempt: RequestId, fate: Fate| {
         story.clone().checker.settled(NodeId(1), attempt, fate)
     };
+    // Of two that come in one step, either may have been refused before the other was appended.
+    let mut together = story.clone();
+    let attempts = [(first, wish), (second, wish)];
+    together.checker.took(NodeId(1), &attempts, std::iter::once(&batch));
+    for attempt in [first, second] {
+        ends(&together, attempt, Fate::Refused).unwrap();
+    }
+    story.checker.took(NodeId(1), &[(first, wish)], std::iter::once(&batch));
+    story.checker.took(NodeId(1), &[(second, wish)], std::iter::empty());
     let unknown = |is_over| Fate::Unknown { is_over };
     // Nobody has it but the leader: nothing can be said for certain, and it is not lost from sight.
     broken(ends(&story, first, Fate::Committed), Invariant::ExactlyOnce, Some(1));
