@@ -15,7 +15,7 @@ use crate::world::World;
 impl<W: Workload> World<W> {
     /// A client's timer has fired.
     pub(crate) fn on_client(&mut self, client: usize) -> Result<(), Failure> {
-        let is_quiet = self.is_quiet();
+        let is_quiet = self.is_quiet_for(client);
         self.unbind_clients_if_due();
         let one = &mut self.clients[client];
         if one.is_idle() && is_quiet {

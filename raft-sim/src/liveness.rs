@@ -246,6 +246,14 @@ impl<W: Workload> World<W> {
         self.healed.as_ref().is_some_and(|healed| healed.has_written && healed.has_read)
     }
 
+    /// Whether this client begins nothing new. Where there are more clients than sessions, each pushes out
+    /// another one's session before it was used, and no write would ever come about: once the faults are
+    /// over, so many go on as sessions have room, with some to spare for attempts that are repeated.
+    pub(crate) fn is_quiet_for(&self, client: usize) -> bool {
+        let room = usize::try_from(self.options.sessions_max / 2).unwrap_or(usize::MAX).max(1);
+        self.is_quiet() || (self.healed.is_some() && client >= room)
+    }
+
     pub(crate) fn note_invoked(&mut self, client: usize) {
         if let Some(healed) = &mut self.healed {
             healed.fresh[client] = true;
