@@ -77,7 +77,8 @@ pub enum Body {
     TransferLeadership {
         /// Named by the one `Outcome` that answers.
         ticket: Ticket,
-        /// The voter that shall lead; `None`: the one with the longest log.
+        /// The voter that shall lead; `None`: the one with the longest log, of those that were heard
+        /// of late.
         to: Option<NodeId>,
     },
     /// An operator asks this node to campaign now, as if its election timer had fired.

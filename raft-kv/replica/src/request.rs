@@ -98,7 +98,8 @@ pub enum Request<M: StateMachine> {
     },
     /// Another leader (thesis §3.10).
     TransferLeadership {
-        /// The voter that shall lead; `None`: the one with the longest log.
+        /// The voter that shall lead; `None`: the one with the longest log, of those
+        /// that were heard of late.
         to: Option<NodeId>,
     },
     /// This replica alone goes on, in a new cluster epoch: the quorum is lost for good. See

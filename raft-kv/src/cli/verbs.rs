@@ -137,7 +137,7 @@ pub(super) enum Verb {
     Member(Member),
     /// Hand the leadership over
     Transfer {
-        /// To this server; without it, to the one with the longest log
+        /// To this server; without it, to the one with the longest log, of those heard of late
         to: Option<u64>,
         #[command(flatten)]
         servers: Servers,
