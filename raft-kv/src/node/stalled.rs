@@ -159,13 +159,13 @@ pub(super) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_leader_whose_disk_stands_still_goes_on_speaking_and_hands_over() {
-    let (directory, network) = (tempfile::tempdir().unwrap(), Network::default());
+/// Three servers, one of which leads and serves; and which.
+async fn three(directory: &Path) -> (Vec<One>, usize) {
+    let network = Network::default();
     let founders: Vec<Member> = (1..=3).map(|id| Member::new(id, 10 + id)).collect();
     let mut all = Vec::new();
     for member in &founders {
-        all.push(One::start(*member, &founders, &network, directory.path()).await);
+        all.push(One::start(*member, &founders, &network, directory).await);
     }
     let mut leader = None;
     until("somebody leads and serves", async || {
@@ -174,8 +174,15 @@ async fn a_leader_whose_disk_stands_still_goes_on_speaking_and_hands_over() {
         matches!(all[at].write().await, Reply::Response { .. })
     })
     .await;
-    let old = &all[leader.unwrap()];
-    let other = &all[(leader.unwrap() + 1) % 3];
+    (all, leader.expect("somebody leads"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_disk_stands_still_goes_on_speaking_and_hands_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let (all, leader) = three(directory.path()).await;
+    let old = &all[leader];
+    let other = &all[(leader + 1) % 3];
     let before = old.node.now();
     assert_eq!(before.role, RoleName::Leader);
 
@@ -210,21 +217,10 @@ async fn a_leader_whose_disk_stands_still_goes_on_speaking_and_hands_over() {
 /// Who was asked first could not take over: it lacks what its own disk has not taken.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_whose_disk_stands_still_asks_again_if_nobody_took_over() {
-    let (directory, network) = (tempfile::tempdir().unwrap(), Network::default());
-    let founders: Vec<Member> = (1..=3).map(|id| Member::new(id, 10 + id)).collect();
-    let mut all = Vec::new();
-    for member in &founders {
-        all.push(One::start(*member, &founders, &network, directory.path()).await);
-    }
-    let mut leader = None;
-    until("somebody leads and serves", async || {
-        leader = all.iter().position(|one| one.node.now().role == RoleName::Leader);
-        let Some(at) = leader else { return false };
-        matches!(all[at].write().await, Reply::Response { .. })
-    })
-    .await;
-    let old = &all[leader.unwrap()];
-    let others: Vec<&One> = (1..3).map(|other| &all[(leader.unwrap() + other) % 3]).collect();
+    let directory = tempfile::tempdir().unwrap();
+    let (all, leader) = three(directory.path()).await;
+    let old = &all[leader];
+    let others: Vec<&One> = (1..3).map(|other| &all[(leader + other) % 3]).collect();
     let before = old.node.now();
     let is_handing_over = async || {
         let look = old.node.inspect(|view| view.replica.status().transferee.is_some());

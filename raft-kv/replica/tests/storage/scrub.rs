@@ -24,6 +24,21 @@ fn running() -> (MemoryDisk, Storage<MemoryDisk>, Durable) {
     (disk, storage, script.now().clone())
 }
 
+/// Entries of these sizes, each in a batch of its own; the disk was told that it rests.
+fn one_by_one(sizes: &[usize]) -> (MemoryDisk, Storage<MemoryDisk>, Script) {
+    let mut script = Script::founding();
+    script.term(1, None);
+    for size in sizes {
+        script.append(&[*size]).sync();
+    }
+    let mut disk = MemoryDisk::default();
+    Storage::format(&mut disk, identity()).unwrap();
+    let mut storage = Storage::open(disk.clone(), ROOMY, Some(identity())).unwrap().0;
+    script.run(&mut storage).unwrap();
+    storage.rest().unwrap();
+    (disk, storage, script)
+}
+
 /// A whole round in steps of a few bytes.
 fn round(storage: &mut Storage<MemoryDisk>, bytes: u64) -> ScrubStep {
     let mut all = ScrubStep::default();
@@ -394,16 +409,7 @@ fn a_file_that_is_gone_is_missed_though_its_first_entry_was_healed() {
 /// behind them all the same, though its slot is not written yet.
 #[test]
 fn what_comes_after_healed_entries_is_found() {
-    let mut script = Script::founding();
-    script.term(1, None);
-    for size in [10, 20, 30] {
-        script.append(&[size]).sync();
-    }
-    let mut disk = MemoryDisk::default();
-    Storage::format(&mut disk, identity()).unwrap();
-    let mut storage = Storage::open(disk.clone(), ROOMY, Some(identity())).unwrap().0;
-    script.run(&mut storage).unwrap();
-    storage.rest().unwrap();
+    let (mut disk, mut storage, script) = one_by_one(&[10, 20, 30]);
     for from in [8192 + 64, FIRST_BATCH + 4096, FIRST_BATCH + 2 * 4096] {
         disk.overwrite("wal/seg-1-1.wal", from, &[0; 448]);
     }
@@ -424,16 +430,7 @@ fn what_comes_after_healed_entries_is_found() {
 #[test]
 fn headers_of_batches_lead_on_behind_healed_entries() {
     for are_read_later in [false, true] {
-        let mut script = Script::founding();
-        script.term(1, None);
-        for size in [10, 20, 30, 40, 50] {
-            script.append(&[size]).sync();
-        }
-        let mut disk = MemoryDisk::default();
-        Storage::format(&mut disk, identity()).unwrap();
-        let mut storage = Storage::open(disk.clone(), ROOMY, Some(identity())).unwrap().0;
-        script.run(&mut storage).unwrap();
-        storage.rest().unwrap();
+        let (mut disk, mut storage, script) = one_by_one(&[10, 20, 30, 40, 50]);
         const FILE: &str = "wal/seg-1-1.wal";
         let slots = 8192 + 64;
         let batches = [4, 5].map(|index| FIRST_BATCH + (index - 1) * 4096);
