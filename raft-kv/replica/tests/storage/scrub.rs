@@ -409,7 +409,7 @@ fn a_file_that_is_gone_is_missed_though_its_first_entry_was_healed() {
 /// behind them all the same, though its slot is not written yet.
 #[test]
 fn what_comes_after_healed_entries_is_found() {
-    let (mut disk, mut storage, script) = one_by_one(&[10, 20, 30]);
+    let (disk, mut storage, script) = one_by_one(&[10, 20, 30]);
     for from in [8192 + 64, FIRST_BATCH + 4096, FIRST_BATCH + 2 * 4096] {
         disk.overwrite("wal/seg-1-1.wal", from, &[0; 448]);
     }
@@ -430,7 +430,7 @@ fn what_comes_after_healed_entries_is_found() {
 #[test]
 fn headers_of_batches_lead_on_behind_healed_entries() {
     for are_read_later in [false, true] {
-        let (mut disk, mut storage, script) = one_by_one(&[10, 20, 30, 40, 50]);
+        let (disk, mut storage, script) = one_by_one(&[10, 20, 30, 40, 50]);
         const FILE: &str = "wal/seg-1-1.wal";
         let slots = 8192 + 64;
         let batches = [4, 5].map(|index| FIRST_BATCH + (index - 1) * 4096);
