@@ -50,11 +50,24 @@ impl Gathered {
         Self { before, resident_bytes_max, not_kept, ..Self::default() }
     }
 
+    /// About so many entries will come: what grows entry by entry is copied again and again.
+    pub(super) fn expect(&mut self, entries: usize) {
+        self.ids.reserve(entries);
+        self.slots.reserve(entries);
+    }
+
     /// Begins again after `before`; evidence stays.
     pub(super) fn begin_again(&mut self, before: EntryId) {
         let Self { resident_bytes_max, not_kept, commit, generation, term, .. } = *self;
+        let (mut ids, mut slots) =
+            (core::mem::take(&mut self.ids), core::mem::take(&mut self.slots));
+        // Emptied, they keep the room that was made for them.
+        ids.clear();
+        slots.clear();
         *self = Self {
             before,
+            ids,
+            slots,
             resident_bytes_max,
             not_kept,
             commit,

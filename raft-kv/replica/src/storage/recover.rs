@@ -86,7 +86,8 @@ impl<F> FoundLog<F> {
         let (names, dead, epoch) = order(&listed);
         let spares = Spares { ring, heals: Heals::read(disk, &listed)? };
         let not_kept = resident::not_kept_through(disk, &names, resident_bytes_max)?;
-        let entries = Gathered::after(snapshot, resident_bytes_max, not_kept);
+        let mut entries = Gathered::after(snapshot, resident_bytes_max, not_kept);
+        entries.expect(promised(&names));
         let heals = Heals::default();
         let mut log = Self { live: Vec::new(), dead, entries, heals, scratch, epoch, cut: None };
         let mut window = Window::default();
@@ -369,6 +370,18 @@ impl<F> FoundLog<F> {
         }
         Ok(())
     }
+}
+
+/// About how many entries these segments hold, told by their names alone. It need not be true: memory
+/// that is asked for and not used costs nothing, and names cannot ask for much.
+fn promised(names: &[(SegmentName, Option<Index>)]) -> usize {
+    const OF_A_SEGMENT_MAX: u64 = 1 << 16;
+    let of = |(name, limit): &(SegmentName, Option<Index>)| {
+        let entries = limit.map_or(0, |limit| limit.0 - name.first.0);
+        usize::try_from(entries.min(OF_A_SEGMENT_MAX)).unwrap_or(0)
+    };
+    // The newest segment, which no name ends, has as much room as the fullest one.
+    names.iter().map(of).sum::<usize>() + names.iter().map(of).max().unwrap_or(0)
 }
 
 /// The segments that count, oldest first, each with the first entry of the next one; those that do
