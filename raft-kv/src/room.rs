@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use raft_core::RoleName;
 use raft_replica::request::{Reply, Request};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use crate::http::App;
@@ -102,12 +102,7 @@ impl Pace {
 async fn hand_over(app: &App) -> Option<Attempt> {
     let node = app.node.borrow().clone();
     let node = node.filter(|node| node.now().role == RoleName::Leader)?;
-    let others = node.inspect(|view| {
-        let status = view.replica.status();
-        let voters = status.membership.incoming().iter();
-        voters.filter(|voter| **voter != status.member && view.is_alive(**voter)).count()
-    });
-    if others.await.is_ok_and(|others| others == 0) {
+    if node.inspect(|view| view.has_heir()).await.is_ok_and(|has_heir| !has_heir) {
         return None;
     }
     warn!("the disk is nearly full: handing over");
@@ -127,7 +122,9 @@ async fn lack(app: &App) -> Option<Lack> {
     }
     let max = config.memory_bytes_max?;
     let node = app.node.borrow().clone()?;
-    let held = node.inspect(|view| view.store().kv().bytes()).await.ok()?;
+    let held = node.inspect(|view| view.store().kv().bytes());
+    // A node that does not answer must not keep the disk from being looked at.
+    let held = timeout(INTERVAL, held).await.ok()?.ok()?;
     let resident = resident_bytes().unwrap_or_default();
     is_too_much(held, resident, max).then_some(Lack::Memory)
 }

@@ -134,14 +134,21 @@ fn perform(dir: &Path, what: What) -> Result<(), String> {
 }
 
 fn start(dir: &Path, shape: Shape) -> Result<(), String> {
-    if config(dir).exists() {
-        agree(dir, &nodes(dir)?, shape)?;
-    } else {
+    let is_new = !config(dir).exists();
+    if is_new {
         let text = written(dir, shape)?;
         fs::write(config(dir), text).map_err(|error| error.to_string())?;
+    } else {
+        agree(dir, &nodes(dir)?, shape)?;
     }
     let nodes = nodes(dir)?;
-    have_places(dir, &nodes)?;
+    if let Err(taken) = have_places(dir, &nodes) {
+        if is_new {
+            // Nothing was founded: the next try may name other ports.
+            drop(fs::remove_file(config(dir)));
+        }
+        return Err(taken);
+    }
     let mut started = Vec::new();
     for node in &nodes {
         started.push((node, start_node(dir, node.id)?));
@@ -153,6 +160,10 @@ fn start(dir: &Path, shape: Shape) -> Result<(), String> {
 
 /// The configuration of a new cluster.
 fn written(dir: &Path, shape: Shape) -> Result<String, String> {
+    let at = dir.to_str().filter(|at| !at.contains(char::is_control));
+    if at.is_none() {
+        return Err(format!("{}: a name that cannot be written into a file", dir.display()));
+    }
     let mut text = String::from("# Written by `raft-kv cluster start`.\n");
     for id in 1..=shape.nodes.unwrap_or(3) {
         let address = |base: u16| {

@@ -108,7 +108,8 @@ pub struct Settings {
     #[arg(long, env = "RAFT_KV_MAX_WATCHERS", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_watchers: Option<usize>,
-    /// Refuse writes that let the state grow while keys and values take more than this [default: no limit]
+    /// Refuse writes that let the state grow while keys and values take more than this, or half of it and the
+    /// process more than it [default: no limit]
     #[arg(long, env = "RAFT_KV_MAX_MEMORY_BYTES", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_memory_bytes: Option<u64>,

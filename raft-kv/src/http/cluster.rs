@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use hyper::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
 use raft_core::{Member, MemberStep, Membership, MembershipChange, NodeId, ReadMode};
@@ -324,7 +324,8 @@ pub(super) async fn remove(
             let removed = async move {
                 // Who was announced and never came is no member; to remove it is to withdraw that.
                 let is_withdrawn = forget(app, &node, NodeId(id)).await?;
-                if !is_withdrawn && !is_removed.load(Ordering::Relaxed) {
+                is_removed.fetch_or(is_withdrawn, Ordering::Relaxed);
+                if !is_removed.load(Ordering::Relaxed) {
                     let seen = may_go(&node, NodeId(id)).await?;
                     reconfigure(app, &node, vec![MemberStep::Remove(NodeId(id))], seen).await?;
                     is_removed.store(true, Ordering::Relaxed);
@@ -401,6 +402,27 @@ async fn hand_out<T>(parts: &mpsc::Sender<T>, part: T, limit: Duration) -> bool 
     matches!(timeout(limit, parts.send(part)).await, Ok(Ok(())))
 }
 
+/// What is handed out, and an error unless all of it was: an end without a word would look like the end.
+fn until_whole<T>(
+    taken: mpsc::Receiver<T>,
+    is_whole: Arc<AtomicBool>,
+) -> impl Stream<Item = io::Result<T>> {
+    stream::unfold(Some(taken), move |taken| {
+        let is_whole = Arc::clone(&is_whole);
+        async move {
+            let mut taken = taken?;
+            match taken.recv().await {
+                Some(part) => Some((Ok(part), Some(taken))),
+                None if is_whole.load(Ordering::Acquire) => None,
+                None => {
+                    let slow = "the backup is read too slowly, or could not be made";
+                    Some((Err(io::Error::new(io::ErrorKind::TimedOut, slow)), None))
+                }
+            }
+        }
+    })
+}
+
 /// All keys as of a moment after the question, in a file that proves that it is whole. It is made as it is
 /// read, one at a time: what changes meanwhile is kept twice.
 pub(super) async fn snapshot(State(app): State<Arc<App>>) -> Response {
@@ -413,25 +435,21 @@ pub(super) async fn snapshot(State(app): State<Arc<App>>) -> Response {
         let (index, kv) =
             look.await.map_err(|gone| Problem::unavailable("stopped", gone.to_string()))?;
         let cluster = app.links.cluster();
-        let (parts, made) = mpsc::channel(2);
+        let (parts, taken) = mpsc::channel(2);
+        let is_whole = Arc::new(AtomicBool::new(false));
+        let made_whole = Arc::clone(&is_whole);
         let runtime = Handle::current();
         tokio::task::spawn_blocking(move || {
-            let take = |part| runtime.block_on(hand_out(&parts, Ok(part), SLOWEST));
+            let take = |part| runtime.block_on(hand_out(&parts, part, SLOWEST));
             let mut is_taken = true;
             backup::encode(cluster, index, &kv, |part| {
                 is_taken = take(part);
                 is_taken
             });
             drop((kv, place));
-            if !is_taken {
-                // An end without a word would look like the end; who is gone needs no word.
-                let slow = io::Error::new(io::ErrorKind::TimedOut, "the backup is read too slowly");
-                drop(runtime.block_on(parts.send(Err(slow))));
-            }
+            made_whole.store(is_taken, Ordering::Release);
         });
-        let parts =
-            stream::unfold(made, |mut made| async move { Some((made.recv().await?, made)) });
-        let mut response = Response::new(Body::from_stream(parts));
+        let mut response = Response::new(Body::from_stream(until_whole(taken, is_whole)));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         let name = HeaderValue::from_static("attachment; filename=\"raft-kv.backup\"");
@@ -443,6 +461,8 @@ pub(super) async fn snapshot(State(app): State<Arc<App>>) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt as _;
+
     use super::*;
 
     #[tokio::test]
@@ -456,5 +476,20 @@ mod tests {
         assert_eq!(taken.recv().await, Some(3));
         drop(taken);
         assert!(!hand_out(&parts, 4, long).await, "nobody is there");
+    }
+
+    #[tokio::test]
+    async fn what_does_not_come_whole_ends_in_an_error() {
+        for is_whole in [true, false] {
+            let (parts, taken) = mpsc::channel(2);
+            parts.send(1).await.unwrap();
+            drop(parts);
+            let parts = until_whole(taken, Arc::new(AtomicBool::new(is_whole)));
+            let parts: Vec<Result<u8, io::ErrorKind>> =
+                parts.map(|part| part.map_err(|error| error.kind())).collect().await;
+            let whole: &[_] = &[Ok(1)];
+            let cut: &[_] = &[Ok(1), Err(io::ErrorKind::TimedOut)];
+            assert_eq!(parts, if is_whole { whole } else { cut });
+        }
     }
 }

@@ -124,13 +124,13 @@ pub(super) async fn at_leader(
         let problem = match leader {
             Some(leader) if leader == me => match local(node.clone()).await {
                 Err(problem) if problem.is_passing() => problem,
-                result => return result,
+                result => return ending(result, is_begun),
             },
             Some(leader) => {
                 let url = app.links.client_url(leader);
                 match pass_on(app, parts, body, url, deadline).await {
                     Err(problem) if problem.is_passing() => problem,
-                    result => return result,
+                    result => return ending(result, is_begun),
                 }
             }
             None => no_leader(),
@@ -145,6 +145,20 @@ pub(super) async fn at_leader(
         // An answer to whoever asked too early comes with the next change, or there is none.
         drop(timeout(LOOK_AGAIN, published.changed()).await);
     }
+}
+
+/// What the last try has ended with. That it does not fit the cluster means that nothing was done, unless an
+/// earlier try has begun it: then that may be the very reason.
+fn ending(result: Result<Response, Problem>, is_begun: bool) -> Result<Response, Problem> {
+    let is_conflict = match &result {
+        Ok(response) => response.status() == StatusCode::CONFLICT,
+        Err(problem) => problem.is_conflict(),
+    };
+    if is_begun && is_conflict {
+        let message = "a part of it was done, and what is left does not fit the cluster any more";
+        return Err(Problem::unknown_outcome(message));
+    }
+    result
 }
 
 /// Whether a read is to be answered here although this server does not lead.
@@ -230,4 +244,27 @@ fn request(parts: &Parts, body: &Bytes, target: &str) -> Result<Request<Full<Byt
     request
         .body(Full::new(body.clone()))
         .map_err(|error| Problem::internal(format!("the leader's URL makes no sense: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_begun_cannot_be_told_that_nothing_was_done() {
+        let here = || Err(Problem::conflict("refused", "3 is no member"));
+        let there = || {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::CONFLICT;
+            Ok(response)
+        };
+        for result in [here, there as fn() -> Result<Response, Problem>] {
+            let unknown = ending(result(), true).expect_err("nobody knows");
+            assert!(!unknown.is_conflict() && !unknown.is_passing());
+        }
+        assert!(ending(here(), false).is_err_and(|problem| problem.is_conflict()));
+        assert!(ending(there(), false).is_ok_and(|told| told.status() == StatusCode::CONFLICT));
+        let done = ending(Ok(Response::new(Body::empty())), true);
+        assert!(done.is_ok_and(|told| told.status() == StatusCode::OK), "it was done after all");
+    }
 }

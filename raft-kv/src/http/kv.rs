@@ -164,13 +164,13 @@ async fn read_here(
     query: KvQuery,
     options: &ReadOptions,
 ) -> Result<Found, Problem> {
-    if let Some(min) = options.min_index {
-        let mut published = node.published();
-        let deadline = Instant::now() + app.config.request_timeout;
-        let reached = published.wait_for(|published| published.applied.0 >= min);
-        if !matches!(timeout_at(deadline, reached).await, Ok(Ok(_))) {
-            return Err(Problem::unavailable("too_stale", "the state has not come so far in time"));
-        }
+    // Before its first entry a server has no state to be stale: after a start it comes from a snapshot.
+    let min = options.min_index.unwrap_or(1).max(1);
+    let mut published = node.published();
+    let deadline = Instant::now() + app.config.request_timeout;
+    let reached = published.wait_for(|published| published.applied.0 >= min);
+    if !matches!(timeout_at(deadline, reached).await, Ok(Ok(_))) {
+        return Err(Problem::unavailable("too_stale", "the state has not come so far in time"));
     }
     let asked = query.clone();
     let look = node.inspect(move |view| Found {

@@ -250,9 +250,13 @@ impl Problem {
         self.status == StatusCode::SERVICE_UNAVAILABLE && self.retry_after_ms.is_some()
     }
 
-    /// The same after a step of the request that did come about. Servers tell each other so, and try again.
+    /// The same after a step of the request that did come about. Servers tell each other so, and try again:
+    /// what else says that nothing was done, and may pass, would not be true any more.
     pub(super) fn begun(self) -> Self {
-        if self.is_passing() { Self { code: PARTLY_DONE, ..self } } else { self }
+        let is_passing = self.is_passing()
+            || [StatusCode::TOO_MANY_REQUESTS, StatusCode::INSUFFICIENT_STORAGE]
+                .contains(&self.status);
+        if is_passing { Self::unavailable(PARTLY_DONE, self.message) } else { self }
     }
 
     /// Whether a step of the request did come about.
@@ -342,6 +346,10 @@ mod tests {
         let after = begun.ended();
         assert_eq!((after.status, after.code), (StatusCode::GATEWAY_TIMEOUT, "unknown_outcome"));
         assert!(after.message.contains("another one leads") && !after.is_passing());
+        for refusal in [Problem::busy(), Problem::no_room()] {
+            let begun = refusal.begun();
+            assert!(begun.is_passing() && begun.is_begun(), "{}", begun.message);
+        }
         let refused = Problem::conflict("refused", "no").begun().ended();
         assert_eq!(refused.status, StatusCode::CONFLICT, "what is certain stays");
         let nothing = Problem::unavailable("not_leader", "another one leads").ended();

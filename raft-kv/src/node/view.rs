@@ -82,6 +82,15 @@ impl View<'_> {
             || self.links.silence_of(member).is_some_and(|silence| silence.0 < patience)
     }
 
+    /// Whether there is another voter that is heard: somebody who could lead instead. Which one is best, the
+    /// core knows.
+    #[must_use]
+    pub fn has_heir(&self) -> bool {
+        let status = self.replica.status();
+        let mut voters = status.membership.incoming().iter();
+        voters.any(|voter| *voter != status.member && self.is_alive(*voter))
+    }
+
     /// How old the state may be: whatever was answered anywhere before so long ago is in it. `None`:
     /// no read has been confirmed in this life yet. Every linearizable read makes it young.
     #[must_use]

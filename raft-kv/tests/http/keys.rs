@@ -1,10 +1,12 @@
 //! Keys: what curl does.
 
+use std::time::Duration;
+
 use hyper::Method;
 use raft_kv::client::Ask;
 use serde_json::json;
 
-use crate::support::{Cluster, other};
+use crate::support::{Cluster, other, read};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_server_was_told_every_server_answers() {
@@ -85,6 +87,32 @@ async fn a_value_that_is_no_text_is_listed_in_base64() {
     assert_eq!(&cluster.get(1, "/kv/k").await.body[..], [0xff, 0x00]);
     let listed = cluster.json(1, "/kv").await;
     assert_eq!(listed["keys"][0]["value_base64"], "/wA=");
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_has_applied_nothing_since_its_start_has_no_stale_answer() {
+    let mut cluster = Cluster::ready(3).await;
+    cluster.put(1, "/kv/k", "v").await;
+    for id in 1..=3 {
+        cluster.halt(id).await;
+    }
+    cluster.adjust = |config| config.request_timeout = Duration::from_millis(200);
+    // Alone it learns of no commit; what it knew to be committed before is what there is.
+    cluster.run(1).await;
+    let mut answer = cluster.once(1, &read("/kv/k?consistency=stale")).await;
+    cluster
+        .until("it has started", async || {
+            answer = cluster.once(1, &read("/kv/k?consistency=stale")).await;
+            !answer.text().contains("\"starting\"")
+        })
+        .await;
+    match answer.header("raft-kv-index") {
+        Some(index) => assert!(index.parse::<u64>().unwrap() > 0, "{}", answer.text()),
+        None => {
+            assert_eq!((answer.status.as_u16(), answer.text().contains("too_stale")), (503, true))
+        }
+    }
     cluster.end().await;
 }
 

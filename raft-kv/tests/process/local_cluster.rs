@@ -122,6 +122,7 @@ fn a_cluster_is_ready_only_if_its_own_nodes_are() {
     assert_eq!(taken.status.code(), Some(1), "{}", text(&taken.stdout));
     let said = text(&taken.stderr);
     assert!(said.contains(&format!("cannot listen at 127.0.0.1:{}: ", ports[0] + 1)), "{said}");
+    assert!(!dir.join("cluster.toml").exists(), "the next try may ask for other ports");
     // A connection that says nothing ends the other program.
     drop(std::net::TcpStream::connect(closer.local_addr().unwrap()).unwrap());
     answers.join().unwrap();

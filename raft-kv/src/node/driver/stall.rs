@@ -4,7 +4,7 @@
 //! while it waits for a successor it takes no writes, and with those of the others they may still come
 //! about.
 
-use raft_core::{NodeId, RoleName, Span, Time};
+use raft_core::{RoleName, Span, Time};
 use raft_replica::request::Input;
 use raft_replica::request::{Reply, Request, RequestId};
 use tracing::warn;
@@ -40,27 +40,16 @@ impl Driver {
         if !(is_stalled && is_due) {
             return;
         }
-        let Some(heir) = self.heir(now) else { return };
-        warn!(to = heir.0, "the disk does not answer: handing over");
+        let status = self.replica.status();
+        let is_leader = status.role == RoleName::Leader && status.transferee.is_none();
+        if !is_leader || !self.view(now).has_heir() {
+            return;
+        }
+        warn!("the disk does not answer: handing over");
         let id = self.name();
         self.asked.request = Some(id);
-        let request = Request::TransferLeadership { to: Some(heir) };
+        let request = Request::TransferLeadership { to: None };
         self.inputs.push(Input::Request { id, request });
-    }
-
-    /// The voter that lacks least of the log among those who are heard; `None`: there is none, or this
-    /// node does not lead, or hands over already.
-    fn heir(&self, now: Time) -> Option<NodeId> {
-        let status = self.replica.status();
-        if status.role != RoleName::Leader || status.transferee.is_some() {
-            return None;
-        }
-        let view = self.view(now);
-        let peers = self.replica.raft().peers();
-        let voters = peers.iter().filter(|peer| {
-            status.membership.incoming().contains(&peer.member) && view.is_alive(peer.member)
-        });
-        voters.rev().max_by_key(|peer| peer.match_index).map(|peer| peer.member.id)
     }
 
     /// Whether a reply is to what the node has asked for itself.
