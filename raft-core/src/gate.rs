@@ -17,7 +17,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use self::holes::Holes;
-use self::staged::Staged;
+use self::staged::{BATCHES_MAX, Staged};
 use crate::durable::{HardState, PersistBatch, SnapshotMeta};
 use crate::effect::{Effect, emit};
 use crate::entry::Entries;
@@ -120,9 +120,9 @@ impl Gate {
         self.holes.first()
     }
 
-    /// How many batches with entries are not durable yet.
-    pub(crate) fn batches_on_their_way(&self) -> usize {
-        self.marks.len()
+    /// Whether as many batches with entries as there may be are not durable yet.
+    pub(crate) fn is_full(&self) -> bool {
+        self.marks.len() as u64 >= BATCHES_MAX
     }
 
     /// The first damaged entry that nothing is on its way to heal.
@@ -277,6 +277,10 @@ impl Gate {
     }
 
     fn issue(&mut self, effects: &mut Vec<Effect>) {
+        // No message leaves before it is durable: behind so much it may wait here, and be replaced.
+        if self.issued - self.durable >= BATCHES_MAX && self.staged.is_hard_state_alone() {
+            return;
+        }
         let seq = self.next_seq();
         let Staged { hard_state, install, truncate_from, heal, append, compact_to } =
             &mut self.staged;

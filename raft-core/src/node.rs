@@ -11,7 +11,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-pub(crate) use self::damage::{Doubt, Lack, Lending, Repair};
+pub(crate) use self::damage::{Doubt, Lack, Lending, Lent, Repair};
 use self::standing::Standing;
 use crate::config::Config;
 use crate::durable::{HardState, SnapshotMeta};
@@ -73,7 +73,7 @@ pub(crate) struct Node {
     pub(crate) repair: Option<Box<Repair>>,
     /// The last question about a damaged entry that this incarnation has asked.
     pub(crate) repairs: u64,
-    /// Cold entries that the host reads for peers in repair, at most one for each.
+    /// What the host reads for peers in repair: for each at most one cold entry and one chunk.
     pub(crate) lending: Vec<Lending>,
     /// Until it is over this node elects no other leader, itself included (thesis §6.4.1).
     pub(crate) promise: Timer,

@@ -37,7 +37,7 @@ use crate::entry::{Entries, Payload};
 use crate::message::{
     Chunk, ChunkPurpose, ChunkRequest, EntryResult, LoadPurpose, LoadRequest, RepairRpc, Rpc,
 };
-use crate::node::{Lack, Lending, Node, Repair};
+use crate::node::{Lack, Lending, Lent, Node, Repair};
 use crate::progress::{Incoming, Origin, Staging};
 use crate::quorum::majority;
 use crate::role::{Leader, Role, Transition};
@@ -143,7 +143,7 @@ pub(crate) fn on_request_entry(
     }
     let index = wanted.index;
     if node.log().id(index) == Some(wanted) && index > node.log().base().index {
-        lend(node, Lending { to: from, id, wanted });
+        lend(node, from, id, wanted);
         return;
     }
     let result = if index <= node.snapshot().last.index {
@@ -162,20 +162,13 @@ pub(crate) fn on_request_entry(
 }
 
 /// The entry is in this log: it is sent at once, or read first.
-fn lend(node: &mut Node, lending: Lending) {
-    let Lending { to, id, wanted } = lending;
+fn lend(node: &mut Node, to: Member, id: RepairId, wanted: EntryId) {
     let index = wanted.index;
     let prev = node.log().id(index.prev()).expect("what is before an entry has an identity");
     if node.gate.is_hole(index) {
         say(node, to, RepairRpc::RequestEntryResponse { id, result: EntryResult::HaveDamaged });
     } else if node.log().is_cold(index) {
-        if node.lending.contains(&lending) {
-            return; // Asked again: the host reads it already.
-        }
-        // Another question replaces the one before: at most one for each peer.
-        node.lending.retain(|other| other.to != to);
-        if node.lending.len() < node.config.requests_max {
-            node.lending.push(lending);
+        if begin_lending(node, Lending { to, id, what: Lent::Entry(wanted) }) {
             let purpose = LoadPurpose::Repair { member: to, id };
             let bytes_max = node.config.append_bytes_max;
             let request = LoadRequest { purpose, after: prev, through: index, bytes_max };
@@ -191,19 +184,32 @@ fn lend(node: &mut Node, lending: Lending) {
     }
 }
 
+/// Whether the host may read this for a peer now. It reads one entry and one chunk at a time for each, or
+/// who asks without end could fill its queue; whoever goes without an answer asks again.
+fn begin_lending(node: &mut Node, lending: Lending) -> bool {
+    let is_open = node.lending.iter().any(|open| open.is_in_the_way_of(&lending));
+    let is_begun = !is_open && node.lending.len() < node.config.requests_max;
+    if is_begun {
+        node.lending.push(lending);
+    }
+    is_begun
+}
+
 /// The host has read an entry for a peer, or could not.
 pub(crate) fn on_loaded(node: &mut Node, request: &LoadRequest, entries: Option<Entries>) {
     let LoadPurpose::Repair { member, id } = request.purpose else { return };
-    let is_asked = |lending: &&Lending| {
-        lending.to == member && lending.id == id && lending.wanted.index == request.through
-    };
-    let Some(lending) = node.lending.iter().find(is_asked).copied() else {
+    let asked = node.lending.iter().enumerate().find_map(|(position, lending)| {
+        let Lent::Entry(wanted) = lending.what else { return None };
+        let is_asked = (lending.to, lending.id, wanted.index) == (member, id, request.through);
+        is_asked.then_some((position, wanted))
+    });
+    let Some((position, wanted)) = asked else {
         node.refuse(Refused::UnknownLoad);
         return;
     };
-    node.lending.retain(|other| other.to != member);
+    node.lending.remove(position);
     let is_it = |entries: &Entries| {
-        entries.len() == 1 && entries.last().is_some_and(|entry| entry.id() == lending.wanted)
+        entries.len() == 1 && entries.last().is_some_and(|entry| entry.id() == wanted)
     };
     let result = match entries {
         Some(entries) if is_it(&entries) => EntryResult::Have { entries },
@@ -395,10 +401,12 @@ pub(crate) fn on_request_snapshot(
         say(node, from, RepairRpc::RequestSnapshotResponse { id, snapshot, offset, data, done });
         return Ok(());
     }
-    let purpose = ChunkPurpose::Repair { id };
-    let bytes_max = node.config.snapshot_chunk_bytes;
-    let request = ChunkRequest { to: from, purpose, snapshot, offset, bytes_max };
-    node.effects.push(Effect::ReadChunk(request));
+    if begin_lending(node, Lending { to: from, id, what: Lent::Chunk }) {
+        let purpose = ChunkPurpose::Repair { id };
+        let bytes_max = node.config.snapshot_chunk_bytes;
+        let request = ChunkRequest { to: from, purpose, snapshot, offset, bytes_max };
+        node.effects.push(Effect::ReadChunk(request));
+    }
     Ok(())
 }
 
@@ -410,6 +418,12 @@ pub(crate) fn on_chunk_read(
     id: RepairId,
     read: Option<Chunk>,
 ) {
+    let lending = Lending { to: request.to, id, what: Lent::Chunk };
+    let Some(position) = node.lending.iter().position(|open| *open == lending) else {
+        node.refuse(Refused::Unasked);
+        return;
+    };
+    node.lending.remove(position);
     let snapshot = Arc::clone(node.snapshot());
     let Some(Chunk { data, done }) = read.filter(|_| snapshot.last == request.snapshot) else {
         return;

@@ -7,6 +7,9 @@ use crate::durable::{HardState, SnapshotMeta};
 use crate::entry::Entries;
 use crate::types::Index;
 
+/// The most batches that may be on their way to the disk before more is taken.
+pub(super) const BATCHES_MAX: u64 = 1 << 12;
+
 /// What the next batch will say, field by field.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Staged {

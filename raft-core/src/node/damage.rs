@@ -44,12 +44,29 @@ pub(crate) enum Lack {
     Damaged,
 }
 
-/// A peer waits for an entry that the host reads.
+/// A peer waits for what the host reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Lending {
     pub(crate) to: Member,
     pub(crate) id: RepairId,
-    pub(crate) wanted: EntryId,
+    pub(crate) what: Lent,
+}
+
+/// What a host reads for a peer in repair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Lent {
+    /// A cold entry.
+    Entry(EntryId),
+    /// A part of the newest snapshot.
+    Chunk,
+}
+
+impl Lending {
+    /// Whether the other one has to wait until this one has been read.
+    pub(crate) fn is_in_the_way_of(&self, other: &Self) -> bool {
+        let is_entry = |lending: &Self| matches!(lending.what, Lent::Entry(_));
+        self.to == other.to && is_entry(self) == is_entry(other)
+    }
 }
 
 impl Node {

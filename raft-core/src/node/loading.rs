@@ -10,9 +10,6 @@ use crate::membership::Membership;
 use crate::message::LoadRequest;
 use crate::types::Index;
 
-/// The most batches that may be on their way to the disk before more is taken.
-const BATCHES_MAX: usize = 1 << 12;
-
 impl Node {
     /// Lets go of payloads that are durable and applied, beyond what shall stay in memory; and of those
     /// that are durable and wait for a state machine that is slow, beyond what it may have at once too.
@@ -34,7 +31,7 @@ impl Node {
             self.config;
         let bytes_max = resident_bytes_max.saturating_add(unapplied_bytes_max);
         self.is_disk_full
-            || self.gate.batches_on_their_way() >= BATCHES_MAX
+            || self.gate.is_full()
             || self.log.is_heavier_than(bytes_max.saturating_add(uncommitted_bytes_max))
     }
 

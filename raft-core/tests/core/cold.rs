@@ -5,7 +5,7 @@ use bytes::Bytes;
 use raft_core::{
     AppendResult, Body, ClusterId, Effect, Entries, Entry, EntryId, Envelope, GroupId, Incarnation,
     Index, LoadPurpose, LoadRequest, Message, Payload, Raft, RecoverError, RecoveredState, Refused,
-    Round, Rpc, RpcKind, Session, Slot, Term, Ticket, Time,
+    RepairId, RepairRpc, Round, Rpc, RpcKind, Session, Slot, Term, Ticket, Time,
 };
 
 use crate::support::{Cluster, config, member, membership};
@@ -267,6 +267,34 @@ fn a_start_applies_cold_entries_from_the_disk() {
     assert_eq!(applied(&effects), [Index(4)]);
     let effects = step(&mut raft, Body::Applied { through: Index(4) });
     assert_eq!(applied(&effects), [Index(5)], "what is in memory needs no loading");
+}
+
+/// For a peer in repair the host reads one entry at a time, however often, and for what, it is asked.
+#[test]
+fn a_peer_in_repair_is_lent_one_entry_at_a_time() {
+    let entries = commands(5);
+    let (mut raft, effects) = start(recovered(&entries, 5, false), |_| {});
+    persist(&mut raft, &effects);
+    let ask = |n: usize| {
+        let receiver = config(1);
+        let id = RepairId { incarnation: Incarnation(1), n: n as u64 };
+        let wanted = entries[n % 5].id();
+        let rpc = RepairRpc::RequestEntry { id, wanted, is_snapshot: false };
+        Body::Peer(Envelope {
+            cluster: receiver.cluster,
+            group: receiver.group,
+            from: member(2),
+            to: member(1),
+            epoch: raft_core::Epoch(0),
+            incarnation: Incarnation(1),
+            term: Term(1),
+            rpc: Rpc::Repair(rpc),
+        })
+    };
+    let asked: Vec<LoadRequest> = (1..100).flat_map(|n| loads(&step(&mut raft, ask(n)))).collect();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    step(&mut raft, Body::Loaded { request: asked[0], entries: None });
+    assert_eq!(loads(&step(&mut raft, ask(100))).len(), 1, "whoever asks again is answered");
 }
 
 /// The host may fail for as long as it likes: it is asked again at a tick, never at once.

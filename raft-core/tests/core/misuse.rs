@@ -6,8 +6,8 @@ use bytes::Bytes;
 use raft_core::{
     AppendResult, Body, Chain, Chunk, ChunkId, ChunkPurpose, ChunkRequest, Config, ConfigError,
     Effect, Entries, Entry, EntryId, Envelope, HardState, Incarnation, Index, Message, Observation,
-    Payload, Raft, RecoverError, RecoveredState, Refused, Round, Rpc, RpcKind, Session, Slot,
-    SnapshotMeta, Term, Ticket, Time, Violation,
+    Payload, Raft, RecoverError, RecoveredState, Refused, RepairId, RepairRpc, Round, Rpc, RpcKind,
+    Session, Slot, SnapshotMeta, Term, Ticket, Time, Violation,
 };
 
 use crate::support::{Cluster, config, member, membership};
@@ -289,6 +289,61 @@ fn a_liar_does_not_fill_the_queue_of_a_slow_disk() {
     assert_eq!(batches, 4_096, "as many as wait for a disk at most");
 }
 
+/// Terms that rise without end fill it no more: the newest hard state waits for the disk to come back, and
+/// nothing leaves before it is durable.
+#[test]
+fn rising_terms_do_not_fill_the_queue_of_a_slow_disk() {
+    let mut follower = start(2);
+    let commit = from_leader(Rpc::Commit { session: Session(1), commit: Index(0) });
+    let Body::Peer(heard) = commit else { unreachable!("the helper builds peer messages") };
+    let mut batches = Vec::new();
+    for term in 2..10_000 {
+        let body = Body::Peer(Envelope { term: Term(term), ..heard.clone() });
+        for effect in follower.step(Message { now: Time(0), body }) {
+            assert!(!matches!(effect, Effect::Send(_)), "no term is durable");
+            if let Effect::Persist(batch) = effect {
+                batches.push(batch.seq);
+            }
+        }
+    }
+    assert_eq!(batches.len(), 4_096, "as many as wait for a disk at most");
+    let seq = *batches.last().expect("many");
+    let effects = follower.step(Message { now: Time(0), body: Body::Persisted { seq } });
+    let terms: Vec<Term> = effects.iter().filter_map(written_term).collect();
+    assert_eq!(terms, [Term(9_999)], "the newest alone");
+}
+
+/// Whoever asks without end for what a host has to read makes it read one thing at a time.
+#[test]
+fn who_asks_without_end_does_not_fill_the_queue_of_a_slow_disk() {
+    let mut follower = start(2);
+    let snapshot = snapshot(50, 9);
+    let id = chunk_id(&step(&mut follower, install(&snapshot, 0, b"abcd", true)));
+    step(&mut follower, Body::ChunkStaged { id, staged: 4 });
+    let ask = |n: u64| {
+        let id = RepairId { incarnation: Incarnation(1), n };
+        let rpc = RepairRpc::RequestSnapshot { id, snapshot: snapshot.last, offset: 0 };
+        from_leader(Rpc::Repair(rpc))
+    };
+    let reads = |effects: &[Effect]| -> Vec<ChunkRequest> {
+        let read = |effect: &Effect| {
+            let Effect::ReadChunk(request) = effect else { return None };
+            Some(*request)
+        };
+        effects.iter().filter_map(read).collect()
+    };
+    let mut asked: Vec<ChunkRequest> =
+        (1..100).flat_map(|n| reads(&step(&mut follower, ask(n)))).collect();
+    assert_eq!(asked.len(), 1);
+    let request = asked.remove(0);
+    let answer = |chunk| Body::ChunkRead { request, chunk };
+    let chunk = Chunk { data: Bytes::from_static(b"abcd"), done: true };
+    let sent = step(&mut follower, answer(Some(chunk)));
+    assert!(sent.iter().any(|effect| matches!(effect, Effect::Send(_))), "{sent:?}");
+    assert_eq!(step(&mut follower, answer(None)), [refused(Refused::Unasked)]);
+    assert_eq!(reads(&step(&mut follower, ask(100))).len(), 1, "whoever asks again is answered");
+}
+
 /// A leader that contradicts what it sent in the same term lies. A node in doubt about the end of its
 /// log then forgets that the two logs were equal: nothing may be committed that it has not got.
 #[test]
@@ -415,6 +470,11 @@ fn append_after_genesis(terms: &[u64]) -> Body {
 fn from_successor(body: Body) -> Body {
     let Body::Peer(envelope) = body else { unreachable!("the helper builds peer messages") };
     Body::Peer(Envelope { from: member(3), term: Term(2), ..envelope })
+}
+
+fn written_term(effect: &Effect) -> Option<Term> {
+    let Effect::Persist(batch) = effect else { return None };
+    batch.hard_state.map(|hard_state| hard_state.term)
 }
 
 fn refused(reason: Refused) -> Effect {
