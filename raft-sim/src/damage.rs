@@ -98,9 +98,9 @@ impl<W: Workload> World<W> {
         let after = self.inspect(at);
         if let Some(file) = node.disk.file_of(&wound) {
             survives(before, after.as_ref(), &file).map_err(|broken| broken.on(node.member.id))?;
-            let told = self.told_through(at, None);
+            let told = self.told_through(at);
             let torn = self.inspect_torn(at);
-            for (told, after) in [(told, &after), (Index::ZERO, &torn)] {
+            for after in [&after, &torn] {
                 let is_missed = |after| is_missed(told, before, after);
                 after.as_ref().map_or(Ok(()), is_missed).map_err(|it| it.on(node.member.id))?;
             }
@@ -139,7 +139,7 @@ impl<W: Workload> World<W> {
             }
         };
         let part = node.disk.part_of(&wound);
-        let told = self.told_through(at, Some(&wound));
+        let told = self.told_through(at);
         let is_of_last = |id: &EntryId| before.last_batch <= id.index && id.index <= told;
         let is_new = |id: &EntryId| before.report.damaged().all(|known| known != *id);
         let is_found = after.report.damaged().any(|id| is_of_last(&id) && is_new(&id));

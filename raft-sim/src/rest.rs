@@ -2,8 +2,8 @@
 //!
 //! Until a disk is told, or the next batch tells it, nothing there says that the last batch was
 //! acknowledged: rot in it would pass for a crash. A server tells it once there has been nothing to write for
-//! a while, and so does every process here. From then on the ghost knows that the batch has its names, and
-//! that a start which takes it for torn is wrong.
+//! a while, and so does every process here. From then on the ghost knows that the batch has its names, that
+//! the hard state vouches for it, and that a start which takes it for torn, or for never written, is wrong.
 
 use std::fmt;
 

@@ -209,11 +209,13 @@ impl<W: Workload> Checker<W> {
         Ok(())
     }
 
-    /// A node's disk was told that it is at rest: every entry there has two names.
+    /// A node's disk was told that it is at rest: every entry there has two names, and the hard state vouches
+    /// for all of them.
     pub fn named(&mut self, node: NodeId) {
         let slot = self.ghost.slot(node);
         let node = &mut self.ghost.nodes[slot];
         node.named = node.durable.log.last_index();
+        node.vouched = node.vouched.max(node.named);
     }
 
     /// A node's state machine is to be replaced by a snapshot.

@@ -28,14 +28,22 @@ impl<W: Workload> World<W> {
         }
     }
 
-    /// Through where a running process has told its disk that its log was acknowledged, if neither this wound
-    /// nor an earlier one can have taken that back.
-    pub(super) fn told_through(&self, at: NodeAt, wound: Option<&Wound>) -> Index {
+    /// Through where the last process has told its disk that its log was acknowledged. The hard state has
+    /// it, twice, so no one wound takes that back, nor a power cut, unless a sync has lied.
+    pub(super) fn told_through(&self, at: NodeAt) -> Index {
         let node = &self.nodes[at];
-        let told = self.checker.told_through(node.member.id);
-        let wounds: Vec<&Wound> = node.wounds.iter().chain(wound).collect();
-        let is_left = || !node.disk.has_met_slot(&wounds, told.0);
-        if node.process.is_some() && told > Index::ZERO && is_left() { told } else { Index::ZERO }
+        let is_certain = node.process.is_some() || !self.options.faults.contains(Fault::LyingSync);
+        if is_certain { self.checker.told_through(node.member.id) } else { Index::ZERO }
+    }
+
+    /// The same, if neither this wound nor an earlier one has met the slot of the last entry: then the log
+    /// reaches as far.
+    fn named_through(&self, at: NodeAt, wound: &Wound) -> Index {
+        let node = &self.nodes[at];
+        let told = self.told_through(at);
+        let wounds: Vec<&Wound> = node.wounds.iter().chain([wound]).collect();
+        let is_left = told > Index::ZERO && !node.disk.has_met_slot(&wounds, told.0);
+        if is_left { told } else { Index::ZERO }
     }
 
     /// Of a log whose payloads a wound has met, all that can be read nowhere else is missed, and it ends no
@@ -57,7 +65,7 @@ impl<W: Workload> World<W> {
         if before.report.is_clean() && node.process.is_some() && node.disk.is_of_payloads(wound) {
             let through =
                 node.disk.slots_through(&node.wounds, ends.clone()).map_or(Index::ZERO, Index);
-            let through = through.max(self.told_through(at, Some(wound)));
+            let through = through.max(self.named_through(at, wound));
             let is_short = after.last.index < through;
             if is_short || (through == before.last.index && after.is_tail_unknown) {
                 let predicted =
@@ -111,17 +119,17 @@ impl<W: Workload> World<W> {
         let left = end.max(covered(after));
         let lost = left.0 + 1..before.last.index.0 + 1;
         let vouched = self.checker.vouched(node.member.id);
-        let told = self.told_through(at, Some(wound));
+        let told = self.told_through(at);
         let reason = if !is_same {
             Some("the hard state is another one".to_owned())
         } else if is_longer && came_back.is_none() {
             Some("it has never been that long".to_owned())
         } else if lost.is_empty() {
             None
+        } else if told.0 >= lost.start && fault != Fault::LyingSync {
+            Some(format!("at rest its disk was told that {told} was acknowledged"))
         } else if vouched.0 >= lost.start && fault != Fault::LyingSync {
             Some(format!("its hard state vouched for {vouched}"))
-        } else if told.0 >= lost.start {
-            Some(format!("at rest its disk was told that {told} was acknowledged"))
         } else if node.process.is_some() {
             node.disk.trace_of(wound, &node.wounds, lost)
         } else {

@@ -67,8 +67,8 @@ pub(super) fn covered(found: &Inspection) -> Index {
 
 /// Whether a start says so that finds less of the log than all before its last batch, after one
 /// sector was lost, and the slots of the last segment perhaps: of every other batch there is a
-/// later one left to tell. Or less than what the disk was `told` at rest to have been acknowledged,
-/// where no slots were lost with the sector.
+/// later one left to tell. Or less than what the disk was `told` at rest to have been acknowledged:
+/// the hard state vouches for that.
 pub(super) fn is_missed(
     told: Index,
     before: &Inspection,

@@ -76,7 +76,7 @@ fn vouched() -> Life {
     Life::of(&everything())
 }
 
-/// Its last act is an append and a rest: for its last batch only the slots vouch.
+/// Its last act is an append and a rest.
 fn rested() -> Life {
     let mut script = everything();
     script.append(&[30, 0, 700]).sync();
@@ -166,7 +166,7 @@ fn one_bad_sector_where_the_hard_state_vouches() {
 }
 
 #[test]
-fn one_bad_sector_where_the_slots_vouch() {
+fn one_bad_sector_of_a_node_at_rest() {
     check("rested", &rested(), Verdict::OlderSnapshot);
 }
 

@@ -19,6 +19,7 @@ mod parts;
 mod random;
 mod refusals;
 mod resident;
+mod rest;
 mod ring;
 mod roundtrip;
 mod scrub;
