@@ -9,6 +9,7 @@
 //! |---|---|---|---|
 //! | ok | ok, the same | keep | keep |
 //! | ok | ok, another | damaged, as the slot says | the same |
+//! | ok, and the next one or the next batch goes on from it | ok, another | keep, write the slot again | the same |
 //! | ok | not ok | keep, write the slot again | keep, write the slot again |
 //! | payload not ok | ok | damaged | damaged |
 //! | payload not ok, header ok | not ok | damaged | torn, unless there is evidence |
@@ -40,6 +41,7 @@
 //! node asks its group before it votes again.
 
 mod ending;
+mod stray;
 
 use std::collections::BTreeMap;
 
@@ -179,10 +181,10 @@ impl<F> Scan<F> {
     ) -> Result<bool, StorageError> {
         let index = before.index.next();
         let is_known = self.read_slot(index, &mut piece.slot) && piece.slot.id.term >= before.term;
-        piece.is_slot_bad = !is_known;
-        let head = if is_known {
-            self.come_to(disk, &piece.slot)?;
-            self.compare_head(disk, &piece.slot)?
+        let followed = if is_known { self.follow(disk, &piece.slot, before)? } else { None };
+        piece.is_slot_bad = followed.is_none();
+        let head = if let Some(head) = followed {
+            head
         } else {
             let found = match self.find(disk, before)? {
                 None if self.is_astray && self.find_batch(disk, before)? => {

@@ -24,5 +24,6 @@ mod ring;
 mod roundtrip;
 mod scrub;
 mod space;
+mod stray;
 mod torn_after_damage;
 mod verdict;

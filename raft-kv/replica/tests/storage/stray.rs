@@ -1,0 +1,92 @@
+//! What another node wrote, in the place where it stands on that node's disk: a page that went to the
+//! wrong disk, a file that was copied.
+
+use std::collections::BTreeSet;
+
+use raft_core::Index;
+use raft_replica::storage::inspect;
+
+use crate::evidence::{after, after_rest, whole};
+use crate::memory_disk::MemoryDisk;
+use crate::model::Script;
+use crate::verdict::{FIRST_BATCH, Verdict, judge, open};
+
+/// A node that has changed its term until its hard state has this generation.
+fn voter(generation: u64) -> MemoryDisk {
+    let found = |terms: u64| {
+        let mut script = Script::founding();
+        for term in 1..=terms {
+            script.term(term, Some(3));
+        }
+        let disk = after(&script);
+        (inspect(&mut disk.clone()).unwrap().generation, disk)
+    };
+    (0..20).map(found).find(|(found, _)| *found == generation).unwrap().1
+}
+
+/// A later generation of another node is not what this one has promised: it would vote a second time.
+#[test]
+fn a_hard_state_of_another_node_is_amnesia() {
+    let mut script = Script::founding();
+    script.term(1, Some(1)).term(2, Some(2)).append(&[10]).sync().term(3, Some(1)).sync();
+    let disk = after(&script);
+    let generation = inspect(&mut disk.clone()).unwrap().generation;
+    for ahead in 1..6 {
+        let other = voter(generation + ahead);
+        for file in ["hs.a", "hs.b"] {
+            let bytes = other.bytes(file).unwrap();
+            for (from, to) in [(0, 4096), (4096, 8192)] {
+                let struck = disk.fork();
+                struck.overwrite(file, from, &bytes[from..to]);
+                let context = format!("{file} from {from} to {to}, {ahead} ahead");
+                let verdict = judge(&struck, script.now(), &BTreeSet::new(), &context);
+                assert_eq!(verdict, Verdict::Amnesia, "{context}");
+            }
+        }
+    }
+}
+
+/// A life of so many entries of this size each, in two batches.
+fn entries(size: usize) -> Script {
+    let mut script = Script::founding();
+    script.term(1, Some(1)).append(&[size; 12]).sync().append(&[size; 4]).sync();
+    script
+}
+
+/// Slots of another log: the entries that stand there follow each other, so it is the slots that are
+/// wrong, and nothing is damaged under a name that it never had.
+#[test]
+fn slots_of_another_node_are_not_believed() {
+    for size in [20, 31] {
+        let script = entries(30);
+        let (disk, other) = (after_rest(&script), after_rest(&entries(size)));
+        let file = "wal/seg-1-1.wal";
+        for sector in [8192, 8192 + 512] {
+            let struck = disk.fork();
+            struck.overwrite(file, sector, &other.bytes(file).unwrap()[sector..sector + 512]);
+            // The last entry has nothing behind it that could tell.
+            let lasts: Vec<Index> = if sector > 8192 { vec![Index(16)] } else { Vec::new() };
+            let context = format!("{size} at {sector}");
+            let (_, found) = open(&struck.fork()).unwrap();
+            let damaged: Vec<Index> = found.report.damaged().map(|id| id.index).collect();
+            assert_eq!(damaged, lasts, "{context}: {}", found.report);
+            if lasts.is_empty() {
+                whole(&struck, script.now(), &context);
+            }
+        }
+    }
+}
+
+/// Of an entry that nothing follows, its slot is believed: nobody can say which of both is right.
+#[test]
+fn an_entry_that_nothing_follows_is_damaged_as_its_slot_says() {
+    let script = entries(30);
+    let (disk, other) = (after_rest(&script), after_rest(&entries(31)));
+    let file = "wal/seg-1-1.wal";
+    disk.overwrite(file, 8192, &other.bytes(file).unwrap()[8192..8192 + 512]);
+    // What follows the eighth entry cannot be read.
+    disk.overwrite(file, FIRST_BATCH + 64 + 8 * 70, &[0xa5; 70]);
+    let (_, found) = open(&disk).unwrap();
+    let damaged: Vec<Index> = found.report.damaged().map(|id| id.index).collect();
+    assert_eq!(damaged, [Index(8), Index(9)], "{}", found.report);
+}
