@@ -103,12 +103,12 @@ impl Gathered {
 
     /// The first entry of the last batch of this segment that cannot be read and has no slot: only a
     /// slot, a later batch, or the segment that was begun after it can prove that it was ever durable.
-    pub(super) fn first_unproven(&self, newest: SegmentName) -> Option<Index> {
+    pub(super) fn first_unproven(&self, newest: SegmentName) -> Option<SlotRecord> {
         self.tail_batch.filter(|(segment, _)| *segment == newest)?;
         let lost = |(slot, payload): &&(SlotRecord, Option<Payload>)| {
             payload.is_none() && self.unslotted.contains(&slot.id)
         };
-        self.tail.iter().find(lost).map(|(slot, _)| slot.id.index)
+        self.tail.iter().find(lost).map(|(slot, _)| *slot)
     }
 
     /// Gives up the entries from this one of the last batch on; how many.

@@ -4,6 +4,7 @@
 //! storage reads is checked anyway. So it is read as zeros, sector by sector where a longer read
 //! fails. A disk that fails as a whole is an error.
 
+use core::ops::Range;
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
@@ -27,6 +28,18 @@ pub(super) fn read_lossy<D: Disk>(
     offset: u64,
     buffer: &mut [u8],
 ) -> Result<(), StorageError> {
+    read_noting(disk, file, path, offset, buffer, &mut Vec::new())
+}
+
+/// The same; where the sectors are that cannot be read, or that the file does not have, goes to `bad`.
+fn read_noting<D: Disk>(
+    disk: &mut D,
+    file: &D::File,
+    path: &str,
+    offset: u64,
+    buffer: &mut [u8],
+    bad: &mut Vec<u64>,
+) -> Result<(), StorageError> {
     if attempt(disk, file, path, offset, buffer)? {
         return Ok(());
     }
@@ -34,6 +47,7 @@ pub(super) fn read_lossy<D: Disk>(
     let (mut at, mut end) = (0, first.min(buffer.len()));
     while at < end {
         if !attempt(disk, file, path, offset + at as u64, &mut buffer[at..end])? {
+            bad.push(offset + at as u64);
             buffer[at..end].fill(0);
             salvage(disk, file, path, offset + at as u64, &mut buffer[at..end])?;
         }
@@ -102,6 +116,8 @@ pub(super) struct Window {
     /// Earlier parts, oldest first. Once nobody shares its memory any more, the oldest is used again:
     /// to read into memory that is there is a good deal faster than into new one.
     earlier: VecDeque<Bytes>,
+    /// Where sectors of this file begin that could not be read, as far as it was read.
+    bad: Vec<u64>,
 }
 
 /// The file that a window is of.
@@ -148,7 +164,16 @@ impl Window {
     /// The window for another file.
     pub(super) fn for_another_file(mut self) -> Self {
         self.retire();
+        self.bad.clear();
         self
+    }
+
+    /// Whether anything in this part of the file could not be read, of what was.
+    pub(super) fn is_unread(&self, span: Range<u64>) -> bool {
+        let meets = |at: &u64| {
+            *at < span.end && span.start < at / SECTOR as u64 * SECTOR as u64 + SECTOR as u64
+        };
+        self.bad.iter().any(meets)
     }
 
     fn retire(&mut self) {
@@ -173,7 +198,7 @@ impl Window {
             let ahead = usize::try_from(ahead).expect("a file is below 2 GiB");
             self.retire();
             let mut bytes = self.memory(ahead);
-            read_lossy(disk, of.file, of.path, offset, &mut bytes)?;
+            read_noting(disk, of.file, of.path, offset, &mut bytes, &mut self.bad)?;
             (self.start, self.bytes) = (offset, bytes.freeze());
         }
         Ok(usize::try_from(offset - self.start).expect("within the window"))

@@ -169,9 +169,9 @@ impl<F> FoundLog<F> {
             self.entries.push(scan.name, &scan.path, &mut piece, report);
         }
         if let Some(torn) = self.entries.first_unproven(scan.name).filter(|_| !is_followed)
-            && !scan.is_proven(disk, torn)?
+            && !scan.is_proven(disk, &torn)?
         {
-            let entries = self.entries.cut_back(torn, report);
+            let entries = self.entries.cut_back(torn.id.index, report);
             report.add(scan.path.as_str(), What::Torn { after: self.entries.last(), entries });
         } else if is_cut && limit.is_none() {
             self.end(scan.ending(disk, self.entries.last())?, &scan.path, report);
@@ -192,11 +192,19 @@ impl<F> FoundLog<F> {
             Ending::Clean => {}
             Ending::Torn(entries) => report.add(path, What::Torn { after, entries }),
             Ending::Cut(entries) => {
-                let why = "a later batch has left a trace".to_owned();
-                report.add(path, What::TailUnknown { after, entries, why: why.clone() });
-                self.cut = Some(why);
+                self.cut_after(path, entries, "a later batch has left a trace", report);
+            }
+            Ending::Unread(entries) => {
+                self.cut_after(path, entries, "what follows cannot be read", report);
             }
         }
+    }
+
+    /// The log ends in the segment at `path`, and did not always.
+    fn cut_after(&mut self, path: &str, entries: u64, why: &str, report: &mut Report) {
+        let (after, why) = (self.entries.last(), why.to_owned());
+        report.add(path, What::TailUnknown { after, entries, why: why.clone() });
+        self.cut = Some(why);
     }
 
     /// The last entry.

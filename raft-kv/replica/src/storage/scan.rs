@@ -25,6 +25,8 @@
 //! there, unless anything says that it was durable. If something does, it is damaged where its header
 //! names it; where nothing does, the log is cut and its tail is called unknown. Evidence is:
 //! * an intact slot of the same batch or of a later one, or an intact header of a later one;
+//! * a sector that the disk cannot read, in what cannot be read or behind it, or a file that ends before it
+//!   should: a crash leaves old bytes, new ones or garbage, and the file its length;
 //! * a segment that goes on after it, even an empty one, unless a snapshot covers all before it: then
 //!   the segment that was begun after this one may have been removed, and this one have come back;
 //! * the hard state: what it counts was durable when it was written. It is written with every change

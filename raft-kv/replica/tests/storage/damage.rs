@@ -137,6 +137,7 @@ fn strike_all(name: &str, life: &Life) -> BTreeMap<Verdict, u64> {
             strike(&disk);
             let context = format!("{name}: {file} at {offset} {what}");
             let verdict = judge(&disk, &life.expected, &victims, &context);
+            assert!(verdict != Verdict::TailUnknown || what == "unreadable", "{context}");
             *verdicts.entry(verdict).or_default() += 1;
         };
         for (what, new) in faults.iter().filter(|(_, new)| new != old) {
@@ -148,12 +149,13 @@ fn strike_all(name: &str, life: &Life) -> BTreeMap<Verdict, u64> {
     verdicts
 }
 
-/// One bad sector never costs more than the payloads in it, or the bytes of a snapshot.
+/// One bad sector never costs more than the payloads in it, or the bytes of a snapshot; but where the next
+/// batch would begin and the disk cannot read, nobody can say that none does.
 fn check(name: &str, life: &Life, of_snapshot: Verdict) {
     let verdicts = strike_all(name, life);
     let count = |verdict| verdicts.get(&verdict).copied().unwrap_or(0);
     assert_eq!(count(Verdict::Amnesia), 0, "{name}");
-    assert_eq!(count(Verdict::TailUnknown), 0, "{name}");
+    assert!(count(Verdict::TailUnknown) <= 1, "{name}: {verdicts:?}");
     assert!(count(Verdict::Whole) > 500, "{name}: {verdicts:?}");
     assert!(count(Verdict::Damaged) >= 5, "{name}: {verdicts:?}");
     let (snapshots, others) = (count(of_snapshot), count(Verdict::OlderSnapshot));

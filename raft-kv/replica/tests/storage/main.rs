@@ -26,4 +26,5 @@ mod scrub;
 mod space;
 mod stray;
 mod torn_after_damage;
+mod unreadable;
 mod verdict;

@@ -192,6 +192,15 @@ impl MemoryDisk {
         state.inodes[inode].bad.insert(offset / SECTOR);
     }
 
+    /// A file ends here from now on, durably.
+    pub(crate) fn cut_off(&self, path: &str, bytes: usize) {
+        let mut state = self.0.borrow_mut();
+        let inode = state.names[path];
+        let inode = &mut state.inodes[inode];
+        inode.cached.truncate(bytes);
+        inode.durable.truncate(bytes);
+    }
+
     /// How many bytes of files there may be from now on, those that are there included.
     pub(crate) fn limit_space(&self, bytes: u64) {
         self.0.borrow_mut().space = Some(bytes);

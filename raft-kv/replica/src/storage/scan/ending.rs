@@ -2,7 +2,7 @@
 
 use raft_core::{EntryId, Index};
 
-use super::super::batch::{BATCH_HEADER, BatchHeader, PAGE};
+use super::super::batch::{BATCH_HEADER, BatchHeader, PAGE, SlotRecord};
 use super::super::error::{StorageError, known};
 use super::super::segment::round_up;
 use super::Scan;
@@ -17,6 +17,9 @@ pub(in crate::storage) enum Ending {
     Torn(u64),
     /// In a batch, and there is a trace of a later one.
     Cut(u64),
+    /// Before sectors that cannot be read. No crash leaves that: a batch that was durable stood there, or
+    /// may have.
+    Unread(u64),
 }
 
 impl<F> Scan<F> {
@@ -56,19 +59,30 @@ impl<F> Scan<F> {
             }
             offset += PAGE;
         }
-        if is_empty {
-            return Ok(Ending::Clean);
-        }
-        Ok(if is_later { Ending::Cut(traces) } else { Ending::Torn(traces) })
+        // Of a batch that was durable, more than its first sector is there, or it had no more.
+        let start = if is_whole { round_up(self.at) } else { self.at };
+        let end = if is_empty { start.saturating_add(1) } else { self.head.file_bytes };
+        let is_unread = self.window.is_unread(u64::from(start)..u64::from(end));
+        Ok(match (is_later, is_unread) {
+            (true, _) => Ending::Cut(traces),
+            (false, true) => Ending::Unread(traces),
+            (false, false) if is_empty => Ending::Clean,
+            (false, false) => Ending::Torn(traces),
+        })
     }
 
-    /// Whether anything says that the batch which was read last, with the entry at `index` in it, was
-    /// durable: a slot of it or of a later one, or the header of a later one.
+    /// Whether anything says that the batch which was read last, with this entry in it that cannot be read,
+    /// was durable: a slot of it or of a later one, or the header of a later one; or that it has been hurt:
+    /// a sector that cannot be read.
     pub(in crate::storage) fn is_proven<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
-        index: Index,
+        entry: &SlotRecord,
     ) -> Result<bool, StorageError> {
+        let index = entry.id.index;
+        if self.window.is_unread(u64::from(entry.offset)..u64::from(self.head.file_bytes)) {
+            return Ok(true);
+        }
         let slots = self.name.first.0..self.name.first.0 + u64::from(self.head.slots);
         let proves = |index| self.slot(Index(index)).is_some_and(|slot| slot.batch >= self.batch);
         if slots.into_iter().any(proves) {
