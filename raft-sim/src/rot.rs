@@ -11,7 +11,7 @@ mod part;
 use std::ops::Range;
 
 pub(crate) use self::evidence::{
-    has_met_slot, is_left, is_of_payloads, met, slots_through, trace_of,
+    has_met_slot, is_left, is_of_payloads, is_unwritten, met, slots_through, trace_of,
 };
 pub(crate) use self::part::part_of;
 use crate::disk::{Inode, Platter, SECTOR_BYTES};

@@ -67,7 +67,9 @@ impl<W: Workload> World<W> {
                 node.disk.slots_through(&node.wounds, ends.clone()).map_or(Index::ZERO, Index);
             let through = through.max(self.named_through(at, wound));
             let is_short = after.last.index < through;
-            if is_short || (through == before.last.index && after.is_tail_unknown) {
+            // Where the disk cannot read what nobody has written, another batch may have stood.
+            let is_doubt = after.is_tail_unknown && !node.disk.is_unwritten(wound);
+            if is_short || (through == before.last.index && is_doubt) {
                 let predicted =
                     format!("payloads are lost, and every slot through {through} is left");
                 let actual = format!("a start finds the log through {}", after.last);

@@ -26,6 +26,11 @@ impl SimDisk {
         rot::is_of_payloads(&self.0.borrow(), wound)
     }
 
+    /// Whether a wound is a sector that cannot be read, and nobody has written to.
+    pub(crate) fn is_unwritten(&self, wound: &Wound) -> bool {
+        rot::is_unwritten(&self.0.borrow(), wound)
+    }
+
     /// Whether a wound is still there: nothing else has been written in its place.
     pub(crate) fn is_open(&self, wound: &Wound) -> bool {
         rot::is_open(&self.0.borrow(), wound)

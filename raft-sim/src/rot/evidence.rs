@@ -80,6 +80,15 @@ pub(crate) fn is_of_payloads(platter: &Platter, wound: &Wound) -> bool {
         && super::file_of(platter, wound).is_some()
 }
 
+/// Whether a wound is a sector that cannot be read, and nobody has written to.
+pub(crate) fn is_unwritten(platter: &Platter, wound: &Wound) -> bool {
+    let is_blank = |(inode, sector): (usize, usize)| {
+        let data = platter.inodes[inode].data.iter().skip(sector * SECTOR_BYTES);
+        data.take(SECTOR_BYTES).all(|byte| *byte == 0)
+    };
+    wound.patches.is_empty() && wound.bad.is_some_and(is_blank)
+}
+
 /// Of these entries, those of whose payloads a wound has met a copy.
 pub(crate) fn met<'a>(
     platter: &Platter,
