@@ -4,6 +4,8 @@
 //! identity is the one that the log has in memory, which the chain proves of the payload as well.
 //! What cannot be read is named, so that a peer can be asked for it; nothing is repaired here.
 
+use core::cell::Cell;
+
 use bytes::BytesMut;
 use raft_core::{Entries, EntryId, Index, LoadRequest, Payload, Term};
 
@@ -38,6 +40,21 @@ pub(super) struct OpenForRead<F> {
     pub(super) file: F,
     /// Its last entry.
     pub(super) end: Index,
+    /// How far headers have led the last time that a slot could not be read.
+    reached: Cell<Option<Reached>>,
+}
+
+/// Before an entry whose slot cannot be read: where the one before it ends, and in which batch.
+#[derive(Clone, Copy, Debug)]
+struct Reached {
+    next: Index,
+    batch: u32,
+    position: u16,
+    at: u32,
+    /// Nothing says that the batch goes on.
+    is_last: bool,
+    /// The place is a guess.
+    is_astray: bool,
 }
 
 /// What an entry is found to be.
@@ -144,7 +161,7 @@ impl<F> Log<F> {
         let (name, end) = self.segment_of(index);
         let path = name.path();
         let file = disk.open(&path).in_file(&path)?;
-        Ok(OpenForRead { name, path, file, end })
+        Ok(OpenForRead { name, path, file, end, reached: Cell::new(None) })
     }
 }
 
@@ -169,9 +186,10 @@ impl<F> OpenForRead<F> {
     }
 
     /// Where the entry `id` stands, whose slot cannot be read: from the nearest entry before it that
-    /// has one, or from the beginning of the segment, the headers lead there. What is lost on the way there
-    /// has no length any more: behind it the headers of batches lead on. If its own header cannot be read
-    /// either, but it is `healed`, it is said to stand where it may have stood, and no later.
+    /// has one, or from where they have led before, or from the beginning of the segment, the headers lead
+    /// there. What is lost on the way there has no length any more: behind it the headers of batches lead on.
+    /// If its own header cannot be read either, but it is `healed`, it is said to stand where it may have
+    /// stood, and no later.
     fn find<D: Disk<File = F>>(
         &self,
         disk: &mut D,
@@ -179,35 +197,23 @@ impl<F> OpenForRead<F> {
         id_at: impl Fn(Index) -> EntryId,
         healed: impl Fn(Index) -> Option<HealPlace>,
     ) -> Result<Option<SlotRecord>, StorageError> {
+        let reached = self.reached.get().filter(|reached| reached.next <= id.index);
+        let first = reached.map_or(self.name.first, |reached| reached.next);
         let mut anchor = None;
         let mut next = id.index;
-        while next > self.name.first && anchor.is_none() {
+        while next > first && anchor.is_none() {
             anchor = self.slot(disk, next.prev())?;
             if anchor.is_none() {
                 next = next.prev();
             }
         }
-        let (mut batch, mut position, mut at) = match anchor {
-            Some(slot) => (slot.batch, slot.position, end_of(slot.offset, slot.len)),
-            None => match open_head(disk, self.name)? {
-                Ok(segment) => (0, 0, segment.head.data_offset),
-                Err(_) => return Ok(None),
-            },
-        };
-        // Nothing says of the others how many entries their batch has; nor does a slot that was
-        // written again.
-        let mut is_last =
-            anchor.is_none_or(|slot| slot.entries > 0 && slot.position + 1 >= slot.entries);
-        // A slot that was written again may be a guess as well.
-        let mut is_astray = match anchor {
-            Some(SlotRecord { id, batch, offset, .. }) => {
-                let place = Place { epoch: self.name.epoch, batch, offset };
-                self.head(disk, place, id)?.is_none()
-            }
-            None => false,
-        };
+        let Some(begun) = self.begin_at(disk, next, anchor, reached)? else { return Ok(None) };
+        let Reached { mut batch, mut position, mut at, mut is_last, mut is_astray, .. } = begun;
         loop {
             let wanted = id_at(next);
+            if wanted == id {
+                self.reached.set(Some(Reached { next, batch, position, at, is_last, is_astray }));
+            }
             let same = (batch, at, position.saturating_add(1));
             let mut other = (batch + 1, round_up(at).saturating_add(BATCH_HEADER), 0u16);
             if is_astray && let Some(begun) = self.batch_of(disk, at, wanted, id_at(next.prev()))? {
@@ -238,6 +244,39 @@ impl<F> OpenForRead<F> {
             (batch, position, at) = (slot.batch, slot.position, end_of(slot.offset, slot.len));
             (next, is_last, is_astray) = (next.next(), false, found.is_none());
         }
+    }
+
+    /// Where to look for the entry `next`: behind the one before it, of which `anchor` is the slot, where
+    /// headers have `reached`, or at the beginning of the segment, if its head can be read.
+    fn begin_at<D: Disk<File = F>>(
+        &self,
+        disk: &mut D,
+        next: Index,
+        anchor: Option<SlotRecord>,
+        reached: Option<Reached>,
+    ) -> Result<Option<Reached>, StorageError> {
+        let Some(slot) = anchor else {
+            if reached.is_some() {
+                return Ok(reached);
+            }
+            let Ok(segment) = open_head(disk, self.name)? else { return Ok(None) };
+            let at = segment.head.data_offset;
+            let (batch, position, is_last, is_astray) = (0, 0, true, false);
+            return Ok(Some(Reached { next, batch, position, at, is_last, is_astray }));
+        };
+        let SlotRecord { id, len, offset, batch, position, entries, .. } = slot;
+        let place = Place { epoch: self.name.epoch, batch, offset };
+        Ok(Some(Reached {
+            next,
+            batch,
+            position,
+            at: end_of(offset, len),
+            // Nothing says of the others how many entries their batch has; nor does a slot that was written
+            // again.
+            is_last: entries > 0 && position + 1 >= entries,
+            // A slot that was written again may be a guess as well.
+            is_astray: self.head(disk, place, id)?.is_none(),
+        }))
     }
 
     /// Where the entry `id` stands, if it begins a batch at or behind `at` that says of itself that it comes
