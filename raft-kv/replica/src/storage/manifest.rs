@@ -61,30 +61,39 @@ pub(super) fn write_fresh<D: Disk>(
     }
 }
 
-/// The bytes from `start` to `end`, checked against the digests of the chunks that hold them.
+/// The bytes from `start` to `end`, checked against the digests of the chunks that hold them; `None` if they
+/// are not there, or not intact.
+///
+/// # Errors
+/// The disk fails, which says nothing about the bytes.
 pub(super) fn read_range<D: Disk>(
     disk: &mut D,
     manifest: &Manifest,
     start: u64,
     end: u64,
-) -> Option<Bytes> {
+) -> Result<Option<Bytes>, StorageError> {
     if start > end {
-        return None;
+        return Ok(None);
     }
     if start == end {
-        return Some(Bytes::new());
+        return Ok(Some(Bytes::new()));
     }
     let chunk = u64::from(manifest.chunk_bytes);
     let (first, last) = (start / chunk, end.div_ceil(chunk));
     let (from, to) = (first * chunk, (last * chunk).min(manifest.bytes));
-    let file = disk.open(&data_path(manifest.meta.last)).ok()?;
-    let mut bytes = vec![0; usize::try_from(to - from).ok()?];
-    disk.read(&file, from, &mut bytes).ok()?;
-    let digests = manifest.digests.get(usize::try_from(first).ok()?..)?;
-    let chunks = bytes.chunks(manifest.chunk_bytes as usize);
-    let intact = chunks.zip(digests).all(|(chunk, digest)| xxh3_64(chunk) == *digest);
-    let range = usize::try_from(start - from).ok()?..usize::try_from(end - from).ok()?;
-    intact.then(|| Bytes::from(bytes).slice(range))
+    let path = data_path(manifest.meta.last);
+    let in_memory = |bytes: u64| usize::try_from(bytes).expect("what is asked for fits in memory");
+    let Some(file) = open_found(disk, &path)? else { return Ok(None) };
+    let mut bytes = vec![0; in_memory(to.saturating_sub(from))];
+    read_lossy(disk, &file, &path, from, &mut bytes)?;
+    let digests = manifest.digests.get(in_memory(first)..).unwrap_or_default();
+    let mut chunks = bytes.chunks(manifest.chunk_bytes as usize).zip(digests);
+    let is_whole = last <= manifest.digests.len() as u64;
+    if !is_whole || !chunks.all(|(chunk, digest)| xxh3_64(chunk) == *digest) {
+        return Ok(None);
+    }
+    let range = in_memory(start - from)..in_memory(end - from);
+    Ok(Some(Bytes::from(bytes).slice(range)))
 }
 
 /// Writes both copies of a manifest, durably. Where they replace another manifest, the first is

@@ -274,7 +274,7 @@ impl<D: Disk> Storage<D> {
                 Done::SnapshotSaved { snapshot: Arc::clone(snapshot) }
             }
             Work::LoadSnapshot { snapshot } => {
-                let data = self.snapshots.load(disk, snapshot.last);
+                let data = self.snapshots.load(disk, snapshot.last)?;
                 Done::SnapshotLoaded { snapshot: Arc::clone(snapshot), data }
             }
             Work::Load(request) => {
@@ -282,7 +282,7 @@ impl<D: Disk> Storage<D> {
                 Done::Loaded { request: *request, entries, damaged }
             }
             Work::ReadChunk(request) => {
-                let chunk = self.snapshots.chunk(disk, request);
+                let chunk = self.snapshots.chunk(disk, request)?;
                 Done::ChunkRead { request: *request, chunk }
             }
             Work::StageChunk { id, snapshot, offset, data, done } => {
@@ -326,11 +326,11 @@ impl<D: Disk> Storage<D> {
         Ok(())
     }
 
-    /// Lets go of the log that is not wanted any more and that a durable snapshot covers; how many files
-    /// went.
+    /// Lets go of the log that is not wanted any more and that a durable snapshot covers, one that can be
+    /// read as far as anybody knows; how many files went.
     fn compact(&mut self) -> Result<usize, StorageError> {
-        let snapshot = self.snapshots.newest().map_or(Index::ZERO, |meta| meta.last.index);
-        self.log.compact(&mut self.disk, self.compact_to.min(snapshot))
+        let covered = self.snapshots.covered();
+        self.log.compact(&mut self.disk, self.compact_to.min(covered))
     }
 
     fn flush(&mut self) -> Result<(), StorageError> {

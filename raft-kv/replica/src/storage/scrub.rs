@@ -174,7 +174,7 @@ impl<D: Disk> Storage<D> {
             step.is_round_over = true;
             return Ok(Scrub::Copies);
         }
-        Ok(match self.snapshots.check(&mut self.disk, number, offset) {
+        Ok(match self.snapshots.check(&mut self.disk, number, offset)? {
             None => Scrub::Snapshot(number + 1, 0),
             Some((_, bytes, true)) => {
                 step.bytes += bytes;

@@ -177,6 +177,12 @@ impl<F> Snapshots<F> {
         self.kept.last().map(|kept| &kept.manifest.meta)
     }
 
+    /// Through where a snapshot covers the log whose bytes can be read, as far as anybody knows.
+    pub(super) fn covered(&self) -> Index {
+        let intact = self.kept.iter().rfind(|kept| !kept.is_damaged);
+        intact.map_or(Index::ZERO, |kept| kept.manifest.meta.last.index)
+    }
+
     /// Whether the newest snapshot's bytes cannot be read.
     pub(super) fn is_damaged(&self) -> bool {
         self.kept.last().is_some_and(|kept| kept.is_damaged)
@@ -382,16 +388,16 @@ impl<F> Snapshots<F> {
         Ok(())
     }
 
-    /// The whole snapshot, or `None` if it is not there or not intact.
+    /// The whole snapshot, or `None` if it is not there or not intact. A disk that fails does not say which.
     pub(super) fn load<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
         snapshot: EntryId,
-    ) -> Option<Bytes> {
-        let kept = self.find(snapshot)?;
-        let data = read_range(disk, &kept.manifest, 0, kept.manifest.bytes);
+    ) -> Result<Option<Bytes>, StorageError> {
+        let Some(kept) = self.find(snapshot) else { return Ok(None) };
+        let data = read_range(disk, &kept.manifest, 0, kept.manifest.bytes)?;
         kept.is_damaged = data.is_none();
-        data
+        Ok(data)
     }
 
     /// A part of a snapshot, or `None` if it is not there or not intact.
@@ -399,13 +405,14 @@ impl<F> Snapshots<F> {
         &mut self,
         disk: &mut D,
         request: &ChunkRequest,
-    ) -> Option<Chunk> {
-        let kept = self.find(request.snapshot)?;
+    ) -> Result<Option<Chunk>, StorageError> {
+        let Some(kept) = self.find(request.snapshot) else { return Ok(None) };
         let manifest = &kept.manifest;
         let end = request.offset.saturating_add(request.bytes_max as u64).min(manifest.bytes);
-        let data = read_range(disk, manifest, request.offset, end);
+        let is_whole = end == manifest.bytes;
+        let data = read_range(disk, manifest, request.offset, end)?;
         kept.is_damaged |= data.is_none() && request.offset <= end;
-        Some(Chunk { data: data?, done: end == manifest.bytes })
+        Ok(data.map(|data| Chunk { data, done: is_whole }))
     }
 
     /// Checks bytes of a snapshot, by its number, from `offset`: how many there were, and whether they
@@ -415,16 +422,16 @@ impl<F> Snapshots<F> {
         disk: &mut D,
         number: usize,
         offset: u64,
-    ) -> Option<(EntryId, u64, bool)> {
-        let kept = self.kept.get_mut(number)?;
+    ) -> Result<Option<(EntryId, u64, bool)>, StorageError> {
+        let Some(kept) = self.kept.get_mut(number) else { return Ok(None) };
         let left = kept.manifest.bytes.saturating_sub(offset);
         if left == 0 {
-            return None;
+            return Ok(None);
         }
         let bytes = left.min(u64::from(kept.manifest.chunk_bytes));
-        let is_intact = read_range(disk, &kept.manifest, offset, offset + bytes).is_some();
+        let is_intact = read_range(disk, &kept.manifest, offset, offset + bytes)?.is_some();
         kept.is_damaged |= !is_intact;
-        Some((kept.manifest.meta.last, bytes, is_intact))
+        Ok(Some((kept.manifest.meta.last, bytes, is_intact)))
     }
 
     /// Writes manifests again whose twins can be read, durably; says how many there were.

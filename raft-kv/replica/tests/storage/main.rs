@@ -24,6 +24,7 @@ mod rest;
 mod ring;
 mod roundtrip;
 mod scrub;
+mod snapshot_errors;
 mod space;
 mod stray;
 mod torn_after_damage;

@@ -51,6 +51,8 @@ struct Inode {
     dirty: BTreeSet<usize>,
     /// Sectors that cannot be read until they are written again.
     bad: BTreeSet<usize>,
+    /// Those that cannot be read the next time.
+    sick: BTreeSet<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -190,6 +192,13 @@ impl MemoryDisk {
         let mut state = self.0.borrow_mut();
         let inode = state.names[path];
         state.inodes[inode].bad.insert(offset / SECTOR);
+    }
+
+    /// A sector of a file cannot be read the next time that somebody tries.
+    pub(crate) fn spoil_once(&self, path: &str, offset: usize) {
+        let mut state = self.0.borrow_mut();
+        let inode = state.names[path];
+        state.inodes[inode].sick.insert(offset / SECTOR);
     }
 
     /// A file ends here from now on, durably.
@@ -358,12 +367,14 @@ impl Disk for MemoryDisk {
     fn read(&mut self, file: &usize, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
         self.call(|state| {
             let start = usize::try_from(offset).unwrap();
-            let inode = &state.inodes[*file];
-            let found = inode.cached.get(start..start + buffer.len());
+            let inode = &mut state.inodes[*file];
             let sectors = start / SECTOR..(start + buffer.len()).div_ceil(SECTOR);
-            if inode.bad.range(sectors).next().is_some() {
+            let is_sick = inode.sick.range(sectors.clone()).next().is_some();
+            inode.sick.retain(|sector| !sectors.contains(sector));
+            if is_sick || inode.bad.range(sectors).next().is_some() {
                 return Err(DiskError::Unreadable);
             }
+            let found = inode.cached.get(start..start + buffer.len());
             buffer.copy_from_slice(found.ok_or(DiskError::Short)?);
             Ok(())
         })
