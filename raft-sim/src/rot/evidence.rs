@@ -123,7 +123,8 @@ pub(crate) fn met<'a>(
 
 /// Whether these bytes can be read anywhere in the log.
 pub(crate) fn is_left(platter: &Platter, bytes: &[u8]) -> bool {
-    let files = platter.names.iter().filter(|(path, _)| path.starts_with("wal/"));
+    let is_of_log = |path: &str| path.starts_with("wal/") && !path.starts_with("wal/lost-");
+    let files = platter.names.iter().filter(|(path, _)| is_of_log(path));
     files.map(|(_, &at)| &platter.inodes[at]).any(|inode| {
         let is_bad = |at: usize| {
             let sectors = at / SECTOR_BYTES..=(at + bytes.len() - 1) / SECTOR_BYTES;

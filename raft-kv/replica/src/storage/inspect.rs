@@ -38,6 +38,9 @@ pub struct Inspection {
     pub segments: Vec<SegmentSummary>,
     /// Files of segments that hold nothing any more.
     pub dead: Vec<String>,
+    /// Files of segments that are no part of the log, since it was cut off before them, and are kept: what is
+    /// in them may be nowhere else.
+    pub lost: Vec<String>,
     /// How many entries are read from a healed copy.
     pub healed: u64,
     /// How many payloads cannot be read.
@@ -111,6 +114,7 @@ pub fn inspect<D: Disk>(disk: &mut D) -> Result<Inspection, StorageError> {
             })
             .collect(),
         dead: log.dead.iter().map(|name| name.path()).collect(),
+        lost: log.lost(),
         healed: log.entries.healed.len() as u64,
         damaged: log.entries.damaged,
         is_tail_unknown,
@@ -151,6 +155,9 @@ impl fmt::Display for Inspection {
         }
         for file in &self.dead {
             writeln!(f, "segment     {file}: holds nothing any more")?;
+        }
+        for file in &self.lost {
+            writeln!(f, "segment     {file}: the log ends before it; kept, the group may need it")?;
         }
         if self.report.is_clean() {
             return writeln!(f, "found       nothing amiss");
@@ -207,7 +214,8 @@ impl Inspection {
             )
         });
         add(format_args!(",\"segments\":[{}]", list(segments)));
-        add(format_args!(",\"dead\":[{}]", list(self.dead.iter().map(|file| json_string(file)))));
+        let files = |files: &[String]| list(files.iter().map(|file| json_string(file)));
+        add(format_args!(",\"dead\":[{}],\"lost\":[{}]", files(&self.dead), files(&self.lost)));
         add(format_args!(
             ",\"healed\":{},\"damaged\":{},\"is_tail_unknown\":{}",
             self.healed, self.damaged, self.is_tail_unknown

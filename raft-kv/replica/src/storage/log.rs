@@ -17,6 +17,7 @@ use super::StorageOptions;
 use super::batch::{BATCH_HEADER, BatchWriter, entry_bytes};
 use super::error::{InFile, StorageError};
 use super::heal::HealLog;
+use super::lost::Lost;
 use super::segment::{BatchSize, Segment, SegmentName};
 use crate::disk::Disk;
 
@@ -41,6 +42,7 @@ pub(super) struct Log<F> {
     pub(super) memberships: Vec<Entry>,
     pub(super) end: EntryId,
     pub(super) heals: HealLog<F>,
+    pub(super) lost: Lost,
     pub(super) writer: BatchWriter,
 }
 
@@ -58,6 +60,7 @@ impl<F> Log<F> {
             memberships: Vec::new(),
             end: before,
             heals: HealLog::new(BTreeSet::new(), BTreeMap::new()),
+            lost: Lost::default(),
             writer: BatchWriter::default(),
         }
     }
@@ -277,6 +280,7 @@ impl<F> Log<F> {
             gone_files += 1;
         }
         self.heals.keep(self.before.index.next(), Index(u64::MAX));
+        gone_files += self.lost.sweep(disk, &self.options, through)?;
         Ok(gone_files + self.heals.sweep(disk)?)
     }
 }

@@ -6,6 +6,7 @@
 //!                                      spare pages for starts, the newest memberships a second time
 //! wal/seg-<first index>-<epoch>.wal    the log, in segments of fixed size: names and payloads apart
 //! wal/heal-<number>.wal                payloads that were damaged and have been given back
+//! wal/lost-<first index>-<epoch>.wal   segments behind a gap, kept while the group may need them
 //! snap/<index>-<term>.data             snapshots (§7): the bytes
 //!                    .manifest(2)      what they are, twice
 //! ```
@@ -55,6 +56,7 @@ mod identity;
 mod inspect;
 mod load;
 mod log;
+mod lost;
 mod manifest;
 mod open;
 mod options;
@@ -307,7 +309,11 @@ impl<D: Disk> Storage<D> {
             && *hard_state != self.hard_state.record().state
         {
             self.flush()?;
+            let was_in_doubt = self.hard_state.record().state.is_tail_unknown;
             self.write_hard_state(*hard_state, self.log.durable().index)?;
+            if was_in_doubt && !hard_state.is_tail_unknown {
+                self.log.lost.clear(&mut self.disk)?;
+            }
         }
         if let Some(snapshot) = install {
             self.flush()?;

@@ -155,7 +155,8 @@ impl<D: Disk> Storage<D> {
         snapshots.adopt(&mut disk)?;
         let is_snapshot_damaged = snapshots.is_damaged();
         let snapshot = snapshots.newest().cloned();
-        let (log, slots) = log.adopt(&mut disk, options, snapshot.as_deref())?;
+        let (log, slots) =
+            log.adopt(&mut disk, options, snapshot.as_deref(), state.is_tail_unknown)?;
         ring.refill(&mut disk, hard_state.files(), &slots)?;
         let last = log.durable().index;
         // With its newest file a log may have lost that its end was replaced, and show the old one.
@@ -283,7 +284,7 @@ fn check<F>(
     snapshot: Option<&SnapshotMeta>,
 ) -> Result<(), StorageError> {
     let record = hard_state.record();
-    if snapshot.is_none() && !(log.is_absent() && log.dead.is_empty()) {
+    if snapshot.is_none() && !log.is_blank() {
         // Genesis is installed, as a snapshot, before the first entry is written.
         return Err(StorageError::damaged(manifest::DIR, "the log has no snapshot to begin from"));
     }

@@ -18,6 +18,7 @@ use super::error::{InFile, StorageError, remove_found};
 use super::gather::Gathered;
 use super::heal::{self, HealLog, Heals};
 use super::log::{Log, remove};
+use super::lost::Lost;
 use super::read::Window;
 use super::report::{Report, What};
 use super::resident;
@@ -34,6 +35,10 @@ pub(super) struct FoundLog<F> {
     pub(super) live: Vec<Live<F>>,
     /// Segments that hold nothing any more.
     pub(super) dead: Vec<SegmentName>,
+    /// Segments that hold something, and the log was cut off before them.
+    given_up: Vec<SegmentName>,
+    /// Those that earlier starts have kept.
+    lost: Lost,
     pub(super) entries: Gathered,
     heals: Heals,
     /// Whether a segment was being made.
@@ -83,19 +88,22 @@ impl<F> FoundLog<F> {
         let Search { snapshot, ring, resident_bytes_max, is_readmission } = search;
         let listed = disk.list(DIR).in_file(DIR)?;
         let scratch = listed.iter().any(|name| SCRATCH.strip_prefix("wal/") == Some(name));
+        let lost = Lost::find(&listed);
         let (names, dead, epoch) = order(&listed);
+        let epoch = lost.names().iter().fold(epoch, |epoch, name| epoch.max(name.epoch));
         let spares = Spares { ring, heals: Heals::read(disk, &listed)? };
         let not_kept = resident::not_kept_through(disk, &names, resident_bytes_max)?;
         let mut entries = Gathered::after(snapshot, resident_bytes_max, not_kept);
         entries.expect(promised(&names));
         let heals = Heals::default();
-        let mut log = Self { live: Vec::new(), dead, entries, heals, scratch, epoch, cut: None };
+        let (live, given_up, cut) = (Vec::new(), Vec::new(), None);
+        let mut log = Self { live, dead, given_up, lost, entries, heals, scratch, epoch, cut };
         let mut window = Window::default();
         for (at, (name, limit)) in names.iter().enumerate() {
             let segment = match open_head(disk, *name)? {
                 Ok(segment) => segment,
                 Err(_) if is_readmission => {
-                    log.dead.push(*name);
+                    log.given_up.push(*name);
                     continue;
                 }
                 Err(what) => return Err(StorageError::amnesia(&name.path(), what)),
@@ -144,7 +152,7 @@ impl<F> FoundLog<F> {
         // How many entries the others hold, nobody has looked.
         let entries = rest.last().map_or(0, |(last, _)| last.first.0.saturating_sub(name.first.0));
         report.add(name.path(), What::TailUnknown { after, entries, why: why.clone() });
-        self.dead.extend(rest.iter().map(|(name, _)| *name));
+        self.given_up.extend(rest.iter().map(|(name, _)| *name));
         self.cut = Some(why);
     }
 
@@ -212,9 +220,16 @@ impl<F> FoundLog<F> {
         self.entries.last()
     }
 
-    /// Whether there is no segment at all.
-    pub(super) fn is_absent(&self) -> bool {
-        self.live.is_empty()
+    /// Whether there is no segment at all, nor a trace of one.
+    pub(super) fn is_blank(&self) -> bool {
+        let names = [&self.dead[..], &self.given_up, self.lost.names()];
+        self.live.is_empty() && names.iter().all(|names| names.is_empty())
+    }
+
+    /// Files that are no part of the log and hold something.
+    pub(super) fn lost(&self) -> Vec<String> {
+        let kept = self.lost.names().iter().map(|name| name.lost_path());
+        kept.chain(self.given_up.iter().map(|name| name.path())).collect()
     }
 
     /// Whether the log goes on where the snapshot ends. If it does not, a crash came between the
@@ -228,7 +243,7 @@ impl<F> FoundLog<F> {
     /// # Errors
     /// The last batch does not fit into a segment.
     pub(super) fn bytes_to_adopt(&self, options: &StorageOptions) -> Result<u64, StorageError> {
-        if self.live.is_empty() && self.dead.is_empty() && self.heals.files.is_empty() {
+        if self.is_blank() && self.heals.files.is_empty() {
             return Ok(0);
         }
         let exposed = self.entries.exposed.iter().map(|(_, payload)| entry_bytes(payload));
@@ -253,12 +268,13 @@ impl<F> FoundLog<F> {
     }
 
     /// Makes what was found durable and writable, after everything that does not belong to it is
-    /// gone; with the entries as the core wants them.
+    /// gone, or is kept elsewhere; with the entries as the core wants them.
     pub(super) fn adopt<D: Disk<File = F>>(
         mut self,
         disk: &mut D,
         options: StorageOptions,
         snapshot: Option<&SnapshotMeta>,
+        is_in_doubt: bool,
     ) -> Result<(Log<F>, Vec<Slot>), StorageError> {
         let last = snapshot.map_or(EntryId::default(), |snapshot| snapshot.last);
         for (is_there, scratch) in [(self.scratch, SCRATCH), (self.heals.scratch, heal::SCRATCH)] {
@@ -267,7 +283,7 @@ impl<F> FoundLog<F> {
             }
         }
         let files = core::mem::take(&mut self.heals.files);
-        let was_absent = self.live.is_empty() && self.dead.is_empty() && files.is_empty();
+        let was_absent = self.is_blank() && files.is_empty();
         if !self.continues(last) {
             self.dead.extend(self.live.drain(..).map(|live| live.name));
             self.entries.begin_again(last);
@@ -284,8 +300,20 @@ impl<F> FoundLog<F> {
         log.end = log.durable();
         self.keep_apart(disk, &mut log)?;
         self.take_up(disk, &mut log)?;
-        for name in self.dead {
-            remove(disk, name)?;
+        log.lost = core::mem::take(&mut self.lost);
+        for name in core::mem::take(&mut self.given_up) {
+            log.lost.keep(disk, name)?;
+        }
+        for name in core::mem::take(&mut self.dead) {
+            // An earlier start may have come no further than to cut the log off.
+            if is_in_doubt && name.first > log.end.index {
+                log.lost.keep(disk, name)?;
+            } else {
+                remove(disk, name)?;
+            }
+        }
+        if !is_in_doubt {
+            log.lost.sweep(disk, &log.options, log.end.index)?;
         }
         log.heals.sweep(disk)?;
         disk.sync_dir(DIR).in_file(DIR)?;
@@ -372,6 +400,9 @@ impl<F> FoundLog<F> {
         for live in &self.live {
             if live.name.first < first {
                 log.sealed.push_back(live.name);
+            } else if self.cut.is_some() {
+                // More may stand in it than the batch that was copied.
+                self.given_up.push(live.name);
             } else {
                 self.dead.push(live.name);
             }

@@ -52,9 +52,23 @@ impl SegmentName {
         format!("{DIR}/seg-{}-{}.wal", self.first.0, self.epoch)
     }
 
+    /// What it is called once the log has been cut off before it: see `lost.rs`.
+    pub(super) fn lost_path(self) -> String {
+        format!("{DIR}/lost-{}-{}.wal", self.first.0, self.epoch)
+    }
+
     /// The segment of this file name, if it is one.
     pub(super) fn parse(name: &str) -> Option<Self> {
-        let (first, epoch) = name.strip_prefix("seg-")?.strip_suffix(".wal")?.split_once('-')?;
+        Self::parse_as("seg-", name)
+    }
+
+    /// The segment that this was, if it is one that is kept.
+    pub(super) fn parse_lost(name: &str) -> Option<Self> {
+        Self::parse_as("lost-", name)
+    }
+
+    fn parse_as(kind: &str, name: &str) -> Option<Self> {
+        let (first, epoch) = name.strip_prefix(kind)?.strip_suffix(".wal")?.split_once('-')?;
         let parsed = Self { epoch: number(epoch)?, first: Index(number(first)?) };
         // Numbers can be counted on from.
         (parsed.epoch < LIMIT && parsed.first.is_valid()).then_some(parsed)

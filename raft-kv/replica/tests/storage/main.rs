@@ -13,6 +13,7 @@ mod failed_sync;
 mod files;
 mod golden;
 mod healed_end;
+mod lost;
 mod lost_table;
 mod memory_disk;
 mod model;
