@@ -376,7 +376,9 @@ async fn open(
                 stage.send_replace(Stage::Settled);
                 return Ok((directory, opened));
             }
-            Err(DirectoryError::Storage(error @ StorageError::NoSpace { .. })) => {
+            Err(DirectoryError::Storage {
+                error: error @ StorageError::NoSpace { .. }, ..
+            }) => {
                 if stage.send_replace(Stage::NoRoom) != Stage::NoRoom {
                     warn!(%error, "the disk is full: waiting for room");
                 }

@@ -31,6 +31,16 @@ pub trait Disk {
         true
     }
 
+    /// Asks whether files can be made, renamed and removed in a directory, as far as can be told without
+    /// doing so.
+    ///
+    /// # Errors
+    /// [`DiskError::NoPermission`], or whatever the disk reports.
+    fn may_change(&mut self, dir: &str) -> Result<(), DiskError> {
+        _ = dir;
+        Ok(())
+    }
+
     /// The length of a file in bytes.
     ///
     /// # Errors

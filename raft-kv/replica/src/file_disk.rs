@@ -15,6 +15,8 @@ use std::io::{Error, ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, access, statvfs};
+
 use crate::disk::{Disk, DiskError};
 
 /// A directory of the machine's file system, which nobody else has as long as this exists.
@@ -86,6 +88,19 @@ impl Disk for FileDisk {
             return Err(disk_error(error));
         }
         Ok(file)
+    }
+
+    fn has_room(&mut self, bytes: u64) -> bool {
+        // Where the system does not say, that shows when they are written.
+        let free =
+            statvfs(&self.root).map(|system| system.f_bavail.saturating_mul(system.f_frsize));
+        free.map_or(true, |free| bytes <= free)
+    }
+
+    fn may_change(&mut self, dir: &str) -> Result<(), DiskError> {
+        self.writable()?;
+        let may = Access::WRITE_OK | Access::EXEC_OK;
+        access(self.path(dir), may).map_err(|error| disk_error(error.into()))
     }
 
     fn len(&mut self, file: &File) -> Result<u64, DiskError> {

@@ -48,6 +48,7 @@ layer! {
     fn open(&mut self, path: &str) -> Result<File<Self>, DiskError>;
     fn create(&mut self, path: &str, len: u64) -> Result<File<Self>, DiskError>;
     fn has_room(&mut self, bytes: u64) -> bool;
+    fn may_change(&mut self, dir: &str) -> Result<(), DiskError>;
     fn len(&mut self, file: &File<Self>) -> Result<u64, DiskError>;
     fn read(&mut self, file: &File<Self>, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError>;
     fn read_ahead_bytes(&mut self) -> u64;

@@ -114,11 +114,13 @@ impl DataDirectory {
                 Ok(()) | Err(_) => {}
             }
             fs::create_dir(&path).map_err(|error| DirectoryError::io(&path, error))?;
-            let mut disk = FileDisk::new(&path)?;
-            Storage::format(&mut disk, identity)?;
+            let mut disk = FileDisk::new(&path).map_err(DirectoryError::disk(&path))?;
+            Storage::format(&mut disk, identity).map_err(DirectoryError::storage(&path))?;
         }
-        let disk = SpareDisk::new(&path, self.path.join(SPARE))?;
-        let opened = Storage::open(disk, options, Some(identity))?;
+        let spare = self.path.join(SPARE);
+        let disk = SpareDisk::new(&path, spare).map_err(DirectoryError::disk(&path))?;
+        let opened = Storage::open(disk, options, Some(identity));
+        let opened = opened.map_err(DirectoryError::storage(&path))?;
         if !self.founding.is_formatted {
             self.change(|founding| founding.is_formatted = true)?;
         }
@@ -140,25 +142,29 @@ impl DataDirectory {
         let fail = |error| DirectoryError::io(&path, error);
         let of = |member| Identity { cluster, group: GROUP, member };
         // It is read first, and nothing is changed if it is whole.
-        let (storage, found, member) = match inspect(&mut FileDisk::read_only(&path)?) {
+        let (on_disk, in_storage) = (DirectoryError::disk(&path), DirectoryError::storage(&path));
+        let mut disk = FileDisk::read_only(&path).map_err(&on_disk)?;
+        let (storage, found, member) = match inspect(&mut disk) {
             Ok(whole) if whole.identity == of(old) => {
                 return Err(DirectoryError::Whole { path: self.path.clone() });
             }
             Ok(whole) => {
                 let is_ours = whole.identity.member.id == old.id;
                 let expected = if is_ours { of(whole.identity.member) } else { of(old) };
-                let (storage, found) =
-                    Storage::open(FileDisk::new(&path)?, options, Some(expected))?;
+                let disk = FileDisk::new(&path).map_err(&on_disk)?;
+                let opened = Storage::open(disk, options, Some(expected));
+                let (storage, found) = opened.map_err(&in_storage)?;
                 (storage, found, expected.member)
             }
             Err(StorageError::Amnesia { .. }) => {
                 let lineage = Lineage(draw_lineage().map_err(fail)?);
                 let member = Member { id: old.id, lineage };
-                let disk = FileDisk::new(&path)?;
-                let (storage, found) = Storage::readmit(disk, options, of(member))?;
+                let disk = FileDisk::new(&path).map_err(&on_disk)?;
+                let opened = Storage::readmit(disk, options, of(member));
+                let (storage, found) = opened.map_err(&in_storage)?;
                 (storage, found, member)
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(in_storage(error)),
         };
         drop(storage);
         self.change(|founding| founding.member = member)?;
@@ -258,7 +264,12 @@ pub enum DirectoryError {
         path: PathBuf,
     },
     /// Its storage cannot be used.
-    Storage(StorageError),
+    Storage {
+        /// The directory of the storage.
+        path: PathBuf,
+        /// Why; it names the file.
+        error: StorageError,
+    },
 }
 
 impl DirectoryError {
@@ -266,20 +277,20 @@ impl DirectoryError {
         Self::Io { path: path.to_owned(), error }
     }
 
+    fn storage(path: &Path) -> impl Fn(StorageError) -> Self {
+        move |error| Self::Storage { path: path.to_owned(), error }
+    }
+
+    /// Of a disk on this directory, or of a file beside it.
+    fn disk(path: &Path) -> impl Fn(DiskError) -> Self {
+        move |error| {
+            let (file, path) = (".".to_owned(), path.to_owned());
+            Self::Storage { path, error: StorageError::Disk { file, error } }
+        }
+    }
+
     fn damaged(path: &Path, what: impl Into<String>) -> Self {
         Self::Damaged { path: path.to_owned(), what: what.into() }
-    }
-}
-
-impl From<StorageError> for DirectoryError {
-    fn from(error: StorageError) -> Self {
-        Self::Storage(error)
-    }
-}
-
-impl From<DiskError> for DirectoryError {
-    fn from(error: DiskError) -> Self {
-        Self::Storage(StorageError::Disk { file: RAFT.to_owned(), error })
     }
 }
 
@@ -315,7 +326,9 @@ impl fmt::Display for DirectoryError {
                 "{} knows who it is and what it has promised: it needs no new lineage",
                 path.display()
             ),
-            Self::Storage(error) => write!(f, "the storage cannot be used: {error}"),
+            Self::Storage { path, error } => {
+                write!(f, "the storage in {} cannot be used: {error}", path.display())
+            }
         }
     }
 }

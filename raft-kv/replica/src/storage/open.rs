@@ -112,11 +112,14 @@ impl<D: Disk> Storage<D> {
             Err(error) => return Err(error),
         }
         let mut report = Report::default();
-        let snapshots = Snapshots::open(&mut disk, options.chunk_bytes, &mut report)?;
+        let mut snapshots = Snapshots::open(&mut disk, options.chunk_bytes, &mut report)?;
         let snapshot = snapshots.newest().map_or(EntryId::default(), |meta| meta.last);
         let search =
             Search { snapshot, ring: Vec::new(), resident_bytes_max: 0, is_readmission: true };
-        let log = FoundLog::read(&mut disk, search, &mut report)?;
+        let mut log = FoundLog::read(&mut disk, search, &mut report)?;
+        disk.may_change("").in_file(".")?;
+        let apart = 2 * hard_state::FILE_BYTES + identity::BYTES;
+        make_room(&mut disk, &options, (&mut snapshots, &mut log), apart)?;
         let term = log.entries.term.max(snapshot.term);
         let state = HardState { term, ..HardState::default() };
         let generation = log.entries.generation;
@@ -134,7 +137,7 @@ impl<D: Disk> Storage<D> {
     ) -> Result<(Self, Found), StorageError> {
         let Examined { identity_file, identity, mut hard_state, mut snapshots, mut log, .. } =
             examined;
-        make_room(&mut disk, &options, &mut snapshots, &mut log)?;
+        make_room(&mut disk, &options, (&mut snapshots, &mut log), 0)?;
         let Examined { end, is_tail_unknown, report, ring, .. } = examined;
         let commit = log.entries.commit.max(hard_state.record().commit);
         identity_file.repair(&mut disk, &identity)?;
@@ -179,15 +182,19 @@ impl<D: Disk> Storage<D> {
     }
 }
 
-/// Before anything is changed: whether what a start makes will fit, as far as the disk can tell. What an
-/// earlier process was making holds nothing, and goes first if it stands in the way.
+/// Before anything is changed: whether what a start makes, and so many bytes `apart` from it, may be made and
+/// will fit, as far as the disk can tell. What an earlier process was making holds nothing, and goes first if
+/// it stands in the way.
 fn make_room<D: Disk>(
     disk: &mut D,
     options: &StorageOptions,
-    snapshots: &mut Snapshots<D::File>,
-    log: &mut FoundLog<D::File>,
+    (snapshots, log): (&mut Snapshots<D::File>, &mut FoundLog<D::File>),
+    apart: u64,
 ) -> Result<(), StorageError> {
-    let need = snapshots.bytes_to_adopt() + log.bytes_to_adopt(options)?;
+    for dir in [segment::DIR, manifest::DIR] {
+        disk.may_change(dir).in_file(dir)?;
+    }
+    let need = snapshots.bytes_to_adopt() + log.bytes_to_adopt(options)? + apart;
     if disk.has_room(need) {
         return Ok(());
     }

@@ -155,6 +155,11 @@ fn the_calls_say_what_went_wrong() {
     let not_empty = StorageError::NotEmpty { file: "dir".to_owned() };
     assert_eq!(Storage::format(&mut disk, identity()), Err(not_empty));
     assert_eq!(FileDisk::new(directory.0.join("none")).unwrap_err(), DiskError::NotFound);
+    assert!(disk.has_room(1) && !disk.has_room(u64::MAX));
+    assert_eq!((disk.may_change("dir"), disk.may_change("")), (Ok(()), Ok(())));
+    assert_eq!(disk.may_change("none"), Err(DiskError::NotFound));
+    let mut read_only = FileDisk::read_only(&directory.0).unwrap();
+    assert_eq!(read_only.may_change("dir"), Err(DiskError::NoPermission));
 }
 
 #[test]

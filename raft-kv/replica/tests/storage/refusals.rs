@@ -6,7 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use raft_core::{ClusterId, Member};
+use raft_replica::disk::{Disk, DiskError};
 use raft_replica::file_disk::FileDisk;
+use raft_replica::layer::Layer;
 use raft_replica::storage::{Identity, Storage, StorageError, StorageOptions};
 
 use crate::files::Directory;
@@ -166,13 +168,65 @@ fn a_later_format_of_a_batch() {
     open(&directory, Some(identity())).unwrap();
 }
 
+/// Files where one directory may not be changed. (Who runs tests may be allowed everything.)
+struct Guarded(FileDisk, &'static str);
+
+impl Layer for Guarded {
+    type Below = FileDisk;
+
+    fn below(&mut self) -> &mut FileDisk {
+        &mut self.0
+    }
+
+    fn may_change(&mut self, dir: &str) -> Result<(), DiskError> {
+        if dir == self.1 {
+            Err(DiskError::NoPermission)
+        } else {
+            Disk::may_change(&mut self.0, dir)
+        }
+    }
+}
+
+/// What a start makes, or a new lineage, it makes in a directory: whether it may is asked before anything is
+/// written in another one.
+#[test]
+fn no_permission_for_a_directory() {
+    let directory = lived_in("permission-of-a-directory");
+    let options = StorageOptions::small();
+    let again = Identity { member: Member::new(1, 102), ..identity() };
+    for lost in [false, true] {
+        if lost {
+            fs::remove_file(directory.0.join("hs.a")).unwrap();
+        }
+        let before = contents(&directory.0);
+        for dir in ["wal", "snap", ""] {
+            let disk = Guarded(directory.disk(), dir);
+            let opened = if lost {
+                Storage::readmit(disk, options, again)
+            } else {
+                Storage::open(disk, options, None)
+            };
+            // A start makes no file beside the two directories.
+            let is_allowed = dir.is_empty() && !lost;
+            match opened {
+                Ok(_) => assert!(is_allowed, "{dir}"),
+                Err(error) => {
+                    let file = if dir.is_empty() { "." } else { dir };
+                    assert_eq!(error.to_string(), format!("{file}: permission denied"));
+                    assert!(contents(&directory.0) == before, "{error}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn no_permission() {
     let directory = lived_in("permission");
     let before = contents(&directory.0);
     let disk = FileDisk::read_only(&directory.0).unwrap();
     let error = Storage::open(disk, StorageOptions::small(), None).unwrap_err().to_string();
-    assert!(error.contains("permission denied") && error.contains("hs."), "{error}");
+    assert!(error.contains("wal: permission denied"), "{error}");
     let empty = Directory::new("permission-empty");
     let mut disk = FileDisk::read_only(&empty.0).unwrap();
     let error = Storage::format(&mut disk, identity()).unwrap_err().to_string();

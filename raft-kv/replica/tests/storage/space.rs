@@ -2,13 +2,14 @@
 //! once there is space.
 
 use bytes::Bytes;
-use raft_core::{ChunkId, EntryId, Index, Term};
+use raft_core::{ChunkId, EntryId, Index, Member, Term};
 use raft_replica::storage::work::{Done, Work};
-use raft_replica::storage::{Storage, StorageError};
+use raft_replica::storage::{Identity, Storage, StorageError};
 
 use crate::crash::{Rng, fates, formatted, open, reopen};
 use crate::memory_disk::MemoryDisk;
 use crate::model::{Durable, Script, Step, entries, identity, meta};
+use crate::verdict::{SIZES, contents};
 
 fn everything() -> Script {
     let mut script = Script::founding();
@@ -137,6 +138,22 @@ fn a_start_takes_the_room_of_what_was_never_finished() {
 }
 
 /// Where there is no space for a directory, none is begun: the same may be tried again.
+/// A new lineage takes the old one's promises away, so whether there is room is asked before.
+#[test]
+fn a_new_lineage_without_space_changes_nothing() {
+    let (disk, storage, _) = full();
+    drop(storage);
+    disk.lose("hs.a");
+    disk.limit_space(used(&disk));
+    let again = Identity { member: Member::new(1, 900), ..identity() };
+    let before = contents(&disk);
+    let refused = Storage::readmit(disk.clone(), SIZES, again).unwrap_err();
+    assert!(matches!(refused, StorageError::NoSpace { .. }), "{refused}");
+    assert!(contents(&disk) == before);
+    disk.limit_space(u64::MAX);
+    Storage::readmit(disk, SIZES, again).unwrap();
+}
+
 #[test]
 fn a_format_without_space_makes_nothing() {
     let mut disk = MemoryDisk::default();
