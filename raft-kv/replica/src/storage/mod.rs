@@ -31,10 +31,10 @@
 //!
 //! The files `scan.rs`, `recover.rs` and `open.rs` say exactly what is evidence of what. Two limits are
 //! known, and stated there: rot in the batch that was acknowledged last, before anything else is
-//! written, may pass for a crash ([`Storage::rest`] ends that); and where an entry has lost its payload
-//! *and* both its names, what follows it is given up too, aloud. [`Found::report`] lists everything,
-//! [`inspect`] shows the same of a directory without changing it, and [`Storage::scrub`] looks for
-//! damage while the storage runs.
+//! written, may pass for a crash, unless the disk says that it cannot read ([`Storage::rest`] ends that);
+//! and where an entry has lost its payload *and* both its names, what follows it is given up too, aloud
+//! (whole files of it are kept aside: `lost.rs`). [`Found::report`] lists everything, [`inspect`] shows the
+//! same of a directory without changing it, and [`Storage::scrub`] looks for damage while the storage runs.
 //!
 //! # What fails while it runs
 //! After a failed write or sync, what is on the disk is unknown (the kernel may have dropped the pages

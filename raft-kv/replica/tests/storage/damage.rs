@@ -8,7 +8,7 @@ use raft_core::{EntryId, Index, Term};
 use raft_replica::storage::Storage;
 
 use crate::memory_disk::MemoryDisk;
-use crate::model::{Durable, Script, Step, entries, identity};
+use crate::model::{Durable, Script, entries, identity};
 use crate::verdict::{FIRST_BATCH, Verdict, heal, judge, open, victims};
 
 const SECTOR: usize = 512;
@@ -34,10 +34,7 @@ impl Life {
         let mut now = self.sectors();
         let mut storage = open(&self.disk).unwrap().0;
         for step in &script.steps {
-            match step.clone() {
-                Step::Write(work) => drop(storage.write(work).unwrap()),
-                Step::Sync => drop(storage.sync().unwrap()),
-            }
+            step.clone().take(&mut storage).unwrap();
             let next = self.sectors();
             for (place, bytes) in &next {
                 if let Some(old) = now.get(place).filter(|old| *old != bytes) {

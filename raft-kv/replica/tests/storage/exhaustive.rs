@@ -4,8 +4,14 @@
 //! Of a few unsynced things, each is old, new or garbage, in every combination. Of more, each is old
 //! or new in every combination, and each is garbage once among survivors and once among losses. Where
 //! there are too many for that, so many choices are drawn, and all those with one survivor or one
-//! loss; the summary says how often. What is found must be what [`crate::model`] allows; of the states
-//! found, some are crashed again in each call of their recovery.
+//! loss; the summary says how often. What is found must be what [`crate::model`] allows.
+//!
+//! A recovery writes over what was acknowledged, so it is crashed as well. Most states open to one of a few
+//! disks; of the states that open to another one than those before them, the first is crashed in each call of
+//! its recovery that changes something, with every choice as above. Of the others, some are, with a few
+//! choices each.
+
+use std::collections::BTreeSet;
 
 use raft_core::{EntryId, Index, Term};
 use raft_replica::storage::Storage;
@@ -13,7 +19,7 @@ use raft_replica::storage::Storage;
 use crate::crash::{Opened, Rng, fates, formatted, open, reopen};
 use crate::memory_disk::{Fate, MemoryDisk};
 use crate::model::{Durable, Script, entries};
-use crate::verdict::run;
+use crate::verdict::{contents, run};
 
 /// Up to so many unsynced things, every choice of old, new and garbage is made.
 const ALL_WITH_GARBAGE_MAX: usize = 6;
@@ -25,6 +31,12 @@ const DRAWN: u64 = 400;
 const AGAIN: u64 = 61;
 /// And of those of a call that has so many, which differ little.
 const AGAIN_OF_MANY: u64 = 61 * 32;
+/// In each call of a recovery, up to so many unsynced things: every choice of old, new and garbage.
+const RECOVERY_WITH_GARBAGE_MAX: usize = 4;
+/// Up to so many, every choice of old and new; of more, so many choices are drawn.
+const RECOVERY_MAX: usize = 7;
+/// The disks that a script may open to, and whose recoveries are crashed in every way.
+const OPENED_MAX: usize = 16;
 /// So many states of one call.
 const MANY: u64 = 1 << 13;
 
@@ -43,6 +55,9 @@ struct Seen {
     conservative: u64,
     /// States of a recovery that was crashed.
     again: u64,
+    /// The disks that states have opened to, and how many states there were of recoveries that led there.
+    opened: BTreeSet<u64>,
+    of_opened: u64,
 }
 
 struct Explorer<'a> {
@@ -68,12 +83,16 @@ fn explore(name: &str, base: &MemoryDisk, script: &Script) -> u64 {
         }
         last = Some(signature);
     }
-    let Seen { calls, drawn, most, states, conservative, again, .. } = explorer.seen;
+    let Seen { calls, drawn, most, states, conservative, again, opened, of_opened, .. } =
+        explorer.seen;
     println!(
         "{name}: {states} states of crashes in {calls} calls (drawn, not all, in {drawn}), of up to {most} \
-         unsynced things, {conservative} of them conservative; {again} of crashes in their recovery"
+         unsynced things, {conservative} of them conservative; {again} of crashes in their recovery; \
+         {} disks that they open to, {of_opened} of crashes on the way to the first {OPENED_MAX}",
+        opened.len()
     );
     assert!(states > 50 && again > 20, "{name}: {states} states, {again} in recovery");
+    assert!(of_opened > 1000, "{name}: {of_opened} in recoveries");
     states
 }
 
@@ -143,6 +162,51 @@ impl Explorer<'_> {
         if let Some(disk) = untouched {
             self.crash_recovery(&disk, allowed, &context);
         }
+        drop(storage);
+        let is_new = self.seen.opened.insert(fingerprint(&disk));
+        if is_new && self.seen.opened.len() <= OPENED_MAX {
+            let disk = crashed.fork();
+            let mut at = 0;
+            disk.crash(|| {
+                at += 1;
+                fate(at - 1)
+            });
+            self.crash_opening(&disk, allowed, &context);
+        }
+    }
+
+    /// Crashes the recovery in each of its calls that changes something, with every choice.
+    fn crash_opening(&mut self, disk: &MemoryDisk, allowed: &[Durable], context: &str) {
+        let mut last = None;
+        for call in 1.. {
+            let again = disk.fork();
+            again.crash_at(call);
+            if open(&again).is_ok() {
+                break;
+            }
+            let signature = Some(again.fingerprint());
+            if last == signature {
+                continue;
+            }
+            last = signature;
+            let count = again.unsynced();
+            let base = if count <= RECOVERY_WITH_GARBAGE_MAX { 3 } else { 2_usize };
+            let all = base.pow(u32::try_from(count.min(RECOVERY_MAX)).unwrap());
+            for choice in 0..all {
+                let drawn = usize::try_from(self.rng.next() >> 1).unwrap();
+                let choice = if count > RECOVERY_MAX { drawn } else { choice };
+                let disk = again.fork();
+                let mut rest = choice;
+                disk.crash(|| {
+                    let fate = [Fate::Old, Fate::New, Fate::Garbage][rest % base];
+                    rest /= base;
+                    fate
+                });
+                let context = format!("{context}, opening call {call}, choice {choice}");
+                reopen(&disk, allowed, self.script.now(), &context);
+                self.seen.of_opened += 1;
+            }
+        }
     }
 
     /// Crashes the recovery in each of its calls, with a few choices each.
@@ -162,6 +226,16 @@ impl Explorer<'_> {
             }
         }
     }
+}
+
+/// Names a disk of which all is synced by what is in its files.
+fn fingerprint(disk: &MemoryDisk) -> u64 {
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    for (file, bytes) in contents(disk) {
+        hash.update(file.as_bytes());
+        hash.update(&bytes.unwrap());
+    }
+    hash.digest()
 }
 
 fn pick(is_new: bool) -> Fate {
@@ -263,6 +337,23 @@ fn install_inside() {
     let last = script.now().log[8].0;
     script.receive(last, &[6; 900], 900).append(&[2]).sync();
     explore("install inside", &disk, &script);
+}
+
+/// The slots and the hard state tell of the last batch, and nothing else changes.
+#[test]
+fn rests_between_batches() {
+    let (disk, mut script) = after(&founded());
+    script.append(&[10, 600]).sync().rest().append(&[3]).sync().rest().rest();
+    script.term(2, None).rewrite(5, &[7]).sync().rest();
+    explore("rests between batches", &disk, &script);
+}
+
+/// A scrub of a whole disk writes nothing, wherever it comes.
+#[test]
+fn scrubs_between_batches() {
+    let (disk, mut script) = after(&founded());
+    script.scrub().append(&[9, 600]).sync().scrub().rest().scrub().append(&[700, 30, 5]).sync();
+    explore("scrubs between batches", &disk, &script);
 }
 
 /// Two runs are healed, one of two entries, where both payloads and headers have rotted.

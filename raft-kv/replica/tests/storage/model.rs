@@ -81,6 +81,24 @@ impl Durable {
 pub(crate) enum Step {
     Write(Work),
     Sync,
+    Rest,
+    /// A round, and a part of the next.
+    Scrub,
+}
+
+impl Step {
+    /// Does it.
+    pub(crate) fn take<D: Disk>(
+        self,
+        storage: &mut Storage<D>,
+    ) -> Result<Option<Done>, StorageError> {
+        match self {
+            Self::Write(work) => storage.write(work),
+            Self::Sync => storage.sync(),
+            Self::Rest => storage.rest().map(|()| None),
+            Self::Scrub => storage.scrub(1 << 20).map(|_| None),
+        }
+    }
 }
 
 /// A sequence of calls, and the states that it passes through.
@@ -236,6 +254,14 @@ impl Script {
         self.step(Step::Sync)
     }
 
+    pub(crate) fn rest(&mut self) -> &mut Self {
+        self.step(Step::Rest)
+    }
+
+    pub(crate) fn scrub(&mut self) -> &mut Self {
+        self.step(Step::Scrub)
+    }
+
     /// From the next batch on, entries through here are known to be committed.
     pub(crate) fn commit(&mut self, index: u64) -> &mut Self {
         self.commit = self.commit.max(Index(index));
@@ -281,11 +307,7 @@ impl Script {
         storage: &mut Storage<D>,
     ) -> Result<(), (usize, StorageError)> {
         for (number, step) in self.steps.iter().enumerate() {
-            let result = match step.clone() {
-                Step::Write(work) => storage.write(work),
-                Step::Sync => storage.sync(),
-            };
-            let answer = result.map_err(|error| (number, error))?;
+            let answer = step.clone().take(storage).map_err(|error| (number, error))?;
             if let Some(Done::Failed) = answer {
                 panic!("storage answers with an error instead");
             }

@@ -25,7 +25,7 @@ fn everything() -> Script {
 fn take(storage: &mut Storage<MemoryDisk>, step: &Step) -> Result<(), StorageError> {
     let work = match step.clone() {
         Step::Write(work) => work,
-        Step::Sync => return storage.sync().map(drop),
+        Step::Sync | Step::Rest | Step::Scrub => return step.clone().take(storage).map(drop),
     };
     let mut end = 0;
     if let Work::StageChunk { offset, data, .. } = &work {
