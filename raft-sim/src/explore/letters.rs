@@ -79,14 +79,16 @@ fn fate(store: &mut Store, bounds: &Bounds, receiver: &Receiver, host: u32, name
         return Fate::Stale;
     }
     if is_stand_in(&letter) {
-        return if receiver.is_last_term { Fate::Gone } else { Fate::Over };
+        // Whatever term the receiver is in now, it may fall back to that of the floor, and speak of
+        // every later one.
+        return if letter.term >= receiver.last_term { Fate::Gone } else { Fate::Over };
     }
     let is_settling = letter.term == receiver.term && may_settle(&letter.rpc, receiver);
     if is_settling && store.deliver(bounds, host, name) == IDLE {
         return settled(&letter, receiver, store.is_disowned(host, name));
     }
     if is_over(&letter, receiver) && is_said_again(store, bounds, host, name) {
-        return if receiver.is_last_term { Fate::Gone } else { Fate::Over };
+        return if letter.term >= receiver.last_term { Fate::Gone } else { Fate::Over };
     }
     Fate::Kept
 }
@@ -133,7 +135,7 @@ fn is_answered_for_good(
 ) -> bool {
     let from = store.letters.get(letter).from;
     let is_never_led = receiver.leader.is_some_and(|leader| leader != from);
-    let is_last = receiver.is_last_term && receiver.floor == receiver.term;
+    let is_last = receiver.floor >= receiver.last_term;
     if !is_last || (receiver.may_crash && !is_never_led) {
         return false;
     }
@@ -189,7 +191,8 @@ struct Receiver {
     /// No later life of it is in an earlier term.
     floor: Term,
     term: Term,
-    is_last_term: bool,
+    /// Nobody goes beyond this term.
+    last_term: Term,
     role: RoleName,
     leader: Option<Member>,
     /// Its vote in this term is given, in every later life too.
@@ -226,7 +229,7 @@ impl Receiver {
             member,
             floor: if may_crash { durable.term } else { term },
             term,
-            is_last_term: term.0 >= u64::from(bounds.terms),
+            last_term: Term(u64::from(bounds.terms)),
             role,
             leader,
             has_voted: if may_crash { is_vote_durable } else { vote.is_some() },
@@ -436,5 +439,39 @@ impl Store {
             rpc: Rpc::Heartbeat { session, round, commit, lease: Span(0) },
         };
         self.letter(letter, &Origin::Written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bounds::member;
+    use super::super::by_hand::{noop, sync, with_log};
+    use super::super::host::Input;
+    use super::super::outlook::Weather;
+    use super::*;
+
+    /// What stands for requests of t1 is answered with t2 as soon as that is durable, whether or not t2
+    /// is the last term.
+    #[test]
+    fn a_request_that_is_over_is_kept_until_a_later_term_is_durable_in_which_it_is_answered() {
+        let bounds = Bounds { terms: 2, ..Bounds::default() };
+        let mut store = Store::new(vec![vec![0, 1, 2]]);
+        let outlook = Outlook { weather: Weather::Stormy, informed: 0 };
+        let mut kept = |host: Host, term| -> Vec<Term> {
+            let host = store.start(host);
+            let letter = store.stand_in(member(2), member(0), Term(term));
+            let inbox = store.inbox(vec![letter]);
+            let kept = collect(&mut store, &bounds, host, inbox, outlook);
+            store.inboxes.get(kept).iter().map(|name| store.letters.get(*name).term).collect()
+        };
+        let terms = |terms: &[u64]| terms.iter().map(|term| Term(*term)).collect::<Vec<_>>();
+        let mut host = with_log(0, 1, &[noop(1)]);
+        assert_eq!(kept(host.clone(), 1), terms(&[1]));
+        host.take(&Input::Fire);
+        assert_eq!((host.raft.status().term, host.disk.hard_state().term), (Term(2), Term(1)));
+        assert_eq!(kept(host.clone(), 1), terms(&[1]), "t2 is not durable");
+        sync(&mut host);
+        assert_eq!(kept(host.clone(), 1), terms(&[0]), "any stale one stands for it");
+        assert_eq!(kept(host, 2), terms(&[]), "there is no later term");
     }
 }
