@@ -124,6 +124,11 @@ impl Step {
         self.input.is_bounded() || self.is_campaign
     }
 
+    /// Whether it depends on more than its server if there is room for it within the bounds.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.is_campaign || matches!(self.input, Input::Crash { .. })
+    }
+
     /// Whether taking it changes nothing and says nothing.
     fn is_idle(&self) -> bool {
         self.from == self.to
@@ -215,7 +220,8 @@ impl Store {
 
     /// The steps of a server by several inputs, without those that change nothing. These are the ones
     /// that are covered; others are computed to compare states, and it depends on the order of
-    /// discovery which.
+    /// discovery which. Steps that a whole cluster may have no room for are covered when one takes
+    /// them ([`Self::cover`]).
     pub(crate) fn steps(
         &mut self,
         bounds: &Bounds,
@@ -224,13 +230,25 @@ impl Store {
     ) -> Vec<u32> {
         let steps = inputs.into_iter().map(|input| {
             let name = self.step(bounds, host, &input);
-            let known = self.taken.get_mut(&(host, input)).expect("it was just taken");
-            if let Some(note) = known.note.take() {
-                self.coverage.count(note);
+            if !self.steps.get(name as usize).is_some_and(|step| step.is_limited()) {
+                self.count(host, input);
             }
             name
         });
         steps.filter(|step| *step != IDLE).collect()
+    }
+
+    /// Covers a step that a cluster takes.
+    pub(crate) fn cover(&mut self, name: u32) {
+        let Step { from, input, .. } = &*self.steps[name as usize];
+        self.count(*from, input.clone());
+    }
+
+    fn count(&mut self, host: u32, input: Input) {
+        let known = self.taken.get_mut(&(host, input)).expect("it was taken");
+        if let Some(note) = known.note.take() {
+            self.coverage.count(note);
+        }
     }
 
     /// The history after a step that has led to a state whose history is the one before it.
@@ -462,21 +480,4 @@ fn is_answer_kept(before: &Host, input: &Input, effects: &[Effect]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::explore::by_hand::with_log;
-
-    #[test]
-    fn a_panic_is_a_broken_promise_of_its_step() {
-        let mut store = Store::new(vec![vec![0, 1, 2]]);
-        let host = store.start(with_log(0, 1, &[]));
-        // Nothing is on its way to the disk: to complete two writes is a mistake.
-        for batches in [1, 2] {
-            let name = store.step(&Bounds::default(), host, &Input::Persist { batches });
-            let step = Arc::clone(&store.steps[name as usize]);
-            let broken = step.broken.as_ref().expect("it panics");
-            assert_eq!((broken.id, step.to), ("PANIC", host));
-            assert!(broken.what.starts_with("the product panics: "), "{}", broken.what);
-        }
-    }
-}
+mod tests;

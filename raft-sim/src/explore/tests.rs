@@ -136,3 +136,30 @@ fn a_start_hurries_like_all_that_follows() {
     let stop = AtomicBool::new(false);
     violated(&run_from("it", script, &bounds, 1, &stop, |_| ()).expect("it is a script"));
 }
+
+/// What a state of a server would do with a crash that is spent, or with a loss of another kind, never
+/// happens, so it is no part of what was covered.
+#[test]
+fn what_cannot_happen_within_the_bounds_is_not_covered() {
+    let again = "a doubt outlives a crash";
+    let reached = |bounds: Bounds| {
+        let report = explored(&bounds);
+        let crashes = report.coverage.to_string();
+        (report.reached().any(|what| what == again), crashes.contains("crash, damage"))
+    };
+    let once = Bounds { nodes: 3, crashes: 1, lost_tails: 1, ..small() };
+    assert_eq!(reached(once.clone()), (false, false));
+    assert_eq!(
+        reached(Bounds { nodes: 2, crashes: 2, lost_tails: 1, beyond: true, ..once }),
+        (true, false)
+    );
+    let script = include_str!("../../tests/scripts/both_replaced.txt");
+    let campaigns = |campaigns| {
+        let bounds = Bounds { terms: 2, campaigns: Some(campaigns), ..small() };
+        let stop = AtomicBool::new(false);
+        let report = run_from("it", script, &bounds, 1, &stop, |_| ()).expect("it is a script");
+        let covered = report.coverage.to_string();
+        covered.lines().any(|row| row.contains(" fire ") && row.contains("campaigns"))
+    };
+    assert_eq!((campaigns(0), campaigns(1)), (false, true));
+}

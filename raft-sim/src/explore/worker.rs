@@ -79,6 +79,8 @@ struct Step {
     sent: Range,
     kind: Kind,
     is_campaign: bool,
+    /// Whether it is to be covered when it is taken.
+    is_uncovered: bool,
 }
 
 /// What else a step asks for.
@@ -237,13 +239,17 @@ impl<'a> Worker<'a> {
         name: u32,
         out: &mut Vec<u32>,
     ) -> Result<(), Found> {
-        let Step { kind, is_campaign, .. } = self.step(name);
+        let Step { kind, is_campaign, is_uncovered, .. } = self.step(name);
         let most = self.bounds.campaigns;
         let is_spent = |spent: Spent| Some(spent.campaigns) == most;
         if kind == Kind::Beyond || (is_campaign && is_spent(self.spent(history(from.names)))) {
             return Ok(());
         }
         self.transitions += 1;
+        if is_uncovered {
+            self.steps[name as usize].is_uncovered = false;
+            self.store().cover(name);
+        }
         let start = out.len();
         if let Err(broken) = self.follow(from, server, name, out) {
             out.truncate(start);
@@ -347,7 +353,13 @@ impl<'a> Worker<'a> {
                 } else {
                     Kind::Judged
                 };
-                self.steps.push(Step { to: step.to, sent, kind, is_campaign: step.is_campaign });
+                self.steps.push(Step {
+                    to: step.to,
+                    sent,
+                    kind,
+                    is_campaign: step.is_campaign,
+                    is_uncovered: step.is_limited(),
+                });
             }
         }
         self.steps[name as usize]
