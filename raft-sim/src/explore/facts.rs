@@ -63,7 +63,8 @@ pub(crate) enum Fact {
     /// As a leader it drops this entry, which is damaged here: so many of these voters never had it
     /// that it cannot be committed.
     Discards { id: EntryId, voters: Arc<[Member]> },
-    /// The membership in force here is another one.
+    /// The membership in force here may be another one: it changes, or the log names others, or it is
+    /// found at a start.
     Reconfigures,
 }
 
@@ -211,14 +212,20 @@ fn moves(
         let is_leader = [&old, status]
             .iter()
             .any(|one| one.role == RoleName::Leader && one.term == status.term);
-        // In the same step it may leave a joint membership that it has counted by.
-        let quorum = (is_leader && !is_restart).then(|| Arc::clone(&old.membership));
+        // In the same step it may leave a joint membership that it has counted by. Which one that is
+        // the log says, whatever the node holds for its membership.
+        let newest = || before.memberships().pop().map(|(_, newest)| newest);
+        let quorum = if is_leader && !is_restart { newest() } else { None };
         facts.extend(after.raft.entry_id(status.commit).map(|id| match quorum {
             Some(quorum) => Fact::Counts { id, quorum },
             None => Fact::Commits(id),
         }));
     }
-    if status.membership != old.membership {
+    // A node that does not follow its log says so by nothing that it tells of itself.
+    if is_restart
+        || status.membership != old.membership
+        || before.memberships() != after.memberships()
+    {
         facts.push(Fact::Reconfigures);
     }
     Ok(())

@@ -3,10 +3,13 @@
 
 use std::sync::Arc;
 
-use raft_core::{Entries, HardState, Incarnation, Member, Round, Session, SnapshotMeta, Violation};
+use raft_core::{
+    Entries, HardState, Incarnation, Member, MemberStep, MembershipChange, NodeId, Round, Session,
+    SnapshotMeta, Violation,
+};
 
 use super::super::bounds::member;
-use super::super::by_hand::{deliver, leader, letter, noop, sync, voters, with_log};
+use super::super::by_hand::{deliver, leader, letter, membership, noop, sync, voters, with_log};
 use super::*;
 
 /// Judges a step by a timer: nothing but what is given has happened.
@@ -67,7 +70,8 @@ fn mt_a_term_is_forgotten_that_is_not_durable() {
     is_broken(judged(&before, &[], &after), "MT");
     let crash = Input::Crash { whole: 0, pieces: 0, loss: None };
     let facts = of_step(Some(&before), Some(&crash), &[], &after).expect("a crash may forget it");
-    assert_eq!(facts, [Fact::Restarts, Fact::Commits(before.disk.snapshot())]);
+    let commits = Fact::Commits(before.disk.snapshot());
+    assert_eq!(facts, [Fact::Restarts, commits, Fact::Reconfigures]);
 }
 
 #[test]
@@ -93,6 +97,45 @@ fn es_a_vote_is_given_twice() {
     deliver(&mut other, letter(2, 0, 1, request(EntryId::default())));
     assert_eq!(judged(&before, &[], &before), Ok(vec![]));
     is_broken(judged(&before, &[], &other), "ES");
+}
+
+/// A membership that follows the genesis of three, with n3 about to leave.
+fn joint() -> Membership {
+    let step = MembershipChange::Steps(vec![MemberStep::Remove(NodeId(3))]);
+    voters(&[0, 1, 2]).changed(&step).expect("it can change")
+}
+
+#[test]
+fn cf_is_asked_when_the_log_names_a_membership_that_the_node_does_not_put_in_force() {
+    let host = with_log(0, 1, &[noop(1)]);
+    let other = with_log(0, 1, &[noop(1), membership(1, joint())]);
+    // One that takes the membership for something to be written, and nothing else.
+    let mut deaf = host.clone();
+    deaf.disk = other.disk;
+    assert_eq!(host.raft.status().membership, deaf.raft.status().membership);
+    let gone = vec![Fact::Reconfigures, Fact::Rewrites];
+    assert_eq!(judged(&host, &[], &deaf), Ok(vec![Fact::Reconfigures]));
+    assert_eq!(judged(&deaf, &[], &host), Ok(gone));
+    assert_eq!(judged(&deaf, &[], &deaf), Ok(vec![]));
+}
+
+#[test]
+fn cq_a_leader_counts_by_the_membership_in_its_log_whatever_it_says() {
+    let mut before = leader(0, 1, &[]);
+    sync(&mut before);
+    let mut after = before.clone();
+    let effects = deliver(&mut after, letter(1, 0, 1, matched(1)));
+    let counted = |before: &Host, after: &Host| {
+        let facts = judged(before, &effects, after).expect("the disk of one server is right");
+        let quorum = |fact: &Fact| {
+            let Fact::Counts { quorum, .. } = fact else { return None };
+            Some(Membership::clone(quorum))
+        };
+        facts.iter().find_map(quorum)
+    };
+    assert_eq!(counted(&before, &after), Some(voters(&[0, 1, 2])));
+    before.disk = with_log(0, 1, &[membership(1, joint())]).disk;
+    assert_eq!(counted(&before, &after), Some(joint()));
 }
 
 #[test]
@@ -223,7 +266,7 @@ fn what_joins_and_leaves_a_log_is_told() {
     let crash = Input::Crash { whole: 0, pieces: 0, loss: None };
     let facts = of_step(Some(&one), Some(&crash), &[], &two).expect("nothing is broken");
     let committed = Fact::Commits(one.disk.snapshot());
-    let told = [Fact::Restarts, Fact::Appends(vec![come]), committed];
+    let told = [Fact::Restarts, Fact::Appends(vec![come]), committed, Fact::Reconfigures];
     assert_eq!(facts, told, "a crash truncates nothing");
 }
 
