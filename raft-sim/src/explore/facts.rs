@@ -1,14 +1,15 @@
 //! What one step of one node means for the group, and the promises that its own disk can judge.
 
 mod belief;
+mod claims;
 #[cfg(test)]
 pub(crate) mod forbidden;
 
 use std::sync::Arc;
 
 use raft_core::{
-    AppendResult, Effect, EntryId, EntryResult, Envelope, HaltReason, Index, Member, Membership,
-    Observation, Outcome, PersistBatch, RepairRpc, RoleName, Rpc, Status, Term, Ticket,
+    Effect, EntryId, HaltReason, Index, Member, Membership, Observation, Outcome, PersistBatch,
+    RepairRpc, RoleName, Rpc, Status, Term, Ticket,
 };
 
 pub(crate) use belief::Belief;
@@ -127,7 +128,9 @@ pub(crate) fn of_step(
     for effect in effects {
         judge(effect, before, input, after, &mut facts)?;
     }
-    nacks(input, effects, after)?;
+    claims::denials(input, effects, after)?;
+    claims::lease(input, effects, after)?;
+    image(before, effects, after)?;
     hands_out(before.filter(|_| !is_restart), effects, after)?;
     if let Some(Input::Propose { number }) = input {
         let ticket = super::host::propose(*number);
@@ -259,7 +262,7 @@ fn judge(
     facts: &mut Vec<Fact>,
 ) -> Result<(), Broken> {
     match effect {
-        Effect::Send(envelope) => claims(envelope, after),
+        Effect::Send(envelope) => claims::durable(envelope, after),
         Effect::Persist(batch) => persists(batch, before, input, after),
         Effect::Apply { entries } => {
             let ids: Vec<EntryId> = entries.iter().map(raft_core::Entry::id).collect();
@@ -321,6 +324,19 @@ fn judge(
     }
 }
 
+/// The bytes of a snapshot are the state that it says: looked at when they come to be the newest ones
+/// on the disk, and when a state machine takes them. A host makes them of the chain of the last entry.
+fn image(before: Option<&Host>, effects: &[Effect], after: &Host) -> Result<(), Broken> {
+    let last = after.disk.snapshot();
+    let is_restored = effects.iter().any(|effect| matches!(effect, Effect::RestoreState { .. }));
+    let is_new = before.is_none_or(|before| before.disk.snapshot() != last);
+    let right = if last.index == Index::ZERO { Vec::new() } else { Host::image_of(last) };
+    if (is_new || is_restored) && after.disk.image(last) != Some(&right) {
+        return broken("SM", format!("the bytes of the snapshot through {last} are not its state"));
+    }
+    Ok(())
+}
+
 /// In one life the state machine is handed every index once, in order; it begins with what the
 /// snapshot on the disk covers. The host applies at once, so what the node holds for applied is what
 /// was handed out before.
@@ -368,116 +384,6 @@ fn persists(
         return broken("MT", format!("{old} is to be replaced by {new}"));
     }
     Ok(())
-}
-
-/// Who says that it never had an entry, has it not, damaged or not, and would know if it ever had
-/// acknowledged it. It may still be on its disk if a later leader's entries are about to take its
-/// place. (A server that must wait for its disk before it says so is not looked at: what it was asked
-/// for is in an earlier step.)
-fn nacks(input: Option<&Input>, effects: &[Effect], after: &Host) -> Result<(), Broken> {
-    let Some(Input::Deliver(letter)) = input else { return Ok(()) };
-    let Rpc::Repair(RepairRpc::RequestEntry { id: asked, wanted, .. }) = letter.rpc else {
-        return Ok(());
-    };
-    let is_nack = |effect: &Effect| {
-        let Effect::Send(envelope) = effect else { return false };
-        let Rpc::Repair(RepairRpc::RequestEntryResponse { id, result }) = &envelope.rpc else {
-            return false;
-        };
-        *id == asked && *result == EntryResult::DontHave
-    };
-    if !effects.iter().any(is_nack) {
-        return Ok(());
-    }
-    let is_covered = wanted.index <= after.raft.status().base.index;
-    if is_covered || after.raft.entry_id(wanted.index) == Some(wanted) {
-        return broken("PS", format!("{wanted} is denied, and in the log"));
-    }
-    if after.disk.hard_state().is_tail_unknown {
-        return broken("PS", format!("{wanted} is denied by who does not know the end of its log"));
-    }
-    Ok(())
-}
-
-/// Promise durability: what a message says of its sender is on the sender's disk.
-fn claims(envelope: &Envelope, sender: &Host) -> Result<(), Broken> {
-    let disk = &sender.disk;
-    let hard_state = disk.hard_state();
-    let ps = |what: &str| broken("PS", format!("{what} is not durable: {envelope}"));
-    if hard_state.term < envelope.term {
-        return ps("the term");
-    }
-    if hard_state.incarnation < envelope.incarnation {
-        return ps("the incarnation");
-    }
-    let is_present = hard_state.term == envelope.term;
-    // In doubt a vote that was given before is said again, and that is all.
-    let is_said_again = sender.raft.status().is_tail_unknown
-        && matches!(envelope.rpc, Rpc::RequestVoteResponse { .. });
-    if hard_state.is_tail_unknown && is_election(&envelope.rpc) && !is_said_again {
-        return broken("PS", format!("who does not know the end of its log votes: {envelope}"));
-    }
-    match &envelope.rpc {
-        Rpc::RequestVote { last, is_forced: _ } => {
-            if is_present && hard_state.vote != Some(envelope.from) {
-                return ps("the own vote");
-            }
-            if !disk.holds(*last) {
-                return ps("the log that is advertised");
-            }
-        }
-        Rpc::RequestVoteResponse { granted: true } => {
-            if is_present && hard_state.vote != Some(envelope.to) {
-                return ps("the vote");
-            }
-        }
-        Rpc::AppendEntriesResponse { result: AppendResult::Matched { index }, .. } => {
-            let mine = sender.raft.entry_id(*index);
-            let is_there = match mine {
-                Some(id) => disk.holds(id),
-                None => *index <= disk.last().index,
-            };
-            if !is_there || !disk.is_intact_through(*index) {
-                return ps("what is acknowledged");
-            }
-        }
-        Rpc::RequestVoteResponse { granted: false }
-        | Rpc::AppendEntriesResponse { .. }
-        | Rpc::RequestPreVote { .. }
-        | Rpc::RequestPreVoteResponse { .. }
-        | Rpc::AppendEntries { .. }
-        | Rpc::Commit { .. }
-        | Rpc::Heartbeat { .. }
-        | Rpc::HeartbeatResponse { .. }
-        | Rpc::InstallSnapshot { .. }
-        | Rpc::InstallSnapshotResponse { .. }
-        | Rpc::TimeoutNow
-        | Rpc::ReadIndex { .. }
-        | Rpc::ReadIndexResponse { .. }
-        | Rpc::Repair(_) => {}
-    }
-    Ok(())
-}
-
-/// Whether a message asks for a vote or gives one.
-fn is_election(rpc: &Rpc) -> bool {
-    match rpc {
-        Rpc::RequestVoteResponse { granted } | Rpc::RequestPreVoteResponse { granted, .. } => {
-            *granted
-        }
-        Rpc::RequestVote { .. } | Rpc::RequestPreVote { .. } => true,
-        Rpc::AppendEntries { .. }
-        | Rpc::AppendEntriesResponse { .. }
-        | Rpc::Commit { .. }
-        | Rpc::Heartbeat { .. }
-        | Rpc::HeartbeatResponse { .. }
-        | Rpc::InstallSnapshot { .. }
-        | Rpc::InstallSnapshotResponse { .. }
-        | Rpc::TimeoutNow
-        | Rpc::ReadIndex { .. }
-        | Rpc::ReadIndexResponse { .. }
-        | Rpc::Repair(_) => false,
-    }
 }
 
 #[cfg(test)]

@@ -285,12 +285,13 @@ impl Ghost {
         host: &Host,
         hosts: &[&Host],
     ) -> Result<(), Broken> {
-        if id.index <= self.last() {
-            return self.commits(id, host);
-        }
         let status = host.raft.status();
+        // Although another one may have counted the entry before.
         if id.term != status.term {
             return broken("CQ", format!("the leader of {} commits {id} by counting", status.term));
+        }
+        if id.index <= self.last() {
+            return self.commits(id, host);
         }
         if !is_quorum(quorum, |member| self.had(member, id, hosts)) {
             return broken(

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::{
-    Body, Chunk, Config, Effect, Envelope, HardState, Incarnation, Index, Membership,
+    Body, Chunk, Config, Effect, EntryId, Envelope, HardState, Incarnation, Index, Membership,
     MembershipChange, Message, NodeId, Observation, PersistBatch, Raft, ReadMode, RoleName, Rpc,
     Session, Span, Status, Term, Ticket, Time,
 };
@@ -164,7 +164,7 @@ impl Host {
             Input::Snapshot => {
                 let applied = self.raft.status().applied;
                 let snapshot = self.raft.snapshot_at(applied).expect("it is applied and known");
-                let image = snapshot.last.chain.0.to_le_bytes().to_vec();
+                let image = Self::image_of(snapshot.last);
                 self.disk.save(Arc::clone(&snapshot), image);
                 Body::SnapshotTaken { snapshot }
             }
@@ -194,6 +194,16 @@ impl Host {
             self.campaigns = self.campaigns.saturating_add(1);
         }
         seen
+    }
+
+    /// The bytes of a snapshot through this entry: two states of the machine have different ones.
+    pub(crate) fn image_of(last: EntryId) -> Vec<u8> {
+        last.chain.0.to_le_bytes().to_vec()
+    }
+
+    /// How long a promise lasts that is given for this lease.
+    pub(crate) fn promise(&self, lease: Span) -> Span {
+        self.config.promise(lease)
     }
 
     /// Whether leases make it matter how late it is.
@@ -320,10 +330,11 @@ impl Host {
     /// The disk after a crash.
     pub(crate) fn left(&self, whole: usize, pieces: usize) -> Disk {
         let mut disk = self.disk.clone();
-        disk.staged.clear();
         for (at, batch) in self.unsynced.iter().take(whole + 1).enumerate() {
             disk.write(batch, if at < whole { usize::MAX } else { pieces });
         }
+        // What was staged lasts if it was installed.
+        disk.staged.clear();
         disk
     }
 
@@ -446,45 +457,4 @@ fn what(batch: &PersistBatch) -> impl PartialEq + Hash + '_ {
 }
 
 #[cfg(test)]
-mod tests {
-    use raft_core::Rpc;
-
-    use super::super::by_hand::{deliver, leader, letter, noop, with_log};
-    use super::*;
-
-    fn contact() -> Envelope {
-        let last = leader(1, 1, &[]).raft.status().last;
-        let rpc = Rpc::AppendEntries {
-            session: Session(1),
-            round: raft_core::Round::ZERO,
-            prev: last,
-            entries: raft_core::Entries::empty(),
-            commit: Index::ZERO,
-        };
-        letter(1, 0, 1, rpc)
-    }
-
-    #[test]
-    fn a_follower_is_silent_once_between_two_words_of_its_leader() {
-        let mut host = with_log(0, 1, &[noop(1)]);
-        deliver(&mut host, contact());
-        for _ in 0..3 {
-            assert!(host.may_be_silent());
-            host.take(&Input::Silence);
-            assert!(!host.may_be_silent(), "the next one would be an election");
-            deliver(&mut host, contact());
-        }
-        assert_eq!(host.raft.status().term.0, 1);
-        assert!(!leader(0, 1, &[]).may_be_silent());
-    }
-
-    #[test]
-    fn terms_and_votes_hurry_and_entries_do_not() {
-        let mut host = with_log(0, 1, &[]);
-        assert_eq!(host.hurried(), None);
-        host.take(&Input::Fire);
-        assert_eq!(host.hurried(), Some(Input::Persist { batches: 1 }));
-        let leader = leader(0, 1, &[]);
-        assert!(leader.hurried().is_none() && !leader.unsynced.is_empty());
-    }
-}
+mod tests;

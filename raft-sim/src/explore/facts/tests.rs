@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use raft_core::{
-    Entries, HardState, Incarnation, Member, MemberStep, MembershipChange, NodeId, Round, Session,
-    SnapshotMeta, Violation,
+    AppendResult, Entries, Envelope, HardState, Incarnation, Member, MemberStep, MembershipChange,
+    NodeId, Round, Session, SnapshotMeta, Span, Time, Violation,
 };
 
-use super::super::bounds::member;
+use super::super::bounds::{Bounds, member};
 use super::super::by_hand::{deliver, leader, letter, membership, noop, sync, voters, with_log};
 use super::*;
+use crate::ideal_disk::Disk;
 
 /// Judges a step by a timer: nothing but what is given has happened.
 fn judged(before: &Host, effects: &[Effect], after: &Host) -> Result<Vec<Fact>, Broken> {
@@ -184,6 +185,51 @@ fn ps_a_candidate_asks_without_its_own_vote_or_its_log() {
     is_broken(sends(&host, letter(0, 1, 2, request(more))), "PS");
     let voter = with_log(0, 2, &[noop(1)]);
     is_broken(sends(&voter, letter(0, 1, 2, request(last))), "PS");
+}
+
+#[test]
+fn ps_a_vote_is_told_when_it_is_overtaken_by_a_later_term() {
+    let host = with_log(0, 2, &[noop(1)]);
+    is_broken(sends(&host, letter(0, 1, 1, granted())), "PS");
+    let last = host.raft.status().last;
+    is_broken(sends(&host, letter(0, 1, 1, request(last))), "PS");
+}
+
+#[test]
+fn ps_a_lease_is_promised_before_the_promise_is_durable() {
+    let bounds = Bounds { leases: true, ..Bounds::default() };
+    let disk = Disk::new(bounds.genesis()).with_log([], Term(1));
+    let (mut host, _) = Host::start(Arc::new(bounds.config(0)), disk, Time(0));
+    let lease = bounds.config(0).lease();
+    let heard = |host: &Host, lease| {
+        let (session, round, commit) = (Session(1), Round(1), Index::ZERO);
+        let asked = letter(1, 0, 1, Rpc::Heartbeat { session, round, commit, lease });
+        let input = Input::Deliver(Arc::new(asked));
+        let said = letter(0, 1, 1, Rpc::HeartbeatResponse { session, round });
+        claims::lease(Some(&input), &[Effect::Send(said)], host)
+    };
+    is_broken(heard(&host, lease), "PS");
+    assert_eq!(heard(&host, Span(0)), Ok(()));
+    let (session, round, commit) = (Session(1), Round(1), Index::ZERO);
+    deliver(&mut host, letter(1, 0, 1, Rpc::Heartbeat { session, round, commit, lease }));
+    is_broken(heard(&host, lease), "PS");
+    sync(&mut host);
+    assert_eq!(heard(&host, lease), Ok(()));
+}
+
+#[test]
+fn sm_the_bytes_of_a_snapshot_are_another_state() {
+    let host = with_log(0, 1, &[noop(1)]);
+    let last = host.raft.status().last;
+    let with = |image| {
+        let mut after = host.clone();
+        let membership = voters(&[0, 1, 2]);
+        after.disk.save(Arc::new(SnapshotMeta { last, membership }), image);
+        judged(&host, &[], &after)
+    };
+    assert_eq!(with(Host::image_of(last)), Ok(vec![Fact::Reconfigures]));
+    is_broken(with(Host::image_of(host.disk.snapshot())), "SM");
+    is_broken(with(Vec::new()), "SM");
 }
 
 #[test]

@@ -90,6 +90,7 @@ fn ci_a_committed_entry_is_truncated_or_replaced() {
     is_broken(ghost.clone().witness(2, &[Fact::Truncates(vec![id])], &hosts), "CI");
     assert_eq!(ghost.clone().witness(2, &[Fact::Commits(id)], &hosts), Ok(()));
     is_broken(ghost.clone().witness(2, &[Fact::Commits(other)], &hosts), "CI");
+    let other = EntryId { chain: Chain(0), ..id };
     is_broken(ghost.witness(2, &[counts(other, &hosts)], &hosts), "CI");
 }
 
@@ -114,6 +115,9 @@ fn cq_an_entry_of_an_older_term_is_counted() {
         hosts([leader(0, 3, &[noop(1)]), with_log(1, 3, &[noop(1)]), with_log(2, 3, &[noop(1)])]);
     let id = id_at(&hosts[0], 1);
     is_broken(Ghost::default().witness(0, &[counts(id, &hosts)], &hosts), "CQ");
+    // Nor if the leader of t1 had counted it.
+    let (mut ghost, ..) = committed();
+    is_broken(ghost.witness(0, &[counts(id, &hosts)], &hosts), "CQ");
 }
 
 /// n1 leads t1, and n2 has acknowledged its first entry in its first life.
