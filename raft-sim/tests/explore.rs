@@ -35,7 +35,7 @@ fn the_figures_of_the_smallest_bounds_are_known() {
     let two = Bounds { terms: 2, ..small() };
     let crash = Bounds { entries: 1, crashes: 1, ..small() };
     let three = Bounds { nodes: 3, ..small() };
-    let expected = [(100, 148, 7), (137, 262, 18), (351, 925, 18), (226, 589, 15)];
+    let expected = [(136, 201, 7), (137, 262, 18), (392, 1086, 18), (226, 589, 15)];
     for (bounds, expected) in [one, two, crash, three].iter().zip(expected) {
         let progress = complete(bounds).progress();
         let figures = (progress.states, progress.transitions, progress.depth);

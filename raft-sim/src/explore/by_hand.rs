@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::{
-    ClusterId, Effect, Envelope, Epoch, GroupId, Incarnation, Membership, Payload, Rpc, Term, Time,
+    ClusterId, Effect, Envelope, Epoch, GroupId, Incarnation, Index, Membership, Payload, Rpc,
+    Term, Time,
 };
 
 use super::bounds::{Bounds, member};
@@ -16,7 +17,7 @@ pub(crate) fn with_log(at: usize, term: u64, log: &[(u64, Payload)]) -> Host {
     let bounds = Bounds::default();
     let items = log.iter().map(|(term, payload)| (Term(*term), payload.clone()));
     let disk = Disk::new(bounds.genesis()).with_log(items, Term(term));
-    let (mut host, _) = Host::start(Arc::new(bounds.config(at)), disk, Time(0));
+    let (mut host, _) = Host::start(Arc::new(bounds.config(at)), disk, Index::ZERO, Time(0));
     sync(&mut host);
     host
 }

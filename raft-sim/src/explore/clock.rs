@@ -25,7 +25,7 @@
 
 use std::sync::Arc;
 
-use raft_core::{Config, Membership, Span, Term, Time};
+use raft_core::{Config, Index, Membership, Span, Term, Time};
 
 use super::host::Host;
 use crate::ideal_disk::Disk;
@@ -48,7 +48,7 @@ pub(super) fn set(config: &mut Config, genesis: &Membership, last: Term) {
     let is_third = |config: &Config| {
         (0..=last.0).all(|term| {
             let disk = Disk::new(genesis.clone()).with_log([], Term(term));
-            let (host, _) = Host::start(Arc::new(config.clone()), disk, Time(0));
+            let (host, _) = Host::start(Arc::new(config.clone()), disk, Index::ZERO, Time(0));
             let due = host.raft.next_deadline();
             due.is_none_or(|at| (2 * BEAT_US + 1..=3 * BEAT_US).contains(&at.0))
         })
@@ -83,7 +83,8 @@ mod tests {
         let bounds = Bounds { leases: true, terms: 3, ..Bounds::default() };
         let due = |at: usize, term: u64| {
             let disk = Disk::new(bounds.genesis()).with_log([], Term(term));
-            let (mut host, _) = Host::start(Arc::new(bounds.config(at)), disk, Time(0));
+            let (mut host, _) =
+                Host::start(Arc::new(bounds.config(at)), disk, Index::ZERO, Time(0));
             (1..9).find(|_| {
                 host.take(&Input::Pass { beats: 1 });
                 host.may_fire()

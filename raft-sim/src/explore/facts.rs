@@ -337,13 +337,13 @@ fn image(before: Option<&Host>, effects: &[Effect], after: &Host) -> Result<(), 
     Ok(())
 }
 
-/// In one life the state machine is handed every index once, in order; it begins with what the
-/// snapshot on the disk covers. The host applies at once, so what the node holds for applied is what
+/// In one life the state machine is handed every index once, in order; it begins with the snapshot on
+/// the disk, if there is one. The host applies at once, so what the node holds for applied is what
 /// was handed out before.
 fn hands_out(before: Option<&Host>, effects: &[Effect], after: &Host) -> Result<(), Broken> {
     let mut applied = match before {
         Some(before) => before.raft.status().applied,
-        None => after.disk.snapshot().index,
+        None => Index::ZERO,
     };
     for effect in effects {
         if let Effect::RestoreState { snapshot } = effect {

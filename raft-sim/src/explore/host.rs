@@ -9,6 +9,8 @@
 //! ([`Input::Patience`]); when the other one fires, both have passed, so that it does not matter how
 //! often the first one has.
 
+mod crash;
+
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -57,8 +59,9 @@ pub(crate) enum Input {
     /// So many of the oldest batches on their way become durable, and the node is told.
     Persist { batches: usize },
     /// The node crashes and starts again: so many of the batches on their way were written whole,
-    /// and so many pieces of the next one. Then the disk may have lost something all the same.
-    Crash { whole: usize, pieces: usize, loss: Option<Loss> },
+    /// and so many pieces of the next one. Then the disk may have lost something all the same. What it
+    /// says of the commit index is at most what the node knew, and what the log reaches.
+    Crash { whole: usize, pieces: usize, loss: Option<Loss>, commit: Index },
     /// A client proposes its so-manyth command.
     Propose { number: u8 },
     /// A client asks for a linearizable read.
@@ -103,13 +106,18 @@ impl Input {
 impl Host {
     /// A server that starts for the first time, and its first effects.
     pub(crate) fn found(config: Config, genesis: Membership) -> (Self, Vec<Effect>) {
-        Self::start(Arc::new(config), Disk::new(genesis), Time(0))
+        Self::start(Arc::new(config), Disk::new(genesis), Index::ZERO, Time(0))
     }
 
-    /// A server that starts from a disk, and its first effects.
-    pub(crate) fn start(config: Arc<Config>, disk: Disk, now: Time) -> (Self, Vec<Effect>) {
-        let applied = disk.snapshot().index;
-        let found = disk.recovered(applied, applied);
+    /// A server that starts from a disk, where this much is known to be committed, and its first
+    /// effects. Its state machine is in memory: nothing has been applied.
+    pub(crate) fn start(
+        config: Arc<Config>,
+        disk: Disk,
+        commit: Index,
+        now: Time,
+    ) -> (Self, Vec<Effect>) {
+        let found = disk.recovered(commit, Index::ZERO);
         let (raft, effects) = Raft::recover(Config::clone(&config), found, now)
             .unwrap_or_else(|error| panic!("an honest disk is accepted: {error}; {disk:?}"));
         let unsynced = Vec::new();
@@ -143,7 +151,9 @@ impl Host {
                 let last = batches.last().expect("at least one batch is completed");
                 Body::Persisted { seq: last.seq }
             }
-            Input::Crash { whole, pieces, loss } => return self.crash(*whole, *pieces, *loss),
+            Input::Crash { whole, pieces, loss, commit } => {
+                return self.crash(self.left(*whole, *pieces), *loss, *commit);
+            }
             Input::Propose { number } => {
                 Body::Propose { ticket: propose(*number), command: command(*number) }
             }
@@ -291,28 +301,6 @@ impl Host {
         is_hurried.then_some(Input::Persist { batches: 1 })
     }
 
-    /// How many different remains a crash can leave: whole batches, then pieces of the next one.
-    fn remains(&self) -> impl Iterator<Item = (usize, usize)> {
-        let partial =
-            self.unsynced.iter().enumerate().flat_map(|(whole, batch)| {
-                (0..Disk::pieces(batch)).map(move |pieces| (whole, pieces))
-            });
-        partial.chain([(self.unsynced.len(), 0)])
-    }
-
-    /// Crashes that leave what a disk has promised.
-    pub(crate) fn crashes(&self) -> impl Iterator<Item = Input> {
-        self.remains().map(|(whole, pieces)| Input::Crash { whole, pieces, loss: None })
-    }
-
-    /// Crashes after which the disk has lost something that was durable.
-    pub(crate) fn losses(&self) -> impl Iterator<Item = Input> {
-        self.remains().flat_map(|(whole, pieces)| {
-            let losses = self.left(whole, pieces).losses().into_iter();
-            losses.map(move |loss| Input::Crash { whole, pieces, loss: Some(loss) })
-        })
-    }
-
     /// The memberships that the log names, oldest first, after that of the snapshot before it.
     pub(crate) fn memberships(&self) -> Vec<(Index, Arc<Membership>)> {
         let mut disk = self.disk.clone();
@@ -325,27 +313,6 @@ impl Host {
     /// Whether an entry is damaged, and nothing on its way takes its place.
     pub(crate) fn is_hurt(&self) -> bool {
         !self.disk.is_whole() && !self.left(self.unsynced.len(), 0).is_whole()
-    }
-
-    /// The disk after a crash.
-    pub(crate) fn left(&self, whole: usize, pieces: usize) -> Disk {
-        let mut disk = self.disk.clone();
-        for (at, batch) in self.unsynced.iter().take(whole + 1).enumerate() {
-            disk.write(batch, if at < whole { usize::MAX } else { pieces });
-        }
-        // What was staged lasts if it was installed.
-        disk.staged.clear();
-        disk
-    }
-
-    fn crash(&mut self, whole: usize, pieces: usize, loss: Option<Loss>) -> Vec<Effect> {
-        let mut disk = self.left(whole, pieces);
-        if let Some(loss) = loss {
-            disk.lose(loss);
-        }
-        let (host, effects) = Self::start(Arc::clone(&self.config), disk, self.now);
-        *self = host;
-        effects
     }
 
     fn step(&mut self, body: Body, seen: &mut Vec<Effect>) {

@@ -293,7 +293,7 @@ impl Store {
 
     /// Whether the group can bear what a crash makes a disk lose.
     pub(crate) fn can_bear(&self, state: &[u32], at: usize, name: u32) -> bool {
-        let Input::Crash { whole, pieces, loss: Some(loss) } = self.steps[name as usize].input
+        let Input::Crash { whole, pieces, loss: Some(loss), .. } = self.steps[name as usize].input
         else {
             return true;
         };

@@ -86,6 +86,8 @@ pub(crate) enum Ask {
         whole: usize,
         pieces: usize,
         loss: Option<Loss>,
+        /// What its disk says of the commit index, which is committed: nothing, or through here.
+        commit: Index,
     },
 }
 
@@ -224,7 +226,7 @@ fn crash(words: &mut Words<'_>) -> Result<Ask, Wrong> {
     if next == Some("keep") {
         whole = count(words.next().ok_or("keep how many batches?")?)?;
         next = words.next();
-        if let Some(word) = next.filter(|word| !matches!(*word, "damage" | "lose")) {
+        if let Some(word) = next.filter(|word| !matches!(*word, "damage" | "lose" | "commit")) {
             pieces = count(word)?;
             next = words.next();
         }
@@ -234,12 +236,19 @@ fn crash(words: &mut Words<'_>) -> Result<Ask, Wrong> {
         Ok::<Index, Wrong>(Index(index as u64))
     };
     let loss = match next {
-        None => None,
         Some("damage") => Some(Loss::Entry(index(words)?)),
         Some("lose") => Some(Loss::Tail(index(words)?)),
-        Some(other) => return Err(format!("{other} is not `keep`, `damage` or `lose`")),
+        Some(_) | None => None,
     };
-    Ok(Ask::Crash { whole, pieces, loss })
+    if loss.is_some() {
+        next = words.next();
+    }
+    let commit = match next {
+        None => Index::ZERO,
+        Some("commit") => index(words)?,
+        Some(other) => return Err(format!("{other} is not `keep`, `damage`, `lose` or `commit`")),
+    };
+    Ok(Ask::Crash { whole, pieces, loss, commit })
 }
 
 /// Steps, after `joint` if nobody leaves the joint membership by itself; or `leave`.

@@ -69,8 +69,8 @@ fn written(player: &Player, at: usize, input: &Input) -> Command {
         Input::Patience => Ask::Patience,
         Input::Persist { batches } if *batches == player.unsynced(at) => Ask::Persist(None),
         Input::Persist { batches } => Ask::Persist(Some(*batches)),
-        Input::Crash { whole, pieces, loss } => {
-            Ask::Crash { whole: *whole, pieces: *pieces, loss: *loss }
+        Input::Crash { whole, pieces, loss, commit } => {
+            Ask::Crash { whole: *whole, pieces: *pieces, loss: *loss, commit: *commit }
         }
         Input::Propose { .. } => Ask::Propose,
         Input::Read { .. } => Ask::Read,

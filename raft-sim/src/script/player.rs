@@ -289,17 +289,20 @@ impl Player {
                 }
                 Input::Persist { batches }
             }
-            Ask::Crash { whole, pieces, loss } => {
+            Ask::Crash { whole, pieces, loss, commit } => {
                 next(spent.crashes)?;
                 let most = host.unsynced.get(*whole).map(Disk::pieces);
                 if *whole > host.unsynced.len() || *pieces > most.unwrap_or(0) {
                     return Err("it has not written as much".into());
                 }
-                let losses = host.left(*whole, *pieces).losses();
-                if loss.is_some_and(|loss| !losses.contains(&loss)) {
+                let left = host.left(*whole, *pieces);
+                if loss.is_some_and(|loss| !left.losses().contains(&loss)) {
                     return Err("its disk has no such entry to lose".into());
                 }
-                Input::Crash { whole: *whole, pieces: *pieces, loss: *loss }
+                if commit.0 > 0 && !host.commits(&left, *loss).any(|known| known == *commit) {
+                    return Err("it cannot say that as much is committed".into());
+                }
+                Input::Crash { whole: *whole, pieces: *pieces, loss: *loss, commit: *commit }
             }
         })
     }
@@ -341,7 +344,7 @@ impl Player {
 
     /// Takes one step, tells it, and judges it.
     pub(super) fn take(&mut self, at: usize, input: Input) -> Result<(), Broken> {
-        if let Input::Crash { whole, pieces, loss } = input {
+        if let Input::Crash { whole, pieces, loss, .. } = input {
             self.tell_loss(at, whole, pieces);
             self.told.extend(loss.map(|loss| match loss {
                 Loss::Entry(index) => format!("  n{} cannot read {index} any more", at + 1),

@@ -9,7 +9,7 @@
 //! on their way) is listed instead, and such a run is kept as a tape.
 
 use raft_core::wire::{self, Limits};
-use raft_core::{Envelope, MembershipChange, NodeId, ReadMode, RecoveredState, RoleName};
+use raft_core::{Envelope, Index, MembershipChange, NodeId, ReadMode, RecoveredState, RoleName};
 use raft_replica::machine::StateMachine;
 use raft_replica::request::{Input as Given, Request};
 use raft_replica::storage::work::Done;
@@ -174,11 +174,12 @@ impl Scribe {
     pub(crate) fn start(&mut self, at: usize, found: &RecoveredState) {
         match self.player.crash_that_leaves(at, found) {
             Some((whole, pieces)) => {
-                self.say(at, &Command::Ask(at, Ask::Crash { whole, pieces, loss: None }));
+                let (loss, commit) = (None, Index::ZERO);
+                self.say(at, &Command::Ask(at, Ask::Crash { whole, pieces, loss, commit }));
             }
             None => {
                 self.untold("a disk that has kept something else than a script's would");
-                let crash = Ask::Crash { whole: 0, pieces: 0, loss: None };
+                let crash = Ask::Crash { whole: 0, pieces: 0, loss: None, commit: Index::ZERO };
                 self.say(at, &Command::Ask(at, crash));
             }
         }

@@ -77,17 +77,18 @@ impl Ask {
             Self::Snapshot => write!(f, "snapshot {id}"),
             Self::Persist(None) => write!(f, "persist {id}"),
             Self::Persist(Some(batches)) => write!(f, "persist {id} {batches}"),
-            Self::Crash { whole, pieces, loss } => {
+            Self::Crash { whole, pieces, loss, commit } => {
                 match (whole, pieces) {
                     (0, 0) => write!(f, "crash {id}")?,
                     (whole, 0) => write!(f, "crash {id} keep {whole}")?,
                     (whole, pieces) => write!(f, "crash {id} keep {whole} {pieces}")?,
                 }
                 match loss {
-                    None => Ok(()),
-                    Some(Loss::Entry(index)) => write!(f, " damage {}", index.0),
-                    Some(Loss::Tail(from)) => write!(f, " lose {}", from.0),
+                    None => {}
+                    Some(Loss::Entry(index)) => write!(f, " damage {}", index.0)?,
+                    Some(Loss::Tail(from)) => write!(f, " lose {}", from.0)?,
                 }
+                if commit.0 > 0 { write!(f, " commit {}", commit.0) } else { Ok(()) }
             }
         }
     }

@@ -69,7 +69,7 @@ fn mt_a_term_or_a_durable_vote_falls_back() {
 fn mt_a_term_is_forgotten_that_is_not_durable() {
     let (before, after) = (voting(), with_log(0, 0, &[]));
     is_broken(judged(&before, &[], &after), "MT");
-    let crash = Input::Crash { whole: 0, pieces: 0, loss: None };
+    let crash = Input::Crash { whole: 0, pieces: 0, loss: None, commit: Index::ZERO };
     let facts = of_step(Some(&before), Some(&crash), &[], &after).expect("a crash may forget it");
     let commits = Fact::Commits(before.disk.snapshot());
     assert_eq!(facts, [Fact::Restarts, commits, Fact::Reconfigures]);
@@ -199,7 +199,7 @@ fn ps_a_vote_is_told_when_it_is_overtaken_by_a_later_term() {
 fn ps_a_lease_is_promised_before_the_promise_is_durable() {
     let bounds = Bounds { leases: true, ..Bounds::default() };
     let disk = Disk::new(bounds.genesis()).with_log([], Term(1));
-    let (mut host, _) = Host::start(Arc::new(bounds.config(0)), disk, Time(0));
+    let (mut host, _) = Host::start(Arc::new(bounds.config(0)), disk, Index::ZERO, Time(0));
     let lease = bounds.config(0).lease();
     let heard = |host: &Host, lease| {
         let (session, round, commit) = (Session(1), Round(1), Index::ZERO);
@@ -309,7 +309,7 @@ fn what_joins_and_leaves_a_log_is_told() {
     let (gone, come) = (one.raft.status().last, two.raft.status().last);
     let facts = judged(&one, &[], &two).expect("nothing is broken by that alone");
     assert_eq!(facts, [Fact::Truncates(vec![gone]), Fact::Appends(vec![come]), Fact::Rewrites]);
-    let crash = Input::Crash { whole: 0, pieces: 0, loss: None };
+    let crash = Input::Crash { whole: 0, pieces: 0, loss: None, commit: Index::ZERO };
     let facts = of_step(Some(&one), Some(&crash), &[], &two).expect("nothing is broken");
     let committed = Fact::Commits(one.disk.snapshot());
     let told = [Fact::Restarts, Fact::Appends(vec![come]), committed, Fact::Reconfigures];

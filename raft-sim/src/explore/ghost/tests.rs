@@ -153,7 +153,7 @@ fn cq_a_leader_believes_of_a_peer_what_is_not_durable_there() {
     // A later term may have taken it back, and of a later life the leader has still to hear.
     hosts[1] = Arc::new(with_log(1, 2, &[noop(2)]));
     assert_eq!(look(&hosts), Ok(()));
-    other.take(&Input::Crash { whole: 0, pieces: 0, loss: None });
+    other.take(&Input::Crash { whole: 0, pieces: 0, loss: None, commit: Index::ZERO });
     assert_eq!(other.raft.status().term, Term(1));
     hosts[1] = Arc::new(other);
     assert_eq!(look(&hosts), Ok(()));
@@ -163,7 +163,7 @@ fn cq_a_leader_believes_of_a_peer_what_is_not_durable_there() {
 fn cq_a_leader_believes_that_a_damaged_entry_counts() {
     let mut second = with_log(1, 1, &[noop(1)]);
     let loss = Some(Loss::Entry(Index(1)));
-    second.take(&Input::Crash { whole: 0, pieces: 0, loss });
+    second.take(&Input::Crash { whole: 0, pieces: 0, loss, commit: Index::ZERO });
     let (mut hosts, _) = believing();
     hosts[1] = Arc::new(second);
     let peer = hosts[1].raft.status().member;

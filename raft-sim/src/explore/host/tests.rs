@@ -1,8 +1,8 @@
 //! Servers made by hand: when they fall silent, what hurries, and what a crash leaves.
 
-use raft_core::{Rpc, SnapshotMeta};
+use raft_core::{AppendResult, Entries, Payload, Rpc, SnapshotMeta};
 
-use super::super::by_hand::{deliver, leader, letter, noop, voters, with_log};
+use super::super::by_hand::{deliver, leader, letter, noop, sync, voters, with_log};
 use super::*;
 
 fn contact() -> Envelope {
@@ -11,7 +11,7 @@ fn contact() -> Envelope {
         session: Session(1),
         round: raft_core::Round::ZERO,
         prev: last,
-        entries: raft_core::Entries::empty(),
+        entries: Entries::empty(),
         commit: Index::ZERO,
     };
     letter(1, 0, 1, rpc)
@@ -54,9 +54,59 @@ fn a_crash_leaves_the_bytes_of_a_snapshot_that_was_installed() {
     assert!(host.unsynced.iter().any(|batch| batch.install.is_some()), "it is on its way");
     let crash = |whole| {
         let mut host = host.clone();
-        host.take(&Input::Crash { whole, pieces: 0, loss: None });
+        host.take(&Input::Crash { whole, pieces: 0, loss: None, commit: Index::ZERO });
         host.disk.image(last).map(<[u8]>::to_vec)
     };
     assert_eq!(crash(whole), Some(Host::image_of(last)));
     assert_eq!(crash(0), None);
+}
+
+/// Where a real process starts its state machine is in memory, and its disk knows of some commit index.
+#[test]
+fn a_start_applies_from_the_beginning_and_knows_of_what_its_disk_says() {
+    let mut host = leader(0, 1, &[]);
+    sync(&mut host);
+    let result = AppendResult::Matched { index: Index(1) };
+    let (session, round) = (Session(1), raft_core::Round::ZERO);
+    deliver(&mut host, letter(1, 0, 1, Rpc::AppendEntriesResponse { session, round, result }));
+    host.take(&Input::Propose { number: 1 });
+    let commits = |host: &Host| {
+        let all = host.crashes().filter_map(|crash| {
+            let Input::Crash { whole, commit, .. } = crash else { return None };
+            Some((whole, commit.0))
+        });
+        all.collect::<Vec<_>>()
+    };
+    assert_eq!(commits(&host), [(0, 0), (0, 1), (1, 0), (1, 1)], "i2 is not committed");
+    let crash = |host: &Host, commit| {
+        let mut host = host.clone();
+        let effects =
+            host.take(&Input::Crash { whole: 0, pieces: 0, loss: None, commit: Index(commit) });
+        let is_restored = |effect: &Effect| matches!(effect, Effect::RestoreState { .. });
+        let status = host.raft.status();
+        (status.commit.0, status.applied.0, effects.iter().any(is_restored))
+    };
+    assert_eq!(crash(&host, 0), (0, 0, false));
+    assert_eq!(crash(&host, 1), (1, 1, false));
+    host.take(&Input::Snapshot);
+    assert_eq!(commits(&host)[0], (0, 1), "the snapshot says as much");
+    assert_eq!(crash(&host, 1), (1, 1, true));
+}
+
+/// What was committed is not what stands there until a write is completed.
+#[test]
+fn a_disk_that_still_has_another_entry_does_not_know_that_the_index_is_committed() {
+    let mut host = with_log(0, 1, &[noop(1)]);
+    let newer = with_log(1, 2, &[noop(2)]);
+    let (session, round, commit) = (Session(1), raft_core::Round::ZERO, Index(1));
+    let prev = newer.disk.snapshot();
+    let entries = Entries::after(prev, [(Term(2), Payload::Noop)]);
+    let append = Rpc::AppendEntries { session, round, prev, entries, commit };
+    deliver(&mut host, letter(1, 0, 2, append));
+    assert_eq!((host.raft.status().commit, host.raft.status().last.term), (commit, Term(2)));
+    let known = |whole| {
+        let left = host.left(whole, 0);
+        host.commits(&left, None).map(|commit| commit.0).collect::<Vec<_>>()
+    };
+    assert_eq!((known(0), known(host.unsynced.len())), (vec![0], vec![0, 1]));
 }

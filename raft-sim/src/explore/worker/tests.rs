@@ -181,6 +181,7 @@ fn large() -> Bounds {
 fn what_messages_can_do_is_not_forgotten() {
     for bounds in [
         large(),
+        Bounds { terms: 2, crashes: 1, ..large() },
         Bounds { crashes: 0, reads: 2, ..large() },
         Bounds { crashes: 1, reads: 1, heartbeats: 3, ..large() },
         Bounds { pre_vote: true, attempts: 3, ..large() },
