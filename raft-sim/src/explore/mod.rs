@@ -14,6 +14,7 @@ mod by_hand;
 mod canon;
 pub(crate) mod clock;
 mod coverage;
+pub(crate) mod demand;
 pub(crate) mod facts;
 mod flat;
 pub(crate) mod ghost;
@@ -68,7 +69,8 @@ pub fn run(bounds: &Bounds, jobs: usize, stop: &AtomicBool, tell: impl FnMut(&Pr
 /// the bounds, but for the highest term. `path` is where the script is, for those who repeat it.
 ///
 /// # Errors
-/// The first line of the script that makes no sense.
+/// The first line of the script that makes no sense. A script that does not say what must follow it is
+/// none to explore from.
 pub fn run_from(
     path: &str,
     script: &str,
@@ -77,12 +79,17 @@ pub fn run_from(
     stop: &AtomicBool,
     tell: impl FnMut(&Progress),
 ) -> Result<Report, ScriptError> {
-    let start = Start::from_script(script)?;
+    let mut start = Start::from_script(script)?;
     let within = start.within(bounds);
     if let Some(what) = unfit(bounds, &within) {
         let cluster = script.lines().position(|line| line.trim_start().starts_with("cluster"));
         return Err(ScriptError { line: cluster.unwrap_or(0) + 1, what: what.to_owned() });
     }
+    if start.demands.is_empty() {
+        let what = "says by no `reach` what must follow, so nothing that does proves anything";
+        return Err(ScriptError { line: script.lines().count().max(1), what: what.to_owned() });
+    }
+    start.demands.retain(|demand| demand.is_within(bounds));
     let report = explore(&within, start, Some(script), jobs, stop, tell);
     Ok(Report { asked: bounds.clone(), from: Some(path.to_owned()), ..report })
 }
@@ -105,7 +112,7 @@ fn explore(
     stop: &AtomicBool,
     mut tell: impl FnMut(&Progress),
 ) -> Report {
-    let demands = start.demands.clone();
+    let demands = start.demands.iter().map(|demand| demand.what).collect();
     let order = if bounds.subsume { Order::Achievement } else { Order::Breadth };
     let mut search = Search::new(bounds.clone(), start.clone(), order);
     let (mut end, mut progress) = search.run(jobs, stop, &mut tell);
@@ -147,11 +154,11 @@ fn explore(
 
 fn violated(search: &Search, found: &Found, script: Option<&str>, is_nearest: bool) -> Verdict {
     let depth = search.visited.depth(found.state) + 1;
-    let acts = search.path(found.state, found.step).expect("a real way was found");
-    let path = match script {
+    // Without a way that is real in all names there is no story: what is broken is told all the same.
+    let path = search.path(found.state, found.step).map_or_else(String::new, |acts| match script {
         Some(script) => script::continued(script, &acts).expect("it was read before"),
         None => script::of_path(&search.bounds, &acts),
-    };
+    });
     let trace = script::trace(&path).expect("a story can be told again");
     Verdict::Violated { broken: found.broken.clone(), depth, is_nearest, path, trace }
 }

@@ -356,7 +356,8 @@ mod tests {
     #[test]
     fn the_command_from_a_script_asks_for_what_was_asked() {
         let script = "> cluster 1 2 pre_vote=off check_quorum=off\n> fire 1\n> deliver\n\
-                      > propose 1\n> read 1\n> crash 2\n";
+                      > propose 1\n> read 1\n> crash 2\n\
+                      > reach a client's command is committed\n";
         let asked = Bounds { terms: 1, entries: 1, crashes: 0, ..Bounds::default() };
         let stop = AtomicBool::new(false);
         let explored = run_from("a/story.txt", script, &asked, 1, &stop, |_| ());

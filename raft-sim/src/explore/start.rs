@@ -8,6 +8,7 @@ use std::sync::Arc;
 use raft_core::{Config, Effect, Envelope, Membership};
 
 use super::bounds::Bounds;
+use super::demand::Demand;
 use super::facts;
 use super::ghost::Ghost;
 use super::host::{Host, Input};
@@ -28,7 +29,7 @@ pub(crate) struct Start {
     /// Exchanges of names that leave it as it is, the one that changes nothing first.
     pub(crate) exchanges: Vec<Kept>,
     /// The landmarks that what follows must reach.
-    pub(crate) demands: Vec<&'static str>,
+    pub(crate) demands: Vec<Demand>,
 }
 
 impl Start {

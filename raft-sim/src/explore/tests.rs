@@ -122,7 +122,8 @@ fn servers_that_differ_only_in_their_names_add_no_group() {
 /// What was on its way to a disk when the story ended is completed at once, if nothing else may be.
 #[test]
 fn a_start_hurries_like_all_that_follows() {
-    let script = "> cluster 1 2 3 pre_vote=off check_quorum=off disk=slow\n> fire 1 ; fire 2\n";
+    let script = "> cluster 1 2 3 pre_vote=off check_quorum=off disk=slow\n> fire 1 ; fire 2\n\
+                  > reach a server wins an election\n";
     let start = Start::from_script(script).expect("it is a script");
     for (campaigns, unsynced) in [(Some(1), 0), (None, 1)] {
         let bounds = start.within(&Bounds { campaigns, ..small() });
@@ -162,4 +163,20 @@ fn what_cannot_happen_within_the_bounds_is_not_covered() {
         covered.lines().any(|row| row.contains(" fire ") && row.contains("campaigns"))
     };
     assert_eq!((campaigns(0), campaigns(1)), (false, true));
+}
+
+/// Silence after a story proves something only if the story says what must follow it.
+#[test]
+fn a_story_that_demands_nothing_is_not_explored() {
+    let script = "> cluster 1 2 pre_vote=off check_quorum=off\n> fire 1\n";
+    let stop = AtomicBool::new(false);
+    let explored = |script: &str, crashes| {
+        let bounds = Bounds { crashes, ..small() };
+        run_from("it", script, &bounds, 1, &stop, |_| ())
+    };
+    let refused = explored(script, 0).expect_err("it is refused");
+    assert_eq!(refused.line, 2);
+    let wants = format!("{script}> reach with crashes a server wins an election\n");
+    let counts = |crashes| explored(&wants, crashes).expect("it is a script").demands.len();
+    assert_eq!((counts(0), counts(1)), (0, 1));
 }

@@ -30,6 +30,7 @@
 //! deliver [#NTH] n1->n2 t1 WORDS          one message: the first, or nth, that begins like this
 //! drop [FILTER..]                         loses every copy of what passes
 //! reach LANDMARK                          an exploration of what follows proves nothing without this
+//! reach with FLAG LANDMARK                the same, if it is asked for crashes, reads, transfers ..
 //! quietly COMMAND                         the same, without telling
 //! network, status [1..], logs             shows what is on its way, the nodes, and their logs
 //! ```

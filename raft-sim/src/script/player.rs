@@ -7,10 +7,10 @@ use raft_core::{Effect, Envelope, MemberStep, MembershipChange, RecoveredState, 
 use super::language::{Ask, Command, Filter, Name, Setting, Wrong};
 use super::tables;
 use crate::explore::bounds::{Bounds, member, position};
+use crate::explore::demand::Demand;
 use crate::explore::facts::{self, Broken};
 use crate::explore::ghost::Ghost;
 use crate::explore::host::{Host, Input};
-use crate::explore::landmarks;
 use crate::explore::past::Kept;
 use crate::explore::start::Start;
 use crate::ideal_disk::{Disk, Loss};
@@ -54,7 +54,7 @@ pub(super) struct Player {
     slow: Vec<bool>,
     ghost: Ghost,
     /// The landmarks that what follows must reach.
-    demands: Vec<&'static str>,
+    demands: Vec<Demand>,
     /// The lines that the present command has to tell.
     told: Vec<String>,
     /// The steps that it has led to.
@@ -150,9 +150,9 @@ impl Player {
                 }
             }
             Command::Reach(text) => {
-                let landmark = landmarks::sentence(text);
-                let Some(what) = landmark else { return wrong(format!("no landmark: {text}")) };
-                self.demands.push(what);
+                let demand = Demand::read(text);
+                let Some(demand) = demand else { return wrong(format!("no landmark: {text}")) };
+                self.demands.push(demand);
             }
             Command::Network => {
                 let moving = self.letters.iter().filter(|letter| !letter.has_arrived);

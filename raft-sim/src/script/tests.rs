@@ -193,6 +193,7 @@ fn commands_are_written_as_they_are_read() {
         "slow 1 2",
         "fast 3",
         "reach a server wins an election",
+        "reach with crashes a server wins an election",
         "network",
         "status",
         "status 1 3",
