@@ -174,9 +174,14 @@ impl Bounds {
             inputs.push(Input::Read { number: spent.reads + 1 });
         }
         if spent.transfers < self.transfers {
-            let others = (1..=u64::from(self.nodes)).filter(|id| *id != status.member.id.0);
+            // Those that have left are asked for in vain.
+            let may_lead = |member: Member| {
+                member.id.0 <= u64::from(self.nodes) || status.membership.is_voter(member)
+            };
+            let others = (0..self.servers()).map(member).filter(|other| *other != status.member);
             let number = spent.transfers + 1;
-            inputs.extend(others.map(|to| Input::Transfer { number, to }));
+            let others = others.filter(|other| may_lead(*other));
+            inputs.extend(others.map(|to| Input::Transfer { number, to: to.id.0 }));
         }
         if spent.changes < self.changes {
             let number = spent.changes + 1;

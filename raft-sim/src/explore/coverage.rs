@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use raft_core::{AppendResult, Effect, Observation, Rejection, RoleName, Rpc, RpcKind};
+use raft_core::{AppendResult, Effect, Envelope, Observation, Rejection, RoleName, Rpc, RpcKind};
 
 use super::facts::Fact;
 use super::host::{Host, Input};
@@ -125,7 +125,9 @@ impl Outcome {
         if is.role == Halted && was.role != Halted {
             return Self::Halts;
         }
-        if let Some(refused) = refusal(taken) {
+        // An answer that deposes a leader is refused too, since nobody waits for it any more.
+        let is_deposed = taken.turns(Leader, Follower) && taken.letter().is_some_and(is_answer_in);
+        if let Some(refused) = refusal(taken).filter(|_| !is_deposed) {
             return refused;
         }
         if taken.is_crash() {
@@ -226,6 +228,10 @@ pub(crate) fn is_match(rpc: &Rpc) -> bool {
 
 pub(crate) fn is_conflict(rpc: &Rpc) -> bool {
     matches!(rpc, Rpc::AppendEntriesResponse { result: AppendResult::Conflict { .. }, .. })
+}
+
+fn is_answer_in(letter: &Envelope) -> bool {
+    is_answer(&letter.rpc)
 }
 
 pub(crate) fn is_answer(rpc: &Rpc) -> bool {

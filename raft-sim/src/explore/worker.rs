@@ -38,6 +38,8 @@ pub(crate) struct Worker<'a> {
     sent: Pool<(u32, u32)>,
     /// The steps on menus and in the mail.
     listed: Pool<u32>,
+    /// Those lists among them that depend on a whole cluster: each is there once.
+    losses: HashMap<Vec<u32>, Range, FxBuildHasher>,
     menus: Vec<Option<Menu>>,
     /// By server: the step that it takes at once where disks are fast, or [`IDLE`](super::store::IDLE).
     hurried: Vec<Option<u32>>,
@@ -176,6 +178,7 @@ impl<'a> Worker<'a> {
             steps: Vec::new(),
             sent: Pool::default(),
             listed: Pool::default(),
+            losses: HashMap::default(),
             menus: Vec::new(),
             hurried: Vec::new(),
             clocks: Vec::new(),

@@ -79,7 +79,12 @@ impl Worker<'_> {
         let steps: Vec<u32> =
             steps.into_iter().filter(|name| is_left(name) && may_lose(name)).collect();
         drop(store);
-        self.listed.add(steps)
+        if let Some(known) = self.losses.get(&steps) {
+            return *known;
+        }
+        let listed = self.listed.add(steps.iter().copied());
+        self.losses.insert(steps, listed);
+        listed
     }
 
     /// The steps that the messages of an inbox lead to.
