@@ -1,4 +1,5 @@
-//! How much processor time was spent. What it measures decides nothing: it is told, and that is all.
+//! How much processor time was spent, and how much memory. What it measures decides nothing: it is
+//! told, and that is all.
 
 #[cfg(unix)]
 use rustix::time::{ClockId, clock_gettime};
@@ -17,6 +18,14 @@ pub(crate) fn of_process_us() -> u64 {
     return read_us(ClockId::ProcessCPUTime);
     #[cfg(not(unix))]
     return wall_us();
+}
+
+/// The most memory that this process has had at once, in MiB; 0 where nobody tells.
+pub(crate) fn memory_max_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = most.and_then(|most| most.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or_default().div_ceil(1_024)
 }
 
 #[cfg(unix)]

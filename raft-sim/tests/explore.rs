@@ -3,7 +3,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use raft_sim::explore::{self, Bounds, Report, Verdict};
+use raft_sim::explore::{self, ANY_NUMBER, Bounds, Report, Verdict};
 
 fn small() -> Bounds {
     Bounds { nodes: 2, terms: 1, entries: 0, crashes: 0, ..Bounds::default() }
@@ -72,6 +72,7 @@ fn messages_that_are_forgotten_and_steps_that_wait_are_not_missed() {
         Bounds { terms: 2, ..small() },
         Bounds { terms: 2, entries: 1, crashes: 1, ..small() },
         Bounds { entries: 1, reads: 1, ..small() },
+        Bounds { entries: 1, reads: 1, forward: true, ..small() },
         Bounds { entries: 1, crashes: 1, heartbeats: 1, ..small() },
         Bounds { entries: 1, crashes: 1, damages: 1, ..small() },
         Bounds { nodes: 3, ..small() },
@@ -162,6 +163,8 @@ fn each_feature_reaches_its_landmarks() {
         Bounds { terms: 2, reads: 1, ..small() },
         Bounds { terms: 2, transfers: 1, ..small() },
         Bounds { transfers: 2, entries: 1, ..small() },
+        Bounds { terms: 2, reads: 2, forward: true, ..small() },
+        Bounds { nodes: 3, terms: 2, reads: 1, forward: true, ..small() },
         Bounds { learners: 1, changes: 1, ..small() },
         Bounds { changes: 1, ..small() },
         Bounds { nodes: 3, snapshots: 1, heartbeats: 1, ..small() },
@@ -214,4 +217,17 @@ fn a_script_with_leases_goes_with_nothing_that_has_no_clocks() {
     );
     let figure_8 = include_str!("scripts/figure_8.txt");
     assert!(refused(figure_8, &leases()).ends_with("its cluster has no leases=on"));
+}
+
+/// A leader's timers come back to where they were, so no bound is needed: from some number on, more
+/// of them lead nowhere.
+#[test]
+fn the_timers_of_a_leader_may_fire_as_often_as_they_like() {
+    let explored = |heartbeats| complete(&Bounds { terms: 2, heartbeats, ..small() });
+    let (few, any) = (explored(1), explored(ANY_NUMBER));
+    assert_eq!(any.names().histories, few.names().histories);
+    assert!(few.reached().all(|what| any.reached().any(|other| what == other)));
+    let fires = |report: &Report| report.to_string().contains("\n  leader        fire");
+    assert!(fires(&any) && !fires(&explored(0)));
+    complete(&Bounds { check_quorum: true, heartbeats: ANY_NUMBER, ..small() });
 }

@@ -15,7 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::{Output, stop_on_interrupt, tell};
 use super::{EXIT_INTERRUPTED, EXIT_USAGE};
-use crate::explore::{self, Bounds, PANIC, Progress, Report, Verdict};
+use crate::explore::{self, ANY_NUMBER, Bounds, PANIC, Progress, Report, Verdict};
 use crate::processor;
 
 /// An invariant is violated.
@@ -49,6 +49,9 @@ pub(super) struct Arguments {
     /// Linearizable reads.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = within(0, 9))]
     reads: u8,
+    /// Followers and learners are asked for reads too, and forward them to their leader.
+    #[arg(long)]
+    forward: bool,
     /// Crashes, among those of --crashes, after which one entry that was durable is damaged.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = within(0, 9))]
     damages: u8,
@@ -68,8 +71,8 @@ pub(super) struct Arguments {
     /// Snapshots that servers take.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = within(0, 9))]
     snapshots: u8,
-    /// How often the timers of a leader fire in one term.
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = within(0, 9))]
+    /// How often the timers of a leader fire in one term, or `any`.
+    #[arg(long, value_name = "N", default_value = "0", value_parser = parse_count)]
     heartbeats: u8,
     /// How often a server may campaign within one term (more than once only with --pre-vote).
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = within(1, 9))]
@@ -139,6 +142,12 @@ impl Arguments {
         {
             return Err("--leases goes without --pre-vote, --check-quorum and lossy disks");
         }
+        if self.leases && self.heartbeats == ANY_NUMBER {
+            return Err("each heartbeat asks for a new lease: give a number of --heartbeats");
+        }
+        if self.forward && (self.leases || self.reads == 0) {
+            return Err("--forward is about --reads, without --leases");
+        }
         Ok(Bounds {
             nodes: self.nodes,
             learners: self.learners,
@@ -149,6 +158,7 @@ impl Arguments {
             lost_tails: self.lost_tails,
             beyond: self.beyond,
             reads: self.reads,
+            forward: self.forward,
             transfers: self.transfers,
             changes: self.changes,
             snapshots: self.snapshots,
@@ -295,7 +305,10 @@ impl Watch {
         }
         let spent_us = processor::of_process_us().saturating_sub(self.start_us).max(1);
         let rate = u128::from(progress.states as u64) * 1_000_000 / u128::from(spent_us);
-        tell(format_args!("speed      {}, {rate} per CPU-second", self.line(progress)));
+        let (line, ms, mib) = (self.line(progress), spent_us / 1_000, processor::memory_max_mib());
+        tell(format_args!(
+            "speed      {line}, {rate} per CPU-second, {ms} ms of processor time, {mib} MiB in all"
+        ));
     }
 
     fn line(&self, progress: &Progress) -> String {
@@ -308,6 +321,16 @@ impl Watch {
             "{states} states, {rate}/s, depth {depth}, frontier {frontier}, {mib} MiB, {s}.{ms:03}s"
         )
     }
+}
+
+/// Reads a small number, or `any`.
+///
+/// # Errors
+/// A sentence that says what it looks like.
+fn parse_count(text: &str) -> Result<u8, String> {
+    let number = text.parse().ok().filter(|number| *number <= 9);
+    let any = (text == "any").then_some(ANY_NUMBER);
+    any.or(number).ok_or_else(|| "it is a number up to 9, or `any`".to_owned())
 }
 
 /// Reads a number of bytes.
@@ -353,6 +376,15 @@ mod tests {
         for bad in ["", "G", "-1", "+1", "0", "1.5G", "8GB", "99999999999999999999", "99999999999G"]
         {
             assert!(parse_bytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_small_or_any() {
+        let read = ["0", "9", "any"].map(parse_count);
+        assert_eq!(read, [Ok(0), Ok(9), Ok(ANY_NUMBER)]);
+        for bad in ["", "10", "-1", "255", "ANY"] {
+            assert!(parse_count(bad).is_err(), "{bad}");
         }
     }
 

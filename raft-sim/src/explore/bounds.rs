@@ -15,6 +15,14 @@ pub(crate) const GROUP: GroupId = GroupId(1);
 /// The most servers.
 pub(crate) const SERVERS_MAX: usize = 6;
 
+/// More heartbeats than anybody counts: a leader's timers come back to where they were after a few, so
+/// the states are finite without a bound. Not with leases, for each heartbeat asks for a new one.
+pub const ANY_NUMBER: u8 = u8::MAX;
+
+/// How often a leader takes a forwarded question for a new one in one term: once, and once more when it
+/// comes again.
+pub(crate) const QUESTIONS_MAX: u8 = 2;
+
 /// The bounds of an exploration. Everything that they allow happens, in every order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bounds {
@@ -38,6 +46,10 @@ pub struct Bounds {
     pub beyond: bool,
     /// Linearizable reads (ReadIndex) that clients ask for.
     pub reads: u8,
+    /// Whether followers and learners are asked for reads too, which they forward to their leader. It
+    /// forgets a question when it has answered it, and in a network that forgets nothing the question
+    /// comes again and again: a leader takes [`QUESTIONS_MAX`] for new in one term.
+    pub forward: bool,
     /// Leadership transfers that an operator asks for.
     pub transfers: u8,
     /// Joint membership changes that an operator asks for, the same one each time.
@@ -57,7 +69,8 @@ pub struct Bounds {
     /// is handed the leadership campaigns all the same.
     pub campaigns: Option<u8>,
     /// How often the timers of a leader fire in one term. What it sends again is never lost anyway,
-    /// so this is about what else they do: heartbeats, rounds, the check of the quorum.
+    /// so this is about what else they do: heartbeats, rounds, the check of the quorum. [`ANY_NUMBER`]:
+    /// as often as they like.
     pub heartbeats: u8,
     /// Whether states that differ only in the names of servers count as one.
     pub symmetry: bool,
@@ -82,6 +95,7 @@ impl Default for Bounds {
             lost_tails: 0,
             beyond: false,
             reads: 0,
+            forward: false,
             transfers: 0,
             changes: 0,
             snapshots: 0,
@@ -158,11 +172,21 @@ impl Bounds {
         self.damages > 0 || self.lost_tails > 0
     }
 
+    /// Whether it matters to followers that their leader is silent: they stick to one that is not, or
+    /// forward reads to it.
+    pub(crate) fn is_listening(&self) -> bool {
+        self.check_quorum || self.pre_vote || self.forward
+    }
+
     /// What clients and operators may ask of a server, after so much was asked for.
     pub(crate) fn requests(&self, status: &Status, spent: Spent) -> Vec<Input> {
         let mut inputs = Vec::new();
         if status.applied > status.snapshot.index && spent.snapshots < self.snapshots {
             inputs.push(Input::Snapshot);
+        }
+        let may_forward = self.forward && status.role == RoleName::Follower;
+        if may_forward && status.leader.is_some() && spent.reads < self.reads {
+            inputs.push(Input::Read { number: spent.reads + 1 });
         }
         if status.role != RoleName::Leader {
             return inputs;

@@ -1,7 +1,8 @@
 //! One server of an explored cluster: the shipping core with its disk, and what it can be given.
 //!
-//! A host does at once whatever no promise hangs on: it applies, reads and stages. What it writes
-//! stays on its way until the exploration completes it, or a crash decides how much of it was kept.
+//! A host applies, loads, reads and stages at once and whole. A real one may be late with each of these,
+//! or fail; that is not explored. What it writes stays on its way until the exploration completes it,
+//! or a crash decides how much of it was kept.
 //!
 //! Time is abstract, but for leases (`clock.rs`). A deadline is reached by moving the clock of that node
 //! alone, whenever the exploration wants it. A server with a damaged entry has two timers at once: one
@@ -39,6 +40,8 @@ pub(crate) struct Host {
     pub(crate) campaigns: u8,
     /// Timers that have fired at a leader of the present term.
     pub(crate) heartbeats: u8,
+    /// Forwarded questions that it has taken for new ones as the leader of the present term.
+    pub(crate) questions: u8,
     /// How often it has lost its patience with its leader in the present term.
     pub(crate) patiences: u8,
     /// Until this is over it may answer by a lease that it was given as the leader of a term.
@@ -121,9 +124,19 @@ impl Host {
         let (raft, effects) = Raft::recover(Config::clone(&config), found, now)
             .unwrap_or_else(|error| panic!("an honest disk is accepted: {error}; {disk:?}"));
         let unsynced = Vec::new();
-        let (campaigns, heartbeats, patiences, lent) = (0, 0, 0, None);
-        let mut host =
-            Self { config, raft, disk, unsynced, now, campaigns, heartbeats, patiences, lent };
+        let (campaigns, heartbeats, questions, patiences, lent) = (0, 0, 0, 0, None);
+        let mut host = Self {
+            config,
+            raft,
+            disk,
+            unsynced,
+            now,
+            campaigns,
+            heartbeats,
+            questions,
+            patiences,
+            lent,
+        };
         let mut seen = Vec::new();
         host.execute(effects, &mut seen);
         (host, seen)
@@ -186,10 +199,21 @@ impl Host {
             }
         };
         self.shorten_lease(earlier);
+        let asked = is_question(input).then(|| self.raft.clone());
         let Status { term, role, .. } = self.raft.status();
         self.step(body, &mut seen);
+        let is_news = asked.is_some_and(|before| before != self.raft);
+        self.count(input, (term, role), is_news);
+        seen
+    }
+
+    /// Counts what the bounds speak of, after an input that a server of this term and role was given.
+    fn count(&mut self, input: &Input, (term, role): (Term, RoleName), is_news: bool) {
         if self.raft.status().term > term {
-            (self.campaigns, self.heartbeats, self.patiences) = (0, 0, 0);
+            (self.campaigns, self.heartbeats, self.questions, self.patiences) = (0, 0, 0, 0);
+        }
+        if role == RoleName::Leader && is_news && self.raft.status().term == term {
+            self.questions = self.questions.saturating_add(1);
         }
         if *input == Input::Patience {
             self.patiences = self.patiences.saturating_add(1);
@@ -203,7 +227,6 @@ impl Host {
         if is_timer && is_campaign(self.raft.status().role) {
             self.campaigns = self.campaigns.saturating_add(1);
         }
-        seen
     }
 
     /// The bytes of a snapshot through this entry: two states of the machine have different ones.
@@ -384,6 +407,11 @@ fn command(number: u8) -> Bytes {
     Bytes::from(format!("x{number}"))
 }
 
+/// Whether a follower forwards reads.
+fn is_question(input: &Input) -> bool {
+    matches!(input, Input::Deliver(letter) if matches!(letter.rpc, Rpc::ReadIndex { .. }))
+}
+
 fn is_campaign(role: RoleName) -> bool {
     matches!(role, RoleName::PreCandidate | RoleName::Candidate)
 }
@@ -395,6 +423,7 @@ impl PartialEq for Host {
             && self.disk == other.disk
             && self.campaigns == other.campaigns
             && self.heartbeats == other.heartbeats
+            && self.questions == other.questions
             && self.patiences == other.patiences
             && self.lent == other.lent
             && self.unsynced.len() == other.unsynced.len()
@@ -408,7 +437,7 @@ impl Hash for Host {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.raft.hash(state);
         self.disk.hash(state);
-        (self.campaigns, self.heartbeats, self.patiences).hash(state);
+        (self.campaigns, self.heartbeats, self.questions, self.patiences).hash(state);
         self.lent.iter().for_each(|lent| lent.hash(state));
         for batch in &self.unsynced {
             what(batch).hash(state);

@@ -6,6 +6,7 @@
 
 mod damage;
 mod leases;
+mod reads;
 
 use std::fmt;
 
@@ -85,6 +86,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Landmark> {
         CRASHES,
         damage::ALL,
         REQUESTS,
+        reads::ALL,
         TRANSFERS,
         CHANGES,
         SNAPSHOTS,
@@ -272,7 +274,8 @@ const REQUESTS: &[Landmark] = &[
         |taken| {
             let commit = taken.is.commit;
             let is_old = taken.after.raft.entry_id(commit).is_none_or(|id| id.term < taken.is.term);
-            matches!(taken.input, Input::Read { .. }) && is_old && is_waiting(taken)
+            let is_asked = matches!(taken.input, Input::Read { .. });
+            is_asked && taken.is.role == RoleName::Leader && is_old && is_waiting(taken)
         },
     ),
     step(
@@ -288,7 +291,8 @@ const REQUESTS: &[Landmark] = &[
         |bounds| bounds.reads >= 1 && is_contested(bounds),
         |taken| {
             let is_asked_now = matches!(taken.input, Input::Read { .. });
-            !is_asked_now
+            taken.was.role == RoleName::Leader
+                && !is_asked_now
                 && ends(taken, |outcome| {
                     matches!(outcome, Outcome::Refused(Rejection::NotLeader { .. }))
                 })

@@ -200,7 +200,7 @@ struct Receiver {
     outlook: Outlook,
     may_crash: bool,
     /// Whether it matters how often, or when, somebody was heard: to followers that stick to a
-    /// leader, and to pre-candidates. Not where there are clocks: followers hear of their leader
+    /// leader or wait for its answer, and to pre-candidates. Not where there are clocks: followers hear of their leader
     /// whenever time passes.
     is_timed: bool,
     /// Whether logs may lose their beginnings.
@@ -235,7 +235,7 @@ impl Receiver {
             has_voted: if may_crash { is_vote_durable } else { vote.is_some() },
             outlook,
             may_crash,
-            is_timed: bounds.check_quorum || bounds.pre_vote,
+            is_timed: bounds.is_listening(),
             is_compacting: bounds.snapshots > 0,
             is_watching: bounds.is_watching(),
             is_hurt,

@@ -5,7 +5,8 @@
 //! them every promise is checked. What cannot be seen like this: more servers, terms, entries and
 //! faults than the bounds allow, the storage and the codec (the disk is ideal, messages are values),
 //! and time, for a timer may fire whenever it is armed. With leases, clocks go on in a few large
-//! steps (`clock.rs`).
+//! steps (`clock.rs`). Nor what no input here leads to: batches of messages, hosts that are late or
+//! fail at anything but writing, and more that `EXPLORED.md` lists.
 
 pub(crate) mod bounds;
 mod budget;
@@ -44,7 +45,7 @@ mod worker;
 
 use std::sync::atomic::AtomicBool;
 
-pub use bounds::Bounds;
+pub use bounds::{ANY_NUMBER, Bounds};
 pub use facts::Broken;
 pub(crate) use facts::PANIC;
 pub use report::{Named, Report, Verdict};

@@ -56,7 +56,8 @@ impl Past {
         }
         for other in &mut others {
             // As at the start.
-            (other.campaigns, other.heartbeats, other.patiences) = (0, 0, 0);
+            (other.campaigns, other.heartbeats) = (0, 0);
+            (other.questions, other.patiences) = (0, 0);
         }
         let letters = start.letters.iter().map(|letter| {
             let image = sent.image(letter)?;

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::bounds::Bounds;
+use super::bounds::{ANY_NUMBER, Bounds};
 use super::coverage::Covered;
 use super::facts::Broken;
 use super::landmarks;
@@ -226,6 +226,7 @@ fn arguments(bounds: &Bounds, from: Option<&str>) -> String {
         ("attempts", bounds.attempts, usual.attempts),
     ];
     for (name, value, _) in numbers.iter().filter(|(_, value, usual)| value != usual) {
+        let value = if *value == ANY_NUMBER { "any".to_owned() } else { value.to_string() };
         text.push_str(&format!(" --{name} {value}"));
     }
     if let Some(campaigns) = bounds.campaigns {
@@ -235,6 +236,7 @@ fn arguments(bounds: &Bounds, from: Option<&str>) -> String {
         ("beyond", bounds.beyond),
         ("pre-vote", is_founded && bounds.pre_vote),
         ("check-quorum", is_founded && bounds.check_quorum),
+        ("forward", bounds.forward),
         ("leases", bounds.leases),
         ("no-collect", !bounds.collect),
         ("no-subsume", !bounds.subsume),
@@ -347,6 +349,8 @@ mod tests {
         let expected =
             " --nodes 3 --terms 2 --entries 1 --crashes 1 --reads 1 --pre-vote --no-symmetry";
         assert_eq!(arguments(&bounds, None), expected);
+        let any = Bounds { heartbeats: ANY_NUMBER, ..Bounds::default() };
+        assert!(arguments(&any, None).ends_with(" --heartbeats any"));
         let expected =
             " --from a/story.txt --terms 2 --entries 1 --crashes 1 --reads 1 --no-symmetry";
         assert_eq!(arguments(&bounds, Some("a/story.txt")), expected);

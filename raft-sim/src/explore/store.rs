@@ -13,7 +13,7 @@ use hashbrown::{HashMap, HashTable};
 use raft_core::{Effect, Envelope, Observation, Refused, RoleName, Rpc, Term};
 use rustc_hash::FxBuildHasher;
 
-use super::bounds::{Bounds, SERVERS_MAX, position};
+use super::bounds::{ANY_NUMBER, Bounds, QUESTIONS_MAX, SERVERS_MAX, position};
 use super::budget::Budget;
 use super::coverage::{Coverage, Note};
 use super::facts::{self, Broken, Fact};
@@ -405,6 +405,9 @@ impl Store {
             Ok(effects) => effects,
             Err(message) => return (Step::panics(from, input, &message), None, false),
         };
+        if bounds.heartbeats == ANY_NUMBER {
+            after.heartbeats = 0;
+        }
         let told = facts::of_step(Some(&before), Some(input), &effects, &after);
         let (facts, broken) = match told {
             Ok(facts) => (facts, None),
@@ -413,7 +416,8 @@ impl Store {
         let status = after.raft.status();
         let is_beyond = status.term.0 > u64::from(bounds.terms)
             || after.campaigns > bounds.attempts
-            || after.heartbeats > bounds.heartbeats;
+            || after.heartbeats > bounds.heartbeats
+            || after.questions > QUESTIONS_MAX;
         let is_campaign = *input == Input::Fire && before.raft.status().role != RoleName::Leader;
         let origin = Origin::Step(from, input.clone());
         let is_deferred = bounds.collect && is_answer_kept(&before, input, &effects);

@@ -98,7 +98,8 @@ impl Player {
         let here = |host: Arc<Host>| {
             let mut host = Host::clone(&host);
             // What the bounds speak of begins now.
-            (host.campaigns, host.heartbeats, host.patiences) = (0, 0, 0);
+            (host.campaigns, host.heartbeats) = (0, 0);
+            (host.questions, host.patiences) = (0, 0);
             host
         };
         let as_it_is = (0..self.hosts.len()).collect();

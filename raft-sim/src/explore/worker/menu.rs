@@ -27,9 +27,9 @@ impl Worker<'_> {
         if value.has_clock() && value.raft.status().role != RoleName::Leader {
             own.push(Input::Campaign);
         }
-        // Whoever sticks to a leader that is alive refuses candidates, or those that ask first.
-        let is_sticky = self.bounds.check_quorum || self.bounds.pre_vote;
-        if is_sticky && value.may_be_silent() {
+        // Whoever sticks to a leader that is alive refuses candidates, or those that ask first; who
+        // forwards reads gives up when the leader is silent.
+        if self.bounds.is_listening() && value.may_be_silent() {
             own.push(Input::Silence);
         }
         if self.bounds.is_lossy() && value.may_be_impatient() {
