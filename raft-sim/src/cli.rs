@@ -25,6 +25,7 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::explored;
 use crate::mutants;
 use crate::run;
 use output::{Output, stop_on_interrupt, tell};
@@ -43,7 +44,7 @@ pub const EXIT_INTERRUPTED: u8 = 130;
 const AFTER_HELP: &str = "\
 Exit codes (if several apply, a failure of the cluster comes first):
     0  passed
-    1  a mutant cannot be tested
+    1  a mutant cannot be tested, or an exploration has other figures than those listed
     2  safety: an invariant is violated
     3  liveness: the healed cluster does not get going again; or an exploration is complete
        and has not reached what its bounds demand
@@ -94,6 +95,8 @@ enum Command {
     SelfCheck(self_check::Arguments),
     /// Visits every state that a small cluster can get into, and checks every promise there.
     Explore(explore::Arguments),
+    /// Explores once more what raft-sim/explored.toml lists, and compares the figures.
+    Explored(explored::Options),
     /// Judges histories: whether what clients saw is what one machine could have told them.
     Check(check::Arguments),
     /// Writes a page that shows the run of a seed or a tape in a browser, moment by moment.
@@ -132,6 +135,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         }
         Some(Command::SelfCheck(arguments)) => self_check::main(&arguments, output),
         Some(Command::Explore(arguments)) => explore::main(&arguments, output),
+        Some(Command::Explored(options)) => {
+            let stop = stop_on_interrupt("interrupted: the last row is not complete");
+            let exit_code = explored::main(&options, stop, |shown| output.line(shown));
+            output.finish(exit_code)
+        }
         Some(Command::Check(arguments)) => check::main(&arguments, output),
         Some(Command::Html(arguments)) => html::main(&arguments, output),
         None => one::main(&cli.one, output).unwrap_or_else(|| {

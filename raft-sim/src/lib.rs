@@ -27,6 +27,7 @@ pub mod disk;
 pub mod event;
 mod exile;
 pub mod explore;
+pub mod explored;
 pub mod failure;
 pub mod fault;
 mod ideal_disk;

@@ -1,4 +1,4 @@
-//! A process that works for the matrix: what it says, line by line, how it ends, what it costs.
+//! A process that works for the matrix, or for what was explored: what it says, line by line, how it ends, what it costs.
 //!
 //! A mutant may do anything: loop, eat memory, say nothing. So whoever is silent for too long is
 //! killed, memory is limited where a shell can do that, and an interrupt is heard at any time.
@@ -20,7 +20,7 @@ const MEMORY_KIB: u64 = 6 << 20;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     /// With an exit code.
     Code(i32),
     /// By a signal that was not ours.
@@ -35,13 +35,13 @@ pub(super) enum End {
 
 /// A process that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ended {
-    pub(super) end: End,
-    pub(super) stdout: Vec<String>,
+pub(crate) struct Ended {
+    pub(crate) end: End,
+    pub(crate) stdout: Vec<String>,
     /// The last lines.
-    pub(super) stderr: VecDeque<String>,
+    pub(crate) stderr: VecDeque<String>,
     /// Its processor time in milliseconds, where the system tells.
-    pub(super) cpu_ms: Option<u64>,
+    pub(crate) cpu_ms: Option<u64>,
 }
 
 enum Line {
@@ -62,7 +62,7 @@ pub(super) fn limited(program: &str) -> Command {
 
 /// Runs a command to its end. It is killed once `is_enough` holds for a line of its standard output,
 /// once it has been silent for `patience`, or once `stop` is set.
-pub(super) fn run(
+pub(crate) fn run(
     command: &mut Command,
     patience: Duration,
     stop: &AtomicBool,

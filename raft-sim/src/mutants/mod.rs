@@ -12,7 +12,7 @@
 //! Deliberately absent: hooks in the shipped code, and any judgement of the runner's own. Nothing
 //! here is part of a simulation, so it may look at files and start processes.
 
-mod child;
+pub(crate) mod child;
 pub mod list;
 mod page;
 mod plan;
@@ -34,6 +34,7 @@ use page::Page;
 use plan::{Judge, Plan, Wanted};
 use table::{Row, Table};
 use tree::Tree;
+pub(crate) use tree::code;
 use verdict::Verdict;
 
 /// A mutant has survived.
@@ -102,8 +103,7 @@ pub fn main(options: &Options, stop: &AtomicBool, mut show: impl FnMut(&dyn fmt:
     let jobs = options.jobs.or_else(|| std::thread::available_parallelism().ok());
     let jobs = jobs.map_or(1, NonZeroUsize::get);
     let published = options.write.then_some(Published { path, page, list: &list });
-    let mut runner =
-        Runner { jobs, stop, code: tree::code(root), published, table: Table::default() };
+    let mut runner = Runner { jobs, stop, code: code(root), published, table: Table::default() };
     let ended = if plan.mutants.is_empty() { Ok(()) } else { runner.run(root, &plan) };
     let table = runner.table;
     if !table.rows.is_empty() {

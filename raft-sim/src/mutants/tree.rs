@@ -189,7 +189,7 @@ const JUDGED: [&str; 4] =
 
 /// The last commit that changed what is judged or who judges it, with a `+` if there are changes
 /// beyond it; `-` without git.
-pub(super) fn code(root: &Path) -> String {
+pub(crate) fn code(root: &Path) -> String {
     let git = |arguments: &[&str]| {
         let mut git = Command::new("git");
         git.args(arguments).arg("--").args(JUDGED).current_dir(root);
