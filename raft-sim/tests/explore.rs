@@ -43,6 +43,27 @@ fn the_figures_of_the_smallest_bounds_are_known() {
     }
 }
 
+/// To reach more than can be reached is as wrong as to reach less.
+#[test]
+fn the_landmarks_of_the_smallest_bounds_are_known() {
+    let report = complete(&Bounds { entries: 1, crashes: 1, ..small() });
+    let reached: Vec<&str> = report.reached().collect();
+    let expected = [
+        "a server wins an election",
+        "a vote is refused because it is given",
+        "a vote is given once more to the candidate that has it",
+        "an acknowledgement waits for the disk",
+        "a leader commits by counting",
+        "a follower learns what is committed",
+        "a leader crashes",
+        "a crash comes between two writes: the first is kept, the second is lost",
+        "a crash takes back a vote that nobody has heard of",
+        "a crash takes entries that nobody was promised",
+        "a client's command is committed",
+    ];
+    assert_eq!(reached, expected);
+}
+
 #[test]
 fn the_number_of_threads_changes_nothing() {
     for bounds in [
