@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use raft_core::{EntryId, Index, Term};
 
@@ -96,6 +96,75 @@ fn same_on_both(name: &str, script: &Script) -> u64 {
         }
     }
     verdicts
+}
+
+/// Copies what is in a directory of files and of directories of files.
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let from = entry.unwrap().path();
+        let to = to.join(from.file_name().unwrap());
+        if from.is_dir() {
+            fs::create_dir(&to).unwrap();
+            copy(&from, &to);
+        } else {
+            fs::copy(&from, &to).unwrap();
+        }
+    }
+}
+
+/// Each file is gone, or ends early: both disks say the same of it, and a start leaves the same.
+#[test]
+fn files_and_memory_say_the_same_of_lost_and_short_files() {
+    let mut script = Script::founding();
+    script.term(1, Some(1)).append(&[1; 40]).sync().snapshot(20, &[9; 10_000]).membership(4).sync();
+    script.term(2, None).rewrite(35, &[7, 900]).sync().append(&[3]).sync();
+    let whole = Directory::new("parity-whole");
+    let mut memory = MemoryDisk::default();
+    Storage::format(&mut memory, identity()).unwrap();
+    Storage::format(&mut whole.disk(), identity()).unwrap();
+    script.run(&mut open(memory.clone()).unwrap().0).unwrap();
+    script.run(&mut open(whole.disk()).unwrap().0).unwrap();
+    let mut seen = [0; 2];
+    for file in memory.files() {
+        let length = memory.bytes(&file).unwrap().len();
+        for left in [None, Some(0), Some(4096), Some(length / 2), Some(length.saturating_sub(1))] {
+            let context = format!("{file}, {left:?} of {length}");
+            let memory = memory.fork();
+            let directory = Directory::new("parity-struck");
+            copy(&whole.0, &directory.0);
+            let path = directory.0.join(&file);
+            match left.filter(|left| *left <= length) {
+                Some(left) => {
+                    memory.cut_off(&file, left);
+                    let real = fs::OpenOptions::new().write(true).open(path).unwrap();
+                    real.set_len(left as u64).unwrap();
+                }
+                None => {
+                    memory.lose(&file);
+                    fs::remove_file(path).unwrap();
+                }
+            }
+            match (open(memory.clone()), open(directory.disk())) {
+                (Ok((mut first, in_memory)), Ok((mut second, on_disk))) => {
+                    assert_eq!(in_memory, on_disk, "{context}");
+                    let first = Durable::found(&mut first, &in_memory);
+                    assert_eq!(first, Durable::found(&mut second, &on_disk), "{context}");
+                    seen[0] += 1;
+                }
+                (Err(first), Err(second)) => {
+                    assert_eq!(first, second, "{context}");
+                    seen[1] += 1;
+                }
+                (first, second) => panic!("{context}: {first:?}, {second:?}"),
+            }
+            for file in memory.files() {
+                let found = fs::read(directory.0.join(&file)).unwrap();
+                assert!(Some(found) == memory.bytes(&file), "{context}: {file} differs");
+            }
+        }
+    }
+    println!("{} starts and {} refusals are the same on both disks", seen[0], seen[1]);
+    assert!(seen[0] > 20 && seen[1] > 5, "{seen:?}");
 }
 
 type Opened<D> = (Storage<D>, Found);
