@@ -275,27 +275,32 @@ mod tests {
             world.has_reason(at, (&before, &after), (Fault::LostTail, wound))
         };
         assert_eq!(judge(&world, last.prev(), &none), Ok(()), "nobody has named the last entry");
-        assert_eq!(world.told_through(at, None), Index::ZERO);
+        assert_eq!(world.told_through(at), Index::ZERO);
         world.checker.named(id);
-        assert_eq!(world.told_through(at, None), last);
+        assert_eq!(world.told_through(at), last);
         let broken = judge(&world, last.prev(), &none).expect_err("it was told");
         assert!(broken.predicted.contains("at rest"), "{}", broken.predicted);
         assert_eq!(broken.invariant, Invariant::Recovery);
-        // Payloads take no name with them, and slots do.
+        // The hard state vouches for it, whatever becomes of slots and payloads; of what is read without
+        // the hard state, slots are a part.
         let disk = world.nodes[at].disk.clone();
         let files: BTreeSet<_> = disk.payload_sectors().into_iter().map(|(file, _)| file).collect();
         let sectors = files.into_iter().flat_map(|file| (16..48).map(move |at| (file, at)));
         let mut judged = [0; 2];
         for sector in sectors {
             let wound = disk.blank(sector);
+            assert!(judge(&world, last.prev(), &wound).is_err(), "{sector:?}");
             let is_met = disk.has_met_slot(&[&wound], last.0);
-            assert_eq!(judge(&world, last.prev(), &wound).is_ok(), is_met, "{sector:?}");
+            let named = if is_met { Index::ZERO } else { last };
+            assert_eq!(world.named_through(at, &wound), named, "{sector:?}");
             judged[usize::from(is_met)] += 1;
             disk.mend(&wound);
         }
         assert!(judged[0] > 3, "{judged:?}");
         world.stop(at);
-        assert_eq!(world.told_through(at, None), Index::ZERO, "a power cut may have torn it");
+        assert_eq!(world.told_through(at), last, "no power cut takes it back");
+        world.options.faults.insert(Fault::LyingSync);
+        assert_eq!(world.told_through(at), Index::ZERO, "a sync may have lied");
     }
 
     #[test]
