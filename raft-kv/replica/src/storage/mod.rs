@@ -308,8 +308,8 @@ impl<D: Disk> Storage<D> {
         if let Some(hard_state) = hard_state
             && *hard_state != self.hard_state.record().state
         {
-            self.flush()?;
             let was_in_doubt = self.hard_state.record().state.is_tail_unknown;
+            self.flush()?;
             self.write_hard_state(*hard_state, self.log.durable().index)?;
             if was_in_doubt && !hard_state.is_tail_unknown {
                 self.log.lost.clear(&mut self.disk)?;
