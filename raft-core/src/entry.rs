@@ -178,6 +178,15 @@ impl Entries {
         Self { run: Some(run), start: 0, end, before: before.chain, bytes }
     }
 
+    /// The one entry that follows `before`: what [`Entries::after`] makes of one item, for less.
+    pub(crate) fn just(before: EntryId, term: Term, payload: Payload) -> Self {
+        let index = before.index.next();
+        let chain = chain_after(before.chain, term, index, &payload);
+        let bytes = payload.len();
+        let run: Arc<[Entry]> = Arc::new([Entry { id: EntryId { index, term, chain }, payload }]);
+        Self { run: Some(run), start: 0, end: 1, before: before.chain, bytes }
+    }
+
     /// One run with the entries of several that follow each other; copies entries, not payloads.
     ///
     /// # Panics

@@ -191,7 +191,7 @@ fn check_caught_up(node: &Node, leader: &Leader, member: Member) -> Result<(), R
 
 fn append(node: &mut Node, membership: Membership) -> Index {
     let payload = Payload::Membership(Arc::new(membership));
-    let entries = Entries::after(node.log().last(), [(node.term(), payload)]);
+    let entries = Entries::just(node.log().last(), node.term(), payload);
     node.append(entries);
     node.membership_index()
 }

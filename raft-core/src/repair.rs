@@ -328,7 +328,7 @@ pub(crate) fn finish(node: &mut Node, leader: &mut Leader) {
     leader.is_damaged = false;
     let last = node.log().last();
     leader.first = last.index.next();
-    node.append(Entries::after(last, [(node.term(), Payload::Noop)]));
+    node.append(Entries::just(last, node.term(), Payload::Noop));
 }
 
 /// The host has found damage while it runs. What is still in memory is written again at once.
@@ -345,7 +345,7 @@ pub(crate) fn on_damaged(node: &mut Node, found: &[EntryId]) {
             let entries = node.log().read(before.index, id.index, usize::MAX, 1);
             node.heal(&entries);
         } else if let Some(membership) = node.membership_appended_at(id.index) {
-            node.heal(&Entries::after(before, [(id.term, Payload::Membership(membership))]));
+            node.heal(&Entries::just(before, id.term, Payload::Membership(membership)));
         }
     }
 }

@@ -51,7 +51,7 @@ pub(crate) fn lead(node: &mut Node) -> Leader {
     };
     leader.begin_streams(me, node.membership(), last.index);
     if !leader.is_damaged {
-        let noop = Entries::after(last, [(node.term(), Payload::Noop)]);
+        let noop = Entries::just(last, node.term(), Payload::Noop);
         node.append(noop);
     }
     leader
@@ -122,24 +122,29 @@ pub(crate) fn on_propose(node: &mut Node, leader: &mut Leader, ticket: Ticket, c
 
 /// Appends what was proposed since the step began, as one run. Gives that run, and the entry before
 /// it: peers that keep up are sent just this, so they need no look into the log.
+#[inline]
 pub(crate) fn append_proposals(node: &mut Node, leader: &mut Leader) -> Option<(EntryId, Entries)> {
-    if leader.proposals.is_empty() {
-        return None;
-    }
+    if leader.proposals.is_empty() { None } else { Some(append_run(node, leader)) }
+}
+
+#[inline(never)] // Most steps bring no proposal.
+fn append_run(node: &mut Node, leader: &mut Leader) -> (EntryId, Entries) {
     let (term, last) = (node.term(), node.log().last());
     let mut index = last.index;
     for (ticket, _) in &leader.proposals {
         index = index.next();
         node.insert_ticket(PendingTicket { ticket: *ticket, index, term });
     }
-    let entry = |(_, command)| (term, Payload::Command(command));
-    let entries = match leader.proposals.len() {
-        // Who proposes one at a time: to drain it would cost more.
-        1 => Entries::after(last, leader.proposals.pop().map(entry)),
-        _ => Entries::after(last, leader.proposals.drain(..).map(entry)),
+    let entries = if leader.proposals.len() == 1
+        && let Some((_, command)) = leader.proposals.pop()
+    {
+        Entries::just(last, term, Payload::Command(command)) // Who proposes one at a time.
+    } else {
+        let commands = leader.proposals.drain(..).map(|(_, command)| command);
+        Entries::after(last, commands.map(|command| (term, Payload::Command(command))))
     };
     node.append(entries.clone());
-    Some((last, entries))
+    (last, entries)
 }
 
 /// Sends every peer what it may have now: entries, a new commit index, a read round. What this step

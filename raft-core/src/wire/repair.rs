@@ -162,7 +162,7 @@ fn take_result(reader: &Reader<'_>, result: V1EntryResult<'_>) -> Result<EntryRe
             let payload = decode_payload(kind, reader.frame.slice_ref(payload.0))?;
             let (index, term) = (entry.index.prev(), Term::ZERO);
             let before = EntryId { index, term, chain: chain_before };
-            let entries = Entries::after(before, [(entry.term, payload)]);
+            let entries = Entries::just(before, entry.term, payload);
             if entries[0].id() != entry {
                 return Err(WireError::BrokenChain);
             }
