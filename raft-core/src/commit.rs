@@ -2,7 +2,7 @@
 
 use core::cmp::Ordering;
 
-use crate::effect::{Effect, Outcome, Refused, emit};
+use crate::effect::{Effect, Outcome, Refused};
 use crate::entry::{Entries, Payload};
 use crate::message::{LoadPurpose, LoadRequest};
 use crate::node::Node;
@@ -136,20 +136,8 @@ pub(crate) fn hand_out(node: &mut Node) {
             want_load(node, through, room);
             return;
         }
-        let entries = node.log().read(node.handed_out, through, room, APPLY_ENTRIES_MAX);
-        apply(node, entries);
+        node.apply_read(through, room, APPLY_ENTRIES_MAX);
     }
-}
-
-#[inline]
-fn apply(node: &mut Node, entries: Entries) {
-    assert!(
-        !entries.is_empty(),
-        "entries between the last one handed out and the commit index exist"
-    );
-    node.handed_out = entries.end_after(node.handed_out);
-    node.unapplied_bytes += entries.bytes();
-    emit(&mut node.effects, || Effect::Apply { entries });
 }
 
 /// Asks for the next cold entries that the state machine needs, one range at a time.
@@ -184,7 +172,7 @@ pub(crate) fn on_loaded(node: &mut Node, request: &LoadRequest, entries: Option<
     match node.check_loaded(request, &entries) {
         Ok(()) => {
             node.loading = Loading::Idle;
-            apply(node, entries);
+            node.apply(entries);
         }
         Err(reason) => node.refuse(reason),
     }

@@ -272,7 +272,7 @@ impl Log {
     ///
     /// # Panics
     /// If the first of them is cold.
-    #[inline(always)] // Nearly always this is all that a step does with the log.
+    #[inline]
     pub(crate) fn read(
         &self,
         after: Index,
@@ -281,27 +281,38 @@ impl Log {
         entries_max: usize,
     ) -> Entries {
         assert!(!self.is_cold(after.next()), "what is cold is loaded, not read");
-        let last = through.min(self.last.index);
-        // Who proposes one at a time, or keeps up, reads one of the newest runs as it came: the last
-        // one, or the one before if the read ends sooner.
-        let back = if last == self.last.index { 1 } else { 2 };
-        if let Some(place) = self.runs.len().checked_sub(back)
-            && let run = &self.runs[place]
-            && run.is_whole_read(after, last, bytes_max, entries_max)
-        {
-            return run.clone();
+        match self.newest_run(after, through, bytes_max, entries_max) {
+            Some(run) => run.clone(),
+            None => self.gather((after.next(), through), bytes_max, entries_max),
         }
-        self.gather((after.next(), last), bytes_max, entries_max)
     }
 
-    /// The entries from `first` through `last` within the limits, from wherever they are.
+    /// The run that is just what [`Log::read`] gives, if one of the newest is. Who proposes one at a
+    /// time, or keeps up, reads these as they came: the last one, or the one before if the read ends
+    /// sooner.
+    #[inline(always)] // Nearly always this is all that a step does with the log.
+    pub(crate) fn newest_run(
+        &self,
+        after: Index,
+        through: Index,
+        bytes_max: usize,
+        entries_max: usize,
+    ) -> Option<&Entries> {
+        let last = through.min(self.last.index);
+        let back = if last == self.last.index { 1 } else { 2 };
+        let run = &self.runs[self.runs.len().checked_sub(back)?];
+        run.is_whole_read(after, last, bytes_max, entries_max).then_some(run)
+    }
+
+    /// The entries from `first` through `through` within the limits, from wherever they are.
     #[inline(never)] // What is left of `read` shall be part of its callers.
     fn gather(
         &self,
-        (first, last): (Index, Index),
+        (first, through): (Index, Index),
         bytes_max: usize,
         entries_max: usize,
     ) -> Entries {
+        let last = through.min(self.last.index);
         let (mut bytes, mut count) = (0usize, 0usize);
         let mut parts: Vec<Entries> = Vec::new();
         for run in self.runs.range(self.run_of(first)..) {

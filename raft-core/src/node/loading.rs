@@ -1,10 +1,11 @@
-//! Payloads that leave memory, and what a host reads when they are wanted again.
+//! What the state machine gets, payloads that leave memory, and what a host reads when they are
+//! wanted again.
 
 use alloc::sync::Arc;
 
 use super::Node;
 use crate::config::Config;
-use crate::effect::Refused;
+use crate::effect::{Effect, Refused, emit};
 use crate::entry::{Entries, Entry, Payload};
 use crate::membership::Membership;
 use crate::message::LoadRequest;
@@ -20,6 +21,32 @@ impl Node {
             let durable_max = applied_max.saturating_add(self.config.unapplied_bytes_max);
             self.log.evict(self.gate.written_index(), durable_max);
         }
+    }
+
+    /// Hands entries of the log that follow the last ones handed out to the host, through `through`
+    /// and within the limits; at least one.
+    #[inline(always)] // Its only caller has just found that there are some.
+    pub(crate) fn apply_read(&mut self, through: Index, bytes_max: usize, entries_max: usize) {
+        match self.log.newest_run(self.handed_out, through, bytes_max, entries_max) {
+            Some(run) => {
+                // Nearly always, so the copy is made where it stays.
+                self.handed_out = run.end_after(self.handed_out);
+                self.unapplied_bytes += run.bytes();
+                emit(&mut self.effects, || Effect::Apply { entries: run.clone() });
+            }
+            None => self.apply(self.log.read(self.handed_out, through, bytes_max, entries_max)),
+        }
+    }
+
+    /// Hands entries that follow the last ones handed out to the host.
+    pub(crate) fn apply(&mut self, entries: Entries) {
+        assert!(
+            !entries.is_empty(),
+            "entries between the last one handed out and the commit index exist"
+        );
+        self.handed_out = entries.end_after(self.handed_out);
+        self.unapplied_bytes += entries.bytes();
+        emit(&mut self.effects, || Effect::Apply { entries });
     }
 
     /// Whether the disk is full, or so much waits for it that no command and no entry is taken. A group
