@@ -184,7 +184,8 @@ pub(crate) fn on_install_snapshot(node: &mut Node, reply: Reply, part: Part) {
     }
     node.chunks += 1;
     let id = ChunkId { incarnation: node.hard_state().incarnation, n: node.chunks };
-    node.staging = Some(Staging { id, end: offset + data.len() as u64, is_last: done });
+    let end = offset + data.len() as u64;
+    node.staging = Some(Box::new(Staging { id, end, is_last: done }));
     node.effects.push(Effect::StageChunk { id, snapshot, offset, data, done });
 }
 
@@ -192,10 +193,11 @@ pub(crate) fn on_install_snapshot(node: &mut Node, reply: Reply, part: Part) {
 /// installed. An answer to another chunk says nothing about this one.
 pub(crate) fn on_chunk_staged(node: &mut Node, leader: Option<Member>, id: ChunkId, staged: u64) {
     let term = node.term();
-    let Some(Staging { end, is_last, .. }) = node.staging.take_if(|asked| asked.id == id) else {
+    let Some(asked) = node.staging.take_if(|asked| asked.id == id) else {
         node.refuse(Refused::UnknownChunk { id });
         return;
     };
+    let Staging { end, is_last, .. } = *asked;
     // A membership was forced meanwhile: what the leader of the old one sends is not wanted.
     let Some(incoming) = &mut node.incoming else { return };
     let last = incoming.snapshot.last;

@@ -36,26 +36,29 @@ const WAITING_MAX: usize = 24 * MEMBERS_MAX;
 /// Two of them are equal when the same batches are on their way. How many came before them does not
 /// count, as the moment does not count for the node.
 #[derive(Clone, Debug)]
+#[repr(C)] // What every step asks for stands together, at the end: an idle group is in no cache.
 pub(crate) struct Gate {
     incarnation: Incarnation,
     /// The number of the last batch handed to the host.
     issued: u64,
-    /// All batches through this number are durable.
-    durable: u64,
-    /// The batch that carries the present term, vote and incarnation.
-    hard_state: u64,
     /// The newest batch that installs a snapshot.
     install: u64,
-    /// The log equals what was made durable through here.
-    written_index: Index,
-    /// What of it is damaged.
-    holes: Holes,
     /// What each batch on its way will make durable, as the log stands now.
     marks: VecDeque<(u64, Index)>,
     /// The batch that this step is filling.
     staged: Staged,
     waiting: Vec<Envelope>,
     acks: Vec<PendingAck>,
+    /// The log equals what was made durable through here.
+    written_index: Index,
+    /// What of it is damaged.
+    holes: Holes,
+    /// All batches through this number are durable.
+    durable: u64,
+    /// The batch that carries the present term, vote and incarnation.
+    hard_state: u64,
+    /// Whether anything is staged; most steps stage nothing.
+    has_staged: bool,
 }
 
 /// An append acknowledgement that may claim more as more becomes durable.
@@ -91,6 +94,7 @@ impl Gate {
             holes: Holes::new(holes),
             marks: VecDeque::new(),
             staged: Staged::default(),
+            has_staged: false,
             waiting: Vec::new(),
             acks: Vec::new(),
         }
@@ -173,7 +177,7 @@ impl Gate {
 
     /// Stages a changed hard state. What waits was made under the old one and is dropped.
     pub(crate) fn stage_hard_state(&mut self, hard_state: HardState) {
-        self.staged.hard_state = Some(hard_state);
+        self.stage().hard_state = Some(hard_state);
         self.hard_state = self.issued + 1;
         self.waiting.clear();
         self.acks.clear();
@@ -182,7 +186,7 @@ impl Gate {
     /// Stages a hard state that contradicts nothing of what waits: it promises more, or the tail of
     /// the log is certain again. What waits, waits for it too.
     pub(crate) fn stage_amended(&mut self, hard_state: HardState) {
-        self.staged.hard_state = Some(hard_state);
+        self.stage().hard_state = Some(hard_state);
         self.hard_state = self.issued + 1;
     }
 
@@ -192,7 +196,7 @@ impl Gate {
         if !self.staged.append.is_empty() || self.staged.compact_to.is_some() {
             self.flush(effects);
         }
-        self.staged.append = entries;
+        self.stage().append = entries;
         self.mark(last);
     }
 
@@ -203,7 +207,7 @@ impl Gate {
             for entry in run.iter() {
                 self.holes.fill(entry.index(), n);
             }
-            self.staged.heal.push(run);
+            self.stage().heal.push(run);
         }
     }
 
@@ -214,7 +218,7 @@ impl Gate {
         if is_later_field || self.staged.truncate_from.is_some() {
             self.flush(effects);
         }
-        self.staged.truncate_from = Some(from);
+        self.stage().truncate_from = Some(from);
         self.clamp(from.prev());
     }
 
@@ -243,22 +247,33 @@ impl Gate {
         }
         // What it covers is not missed any more, once it is durable.
         self.holes.fill_through(snapshot.last.index, self.issued + 1);
-        self.staged.install = Some(snapshot);
+        self.stage().install = Some(snapshot);
     }
 
     /// Stages the removal of a prefix of the log.
     pub(crate) fn stage_compact(&mut self, through: Index) {
         self.holes.compact_to(through);
-        self.staged.compact_to = Some(through);
+        self.stage().compact_to = Some(through);
+    }
+
+    /// The batch that this step fills, to be filled further.
+    fn stage(&mut self) -> &mut Staged {
+        self.has_staged = true;
+        &mut self.staged
     }
 
     /// Hands the staged batch to the host.
     #[inline(always)] // Asked in every step, and most steps write nothing.
     pub(crate) fn flush(&mut self, effects: &mut Vec<Effect>) {
-        if !self.staged.is_append_alone() {
-            self.issue(effects);
-        } else if !self.staged.append.is_empty() {
+        let is_empty = !core::mem::take(&mut self.has_staged);
+        debug_assert_eq!(is_empty, self.staged.is_empty(), "what is staged is known to be");
+        if is_empty {
+            return;
+        }
+        if self.staged.is_append_alone() {
             self.issue_append(effects);
+        } else {
+            self.issue(effects);
         }
     }
 
@@ -282,19 +297,7 @@ impl Gate {
             return;
         }
         let seq = self.next_seq();
-        let Staged { hard_state, install, truncate_from, heal, append, compact_to } =
-            &mut self.staged;
-        emit(effects, || {
-            Effect::Persist(PersistBatch {
-                seq,
-                hard_state: hard_state.take(),
-                install: install.take(),
-                truncate_from: truncate_from.take(),
-                heal: core::mem::take(heal),
-                append: core::mem::take(append),
-                compact_to: compact_to.take(),
-            })
-        });
+        emit(effects, || Effect::Persist(self.staged.take(seq)));
     }
 
     /// Takes a completion and releases what waited for it. `false`: no such batch was issued.
@@ -413,6 +416,7 @@ impl Gate {
         self.waiting.clear();
         self.acks.clear();
         self.staged = Staged::default();
+        self.has_staged = false;
     }
 
     /// An append whose entries are all durable is answered at once, whatever else waits.

@@ -57,8 +57,9 @@ pub(crate) struct Node {
     pub(crate) restore: Option<Arc<SnapshotMeta>>,
     /// A snapshot that is being received.
     pub(crate) incoming: Option<Box<Incoming>>,
-    /// The chunk that the host is asked to stage, also if its transfer is over.
-    pub(crate) staging: Option<Staging>,
+    /// The chunk that the host is asked to stage, also if its transfer is over. Hardly ever is there
+    /// one: an idle group pays for no more than this.
+    pub(crate) staging: Option<Box<Staging>>,
     /// The chunks of snapshots that this incarnation has asked the host to stage.
     pub(crate) chunks: u64,
     /// Proposals that were appended and have no outcome yet, by index.

@@ -453,7 +453,8 @@ pub(crate) fn on_request_snapshot_response(
     }
     node.chunks += 1;
     let chunk = ChunkId { incarnation: node.hard_state().incarnation, n: node.chunks };
-    node.staging = Some(Staging { id: chunk, end: offset + data.len() as u64, is_last: done });
+    let end = offset + data.len() as u64;
+    node.staging = Some(Box::new(Staging { id: chunk, end, is_last: done }));
     node.effects.push(Effect::StageChunk { id: chunk, snapshot, offset, data, done });
     Ok(())
 }
