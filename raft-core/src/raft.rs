@@ -217,7 +217,7 @@ impl Raft {
                 transfer::relieve(node, leader);
                 transfer::hand_over(node, leader);
                 read::open_round(node, leader);
-                replication::send_appends(node, leader, appended);
+                replication::send_appends(node, leader, appended.as_ref());
                 compaction::want_chunks(node, leader);
                 read::close_rounds(node, leader);
             }

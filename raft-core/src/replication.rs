@@ -148,22 +148,29 @@ fn append_run(node: &mut Node, leader: &mut Leader) -> (EntryId, Entries) {
 }
 
 /// Sends every peer what it may have now: entries, a new commit index, a read round. What this step
-/// has `appended` need not be read, if it is what the log would give.
+/// has `appended` need not be read, if it is what the log would give; nearly always a peer is sent
+/// just that.
 pub(crate) fn send_appends(
     node: &mut Node,
     leader: &mut Leader,
-    appended: Option<(EntryId, Entries)>,
+    appended: Option<&(EntryId, Entries)>,
 ) {
     let Config { append_bytes_max, append_entries_max, .. } = node.config;
     let end = node.log().last().index;
-    let mut read = appended.filter(|(after, run)| {
+    let whole = appended.filter(|(after, run)| {
         run.is_whole_read(after.index, end, append_bytes_max, append_entries_max)
     });
+    let mut read = None;
     let round = leader.round;
     let is_damaged = leader.is_damaged;
     for peer in &mut leader.peers {
         if !is_damaged && !peer.is_level(end) {
-            sending::send_to(node, peer, round, &mut read);
+            match whole {
+                Some((prev, run)) if sending::keeps_up(node, peer, *prev) => {
+                    sending::send_append(node, peer, *prev, run, round);
+                }
+                Some(_) | None => sending::send_to(node, peer, round, &mut read),
+            }
         }
         if peer.round_sent < round {
             send_heartbeat(node, peer, round);

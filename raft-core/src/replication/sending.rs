@@ -13,8 +13,17 @@ use crate::progress::{Loading, Progress, ProgressState};
 use crate::role::Leader;
 use crate::types::{EntryId, Index, Member, Round, Session};
 
-/// Sends the entries that a peer may have now. Peers that keep up are all at the same place: what
-/// was `read` for one of them, after which entry, serves the next.
+/// Whether a peer may be sent what was just appended after `prev` as it came: it was sent all that is
+/// before, and its window has room.
+#[inline]
+pub(super) fn keeps_up(node: &Node, peer: &Progress, prev: EntryId) -> bool {
+    peer.next_index == prev.index.next()
+        && matches!(peer.state, ProgressState::Replicate { .. })
+        && has_room(node, peer)
+}
+
+/// Sends the entries that a peer may have now. Peers are often at the same place: what was `read` for
+/// one of them, after which entry, serves the next.
 #[inline(never)] // What asks whether there is anything to send shall stay small.
 pub(super) fn send_to(
     node: &mut Node,
@@ -56,7 +65,7 @@ fn is_append_due(node: &Node, peer: &Progress, has_room: bool) -> bool {
 }
 
 /// Whether there is an entry that the peer was not sent and may be sent now.
-#[inline]
+#[inline(always)] // Asked for every append.
 fn has_room(node: &Node, peer: &Progress) -> bool {
     let next = peer.next_index;
     if next > node.log().last().index {
@@ -82,7 +91,7 @@ fn next_entries(node: &Node, peer: &Progress, has_room: bool) -> Entries {
     log.read(peer.next_index.prev(), log.last().index, append_bytes_max, append_entries_max)
 }
 
-fn send_append(
+pub(super) fn send_append(
     node: &mut Node,
     peer: &mut Progress,
     prev: EntryId,
