@@ -136,6 +136,7 @@ fn check_entry_result(term: Term, result: &EntryResult) -> Result<(), Refused> {
     }
 }
 
+#[inline(always)] // A part of the door for every append.
 fn check_entries(term: Term, prev: &EntryId, entries: &Entries) -> Result<(), Refused> {
     let run: &[Entry] = entries;
     let ([first, ..], [.., last]) = (run, run) else { return Ok(()) };

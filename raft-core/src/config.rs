@@ -164,6 +164,9 @@ impl Config {
     /// How much longer than others this node waits before it campaigns.
     #[must_use]
     pub fn priority_delay(&self) -> Span {
+        if self.priority == PRIORITY_MAX {
+            return Span(0); // Nearly always, and asked whenever a leader speaks.
+        }
         let steps = u64::from(PRIORITY_MAX.saturating_sub(self.priority));
         Span(self.election_timeout_us / 2 * steps)
     }

@@ -380,16 +380,8 @@ impl Log {
     }
 
     /// Where `entries` (which follow an entry that the log has) first add or change something.
-    #[inline(always)] // Nearly always the log ends before them.
+    #[inline(never)] // Nearly always the log ends before them, and nobody needs to ask.
     pub(crate) fn meet(&self, entries: &Entries) -> Meeting {
-        match entries.first_index() {
-            Some(first) if first > self.last.index => Meeting::Extends(first),
-            Some(_) | None => self.meet_inside(entries),
-        }
-    }
-
-    #[inline(never)]
-    fn meet_inside(&self, entries: &Entries) -> Meeting {
         for entry in entries.iter() {
             let Some(mine) = self.id(entry.index()) else {
                 return Meeting::Extends(entry.index());

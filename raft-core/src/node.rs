@@ -367,7 +367,10 @@ impl Node {
     #[inline]
     pub(crate) fn commit_to(&mut self, index: Index) {
         assert!(index <= self.log.last().index, "only what is in the log can be committed");
-        self.commit = self.commit.max(index);
+        if index <= self.commit {
+            return;
+        }
+        self.commit = index;
         if self.memberships.len() > 1 {
             self.stand();
         }

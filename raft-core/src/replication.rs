@@ -192,6 +192,7 @@ pub(crate) fn on_heartbeat_timeout(node: &mut Node, leader: &mut Leader) {
 /// A peer has answered in this term: takes note of its incarnation, session and read round.
 ///
 /// `Err`: the answer belongs to an earlier life of the peer or to an earlier stream.
+#[inline(always)] // Its only caller hands it every answer.
 pub(crate) fn admit_response(
     leader: &mut Leader,
     from: Member,

@@ -106,6 +106,7 @@ pub(crate) fn on_heartbeat(node: &mut Node, reply: Reply, commit: Index, lease: 
 }
 
 /// The leader of the term has committed more of what this node has acknowledged.
+#[inline]
 pub(crate) fn on_commit(node: &mut Node, from: Member, commit: Index) {
     take_commit(node, from, RpcKind::Commit, commit);
 }
@@ -133,6 +134,11 @@ fn take_commit(node: &mut Node, from: Member, kind: RpcKind, commit: Index) -> b
 /// what must not change.
 #[inline(always)] // A part of every append.
 fn store(node: &mut Node, reply: Reply, entries: &mut Entries) -> bool {
+    let end = node.log().last().index;
+    if node.gate.hole_count() == 0 && entries.first_index().is_some_and(|first| first > end) {
+        node.append(core::mem::take(entries)); // Nearly always: all of them are new.
+        return true;
+    }
     let meeting = node.log().meet(entries);
     if node.gate.first_open_hole().is_some() {
         // Where the identities are equal, an intact payload takes the place of a damaged one.
@@ -146,10 +152,6 @@ fn store(node: &mut Node, reply: Reply, entries: &mut Entries) -> bool {
     }
     match meeting {
         Meeting::Present => true,
-        Meeting::Extends(from) if entries.first_index() == Some(from) => {
-            node.append(core::mem::take(entries)); // Nearly always all of them.
-            true
-        }
         Meeting::Extends(from) => {
             node.append(entries.slice(from, Index(u64::MAX)));
             true
