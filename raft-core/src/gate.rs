@@ -109,50 +109,9 @@ impl Gate {
         }
     }
 
-    /// Whether what is at `index` is damaged.
-    pub(crate) fn is_hole(&self, index: Index) -> bool {
-        self.holes.contains(index)
-    }
-
-    /// Whether what is at `index` is damaged, and nothing is on its way to heal it.
-    pub(crate) fn is_open_hole(&self, index: Index) -> bool {
-        self.holes.is_open(index)
-    }
-
-    /// The first damaged entry.
-    pub(crate) fn first_hole(&self) -> Option<Index> {
-        self.holes.first()
-    }
-
     /// Whether as many batches with entries as there may be are not durable yet.
     pub(crate) fn is_full(&self) -> bool {
         self.marks.len() as u64 >= BATCHES_MAX
-    }
-
-    /// The first damaged entry that nothing is on its way to heal.
-    pub(crate) fn first_open_hole(&self) -> Option<Index> {
-        self.holes.first_open()
-    }
-
-    /// The first damaged entry after `index`.
-    pub(crate) fn hole_after(&self, index: Index) -> Option<Index> {
-        self.holes.after(index)
-    }
-
-    /// The last damaged entry through `index`.
-    pub(crate) fn last_hole_through(&self, index: Index) -> Option<Index> {
-        self.holes.last_through(index)
-    }
-
-    /// How many entries are damaged.
-    #[inline]
-    pub(crate) fn hole_count(&self) -> usize {
-        self.holes.len()
-    }
-
-    /// An entry that was durable is damaged.
-    pub(crate) fn open_hole(&mut self, index: Index) {
-        self.holes.open(index);
     }
 
     /// The number that the batch being filled will have.
@@ -294,6 +253,7 @@ impl Gate {
     fn issue(&mut self, effects: &mut Vec<Effect>) {
         // No message leaves before it is durable: behind so much it may wait here, and be replaced.
         if self.issued - self.durable >= BATCHES_MAX && self.staged.is_hard_state_alone() {
+            self.has_staged = true;
             return;
         }
         let seq = self.next_seq();

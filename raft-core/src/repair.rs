@@ -187,11 +187,10 @@ fn lend(node: &mut Node, to: Member, id: RepairId, wanted: EntryId) {
 /// Whether the host may read this for a peer now. It reads one entry and one chunk at a time for each, or
 /// who asks without end could fill its queue; whoever goes without an answer asks again.
 fn begin_lending(node: &mut Node, lending: Lending) -> bool {
-    let is_open = node.lending.iter().any(|open| open.is_in_the_way_of(&lending));
-    let is_begun = !is_open && node.lending.len() < node.config.requests_max;
-    if is_begun {
-        node.lending.push(lending);
-    }
+    let mut open = node.lending.iter();
+    let is_begun =
+        open.len() < node.config.requests_max && !open.any(|open| open.is_in_the_way_of(&lending));
+    node.lending.extend(is_begun.then_some(lending));
     is_begun
 }
 

@@ -6,6 +6,7 @@
 
 use alloc::vec::Vec;
 
+use super::Gate;
 use crate::types::Index;
 
 /// The damaged entries, by index.
@@ -108,5 +109,48 @@ impl Holes {
 
     fn position(&self, index: Index) -> Result<usize, usize> {
         self.0.binary_search_by_key(&index, |hole| hole.index)
+    }
+}
+
+impl Gate {
+    /// Whether what is at `index` is damaged.
+    pub(crate) fn is_hole(&self, index: Index) -> bool {
+        self.holes.contains(index)
+    }
+
+    /// Whether what is at `index` is damaged, and nothing is on its way to heal it.
+    pub(crate) fn is_open_hole(&self, index: Index) -> bool {
+        self.holes.is_open(index)
+    }
+
+    /// The first damaged entry.
+    pub(crate) fn first_hole(&self) -> Option<Index> {
+        self.holes.first()
+    }
+
+    /// The first damaged entry that nothing is on its way to heal.
+    pub(crate) fn first_open_hole(&self) -> Option<Index> {
+        self.holes.first_open()
+    }
+
+    /// The first damaged entry after `index`.
+    pub(crate) fn hole_after(&self, index: Index) -> Option<Index> {
+        self.holes.after(index)
+    }
+
+    /// The last damaged entry through `index`.
+    pub(crate) fn last_hole_through(&self, index: Index) -> Option<Index> {
+        self.holes.last_through(index)
+    }
+
+    /// How many entries are damaged.
+    #[inline]
+    pub(crate) fn hole_count(&self) -> usize {
+        self.holes.len()
+    }
+
+    /// An entry that was durable is damaged.
+    pub(crate) fn open_hole(&mut self, index: Index) {
+        self.holes.open(index);
     }
 }
