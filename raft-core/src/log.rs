@@ -237,6 +237,11 @@ impl Log {
         self.resident_bytes > bytes_max
     }
 
+    /// How many bytes of payloads there are.
+    pub(crate) fn resident_bytes(&self) -> usize {
+        self.resident_bytes
+    }
+
     /// Lets go of the oldest payloads, at most through `through`, while there are more than
     /// `bytes_max` bytes of them. Their identities stay.
     ///

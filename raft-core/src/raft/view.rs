@@ -73,6 +73,13 @@ impl Raft {
         leader.peers.iter().map(status).collect()
     }
 
+    /// How many bytes of payloads the log has in memory, and through which index it has let go of them.
+    #[must_use]
+    pub fn resident(&self) -> (usize, Index) {
+        let log = self.node.log();
+        (log.resident_bytes(), log.cold_through())
+    }
+
     /// The identity of the entry at `index`, if the log still has it.
     #[must_use]
     pub fn entry_id(&self, index: Index) -> Option<EntryId> {
