@@ -197,7 +197,7 @@ const TESTS = {
         times.push(performance.now() - start);
       }
       times.sort((a, b) => a - b);
-      return { quarter: times[30], half: times[60], most: times[113], worst: times[119] };
+      return { half: times[60], most: times[113], worst: times[119] };
     })()`);
     const scrub = await measure("(part) => goTo(part * (EVENTS.count - 1))");
     await browser.key("0");
@@ -205,8 +205,8 @@ const TESTS = {
     const zoomed = await measure("(part) => setView(part * 5000, 20000 - part * 14000)");
     const told = ({ half, most, worst }) => `${half.toFixed(1)} / ${most.toFixed(1)} / ${worst.toFixed(1)} ms`;
     console.log(`     frames, half / 95 of 100 / all within: slider ${told(scrub)}, slider with the whole run in view ${told(scrubAll)}, zoom ${told(zoomed)}`);
-    // Far above what a screen needs, so that a busy machine does not fail the test.
-    for (const { quarter } of [scrub, scrubAll, zoomed]) assert(quarter < 100, `three in four frames take more than ${quarter} ms`);
+    // Three screens' frames: half of them are there sooner even on a busy machine.
+    for (const { half } of [scrub, scrubAll, zoomed]) assert(half < 50, `one in two frames takes more than ${half} ms`);
     await browser.key("0");
     await keep("page-all");
   },
