@@ -158,7 +158,7 @@ fn coherent(state: &Value) -> Verdict {
     ensure(number(&state["commit"]) <= number(&state["last"]), "commits what it has not")?;
     ensure(number(&state["lt"]) <= number(&state["term"]), "an entry of a later term")?;
     let role = text(&state["role"]);
-    ensure(["F", "P", "C", "L", "H"].contains(&role), "a role that there is not")
+    ensure(["F", "P", "C", "L"].contains(&role), "a role that there is not")
 }
 
 /// What holds between two steps of one life.
@@ -171,7 +171,6 @@ fn follows(event: &str, before: &Node, line: &Value) -> Verdict {
         ensure(is_kept, "a second vote in a term")?;
         ensure(was["role"] != "L" || is["role"] != "C", "who leads does not stand again")?;
     }
-    ensure(was["role"] != "H" || is["role"] == "H", "who has halted does not go on")?;
     if event == "release" {
         ensure(line["sync"] == false, "what is durable is not released before it is")?;
         let mut state = was.clone();

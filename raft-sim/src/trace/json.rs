@@ -5,7 +5,7 @@
 //!       appResp{ok,match} hbReq{commit} hbResp{ok} snapReq{idx,lt}, or another mt and no more
 //! ENT = {"t":term,"d":digest of the command, or "noop"} | {"t":term,"conf":{"voters",
 //!       "outgoing","learners"}}
-//! st  = {"term","role":"F|P|C|L|H","vote","commit","last","lt"}
+//! st  = {"term","role":"F|P|C|L","vote","commit","last","lt"}
 //! ```
 //! Nodes are named by strings, `"-"` is no vote, and nothing is null.
 
@@ -30,11 +30,11 @@ pub(crate) fn state(status: &Status) -> Value {
 
 fn role(role: RoleName) -> &'static str {
     match role {
-        RoleName::Follower => "F",
+        // Who has halted says nothing any more: to others a follower that is silent.
+        RoleName::Follower | RoleName::Halted => "F",
         RoleName::PreCandidate => "P",
         RoleName::Candidate => "C",
         RoleName::Leader => "L",
-        RoleName::Halted => "H",
     }
 }
 
