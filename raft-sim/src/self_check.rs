@@ -12,6 +12,7 @@ use std::sync::atomic::AtomicBool;
 use crate::claims::{CLAIMS, Claim};
 use crate::disk::Call;
 use crate::fault::{Fault, Part};
+use crate::options::Profile;
 use crate::power::PowerLoss;
 use crate::report::Report;
 use crate::rest::Rests;
@@ -201,21 +202,25 @@ impl Effects {
     }
 }
 
-/// Runs the seeds on so many threads until one fails, and returns what was found and what was seen.
+/// Runs the seeds on so many threads, mixed and with the faults of disks alone, until one fails, and
+/// returns what was found and what was seen.
 pub fn swarm(
     seeds: std::ops::Range<u64>,
     jobs: usize,
     stop: &AtomicBool,
 ) -> (Vec<Finding>, Effects) {
-    let setup = Setup::default();
-    let how = How::once(setup.events);
-    let swarm = Swarm { seeds, time: None, jobs, setup, how, keep_going: false };
     let (mut effects, mut findings) = (Effects::default(), Vec::new());
-    swarm.run(stop, |report| {
-        let Some(report) = report else { return };
-        effects.add(report);
-        findings.extend(Found::of(report).map(Finding::Failed));
-    });
+    // What is rare among all faults is not where disks alone fail.
+    for profile in [Profile::Swarm, Profile::Disk] {
+        let setup = Setup { profile, ..Setup::default() };
+        let (how, seeds) = (How::once(setup.events), seeds.clone());
+        let swarm = Swarm { seeds, time: None, jobs, setup, how, keep_going: false };
+        swarm.run(stop, |report| {
+            let Some(report) = report else { return };
+            effects.add(report);
+            findings.extend(Found::of(report).map(Finding::Failed));
+        });
+    }
     if findings.is_empty() {
         findings = effects.inert();
     }
