@@ -14,6 +14,7 @@ use crate::check::{Answered, Asked, Operation, OperationId, Outcome};
 use crate::event::NodeAt;
 use crate::options::ClientOptions;
 use crate::rng::{Purpose, Stream};
+use crate::said::Said;
 use crate::tape::Choices;
 use crate::workload::{Machine, Turn, Workload};
 
@@ -63,6 +64,8 @@ pub struct Client<W: Workload> {
     open: Option<Open<Asked<W::Machine>>>,
     /// Every other read is by lease.
     reads_by_lease: bool,
+    /// Its present request is a read by lease.
+    is_lease_read: bool,
     /// The first request from which on reads are by ReadIndex.
     rounds_from: u64,
     /// Timers of an older generation mean nothing.
@@ -150,6 +153,7 @@ impl<W: Workload> Client<W> {
             operations: 0,
             open: None,
             reads_by_lease: false,
+            is_lease_read: false,
             rounds_from: u64::MAX,
             generation: 0,
         }
@@ -241,10 +245,22 @@ impl<W: Workload> Client<W> {
         }
     }
 
+    /// Whether its request, be it over by now, is a read by lease.
+    #[must_use]
+    pub fn is_lease_read(&self) -> bool {
+        self.is_lease_read
+    }
+
     /// The request that is open.
     #[must_use]
     pub fn operation(&self) -> Option<(OperationId, &Asked<W::Machine>)> {
         self.open.as_ref().map(|open| (open.id, &open.operation))
+    }
+
+    /// Its session, if it has one, and the serial of its next command.
+    #[must_use]
+    pub fn name(&self) -> Option<(SessionId, u64)> {
+        self.session.map(|session| (session, self.serial))
     }
 
     /// From now on it reaches only some nodes; `None`: all again.
@@ -373,6 +389,7 @@ impl<W: Workload> Client<W> {
         let reads = self.operations.is_multiple_of(CALM_READS) && !self.options.reads.is_never();
         let is_read =
             draw.chance_or(self.options.reads, reads) || matches!(self.bound, Some(Bound::To(_)));
+        self.is_lease_read = is_read && self.mode() == ReadMode::Lease;
         let turn = Turn { client: self.id, request: self.operations };
         let operation = match self.session {
             _ if is_read => Operation::Query { query: self.workload.query(turn, &mut draw) },
@@ -394,7 +411,8 @@ pub(crate) fn request<W: Workload>(
     match operation {
         Operation::OpenSession => Request::OpenSession,
         Operation::Command { session, serial, command } => {
-            let (session, serial, command) = (*session, *serial, command.clone());
+            let (session, serial) = (*session, *serial);
+            let command = Said::Plain(command.clone());
             Request::Command { session, serial, command }
         }
         Operation::Query { query } => Request::Query { query: query.clone(), mode },

@@ -64,6 +64,12 @@ impl Clock {
         self.skew_ppm = skew_ppm;
     }
 
+    /// How much faster than true time it goes, in parts per million.
+    #[must_use]
+    pub fn skew_ppm(&self) -> i64 {
+        self.skew_ppm
+    }
+
     /// Whether it shows another time than it would without any skew.
     #[must_use]
     pub fn is_off(&self, now: u64) -> bool {

@@ -76,6 +76,13 @@ pub enum Event {
         /// The life after which it starts.
         life: u32,
     },
+    /// A process that was told to end looks whether somebody else leads by now.
+    Leave {
+        /// The node.
+        node: NodeAt,
+        /// The process that ends.
+        life: u32,
+    },
     /// A node that stood still goes on.
     Resume {
         /// The node.

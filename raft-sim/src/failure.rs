@@ -89,6 +89,26 @@ impl Failure {
         }
     }
 
+    /// What should have come about instead, where the failure does not say it itself.
+    #[must_use]
+    pub fn predicted(&self) -> Option<&'static str> {
+        match self {
+            Self::Violation(_) | Self::Determinism { .. } | Self::Panic(_) | Self::Simulator(_) => {
+                None
+            }
+            Self::Reported { .. } => Some("no word of a broken protocol, and frames taken as sent"),
+            Self::Storage { .. } => Some("a storage that opens and works, but for injected errors"),
+            Self::Recover { .. } => Some("a core that starts from what its storage has found"),
+            Self::Liveness(_) => Some(
+                "a leader in the core, a write and a read by ReadIndex served, one more change of the \
+                 membership where they change, each node of the core at the end of the log on a whole disk",
+            ),
+            Self::Unrest(_) => {
+                Some("heartbeats and their answers, nobody left waiting, and nothing else")
+            }
+        }
+    }
+
     /// The exit code of the process.
     #[must_use]
     pub fn exit_code(&self) -> u8 {

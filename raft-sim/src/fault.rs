@@ -42,19 +42,20 @@ macro_rules! faults {
 }
 
 faults! {
-    /// A frame is lost. Effect: it does not arrive.
+    /// A frame is lost. Effect: it does not arrive at a process that is there.
     Loss = "loss",
     /// A frame arrives twice. Effect: the second copy is delivered.
     Duplication = "duplication",
-    /// Frames overtake each other. Effect: one arrives after a later one of its link.
+    /// Frames overtake each other. Injection: one would come before an earlier one of its link. Effect: one
+    /// arrives after a later one.
     Reorder = "reorder",
     /// A frame is cut, or a bit of it flipped. Effect: the receiver refuses it.
     Corruption = "corruption",
     /// A link holds few frames, and for a while its end takes none. Effect: one is dropped because
-    /// the link is full.
+    /// the link is full, and there is a process that would have taken it.
     Overflow = "overflow",
     /// Some links pass nothing: two halves, one direction, a bridge, a ring. Effect: a frame is
-    /// stopped.
+    /// stopped, on its way to a process that is there.
     Partition = "partition",
     /// A link holds what is sent and releases it later. Effect: a frame is held.
     Clog = "clog",
@@ -129,6 +130,23 @@ faults! {
     /// A call that makes, renames or removes a file, or syncs a directory, fails, and has been done or
     /// not. Effect: storage has seen the error.
     DirectoryError = "directory-error",
+    /// A machine is slower than the others for as long as the run lasts: its disk, and its process to look
+    /// at what has arrived. Effect: something took longer there.
+    SlowNode = "slow-node",
+    /// A process is told to end: it hands over if it leads, lets its disk finish and tells it that it is
+    /// at rest. Effect: all of that was done, and it has ended.
+    GracefulStop = "graceful-stop",
+    /// Somebody asks for a command that this version does not know. Effect: it is in the log, and does
+    /// nothing.
+    Malformed = "malformed",
+    /// Somebody asks for a command that is too large. Effect: it is refused for that.
+    Oversized = "oversized",
+    /// Clocks differ by more than leases bear, and they may jump: nothing holds then of what is answered by
+    /// a lease, and all else does. Effect: a deadline was due by a clock that is too fast or too slow.
+    Drift = "drift",
+    /// A process speaks another version of the wire format for a while, in all that it says or in some of
+    /// it; its checksums are right. Effect: a receiver refuses it for its version.
+    WireVersion = "wire-version",
 }
 
 /// What happens to sectors at rest.
@@ -147,6 +165,16 @@ pub const LOSSES: [Fault; 6] = [
 /// What runs draw apart from the rest, as seeds had the rest before these.
 pub(crate) const LATER: [Fault; 4] =
     [Fault::NoSpace, Fault::ShortWrite, Fault::Campaign, Fault::DirectoryError];
+
+/// What came later still, and is drawn apart as well: each with one third.
+pub(crate) const LATEST: [Fault; 6] = [
+    Fault::SlowNode,
+    Fault::GracefulStop,
+    Fault::Malformed,
+    Fault::Oversized,
+    Fault::Drift,
+    Fault::WireVersion,
+];
 
 /// What costs the group a member for a while.
 pub const EXILES: [Fault; 2] = [Fault::Wipe, Fault::Amnesia];

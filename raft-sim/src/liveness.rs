@@ -71,6 +71,20 @@ pub(crate) struct Healed {
     watch: Option<(u64, u64)>,
 }
 
+impl Healed {
+    /// What has come true and what has not, of what the whole group must do.
+    pub(crate) fn told(&self) -> String {
+        let done = |is_done: bool| if is_done { "done" } else { "not done" };
+        format!(
+            "a write {}, a read {}, a change {}, {} elections",
+            done(self.has_written),
+            done(self.has_read),
+            done(self.has_changed),
+            self.elections
+        )
+    }
+}
+
 impl<W: Workload> World<W> {
     /// Ends all faults.
     pub(crate) fn heal(&mut self) -> Result<(), Failure> {
@@ -88,6 +102,10 @@ impl<W: Workload> World<W> {
         self.network.heal(&mut self.queue, &mut self.stats.tally);
         self.cuts.heal();
         self.tell(&Happening::Healed);
+        if self.trace.is_on() {
+            let columns = self.columns();
+            self.trace.healed(self.stats.events, self.queue.now(), &columns);
+        }
         self.watch_released();
         self.bound_until = 0;
         self.clients.iter_mut().for_each(|client| {
@@ -102,6 +120,7 @@ impl<W: Workload> World<W> {
             node.disk.disarm();
             node.doom = None;
             node.stalled_until = 0;
+            node.foreign_until.0 = 0;
             // Work that a stall has put off goes on now, and not again at the end of the stall.
             if let Some((life, until)) = node.put_off.take().filter(|(_, until)| *until > now) {
                 node.taken_back = Some((life, until));
@@ -250,6 +269,9 @@ impl<W: Workload> World<W> {
     /// another one's session before it was used, and no write would ever come about: once the faults are
     /// over, so many go on as sessions have room, with some to spare for attempts that are repeated.
     pub(crate) fn is_quiet_for(&self, client: usize) -> bool {
+        if self.is_beyond {
+            return client != 0;
+        }
         let room = usize::try_from(self.options.sessions_max / 2).unwrap_or(usize::MAX).max(1);
         self.is_quiet() || (self.healed.is_some() && client >= room)
     }

@@ -21,7 +21,7 @@ use crate::rng::{Draw, Purpose, Ratio, Stream};
 use crate::tape::{Choices, Planned, When};
 
 /// The classes that strike by themselves. The others happen to single frames.
-pub const STRIKING: [Fault; 33] = [
+pub const STRIKING: [Fault; 37] = [
     Fault::Partition,
     Fault::Clog,
     Fault::Overflow,
@@ -55,6 +55,10 @@ pub const STRIKING: [Fault; 33] = [
     Fault::LyingSync,
     Fault::Campaign,
     Fault::DirectoryError,
+    Fault::GracefulStop,
+    Fault::Malformed,
+    Fault::Oversized,
+    Fault::WireVersion,
 ];
 
 /// How often a strike that was refused is tried again, before the next turn of its class.
@@ -132,7 +136,8 @@ impl Nemesis {
         let striking = STRIKING.iter().filter(is_on);
         let classes = striking.map(|&fault| {
             let mut stream = Stream::new(options.seed, Purpose::Nemesis, fault as u64);
-            let gap = rarity(fault) * options.strike_events * stream.draw().range(2, 8) / 4;
+            let gap = options.strikes.of(fault);
+            let gap = gap.unwrap_or_else(|| rarity(fault).saturating_mul(options.strike_events));
             // Often enough that a class which is on has an effect.
             let gap = gap.min(options.events / 8);
             let next = stream.draw().exponential(gap);
@@ -297,7 +302,7 @@ fn is_due(when: When, event: u64, queue: &mut Queue<Event>) -> bool {
 
 /// What takes a whole cluster down comes less often, and so do what comes in three variants and what
 /// is looked for in whole disks.
-fn rarity(fault: Fault) -> u64 {
+pub(crate) fn rarity(fault: Fault) -> u64 {
     match fault {
         Fault::Wipe | Fault::Amnesia => 8,
         Fault::Blackout
@@ -332,6 +337,12 @@ fn rarity(fault: Fault) -> u64 {
         | Fault::Duplication
         | Fault::Reorder
         | Fault::Corruption
+        | Fault::SlowNode
+        | Fault::GracefulStop
+        | Fault::Malformed
+        | Fault::Oversized
+        | Fault::Drift
+        | Fault::WireVersion
         | Fault::Skew => 1,
     }
 }

@@ -41,14 +41,14 @@ struct Link {
     /// How many partitions stop it.
     blocked: u32,
     clogged: bool,
-    /// What a clogged link holds.
-    held: Vec<Bytes>,
+    /// What a clogged link holds, and whether it is not as it was sent.
+    held: Vec<(Bytes, bool)>,
     in_flight: u32,
     /// Frames sent so far.
     sent: u32,
     /// The latest frame that has arrived.
     arrived: u32,
-    /// No frame may arrive before this if the link keeps order.
+    /// When the latest frame arrives: if the link keeps order, none may arrive before this.
     last_at: u64,
     /// How often the connection has broken.
     connection: u32,
@@ -58,6 +58,8 @@ struct Link {
     stopped: Vec<(u32, Fault)>,
     /// Slower than the others by this factor, in quarters.
     bias_quarters: u64,
+    /// Whether a process is at its end that takes what is sent now: what nobody would read is not stopped.
+    is_heard: bool,
 }
 
 /// What became of a frame that was given to the network.
@@ -117,6 +119,7 @@ impl Network {
                 breaks_next: false,
                 stopped: Vec::new(),
                 bias_quarters,
+                is_heard: true,
             }
         });
         Self { nodes, links: links.collect(), options, passages: None }
@@ -156,6 +159,17 @@ impl Network {
         &mut self,
         link: u32,
         frame: Bytes,
+        queue: &mut Queue<Event>,
+        tally: &mut Tally,
+    ) -> Fate {
+        self.send_as(link, (frame, false), queue, tally)
+    }
+
+    /// Sends a frame of which it is known whether its receiver must refuse it.
+    pub fn send_as(
+        &mut self,
+        link: u32,
+        frame: (Bytes, bool),
         queue: &mut Queue<Event>,
         tally: &mut Tally,
     ) -> Fate {
@@ -206,8 +220,9 @@ impl Network {
             tally.effective(Fault::Reset);
             return false;
         }
-        if sequence < at.arrived {
-            tally.both(Fault::Reorder);
+        // A second copy may well come later than what was sent after the first.
+        if sequence < at.arrived && !is_copy {
+            tally.effective(Fault::Reorder);
         }
         at.arrived = at.arrived.max(sequence);
         // It was not stopped after all.
@@ -239,9 +254,15 @@ impl Network {
         !std::mem::replace(&mut self.links[link as usize].clogged, true)
     }
 
+    /// From now on a process takes what the link brings, or none does: what is stopped then would not have
+    /// been read either, and that it was stopped changes nothing.
+    pub fn hears(&mut self, link: u32, is_heard: bool) {
+        self.links[link as usize].is_heard = is_heard;
+    }
+
     /// What clogged links hold.
     pub fn held(&self) -> impl Iterator<Item = &Bytes> {
-        self.links.iter().flat_map(|link| &link.held)
+        self.links.iter().flat_map(|link| &link.held).map(|(frame, _)| frame)
     }
 
     /// What a clogged link holds is on its way now.
@@ -296,14 +317,16 @@ impl Link {
     /// A frame is stopped. It has a position all the same, so that its arrival would be noticed.
     fn stop(&mut self, fault: Fault) -> Passage {
         self.sent += 1;
-        self.stopped.push((self.sent, fault));
+        if self.is_heard {
+            self.stopped.push((self.sent, fault));
+        }
         Passage::Stopped(fault)
     }
 
     fn transmit(
         &mut self,
         link: u32,
-        mut frame: Bytes,
+        (mut frame, is_foreign): (Bytes, bool),
         draw: &mut Draw,
         options: LinkOptions,
         queue: &mut Queue<Event>,
@@ -318,6 +341,7 @@ impl Link {
             tally.injected(Fault::Corruption);
             frame = corrupted(&frame, draw);
         }
+        let is_changed = is_changed || is_foreign;
         let mut delay = delay_us(options.delay, draw, self.bias_quarters);
         let mut again = if draw.chance(options.duplication) {
             Some(delay_us(options.delay, draw, self.bias_quarters) + delay)
@@ -339,7 +363,12 @@ impl Link {
         let event =
             |frame, copy| Event::Frame { link, sequence, copy, connection, frame, is_changed };
         self.in_flight += 1;
+        let latest = self.last_at;
         let at = self.arrival(queue.now() + delay, options.reorder);
+        if at < latest {
+            tally.injected(Fault::Reorder);
+        }
+        self.last_at = self.last_at.max(at);
         queue.at(at, event(frame.clone(), false));
         if let Some(again) = again {
             // A second copy takes no room: it may stay for long.

@@ -15,7 +15,7 @@ use crate::disk::SimDisk;
 use crate::exile::Exile;
 use crate::fault::Fault;
 use crate::nemesis::Strike;
-use crate::options::{COMMAND_BYTES_MAX, Options};
+use crate::options::{COMMAND_BYTES_MAX, Options, SLOW_INBOX_US};
 use crate::process::{Latency, Process};
 use crate::rng::{CALM, Purpose, Ratio, Stream};
 use crate::rot::Wound;
@@ -44,12 +44,18 @@ pub(crate) struct Node<W: Workload> {
     pub(crate) clock: Clock,
     pub(crate) disk: SimDisk,
     pub(crate) latency: Stream,
+    /// How many times as long as others it takes.
+    pub(crate) slowness: u64,
     pub(crate) process: Option<Process<W>>,
     /// Raised by every start and every end of a process.
     pub(crate) life: u32,
     /// The newest deadline in the queue: its generation, and when it comes up.
     pub(crate) deadline: (u32, u64),
     pub(crate) paused: bool,
+    /// How long it stays away once it has ended as it was told, in microseconds.
+    pub(crate) away_us: u64,
+    /// Until when it speaks another version of the wire format, and in each so-manyth frame.
+    pub(crate) foreign_until: (u64, u64),
     /// The disk stands still until then.
     pub(crate) stalled_until: u64,
     /// In which life disk work was put off by a stall, and until when.
@@ -135,11 +141,14 @@ impl<W: Workload> Node<W> {
             clock: Clock::new(1_000_000 * (entity + 1), 0),
             disk,
             latency,
+            slowness: slowness(at, options, choices),
             priority: priority(options, choices, entity + 1),
             process: None,
             life: 0,
             deadline: (0, u64::MAX),
             paused: false,
+            away_us: 0,
+            foreign_until: (0, 1),
             stalled_until: 0,
             put_off: None,
             taken_back: None,
@@ -159,6 +168,16 @@ impl<W: Workload> Node<W> {
         }
     }
 
+    /// Whether a process takes what comes.
+    pub(crate) fn is_up(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| !process.is_closing())
+    }
+
+    /// Whether a process takes requests of clients: not if it is to end.
+    pub(crate) fn serves(&self) -> bool {
+        self.is_up() && self.process.as_ref().is_some_and(|process| process.leaves_by.is_none())
+    }
+
     pub(crate) fn identity(&self) -> Identity {
         Identity { cluster: CLUSTER, group: GROUP, member: self.member }
     }
@@ -170,12 +189,21 @@ impl<W: Workload> Node<W> {
 
     /// How long the next disk work takes, in microseconds.
     pub(crate) fn latency_us(&mut self, kind: Latency, disk_us: u64) -> u64 {
+        let disk_us = disk_us * self.slowness;
         let mean = match kind {
             Latency::Write => disk_us,
             Latency::Sync => disk_us * 2,
             Latency::Full => disk_us * 16,
         };
         1 + self.latency.draw().exponential(mean)
+    }
+
+    /// How long it leaves its inbox unread, in microseconds.
+    pub(crate) fn inbox_us(&self, options: &Options) -> u64 {
+        if self.slowness == 1 {
+            return options.inbox_us;
+        }
+        options.inbox_us.max(SLOW_INBOX_US) * self.slowness
     }
 
     /// How long it takes to encode its state.
@@ -293,6 +321,17 @@ fn storage_options(options: &Options) -> StorageOptions {
         chunk_bytes: 4096,
         resident_bytes: 64 << 10,
     }
+}
+
+/// Of the machines that begin as voters one is slow, and each other machine with one quarter.
+fn slowness(at: usize, options: &Options, choices: &Choices) -> u64 {
+    if !options.faults.contains(Fault::SlowNode) {
+        return 1;
+    }
+    let slow = choices.stream(Purpose::Node, 1 << 32).draw().position(options.voters);
+    let mut draw = choices.stream(Purpose::Node, 1 << 33 | (at as u64 + 1)).draw();
+    let is_slow = at == slow || draw.chance(Ratio::new(1, 4));
+    if is_slow { options.slow_factor } else { 1 }
 }
 
 fn priority(options: &Options, choices: &Choices, id: u64) -> u8 {

@@ -6,17 +6,22 @@
 
 mod check;
 mod display;
+mod gaps;
 mod knobs;
+mod latest;
 mod link;
 mod plain;
 mod profile;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fault::{DAMAGE, EXILES, Fault, FaultSet, LATER, LOSSES};
+use crate::fault::{DAMAGE, EXILES, Fault, FaultSet, LATER, LATEST, LOSSES};
 use crate::rng::{Draw, Purpose, Ratio, Stream};
 
+pub use gaps::Gaps;
 pub use knobs::KnobError;
+pub(crate) use latest::skew_within;
+use latest::{draw_latest, draw_skew};
 pub use link::{DelayLaw, LinkOptions};
 pub use profile::Profile;
 
@@ -111,6 +116,8 @@ pub struct Options {
     pub inbox_us: u64,
     /// The mean time that a disk takes to write, in microseconds; a sync takes twice as long.
     pub disk_us: u64,
+    /// How many times as long a slow machine takes for that, and for its inbox.
+    pub slow_factor: u64,
     /// How long a disk has nothing to write before it is told that it is at rest, in microseconds;
     /// zero: it never is.
     pub rest_after_us: u64,
@@ -118,8 +125,11 @@ pub struct Options {
     pub link: LinkOptions,
     /// The clients.
     pub client: ClientOptions,
-    /// The mean number of events between two strikes of one class of the nemesis.
+    /// The mean number of events between two strikes of one class of the nemesis; those that come less
+    /// often by nature take a multiple of it.
     pub strike_events: u64,
+    /// The same for single classes, whatever the other one says.
+    pub strikes: Gaps,
     /// How long faults last, in the mean, in microseconds.
     pub fault_us: u64,
     /// The largest skew of a clock, in parts per million.
@@ -127,6 +137,9 @@ pub struct Options {
     /// Whether disks lose more than the group can bear, once it has healed from all else.
     pub is_beyond: bool,
 }
+
+/// How long a slow machine leaves its inbox unread at least, before it is multiplied, in microseconds.
+pub const SLOW_INBOX_US: u64 = 20;
 
 /// The largest command that the nodes admit, in bytes.
 pub const COMMAND_BYTES_MAX: usize = 4096;
@@ -161,15 +174,15 @@ impl Options {
         if faults.iter().count() > 1 && urgent.next().chance(Ratio::new(1, 4)) {
             faults.insert(Fault::Campaign);
         }
+        draw_latest(seed, &mut faults);
         profile.narrow(&mut narrow, voters, &mut faults);
         let spares = later.next().range(1, 3);
         let spares = if faults.contains(Fault::Membership) { to_usize(spares) } else { 0 };
         drop_idle(voters, to_usize(learners), spares, &mut faults);
         let election_timeout_us = pick.next().log_uniform(20_000, 600_000);
         let heartbeat_interval_us = election_timeout_us / pick.next().range(3, 10);
-        let skew_ppm = pick.next().log_uniform(100, 400_000);
         let (lease_us, drift) = draw_lease(&mut later, election_timeout_us, &mut faults);
-        let skew_ppm = if lease_us > 0 { skew_ppm.min(skew_within(drift)) } else { skew_ppm };
+        let skew_ppm = draw_skew(&mut pick, (lease_us, drift), faults);
         let has_priorities = later.next().chance(Ratio::new(1, 4));
         let promotion_lag_entries_max = later.next().log_uniform(1, 256);
         let mut bytes = |low| to_usize(later.next().log_uniform(low, 1 << 20));
@@ -203,7 +216,6 @@ impl Options {
             unapplied_bytes_max,
             resident_bytes_max,
             uncommitted_bytes_max: to_usize(uncommitted),
-            requests_max: draw_requests_max(seed),
             snapshot_chunk_bytes: to_usize(chunk),
             kept_behind_snapshot: kept.saturating_sub(20),
             snapshot_after_entries: after,
@@ -216,11 +228,12 @@ impl Options {
             client: profile.clients(draw_clients(&mut pick, election_timeout_us), &mut narrow),
             strike_events: pick.next().log_uniform(64, 2048) / profile.haste(),
             fault_us: pick.next().log_uniform(election_timeout_us / 4, election_timeout_us * 8),
-            skew_ppm: if faults.contains(Fault::Skew) { skew_ppm } else { 0 },
+            skew_ppm,
             is_beyond: profile == Profile::Beyond,
             guard_bytes: 4096 * to_u32(pick.next().below(2)),
-            disk_bytes: u64::MAX,
+            ..Self::default()
         }
+        .with_latest()
     }
 
     /// How many nodes there are.
@@ -244,7 +257,7 @@ impl Pick {
 }
 
 /// What cannot happen to a node that has no peers.
-const NETWORK_FAULTS: [Fault; 8] = [
+const NETWORK_FAULTS: [Fault; 9] = [
     Fault::Loss,
     Fault::Duplication,
     Fault::Reorder,
@@ -253,6 +266,7 @@ const NETWORK_FAULTS: [Fault; 8] = [
     Fault::Partition,
     Fault::Clog,
     Fault::Reset,
+    Fault::WireVersion,
 ];
 
 /// What shows that a sync has lied.
@@ -282,7 +296,8 @@ fn draw_faults(pick: &mut Pick) -> FaultSet {
     let mut faults = FaultSet::default();
     let crash = CRASHES[pick.next().position(CRASHES.len())];
     let calm = pick.next().chance(Ratio::new(1, 16));
-    let is_later = |fault: &Fault| fault.needs_three() || LATER.contains(fault);
+    let is_later =
+        |fault: &Fault| fault.needs_three() || LATER.contains(fault) || LATEST.contains(fault);
     for &fault in Fault::ALL.iter().filter(|fault| !is_later(fault)) {
         if pick.next().chance(Ratio::new(1, 2)) && !calm {
             faults.insert(fault);
@@ -380,26 +395,20 @@ fn draw_exiles(pick: &mut Pick, voters: usize, faults: &mut FaultSet) {
 }
 
 /// The lease, zero in one half of all runs, and the drift of clocks that it bears, in percent. No
-/// clock outruns another by more than that then, and none jumps: leases rest on it.
+/// clock outruns another by more than that then, and none jumps: leases rest on it. Only where clocks are
+/// to drift by more, they do.
 fn draw_lease(pick: &mut Pick, election_timeout_us: u64, faults: &mut FaultSet) -> (u64, u64) {
     let quarters = pick.next().range(1, 4);
     let drift = pick.next().log_uniform(1, 100);
     if !pick.next().chance(Ratio::new(1, 2)) {
+        // There is nothing to bear.
+        faults.remove(Fault::Drift);
         return (0, drift);
     }
-    faults.remove(Fault::Jump);
+    if !faults.contains(Fault::Drift) {
+        faults.remove(Fault::Jump);
+    }
     (election_timeout_us / 4 * quarters, drift)
-}
-
-/// The largest skew s, in parts per million, with (1 + s) / (1 - s) at most 1 + `percent` / 100.
-fn skew_within(percent: u64) -> u64 {
-    percent * 1_000_000 / (200 + percent)
-}
-
-/// From so few that a handful of clients fill them, to more than any run has.
-fn draw_requests_max(seed: u64) -> usize {
-    let mut pick = Pick { seed, option: 1 << 27 };
-    to_usize(pick.next().log_uniform(4, 4096))
 }
 
 /// From hardly longer than it takes to write, to so long that few disks get there.

@@ -72,6 +72,7 @@ fn source(report: &Report) -> String {
     match &report.origin {
         Origin::Tape(file) => format!("tape {file}"),
         Origin::Seed | Origin::Workload => format!("seed {:#x}", report.options.seed),
+        Origin::WorkloadTape => "tape".to_owned(),
     }
 }
 

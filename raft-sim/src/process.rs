@@ -55,6 +55,10 @@ pub(crate) struct Process<W: Workload> {
     is_rest_due: bool,
     /// Somebody looks when it is due.
     is_rest_awaited: bool,
+    /// It is to end, and until when it waits for somebody else to lead.
+    pub(crate) leaves_by: Option<u64>,
+    /// It takes and says nothing more: only its disk has still something to do.
+    is_closing: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +92,17 @@ pub(crate) struct DiskStep {
     pub(crate) is_full: bool,
     /// The disk was told that it is at rest, and whether there was anything to tell.
     pub(crate) rested: Option<bool>,
+}
+
+/// What becomes of a process that is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// Its disk begins with this.
+    Begins(Latency),
+    /// Its disk goes on with what it does.
+    Busy,
+    /// There is nothing left to do.
+    Over,
 }
 
 /// What kind of disk work is next.
@@ -131,6 +146,8 @@ impl<W: Workload> Process<W> {
             rest_due: (rest_after_us > 0).then_some(now + rest_after_us),
             is_rest_due: false,
             is_rest_awaited: false,
+            leaves_by: None,
+            is_closing: false,
         }
     }
 
@@ -150,6 +167,31 @@ impl<W: Workload> Process<W> {
     /// Whether the disk is being told that it is at rest.
     pub(crate) fn is_resting(&self) -> bool {
         self.phase == Phase::Resting
+    }
+
+    /// Whether nobody hears of it any more.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.is_closing
+    }
+
+    /// It takes and says nothing more. What its disk was asked for will be done, but for snapshots, and then
+    /// the disk is told that it is at rest. Returns what it begins with if it was idle; `None` if nothing
+    /// more will be done because the disk has failed.
+    pub(crate) fn close(&mut self) -> Closing {
+        self.is_closing = true;
+        self.inbox.clear();
+        self.changed_frames = 0;
+        self.frozen = None;
+        (self.rest_due, self.is_rest_due) = (None, true);
+        match self.phase {
+            Phase::Failed => Closing::Over,
+            Phase::Idle => self.begin().map_or(Closing::Over, Closing::Begins),
+            Phase::Working
+            | Phase::Syncing(_)
+            | Phase::Saving
+            | Phase::Looking
+            | Phase::Resting => Closing::Busy,
+        }
     }
 
     /// Whether its disk has nothing to do.
@@ -225,7 +267,7 @@ impl<W: Workload> Process<W> {
 
     /// Does the work that was begun.
     pub(crate) fn disk(&mut self, now: u64) -> Result<DiskStep, StorageError> {
-        if self.phase == Phase::Working {
+        if self.phase == Phase::Working && !self.is_closing {
             self.is_rest_due = false;
             self.rest_due = (self.rest_after_us > 0).then_some(now + self.rest_after_us);
         }
@@ -335,7 +377,7 @@ impl<W: Workload> Process<W> {
             return Some(Latency::Sync);
         }
         // By turns, so that neither has to wait for all of the other.
-        if self.is_saving && (self.work.is_empty() || !self.was_part) {
+        if self.is_saving && !self.is_closing && (self.work.is_empty() || !self.was_part) {
             self.phase = Phase::Saving;
             return Some(Latency::Sync);
         }

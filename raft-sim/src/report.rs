@@ -38,6 +38,8 @@ pub struct Report {
     pub is_repeated: bool,
     /// The lines before a failure.
     pub lines: Vec<String>,
+    /// What each node lacked, if the cluster did not get going again.
+    pub lacking: Vec<String>,
     /// What it was run from.
     pub origin: Origin,
 }
@@ -51,6 +53,8 @@ pub enum Origin {
     Tape(String),
     /// The seed and the options, with a workload that this program does not know.
     Workload,
+    /// A tape, with such a workload.
+    WorkloadTape,
 }
 
 impl Report {
@@ -77,6 +81,9 @@ impl Report {
             Origin::Seed => {}
             Origin::Tape(tape) => return format!("cargo run -p raft-sim -- replay {tape} -v"),
             Origin::Workload => return self.of_workload(),
+            Origin::WorkloadTape => {
+                return format!("this workload with its tape # raft-sim {}", version());
+            }
         }
         let Options { seed, events, profile, .. } = self.options;
         let mut line = format!("cargo run -p raft-sim -- --seed {seed:#x}");
@@ -94,11 +101,16 @@ impl Report {
 
     /// The run of a workload is repeated by whoever has it.
     fn of_workload(&self) -> String {
-        let Options { seed, events, .. } = self.options;
+        let Options { seed, events, profile, .. } = self.options;
         let turned = self.options.turned().into_iter();
         let set: String = turned.map(|(name, value)| format!(", {name}={value}")).collect();
         let version = version();
-        format!("this workload with Options::draw({seed:#x}, {events}){set} # raft-sim {version}")
+        let drawn = if profile == Profile::Swarm {
+            format!("draw({seed:#x}, {events})")
+        } else {
+            format!("draw_as({seed:#x}, {events}, Profile::{profile:?})")
+        };
+        format!("this workload with Options::{drawn}{set} # raft-sim {version}")
     }
 }
 
@@ -190,6 +202,12 @@ impl Report {
             | Failure::Determinism { .. }
             | Failure::Simulator(_)
             | Failure::Panic(_)) => {
+                for line in &self.lacking {
+                    writeln!(f, "{line}")?;
+                }
+                if let Some(predicted) = other.predicted() {
+                    writeln!(f, "predicted  {predicted}")?;
+                }
                 let (seed, event) = (self.options.seed, self.stats.events);
                 writeln!(f, "actual     {other}, in seed {seed:#x} at event {event}")
             }

@@ -65,6 +65,9 @@ impl<W: Workload> World<W> {
             return Ok(());
         }
         let process = node.process.as_mut().expect("a life has a process while it lasts");
+        if process.is_closing() {
+            return Ok(());
+        }
         if let Some(kind) = process.rest(now) {
             self.begin_disk(at, kind);
         }

@@ -75,7 +75,7 @@ pub fn options_twice(
     trace: Trace,
     again: impl FnOnce(Trace) -> Trace,
 ) -> Report {
-    Case::of_options(options.clone(), how.sabotage).run(how.twice, trace, again)
+    key_value(options, how.sabotage).run(how.twice, trace, again)
 }
 
 /// Runs what options describe with a workload of your own: see [`crate::workload`].
@@ -92,35 +92,58 @@ pub fn workload_traced<W: Workload>(
     how: How,
     trace: Trace,
 ) -> Report {
-    let (options, choices) = (options.clone(), Choices::of_seed(options.seed));
-    let origin = Origin::Workload;
-    let case = Case { workload, origin, options, choices, sabotage: how.sabotage };
+    let case = Case::of_options(workload, options.clone(), how.sabotage).from(Origin::Workload);
     case.run(how.twice, trace, |trace| trace)
+}
+
+/// The same, recorded: what the options leave to chance, up to a failure.
+#[must_use]
+pub fn workload_recorded<W: Workload>(
+    workload: W,
+    options: &Options,
+    sabotage: Sabotage,
+) -> (Report, Tape) {
+    let case = Case::of_options(workload, options.clone(), sabotage).from(Origin::Workload);
+    case.record(Extent::Whole).0
+}
+
+/// Runs a tape with the workload that it was recorded of, and again if `twice` says so or if it fails; the
+/// first time with this trace.
+#[must_use]
+pub fn workload_replayed<W: Workload>(
+    workload: W,
+    tape: &Tape,
+    twice: bool,
+    sabotage: Sabotage,
+    trace: Trace,
+) -> Report {
+    let case = Case::of_tape(workload, tape, sabotage).from(Origin::WorkloadTape);
+    case.run(twice, trace, |trace| trace)
 }
 
 /// Runs what options describe and records what they leave to chance, up to a failure.
 #[must_use]
 pub fn record(options: &Options, sabotage: Sabotage) -> (Report, Tape) {
-    Case::of_options(options.clone(), sabotage).record(Extent::Whole).0
+    key_value(options, sabotage).record(Extent::Whole).0
 }
 
 /// Runs a tape, and again if `twice` says so or if it fails; the first time with this trace.
 #[must_use]
 pub fn replay(tape: &Tape, twice: bool, sabotage: Sabotage, trace: Trace) -> Report {
-    Case::of_tape(tape, sabotage).run(twice, trace, |trace| trace)
+    of_key_values(tape, sabotage).run(twice, trace, |trace| trace)
 }
 
 /// Runs a tape until its faults would end.
 #[must_use]
 pub fn chaos(tape: &Tape) -> Report {
-    Case::of_tape(tape, Sabotage::None).attempt(Extent::Chaos, Trace::off())
+    of_key_values(tape, Sabotage::None).attempt(Extent::Chaos, Trace::off())
 }
 
 /// The run of a tape as a script, if a script has as many servers.
 #[must_use]
 pub fn story(tape: &Tape, sabotage: Sabotage) -> Option<Story> {
     let mut scribe = Some(Box::new(Scribe::new(&tape.options)?));
-    let case = Case::of_tape(tape, sabotage);
+    let case = of_key_values(tape, sabotage);
     let (_, mut world) =
         case.make(Extent::Whole, Trace::off(), |world| world.scribe = scribe.take());
     world.scribe.take().map(|scribe| scribe.story())
@@ -137,7 +160,7 @@ pub(crate) enum Extent {
 
 /// What is run: options, who decides about everything else, and what is broken.
 #[derive(Debug)]
-pub(crate) struct Case<W = KeyValue> {
+pub(crate) struct Case<W> {
     workload: W,
     /// What a report says about where it comes from.
     origin: Origin,
@@ -146,22 +169,34 @@ pub(crate) struct Case<W = KeyValue> {
     sabotage: Sabotage,
 }
 
-impl Case {
-    pub(crate) fn of_tape(tape: &Tape, sabotage: Sabotage) -> Self {
+/// The run of these options with the key-value store.
+fn key_value(options: &Options, sabotage: Sabotage) -> Case<KeyValue> {
+    Case::of_options(KeyValue::new(options.client), options.clone(), sabotage)
+}
+
+/// The run of a tape with the key-value store.
+fn of_key_values(tape: &Tape, sabotage: Sabotage) -> Case<KeyValue> {
+    Case::of_tape(KeyValue::new(tape.options.client), tape, sabotage)
+}
+
+impl<W: Workload> Case<W> {
+    /// The run of a tape.
+    pub(crate) fn of_tape(workload: W, tape: &Tape, sabotage: Sabotage) -> Self {
         let (options, choices) = (tape.options.clone(), Choices::of_tape(tape));
-        let workload = KeyValue::new(options.client);
         Self { workload, origin: Origin::Seed, options, choices, sabotage }
     }
 
     /// The run of the seed of these options.
-    pub(crate) fn of_options(options: Options, sabotage: Sabotage) -> Self {
+    pub(crate) fn of_options(workload: W, options: Options, sabotage: Sabotage) -> Self {
         let choices = Choices::of_seed(options.seed);
-        let workload = KeyValue::new(options.client);
         Self { workload, origin: Origin::Seed, options, choices, sabotage }
     }
-}
 
-impl<W: Workload> Case<W> {
+    /// The same, with another word for where it comes from.
+    fn from(self, origin: Origin) -> Self {
+        Self { origin, ..self }
+    }
+
     fn run(&self, twice: bool, trace: Trace, again: impl FnOnce(Trace) -> Trace) -> Report {
         let first = self.attempt(Extent::Whole, trace);
         if !twice && first.failure.is_none() {
@@ -197,6 +232,12 @@ impl<W: Workload> Case<W> {
     pub(crate) fn attempt(&self, extent: Extent, trace: Trace) -> Report {
         let (failure, world) = self.make(extent, trace, |_| ());
         let options = &self.options;
+        let is_late = matches!(failure, Some(Failure::Liveness(_) | Failure::Unrest(_)));
+        let is_shown = is_late && world.trace().is_on();
+        let lines = match is_late {
+            true => world.trace().lines_since_healed(),
+            false => world.trace().lines(),
+        };
         Report {
             options: options.clone(),
             failure,
@@ -206,7 +247,8 @@ impl<W: Workload> Case<W> {
             digest: world.digest(),
             stats: world.stats().clone(),
             is_repeated: false,
-            lines: world.trace().lines(),
+            lines,
+            lacking: if is_shown { world.lacking() } else { Vec::new() },
             origin: self.origin.clone(),
         }
     }
@@ -319,10 +361,15 @@ mod tests {
 
     #[test]
     fn a_run_in_which_nobody_is_served_before_the_faults_end_is_vacuous() {
-        let options = Options::draw(1, 2_000);
-        let mut world = World::of_options(options.clone());
-        assert_eq!(world.run(), Ok(()));
-        assert!(world.stats().served > 0 && !is_vacuous(&options, &world), "{options}");
+        let mut runs = (0..16).map(|seed| {
+            let options = Options::draw(seed, 2_000);
+            let mut world = World::of_options(options.clone());
+            assert_eq!(world.run(), Ok(()));
+            (options, world)
+        });
+        let run = runs.find(|(options, world)| !is_vacuous(options, world));
+        let (options, mut world) = run.expect("some runs are worth something");
+        assert!(world.stats().served > 0, "{options}");
         // What is answered after the faults is demanded of each run.
         world.stats.served = 0;
         assert!(is_vacuous(&options, &world));
@@ -338,7 +385,7 @@ mod tests {
             let text = tape.to_string();
             let read: Tape = text.parse().unwrap();
             assert_eq!(read, tape);
-            let again = Case::of_tape(&read, Sabotage::None);
+            let again = of_key_values(&read, Sabotage::None);
             let ((replayed, recorded), _) = again.record(Extent::Whole);
             // But for how long its faults were meant to last.
             let planned = report.options.clone();

@@ -18,6 +18,7 @@ use raft_replica::session::Sessions;
 
 use crate::disk::Lie;
 use crate::event::NodeAt;
+use crate::said::Said;
 
 /// A way to break the stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -183,14 +184,15 @@ impl<M> Flawed<M> {
 }
 
 impl<M: StateMachine + Clone> StateMachine for Flawed<M> {
-    type Command = M::Command;
+    type Command = Said<M::Command>;
     type Response = M::Response;
     type Query = M::Query;
     type Answer = M::Answer;
     type Snapshot = M::Snapshot;
     type Error = M::Error;
 
-    fn apply(&mut self, index: Index, command: M::Command) -> M::Response {
+    fn apply(&mut self, index: Index, command: Said<M::Command>) -> M::Response {
+        let command = command.into_command();
         match self.flaw.filter(|_| index.0.is_multiple_of(16)) {
             None => self.machine.apply(index, command),
             Some(Flaw::Skips) => self.machine.clone().apply(index, command),

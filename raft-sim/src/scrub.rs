@@ -32,6 +32,9 @@ impl<W: Workload> World<W> {
             return Ok(());
         }
         let process = node.process.as_mut().expect("a life has a process while it lasts");
+        if process.is_closing() {
+            return Ok(());
+        }
         // The log of the core may begin later than the segments do.
         let base = process.replica.status().base.index;
         let (mut entries, mut is_clean_round, mut lost) = (Vec::new(), false, None);

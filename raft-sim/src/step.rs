@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::mem;
 
 use bytes::Bytes;
-use raft_core::wire;
+use raft_core::wire::{self, WireError};
 use raft_core::{
     Body, Effect, EntryResult, Message, Observation, ReadMode, RepairRpc, RoleName, Rpc, Ticket,
     Time,
@@ -13,12 +13,13 @@ use raft_replica::machine::StateMachine;
 use raft_replica::request::{Input, Output, Reply, RequestId};
 use raft_replica::storage::work::{Done, Work};
 
-use crate::asking::{attempt, client_id};
-use crate::check::Load;
+use crate::asking::{attempt, client_id, is_misspoken};
+use crate::check::{Load, Resident};
 use crate::client::{Client, Heard};
 use crate::event::{Event, NodeAt};
 use crate::failure::Failure;
 use crate::fault::Fault;
+use crate::foreign::FOREIGN;
 use crate::network::Fate;
 use crate::node::Seen;
 use crate::observe::{Happening, Loss};
@@ -43,7 +44,7 @@ impl<W: Workload> World<W> {
         let (from, to) = self.network.ends(link);
         let counts =
             self.network.arrive(link, (sequence, is_copy), connection, &mut self.stats.tally);
-        let is_down = self.nodes[to].process.is_none();
+        let is_down = !self.nodes[to].is_up();
         let loss = if !counts {
             Some(Loss::Network(Fault::Reset))
         } else if is_down {
@@ -75,13 +76,20 @@ impl<W: Workload> World<W> {
         let now = self.queue.now();
         let node = &mut self.nodes[at];
         let local = node.now(now);
-        let Some(process) = &mut node.process else { return Ok(()) };
-        if node.paused || self.options.inbox_us > 0 {
+        let inbox_us = node.inbox_us(&self.options);
+        let is_slow = node.slowness > 1;
+        let Some(process) = node.process.as_mut().filter(|process| !process.is_closing()) else {
+            return Ok(());
+        };
+        if node.paused || inbox_us > 0 {
             process.inbox.push(input);
             if node.paused {
                 self.stats.tally.effective(Fault::Pause);
             } else if !mem::replace(&mut process.is_woken, true) {
-                let delay_us = self.schedule.draw().below(self.options.inbox_us + 1);
+                let delay_us = self.schedule.draw().below(inbox_us + 1);
+                if is_slow {
+                    self.stats.tally.effective(Fault::SlowNode);
+                }
                 self.queue.after(delay_us, Event::Inbox { node: at, life: node.life });
             }
             return Ok(());
@@ -183,7 +191,13 @@ impl<W: Workload> World<W> {
         if self.stats.events.is_multiple_of(LOOKED_AT_EVERY) {
             let replica = &process.replica;
             let (peers, requests) = (replica.raft().peers(), replica.requests_open());
-            let load = Load { peers, requests, sessions: replica.sessions().len() };
+            let (bytes, cold) = replica.raft().resident();
+            let resident = Resident { bytes, cold, settled: status.applied.min(status.durable) };
+            let sessions = replica.sessions().len();
+            // Who has halted looks after nothing any more.
+            let is_over = status.role == RoleName::Halted;
+            let resident = if is_over { Resident::default() } else { resident };
+            let load = Load { peers, requests, sessions, resident };
             self.checker.load_observed(node.member.id, &load)?;
         }
         if let Some(until) = process.new_lease() {
@@ -266,8 +280,10 @@ impl<W: Workload> World<W> {
                 self.inspect_machine(at)
             }
             Output::Observe(observation) => self.observe(at, &observation),
-            Output::BadFrame(_) => {
-                self.stats.tally.effective(Fault::Corruption);
+            Output::BadFrame(error) => {
+                let is_version = error == WireError::UnknownVersion(FOREIGN);
+                let fault = if is_version { Fault::WireVersion } else { Fault::Corruption };
+                self.stats.tally.effective(fault);
                 Ok(())
             }
             Output::BadSnapshot { .. } if self.is_damaged(at) => {
@@ -327,7 +343,9 @@ impl<W: Workload> World<W> {
         }
         let frame = self.sabotage.forge(&envelope).unwrap_or(frame);
         let copy = (self.sabotage == Sabotage::RoundForged).then(|| frame.clone());
-        let fate = self.network.send(link, frame, &mut self.queue, &mut self.stats.tally);
+        let frame = self.in_its_version(from, frame);
+        self.network.hears(link, self.nodes[to].is_up());
+        let fate = self.network.send_as(link, frame, &mut self.queue, &mut self.stats.tally);
         self.watch_sent(&envelope);
         self.cuts.judge(link, fate)?;
         if let (Some(copy), Fate::Blocked) = (copy, fate) {
@@ -353,6 +371,10 @@ impl<W: Workload> World<W> {
 
     fn reply(&mut self, id: RequestId, reply: Reply<Machine<W>>) -> Result<(), Failure> {
         self.digest.word(id.0);
+        if is_misspoken(id) {
+            self.misspoken(&reply);
+            return Ok(());
+        }
         if operator::is_operator(id) {
             self.operated(&reply);
             return Ok(());
@@ -371,7 +393,9 @@ impl<W: Workload> World<W> {
                 self.note_outcome(client, mode, &outcome);
                 self.watch_answered(client_id(client), operation, &outcome);
                 let now = Time(self.queue.now());
-                self.checker.replied(client_id(client), operation, &outcome, now)?;
+                if self.is_judged(client) {
+                    self.checker.replied(client_id(client), operation, &outcome, now)?;
+                }
             }
         }
         Ok(())

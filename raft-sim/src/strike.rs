@@ -32,8 +32,7 @@ impl<W: Workload> World<W> {
             Target::Node(at) => at,
         };
         self.digest.word(strike.fault as u64);
-        let Strike { fault, lasts_us, .. } = strike;
-        self.tell(&Happening::Struck { fault, node: at, lasts_us });
+        self.tell_strike(at, &strike);
         if self.is_ambush(at, &strike) {
             return self.ambush(at, strike);
         }
@@ -79,16 +78,44 @@ impl<W: Workload> World<W> {
                     self.nemesis.refused(class, self.stats.events);
                 }
             }
-            Fault::Membership => return self.change_membership(),
-            Fault::Transfer => return self.transfer(strike),
-            Fault::StepDown => return self.step_down(at),
-            Fault::ForgetLeader => return self.forget_leader(at),
-            Fault::Campaign => return self.campaign(at),
-            Fault::Loss | Fault::Duplication | Fault::Reorder | Fault::Corruption | Fault::Skew => {
-                unreachable!("these do not strike by themselves")
-            }
+            Fault::Membership
+            | Fault::Transfer
+            | Fault::StepDown
+            | Fault::ForgetLeader
+            | Fault::Campaign => return self.meddle(at, strike),
+            Fault::WireVersion => self.speak_another(at, &strike),
+            Fault::GracefulStop => return self.tell_to_end(at, &strike),
+            Fault::Malformed | Fault::Oversized => return self.misspeak(at, strike),
+            Fault::Loss
+            | Fault::Duplication
+            | Fault::Reorder
+            | Fault::Corruption
+            | Fault::SlowNode
+            | Fault::Drift
+            | Fault::Skew => unreachable!("these do not strike by themselves"),
         }
         Ok(())
+    }
+
+    fn tell_strike(&mut self, at: NodeAt, strike: &Strike) {
+        let Strike { fault, lasts_us, .. } = *strike;
+        self.tell(&Happening::Struck { fault, node: at, lasts_us });
+        self.struck = self.trace.is_on().then_some((fault, at, lasts_us));
+    }
+
+    /// What an operator asks for.
+    fn meddle(&mut self, at: NodeAt, strike: Strike) -> Result<(), Failure> {
+        if strike.fault == Fault::Membership {
+            self.change_membership()
+        } else if strike.fault == Fault::Transfer {
+            self.transfer(strike)
+        } else if strike.fault == Fault::StepDown {
+            self.step_down(at)
+        } else if strike.fault == Fault::ForgetLeader {
+            self.forget_leader(at)
+        } else {
+            self.campaign(at)
+        }
     }
 
     /// The running leader of the highest term.

@@ -5,6 +5,7 @@
 //! as an [`Observer`].
 
 pub mod file;
+mod inbox;
 pub(crate) mod json;
 
 use std::collections::VecDeque;
@@ -14,7 +15,8 @@ use raft_core::RoleName;
 use raft_core::wire::{self, Limits};
 
 use crate::digest::Digest;
-use crate::event::Event;
+use crate::event::{Event, NodeAt};
+use crate::fault::Fault;
 use crate::node::Seen;
 use crate::observe::{Hub, Observer};
 use crate::workload::Workload;
@@ -32,6 +34,8 @@ pub struct Trace {
     lines: Lines,
     progress: Progress,
     ladder: Ladder,
+    /// How many of the kept lines are of the time before the faults ended.
+    before: usize,
     /// Who watches, if anybody does.
     pub(crate) hub: Option<Box<Hub>>,
 }
@@ -146,12 +150,27 @@ impl Trace {
         }
     }
 
+    /// The faults end: what failed after that is told from here on.
+    pub(crate) fn healed(&mut self, event: u64, now: u64, columns: &[Seen]) {
+        if let Lines::Last(kept) = &mut self.lines {
+            self.before = kept.len();
+        }
+        self.line(event, now, "! the faults end", columns);
+    }
+
+    /// The kept lines since the faults have ended, oldest first; all of them if nothing has healed.
+    #[must_use]
+    pub fn lines_since_healed(&self) -> Vec<String> {
+        self.lines().split_off(self.before)
+    }
+
     pub(crate) fn line(&mut self, event: u64, now: u64, what: &str, columns: &[Seen]) {
         match &mut self.lines {
             Lines::Off => {}
             Lines::Last(kept) => {
                 if kept.len() == LAST_LINES {
                     kept.pop_front();
+                    self.before = self.before.saturating_sub(1);
                 }
                 kept.push_back(format_line(event, now, what, columns));
             }
@@ -189,6 +208,16 @@ impl<W: Workload> World<W> {
         self.nodes.iter().map(|node| node.seen).collect()
     }
 
+    fn unread_of(&self, at: NodeAt) -> String {
+        self.nodes[at].process.as_ref().map_or(String::new(), |one| inbox::told(&one.inbox))
+    }
+
+    /// What a strike was, and where.
+    pub(crate) fn describe_strike(&self, (fault, at, lasts_us): (Fault, NodeAt, u64)) -> String {
+        let (ms, us) = (lasts_us / 1000, lasts_us % 1000);
+        format!("! {} at {}, {ms}.{us:03} ms", fault.name(), self.nodes[at].member)
+    }
+
     /// What an event is, in words; faults begin with an exclamation mark.
     pub(crate) fn describe(&self, event: &Event) -> String {
         let name = |at: usize| self.nodes[at].member;
@@ -198,11 +227,14 @@ impl<W: Workload> World<W> {
                 Err(error) => format!("! a frame that is none: {error}"),
             },
             Event::Deadline { node, .. } => format!("{} deadline", name(*node)),
-            Event::Inbox { node, .. } => format!("{} inbox", name(*node)),
+            Event::Inbox { node, .. } => format!("{} reads {}", name(*node), self.unread_of(*node)),
             Event::Disk { node, .. } => format!("{} disk", name(*node)),
             Event::Encoded { node, .. } => format!("{} encoded", name(*node)),
             Event::Start { node, .. } => format!("! {} starts", name(*node)),
-            Event::Resume { node, .. } => format!("! {} resumes", name(*node)),
+            Event::Leave { node, .. } => format!("! {} is to end", name(*node)),
+            Event::Resume { node, .. } => {
+                format!("! {} resumes, reads {}", name(*node), self.unread_of(*node))
+            }
             Event::Client { client, .. } => format!("client {client}"),
             Event::Strike { class } => format!("! {}", self.nemesis.name(*class)),
             Event::Mend { .. } => "! a partition ends".to_owned(),

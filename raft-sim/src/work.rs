@@ -46,6 +46,7 @@ impl<W: Workload> World<W> {
             return Ok(());
         }
         let process = self.nodes[at].process.as_mut().expect("a life has a process while it lasts");
+        // Who is about to end has none.
         let Some((snapshot, state)) = process.frozen.take() else { return Ok(()) };
         self.digest.word(snapshot.last.index.0);
         let data = self.sabotage.snapshot(state.encode());
@@ -76,7 +77,9 @@ impl<W: Workload> World<W> {
             node.disk.arm_unless_armed(strike.operations);
         }
         let mut done = process.disk(now);
-        let space = done.as_mut().ok().and_then(|step| process.space(step));
+        let is_closing = process.is_closing();
+        let space = done.as_mut().ok().filter(|_| !is_closing);
+        let space = space.and_then(|step| process.space(step));
         let syncing = process.syncing();
         let has_hard_state = |seq| self.checker.is_hard_state_pending(node.member.id, seq);
         if let Some(seq) =
@@ -110,6 +113,9 @@ impl<W: Workload> World<W> {
                     self.checker.named(node.member.id);
                     self.stats.rests.told += u64::from(has_learned);
                 }
+                if is_closing && (step.next.is_none() || step.is_full) {
+                    return self.end_in_order(at, step.rested.is_some());
+                }
                 if let Some(kind) = step.next {
                     self.begin_disk(at, kind);
                 }
@@ -125,6 +131,9 @@ impl<W: Workload> World<W> {
     pub(crate) fn begin_disk(&mut self, at: NodeAt, kind: Latency) {
         let node = &mut self.nodes[at];
         let delay_us = node.latency_us(kind, self.options.disk_us);
+        if node.slowness > 1 {
+            self.stats.tally.effective(Fault::SlowNode);
+        }
         let life = node.life;
         self.queue.after(delay_us, Event::Disk { node: at, life });
     }
@@ -171,7 +180,7 @@ impl<W: Workload> World<W> {
 }
 
 /// What is being made promises nothing before it has its final name.
-fn is_scratch(path: &str) -> bool {
+pub(crate) fn is_scratch(path: &str) -> bool {
     ["snap/stage.data", "snap/save.data"].contains(&path) || path.ends_with(".tmp")
 }
 

@@ -59,6 +59,8 @@ pub struct Stats {
     pub reads: u64,
     /// Writes and reads that were answered before the faults ended.
     pub served: u64,
+    /// Requests that were made after more was taken than the group can bear.
+    pub asked_beyond: u64,
     /// Frames that were given to the network.
     pub frames: u64,
     /// Batches of disk work that became durable.
@@ -135,6 +137,8 @@ pub struct World<W: Workload = KeyValue> {
     /// Until when clients are bound to their sides of a node that is alone; 0 if they are not.
     pub(crate) bound_until: u64,
     pub(crate) healed: Option<Healed>,
+    /// More was taken than can be borne: only one client goes on asking.
+    pub(crate) is_beyond: bool,
     /// How the members rest, while that is all that they shall do.
     pub(crate) rest: Option<Rest>,
     /// The payloads of all commands that were ever written, where disks may lose them.
@@ -142,6 +146,8 @@ pub struct World<W: Workload = KeyValue> {
     pub(crate) digest: Digest,
     pub(crate) stats: Stats,
     pub(crate) trace: Trace,
+    /// What has struck in this event, where, and for how long, if lines are kept.
+    pub(crate) struck: Option<(Fault, NodeAt, u64)>,
     /// Who tells the run as a script, if anybody does.
     pub(crate) scribe: Option<Box<Scribe>>,
     pub(crate) limits: Limits,
@@ -205,11 +211,13 @@ impl<W: Workload> World<W> {
             partitions: Vec::new(),
             bound_until: 0,
             healed: None,
+            is_beyond: false,
             rest: None,
             payloads: BTreeMap::new(),
             digest: Digest::new(options.seed),
             stats: Stats::default(),
             trace,
+            struck: None,
             scribe: None,
             limits: Limits::default(),
             schedule: choices.stream(Purpose::Schedule, 0),
@@ -309,6 +317,9 @@ impl<W: Workload> World<W> {
         for at in 0..self.nodes.len() {
             self.format(at)?;
             self.skew(at);
+            if self.nodes[at].slowness > 1 {
+                self.stats.tally.injected(Fault::SlowNode);
+            }
             self.start(at)?;
         }
         for client in 0..self.clients.len() {
@@ -326,17 +337,6 @@ impl<W: Workload> World<W> {
             .map_err(|error| Failure::Storage { node: node.member.id, error })
     }
 
-    fn skew(&mut self, at: NodeAt) {
-        let most = self.options.skew_ppm;
-        if most == 0 {
-            return;
-        }
-        let ppm = self.schedule.draw().below_or(2 * most + 1, most);
-        let ppm = i64::try_from(ppm).expect("small") - i64::try_from(most).expect("small");
-        self.nodes[at].clock.set_skew(0, ppm);
-        self.stats.tally.injected(Fault::Skew);
-    }
-
     /// Takes the next event.
     pub(crate) fn next(&mut self) -> Result<(), Failure> {
         let event = self.next_event()?;
@@ -351,6 +351,7 @@ impl<W: Workload> World<W> {
         self.watch_tally();
         if let (Some(what), Some(before)) = (what, before) {
             let columns = self.columns();
+            let what = self.struck.take().map_or(what, |strike| self.describe_strike(strike));
             if columns != before || what.starts_with('!') || result.is_err() {
                 self.trace.line(self.stats.events, self.queue.now(), &what, &columns);
             }
@@ -386,9 +387,9 @@ impl<W: Workload> World<W> {
             Event::Operator | Event::Readmit { .. } => false,
             Event::Clog { .. } | Event::Freeze { .. } | Event::Urge { .. } => self.healed.is_some(),
             Event::Deadline { node, generation } => self.nodes[*node].deadline.0 != *generation,
-            Event::Inbox { node, life } | Event::Resume { node, life } => {
-                is_other_life(*node, *life)
-            }
+            Event::Inbox { node, life }
+            | Event::Resume { node, life }
+            | Event::Leave { node, life } => is_other_life(*node, *life),
             Event::Disk { node, life }
             | Event::Scrub { node, life }
             | Event::Rest { node, life }
@@ -411,6 +412,7 @@ impl<W: Workload> World<W> {
             Event::Rest { node, .. } => self.on_rest(node),
             Event::Encoded { node, .. } => self.on_encoded(node),
             Event::Start { node, .. } => self.on_start(node),
+            Event::Leave { node, .. } => self.on_leave(node),
             Event::Resume { node, .. } => self.on_resume(node),
             Event::Client { client, .. } => self.on_client(client),
             Event::Strike { class } => self.on_strike(class),
@@ -460,13 +462,14 @@ impl<W: Workload> World<W> {
             return Ok(());
         }
         if node.clock.is_off(now) {
-            self.stats.tally.effective(Fault::Skew);
+            self.count_skew(at, Tally::effective);
         }
         self.deliver(at, Input::Tick)
     }
 
     fn on_inbox(&mut self, at: NodeAt) -> Result<(), Failure> {
-        if self.nodes[at].paused { Ok(()) } else { self.drain_inbox(at) }
+        let node = &self.nodes[at];
+        if node.paused || !node.is_up() { Ok(()) } else { self.drain_inbox(at) }
     }
 
     fn on_resume(&mut self, at: NodeAt) -> Result<(), Failure> {
@@ -474,6 +477,9 @@ impl<W: Workload> World<W> {
             return Ok(());
         }
         self.nodes[at].paused = false;
+        if !self.nodes[at].is_up() {
+            return Ok(());
+        }
         // Each connection keeps its order, but which one is read first is anybody's guess: a
         // deposed leader may see its clients before it sees its successor.
         if self.schedule.draw().chance(Ratio::new(1, 2)) {

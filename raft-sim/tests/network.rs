@@ -84,6 +84,30 @@ fn loss_duplication_and_overtaking_happen_about_as_often_as_asked() {
     assert_eq!(arrived, 200 - lost + twice);
     assert!((70..130).contains(&lost) && (30..70).contains(&twice), "{lost} {twice}");
     assert!(wire.effects(Fault::Reorder) > 30);
+    assert!(wire.tally.of(Fault::Reorder).0 >= wire.effects(Fault::Reorder));
+}
+
+#[test]
+fn a_second_copy_that_comes_late_has_overtaken_nobody() {
+    let mut wire = Wire::new(LinkOptions { duplication: Ratio::new(1, 1), ..CALM });
+    for byte in 0..100 {
+        wire.send(0, 1, byte);
+        wire.queue.advance(wire.queue.now() + 150);
+    }
+    wire.arrivals();
+    assert_eq!(wire.tally.of(Fault::Reorder), (0, 0));
+}
+
+#[test]
+fn what_nobody_would_have_read_is_not_lost() {
+    let mut wire = Wire::new(LinkOptions { loss: Ratio::new(1, 1), ..CALM });
+    let link = wire.network.link(0, 1);
+    wire.network.hears(link, false);
+    assert_eq!(wire.send(0, 1, 1), Fate::Dropped);
+    assert_eq!(wire.effects(Fault::Loss), 0);
+    wire.network.hears(link, true);
+    assert_eq!(wire.send(0, 1, 2), Fate::Dropped);
+    assert_eq!((wire.tally.of(Fault::Loss).0, wire.effects(Fault::Loss)), (2, 1));
 }
 
 #[test]

@@ -1,16 +1,19 @@
 //! A state machine that is not the key-value store, and what is found if it is wrong.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use raft_core::Index;
 use raft_replica::machine::StateMachine;
 use raft_sim::check::Invariant;
 use raft_sim::failure::Failure;
-use raft_sim::options::Options;
+use raft_sim::options::{Options, Profile};
 use raft_sim::report::Report;
 use raft_sim::rng::Draw;
 use raft_sim::run::{self, How};
 use raft_sim::sabotage::Sabotage;
+use raft_sim::shrink::shrink_workload;
+use raft_sim::tape::Tape;
+use raft_sim::trace::Trace;
 use raft_sim::workload::{Replay, Turn, Workload};
 
 /// A number that grows by what it is told, modulo a prime; it may have a mistake.
@@ -196,4 +199,37 @@ fn a_skipped_command_is_found() {
     let report = first(Mistake::None, Sabotage::CommandSkipped);
     let found = [Invariant::StateMachineSafety, Invariant::Linearizability];
     assert!(found.contains(&broken(&report)), "{report}");
+}
+
+#[test]
+fn a_failure_of_a_workload_has_a_tape_and_a_shorter_one() {
+    let found = first(Mistake::Overflows, Sabotage::None);
+    let make = |_: &Options| Count(Mistake::Overflows);
+    let (report, tape) =
+        run::workload_recorded(make(&found.options), &found.options, Sabotage::None);
+    assert_eq!((report.digest, &report.failure), (found.digest, &found.failure));
+
+    let replay = |tape: &Tape| {
+        let read: Tape = tape.to_string().parse().unwrap_or_else(|error| panic!("{error}"));
+        run::workload_replayed(make(&read.options), &read, false, Sabotage::None, Trace::off())
+    };
+    assert_eq!(replay(&tape).digest, found.digest);
+    let stop = AtomicBool::new(false);
+    let shrunk = shrink_workload(&make, &tape, Sabotage::None, &stop, &mut |_, _| ());
+    let shrunk = shrunk.unwrap_or_else(|report| panic!("{report}"));
+    assert!(shrunk.after.nodes == 1 && shrunk.after.events < 200, "{}", shrunk.after);
+    let again = replay(&shrunk.tape);
+    assert_eq!(broken(&again), Invariant::Application);
+    assert!(again.to_string().contains("reproduce  this workload with its tape"), "{again}");
+}
+
+#[test]
+fn the_profile_is_named_that_the_options_were_drawn_from() {
+    let how = How::once(2_000);
+    let drawn = (0..64).map(|seed| Options::draw_as(seed, how.events, Profile::Net));
+    let mut reports = drawn.map(|options| run::workload(Count(Mistake::Overflows), &options, how));
+    let report = reports.find(|report| report.failure.is_some()).expect("one of many seeds fails");
+    let seed = report.options.seed;
+    let line = format!("Options::draw_as({seed:#x}, 2000, Profile::Net) # ");
+    assert!(report.to_string().contains(&line), "{report}");
 }

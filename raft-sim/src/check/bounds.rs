@@ -23,6 +23,19 @@ pub struct Load {
     pub requests: usize,
     /// Sessions that are open.
     pub sessions: usize,
+    /// The payloads of its log that are in memory.
+    pub resident: Resident,
+}
+
+/// The payloads of a log that are in memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Resident {
+    /// How many bytes they have.
+    pub bytes: usize,
+    /// Through where they are on disk only.
+    pub cold: Index,
+    /// Through where the log is durable, and applied.
+    pub settled: Index,
 }
 
 /// The commands that a leader has appended in its term and that are not known to be committed: the
@@ -54,6 +67,20 @@ pub(super) fn appended(node: &mut Node, batch: &PersistBatch) {
             node.uncommitted.push_back((entry.index(), command.len()));
         }
     }
+}
+
+/// A node has asked for a batch: whoever has admitted its commands, none is too large.
+pub(super) fn commands(
+    options: &ReplicaOptions,
+    node: &Node,
+    batch: &PersistBatch,
+) -> Result<(), Violation> {
+    let most = options.config.command_bytes_max;
+    let commands = batch.append.iter().filter_map(|entry| match entry.payload() {
+        Payload::Command(command) => Some(command.len()),
+        Payload::Noop | Payload::Membership(_) => None,
+    });
+    commands.max().map_or(Ok(()), |bytes| within(node, "bytes in a command", bytes, most))
 }
 
 /// The end of a step of a node, whose commit index is `commit`.
@@ -98,9 +125,24 @@ pub(super) fn holds(options: &ReplicaOptions, node: &Node, load: &Load) -> Resul
             within(node, "bytes under way", bytes, inflight_bytes_max)?;
         }
     }
+    resident(options, node, load.resident)?;
     // Proposals and reads, each.
     within(node, "requests", load.requests, 2 * requests_max)?;
     within(node, "sessions", load.sessions, options.sessions_max as usize)
+}
+
+/// What is durable and applied stays in memory only as far as there is room for it, and nothing more is taken
+/// where so much is that waits for either: one message may come on top.
+fn resident(options: &ReplicaOptions, node: &Node, resident: Resident) -> Result<(), Violation> {
+    let config = &options.config;
+    let Resident { bytes, cold, settled } = resident;
+    if cold < settled {
+        within(node, "bytes of payloads in memory", bytes, config.resident_bytes_max)?;
+    }
+    let message = config.append_bytes_max.max(config.command_bytes_max);
+    let parts = [config.unapplied_bytes_max, config.uncommitted_bytes_max, message];
+    let most = parts.into_iter().fold(config.resident_bytes_max, usize::saturating_add);
+    within(node, "bytes of payloads in memory, settled or not", bytes, most)
 }
 
 fn within(node: &Node, what: &str, found: usize, most: usize) -> Result<(), Violation> {

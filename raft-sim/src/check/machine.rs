@@ -65,15 +65,17 @@ impl<W: Workload> Machine<W> {
         assert!(entry.index() == self.applied.next(), "the ghost executes every entry once");
         self.applied = entry.index();
         let Payload::Command(bytes) = entry.payload() else { return None };
-        match LogCommand::<Command<W>>::decode(bytes) {
-            Ok(LogCommand::OpenSession { sessions_max }) => {
+        // It is a command of this version only if this version would write it so.
+        let command = LogCommand::<Command<W>>::decode(bytes).ok();
+        match command.filter(|command| command.encode() == *bytes) {
+            Some(LogCommand::OpenSession { sessions_max }) => {
                 self.open(entry.index(), sessions_max);
                 None
             }
-            Ok(LogCommand::Apply { session, serial, command }) => {
+            Some(LogCommand::Apply { session, serial, command }) => {
                 self.execute(entry.index(), session, serial, command)
             }
-            Err(_) => None,
+            None => None,
         }
     }
 

@@ -28,6 +28,7 @@ mod history;
 mod leader_completeness;
 mod lease_overlap;
 mod lease_promise;
+mod leases;
 mod linearizability;
 mod log;
 mod log_matching;
@@ -58,7 +59,7 @@ use history::History;
 use machine::Machine;
 use tickets::Tickets;
 
-pub use bounds::Load;
+pub use bounds::{Load, Resident};
 pub use history::{Answered, Asked, ClientId, Operation, OperationId, Outcome};
 pub use tickets::{Fate, Wish};
 pub use violation::{Invariant, Violation};
@@ -76,6 +77,8 @@ pub struct Checker<W: Workload = KeyValue> {
     tickets: Tickets,
     /// What nodes must not exceed, if that is judged.
     bounds: Option<Box<ReplicaOptions>>,
+    /// Clocks differ by more than leases bear.
+    are_leases_excused: bool,
     /// Zero if nobody looks when nodes campaign.
     election_timeout: Span,
 }
@@ -89,6 +92,9 @@ impl<W: Workload> Checker<W> {
         machine: W::Machine,
     ) -> Self {
         let mut checker = Self::new(members, founders, machine);
+        if options.faults.contains(Fault::Drift) {
+            checker.excuse_leases();
+        }
         if !options.faults.contains(Fault::Jump) {
             checker.expect_patience(Span(options.election_timeout_us));
         }
@@ -112,6 +118,7 @@ impl<W: Workload> Checker<W> {
             told: Told::default(),
             tickets: Tickets::default(),
             bounds: None,
+            are_leases_excused: false,
             election_timeout: Span(0),
         }
     }
@@ -171,6 +178,9 @@ impl<W: Workload> Checker<W> {
         let node = &mut ghost.nodes[slot];
         node.note_read(batch);
         bounds::appended(node, batch);
+        if let Some(options) = &self.bounds {
+            bounds::commands(options, node, batch)?;
+        }
         node.issued.log.append(&batch.append);
         if let Some(through) = batch.compact_to {
             // A snapshot that covers it is durable by then.
@@ -308,40 +318,6 @@ impl<W: Workload> Checker<W> {
         let slot = self.ghost.slot(node);
         self.ghost.nodes[slot].is_urged = true;
         self.ghost.nodes[slot].has_stood = false;
-    }
-
-    /// A node answers by a lease that lasts until `until`. Both moments are of the true time, which
-    /// no node knows; the clocks must drift no more than the nodes are prepared for.
-    ///
-    /// # Errors
-    /// LZ.
-    pub fn leased(&mut self, node: NodeId, until: Time, now: Time) -> Result<(), Violation> {
-        let slot = self.ghost.slot(node);
-        lease_overlap::leased(&mut self.ghost, slot, until, now)
-    }
-
-    /// A node's clock runs at another rate from now on: its lease ends at another moment of the true time.
-    pub fn lease_moved(&mut self, node: NodeId, until: Time) {
-        let slot = self.ghost.slot(node);
-        if let Some((_, end)) = &mut self.ghost.nodes[slot].lease {
-            *end = until;
-        }
-    }
-
-    /// A node would answer by such a lease now, if it were asked; it is not.
-    ///
-    /// # Errors
-    /// LZ.
-    pub fn would_lease(&self, node: NodeId, until: Time, now: Time) -> Result<(), Violation> {
-        lease_overlap::would_lease(&self.ghost, self.ghost.slot(node), until, now)
-    }
-
-    /// A node has become the leader of a term, at a moment of the true time.
-    ///
-    /// # Errors
-    /// LZ.
-    pub fn elected(&self, node: NodeId, term: Term, now: Time) -> Result<(), Violation> {
-        lease_overlap::elected(&self.ghost, self.ghost.slot(node), term, now)
     }
 
     /// A node says that it leads.

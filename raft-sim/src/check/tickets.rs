@@ -27,6 +27,7 @@ use serde::de::DeserializeOwned;
 
 use super::ghost::Ghost;
 use super::violation::{Invariant, Violation};
+use crate::said;
 
 /// What an attempt wants to have in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -238,7 +239,7 @@ fn show(entries: &[EntryId]) -> String {
 /// What an entry is for that a server has appended to its log.
 fn wish<C: DeserializeOwned>(ghost: &Ghost, slot: usize, entry: &Entry) -> Option<Wish> {
     match entry.payload() {
-        Payload::Command(bytes) => match LogCommand::<C>::decode(bytes).ok()? {
+        Payload::Command(bytes) => match said::understood::<C>(bytes)? {
             LogCommand::OpenSession { .. } => Some(Wish::Session),
             LogCommand::Apply { session, serial, .. } => Some(Wish::Command(session, serial)),
         },

@@ -63,7 +63,8 @@ pub(super) struct Knobs {
     #[arg(long, value_name = "FAMILY", default_value_t = Profile::Swarm)]
     profile: Profile,
     /// Sets an option, instead of drawing it; as often as one likes. The names and values of all
-    /// options of a run: raft-sim options --seed N.
+    /// options of a run: raft-sim options --seed N. strikes.CLASS=N: that class of faults strikes once in N
+    /// events, in the mean; strike_events=N: all classes do.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parse_knob)]
     knobs: Vec<(String, String)>,
 }

@@ -305,6 +305,7 @@ impl<W: Workload> World<W> {
             | Event::Rest { .. }
             | Event::Encoded { .. }
             | Event::Start { .. }
+            | Event::Leave { .. }
             | Event::Resume { .. }
             | Event::Client { .. }
             | Event::Strike { .. }

@@ -30,6 +30,8 @@ impl Options {
             self.client.think_us,
             self.client.timeout_us,
         ];
+        // Unless they are meant to break what leases rest on.
+        let is_bound = self.lease_us > 0 && !self.faults.contains(Fault::Drift);
         let rules = [
             (self.voters == 0, "no voters"),
             (self.nodes() > NODES_MAX, "more than 20 nodes"),
@@ -37,17 +39,15 @@ impl Options {
             (self.client.keys == 0, "no keys"),
             (self.client.padding > 1 << 10, "padding of more than 1 KiB"),
             (times.iter().any(|&time| time > TIME_MAX_US), "a time of more than ten minutes"),
+            (self.slow_factor == 0 || self.slow_factor > 1_000, "slowness is 1 to 1000"),
             (self.strike_events == 0, "no events between strikes"),
             (self.skew_ppm >= 1_000_000, "a clock that stands still"),
             (self.link.queue_max == 0, "links that hold no frame"),
             (
-                self.lease_us > 0 && self.skew_ppm > skew_within(self.clock_drift_percent.into()),
+                is_bound && self.skew_ppm > skew_within(self.clock_drift_percent.into()),
                 "clocks drift more than leases bear",
             ),
-            (
-                self.lease_us > 0 && self.faults.contains(Fault::Jump),
-                "clocks jump and leases rest on them",
-            ),
+            (is_bound && self.faults.contains(Fault::Jump), "clocks jump and leases rest on them"),
         ];
         if let Some((_, why)) = rules.into_iter().find(|(is_broken, _)| *is_broken) {
             return Err(KnobError::Impossible(why.to_owned()));

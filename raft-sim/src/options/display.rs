@@ -49,8 +49,13 @@ impl fmt::Display for Options {
         )?;
         writeln!(
             f,
-            "disk       {}us a write, at rest after {}us, {} slots/segment, guard of {} bytes",
-            self.disk_us, self.rest_after_us, self.segment_slots, self.guard_bytes
+            "disk       {}us a write, {} times as long where slow, at rest after {}us, \
+             {} slots/segment, guard of {} bytes",
+            self.disk_us,
+            self.slow_factor,
+            self.rest_after_us,
+            self.segment_slots,
+            self.guard_bytes
         )?;
         writeln!(f, "network    {}", link)?;
         writeln!(
@@ -68,6 +73,7 @@ impl fmt::Display for Options {
             "nemesis    every {} events for {}us, skew {}ppm",
             self.strike_events, self.fault_us, self.skew_ppm
         )?;
+        writeln!(f, "strikes    {}", self.strikes)?;
         write!(f, "faults     {}", self.faults)
     }
 }

@@ -2,16 +2,21 @@
 //!
 //! Names are those of the fields, with a dot into [`LinkOptions`](super::LinkOptions) and
 //! [`ClientOptions`](super::ClientOptions): `link.loss=1/8`. A value is a number, `true` or `false`,
-//! a ratio like `1/8`, a law like `exponential 10+30`, or the names of classes of faults.
+//! a ratio like `1/8`, a law like `exponential 10+30`, or the names of classes of faults. How often one class
+//! strikes is set by `strikes.crash=50`; how often all of them do, by `strike_events`.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
 
-use super::{DelayLaw, Options};
+use super::gaps::striking;
+use super::{DelayLaw, Gaps, Options, skew_within};
 use crate::fault::{Fault, FaultSet};
 use crate::rng::Ratio;
+
+/// What begins the name of how often a class strikes.
+const STRIKES: &str = "strikes.";
 
 /// Why an option is not as somebody wishes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +63,12 @@ impl Options {
     pub fn set(&mut self, name: &str, text: &str) -> Result<(), KnobError> {
         let unknown = || KnobError::Unknown(name.to_owned());
         let wrong = |why: String| KnobError::Value { name: name.to_owned(), why };
+        if let Some(class) = name.strip_prefix(STRIKES) {
+            let fault = striking(class).ok_or_else(unknown)?;
+            let gap = text.parse().map_err(|_| wrong(format!("{text:?} is not a number")))?;
+            self.strikes.set(fault, gap);
+            return Ok(());
+        }
         let mut value = self.to_value();
         let pointer = format!("/{}", name.replace('.', "/"));
         let leaf = value.pointer_mut(&pointer).ok_or_else(unknown)?;
@@ -74,7 +85,16 @@ impl Options {
             Value::Null | Value::Array(_) | Value::Object(_) => return Err(unknown()),
         };
         let set: Self = serde_json::from_value(value).map_err(|error| wrong(error.to_string()))?;
+        let was_adrift = self.faults.contains(Fault::Drift);
         *self = Self { profile: self.profile, ..set };
+        if name == "faults" && was_adrift && !self.faults.contains(Fault::Drift) {
+            // What clocks were to do beyond what leases bear goes with it.
+            self.skew_ppm = self.skew_ppm.min(skew_within(self.clock_drift_percent.into()));
+        }
+        if name == "strike_events" {
+            // It says it of all of them.
+            self.strikes = Gaps::default();
+        }
         Ok(())
     }
 
@@ -143,6 +163,10 @@ fn law(text: &str) -> Option<DelayLaw> {
     })
 }
 
+fn gaps(text: &str) -> Option<Gaps> {
+    Gaps::read(text)
+}
+
 fn classes(text: &str) -> Option<FaultSet> {
     let mut set = FaultSet::default();
     for name in text.split([' ', ',']).filter(|name| !name.is_empty() && *name != "none") {
@@ -174,6 +198,7 @@ as_text! {
     Ratio, ratio, "a ratio like 1/8, at most 1/1, or `never`";
     DelayLaw, law, "`uniform LOW..HIGH`, `exponential LOW+MEAN` or `heavy-tail LOW`";
     FaultSet, classes, "a list of classes of faults";
+    Gaps, gaps, "classes that strike, each with a number of events";
 }
 
 #[cfg(test)]
@@ -209,11 +234,44 @@ mod tests {
             ("link.loss", "1/0", "a ratio like 1/8"),
             ("link.delay", "uniform 9..3", "`uniform LOW..HIGH`"),
             ("faults", "loss,plague", "a list of classes of faults"),
+            ("strikes", "crash", "each with a number of events"),
+            ("strikes.crash", "often", "\"often\" is not a number"),
+            ("strikes.plague", "3", "there is no option strikes.plague"),
+            ("strikes.loss", "3", "there is no option strikes.loss"),
         ] {
             let error = options.set(name, value).unwrap_err().to_string();
             assert!(error.contains(part), "{name}={value}: {error}");
             assert_eq!(options, drawn);
         }
+    }
+
+    #[test]
+    fn clocks_that_are_not_to_drift_any_more_do_not() {
+        let is_adrift = |options: &Options| options.faults.contains(Fault::Drift);
+        let mut drawn = (0..200).map(|seed| Options::draw(seed, EVENTS_DEFAULT));
+        let mut options = drawn.find(is_adrift).expect("some seeds draw it");
+        assert!(options.skew_ppm > skew_within(options.clock_drift_percent.into()));
+        options.set("faults", "stall").unwrap();
+        assert_eq!(options.check(), Ok(()));
+    }
+
+    #[test]
+    fn each_class_strikes_as_often_as_somebody_wishes() {
+        let drawn = Options::draw(7, EVENTS_DEFAULT);
+        let mut options = drawn.clone();
+        options.set("strikes.crash", "50").unwrap();
+        options.set("strikes.pause", "0").unwrap();
+        assert_eq!(options.strikes.of(Fault::Crash), Some(50));
+        assert_eq!(options.strikes.of(Fault::Pause), None);
+        let others = |options: &Options| {
+            let mut gaps = options.strikes;
+            [Fault::Crash, Fault::Pause].iter().for_each(|&fault| gaps.set(fault, 0));
+            gaps
+        };
+        assert_eq!(others(&options), others(&drawn));
+        // Of all of them.
+        options.set("strike_events", "64").unwrap();
+        assert_eq!((options.strike_events, options.strikes), (64, Gaps::default()));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The plainest run: what a tape need not say.
 
-use super::{ClientOptions, DelayLaw, EVENTS_DEFAULT, LinkOptions, Options, Profile};
+use super::{ClientOptions, DelayLaw, EVENTS_DEFAULT, Gaps, LinkOptions, Options, Profile};
 use crate::fault::FaultSet;
 use crate::rng::Ratio;
 
@@ -39,10 +39,12 @@ impl Default for Options {
             disk_bytes: u64::MAX,
             inbox_us: 0,
             disk_us: 50,
+            slow_factor: 16,
             rest_after_us: 0,
             link: LinkOptions::default(),
             client: ClientOptions::default(),
             strike_events: 256,
+            strikes: Gaps::default(),
             fault_us: 100_000,
             skew_ppm: 0,
             is_beyond: false,

@@ -71,8 +71,10 @@ impl Profile {
                 Fault::Blackout,
                 Fault::Pause,
                 Fault::Wipe,
+                Fault::SlowNode,
+                Fault::GracefulStop,
             ],
-            Self::Clock => &[Fault::Skew, Fault::Jump, Fault::Pause],
+            Self::Clock => &[Fault::Skew, Fault::Jump, Fault::Pause, Fault::Drift],
             Self::Disk | Self::Beyond => &[
                 Fault::PowerLoss,
                 Fault::TornWork,
@@ -94,6 +96,7 @@ impl Profile {
                 Fault::LyingSync,
                 Fault::Amnesia,
                 Fault::DirectoryError,
+                Fault::SlowNode,
             ],
             Self::Membership => &[
                 Fault::Membership,
@@ -102,7 +105,13 @@ impl Profile {
                 Fault::ForgetLeader,
                 Fault::Campaign,
             ],
-            Self::Client => &[Fault::Partition, Fault::Reset, Fault::Transfer],
+            Self::Client => &[
+                Fault::Partition,
+                Fault::Reset,
+                Fault::Transfer,
+                Fault::Malformed,
+                Fault::Oversized,
+            ],
         }
     }
 

@@ -21,5 +21,5 @@ fn options_follow_from_the_seed_and_stay_in_bounds() {
 fn the_options_of_a_run_are_shown() {
     let shown = Options::draw(7, EVENTS_DEFAULT).to_string();
     assert!(shown.starts_with("seed       0x7, 20000 events\ncluster    "), "{shown}");
-    assert_eq!(shown.lines().count(), 11);
+    assert_eq!(shown.lines().count(), 12);
 }

@@ -7,8 +7,9 @@ use std::rc::Rc;
 use super::Shrinker;
 use crate::rng::CALM;
 use crate::tape::{Key, Tape};
+use crate::workload::Workload;
 
-impl Shrinker<'_> {
+impl<W: Workload> Shrinker<'_, W> {
     pub(super) fn take_away_draws(&mut self) {
         let purposes: BTreeSet<_> = self.best.draws.keys().map(|(purpose, _)| *purpose).collect();
         for purpose in purposes {

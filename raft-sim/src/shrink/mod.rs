@@ -31,6 +31,7 @@ use crate::run::{Case, Extent};
 use crate::sabotage::Sabotage;
 use crate::tape::{Tape, When};
 use crate::trace::Trace;
+use crate::workload::{KeyValue, Workload};
 
 /// How often everything is tried at most.
 const ROUNDS_MAX: usize = 6;
@@ -118,7 +119,22 @@ pub fn shrink(
     stop: &AtomicBool,
     tell: &mut dyn FnMut(&str, &Size),
 ) -> Result<Shrunk, Box<Report>> {
-    let mut shrinker = Shrinker::new(tape, sabotage, stop, tell)?;
+    shrink_workload(&|options| KeyValue::new(options.client), tape, sabotage, stop, tell)
+}
+
+/// The same for a workload of your own: `make` gives the one for these options, which may have other
+/// clients than those of the tape.
+///
+/// # Errors
+/// The report of the tape if it passes.
+pub fn shrink_workload<W: Workload>(
+    make: &dyn Fn(&Options) -> W,
+    tape: &Tape,
+    sabotage: Sabotage,
+    stop: &AtomicBool,
+    tell: &mut dyn FnMut(&str, &Size),
+) -> Result<Shrunk, Box<Report>> {
+    let mut shrinker = Shrinker::new(make, tape, sabotage, stop, tell)?;
     let before = shrinker.size;
     shrinker.tell("found");
     for round in 0..ROUNDS_MAX {
@@ -136,13 +152,14 @@ pub fn shrink(
             break;
         }
     }
+    let report = shrinker.case(&shrinker.best).attempt(Extent::Whole, Trace::last());
     let Shrinker { best, size, tried, .. } = shrinker;
-    let report = Case::of_tape(&best, sabotage).attempt(Extent::Whole, Trace::last());
     Ok(Shrunk { tape: best, report, before, after: size, tried })
 }
 
 /// The search, and the best that it has found.
-struct Shrinker<'a> {
+struct Shrinker<'a, W> {
+    make: &'a dyn Fn(&Options) -> W,
     best: Tape,
     size: Size,
     /// When the strikes of the best came.
@@ -159,14 +176,16 @@ struct Shrinker<'a> {
     is_bold: bool,
 }
 
-impl<'a> Shrinker<'a> {
+impl<'a, W: Workload> Shrinker<'a, W> {
     fn new(
+        make: &'a dyn Fn(&Options) -> W,
         tape: &Tape,
         sabotage: Sabotage,
         stop: &'a AtomicBool,
         tell: &'a mut dyn FnMut(&str, &Size),
     ) -> Result<Self, Box<Report>> {
-        let ((report, mut best), times_us) = Case::of_tape(tape, sabotage).record(Extent::Whole);
+        let ((report, mut best), times_us) =
+            Case::of_tape(make(&tape.options), tape, sabotage).record(Extent::Whole);
         let Some(failure) = &report.failure else { return Err(Box::new(report)) };
         let id = failure.id();
         // What breaks before the faults end needs no healing.
@@ -177,7 +196,7 @@ impl<'a> Shrinker<'a> {
             best.options.events = report.stats.events;
         }
         let (tried, is_bold) = (0, false);
-        Ok(Self { best, size, times_us, id, extent, sabotage, stop, tell, tried, is_bold })
+        Ok(Self { make, best, size, times_us, id, extent, sabotage, stop, tell, tried, is_bold })
     }
 
     fn is_stopped(&self) -> bool {
@@ -192,7 +211,7 @@ impl<'a> Shrinker<'a> {
     fn attempt(&mut self, tape: Tape) -> bool {
         let Tape { options, strikes, draws } = tape;
         let Some(options) = self.bounded(options) else { return false };
-        self.judge(&Case::of_tape(&Tape { options, strikes, draws }, self.sabotage), true)
+        self.judge(&self.case(&Tape { options, strikes, draws }), true)
     }
 
     /// Looks for a run with these options and any seed that fails in the same way.
@@ -202,7 +221,7 @@ impl<'a> Shrinker<'a> {
         let seeds = (SEARCH_EVENTS / self.size.events.max(1)).clamp(SEEDS.0, most);
         (0..seeds).any(|seed| {
             let options = Options { seed, ..options.clone() };
-            self.judge(&Case::of_options(options, self.sabotage), false)
+            self.judge(&Case::of_options((self.make)(&options), options, self.sabotage), false)
         })
     }
 
@@ -214,7 +233,11 @@ impl<'a> Shrinker<'a> {
         options.check().ok().map(|()| options)
     }
 
-    fn judge(&mut self, case: &Case, is_plainer: bool) -> bool {
+    fn case(&self, tape: &Tape) -> Case<W> {
+        Case::of_tape((self.make)(&tape.options), tape, self.sabotage)
+    }
+
+    fn judge(&mut self, case: &Case<W>, is_plainer: bool) -> bool {
         if self.is_stopped() {
             return false;
         }

@@ -8,11 +8,12 @@ use crate::fault::Fault;
 use crate::options::Options;
 use crate::rng::{Purpose, Ratio};
 use crate::tape::{Key, Planned, Tape};
+use crate::workload::Workload;
 
 /// Other seeds of the nodes' own timers, for a tape that has lost a node.
 const TIMERS: u64 = 4;
 
-impl Shrinker<'_> {
+impl<W: Workload> Shrinker<'_, W> {
     /// Fewer nodes and clients first, then fewer faults, then as many options as can be as they are in
     /// the plainest run.
     pub(super) fn look_for_plainer_options(&mut self) {
@@ -130,8 +131,11 @@ fn without(options: &mut Options, fault: Fault) -> bool {
         link.reorder = false;
     } else if fault == Fault::Overflow {
         link.queue_max = plain.link.queue_max;
-    } else if fault == Fault::Skew {
+    } else if fault == Fault::Skew || fault == Fault::Drift {
         options.skew_ppm = 0;
+    }
+    if fault == Fault::Drift && options.lease_us > 0 {
+        options.faults.remove(Fault::Jump);
     }
     true
 }
@@ -176,7 +180,9 @@ fn key_without((purpose, entity): Key, at: u64, nodes: u64) -> Option<Key> {
         Purpose::DiskLatency => moved(entity)?,
         Purpose::Lineage => high << 32 | moved(low)?,
         Purpose::DiskCrash => moved(high)? << 32 | low,
-        Purpose::Node => moved(entity.checked_sub(1)?)? + 1,
+        // Which of them is slow is nobody's own.
+        Purpose::Node if low == 0 => entity,
+        Purpose::Node => high << 32 | (moved(low - 1)? + 1),
         Purpose::Options
         | Purpose::Client
         | Purpose::Nemesis

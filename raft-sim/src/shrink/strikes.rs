@@ -5,11 +5,12 @@ use std::rc::Rc;
 use super::Shrinker;
 use crate::rng::CALM;
 use crate::tape::{Planned, Tape, When};
+use crate::workload::Workload;
 
 /// A strike that leaves clients where they are, and happens to one node only.
 const PLAIN_CLIENTS: u64 = 0xe;
 
-impl Shrinker<'_> {
+impl<W: Workload> Shrinker<'_, W> {
     /// As many strikes as can be missed, whole halves first.
     pub(super) fn take_away_most_strikes(&mut self) {
         self.pin_strikes();

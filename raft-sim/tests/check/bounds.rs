@@ -6,9 +6,12 @@ use raft_core::{
     Round, Rpc, Session,
 };
 use raft_replica::replica::ReplicaOptions;
-use raft_sim::check::{Invariant, Load};
+use raft_sim::check::{Invariant, Load, Resident};
 
 use crate::story::{Story, broken};
+
+const RESIDENT_MAX: usize = 50;
+const COMMAND_MAX: usize = 31;
 
 /// A leader with small bounds, and the commands of so many bytes that it has appended.
 fn led_within_bounds(commands: &[usize]) -> Story {
@@ -24,6 +27,8 @@ fn led_within_bounds(commands: &[usize]) -> Story {
             unapplied_bytes_max: 10,
             requests_max: 3,
             snapshot_chunk_bytes: 8,
+            resident_bytes_max: RESIDENT_MAX,
+            command_bytes_max: COMMAND_MAX,
             ..Config::new(ClusterId(1), GroupId(1), Member::new(1, 101))
         })
     });
@@ -103,7 +108,8 @@ fn what_a_node_holds_is_bounded() {
             is_active: true,
             is_leaving: false,
         };
-        story.checker.load_observed(NodeId(1), &Load { peers: vec![peer], requests, sessions })
+        let (peers, resident) = (vec![peer], Resident::default());
+        story.checker.load_observed(NodeId(1), &Load { peers, requests, sessions, resident })
     };
     load(2, 20, 6, 2).unwrap();
     load(1, 21, 0, 0).unwrap();
@@ -112,4 +118,29 @@ fn what_a_node_holds_is_bounded() {
     {
         broken(load(appends, bytes, requests, sessions), Invariant::Bounds, Some(1));
     }
+}
+
+#[test]
+fn what_a_log_keeps_in_memory_is_bounded() {
+    let story = led_within_bounds(&[]);
+    let keeps = |bytes: usize, cold: u64, settled: u64| {
+        let resident = Resident { bytes, cold: Index(cold), settled: Index(settled) };
+        let load = Load { peers: Vec::new(), requests: 0, sessions: 0, resident };
+        story.checker.load_observed(NodeId(1), &load)
+    };
+    keeps(RESIDENT_MAX, 0, 9).unwrap();
+    // What is not durable and applied has to stay.
+    keeps(RESIDENT_MAX + 1, 9, 9).unwrap();
+    broken(keeps(RESIDENT_MAX + 1, 8, 9), Invariant::Bounds, Some(1));
+    // But no more is taken than this.
+    let most = RESIDENT_MAX + 10 + 30 + COMMAND_MAX;
+    keeps(most, 9, 9).unwrap();
+    broken(keeps(most + 1, 9, 9), Invariant::Bounds, Some(1));
+}
+
+#[test]
+fn a_command_that_is_appended_is_not_too_large() {
+    let mut story = led_within_bounds(&[COMMAND_MAX]);
+    let large = Payload::Command(Bytes::from(vec![7; COMMAND_MAX + 1]));
+    broken(story.propose(1, 1, vec![large]), Invariant::Bounds, Some(1));
 }
