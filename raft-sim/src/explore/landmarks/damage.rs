@@ -1,6 +1,8 @@
 //! What must have been seen where disks lose what was durable.
 
-use raft_core::{AppendResult, Envelope, Observation, Refused, RoleName, Rpc, RpcKind};
+use raft_core::{
+    AppendResult, EntryResult, Envelope, Observation, Refused, RepairRpc, RoleName, Rpc, RpcKind,
+};
 
 use super::{Bounds, Landmark, Taken, refuses, step};
 
@@ -29,6 +31,19 @@ pub(super) const ALL: &[Landmark] = &[
         |taken| {
             let is_healing = taken.before.unsynced.iter().any(|batch| !batch.heal.is_empty());
             taken.is_crash() && is_healing && taken.is.damaged > 0
+        },
+    ),
+    step(
+        "a server that is asked for an entry has it damaged, which is no denial",
+        // Two losses take a story: nobody has seen the end of them from the founding on.
+        |_| false,
+        |taken| {
+            let is_no_denial = |rpc: &Rpc| {
+                let is_damaged = |result: &EntryResult| *result == EntryResult::HaveDamaged;
+                matches!(rpc, Rpc::Repair(RepairRpc::RequestEntryResponse { result, .. })
+                    if is_damaged(result))
+            };
+            taken.is.damaged > 0 && taken.sends(is_no_denial)
         },
     ),
     step("an acknowledgement ends before a hole", is_healable, |taken| {
