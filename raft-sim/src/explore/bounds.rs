@@ -48,7 +48,7 @@ pub struct Bounds {
     pub reads: u8,
     /// Whether followers and learners are asked for reads too, which they forward to their leader. It
     /// forgets a question when it has answered it, and in a network that forgets nothing the question
-    /// comes again and again: a leader takes [`QUESTIONS_MAX`] for new in one term.
+    /// comes again and again: a leader takes two of them for new in one term.
     pub forward: bool,
     /// Leadership transfers that an operator asks for.
     pub transfers: u8,
