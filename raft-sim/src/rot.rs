@@ -45,6 +45,11 @@ struct Patch {
 }
 
 impl Wound {
+    /// Whether it is a sector that cannot be read, and nothing else.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        self.patches.is_empty() && self.bad.is_some()
+    }
+
     /// Whether a whole file is gone.
     pub(crate) fn is_removal(&self) -> bool {
         self.name.is_some()

@@ -5,7 +5,7 @@
 //! payloads, and where a wound has met their bytes, or left some of their traces, can be seen on the disk.
 
 use raft_core::{Index, Payload, PersistBatch};
-use raft_replica::storage::Inspection;
+use raft_replica::storage::{Inspection, What};
 
 use super::verdict::covered;
 use crate::check::{Invariant, Violation};
@@ -67,8 +67,10 @@ impl<W: Workload> World<W> {
                 node.disk.slots_through(&node.wounds, ends.clone()).map_or(Index::ZERO, Index);
             let through = through.max(self.named_through(at, wound));
             let is_short = after.last.index < through;
-            // Where the disk cannot read what nobody has written, another batch may have stood.
-            let is_doubt = after.is_tail_unknown && !node.disk.is_unwritten(wound);
+            // Where the log ends in a sector that cannot be read, more may have stood.
+            let is_doubt = after.is_tail_unknown
+                && !node.disk.is_unwritten(wound)
+                && !(wound.is_unreadable() && is_end_hurt(after));
             if is_short || (through == before.last.index && is_doubt) {
                 let predicted =
                     format!("payloads are lost, and every slot through {through} is left");
@@ -147,181 +149,16 @@ impl<W: Workload> World<W> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use raft_core::EntryId;
-
-    use super::*;
-    use crate::options::Options;
-    use crate::rng::{Purpose, Stream};
-    use crate::workload::KeyValue;
-
-    /// A cluster that runs, of which nothing was ever hurt, and a node with its disk at rest.
-    fn running() -> (World<KeyValue>, NodeAt, Inspection) {
-        let (events, snapshot_after_entries) = (2_000, u64::MAX);
-        let options =
-            Options { events, snapshot_after_entries, is_beyond: true, ..Options::default() };
-        let mut world = World::of_options(options);
-        world.run_chaos().expect("nothing strikes");
-        // A start vouches for what it finds.
-        for at in 0..world.nodes.len() {
-            world.stop(at);
-            world.start(at).expect("nothing strikes");
-        }
-        loop {
-            world.next().expect("nothing strikes");
-            let is_it = |at: &NodeAt| {
-                let node = &world.nodes[*at];
-                let last = world.checker.durable_last(node.member.id);
-                node.disk.is_at_rest() && last.0 > world.checker.vouched(node.member.id).0 + 2
-            };
-            if let Some(at) = (0..world.nodes.len()).find(is_it) {
-                let found = world.inspect(at).expect("nothing is lost");
-                return (world, at, found);
-            }
-        }
-    }
-
-    #[test]
-    fn a_payload_that_is_nowhere_else_is_missed() {
-        let (world, at, before) = running();
-        let mut overlooked = 0;
-        for sector in world.nodes[at].disk.payload_sectors() {
-            let wound = world.nodes[at].disk.blank(sector);
-            if let Some(after) = world.inspect(at) {
-                assert_eq!(world.misses_payloads(at, (&before, &after), &wound), Ok(()));
-            }
-            // One that takes the log for whole, whatever is lost.
-            overlooked += u32::from(world.misses_payloads(at, (&before, &before), &wound).is_err());
-            world.nodes[at].disk.mend(&wound);
-        }
-        assert!(overlooked > 3, "{overlooked}");
-    }
-
-    #[test]
-    fn a_log_with_all_its_slots_ends_no_earlier() {
-        let (world, at, before) = running();
-        let disk = &world.nodes[at].disk;
-        let through = disk.slots_through(&[], 1..before.last.index.0 + 1).expect("there are slots");
-        let cut = |index: u64| {
-            let last = EntryId { index: Index(index), ..before.last };
-            Inspection { last, ..before.clone() }
-        };
-        let mut judged = 0;
-        for sector in disk.payload_sectors() {
-            let wound = disk.blank(sector);
-            if disk.is_of_payloads(&wound) {
-                judged += 1;
-                let short = world.misses_payloads(at, (&before, &cut(through - 1)), &wound);
-                assert_eq!(short.expect_err("it is short").index, Some(Index(through)));
-            }
-            disk.mend(&wound);
-        }
-        assert!(judged > 3, "{judged}");
-
-        // A slot that an earlier wound has met says nothing.
-        let files: BTreeSet<_> = disk.payload_sectors().into_iter().map(|(file, _)| file).collect();
-        let tables = files.into_iter().flat_map(|file| (16..24).map(move |sector| (file, sector)));
-        let wounds: Vec<Wound> = tables.map(|sector| disk.blank(sector)).collect();
-        wounds.iter().rev().for_each(|wound| disk.mend(wound));
-        let slots = |wounds: &[Wound]| disk.slots_through(wounds, 1..before.last.index.0 + 1);
-        assert_eq!((slots(&[]), slots(&wounds)), (Some(through), None));
-    }
-
-    #[test]
-    fn who_finds_less_without_a_word_has_a_reason() {
-        let (world, at, before) = running();
-        let disk = &world.nodes[at].disk;
-        let vouched = world.checker.vouched(world.nodes[at].member.id);
-        let judge = |last: Index, wound: &Wound| {
-            let after =
-                Inspection { last: EntryId { index: last, ..before.last }, ..before.clone() };
-            world.has_reason(at, (&before, &after), (Fault::LostTail, wound))
-        };
-        let none = Wound::default();
-        assert_eq!(judge(before.last.index, &none), Ok(()));
-        let why =
-            |last: Index, wound: &Wound| judge(last, wound).expect_err("it is short").predicted;
-        assert!(why(vouched.prev(), &none).contains("its hard state vouched for"));
-        assert!(why(vouched, &none).contains(" is there"), "{}", why(vouched, &none));
-        assert!(why(before.last.index.next(), &none).contains("never been that long"));
-        // If the end is lost with all its traces, nobody can tell.
-        let mut stream = Stream::new(1, Purpose::Nemesis, 0);
-        let excused = (0..256).any(|_| {
-            let wound = disk.hurt(Fault::LostTail, false, &mut stream.draw());
-            let wound = wound.expect("there is an end");
-            let after = world.inspect(at);
-            let is_silent = after
-                .as_ref()
-                .filter(|after| !after.is_tail_unknown && after.last.index < before.last.index);
-            let is_excused = is_silent
-                .is_some_and(|after| judge(after.last.index.max(covered(after)), &wound).is_ok());
-            disk.mend(&wound);
-            is_excused
-        });
-        assert!(excused, "some of many draws leave nothing");
-    }
-
-    #[test]
-    fn what_a_disk_was_told_at_rest_is_missed() {
-        let (mut world, at, before) = running();
-        let (id, none) = (world.nodes[at].member.id, Wound::default());
-        let last = before.last.index;
-        let judge = |world: &World<KeyValue>, last: Index, wound: &Wound| {
-            let last = EntryId { index: last, ..before.last };
-            let after = Inspection { last, ..before.clone() };
-            world.has_reason(at, (&before, &after), (Fault::LostTail, wound))
-        };
-        assert_eq!(judge(&world, last.prev(), &none), Ok(()), "nobody has named the last entry");
-        assert_eq!(world.told_through(at), Index::ZERO);
-        world.checker.named(id);
-        assert_eq!(world.told_through(at), last);
-        let broken = judge(&world, last.prev(), &none).expect_err("it was told");
-        assert!(broken.predicted.contains("at rest"), "{}", broken.predicted);
-        assert_eq!(broken.invariant, Invariant::Recovery);
-        // The hard state vouches for it, whatever becomes of slots and payloads; of what is read without
-        // the hard state, slots are a part.
-        let disk = world.nodes[at].disk.clone();
-        let files: BTreeSet<_> = disk.payload_sectors().into_iter().map(|(file, _)| file).collect();
-        let sectors = files.into_iter().flat_map(|file| (16..48).map(move |at| (file, at)));
-        let mut judged = [0; 2];
-        for sector in sectors {
-            let wound = disk.blank(sector);
-            assert!(judge(&world, last.prev(), &wound).is_err(), "{sector:?}");
-            let is_met = disk.has_met_slot(&[&wound], last.0);
-            let named = if is_met { Index::ZERO } else { last };
-            assert_eq!(world.named_through(at, &wound), named, "{sector:?}");
-            judged[usize::from(is_met)] += 1;
-            disk.mend(&wound);
-        }
-        assert!(judged[0] > 3, "{judged:?}");
-        world.stop(at);
-        assert_eq!(world.told_through(at), last, "no power cut takes it back");
-        world.options.faults.insert(Fault::LyingSync);
-        assert_eq!(world.told_through(at), Index::ZERO, "a sync may have lied");
-    }
-
-    #[test]
-    fn what_a_lost_file_had_cut_off_comes_back_without_a_word() {
-        let (mut world, at, mut before) = running();
-        world.stop(at);
-        let disk = &world.nodes[at].disk;
-        // Its newest file was begun when a later term cut the log off before its last entry.
-        before.segments.last_mut().expect("it has a log").first = before.last.index;
-        let last = EntryId { index: before.last.index.next(), ..before.last };
-        let after = Inspection { last, ..before.clone() };
-        let mut stream = Stream::new(1, Purpose::Nemesis, 0);
-        let mut seen = [false; 2];
-        for _ in 0..64 {
-            let wound = disk.hurt(Fault::LostTail, true, &mut stream.draw());
-            let wound = wound.expect("there is an end");
-            let judged = world.has_reason(at, (&before, &after), (Fault::LostTail, &wound));
-            assert_eq!(judged.is_ok(), wound.is_removal(), "{judged:?}");
-            seen[usize::from(wound.is_removal())] = true;
-            disk.mend(&wound);
-        }
-        assert_eq!(seen, [true; 2]);
-    }
+/// Whether the last entry is one that cannot be read where it stands.
+fn is_end_hurt(found: &Inspection) -> bool {
+    let mut hurt = found.report.findings.iter().filter_map(|finding| match &finding.what {
+        What::Damaged { entry } | What::BadHeader { entry } | What::Healed { entry } => Some(entry),
+        What::BadCopy { .. }
+        | What::BadSlot { .. }
+        | What::Torn { .. }
+        | What::TailUnknown { .. }
+        | What::SnapshotDamaged { .. }
+        | _ => None,
+    });
+    hurt.any(|entry| *entry == found.last)
 }

@@ -86,7 +86,7 @@ pub(crate) fn is_unwritten(platter: &Platter, wound: &Wound) -> bool {
         let data = platter.inodes[inode].data.iter().skip(sector * SECTOR_BYTES);
         data.take(SECTOR_BYTES).all(|byte| *byte == 0)
     };
-    wound.patches.is_empty() && wound.bad.is_some_and(is_blank)
+    wound.is_unreadable() && wound.bad.is_some_and(is_blank)
 }
 
 /// Of these entries, those of whose payloads a wound has met a copy.

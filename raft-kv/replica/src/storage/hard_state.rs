@@ -134,15 +134,14 @@ impl<F> HardStateFiles<F> {
     /// at all. A slot of a later version. A generation of which only a part was written is none of
     /// these.
     pub(super) fn open<D: Disk<File = F>>(disk: &mut D) -> Result<Self, StorageError> {
-        let mut found: Vec<(u32, HardRecord)> = Vec::with_capacity(6);
+        let mut found: Vec<HardRecord> = Vec::with_capacity(6);
         let mut files = Vec::with_capacity(2);
         for number in 0..2 {
             let name = FILES[number as usize];
             let Some(file) = open_found(disk, name)? else {
                 return Err(StorageError::amnesia(name, "it is missing"));
             };
-            let copies = read_copies(disk, &file, number)?;
-            found.extend(copies.into_iter().map(|record| (number, record)));
+            found.extend(read_copies(disk, &file, number)?);
             files.push(file);
         }
         let record = newest(&found)?;
@@ -357,13 +356,12 @@ fn read_copies<D: Disk>(
     Ok(found)
 }
 
-/// The newest of what was found in the files of these numbers.
-fn newest(found: &[(u32, HardRecord)]) -> Result<HardRecord, StorageError> {
-    let newest = found.iter().max_by_key(|(_, record)| record.generation);
-    let Some((file, newest)) = newest else {
+fn newest(found: &[HardRecord]) -> Result<HardRecord, StorageError> {
+    let newest = found.iter().max_by_key(|record| record.generation);
+    let Some(newest) = newest else {
         return Err(StorageError::amnesia(FILES[0], "no copy of the hard state can be read"));
     };
-    for (_, other) in found {
+    for other in found {
         let agrees = match newest.generation - other.generation {
             0 => other == newest,
             1 => other.digest() == newest.parent,
@@ -375,32 +373,7 @@ fn newest(found: &[(u32, HardRecord)]) -> Result<HardRecord, StorageError> {
             return Err(StorageError::amnesia(FILES[0], "copies of the hard state contradict"));
         }
     }
-    if is_stray(*file, newest, found) {
-        let what = "its newest copy follows nothing that is there: it may be another node's";
-        return Err(StorageError::amnesia(FILES[*file as usize], what));
-    }
     Ok(*newest)
-}
-
-/// Whether the newest generation, found in this file, is not of this past: a page that was written here by
-/// mistake, of another node or from a backup. Everything else agrees then, and goes on to an earlier
-/// generation: the other file has two that follow each other, and this one has one of them as well. What is
-/// lost of the newest and of the one before it, by itself, never leaves so much. (Nor does a start leave only
-/// one copy in a file, once it has begun to settle.)
-fn is_stray(file: u32, newest: &HardRecord, found: &[(u32, HardRecord)]) -> bool {
-    let of =
-        |number| found.iter().filter(move |(file, _)| *file == number).map(|(_, record)| record);
-    let other = || of(1 - file);
-    let is_whole = |last: &HardRecord| {
-        let is_before = |record: &HardRecord| {
-            record.generation + 1 == last.generation && record.digest() == last.parent
-        };
-        last.generation + 1 < newest.generation && other().any(is_before)
-    };
-    let is_twin = |record: &HardRecord| record != newest && other().any(|twin| twin == record);
-    let is_alone = of(file).filter(|record| *record == newest).count() == 1;
-    let is_other_whole = other().max_by_key(|record| record.generation).is_some_and(is_whole);
-    is_alone && is_other_whole && of(file).any(is_twin)
 }
 
 fn newer(file: &str, found: u32) -> StorageError {

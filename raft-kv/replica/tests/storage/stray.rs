@@ -1,50 +1,11 @@
 //! What another node wrote, in the place where it stands on that node's disk: a page that went to the
-//! wrong disk, a file that was copied.
-
-use std::collections::BTreeSet;
+//! wrong disk. Deliberately absent: its hard state, which nothing tells from this node's own.
 
 use raft_core::Index;
-use raft_replica::storage::inspect;
 
 use crate::evidence::{after, after_rest, whole};
-use crate::memory_disk::MemoryDisk;
 use crate::model::Script;
-use crate::verdict::{FIRST_BATCH, Verdict, judge, open};
-
-/// A node that has changed its term until its hard state has this generation.
-fn voter(generation: u64) -> MemoryDisk {
-    let found = |terms: u64| {
-        let mut script = Script::founding();
-        for term in 1..=terms {
-            script.term(term, Some(3));
-        }
-        let disk = after(&script);
-        (inspect(&mut disk.clone()).unwrap().generation, disk)
-    };
-    (0..20).map(found).find(|(found, _)| *found == generation).unwrap().1
-}
-
-/// A later generation of another node is not what this one has promised: it would vote a second time.
-#[test]
-fn a_hard_state_of_another_node_is_amnesia() {
-    let mut script = Script::founding();
-    script.term(1, Some(1)).term(2, Some(2)).append(&[10]).sync().term(3, Some(1)).sync();
-    let disk = after(&script);
-    let generation = inspect(&mut disk.clone()).unwrap().generation;
-    for ahead in 1..6 {
-        let other = voter(generation + ahead);
-        for file in ["hs.a", "hs.b"] {
-            let bytes = other.bytes(file).unwrap();
-            for (from, to) in [(0, 4096), (4096, 8192)] {
-                let struck = disk.fork();
-                struck.overwrite(file, from, &bytes[from..to]);
-                let context = format!("{file} from {from} to {to}, {ahead} ahead");
-                let verdict = judge(&struck, script.now(), &BTreeSet::new(), &context);
-                assert_eq!(verdict, Verdict::Amnesia, "{context}");
-            }
-        }
-    }
-}
+use crate::verdict::{FIRST_BATCH, open};
 
 /// A life of so many entries of this size each, in two batches.
 fn entries(size: usize) -> Script {
