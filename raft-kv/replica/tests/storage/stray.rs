@@ -3,7 +3,7 @@
 
 use raft_core::Index;
 
-use crate::evidence::{after, after_rest, whole};
+use crate::evidence::{after_rest, whole};
 use crate::model::Script;
 use crate::verdict::{FIRST_BATCH, open};
 
