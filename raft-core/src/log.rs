@@ -231,13 +231,8 @@ impl Log {
         self.base = base;
     }
 
-    /// Whether there are more than `bytes_max` bytes of payloads.
-    #[inline]
-    pub(crate) fn is_heavier_than(&self, bytes_max: usize) -> bool {
-        self.resident_bytes > bytes_max
-    }
-
     /// How many bytes of payloads there are.
+    #[inline]
     pub(crate) fn resident_bytes(&self) -> usize {
         self.resident_bytes
     }

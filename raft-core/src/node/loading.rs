@@ -16,7 +16,7 @@ impl Node {
     /// that are durable and wait for a state machine that is slow, beyond what it may have at once too.
     pub(crate) fn evict(&mut self) {
         let applied_max = self.config.resident_bytes_max;
-        if self.log.is_heavier_than(applied_max) {
+        if self.log.resident_bytes() > applied_max {
             self.log.evict(self.applied.min(self.gate.durable_index()), applied_max);
             let durable_max = applied_max.saturating_add(self.config.unapplied_bytes_max);
             self.log.evict(self.gate.written_index(), durable_max);
@@ -59,7 +59,7 @@ impl Node {
         let bytes_max = resident_bytes_max.saturating_add(unapplied_bytes_max);
         self.is_disk_full
             || self.gate.is_full()
-            || self.log.is_heavier_than(bytes_max.saturating_add(uncommitted_bytes_max))
+            || self.log.resident_bytes() > bytes_max.saturating_add(uncommitted_bytes_max)
     }
 
     /// Whether what the host has read is what was asked for.
