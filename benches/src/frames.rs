@@ -10,6 +10,9 @@ use bytes::BytesMut;
 /// New memory comes in chunks of this size, or of a frame that is larger. No more, for there may
 /// be many groups.
 const CHUNK_BYTES: usize = 8 << 10;
+/// Where frames are so large that only a few fit into a chunk, what is left of it would often be too
+/// small for the next one, and is kept for nothing as long as that one's payload.
+const LARGE_CHUNK_BYTES: usize = 64 << 10;
 
 /// Where frames are written.
 #[derive(Debug, Default)]
@@ -24,5 +27,13 @@ impl Frames {
             self.buffer = BytesMut::with_capacity(CHUNK_BYTES);
         }
         &mut self.buffer
+    }
+
+    /// A frame of this length was split off; the next is expected to be like it.
+    pub(crate) fn make_room_for_another(&mut self, frame_bytes: usize) {
+        let is_large = frame_bytes > CHUNK_BYTES / 8 && frame_bytes < LARGE_CHUNK_BYTES;
+        if is_large && self.buffer.capacity() < frame_bytes {
+            self.buffer = BytesMut::with_capacity(LARGE_CHUNK_BYTES);
+        }
     }
 }

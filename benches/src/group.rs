@@ -329,6 +329,7 @@ impl Group {
         let (now, server) = (self.now, &mut self.servers[to]);
         let frame = wire::encode_split(envelope, self.frames.buffer());
         self.costs.frame_bytes += frame.len() as u64;
+        self.frames.make_room_for_another(frame.len());
         let envelope = wire::decode(frame, &self.limits);
         let intact = || envelope.expect("an intact frame is understood");
         server.receive(now, || Body::Peer(intact()));
