@@ -60,6 +60,12 @@ pub trait Disk {
         256 << 10
     }
 
+    /// Who reads this file next wants to hear from the medium: what a cache holds of it may be dropped there
+    /// as far as it is durable. A hint.
+    fn forget(&mut self, file: &Self::File) {
+        _ = file;
+    }
+
     /// Writes `data` at `offset`, growing the file if it ends before.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use std::io::{Error, ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, access, statvfs};
+use rustix::fs::{Access, Advice, access, fadvise, statvfs};
 
 use crate::disk::{Disk, DiskError};
 
@@ -115,6 +115,11 @@ impl Disk for FileDisk {
                 disk_error(error)
             }
         })
+    }
+
+    fn forget(&mut self, file: &File) {
+        // What it cannot drop is read from memory, which is no error.
+        _ = fadvise(file, 0, None, Advice::DontNeed);
     }
 
     fn write(&mut self, file: &File, offset: u64, data: &[u8]) -> Result<(), DiskError> {

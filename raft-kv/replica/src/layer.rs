@@ -52,6 +52,7 @@ layer! {
     fn len(&mut self, file: &File<Self>) -> Result<u64, DiskError>;
     fn read(&mut self, file: &File<Self>, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError>;
     fn read_ahead_bytes(&mut self) -> u64;
+    fn forget(&mut self, file: &File<Self>);
     fn write(&mut self, file: &File<Self>, offset: u64, data: &[u8]) -> Result<(), DiskError>;
     fn sync(&mut self, file: &File<Self>) -> Result<(), DiskError>;
     fn create_dir(&mut self, path: &str) -> Result<(), DiskError>;

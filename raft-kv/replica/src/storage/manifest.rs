@@ -96,6 +96,14 @@ pub(super) fn read_range<D: Disk>(
     Ok(Some(Bytes::from(bytes).slice(range)))
 }
 
+/// Has what is read of a snapshot next come from the medium.
+pub(super) fn forget<D: Disk>(disk: &mut D, manifest: &Manifest) -> Result<(), StorageError> {
+    if let Some(file) = open_found(disk, &data_path(manifest.meta.last))? {
+        disk.forget(&file);
+    }
+    Ok(())
+}
+
 /// Writes both copies of a manifest, durably. Where they replace another manifest, the first is
 /// durable before the second is touched: so which of two is the newer one is never in doubt.
 pub(super) fn write_manifests<D: Disk>(

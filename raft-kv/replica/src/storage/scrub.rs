@@ -121,6 +121,10 @@ impl<D: Disk> Storage<D> {
             return Ok(Scrub::Snapshot(0, 0));
         }
         let segment = log.open_segment_of(disk, at.next())?;
+        let is_begun = at.next() != segment.name.first && at != log.before.index;
+        if !is_begun && log.is_sealed(segment.name) {
+            disk.forget(&segment.file);
+        }
         let (mut bad_slots, mut exposed, mut apart) = (Vec::new(), Vec::new(), None);
         while at < last.min(segment.end) && step.bytes < bytes_max {
             let before = log.id(at).expect("it is durable");
@@ -195,6 +199,12 @@ impl<D: Disk> Storage<D> {
 }
 
 impl<F> Log<F> {
+    /// Whether nothing is written to a segment any more, but what is repaired. The pages of the last one are
+    /// still written to, and would be read from the disk for that.
+    fn is_sealed(&self, name: SegmentName) -> bool {
+        self.active.as_ref().is_none_or(|active| active.name != name)
+    }
+
     /// Whether an entry is kept apart, as far as this process knows, and a start would not find it there.
     /// `apart`: what a start would find there, once somebody has looked.
     fn is_lost_apart<D: Disk<File = F>>(

@@ -19,8 +19,8 @@ use raft_core::{Chunk, ChunkRequest, EntryId, Index, SnapshotMeta};
 
 use super::error::{InFile, StorageError, create_fresh, remove_found};
 use super::manifest::{
-    DIR, Digester, SCRATCH, data_path, is_intact, is_ours, manifest_path, parse, read_manifest,
-    read_range, stem, write_fresh, write_manifest, write_manifests,
+    DIR, Digester, SCRATCH, data_path, forget, is_intact, is_ours, manifest_path, parse,
+    read_manifest, read_range, stem, write_fresh, write_manifest, write_manifests,
 };
 use super::record::{Manifest, encode_manifest};
 use super::report::{Report, What};
@@ -429,6 +429,9 @@ impl<F> Snapshots<F> {
             return Ok(None);
         }
         let bytes = left.min(u64::from(kept.manifest.chunk_bytes));
+        if offset == 0 {
+            forget(disk, &kept.manifest)?;
+        }
         let is_intact = read_range(disk, &kept.manifest, offset, offset + bytes)?.is_some();
         kept.is_damaged |= !is_intact;
         Ok(Some((kept.manifest.meta.last, bytes, is_intact)))

@@ -11,6 +11,7 @@ mod evidence;
 mod exhaustive;
 mod failed_sync;
 mod files;
+mod forgotten;
 mod golden;
 mod healed_end;
 mod lost;
