@@ -5,17 +5,18 @@
 //! slot, in the segment's table  index, term, chain, where and how long, which batch, checksum
 //! ```
 //! A slot says of an entry all but its payload, so that a damaged payload still has an identity.
-//! Every checksum is seeded with the position (epoch, batch, offset): bytes that the disk has put
-//! elsewhere, or kept from an earlier use, do not pass. A payload has no checksum of its own, the
-//! chain of its entry covers it.
+//! Every checksum is seeded with whose log it is and with the position (epoch, batch, offset): bytes that
+//! the disk has put elsewhere, or kept from an earlier use, do not pass, nor do those of another server
+//! or group, nor what a client has sent and looks like a record. A payload has no checksum of its own,
+//! the chain of its entry covers it: a chain is the same on every server, and says nothing of the place.
 
 use bytes::Bytes;
 use raft_core::entry::chain_after;
 use raft_core::wire::{decode_payload, encode_payload};
 use raft_core::{Chain, EntryId, Index, Payload, Term};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::frame::{Flaw, Reader};
+use super::frame::{Flaw, Owner, Reader};
 use super::record::{put_u32, put_u64};
 
 /// Batches begin on a multiple of this, so that none shares a page with an acknowledged one.
@@ -30,11 +31,19 @@ pub(super) const ENTRY_HEADER: u32 = 40;
 const MAGIC: &[u8; 4] = b"RBAT";
 const VERSION: u16 = 1;
 
+/// The file in which a record stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Home {
+    /// Whose log it is.
+    pub(super) owner: Owner,
+    /// The epoch of the segment.
+    pub(super) epoch: u64,
+}
+
 /// Where a batch stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    /// The epoch of the segment.
-    pub(super) epoch: u64,
+    pub(super) home: Home,
     /// The number of the batch in the segment, from 1.
     pub(super) batch: u32,
     /// Its offset in the file.
@@ -64,22 +73,33 @@ impl BatchHeader {
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&self.entries.to_le_bytes());
         bytes.extend_from_slice(&VERSION.to_le_bytes());
-        put_u64(&mut bytes, place.epoch);
+        put_u64(&mut bytes, place.home.epoch);
         put_u32(&mut bytes, place.batch);
         put_u32(&mut bytes, self.bytes);
         put_u64(&mut bytes, self.first.0);
         put_u64(&mut bytes, self.chain_before.0);
         put_u64(&mut bytes, self.commit.0);
         put_u64(&mut bytes, self.generation);
-        let checksum = xxh3_64_with_seed(&bytes, u64::from(place.offset));
+        let checksum = Self::checksum(&bytes, place);
         put_u64(&mut bytes, checksum);
         bytes.try_into().expect("the fields fill the header")
     }
 
-    /// The header of any batch that stands at `offset` of a segment of this epoch, and its number.
-    pub(super) fn decode_any(bytes: &[u8], epoch: u64, offset: u32) -> Result<(u32, Self), Flaw> {
+    /// Where a batch with this header ends that begins at `start` of a file of this length.
+    pub(super) fn end(&self, start: u32, file_bytes: u32) -> u32 {
+        start.saturating_add(self.bytes).min(file_bytes)
+    }
+
+    fn checksum(covered: &[u8], place: Place) -> u64 {
+        // What it covers says the epoch, and the number of the batch.
+        let seed = place.home.owner.0 ^ u64::from(place.offset);
+        xxh3_64_with_seed(covered, seed)
+    }
+
+    /// The header of any batch that stands at `offset` of a segment, and its number.
+    pub(super) fn decode_any(bytes: &[u8], home: Home, offset: u32) -> Result<(u32, Self), Flaw> {
         let batch = bytes.get(16..).and_then(|bytes| Reader(bytes).u32()).ok_or(Flaw::Bad)?;
-        Ok((batch, Self::decode(bytes, Place { epoch, batch, offset })?))
+        Ok((batch, Self::decode(bytes, Place { home, batch, offset })?))
     }
 
     /// The header of the batch at `place`, unless something else stands there.
@@ -103,8 +123,8 @@ impl BatchHeader {
             commit: Index(read.u64()?),
             generation: read.u64()?,
         };
-        let here = magic == MAGIC && (epoch, batch) == (place.epoch, place.batch);
-        let whole = read.u64()? == xxh3_64_with_seed(covered, u64::from(place.offset));
+        let here = magic == MAGIC && (epoch, batch) == (place.home.epoch, place.batch);
+        let whole = read.u64()? == Self::checksum(covered, place);
         let is_some = header.entries > 0 && header.bytes >= BATCH_HEADER;
         (here && whole && (is_some || version != VERSION)).then_some((version, header))
     }
@@ -127,7 +147,7 @@ pub(super) struct SlotRecord {
 }
 
 impl SlotRecord {
-    pub(super) fn encode(&self, epoch: u64, out: &mut Vec<u8>) {
+    pub(super) fn encode(&self, home: Home, out: &mut Vec<u8>) {
         let start = out.len();
         put_u64(out, self.id.index.0);
         put_u64(out, self.id.term.0);
@@ -139,20 +159,20 @@ impl SlotRecord {
         put_u32(out, u32::from(self.kind));
         put_u32(out, 0);
         put_u64(out, self.id.chain.0);
-        put_u64(out, epoch);
-        let checksum = xxh3_64(&out[start..]);
+        put_u64(out, home.epoch);
+        let checksum = xxh3_64_with_seed(&out[start..], home.owner.0);
         put_u64(out, checksum);
     }
 
-    /// The slot of `index` in a segment of this epoch, unless something else stands there.
-    pub(super) fn decode(bytes: &[u8], epoch: u64, index: Index) -> Option<Self> {
+    /// The slot of `index` in a segment, unless something else stands there.
+    pub(super) fn decode(bytes: &[u8], home: Home, index: Index) -> Option<Self> {
         let mut slot = Self::default();
-        slot.read(bytes, epoch, index).then_some(slot)
+        slot.read(bytes, home, index).then_some(slot)
     }
 
-    /// Becomes the slot of `index` in a segment of this epoch; says no if something else stands there,
+    /// Becomes the slot of `index` in a segment; says no if something else stands there,
     /// and then it is any slot. A start looks at very many: none is copied.
-    pub(super) fn read(&mut self, bytes: &[u8], epoch: u64, index: Index) -> bool {
+    pub(super) fn read(&mut self, bytes: &[u8], home: Home, index: Index) -> bool {
         // Most slots that are looked at are empty.
         let Some(bytes) = bytes.first_chunk::<{ SLOT_BYTES as usize }>() else { return false };
         let word = |at: usize| u64::from_le_bytes(array(bytes, at));
@@ -166,7 +186,8 @@ impl SlotRecord {
         (self.id.index, self.id.term, self.id.chain) = (index, Term(word(8)), Chain(word(40)));
         let Ok(kind) = u8::try_from(half(32)) else { return false };
         self.kind = kind;
-        word(48) == epoch && word(56) == xxh3_64(&bytes[..SLOT_BYTES as usize - 8])
+        let covered = &bytes[..SLOT_BYTES as usize - 8];
+        word(48) == home.epoch && word(56) == xxh3_64_with_seed(covered, home.owner.0)
     }
 }
 
@@ -228,7 +249,7 @@ impl BatchWriter {
         let position = u16::try_from(self.slots.len()).expect("bounded above");
         let batch = place.batch;
         let slot = SlotRecord { id, len, offset, batch, position, entries: 0, kind };
-        encode_entry(&slot, place.epoch, &bytes, &mut self.data);
+        encode_entry(&slot, place.home, &bytes, &mut self.data);
         self.slots.push(slot);
         true
     }
@@ -243,7 +264,7 @@ impl BatchWriter {
         let offset = place.offset + u32::try_from(start).expect("a batch fits in its segment");
         let position = u16::try_from(self.slots.len()).expect("bounded above");
         let slot = SlotRecord { offset, batch: place.batch, position, entries: 0, ..*found };
-        encode_entry(&slot, place.epoch, &[], &mut self.data);
+        encode_entry(&slot, place.home, &[], &mut self.data);
         self.data.resize(end, 0);
         self.slots.push(slot);
         true
@@ -268,20 +289,21 @@ impl BatchWriter {
         self.data[..BATCH_HEADER as usize].copy_from_slice(&header.encode(place));
         for slot in &mut self.slots {
             slot.entries = entries;
-            slot.encode(place.epoch, &mut self.table);
+            slot.encode(place.home, &mut self.table);
         }
     }
 }
 
 /// The entry that a slot describes: header and payload.
-pub(super) fn encode_entry(slot: &SlotRecord, epoch: u64, payload: &[u8], out: &mut Vec<u8>) {
+pub(super) fn encode_entry(slot: &SlotRecord, home: Home, payload: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     put_u64(out, slot.id.index.0);
     put_u64(out, slot.id.term.0);
     put_u64(out, slot.id.chain.0);
     put_u32(out, slot.len);
     put_u32(out, u32::from(slot.kind));
-    let checksum = xxh3_64_with_seed(&out[start..], seed(epoch, slot.batch, slot.offset));
+    let place = Place { home, batch: slot.batch, offset: slot.offset };
+    let checksum = xxh3_64_with_seed(&out[start..], seed(place));
     put_u64(out, checksum);
     out.extend_from_slice(payload);
 }
@@ -306,8 +328,7 @@ impl EntryHead {
         let covered = bytes.get(..ENTRY_HEADER as usize - 8)?;
         let (found, term, chain) = (Index(read.u64()?), Term(read.u64()?), Chain(read.u64()?));
         let (len, flags) = (read.u32()?, read.u32()?);
-        let whole =
-            read.u64()? == xxh3_64_with_seed(covered, seed(place.epoch, place.batch, place.offset));
+        let whole = read.u64()? == xxh3_64_with_seed(covered, seed(place));
         let kind = u8::try_from(flags).ok()?;
         let id = EntryId { index, term, chain };
         (whole && found == index).then_some(Self { id, len, kind })
@@ -326,7 +347,7 @@ pub(super) fn read_payload(
 }
 
 /// Ties a checksum to a position. The multiplier spreads the epoch over all bits.
-fn seed(epoch: u64, batch: u32, offset: u32) -> u64 {
+fn seed(Place { home, batch, offset }: Place) -> u64 {
     let position = u64::from(batch) << 32 | u64::from(offset);
-    epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ position
+    home.epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ position ^ home.owner.0
 }

@@ -2,10 +2,13 @@
 //!
 //! The checksum is XXH3-64 over all before it, so a record is there whole or not at all. Every body
 //! says where it belongs (its copy, its file's epoch), so that a record which the disk put in the
-//! wrong place does not pass for the one that belongs there. The frame itself never changes: a
-//! later version is recognised, and refused, by name.
+//! wrong place does not pass for the one that belongs there. And every checksum is seeded with whose
+//! the record is ([`Owner`]): on the disk of another server, or in the directory of another group, the
+//! same places have the same names. The frame itself never changes: a later version is recognised, and
+//! refused, by name.
 
-use xxhash_rust::xxh3::xxh3_64;
+use raft_core::{ClusterId, GroupId, NodeId};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// The version of every framed record that this program writes, and the newest that it reads.
 pub(super) const VERSION: u32 = 1;
@@ -19,32 +22,57 @@ pub(super) const CHECKSUM: usize = 8;
 /// What a frame adds to its body.
 pub(super) const OVERHEAD: usize = HEAD + CHECKSUM;
 
+/// Whose records they are: XXH3-64 of cluster, group and server, 8 bytes each. The seed of the checksums of
+/// all records but the identity itself, which tells it.
+///
+/// The lineage is no part of it: a server that is admitted again under a new one goes on with its log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Owner(pub(super) u64);
+
+impl Owner {
+    /// Of the record that says whose the others are.
+    pub(super) const ANY: Self = Self(0);
+
+    pub(super) fn new(cluster: ClusterId, group: GroupId, node: NodeId) -> Self {
+        let mut bytes = [0; 24];
+        let words = bytes.as_chunks_mut::<8>().0.iter_mut();
+        for (place, word) in words.zip([cluster.0, group.0, node.0]) {
+            *place = word.to_le_bytes();
+        }
+        Self(xxh3_64(&bytes))
+    }
+}
+
 /// Why bytes are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
     /// Nothing was ever written here.
     Zero,
-    /// Not this record, or not all of it.
+    /// Not this record, or not all of it, or somebody else's.
     Bad,
     /// A whole record of this later version.
     Newer(u32),
 }
 
 /// A framed record.
-pub(super) fn seal(magic: &[u8; 8], body: &[u8]) -> Vec<u8> {
+pub(super) fn seal(magic: &[u8; 8], owner: Owner, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len()).expect("records are bounded far below 4 GiB");
     let mut bytes = Vec::with_capacity(OVERHEAD + body.len());
     bytes.extend_from_slice(magic);
     bytes.extend_from_slice(&VERSION.to_le_bytes());
     bytes.extend_from_slice(&length.to_le_bytes());
     bytes.extend_from_slice(body);
-    let checksum = xxh3_64(&bytes);
+    let checksum = xxh3_64_with_seed(&bytes, owner.0);
     bytes.extend_from_slice(&checksum.to_le_bytes());
     bytes
 }
 
 /// The body of the record at the beginning of `bytes`; what follows the record is not looked at.
-pub(super) fn unseal<'a>(magic: &[u8; 8], bytes: &'a [u8]) -> Result<Reader<'a>, Flaw> {
+pub(super) fn unseal<'a>(
+    magic: &[u8; 8],
+    owner: Owner,
+    bytes: &'a [u8],
+) -> Result<Reader<'a>, Flaw> {
     let mut head = Reader(bytes);
     if head.take(8).ok_or(Flaw::Bad)? != magic {
         return Err(if is_zero(bytes) { Flaw::Zero } else { Flaw::Bad });
@@ -53,7 +81,7 @@ pub(super) fn unseal<'a>(magic: &[u8; 8], bytes: &'a [u8]) -> Result<Reader<'a>,
     let length = head.u32().ok_or(Flaw::Bad)? as usize;
     let body = head.take(length).ok_or(Flaw::Bad)?;
     let checksum = head.u64().ok_or(Flaw::Bad)?;
-    if xxh3_64(&bytes[..16 + length]) != checksum {
+    if xxh3_64_with_seed(&bytes[..16 + length], owner.0) != checksum {
         return Err(Flaw::Bad);
     }
     if version != VERSION {

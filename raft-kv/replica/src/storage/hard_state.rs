@@ -47,7 +47,7 @@ use raft_core::{HardState, Index};
 
 use super::batch::PAGE;
 use super::error::{InFile, StorageError, create_fresh, open_found};
-use super::frame::{Flaw, VERSION};
+use super::frame::{Flaw, Owner, VERSION};
 use super::read::{read_framed, read_lossy};
 use super::record::{HardRecord, decode_hard_record, encode_hard_record};
 use super::ring;
@@ -69,6 +69,7 @@ const SPARE: u32 = 2;
 /// The two files, and what they say.
 #[derive(Debug)]
 pub(super) struct HardStateFiles<F> {
+    owner: Owner,
     files: [F; 2],
     record: HardRecord,
     /// The spare pages hold something, as far as this process knows.
@@ -110,7 +111,10 @@ pub(super) struct LogMark {
 
 impl<F> HardStateFiles<F> {
     /// Creates both files with the state of a node that has never run.
-    pub(super) fn format<D: Disk<File = F>>(disk: &mut D) -> Result<(), StorageError> {
+    pub(super) fn format<D: Disk<File = F>>(
+        disk: &mut D,
+        owner: Owner,
+    ) -> Result<(), StorageError> {
         let record = HardRecord {
             generation: 1,
             parent: 0,
@@ -124,7 +128,7 @@ impl<F> HardStateFiles<F> {
             files.push(create_fresh(disk, name, FILE_BYTES)?);
         }
         let files = files.try_into().ok().expect("one file for each of two names");
-        Self { files, record, has_spares: false }.put(disk)
+        Self { owner, files, record, has_spares: false }.put(disk)
     }
 
     /// Reads the newest generation.
@@ -133,7 +137,10 @@ impl<F> HardStateFiles<F> {
     /// [`StorageError::Amnesia`]: a missing file, two copies that contradict each other, or no copy
     /// at all. A slot of a later version. A generation of which only a part was written is none of
     /// these.
-    pub(super) fn open<D: Disk<File = F>>(disk: &mut D) -> Result<Self, StorageError> {
+    pub(super) fn open<D: Disk<File = F>>(
+        disk: &mut D,
+        owner: Owner,
+    ) -> Result<Self, StorageError> {
         let mut found: Vec<HardRecord> = Vec::with_capacity(6);
         let mut files = Vec::with_capacity(2);
         for number in 0..2 {
@@ -141,18 +148,34 @@ impl<F> HardStateFiles<F> {
             let Some(file) = open_found(disk, name)? else {
                 return Err(StorageError::amnesia(name, "it is missing"));
             };
-            found.extend(read_copies(disk, &file, number)?);
+            found.extend(read_copies(disk, owner, &file, number)?);
             files.push(file);
         }
         let record = newest(&found)?;
         let files = files.try_into().ok().expect("one file for each of two names");
-        Ok(Self { files, record, has_spares: true })
+        Ok(Self { owner, files, record, has_spares: true })
+    }
+
+    /// Whether any copy of a hard state can be read, of any generation.
+    pub(super) fn has_any<D: Disk<File = F>>(
+        disk: &mut D,
+        owner: Owner,
+    ) -> Result<bool, StorageError> {
+        for number in 0..2 {
+            if let Some(file) = open_found(disk, FILES[number as usize])?
+                && !read_copies(disk, owner, &file, number)?.is_empty()
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Makes a hard state for a node that has lost its own, in new files, durable on return. The
     /// ring of memberships goes along. `generation` is the highest that the log knows of.
     pub(super) fn replace<D: Disk<File = F>>(
         disk: &mut D,
+        owner: Owner,
         mut state: HardState,
         generation: u64,
     ) -> Result<(), StorageError> {
@@ -165,7 +188,7 @@ impl<F> HardStateFiles<F> {
             let name = FILES[number as usize];
             let mut ring = vec![0; ring::BYTES as usize];
             if let Some(file) = open_found(disk, name)? {
-                let found = read_copies(disk, &file, number)?;
+                let found = read_copies(disk, owner, &file, number)?;
                 newest = found.into_iter().chain(newest).max_by_key(|record| record.generation);
                 read_lossy(disk, &file, name, u64::from(BYTES), &mut ring)?;
             }
@@ -184,7 +207,7 @@ impl<F> HardStateFiles<F> {
             let name = FILES[number as usize];
             let file = create_fresh(disk, SCRATCH, FILE_BYTES)?;
             let place = Place { file: number, page: pair(generation) };
-            let copy = encode_hard_record(&record, place.slot(), 0);
+            let copy = encode_hard_record(&record, owner, place.slot(), 0);
             disk.write(&file, place.offset(), &copy).in_file(SCRATCH)?;
             disk.write(&file, u64::from(BYTES), &ring).in_file(SCRATCH)?;
             disk.sync(&file).in_file(SCRATCH)?;
@@ -257,7 +280,7 @@ impl<F> HardStateFiles<F> {
         let mut found = Vec::new();
         let (name, offset) = (place.name(), place.offset());
         read_framed(disk, self.file(place), name, offset, PAGE as usize, &mut found)?;
-        let shown = decode_hard_record(&found, place.slot()).ok();
+        let shown = decode_hard_record(&found, self.owner, place.slot()).ok();
         Ok(shown.filter(|(record, _)| *record == self.record).map(|(_, turn)| turn))
     }
 
@@ -307,7 +330,7 @@ impl<F> HardStateFiles<F> {
     }
 
     fn encode_copy(&self, place: Place, turn: u64) -> Vec<u8> {
-        encode_hard_record(&self.record, place.slot(), turn)
+        encode_hard_record(&self.record, self.owner, place.slot(), turn)
     }
 
     fn file(&self, place: Place) -> &F {
@@ -339,6 +362,7 @@ fn order(turns: [Option<u64>; PLACES]) -> [usize; PLACES] {
 /// The copies in one file, as far as they can be read.
 fn read_copies<D: Disk>(
     disk: &mut D,
+    owner: Owner,
     file: &D::File,
     number: u32,
 ) -> Result<Vec<HardRecord>, StorageError> {
@@ -347,7 +371,7 @@ fn read_copies<D: Disk>(
     for place in (0..PAGES).map(|page| Place { file: number, page }) {
         read_framed(disk, file, place.name(), place.offset(), PAGE as usize, &mut bytes)?;
         let belongs = |generation| [SPARE, pair(generation)].contains(&place.page);
-        match decode_hard_record(&bytes, place.slot()) {
+        match decode_hard_record(&bytes, owner, place.slot()) {
             Ok((record, _)) if belongs(record.generation) => found.push(record),
             Ok(_) | Err(Flaw::Zero | Flaw::Bad) => {}
             Err(Flaw::Newer(version)) => return Err(newer(place.name(), version)),

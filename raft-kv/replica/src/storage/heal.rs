@@ -15,10 +15,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use raft_core::{EntryId, Index, Payload};
 
 use super::batch::{
-    BATCH_HEADER, BatchHeader, BatchWriter, ENTRY_HEADER, EntryHead, PAGE, Place, entry_bytes,
-    read_payload,
+    BATCH_HEADER, BatchHeader, BatchWriter, ENTRY_HEADER, EntryHead, Home, PAGE, Place,
+    entry_bytes, read_payload,
 };
 use super::error::{InFile, StorageError, create_fresh, known};
+use super::frame::Owner;
 use super::read::{InWindow, Window, read_lossy};
 use super::segment::{DIR, SegmentName, number, round_up};
 use crate::disk::Disk;
@@ -68,6 +69,7 @@ pub(super) struct Heals {
 /// The healed entries of a running log.
 #[derive(Debug)]
 pub(super) struct HealLog<F> {
+    owner: Owner,
     places: BTreeMap<Index, HealPlace>,
     files: BTreeSet<u64>,
     active: Option<HealFile<F>>,
@@ -92,13 +94,18 @@ fn parse(name: &str) -> Option<u64> {
     (number < EPOCH / 2).then_some(number)
 }
 
-fn place(number: u64, offset: u32) -> Place {
-    Place { epoch: EPOCH | number, batch: offset / PAGE + 1, offset }
+fn place(owner: Owner, number: u64, offset: u32) -> Place {
+    let home = Home { owner, epoch: EPOCH | number };
+    Place { home, batch: offset / PAGE + 1, offset }
 }
 
 impl Heals {
     /// Notes what the files say that they hold.
-    pub(super) fn read<D: Disk>(disk: &mut D, listed: &[String]) -> Result<Self, StorageError> {
+    pub(super) fn read<D: Disk>(
+        disk: &mut D,
+        owner: Owner,
+        listed: &[String],
+    ) -> Result<Self, StorageError> {
         let mut found = Self::default();
         for name in listed {
             found.scratch |= SCRATCH.strip_prefix("wal/") == Some(name);
@@ -107,19 +114,24 @@ impl Heals {
             }
         }
         for number in found.files.clone() {
-            found.read_file(disk, number)?;
+            found.read_file(disk, owner, number)?;
         }
         Ok(found)
     }
 
-    fn read_file<D: Disk>(&mut self, disk: &mut D, number: u64) -> Result<(), StorageError> {
+    fn read_file<D: Disk>(
+        &mut self,
+        disk: &mut D,
+        owner: Owner,
+        number: u64,
+    ) -> Result<(), StorageError> {
         let path = path(number);
         let file = disk.open(&path).in_file(&path)?;
         let length = disk.len(&file).in_file(&path)?.min(FILE_BYTES_LIMIT - 1);
         let mut window = Window::default();
         let mut at = 0u32;
         while u64::from(at) < length {
-            let begin = place(number, at);
+            let begin = place(owner, number, at);
             let whole = InWindow { file: &file, path: &path, file_bytes: length };
             let bytes = window.peek(disk, whole, u64::from(at), BATCH_HEADER as usize)?;
             at += PAGE;
@@ -212,8 +224,12 @@ impl HealPlace {
 
 impl<F> HealLog<F> {
     /// Goes on after what was found; `places` says which of it is in use.
-    pub(super) fn new(files: BTreeSet<u64>, places: BTreeMap<Index, HealPlace>) -> Self {
-        Self { places, files, active: None, writer: BatchWriter::default() }
+    pub(super) fn new(
+        owner: Owner,
+        files: BTreeSet<u64>,
+        places: BTreeMap<Index, HealPlace>,
+    ) -> Self {
+        Self { owner, places, files, active: None, writer: BatchWriter::default() }
     }
 
     /// Where the entry at `index` has been healed.
@@ -228,7 +244,7 @@ impl<F> HealLog<F> {
     ) -> Result<Heals, StorageError> {
         let mut found = Heals::default();
         for number in &self.files {
-            found.read_file(disk, *number)?;
+            found.read_file(disk, self.owner, *number)?;
         }
         Ok(found)
     }
@@ -262,10 +278,11 @@ impl<F> HealLog<F> {
         if fresh {
             self.active = Some(self.begin(disk, need)?);
         }
+        let owner = self.owner;
         let active = self.active.as_mut().expect("just made if there was none");
         let path = if fresh { SCRATCH.to_owned() } else { path(active.number) };
         for group in groups {
-            active.put(disk, &path, group, &mut self.writer, &mut self.places)?;
+            active.put(disk, (owner, &path), group, &mut self.writer, &mut self.places)?;
         }
         disk.sync(&active.file).in_file(&path)?;
         if fresh {
@@ -317,12 +334,12 @@ impl<F> HealFile<F> {
     fn put<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
-        path: &str,
+        (owner, path): (Owner, &str),
         group: &[Apart<'_>],
         writer: &mut BatchWriter,
         places: &mut BTreeMap<Index, HealPlace>,
     ) -> Result<(), StorageError> {
-        let place = place(self.number, self.next_offset);
+        let place = place(owner, self.number, self.next_offset);
         writer.begin();
         for (id, _, payload) in group {
             let fits = writer.push(place, *id, payload, self.file_bytes - self.next_offset);

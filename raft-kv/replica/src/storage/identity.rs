@@ -1,4 +1,5 @@
-//! Whose data directory it is: one file with two copies of one record.
+//! Whose data directory it is: one file with two copies of one record. It is read first: no other record
+//! can be read by who does not know whose it is.
 
 use core::fmt;
 
@@ -6,7 +7,7 @@ use raft_core::{ClusterId, GroupId, Member};
 
 use super::batch::PAGE;
 use super::error::{InFile, StorageError, create_fresh, open_found};
-use super::frame::{Flaw, VERSION, seal, unseal};
+use super::frame::{Flaw, Owner, VERSION, seal, unseal};
 use super::read::read_framed;
 use super::record::{put_u32, put_u64};
 use crate::disk::{Disk, DiskError};
@@ -32,6 +33,11 @@ impl Identity {
     /// The file that says so, in the data directory. It is written last: where it is, the directory is
     /// finished, and may hold what a node has promised.
     pub const FILE: &str = FILE;
+
+    /// Whose records the others are in this directory.
+    pub(super) fn owner(&self) -> Owner {
+        Owner::new(self.cluster, self.group, self.member.id)
+    }
 }
 
 impl fmt::Display for Identity {
@@ -136,11 +142,11 @@ fn encode(identity: &Identity, copy: u32) -> Vec<u8> {
     put_u64(&mut body, identity.group.0);
     put_u64(&mut body, identity.member.id.0);
     put_u64(&mut body, identity.member.lineage.0);
-    seal(MAGIC, &body)
+    seal(MAGIC, Owner::ANY, &body)
 }
 
 fn decode(bytes: &[u8], copy: u32) -> Result<Identity, Flaw> {
-    let mut body = unseal(MAGIC, bytes)?;
+    let mut body = unseal(MAGIC, Owner::ANY, bytes)?;
     let mut read = || {
         if body.u32()? != copy {
             return None;

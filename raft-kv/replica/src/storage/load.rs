@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use raft_core::{Entries, EntryId, Index, LoadRequest, Payload, Term};
 
 use super::batch::{
-    BATCH_HEADER, BatchHeader, ENTRY_HEADER, EntryHead, PAGE, Place, SLOT_BYTES, SlotRecord,
+    BATCH_HEADER, BatchHeader, ENTRY_HEADER, EntryHead, Home, PAGE, Place, SLOT_BYTES, SlotRecord,
     read_payload,
 };
 use super::error::{InFile, StorageError};
@@ -36,6 +36,7 @@ pub(super) struct LoadedEntries {
 #[derive(Debug)]
 pub(super) struct OpenForRead<F> {
     pub(super) name: SegmentName,
+    pub(super) home: Home,
     pub(super) path: String,
     pub(super) file: F,
     /// Its last entry.
@@ -161,7 +162,8 @@ impl<F> Log<F> {
         let (name, end) = self.segment_of(index);
         let path = name.path();
         let file = disk.open(&path).in_file(&path)?;
-        Ok(OpenForRead { name, path, file, end, reached: Cell::new(None) })
+        let home = self.home(name.epoch);
+        Ok(OpenForRead { name, home, path, file, end, reached: Cell::new(None) })
     }
 }
 
@@ -174,7 +176,7 @@ impl<F> OpenForRead<F> {
         let mut bytes = [0; SLOT_BYTES as usize];
         let offset = self.slot_offset(index);
         read_lossy(disk, &self.file, &self.path, offset, &mut bytes)?;
-        let Some(slot) = SlotRecord::decode(&bytes, self.name.epoch, index) else {
+        let Some(slot) = SlotRecord::decode(&bytes, self.home, index) else {
             return Ok(None);
         };
         // One that names a place outside of the file is none to a start either.
@@ -221,8 +223,7 @@ impl<F> OpenForRead<F> {
             }
             let mut found = None;
             for (batch, offset, position) in [same, other] {
-                let head =
-                    self.head(disk, Place { epoch: self.name.epoch, batch, offset }, wanted)?;
+                let head = self.head(disk, Place { home: self.home, batch, offset }, wanted)?;
                 if let Some(EntryHead { id, len, kind }) = head {
                     let entries = 0;
                     found = Some(SlotRecord { id, len, offset, batch, position, entries, kind });
@@ -259,13 +260,13 @@ impl<F> OpenForRead<F> {
             if reached.is_some() {
                 return Ok(reached);
             }
-            let Ok(segment) = open_head(disk, self.name)? else { return Ok(None) };
+            let Ok(segment) = open_head(disk, self.home.owner, self.name)? else { return Ok(None) };
             let at = segment.head.data_offset;
             let (batch, position, is_last, is_astray) = (0, 0, true, false);
             return Ok(Some(Reached { next, batch, position, at, is_last, is_astray }));
         };
         let SlotRecord { id, len, offset, batch, position, entries, .. } = slot;
-        let place = Place { epoch: self.name.epoch, batch, offset };
+        let place = Place { home: self.home, batch, offset };
         Ok(Some(Reached {
             next,
             batch,
@@ -293,8 +294,7 @@ impl<F> OpenForRead<F> {
         for offset in (round_up(at)..end).step_by(PAGE as usize) {
             let mut bytes = [0; BATCH_HEADER as usize];
             read_lossy(disk, &self.file, &self.path, u64::from(offset), &mut bytes)?;
-            let Ok((batch, header)) = BatchHeader::decode_any(&bytes, self.name.epoch, offset)
-            else {
+            let Ok((batch, header)) = BatchHeader::decode_any(&bytes, self.home, offset) else {
                 continue;
             };
             if (header.first, header.chain_before) == (id.index, before.chain) {
@@ -341,7 +341,7 @@ impl<F> OpenForRead<F> {
         let mut bytes = BytesMut::zeroed(ENTRY_HEADER as usize + slot.len as usize);
         read_lossy(disk, &self.file, &self.path, u64::from(slot.offset), &mut bytes)?;
         let (batch, offset) = (slot.batch, slot.offset);
-        let place = Place { epoch: self.name.epoch, batch, offset };
+        let place = Place { home: self.home, batch, offset };
         let head = EntryHead::decode(&bytes, place, slot.id.index);
         let is_bad = head.is_none_or(|head| head.id != slot.id);
         let payload = bytes.freeze().slice(ENTRY_HEADER as usize..);

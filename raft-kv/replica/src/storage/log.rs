@@ -14,8 +14,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use raft_core::{Chain, Entries, Entry, EntryId, Index, Payload, Term};
 
 use super::StorageOptions;
-use super::batch::{BATCH_HEADER, BatchWriter, entry_bytes};
+use super::batch::{BATCH_HEADER, BatchWriter, Home, entry_bytes};
 use super::error::{InFile, StorageError};
+use super::frame::Owner;
 use super::heal::HealLog;
 use super::lost::Lost;
 use super::segment::{BatchSize, Segment, SegmentName};
@@ -30,6 +31,7 @@ use crate::disk::Disk;
 ///    no segment at all.
 #[derive(Debug)]
 pub(super) struct Log<F> {
+    pub(super) owner: Owner,
     pub(super) options: StorageOptions,
     pub(super) epoch: u64,
     pub(super) before: EntryId,
@@ -48,10 +50,11 @@ pub(super) struct Log<F> {
 
 impl<F> Log<F> {
     /// An empty log after `before`, with no segment yet.
-    pub(super) fn empty(options: StorageOptions, epoch: u64, before: EntryId) -> Self {
+    pub(super) fn empty(owner: Owner, options: StorageOptions, before: EntryId) -> Self {
         Self {
+            owner,
             options,
-            epoch,
+            epoch: 0,
             before,
             ids: VecDeque::new(),
             sealed: VecDeque::new(),
@@ -59,10 +62,15 @@ impl<F> Log<F> {
             pending: Vec::new(),
             memberships: Vec::new(),
             end: before,
-            heals: HealLog::new(BTreeSet::new(), BTreeMap::new()),
+            heals: HealLog::new(owner, BTreeSet::new(), BTreeMap::new()),
             lost: Lost::default(),
             writer: BatchWriter::default(),
         }
+    }
+
+    /// Where the records of a segment of this epoch stand.
+    pub(super) fn home(&self, epoch: u64) -> Home {
+        Home { owner: self.owner, epoch }
     }
 
     /// The last durable entry.
@@ -179,7 +187,8 @@ impl<F> Log<F> {
             self.settle(disk)?;
             self.epoch = self.epoch.max(1);
             let size = BatchSize { entries: 1, bytes };
-            let segment = Segment::begin(disk, &self.options, self.epoch, durable, size)?;
+            let segment =
+                Segment::begin(disk, &self.options, self.home(self.epoch), durable, size)?;
             segment.publish(disk)?;
             self.activate(segment);
         }
@@ -237,7 +246,7 @@ impl<F> Log<F> {
         self.settle(disk)?;
         let epoch = self.epoch + 1;
         let size = BatchSize::LEAST;
-        let segment = Segment::begin(disk, &self.options, epoch, last, size)?;
+        let segment = Segment::begin(disk, &self.options, self.home(epoch), last, size)?;
         segment.publish(disk)?;
         self.epoch = epoch;
         self.activate(segment);

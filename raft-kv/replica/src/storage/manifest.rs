@@ -7,7 +7,7 @@ use raft_core::{EntryId, Index, SnapshotMeta, Term};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::error::{InFile, StorageError, create_fresh, open_found};
-use super::frame::{Flaw, VERSION};
+use super::frame::{Flaw, Owner, VERSION};
 use super::read::read_lossy;
 use super::record::{Manifest, decode_manifest, encode_manifest};
 use super::segment::number;
@@ -108,24 +108,26 @@ pub(super) fn forget<D: Disk>(disk: &mut D, manifest: &Manifest) -> Result<(), S
 /// durable before the second is touched: so which of two is the newer one is never in doubt.
 pub(super) fn write_manifests<D: Disk>(
     disk: &mut D,
+    owner: Owner,
     manifest: &Manifest,
     replaces: bool,
 ) -> Result<(), StorageError> {
-    write_manifest(disk, manifest, 0)?;
+    write_manifest(disk, owner, manifest, 0)?;
     if replaces {
         disk.sync_dir(DIR).in_file(DIR)?;
     }
-    write_manifest(disk, manifest, 1)?;
+    write_manifest(disk, owner, manifest, 1)?;
     disk.sync_dir(DIR).in_file(DIR)
 }
 
 pub(super) fn write_manifest<D: Disk>(
     disk: &mut D,
+    owner: Owner,
     manifest: &Manifest,
     copy: u32,
 ) -> Result<(), StorageError> {
     let file = create_fresh(disk, SCRATCH, 0)?;
-    write_fresh(disk, &file, SCRATCH, 0, &encode_manifest(manifest))?;
+    write_fresh(disk, &file, SCRATCH, 0, &encode_manifest(manifest, owner))?;
     disk.sync(&file).in_file(SCRATCH)?;
     let path = manifest_path(manifest.meta.last, copy);
     disk.rename(SCRATCH, &path).in_file(&path)
@@ -134,6 +136,7 @@ pub(super) fn write_manifest<D: Disk>(
 /// A copy of a manifest, unless it cannot be read.
 pub(super) fn read_manifest<D: Disk>(
     disk: &mut D,
+    owner: Owner,
     name: EntryId,
     copy: u32,
 ) -> Result<Option<Manifest>, StorageError> {
@@ -147,7 +150,7 @@ pub(super) fn read_manifest<D: Disk>(
     };
     let mut bytes = vec![0; length];
     read_lossy(disk, &file, &path, 0, &mut bytes)?;
-    match decode_manifest(&bytes) {
+    match decode_manifest(&bytes, owner) {
         Ok(manifest) => {
             let last = manifest.meta.last;
             Ok(Some(manifest).filter(|_| (last.index, last.term) == (name.index, name.term)))

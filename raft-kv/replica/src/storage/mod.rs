@@ -11,6 +11,10 @@
 //!                    .manifest(2)      what they are, twice
 //! ```
 //!
+//! Every record has a checksum, and but for the identity's each is seeded with whose directory this is: what
+//! another server, group or cluster has written, under whatever name, is damage of the place where it is
+//! found, and so are bytes of a client that look like a record (`frame.rs`, `batch.rs`).
+//!
 //! Storage executes [`Work`] in the order in which the replica issued it and answers with
 //! [`Done`]. Entries that are appended wait in memory until [`Storage::sync`], which writes them
 //! as one batch with one sync (group commit); all else is durable when [`Storage::write`] returns.
@@ -341,7 +345,8 @@ impl<D: Disk> Storage<D> {
 
     fn flush(&mut self) -> Result<(), StorageError> {
         if !self.log.memberships.is_empty() {
-            ring::keep(&mut self.disk, self.hard_state.files(), &self.log.memberships)?;
+            let (files, owner) = (self.hard_state.files(), self.identity.owner());
+            ring::keep(&mut self.disk, files, owner, &self.log.memberships)?;
             self.log.memberships.clear();
         }
         self.log.flush(&mut self.disk, self.commit, self.hard_state.record().generation)?;

@@ -52,7 +52,7 @@ impl<D: Disk> Storage<D> {
         for dir in [segment::DIR, manifest::DIR] {
             disk.create_dir(dir).in_file(dir)?;
         }
-        HardStateFiles::format(disk)?;
+        HardStateFiles::format(disk, identity.owner())?;
         disk.sync_dir("").in_file("")?;
         // Its name is what makes the directory a data directory, so it comes last.
         identity::create(disk, &identity)
@@ -85,14 +85,16 @@ impl<D: Disk> Storage<D> {
     ///
     /// # Errors
     /// [`StorageError::OtherNode`] if the directory can still say whose it is, and that is neither
-    /// this server nor is the lineage a new one. Otherwise as [`Storage::open`].
+    /// this server nor is the lineage a new one. [`StorageError::Damaged`] if it cannot, and nothing in it
+    /// was written by this server: as somebody else it could read none of it. Otherwise as
+    /// [`Storage::open`].
     pub fn readmit(
         mut disk: D,
         options: StorageOptions,
         identity: Identity,
     ) -> Result<(Self, Found), StorageError> {
         options.validate()?;
-        match IdentityFile::open(&mut disk, None) {
+        let is_named = match IdentityFile::open(&mut disk, None) {
             Ok((_, found)) => {
                 let is_same_server = Identity {
                     member: Member { lineage: identity.member.lineage, ..found.member },
@@ -103,20 +105,33 @@ impl<D: Disk> Storage<D> {
                     let file = identity::FILE.to_owned();
                     return Err(StorageError::OtherNode { file, found, expected: identity });
                 }
+                true
             }
             Err(StorageError::Missing { .. } | StorageError::Amnesia { .. }) => {
                 if !has_life(&mut disk)? {
                     return Err(StorageError::Missing { file: identity::FILE.to_owned() });
                 }
+                false
             }
             Err(error) => return Err(error),
-        }
+        };
         let mut report = Report::default();
-        let mut snapshots = Snapshots::open(&mut disk, options.chunk_bytes, &mut report)?;
+        let owner = identity.owner();
+        let mut snapshots = Snapshots::open(&mut disk, owner, options.chunk_bytes, &mut report)?;
         let snapshot = snapshots.newest().map_or(EntryId::default(), |meta| meta.last);
-        let search =
-            Search { snapshot, ring: Vec::new(), resident_bytes_max: 0, is_readmission: true };
+        let search = Search {
+            owner,
+            snapshot,
+            ring: Vec::new(),
+            resident_bytes_max: 0,
+            is_readmission: true,
+        };
         let mut log = FoundLog::read(&mut disk, search, &mut report)?;
+        let has_any = !log.live.is_empty() || snapshots.newest().is_some();
+        if !is_named && !has_any && !HardStateFiles::has_any(&mut disk, owner)? {
+            let what = format!("nothing that can be read here was written by {identity}");
+            return Err(StorageError::damaged(identity::FILE, what));
+        }
         disk.may_change("").in_file(".")?;
         let apart = 2 * hard_state::FILE_BYTES + identity::BYTES;
         make_room(&mut disk, &options, (&mut snapshots, &mut log), apart)?;
@@ -125,7 +140,7 @@ impl<D: Disk> Storage<D> {
         let generation = log.entries.generation;
         // The new lineage first: a fresh hard state under the old one would be a forgotten vote.
         identity::create(&mut disk, &identity)?;
-        HardStateFiles::replace(&mut disk, state, generation)?;
+        HardStateFiles::replace(&mut disk, owner, state, generation)?;
         let examined = examine(&mut disk, &options, Some(identity), true)?;
         Self::adopt(disk, options, examined)
     }
@@ -230,17 +245,19 @@ pub(super) fn examine<D: Disk>(
     if let Some(copy) = identity_file.bad() {
         report.add(identity::FILE, What::BadCopy { record: "identity", copy });
     }
-    let hard_state = HardStateFiles::open(disk)?;
+    let owner = identity.owner();
+    let hard_state = HardStateFiles::open(disk, owner)?;
     for (copy, file) in hard_state.bad_copies(disk)? {
         report.add(file, What::BadCopy { record: "hard state", copy });
     }
-    let ring = Ring::read(disk, hard_state.files())?;
+    let ring = Ring::read(disk, hard_state.files(), owner)?;
     for (copy, file) in ring.bad_copies() {
         report.add(file, What::BadCopy { record: "membership in the ring", copy });
     }
-    let mut snapshots = Snapshots::open(disk, options.chunk_bytes, &mut report)?;
+    let mut snapshots = Snapshots::open(disk, owner, options.chunk_bytes, &mut report)?;
     let newest = snapshots.newest().map_or(EntryId::default(), |meta| meta.last);
     let search = Search {
+        owner,
         snapshot: newest,
         ring: ring.kept.clone(),
         resident_bytes_max: usize::try_from(options.resident_bytes).unwrap_or(usize::MAX),

@@ -11,7 +11,8 @@ use raft_core::wire::{
 use raft_core::{Chain, EntryId, HardState, Index, LIMIT, SnapshotMeta, Term};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::frame::{Flaw, Reader, seal, unseal};
+use super::batch::Home;
+use super::frame::{Flaw, Owner, Reader, seal, unseal};
 
 /// The hard state as it stands on the disk, with what it knows about the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,17 +52,26 @@ impl HardRecord {
 
 /// `slot` names the place, `turn` counts the times that a start has written this generation: see
 /// `hard_state.rs`.
-pub(super) fn encode_hard_record(record: &HardRecord, slot: u32, turn: u64) -> Vec<u8> {
+pub(super) fn encode_hard_record(
+    record: &HardRecord,
+    owner: Owner,
+    slot: u32,
+    turn: u64,
+) -> Vec<u8> {
     let mut body = Vec::with_capacity(108);
     put_u32(&mut body, slot);
     put_u64(&mut body, turn);
     body.extend_from_slice(&record.body());
-    seal(HARD_STATE, &body)
+    seal(HARD_STATE, owner, &body)
 }
 
 /// The record and its turn.
-pub(super) fn decode_hard_record(bytes: &[u8], slot: u32) -> Result<(HardRecord, u64), Flaw> {
-    let mut body = unseal(HARD_STATE, bytes)?;
+pub(super) fn decode_hard_record(
+    bytes: &[u8],
+    owner: Owner,
+    slot: u32,
+) -> Result<(HardRecord, u64), Flaw> {
+    let mut body = unseal(HARD_STATE, owner, bytes)?;
     let mut read = || {
         let here = body.u32()? == slot;
         let turn = body.u64()?;
@@ -78,6 +88,8 @@ pub(super) fn decode_hard_record(bytes: &[u8], slot: u32) -> Result<(HardRecord,
 /// What a segment of the log says about itself, twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SegmentHead {
+    /// Whose log it is: the seed of all checksums in the segment.
+    pub(super) owner: Owner,
     /// Grows with every truncation and every start: a segment of a higher epoch replaces, from its
     /// first entry on, everything of a lower one.
     pub(super) epoch: u64,
@@ -91,6 +103,13 @@ pub(super) struct SegmentHead {
     pub(super) file_bytes: u32,
 }
 
+impl SegmentHead {
+    /// Where its records stand.
+    pub(super) fn home(&self) -> Home {
+        Home { owner: self.owner, epoch: self.epoch }
+    }
+}
+
 const SEGMENT: &[u8; 8] = b"raft-seg";
 
 pub(super) fn encode_segment_head(head: &SegmentHead, copy: u32) -> Vec<u8> {
@@ -101,17 +120,22 @@ pub(super) fn encode_segment_head(head: &SegmentHead, copy: u32) -> Vec<u8> {
     for word in [head.slots, head.data_offset, head.file_bytes] {
         put_u32(&mut body, word);
     }
-    seal(SEGMENT, &body)
+    seal(SEGMENT, head.owner, &body)
 }
 
-pub(super) fn decode_segment_head(bytes: &[u8], copy: u32) -> Result<SegmentHead, Flaw> {
-    let mut body = unseal(SEGMENT, bytes)?;
+pub(super) fn decode_segment_head(
+    bytes: &[u8],
+    owner: Owner,
+    copy: u32,
+) -> Result<SegmentHead, Flaw> {
+    let mut body = unseal(SEGMENT, owner, bytes)?;
     let mut read = || {
         let here = body.u32()? == copy;
         let epoch = body.u64()?;
         let before = entry_id(&mut body)?;
         let (slots, data_offset, file_bytes) = (body.u32()?, body.u32()?, body.u32()?);
         (here && before.index.is_valid()).then_some(SegmentHead {
+            owner,
             epoch,
             before,
             slots,
@@ -130,13 +154,13 @@ pub(super) struct Manifest {
     pub(super) bytes: u64,
     /// The length of every chunk but the last.
     pub(super) chunk_bytes: u32,
-    /// XXH3-64 of each chunk.
+    /// XXH3-64 of each chunk: what the bytes are, whoever has written them.
     pub(super) digests: Vec<u64>,
 }
 
 const MANIFEST: &[u8; 8] = b"raft-snp";
 
-pub(super) fn encode_manifest(manifest: &Manifest) -> Vec<u8> {
+pub(super) fn encode_manifest(manifest: &Manifest, owner: Owner) -> Vec<u8> {
     let meta = encode_snapshot_meta(&manifest.meta);
     let mut body = Vec::with_capacity(16 + meta.len() + 8 * manifest.digests.len());
     put_u64(&mut body, manifest.bytes);
@@ -146,11 +170,11 @@ pub(super) fn encode_manifest(manifest: &Manifest) -> Vec<u8> {
     for digest in &manifest.digests {
         put_u64(&mut body, *digest);
     }
-    seal(MANIFEST, &body)
+    seal(MANIFEST, owner, &body)
 }
 
-pub(super) fn decode_manifest(bytes: &[u8]) -> Result<Manifest, Flaw> {
-    let mut body = unseal(MANIFEST, bytes)?;
+pub(super) fn decode_manifest(bytes: &[u8], owner: Owner) -> Result<Manifest, Flaw> {
+    let mut body = unseal(MANIFEST, owner, bytes)?;
     let mut read = || {
         let (bytes, chunk_bytes) = (body.u64()?, body.u32()?);
         let length = body.u32()? as usize;

@@ -15,6 +15,7 @@ use raft_core::{EntryId, Index, Payload, Slot, SnapshotMeta};
 use super::StorageOptions;
 use super::batch::{BATCH_HEADER, ENTRY_HEADER, entry_bytes};
 use super::error::{InFile, StorageError, remove_found};
+use super::frame::Owner;
 use super::gather::Gathered;
 use super::heal::{self, HealLog, Heals};
 use super::log::{Log, remove};
@@ -31,6 +32,7 @@ use crate::disk::Disk;
 /// The log as it was found; nothing has been changed yet.
 #[derive(Debug)]
 pub(super) struct FoundLog<F> {
+    owner: Owner,
     /// Oldest first; the first follows `entries.before`, each follows the one before it.
     pub(super) live: Vec<Live<F>>,
     /// Segments that hold nothing any more.
@@ -67,6 +69,8 @@ pub(super) struct Live<F> {
 /// What a start looks for, and how.
 #[derive(Debug)]
 pub(super) struct Search {
+    /// Whose log it is.
+    pub(super) owner: Owner,
     /// The entry that the newest snapshot covers last.
     pub(super) snapshot: EntryId,
     pub(super) ring: Vec<Kept>,
@@ -85,22 +89,23 @@ impl<F> FoundLog<F> {
         search: Search,
         report: &mut Report,
     ) -> Result<Self, StorageError> {
-        let Search { snapshot, ring, resident_bytes_max, is_readmission } = search;
+        let Search { owner, snapshot, ring, resident_bytes_max, is_readmission } = search;
         let listed = disk.list(DIR).in_file(DIR)?;
         let scratch = listed.iter().any(|name| SCRATCH.strip_prefix("wal/") == Some(name));
         let lost = Lost::find(&listed);
         let (names, dead, epoch) = order(&listed);
         let epoch = lost.names().iter().fold(epoch, |epoch, name| epoch.max(name.epoch));
-        let spares = Spares { ring, heals: Heals::read(disk, &listed)? };
-        let not_kept = resident::not_kept_through(disk, &names, resident_bytes_max)?;
+        let spares = Spares { ring, heals: Heals::read(disk, owner, &listed)? };
+        let not_kept = resident::not_kept_through(disk, owner, &names, resident_bytes_max)?;
         let mut entries = Gathered::after(snapshot, resident_bytes_max, not_kept);
         entries.expect(promised(&names));
         let heals = Heals::default();
         let (live, given_up, cut) = (Vec::new(), Vec::new(), None);
-        let mut log = Self { live, dead, given_up, lost, entries, heals, scratch, epoch, cut };
+        let mut log =
+            Self { owner, live, dead, given_up, lost, entries, heals, scratch, epoch, cut };
         let mut window = Window::default();
         for (at, (name, limit)) in names.iter().enumerate() {
-            let segment = match open_head(disk, *name)? {
+            let segment = match open_head(disk, owner, *name)? {
                 Ok(segment) => segment,
                 Err(_) if is_readmission => {
                     log.given_up.push(*name);
@@ -288,13 +293,14 @@ impl<F> FoundLog<F> {
             self.dead.extend(self.live.drain(..).map(|live| live.name));
             self.entries.begin_again(last);
         }
-        let mut log = Log::empty(options, 0, self.entries.before);
+        let mut log = Log::empty(self.owner, options, self.entries.before);
         if was_absent {
             // Nothing is left that could name a segment.
             return Ok((log, Vec::new()));
         }
         log.epoch = self.epoch;
-        log.heals = HealLog::new(files, core::mem::take(&mut self.entries.healed));
+        let healed = core::mem::take(&mut self.entries.healed);
+        log.heals = HealLog::new(self.owner, files, healed);
         self.repair(disk)?;
         log.ids = core::mem::take(&mut self.entries.ids);
         log.end = log.durable();
@@ -378,7 +384,7 @@ impl<F> FoundLog<F> {
         let batch = core::mem::take(&mut self.entries.tail);
         log.epoch += 1;
         let before = log.id(first.prev()).expect("the tail is in the log");
-        let mut segment = Segment::begin(disk, &log.options, log.epoch, before, size)?;
+        let mut segment = Segment::begin(disk, &log.options, log.home(log.epoch), before, size)?;
         if !batch.is_empty() {
             let (place, room) = (segment.place(), segment.room());
             log.writer.begin();

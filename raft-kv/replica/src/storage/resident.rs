@@ -9,8 +9,9 @@
 
 use raft_core::Index;
 
-use super::batch::{SLOT_BYTES, SlotRecord};
+use super::batch::{Home, SLOT_BYTES, SlotRecord};
 use super::error::{InFile, StorageError};
+use super::frame::Owner;
 use super::read::read_lossy;
 use super::scan::PAYLOAD_MEMBERSHIP;
 use super::segment::{SegmentName, TABLE_OFFSET};
@@ -29,6 +30,7 @@ const SLOTS: u64 = 1024;
 /// `bytes_max`, if the slots of these segments, oldest first, tell the truth.
 pub(super) fn not_kept_through<D: Disk>(
     disk: &mut D,
+    owner: Owner,
     names: &[(SegmentName, Option<Index>)],
     bytes_max: usize,
 ) -> Result<Index, StorageError> {
@@ -49,7 +51,7 @@ pub(super) fn not_kept_through<D: Disk>(
             read_lossy(disk, &file, &path, offset, &mut table)?;
             for slot in table.rchunks_exact(SLOT) {
                 end = end.prev();
-                bytes += payload_bytes(slot, name.epoch, end);
+                bytes += payload_bytes(slot, Home { owner, epoch: name.epoch }, end);
                 if bytes > bytes_max {
                     return Ok(end);
                 }
@@ -60,7 +62,7 @@ pub(super) fn not_kept_through<D: Disk>(
 }
 
 /// What an entry counts; nothing if its slot does not say, or it is a membership.
-fn payload_bytes(slot: &[u8], epoch: u64, index: Index) -> usize {
-    let slot = SlotRecord::decode(slot, epoch, index);
+fn payload_bytes(slot: &[u8], home: Home, index: Index) -> usize {
+    let slot = SlotRecord::decode(slot, home, index);
     slot.filter(|slot| slot.kind != PAYLOAD_MEMBERSHIP).map_or(0, |slot| slot.len as usize)
 }

@@ -10,7 +10,7 @@ use raft_core::{Entry, EntryId, Payload, Slot};
 
 use super::batch::PAGE;
 use super::error::{InFile, StorageError};
-use super::frame::{CHECKSUM, Flaw, HEAD, framed_bytes, seal, unseal};
+use super::frame::{CHECKSUM, Flaw, HEAD, Owner, framed_bytes, seal, unseal};
 use super::hard_state::FILES;
 use super::read::read_framed;
 use super::record::{entry_id, put_entry_id, put_u32, put_u64};
@@ -49,6 +49,7 @@ struct Bad {
 /// What the ring holds.
 #[derive(Debug, Default)]
 pub(super) struct Ring {
+    owner: Owner,
     /// In the order in which it was written; what cannot be read is left out.
     pub(super) kept: Vec<Kept>,
     bad: Vec<Bad>,
@@ -56,7 +57,11 @@ pub(super) struct Ring {
 
 impl Ring {
     /// Reads both copies.
-    pub(super) fn read<D: Disk>(disk: &mut D, files: &[D::File; 2]) -> Result<Self, StorageError> {
+    pub(super) fn read<D: Disk>(
+        disk: &mut D,
+        files: &[D::File; 2],
+        owner: Owner,
+    ) -> Result<Self, StorageError> {
         let mut found = [const { [const { None }; PLACES as usize] }; 2];
         let (mut first, mut second) = (Vec::new(), Vec::new());
         for place in 0..PLACES {
@@ -65,14 +70,14 @@ impl Ring {
                 let (name, file) = (FILES[copy], &files[copy]);
                 read_framed(disk, file, name, offset, PLACE_BYTES as usize, bytes)?;
             }
-            let kept = decode(&first, place).ok();
+            let kept = decode(&first, owner, place).ok();
             found[1][place as usize] = match &kept {
-                Some(kept) if is_twin(&second, PLACES + place, &first) => Some(kept.clone()),
-                Some(_) | None => decode(&second, PLACES + place).ok(),
+                Some(kept) if is_twin(&second, owner, PLACES + place, &first) => Some(kept.clone()),
+                Some(_) | None => decode(&second, owner, PLACES + place).ok(),
             };
             found[0][place as usize] = kept;
         }
-        Ok(Self::compare(found))
+        Ok(Self { owner, ..Self::compare(found) })
     }
 
     fn compare(found: [[Option<Kept>; PLACES as usize]; 2]) -> Self {
@@ -109,7 +114,7 @@ impl Ring {
             let copy = of_file[0].copy;
             let (name, file) = (FILES[copy as usize], &files[copy as usize]);
             for Bad { place, kept: Kept { number, id, payload }, .. } in of_file {
-                let record = encode(*id, payload, *number, copy * PLACES + place);
+                let record = encode((*id, payload), self.owner, *number, copy * PLACES + place);
                 let offset = u64::from(OFFSET + place * PLACE_BYTES);
                 disk.write(file, offset, &record).in_file(name)?;
             }
@@ -151,7 +156,7 @@ impl Ring {
         for (copy, (name, file)) in (0u32..).zip(FILES.into_iter().zip(files)) {
             for (number, (id, payload)) in (newest + 1..).zip(entries) {
                 let place = u32::try_from(number % u64::from(PLACES)).expect("it is below PLACES");
-                let record = encode(*id, payload, number, copy * PLACES + place);
+                let record = encode((*id, payload), self.owner, number, copy * PLACES + place);
                 let offset = OFFSET + place * PLACE_BYTES;
                 disk.write(file, u64::from(offset), &record).in_file(name)?;
             }
@@ -166,11 +171,12 @@ impl Ring {
 pub(super) fn keep<D: Disk>(
     disk: &mut D,
     files: &[D::File; 2],
+    owner: Owner,
     memberships: &[Entry],
 ) -> Result<(), StorageError> {
     let newest = &memberships[memberships.len().saturating_sub(NEWEST)..];
     let memberships: Vec<_> = newest.iter().map(|entry| (entry.id(), entry.payload())).collect();
-    Ring::read(disk, files)?.add(disk, files, &memberships)
+    Ring::read(disk, files, owner)?.add(disk, files, &memberships)
 }
 
 fn membership(slot: &Slot) -> Option<(EntryId, &Payload)> {
@@ -178,7 +184,7 @@ fn membership(slot: &Slot) -> Option<(EntryId, &Payload)> {
     matches!(payload, Payload::Membership(_)).then_some((*id, payload))
 }
 
-fn encode(id: EntryId, payload: &Payload, number: u64, place: u32) -> Vec<u8> {
+fn encode((id, payload): (EntryId, &Payload), owner: Owner, number: u64, place: u32) -> Vec<u8> {
     let (kind, payload) = encode_payload(payload);
     let mut body = Vec::with_capacity(48 + payload.len());
     put_u32(&mut body, place);
@@ -186,22 +192,22 @@ fn encode(id: EntryId, payload: &Payload, number: u64, place: u32) -> Vec<u8> {
     put_entry_id(&mut body, id);
     body.push(kind);
     body.extend_from_slice(&payload);
-    let record = seal(MAGIC, &body);
+    let record = seal(MAGIC, owner, &body);
     assert!(record.len() <= PLACE_BYTES as usize, "the largest membership fits");
     record
 }
 
 /// Whether these bytes are a record of this place that says the same as the other copy, which is one
 /// that can be read: most are, and a membership takes longer to decode than to compare.
-fn is_twin(bytes: &[u8], place: u32, other: &[u8]) -> bool {
-    let Ok(mut body) = unseal(MAGIC, bytes) else { return false };
+fn is_twin(bytes: &[u8], owner: Owner, place: u32, other: &[u8]) -> bool {
+    let Ok(mut body) = unseal(MAGIC, owner, bytes) else { return false };
     // The body begins with its place.
     let says = framed_bytes(other) - CHECKSUM;
     body.u32() == Some(place) && other.get(HEAD + 4..says) == Some(body.0)
 }
 
-fn decode(bytes: &[u8], place: u32) -> Result<Kept, Flaw> {
-    let mut body = unseal(MAGIC, bytes)?;
+fn decode(bytes: &[u8], owner: Owner, place: u32) -> Result<Kept, Flaw> {
+    let mut body = unseal(MAGIC, owner, bytes)?;
     let mut read = || {
         let here = body.u32()? == place;
         let number = body.u64()?;

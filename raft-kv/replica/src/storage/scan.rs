@@ -127,6 +127,8 @@ pub(super) struct Scan<F> {
     batch_first: Index,
     /// How many entries it has; zero if nothing says so.
     batch_entries: u16,
+    /// Where it ends, as its header says; zero if that cannot be read.
+    batch_end: u32,
     /// Behind the last entry.
     at: u32,
     /// Whether that is a guess, because nothing says any more where the last entry stood.
@@ -164,6 +166,7 @@ impl<F> Scan<F> {
             batch: 0,
             batch_first: name.first,
             batch_entries: 0,
+            batch_end: 0,
             at: head.data_offset,
             is_astray: false,
             headers: Vec::new(),
@@ -229,7 +232,7 @@ impl<F> Scan<F> {
                 continue;
             }
             let mut bytes = Vec::new();
-            slot.encode(self.head.epoch, &mut bytes);
+            slot.encode(self.head.home(), &mut bytes);
             repairs.push((self.slot_offset(*index), bytes));
         }
         repairs
@@ -282,11 +285,12 @@ impl<F> Scan<F> {
         start: u32,
         first: Index,
     ) -> Result<(), StorageError> {
-        let place = Place { epoch: self.head.epoch, batch, offset: start };
+        let place = Place { home: self.head.home(), batch, offset: start };
         let found = BatchHeader::decode(self.peek(disk, start, BATCH_HEADER)?, place);
         let header = known(found, &self.path)?;
         (self.batch, self.batch_first) = (batch, first);
         self.batch_entries = header.map_or(0, |header| header.entries);
+        self.batch_end = header.map_or(0, |header| header.end(start, self.head.file_bytes));
         self.headers.extend(header);
         Ok(())
     }
@@ -328,9 +332,9 @@ impl<F> Scan<F> {
     ) -> Result<bool, StorageError> {
         let index = before.index.next();
         for offset in (round_up(self.at)..self.head.file_bytes).step_by(PAGE as usize) {
-            let epoch = self.head.epoch;
+            let home = self.head.home();
             let found =
-                BatchHeader::decode_any(self.peek(disk, offset, BATCH_HEADER)?, epoch, offset);
+                BatchHeader::decode_any(self.peek(disk, offset, BATCH_HEADER)?, home, offset);
             let Some((batch, header)) = known(found, &self.path)? else { continue };
             if (header.first, header.chain_before) == (index, before.chain) && batch >= self.batch {
                 self.enter(disk, batch, offset, index)?;
@@ -404,7 +408,7 @@ impl<F> Scan<F> {
         let end = |slot: &SlotRecord| {
             u64::from(slot.offset) + u64::from(ENTRY_HEADER) + u64::from(slot.len)
         };
-        slot.read(bytes, self.head.epoch, index)
+        slot.read(bytes, self.head.home(), index)
             && slot.offset >= self.head.data_offset + BATCH_HEADER
             && end(slot) <= u64::from(self.head.file_bytes)
     }
@@ -416,7 +420,7 @@ impl<F> Scan<F> {
         offset: u32,
         index: Index,
     ) -> Result<Option<EntryHead>, StorageError> {
-        let place = Place { epoch: self.head.epoch, batch, offset };
+        let place = Place { home: self.head.home(), batch, offset };
         let file_bytes = self.head.file_bytes;
         let bytes = self.peek(disk, offset, ENTRY_HEADER)?;
         Ok(EntryHead::decode(bytes, place, index).filter(|head| head.fits(offset, file_bytes)))
@@ -428,7 +432,7 @@ impl<F> Scan<F> {
         disk: &mut D,
         slot: &SlotRecord,
     ) -> Result<Head, StorageError> {
-        let place = Place { epoch: self.head.epoch, batch: slot.batch, offset: slot.offset };
+        let place = Place { home: self.head.home(), batch: slot.batch, offset: slot.offset };
         let file_bytes = self.head.file_bytes;
         let bytes = self.peek(disk, slot.offset, ENTRY_HEADER)?;
         Ok(match EntryHead::decode(bytes, place, slot.id.index) {

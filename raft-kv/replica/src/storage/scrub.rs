@@ -100,7 +100,8 @@ impl<D: Disk> Storage<D> {
             step.repaired += 1;
         }
         let files = self.hard_state.files();
-        step.repaired += Ring::read(&mut self.disk, files)?.repair(&mut self.disk, files)?;
+        let ring = Ring::read(&mut self.disk, files, self.identity.owner())?;
+        step.repaired += ring.repair(&mut self.disk, files)?;
         step.repaired += u64::from(self.snapshots.repair(&mut self.disk)?);
         step.repaired += self.log.repair_heads(&mut self.disk)?;
         step.bytes += u64::from(PAGE) * 16;
@@ -232,7 +233,8 @@ impl<F> Log<F> {
         let mut repaired = 0;
         let names: Vec<SegmentName> = self.sealed.iter().copied().chain(active).collect();
         for name in names {
-            let Ok(OpenSegment { file, path, head, bad_copy: Some(copy) }) = open_head(disk, name)?
+            let Ok(OpenSegment { file, path, head, bad_copy: Some(copy) }) =
+                open_head(disk, self.owner, name)?
             else {
                 continue;
             };
@@ -266,7 +268,7 @@ impl<F> Log<F> {
             }
             if is_sound {
                 let mut bytes = Vec::new();
-                slot.encode(segment.name.epoch, &mut bytes);
+                slot.encode(segment.home, &mut bytes);
                 let offset = segment.slot_offset(slot.id.index);
                 disk.write(&segment.file, offset, &bytes).in_file(&segment.path)?;
                 repaired += 1;

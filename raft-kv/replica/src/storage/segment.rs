@@ -10,9 +10,9 @@
 
 use raft_core::{EntryId, Index, LIMIT};
 
-use super::batch::{BatchWriter, PAGE, Place, SLOT_BYTES, SlotRecord};
+use super::batch::{BatchWriter, Home, PAGE, Place, SLOT_BYTES, SlotRecord};
 use super::error::{InFile, StorageError, create_fresh};
-use super::frame::VERSION;
+use super::frame::{Owner, VERSION};
 use super::read::read_framed;
 use super::record::{SegmentHead, decode_segment_head, encode_segment_head};
 use super::{StorageOptions, frame::Flaw};
@@ -101,17 +101,17 @@ impl<F> Segment<F> {
     pub(super) fn begin<D: Disk<File = F>>(
         disk: &mut D,
         options: &StorageOptions,
-        epoch: u64,
+        home: Home,
         before: EntryId,
         batch: BatchSize,
     ) -> Result<Self, StorageError> {
-        let head = layout(options, epoch, before, batch)?;
+        let head = layout(options, home, before, batch)?;
         let file = create_fresh(disk, SCRATCH, u64::from(head.file_bytes))?;
         for copy in 0..2 {
             let bytes = encode_segment_head(&head, copy);
             disk.write(&file, u64::from(copy * PAGE), &bytes).in_file(SCRATCH)?;
         }
-        let name = SegmentName { epoch, first: before.index.next() };
+        let name = SegmentName { epoch: home.epoch, first: before.index.next() };
         let path = name.path();
         let (next_offset, unwritten) = (head.data_offset, (name.first, Vec::new()));
         Ok(Self { name, path, file, head, next_offset, next_batch: 1, unwritten })
@@ -126,7 +126,7 @@ impl<F> Segment<F> {
 
     /// Where the next batch goes.
     pub(super) fn place(&self) -> Place {
-        Place { epoch: self.name.epoch, batch: self.next_batch, offset: self.next_offset }
+        Place { home: self.head.home(), batch: self.next_batch, offset: self.next_offset }
     }
 
     /// Writes a finished batch whose first entry is `first`, and with it the slots of the batch before,
@@ -178,7 +178,7 @@ impl<F> Segment<F> {
         let number = usize::try_from(index.0.checked_sub(first.0)?).ok()?;
         let start = number.checked_mul(SLOT_BYTES as usize)?;
         let bytes = table.get(start..start + SLOT_BYTES as usize)?;
-        SlotRecord::decode(bytes, self.name.epoch, index)
+        SlotRecord::decode(bytes, self.head.home(), index)
     }
 
     /// The bytes that the next batch may take.
@@ -208,6 +208,7 @@ pub(super) struct OpenSegment<F> {
 /// A later version, or a disk error.
 pub(super) fn open_head<D: Disk>(
     disk: &mut D,
+    owner: Owner,
     name: SegmentName,
 ) -> Result<Result<OpenSegment<D::File>, &'static str>, StorageError> {
     let path = name.path();
@@ -215,7 +216,7 @@ pub(super) fn open_head<D: Disk>(
     let (mut head, mut bad_copy, mut record) = (None, None, Vec::new());
     for copy in 0..2 {
         read_framed(disk, &file, &path, u64::from(copy * PAGE), PAGE as usize, &mut record)?;
-        match decode_segment_head(&record, copy) {
+        match decode_segment_head(&record, owner, copy) {
             Ok(found) if !describes(&found, name) => bad_copy = Some(copy),
             Ok(found) if head.is_none_or(|other| other == found) => head = Some(found),
             Ok(_) => return Ok(Err("the copies of its head contradict")),
@@ -249,13 +250,13 @@ pub(super) fn round_up(offset: u32) -> u32 {
 /// # Errors
 /// It would be too long.
 pub(super) fn file_bytes(options: &StorageOptions, batch: BatchSize) -> Result<u64, StorageError> {
-    let head = layout(options, 1, EntryId::default(), batch)?;
+    let head = layout(options, Home::default(), EntryId::default(), batch)?;
     Ok(u64::from(head.file_bytes))
 }
 
 fn layout(
     options: &StorageOptions,
-    epoch: u64,
+    Home { owner, epoch }: Home,
     before: EntryId,
     batch: BatchSize,
 ) -> Result<SegmentHead, StorageError> {
@@ -270,5 +271,5 @@ fn layout(
     let Some((Ok(data_offset), Ok(file_bytes))) = offsets else {
         return Err(StorageError::Options { what: "a segment must stay below 2 GiB" });
     };
-    Ok(SegmentHead { epoch, before, slots, data_offset, file_bytes })
+    Ok(SegmentHead { owner, epoch, before, slots, data_offset, file_bytes })
 }

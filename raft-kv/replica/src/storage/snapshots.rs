@@ -18,6 +18,7 @@ use bytes::Bytes;
 use raft_core::{Chunk, ChunkRequest, EntryId, Index, SnapshotMeta};
 
 use super::error::{InFile, StorageError, create_fresh, remove_found};
+use super::frame::Owner;
 use super::manifest::{
     DIR, Digester, SCRATCH, data_path, forget, is_intact, is_ours, manifest_path, parse,
     read_manifest, read_range, stem, write_fresh, write_manifest, write_manifests,
@@ -33,6 +34,7 @@ const KEPT: usize = 2;
 /// The snapshots of one node.
 #[derive(Debug)]
 pub(super) struct Snapshots<F> {
+    owner: Owner,
     chunk_bytes: u32,
     /// By index.
     kept: Vec<Kept>,
@@ -76,6 +78,7 @@ impl<F> Snapshots<F> {
     /// A later version, or a disk error.
     pub(super) fn open<D: Disk<File = F>>(
         disk: &mut D,
+        owner: Owner,
         chunk_bytes: u32,
         report: &mut Report,
     ) -> Result<Self, StorageError> {
@@ -86,7 +89,8 @@ impl<F> Snapshots<F> {
         let mut kept = Vec::with_capacity(KEPT + 1);
         for (index, term) in found {
             let name = EntryId { index, term, ..EntryId::default() };
-            let copies = [read_manifest(disk, name, 0)?, read_manifest(disk, name, 1)?];
+            let copies =
+                [read_manifest(disk, owner, name, 0)?, read_manifest(disk, owner, name, 1)?];
             // Where one is replaced by another of the same name, the first copy is the newer one; the second
             // stands in for it no more.
             let manifest = copies.iter().flatten().next().cloned();
@@ -101,7 +105,7 @@ impl<F> Snapshots<F> {
         if let Some(newest) = kept.last_mut() {
             newest.is_damaged = !is_intact(disk, &newest.manifest)?;
         }
-        Ok(Self { chunk_bytes, kept, stage: None, saving: None, ready: None })
+        Ok(Self { owner, chunk_bytes, kept, stage: None, saving: None, ready: None })
     }
 
     /// If the newest snapshot cannot be read, an older one that the log reaches takes its place.
@@ -140,7 +144,7 @@ impl<F> Snapshots<F> {
         // older snapshot is all that the disk has, and must not go first. The data had their name,
         // durably, before there was a manifest.
         if let Some(newest) = self.kept.last() {
-            write_manifests(disk, &newest.manifest, false)?;
+            write_manifests(disk, self.owner, &newest.manifest, false)?;
         }
         let has_data = |kept: &Kept| {
             let last = kept.manifest.meta.last;
@@ -165,7 +169,9 @@ impl<F> Snapshots<F> {
 
     /// How much [`Snapshots::adopt`] writes, at most.
     pub(super) fn bytes_to_adopt(&self) -> u64 {
-        self.kept.last().map_or(0, |newest| 2 * encode_manifest(&newest.manifest).len() as u64)
+        self.kept
+            .last()
+            .map_or(0, |newest| 2 * encode_manifest(&newest.manifest, self.owner).len() as u64)
     }
 
     /// Removes what an earlier process was making.
@@ -343,7 +349,7 @@ impl<F> Snapshots<F> {
         // A blank node's genesis is replaced by the group's, which has the same name.
         let name = stem(last);
         let replaces = self.kept.iter().any(|other| stem(other.manifest.meta.last) == name);
-        if let Err(error) = write_manifests(disk, &manifest, replaces) {
+        if let Err(error) = write_manifests(disk, self.owner, &manifest, replaces) {
             self.ready = Some(manifest);
             return Err(error);
         }
@@ -442,9 +448,9 @@ impl<F> Snapshots<F> {
         let mut repaired = 0;
         for kept in &self.kept {
             for copy in 0..2 {
-                let found = read_manifest(disk, kept.manifest.meta.last, copy)?;
+                let found = read_manifest(disk, self.owner, kept.manifest.meta.last, copy)?;
                 if found.as_ref() != Some(&kept.manifest) {
-                    write_manifest(disk, &kept.manifest, copy)?;
+                    write_manifest(disk, self.owner, &kept.manifest, copy)?;
                     disk.sync_dir(DIR).in_file(DIR)?;
                     repaired += 1;
                 }

@@ -5,10 +5,9 @@ use std::collections::BTreeSet;
 use raft_core::{Index, Member, Membership, RecoveredState};
 use raft_replica::storage::work::{Done, Work};
 use raft_replica::storage::{Identity, Storage, StorageError, StorageOptions, What, inspect};
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::memory_disk::{Fate, MemoryDisk};
-use crate::model::{Durable, Script, identity, meta};
+use crate::model::{Durable, Script, checksum, identity, meta};
 use crate::verdict::{FIRST_BATCH, SIZES, Verdict, contents, judge, open};
 
 /// A disk on which a new node has done this.
@@ -85,8 +84,7 @@ fn a_slot_that_contradicts_its_entry_is_damage() {
         let file = "wal/seg-1-1.wal";
         let mut slot = disk.bytes(file).unwrap()[8192 + 64..8192 + 64 + 56].to_vec();
         slot[8] = term;
-        let checksum = xxh3_64(&slot).to_le_bytes();
-        slot.extend_from_slice(&checksum);
+        slot.extend_from_slice(&checksum(file, &slot));
         disk.overwrite(file, 8192 + 64, &slot);
         if let Some(verdict) = verdict {
             assert_eq!(judge(&disk, script.now(), &BTreeSet::new(), "the slot"), verdict);
@@ -338,8 +336,7 @@ fn a_later_format_is_refused() {
         let length = u32::from_le_bytes(bytes[offset + 12..offset + 16].try_into().unwrap());
         let mut record = bytes[offset..offset + 16 + length as usize].to_vec();
         record[8] = 2;
-        let checksum = xxh3_64(&record).to_le_bytes();
-        record.extend_from_slice(&checksum);
+        record.extend_from_slice(&checksum(name, &record));
         disk.overwrite(&file, offset, &record);
         let before = contents(&disk);
         let error = open(&disk).unwrap_err();

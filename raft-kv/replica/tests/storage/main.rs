@@ -11,6 +11,7 @@ mod evidence;
 mod exhaustive;
 mod failed_sync;
 mod files;
+mod foreign;
 mod forgotten;
 mod golden;
 mod healed_end;

@@ -187,6 +187,15 @@ impl MemoryDisk {
         inode.durable[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
 
+    /// A file holds something else from now on, durably.
+    pub(crate) fn replace(&self, path: &str, bytes: &[u8]) {
+        let mut state = self.0.borrow_mut();
+        let inode = state.names[path];
+        let inode = &mut state.inodes[inode];
+        inode.cached = bytes.to_vec();
+        inode.durable = bytes.to_vec();
+    }
+
     /// A sector of a file cannot be read any more, until it is written again.
     pub(crate) fn spoil(&self, path: &str, offset: usize) {
         let mut state = self.0.borrow_mut();

@@ -10,9 +10,10 @@ use raft_replica::disk::{Disk, DiskError};
 use raft_replica::file_disk::FileDisk;
 use raft_replica::layer::Layer;
 use raft_replica::storage::{Identity, Storage, StorageError, StorageOptions};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::files::Directory;
-use crate::model::{Script, identity};
+use crate::model::{Script, checksum, identity, seed};
 
 /// A directory in which a node has lived.
 fn lived_in(name: &str) -> Directory {
@@ -99,7 +100,7 @@ fn a_later_format() {
     let mut bytes = fs::read(&file).unwrap();
     bytes[8] = 7;
     let length = 16 + 36;
-    let checksum = xxhash_rust::xxh3::xxh3_64(&bytes[..length]).to_le_bytes();
+    let checksum = checksum("IDENTITY", &bytes[..length]);
     bytes[length..length + 8].copy_from_slice(&checksum);
     fs::write(&file, bytes).unwrap();
     refused(&directory, None, &["IDENTITY", "version 7", "only 1"]);
@@ -131,7 +132,7 @@ fn a_later_format_of_any_record() {
         bytes[at + 8] = 7;
         let body = u32::from_le_bytes(bytes[at + 12..at + 16].try_into().unwrap());
         let end = at + 16 + usize::try_from(body).unwrap();
-        let checksum = xxhash_rust::xxh3::xxh3_64(&bytes[at..end]).to_le_bytes();
+        let checksum = checksum(path.to_str().unwrap(), &bytes[at..end]);
         bytes[end..end + 8].copy_from_slice(&checksum);
         fs::write(&path, bytes).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap();
@@ -155,7 +156,8 @@ fn a_later_format_of_a_batch() {
             let mut bytes = before.clone();
             bytes[at + 6] = 7;
             let covered = &bytes[at..at + HEADER - 8];
-            let checksum = xxhash_rust::xxh3::xxh3_64_with_seed(covered, at as u64).to_le_bytes();
+            let seed = seed(identity()) ^ at as u64;
+            let checksum = xxh3_64_with_seed(covered, seed).to_le_bytes();
             bytes[at + HEADER - 8..at + HEADER].copy_from_slice(&checksum);
             fs::write(&path, bytes).unwrap();
             let name = path.file_name().unwrap().to_str().unwrap();

@@ -1,5 +1,6 @@
-//! What another node wrote, in the place where it stands on that node's disk: a page that went to the
-//! wrong disk. Deliberately absent: its hard state, which nothing tells from this node's own.
+//! What this very server wrote in an earlier directory, in the place where it stood there: blocks of a disk
+//! that show through after the directory was formatted anew. Of other servers see `foreign.rs`.
+//! Deliberately absent: its hard state, which nothing tells from the present one.
 
 use raft_core::Index;
 
@@ -17,7 +18,7 @@ fn entries(size: usize) -> Script {
 /// Slots of another log: the entries that stand there follow each other, so it is the slots that are
 /// wrong, and nothing is damaged under a name that it never had.
 #[test]
-fn slots_of_another_node_are_not_believed() {
+fn slots_of_an_earlier_directory_are_not_believed() {
     for size in [20, 31] {
         let script = entries(30);
         let (disk, other) = (after_rest(&script), after_rest(&entries(size)));

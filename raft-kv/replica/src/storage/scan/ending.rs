@@ -1,9 +1,13 @@
 //! What a segment says about its end: torn by a crash, or shorter than it was.
+//!
+//! What looks like the header of a batch within another one, whose header says how long it is, is none: a
+//! client may have sent it. Where the header is torn as well, that it is seeded with whose log it is must do.
 
 use raft_core::{EntryId, Index};
 
 use super::super::batch::{BATCH_HEADER, BatchHeader, PAGE, SlotRecord};
 use super::super::error::{StorageError, known};
+use super::super::frame::Flaw;
 use super::super::segment::round_up;
 use super::Scan;
 use crate::disk::Disk;
@@ -41,18 +45,27 @@ impl<F> Scan<F> {
         }
         // All of it is looked at, even where the next page is empty: what stood there may be lost
         // with its name, and then what comes after it is the only trace.
-        let mut offset = round_up(self.at);
+        let start = round_up(self.at);
+        let (mut offset, mut batch_end) = (start, self.batch_end);
         let mut is_empty = is_whole && traces == 0;
         while offset < self.head.file_bytes {
-            let epoch = self.head.epoch;
+            let home = self.head.home();
             let bytes = self.peek(disk, offset, BATCH_HEADER)?;
             is_empty &= bytes.iter().all(|byte| *byte == 0);
-            let found = BatchHeader::decode_any(bytes, epoch, offset);
+            let found = if offset < batch_end {
+                // Within a batch are the bytes of clients, whatever they look like.
+                Err(Flaw::Bad)
+            } else {
+                BatchHeader::decode_any(bytes, home, offset)
+            };
             if let Some((_, header)) = known(found, &self.path)? {
                 // A header is evidence of what was durable before it, whatever became of its batch. Of
                 // entries that only their healed copies name, nobody knows any more which batch they
                 // were in: the number of a batch would prove nothing.
                 let reach = header.first.0.saturating_add(u64::from(header.entries));
+                if offset == start && header.chain_before == last.chain {
+                    batch_end = header.end(offset, self.head.file_bytes);
+                }
                 self.headers.push(header);
                 is_later |= header.first > last.index.next();
                 traces = traces.max(reach.saturating_sub(last.index.0 + 1));
@@ -90,10 +103,10 @@ impl<F> Scan<F> {
         }
         let mut offset = round_up(self.at);
         while offset < self.head.file_bytes {
-            let epoch = self.head.epoch;
+            let home = self.head.home();
             let bytes = self.peek(disk, offset, BATCH_HEADER)?;
-            let found = BatchHeader::decode_any(bytes, epoch, offset);
-            let header = known(found, &self.path)?;
+            let found = BatchHeader::decode_any(bytes, home, offset);
+            let header = known(found, &self.path)?.filter(|_| offset >= self.batch_end);
             if header.is_some_and(|(_, header)| header.first > index) {
                 return Ok(true);
             }

@@ -1,5 +1,5 @@
-//! A slot that is whole and is not of this log: a sector that was written here by mistake, of another
-//! node's disk perhaps, where the same place has the same number.
+//! A slot that is whole and is not of this log: a sector of an earlier directory of this very server,
+//! where the same place has the same number. (What others have written does not pass its checksum.)
 
 use raft_core::EntryId;
 
@@ -68,7 +68,7 @@ impl<F> Scan<F> {
         if offset >= self.head.file_bytes {
             return Ok(false);
         }
-        let place = Place { epoch: self.head.epoch, batch: found.batch + 1, offset };
+        let place = Place { home: self.head.home(), batch: found.batch + 1, offset };
         let header = BatchHeader::decode(self.peek(disk, offset, BATCH_HEADER)?, place);
         let header = known(header, &self.path)?;
         let follows = (found.id.index.next(), found.id.chain);
