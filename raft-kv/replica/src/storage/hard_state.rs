@@ -156,19 +156,18 @@ impl<F> HardStateFiles<F> {
         Ok(Self { owner, files, record, has_spares: true })
     }
 
-    /// Whether any copy of a hard state can be read, of any generation.
-    pub(super) fn has_any<D: Disk<File = F>>(
+    /// How many copies of a hard state can be read, of any generation.
+    pub(super) fn copies<D: Disk<File = F>>(
         disk: &mut D,
         owner: Owner,
-    ) -> Result<bool, StorageError> {
+    ) -> Result<usize, StorageError> {
+        let mut copies = 0;
         for number in 0..2 {
-            if let Some(file) = open_found(disk, FILES[number as usize])?
-                && !read_copies(disk, owner, &file, number)?.is_empty()
-            {
-                return Ok(true);
+            if let Some(file) = open_found(disk, FILES[number as usize])? {
+                copies += read_copies(disk, owner, &file, number)?.len();
             }
         }
-        Ok(false)
+        Ok(copies)
     }
 
     /// Makes a hard state for a node that has lost its own, in new files, durable on return. The

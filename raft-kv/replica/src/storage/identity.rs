@@ -1,6 +1,7 @@
 //! Whose data directory it is: one file with two copies of one record. It is read first: no other record
 //! can be read by who does not know whose it is.
 
+use core::cmp::Ordering;
 use core::fmt;
 
 use raft_core::{ClusterId, GroupId, Member};
@@ -8,6 +9,7 @@ use raft_core::{ClusterId, GroupId, Member};
 use super::batch::PAGE;
 use super::error::{InFile, StorageError, create_fresh, open_found};
 use super::frame::{Flaw, Owner, VERSION, seal, unseal};
+use super::hard_state::HardStateFiles;
 use super::read::read_framed;
 use super::record::{put_u32, put_u64};
 use crate::disk::{Disk, DiskError};
@@ -76,8 +78,8 @@ impl<F> IdentityFile<F> {
     /// Reads whose directory it is.
     ///
     /// # Errors
-    /// There is no such file, none of its copies can be read ([`StorageError::Amnesia`]), or it is
-    /// not of `expect`.
+    /// There is no such file, none of its copies can be read, or two contradict each other and the hard
+    /// state is of neither ([`StorageError::Amnesia`]), or it is not of `expect`.
     pub(super) fn open<D: Disk<File = F>>(
         disk: &mut D,
         expect: Option<Identity>,
@@ -90,24 +92,27 @@ impl<F> IdentityFile<F> {
                 StorageError::Disk { file: name(), error }
             }
         })?;
-        let (mut found, mut bad, mut record) = (None, None, Vec::new());
-        for copy in 0..2 {
+        let (mut copies, mut record) = ([None; 2], Vec::new());
+        for (copy, found) in (0u32..).zip(&mut copies) {
             let (offset, space) = (u64::from(copy * PAGE), PAGE as usize);
             read_framed(disk, &file, FILE, offset, space, &mut record)?;
             match decode(&record, copy) {
-                Ok(identity) if found.is_none_or(|other| other == identity) => {
-                    found = Some(identity);
-                }
-                Ok(_) => return Err(StorageError::amnesia(FILE, "its copies contradict")),
-                Err(Flaw::Zero | Flaw::Bad) => bad = Some(copy),
+                Ok(identity) => *found = Some(identity),
+                Err(Flaw::Zero | Flaw::Bad) => {}
                 Err(Flaw::Newer(found)) => {
                     let (file, supported) = (name(), VERSION);
                     return Err(StorageError::NewerFormat { file, found, supported });
                 }
             }
         }
-        let Some(found) = found else {
-            return Err(StorageError::amnesia(FILE, "no copy of it can be read"));
+        let (found, bad) = match copies {
+            [Some(first), Some(second)] if first == second => (first, None),
+            [Some(first), Some(second)] => settle(disk, first, second)?,
+            [Some(first), None] => (first, Some(1)),
+            [None, Some(second)] => (second, Some(0)),
+            [None, None] => {
+                return Err(StorageError::amnesia(FILE, "no copy of it can be read"));
+            }
         };
         match expect {
             Some(expected) if expected != found => {
@@ -132,6 +137,22 @@ impl<F> IdentityFile<F> {
         let record = encode(identity, copy);
         disk.write(&self.file, u64::from(copy * PAGE), &record).in_file(FILE)?;
         disk.sync(&self.file).in_file(FILE)
+    }
+}
+
+/// Which of two copies that contradict each other is right, and the number of the other one: a sector of
+/// another server may have come here, and one of its hard state, but not as many as there are of this one's.
+fn settle<D: Disk>(
+    disk: &mut D,
+    first: Identity,
+    second: Identity,
+) -> Result<(Identity, Option<u32>), StorageError> {
+    let [of_first, of_second] =
+        [first, second].map(|identity| HardStateFiles::copies(disk, identity.owner()));
+    match of_first?.cmp(&of_second?) {
+        Ordering::Greater => Ok((first, Some(1))),
+        Ordering::Less => Ok((second, Some(0))),
+        Ordering::Equal => Err(StorageError::amnesia(FILE, "its copies contradict each other")),
     }
 }
 

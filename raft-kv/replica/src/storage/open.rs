@@ -128,7 +128,7 @@ impl<D: Disk> Storage<D> {
         };
         let mut log = FoundLog::read(&mut disk, search, &mut report)?;
         let has_any = !log.live.is_empty() || snapshots.newest().is_some();
-        if !is_named && !has_any && !HardStateFiles::has_any(&mut disk, owner)? {
+        if !is_named && !has_any && HardStateFiles::copies(&mut disk, owner)? == 0 {
             let what = format!("nothing that can be read here was written by {identity}");
             return Err(StorageError::damaged(identity::FILE, what));
         }

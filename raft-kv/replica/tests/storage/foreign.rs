@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use raft_core::{ClusterId, Entries, GroupId, Index, Member, Payload, Term};
-use raft_replica::storage::{Identity, Storage, StorageError};
+use raft_replica::storage::{Identity, Storage, StorageError, inspect};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::evidence::whole;
@@ -83,6 +83,36 @@ fn a_hard_state_of_somebody_else_is_amnesia() {
             assert!(found.report.is_clean(), "{name}: {file} again: {}", found.report);
         }
     }
+}
+
+/// A copy of the identity can be read by all: whose the hard state is says which one is right.
+#[test]
+fn an_identity_of_somebody_else_is_told_by_the_hard_state() {
+    let (disk, expected, theirs) = disks();
+    for (name, other) in theirs {
+        for page in [0, 4096] {
+            let struck = disk.fork();
+            copy(&other, &struck, "IDENTITY", page..page + 512);
+            let found = inspect(&mut struck.clone()).unwrap();
+            assert_eq!(found.identity, identity(), "{name}");
+            assert_eq!(found.report.findings.len(), 1, "{name}: {}", found.report);
+            // One page of its hard state may have come here as well.
+            copy(&other, &struck, "hs.a", page..page + 512);
+            whole(&struck, &expected, &format!("{name}: IDENTITY at {page}"));
+            assert!(inspect(&mut struck.clone()).unwrap().report.is_clean(), "{name}");
+        }
+        let struck = disk.fork();
+        copy_whole(&other, &struck, "IDENTITY");
+        assert!(matches!(open(&struck), Err(StorageError::OtherNode { .. })), "{name}");
+        assert!(
+            matches!(inspect(&mut struck.clone()), Err(StorageError::Amnesia { .. })),
+            "{name}"
+        );
+    }
+    // An earlier directory of the same server: nobody can say which of both this is.
+    let earlier = Identity { member: Member::new(1, 0xbeef), ..identity() };
+    copy(&disk_of(earlier, &life(30, 1)), &disk, "IDENTITY", 0..512);
+    assert_eq!(judge(&disk, &expected, &BTreeSet::new(), "earlier"), Verdict::Amnesia);
 }
 
 #[test]
