@@ -13,6 +13,7 @@
 
 mod clients;
 mod recent;
+mod restore;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -22,11 +23,12 @@ use std::mem;
 use bytes::Bytes;
 use raft_core::{Index, Member, NodeId};
 use raft_replica::kv::{Kv, KvAnswer, KvCommand, KvError, KvQuery, KvResponse};
-use raft_replica::machine::StateMachine;
+use raft_replica::machine::{StateMachine, restore_at_once};
 use serde::{Deserialize, Serialize};
 
 pub use clients::Once;
 pub use recent::{Change, Page, TooOld};
+pub use restore::StoreRestore;
 
 use clients::{Admitted, Clients};
 use recent::Recent;
@@ -252,6 +254,7 @@ impl StateMachine for Store {
     type Answer = KvAnswer;
     type Snapshot = StoreSnapshot;
     type Error = StoreError;
+    type Restore = StoreRestore;
 
     fn apply(&mut self, index: Index, command: StoreCommand) -> StoreResponse {
         self.last = index;
@@ -307,32 +310,8 @@ impl StateMachine for Store {
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), StoreError> {
-        let (map, tail) = split(snapshot)?;
-        let (tail, rest): (Tail, _) =
-            postcard::take_from_bytes(tail).map_err(|_| StoreError::Malformed)?;
-        let Tail { last, clients, peers } = tail;
-        let clients = clients.indexed(last).filter(|_| rest.is_empty());
-        let clients = clients.ok_or(StoreError::Malformed)?;
-        self.kv.restore(map).map_err(StoreError::Map)?;
-        self.clients = clients;
-        self.peers = peers;
-        self.last = last;
-        self.recent = Recent::beginning_at(last);
-        Ok(())
+        restore_at_once(self, snapshot)
     }
-}
-
-/// The map's bytes and the rest's.
-fn split(snapshot: &[u8]) -> Result<(&[u8], &[u8]), StoreError> {
-    let (content, trailer) =
-        snapshot.split_last_chunk::<TRAILER_BYTES>().ok_or(StoreError::Malformed)?;
-    let [length @ .., version] = *trailer;
-    if version != SNAPSHOT_VERSION {
-        return Err(StoreError::UnknownVersion(version));
-    }
-    let length = usize::try_from(u32::from_le_bytes(length)).map_err(|_| StoreError::Malformed)?;
-    let at = content.len().checked_sub(length).ok_or(StoreError::Malformed)?;
-    Ok(content.split_at(at))
 }
 
 /// Why bytes are not a snapshot of a [`Store`].

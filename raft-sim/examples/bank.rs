@@ -5,7 +5,7 @@
 use std::io::Write;
 
 use raft_core::Index;
-use raft_replica::machine::StateMachine;
+use raft_replica::machine::{Gathered, StateMachine};
 use raft_sim::options::Options;
 use raft_sim::rng::Draw;
 use raft_sim::run::{self, How};
@@ -27,6 +27,7 @@ impl StateMachine for Bank {
     type Answer = [u64; 8];
     type Snapshot = [u64; 8];
     type Error = postcard::Error;
+    type Restore = Gathered;
 
     fn apply(&mut self, _: Index, (from, to, amount): (usize, usize, u64)) -> bool {
         let is_covered = self.0[from] >= amount;

@@ -13,7 +13,7 @@ use raft_core::{
 };
 use raft_replica::Image;
 use raft_replica::kv::{Kv, KvCommand};
-use raft_replica::machine::StateMachine;
+use raft_replica::machine::{Restore, StateMachine};
 use raft_replica::session::Sessions;
 
 use crate::disk::Lie;
@@ -190,6 +190,7 @@ impl<M: StateMachine + Clone> StateMachine for Flawed<M> {
     type Answer = M::Answer;
     type Snapshot = M::Snapshot;
     type Error = M::Error;
+    type Restore = Unflawed<M::Restore>;
 
     fn apply(&mut self, index: Index, command: Said<M::Command>) -> M::Response {
         let command = command.into_command();
@@ -214,6 +215,20 @@ impl<M: StateMachine + Clone> StateMachine for Flawed<M> {
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), M::Error> {
         self.machine.restore(snapshot)
+    }
+}
+
+/// What is read back is what was written, whatever a machine does with it later.
+#[derive(Clone, Debug, Default)]
+pub struct Unflawed<R>(R);
+
+impl<M: StateMachine + Clone> Restore<Flawed<M>> for Unflawed<M::Restore> {
+    fn feed(&mut self, part: &[u8]) -> Result<(), M::Error> {
+        self.0.feed(part)
+    }
+
+    fn finish(self, flawed: &mut Flawed<M>) -> Result<(), M::Error> {
+        self.0.finish(&mut flawed.machine)
     }
 }
 

@@ -17,7 +17,7 @@ impl<W: Workload> World<W> {
     /// A process asks its disk for something.
     pub(crate) fn work(&mut self, at: NodeAt, work: Work) -> Result<(), Failure> {
         let node = &mut self.nodes[at];
-        if let Work::LoadSnapshot { snapshot } = &work {
+        if let Work::LoadSnapshot { snapshot, .. } = &work {
             self.checker.restore_asked(node.member.id, snapshot)?;
         }
         let process = node.process.as_mut().expect("a process asks for work");

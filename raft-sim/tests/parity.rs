@@ -150,7 +150,8 @@ impl Script {
         let (snapshot, data) = (meta(last), Bytes::from(vec![9; bytes]));
         self.step(Step::Write(Work::SaveSnapshot { snapshot: Arc::clone(&snapshot), data }));
         self.persist(|batch| batch.compact_to = Some(Index(index)));
-        self.step(Step::Sync).step(Step::Write(Work::LoadSnapshot { snapshot }))
+        let load = Work::LoadSnapshot { snapshot, offset: 0, bytes_max: usize::MAX };
+        self.step(Step::Sync).step(Step::Write(load))
     }
 
     /// A snapshot comes from elsewhere, in parts, and replaces the log.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use raft_core::Index;
-use raft_replica::machine::StateMachine;
+use raft_replica::machine::{Gathered, StateMachine};
 use raft_sim::check::Invariant;
 use raft_sim::failure::Failure;
 use raft_sim::options::{Options, Profile};
@@ -48,6 +48,7 @@ impl StateMachine for Counter {
     type Answer = u64;
     type Snapshot = u64;
     type Error = postcard::Error;
+    type Restore = Gathered;
 
     fn apply(&mut self, _: Index, add: u64) -> u64 {
         let sum = self.sum + add;

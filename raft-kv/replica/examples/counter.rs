@@ -15,7 +15,7 @@ use std::path::Path;
 
 use raft_core::{ClusterId, Config, GroupId, Index, Member, Membership, ReadMode, RoleName, Time};
 use raft_replica::file_disk::FileDisk;
-use raft_replica::machine::StateMachine;
+use raft_replica::machine::{Gathered, StateMachine};
 use raft_replica::replica::{Replica, ReplicaOptions};
 use raft_replica::request::{Input, Output, Reply, Request, RequestId};
 use raft_replica::storage::work::Work;
@@ -32,6 +32,7 @@ impl StateMachine for Counter {
     type Answer = u64;
     type Snapshot = u64;
     type Error = postcard::Error;
+    type Restore = Gathered;
 
     fn apply(&mut self, _: Index, more: u64) -> u64 {
         self.0 = self.0.wrapping_add(more);

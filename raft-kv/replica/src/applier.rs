@@ -3,6 +3,8 @@
 //! The applier takes entries in the order of the log and skips none. It is the replicated state as
 //! a whole: [`Image`] is its snapshot, equal bytes on every member that makes one at an index.
 
+mod reading;
+
 use std::error::Error;
 use std::fmt;
 
@@ -13,6 +15,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::machine::StateMachine;
 use crate::session::{Executed, LogCommand, SessionId, Sessions, Verdict};
+pub(crate) use reading::Reading;
 
 /// The format of an image, its first byte.
 const IMAGE_VERSION: u8 = 1;
@@ -163,23 +166,6 @@ impl<M: StateMachine> Applier<M> {
             sessions: self.sessions.clone(),
             machine: self.machine.snapshot(),
         }
-    }
-
-    /// Replaces the state by a snapshot through `last`; it is unchanged if that fails.
-    pub(crate) fn restore(
-        &mut self,
-        last: EntryId,
-        bytes: &[u8],
-    ) -> Result<(), RestoreError<M::Error>> {
-        let image = Image::decode(bytes).map_err(RestoreError::Image)?;
-        if image.applied != last {
-            return Err(RestoreError::OtherEntry { expected: last, found: image.applied });
-        }
-        self.machine.restore(image.machine).map_err(RestoreError::Machine)?;
-        self.sessions = image.sessions;
-        self.applied = image.applied;
-        self.digest = image.digest;
-        Ok(())
     }
 }
 
@@ -347,6 +333,38 @@ mod tests {
             let image = Image { applied, digest: 5, sessions, machine: &machine };
             let frozen: Frozen<Kv> = frozen;
             assert!(frozen.encode() == image.encode(), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn an_image_is_read_in_parts_and_is_worth_what_its_checksum_says() {
+        let (mut machine, mut sessions) = (Kv::new(), Sessions::new());
+        let (key, value) = (Bytes::from_static(b"k"), Bytes::from_static(b"a value"));
+        machine.apply(Index(3), KvCommand::Put { key, value });
+        sessions.open(Index(2), 10);
+        let applied = EntryId { index: Index(3), ..EntryId::default() };
+        let frozen: Frozen<Kv> = Frozen { applied, digest: 5, sessions, machine };
+        let bytes = frozen.encode();
+        let read = |bytes: &[u8], part_bytes| {
+            let (mut applier, mut reading) =
+                (Applier::new(Kv::new(), EntryId::default()), Reading::new());
+            bytes.chunks(part_bytes).for_each(|part| reading.feed(part));
+            let outcome = reading.finish(applied, &mut applier);
+            assert_eq!(outcome.is_ok(), applier.freeze() == frozen, "all of it or nothing");
+            assert_eq!(outcome.is_ok(), applier.applied().index > Index::ZERO);
+            outcome
+        };
+        for part_bytes in 1..=bytes.len() {
+            assert_eq!(read(&bytes, part_bytes), Ok(()));
+            for at in 0..bytes.len() {
+                let mut damaged = bytes.to_vec();
+                damaged[at] ^= 0x41;
+                let expected = Image::decode(&damaged).map(drop).map_err(RestoreError::Image);
+                assert!(expected.is_err());
+                assert_eq!(read(&damaged, part_bytes), expected, "{at} in parts of {part_bytes}");
+                let cut = Image::decode(&bytes[..at]).map(drop).map_err(RestoreError::Image);
+                assert_eq!(read(&bytes[..at], part_bytes), cut, "{at} in parts of {part_bytes}");
+            }
         }
     }
 }

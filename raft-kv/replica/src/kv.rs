@@ -9,6 +9,8 @@
 //! The map shares its nodes with its copies and copies those that change, so a copy of it, which is all
 //! that a snapshot is, costs the same for one key and for a million.
 
+mod restore;
+
 use std::error::Error;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -20,7 +22,8 @@ use imbl::OrdMap;
 use raft_core::Index;
 use serde::{Deserialize, Serialize};
 
-use crate::machine::StateMachine;
+use crate::machine::{StateMachine, restore_at_once};
+pub use restore::KvRestore;
 
 /// The longest key, in bytes. Values are bounded by the size of a command alone.
 pub const KEY_BYTES_MAX: usize = 4096;
@@ -252,6 +255,7 @@ impl StateMachine for Kv {
     type Answer = KvAnswer;
     type Snapshot = Self;
     type Error = KvError;
+    type Restore = KvRestore;
 
     fn apply(&mut self, index: Index, command: KvCommand) -> KvResponse {
         if command.key().len() > KEY_BYTES_MAX {
@@ -288,36 +292,12 @@ impl StateMachine for Kv {
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), KvError> {
-        let (&version, rest) = snapshot.split_first().ok_or(KvError::Malformed)?;
-        if version != SNAPSHOT_VERSION {
-            return Err(KvError::UnknownVersion(version));
-        }
-        self.entries = decode(rest).ok_or(KvError::Malformed)?;
-        let entries = self.entries.iter();
-        self.bytes = entries.map(|(key, found)| entry_bytes(key.len(), &found.value)).sum();
-        Ok(())
+        restore_at_once(self, snapshot)
     }
 }
 
 fn entry_bytes(key_bytes: usize, value: &Bytes) -> u64 {
     ENTRY_BYTES + (key_bytes + value.len()) as u64
-}
-
-/// Reads a map entry by entry: all of them beside the map would take as much memory again.
-fn decode(bytes: &[u8]) -> Option<OrdMap<Bytes, Versioned>> {
-    let (count, mut rest): (usize, _) = postcard::take_from_bytes(bytes).ok()?;
-    let mut entries = OrdMap::new();
-    let mut before: Option<Bytes> = None;
-    for _ in 0..count {
-        let (key, value): (Bytes, Versioned);
-        ((key, value), rest) = postcard::take_from_bytes(rest).ok()?;
-        if before.is_some_and(|before| before >= key) {
-            return None;
-        }
-        before = Some(key.clone());
-        entries.insert(key, value);
-    }
-    rest.is_empty().then_some(entries)
 }
 
 /// Why bytes are not a snapshot of a [`Kv`].

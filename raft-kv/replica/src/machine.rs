@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 /// 2. `apply` is total: a command that makes no sense is answered by a response that says so;
 /// 3. `query` changes nothing;
 /// 4. `restore` of an encoded snapshot gives a machine that behaves as the original did when the
-///    snapshot was taken, whatever was applied since;
+///    snapshot was taken, whatever was applied since, and so does its [`StateMachine::Restore`];
 /// 5. commands and responses always serialize with `postcard` and come back equal.
 ///
 /// A response is kept, for its client's next retry, until the client's next command: keep it small.
@@ -37,6 +37,9 @@ pub trait StateMachine {
     type Snapshot: Clone + Debug + Eq;
     /// Why bytes are not a snapshot of this machine.
     type Error: Error + Clone + Eq;
+    /// How a snapshot is read back, part by part: [`Gathered`] unless the state is so large that its
+    /// bytes must not be in memory beside it.
+    type Restore: Restore<Self>;
 
     /// Executes the committed command that stands at `index` in the log. Indices rise, with gaps.
     fn apply(&mut self, index: Index, command: Self::Command) -> Self::Response;
@@ -57,4 +60,45 @@ pub trait StateMachine {
     /// # Errors
     /// Whatever is wrong with the bytes; the state is then unchanged.
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), Self::Error>;
+}
+
+/// A snapshot that comes in parts, and what has been made of them: beside the state, which is replaced
+/// at the end or not at all.
+pub trait Restore<M: StateMachine + ?Sized>: Clone + Debug + Default {
+    /// Takes the next bytes. Where a part ends means nothing.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the bytes; nothing more will be asked of it then.
+    fn feed(&mut self, part: &[u8]) -> Result<(), M::Error>;
+
+    /// All bytes have come, and are those that were written: replaces the state.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the bytes; the state is then unchanged.
+    fn finish(self, machine: &mut M) -> Result<(), M::Error>;
+}
+
+/// Gathers all of a snapshot for [`StateMachine::restore`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gathered(Vec<u8>);
+
+impl<M: StateMachine> Restore<M> for Gathered {
+    fn feed(&mut self, part: &[u8]) -> Result<(), M::Error> {
+        self.0.extend_from_slice(part);
+        Ok(())
+    }
+
+    fn finish(self, machine: &mut M) -> Result<(), M::Error> {
+        machine.restore(&self.0)
+    }
+}
+
+/// Does what [`StateMachine::restore`] is to do by a [`Restore`] other than [`Gathered`].
+///
+/// # Errors
+/// Whatever is wrong with the bytes; the state is then unchanged.
+pub fn restore_at_once<M: StateMachine>(machine: &mut M, snapshot: &[u8]) -> Result<(), M::Error> {
+    let mut restore = M::Restore::default();
+    restore.feed(snapshot)?;
+    restore.finish(machine)
 }

@@ -19,19 +19,19 @@ mod due;
 mod options;
 mod recorded;
 mod reply;
+mod restoring;
 
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::wire::{self, Limits};
 use raft_core::{
     Body, Effect, Entries, EntryId, Index, Message, Observation, Outcome, Raft, ReadMode, Recorded,
-    RecoverError, RecoveredState, RoleName, SnapshotMeta, Status, Ticket, Time,
+    RecoverError, RecoveredState, RoleName, Status, Ticket, Time,
 };
 
-use crate::applier::{Applier, RestoreError};
+use crate::applier::Applier;
 use crate::machine::StateMachine;
 use crate::pending::{Asked, Pending, Proposal, Read, Readable};
 use crate::request::{Failure, Input, Output, Reply, Request, RequestId};
@@ -40,6 +40,7 @@ use crate::storage::work::{Done, Work};
 use due::Due;
 pub use options::ReplicaOptions;
 use reply::{failed, recall, refusal, repeat, reply_to};
+use restoring::Restoring;
 
 /// One member of a group, with its copy of the state machine.
 ///
@@ -55,7 +56,7 @@ pub struct Replica<M: StateMachine> {
     applier: Applier<M>,
     pending: Pending<M>,
     /// The snapshot that the state is to be replaced by, while the storage reads it.
-    restoring: Option<Arc<SnapshotMeta>>,
+    restoring: Option<Restoring<M>>,
     /// Entries that follow that snapshot. The core bounds their bytes: it waits for `Applied`.
     backlog: VecDeque<Entries>,
     due: Due,
@@ -282,42 +283,14 @@ impl<M: StateMachine> Replica<M> {
                 self.due.saved();
                 self.bodies.push(Body::SnapshotTaken { snapshot });
             }
-            Done::SnapshotLoaded { snapshot, data } => self.on_loaded(snapshot, data, out),
+            Done::SnapshotLoaded { snapshot, offset, chunk } => {
+                self.on_loaded(&snapshot, offset, chunk, out);
+            }
             Done::ChunkRead { request, chunk } => {
                 self.bodies.push(Body::ChunkRead { request, chunk });
             }
             Done::ChunkStaged { id, staged } => {
                 self.bodies.push(Body::ChunkStaged { id, staged });
-            }
-        }
-    }
-
-    /// Replaces the state. A snapshot that a newer one has overtaken is ignored.
-    fn on_loaded(
-        &mut self,
-        snapshot: Arc<SnapshotMeta>,
-        data: Option<Bytes>,
-        out: &mut Vec<Output<M>>,
-    ) {
-        if self.restoring.as_ref() != Some(&snapshot) {
-            return;
-        }
-        self.restoring = None;
-        let restored = match data {
-            Some(data) => self.applier.restore(snapshot.last, &data),
-            None => Err(RestoreError::Unreadable),
-        };
-        match restored {
-            Ok(()) => {
-                self.due.restored();
-                self.bodies.push(Body::Applied { through: snapshot.last.index });
-                out.push(Output::Restored { snapshot, digest: self.applier.digest() });
-            }
-            // The disk holds what nobody has written: the same as a failed write.
-            Err(error) => {
-                self.bodies.push(Body::PersistFailed);
-                self.halt();
-                out.push(Output::BadSnapshot { snapshot, error });
             }
         }
     }
@@ -359,8 +332,7 @@ impl<M: StateMachine> Replica<M> {
             Effect::Apply { entries } => self.backlog.push_back(entries),
             Effect::RestoreState { snapshot } => {
                 self.backlog.clear();
-                self.restoring = Some(snapshot.clone());
-                out.push(Output::Work(Work::LoadSnapshot { snapshot }));
+                self.restore(snapshot, out);
             }
             Effect::Outcome { ticket, outcome } => self.on_outcome(ticket, outcome, out),
             Effect::ReadReady { ticket, index, valid_until } => {

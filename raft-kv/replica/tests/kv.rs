@@ -4,10 +4,10 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use raft_core::Index;
 use raft_replica::kv::{
-    KEY_BYTES_MAX, Kv, KvAnswer, KvCommand, KvError, KvQuery, KvResponse, SCAN_BYTES_MAX,
-    SCAN_ENTRIES_MAX, Versioned,
+    KEY_BYTES_MAX, Kv, KvAnswer, KvCommand, KvError, KvQuery, KvResponse, KvRestore,
+    SCAN_BYTES_MAX, SCAN_ENTRIES_MAX, Versioned,
 };
-use raft_replica::machine::StateMachine;
+use raft_replica::machine::{Restore, StateMachine};
 
 fn bytes(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
@@ -201,6 +201,38 @@ proptest! {
             let scan = KvQuery::Scan { prefix, after, limit };
             prop_assert_eq!(restored.query(&scan), expected);
         }
+    }
+
+    #[test]
+    fn where_a_snapshot_is_cut_means_nothing(
+        count in 0u64..3000,
+        damage in prop::option::of((any::<prop::sample::Index>(), 1u8..)),
+        parts in prop::collection::vec(1usize..4000, 1..4),
+    ) {
+        let mut kv = Kv::new();
+        for n in 0..count {
+            kv.apply(Index(n + 1), put(&format!("{n:05}"), &"v".repeat((n % 7) as usize)));
+        }
+        let mut bytes = encoded(&kv);
+        if let Some((at, flip)) = damage {
+            let at = at.index(bytes.len());
+            bytes[at] ^= flip;
+        }
+        let (mut whole, mut restored) = (Kv::new(), Kv::new());
+        let expected = whole.restore(&bytes);
+        prop_assert!(damage.is_some() || expected.is_ok());
+        let mut restore = KvRestore::default();
+        let (mut rest, mut lengths) = (&bytes[..], parts.iter().cycle());
+        let mut outcome = Ok(());
+        while outcome.is_ok() && !rest.is_empty() {
+            let (part, after) = rest.split_at((*lengths.next().unwrap()).min(rest.len()));
+            outcome = restore.feed(part);
+            rest = after;
+        }
+        let outcome = outcome.and_then(|()| restore.finish(&mut restored));
+        prop_assert_eq!(outcome, expected);
+        prop_assert_eq!(restored.bytes(), whole.bytes());
+        prop_assert!(restored == whole);
     }
 
     #[test]

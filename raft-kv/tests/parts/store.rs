@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 use raft_core::{Index, Member, NodeId};
-use raft_kv::store::{Condition, Once, Page, Peer, Store, StoreCommand, StoreError, StoreResponse};
+use raft_kv::store::{
+    Condition, Once, Page, Peer, Store, StoreCommand, StoreError, StoreResponse, StoreRestore,
+};
 use raft_replica::kv::{KvCommand, KvQuery};
-use raft_replica::machine::StateMachine as _;
+use raft_replica::machine::{Restore as _, StateMachine as _};
 
 fn put(key: &str, value: &str, once: Option<(&str, u64)>, condition: Condition) -> StoreCommand {
     let once =
@@ -106,6 +108,13 @@ fn single_commands_take_no_place_of_clients() {
     }
 }
 
+fn in_parts(bytes: &[u8], part_bytes: usize) -> Result<Store, StoreError> {
+    let (mut store, mut restore) = (Store::default(), StoreRestore::default());
+    bytes.chunks(part_bytes).try_for_each(|part| restore.feed(part))?;
+    restore.finish(&mut store)?;
+    Ok(store)
+}
+
 fn encoded(store: &Store) -> Vec<u8> {
     let mut bytes = Vec::new();
     Store::encode(&store.snapshot(), &mut bytes);
@@ -131,6 +140,15 @@ fn a_snapshot_holds_the_map_the_clients_and_the_addresses_and_refuses_damage() {
     assert_eq!(copy.restore(&newer), Err(StoreError::UnknownVersion(3)));
     for length in 0..bytes.len() {
         assert!(Store::default().restore(&bytes[..length]).is_err(), "{length} bytes");
+        let mut damaged = bytes.clone();
+        damaged[length] ^= 0x41;
+        for part_bytes in 1..=bytes.len() {
+            assert_eq!(in_parts(&bytes, part_bytes).map(|copy| encoded(&copy)), Ok(bytes.clone()));
+            assert_eq!(in_parts(&newer, part_bytes).err(), Some(StoreError::UnknownVersion(3)));
+            let expected = in_parts(&damaged, bytes.len()).map(|copy| encoded(&copy));
+            let copy = in_parts(&damaged, part_bytes).map(|copy| encoded(&copy));
+            assert_eq!(copy, expected, "{length} in parts of {part_bytes}");
+        }
     }
     let remove = |since| StoreCommand::RemovePeer { id: NodeId(4), since: Index(since) };
     assert_eq!(copy.apply(Index(4), remove(1)), StoreResponse::Noted);

@@ -113,17 +113,15 @@ impl Disk {
                 self.snapshot = snapshot.clone();
                 Done::SnapshotSaved { snapshot }
             }
-            Work::LoadSnapshot { snapshot } => {
-                let data = self.images.get(&snapshot.last.index).cloned();
-                Done::SnapshotLoaded { snapshot, data }
+            Work::LoadSnapshot { snapshot, offset, bytes_max } => {
+                let data = self.images.get(&snapshot.last.index);
+                let chunk = data.map(|data| chunk(data, offset, bytes_max));
+                Done::SnapshotLoaded { snapshot, offset, chunk }
             }
             Work::Load(request) => Done::Loaded { request, entries: None, damaged: Vec::new() },
             Work::ReadChunk(request) => {
-                let chunk = self.images.get(&request.snapshot.index).map(|data| {
-                    let from = usize::try_from(request.offset).unwrap();
-                    let to = data.len().min(from + request.bytes_max);
-                    Chunk { data: data.slice(from..to), done: to == data.len() }
-                });
+                let data = self.images.get(&request.snapshot.index);
+                let chunk = data.map(|data| chunk(data, request.offset, request.bytes_max));
                 Done::ChunkRead { request, chunk }
             }
             Work::StageChunk { id, offset, data, .. } => {
@@ -432,4 +430,10 @@ fn batch(work: Work) -> Option<PersistBatch> {
         | Work::ReadChunk(_)
         | Work::StageChunk { .. } => None,
     }
+}
+
+fn chunk(data: &Bytes, from: u64, bytes_max: usize) -> Chunk {
+    let from = usize::try_from(from).unwrap();
+    let to = data.len().min(from.saturating_add(bytes_max));
+    Chunk { data: data.slice(from..to), done: to == data.len() }
 }

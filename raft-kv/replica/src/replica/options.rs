@@ -14,6 +14,10 @@ pub struct ReplicaOptions {
     pub snapshot_after_entries: u64,
     /// Make a snapshot once entries of this many bytes were applied since the last one.
     pub snapshot_after_bytes: u64,
+    /// The most bytes of a snapshot that are read at once when the state is replaced by it; zero counts
+    /// as one. Between two parts the replica does everything else, and a part is all that is in memory
+    /// beside what was made of those before it.
+    pub restore_part_bytes: usize,
     /// Keep what the core is given for [`Replica::take_recorded`](crate::replica::Replica::take_recorded),
     /// which must be called then.
     pub is_recorded: bool,
@@ -28,6 +32,7 @@ impl ReplicaOptions {
             sessions_max: 4096,
             snapshot_after_entries: 100_000,
             snapshot_after_bytes: 64 << 20,
+            restore_part_bytes: 1 << 20,
             is_recorded: false,
         }
     }

@@ -80,7 +80,7 @@ pub mod work;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raft_core::{HardState, Index, PersistBatch, PersistSeq, SnapshotMeta};
+use raft_core::{ChunkRequest, HardState, Index, PersistBatch, PersistSeq, SnapshotMeta};
 
 pub use error::StorageError;
 pub use found::Found;
@@ -279,16 +279,17 @@ impl<D: Disk> Storage<D> {
                 self.snapshots.save(disk, snapshot, data)?;
                 Done::SnapshotSaved { snapshot: Arc::clone(snapshot) }
             }
-            Work::LoadSnapshot { snapshot } => {
-                let data = self.snapshots.load(disk, snapshot.last)?;
-                Done::SnapshotLoaded { snapshot: Arc::clone(snapshot), data }
+            Work::LoadSnapshot { snapshot, offset, bytes_max } => {
+                let chunk = self.snapshots.chunk(disk, snapshot.last, *offset, *bytes_max)?;
+                Done::SnapshotLoaded { snapshot: Arc::clone(snapshot), offset: *offset, chunk }
             }
             Work::Load(request) => {
                 let LoadedEntries { entries, damaged } = self.log.load(disk, request)?;
                 Done::Loaded { request: *request, entries, damaged }
             }
             Work::ReadChunk(request) => {
-                let chunk = self.snapshots.chunk(disk, request)?;
+                let ChunkRequest { snapshot, offset, bytes_max, .. } = *request;
+                let chunk = self.snapshots.chunk(disk, snapshot, offset, bytes_max)?;
                 Done::ChunkRead { request: *request, chunk }
             }
             Work::StageChunk { id, snapshot, offset, data, done } => {

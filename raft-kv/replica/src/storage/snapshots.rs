@@ -15,7 +15,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raft_core::{Chunk, ChunkRequest, EntryId, Index, SnapshotMeta};
+use raft_core::{Chunk, EntryId, Index, SnapshotMeta};
 
 use super::error::{InFile, StorageError, create_fresh, remove_found};
 use super::frame::Owner;
@@ -394,30 +394,21 @@ impl<F> Snapshots<F> {
         Ok(())
     }
 
-    /// The whole snapshot, or `None` if it is not there or not intact. A disk that fails does not say which.
-    pub(super) fn load<D: Disk<File = F>>(
-        &mut self,
-        disk: &mut D,
-        snapshot: EntryId,
-    ) -> Result<Option<Bytes>, StorageError> {
-        let Some(kept) = self.find(snapshot) else { return Ok(None) };
-        let data = read_range(disk, &kept.manifest, 0, kept.manifest.bytes)?;
-        kept.is_damaged = data.is_none();
-        Ok(data)
-    }
-
-    /// A part of a snapshot, or `None` if it is not there or not intact.
+    /// A part of a snapshot, or `None` if it is not there or not intact. A disk that fails does not say
+    /// which.
     pub(super) fn chunk<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
-        request: &ChunkRequest,
+        snapshot: EntryId,
+        offset: u64,
+        bytes_max: usize,
     ) -> Result<Option<Chunk>, StorageError> {
-        let Some(kept) = self.find(request.snapshot) else { return Ok(None) };
+        let Some(kept) = self.find(snapshot) else { return Ok(None) };
         let manifest = &kept.manifest;
-        let end = request.offset.saturating_add(request.bytes_max as u64).min(manifest.bytes);
+        let end = offset.saturating_add(bytes_max as u64).min(manifest.bytes);
         let is_whole = end == manifest.bytes;
-        let data = read_range(disk, manifest, request.offset, end)?;
-        kept.is_damaged |= data.is_none() && request.offset <= end;
+        let data = read_range(disk, manifest, offset, end)?;
+        kept.is_damaged |= data.is_none() && offset <= end;
         Ok(data.map(|data| Chunk { data, done: is_whole }))
     }
 

@@ -29,10 +29,14 @@ pub enum Work {
         /// The state machine's bytes.
         data: Bytes,
     },
-    /// Read a whole durable snapshot.
+    /// Read the next part of a durable snapshot that the state is to be replaced by.
     LoadSnapshot {
         /// What it covers.
         snapshot: Arc<SnapshotMeta>,
+        /// Where the part begins.
+        offset: u64,
+        /// The most bytes of it, at least 1.
+        bytes_max: usize,
     },
     /// Read entries of the log that are durable.
     Load(LoadRequest),
@@ -68,12 +72,14 @@ pub enum Done {
         /// What it covers.
         snapshot: Arc<SnapshotMeta>,
     },
-    /// A whole snapshot, or `None` if it cannot be read.
+    /// A part of the snapshot that the state is to be replaced by, or `None` if it cannot be read.
     SnapshotLoaded {
         /// What it covers.
         snapshot: Arc<SnapshotMeta>,
-        /// The state machine's bytes.
-        data: Option<Bytes>,
+        /// Where the part begins.
+        offset: u64,
+        /// Its bytes.
+        chunk: Option<Chunk>,
     },
     /// Entries of the log, or `None` if they are not there, or not intact.
     Loaded {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::{
-    Entries, EntryId, HardState, Incarnation, Index, LoadPurpose, LoadRequest, Member, Membership,
-    Payload, PersistBatch, PersistSeq, RecoveredState, Slot, SnapshotMeta, Term,
+    Chunk, Entries, EntryId, HardState, Incarnation, Index, LoadPurpose, LoadRequest, Member,
+    Membership, Payload, PersistBatch, PersistSeq, RecoveredState, Slot, SnapshotMeta, Term,
 };
 use raft_replica::file_disk::FileDisk;
 use raft_replica::storage::work::{Done, Work};
@@ -172,9 +172,11 @@ pub(crate) fn check(storage: &mut Storage<FileDisk>, found: &Found) -> u64 {
     }
     let snapshot = found.snapshot.clone().unwrap();
     if snapshot.last.index > Index::ZERO {
-        let done = storage.write(Work::LoadSnapshot { snapshot: snapshot.clone() }).unwrap();
-        let data = Some(image(snapshot.last.index));
-        assert_eq!(done, Some(Done::SnapshotLoaded { snapshot, data }));
+        let (offset, bytes_max) = (0, usize::MAX);
+        let load = Work::LoadSnapshot { snapshot: snapshot.clone(), offset, bytes_max };
+        let done = storage.write(load).unwrap();
+        let chunk = Some(Chunk { data: image(snapshot.last.index), done: true });
+        assert_eq!(done, Some(Done::SnapshotLoaded { snapshot, offset, chunk }));
     }
     read
 }

@@ -81,9 +81,10 @@ impl Store {
                 self.snapshot = snapshot.clone();
                 Done::SnapshotSaved { snapshot }
             }
-            Work::LoadSnapshot { snapshot } => {
-                let data = self.snapshots.get(&snapshot.last.index).cloned();
-                Done::SnapshotLoaded { snapshot, data }
+            Work::LoadSnapshot { snapshot, offset, bytes_max } => {
+                let data = self.snapshots.get(&snapshot.last.index);
+                let chunk = data.map(|data| chunk(data, offset, bytes_max));
+                Done::SnapshotLoaded { snapshot, offset, chunk }
             }
             Work::Load(request) => {
                 let wanted = |entry: &&Entry| {
@@ -96,11 +97,8 @@ impl Store {
                 Done::Loaded { request, entries, damaged: Vec::new() }
             }
             Work::ReadChunk(request) => {
-                let chunk = self.snapshots.get(&request.snapshot.index).map(|data| {
-                    let from = offset(request.offset);
-                    let to = data.len().min(from + request.bytes_max);
-                    Chunk { data: data.slice(from..to), done: to == data.len() }
-                });
+                let data = self.snapshots.get(&request.snapshot.index);
+                let chunk = data.map(|data| chunk(data, request.offset, request.bytes_max));
                 Done::ChunkRead { request, chunk }
             }
             Work::StageChunk { id, offset, data, .. } => {
@@ -196,6 +194,12 @@ pub(crate) fn founders(size: usize) -> Membership {
 
 fn place(member: Member) -> usize {
     usize::try_from(member.id.0 - 1).expect("a cluster here is small")
+}
+
+fn chunk(data: &Bytes, from: u64, bytes_max: usize) -> Chunk {
+    let from = offset(from);
+    let to = data.len().min(from.saturating_add(bytes_max));
+    Chunk { data: data.slice(from..to), done: to == data.len() }
 }
 
 fn offset(offset: u64) -> usize {
@@ -312,6 +316,12 @@ impl Cluster {
             return None;
         }
         Some(Input::Done(done))
+    }
+
+    /// Completes what was held back first, and holds what comes of it.
+    pub(crate) fn release_one(&mut self, server: usize) {
+        let done = self.servers[server].held.remove(0);
+        self.feed(server, Input::Done(done));
     }
 
     /// Completes what was held back.

@@ -6,7 +6,7 @@ use raft_core::{
     RecoveredState, Rejection, Slot, Term, Time,
 };
 use raft_replica::kv::{Kv, KvAnswer, KvCommand, KvError, KvQuery, KvResponse};
-use raft_replica::machine::StateMachine;
+use raft_replica::machine::{Gathered, StateMachine};
 use raft_replica::replica::Replica;
 use raft_replica::request::{Failure, Input, Output, Reply, Request};
 use raft_replica::session::SessionId;
@@ -413,6 +413,7 @@ impl StateMachine for Liar {
     type Answer = KvAnswer;
     type Snapshot = Kv;
     type Error = KvError;
+    type Restore = Gathered;
 
     fn apply(&mut self, index: Index, command: KvCommand) -> KvResponse {
         self.0.apply(index, command);

@@ -7,15 +7,19 @@ use raft_core::{Index, RoleName};
 use raft_replica::kv::{Kv, KvError};
 use raft_replica::request::{Failure, Input, Output, Reply, Request};
 use raft_replica::session::SessionId;
-use raft_replica::storage::work::Done;
+use raft_replica::storage::work::{Done, Work};
 use raft_replica::{ImageError, RestoreError};
 
 use crate::cluster::{Cluster, Hold, get, put};
 
-/// Three replicas that make a snapshot every 20 entries and send it in small pieces.
+/// How much of a snapshot is read at once.
+const PART_BYTES: usize = 64;
+
+/// Three replicas that make a snapshot every 20 entries, and send it and read it in small pieces.
 fn cluster() -> Cluster {
     Cluster::with(3, |options| {
         options.snapshot_after_entries = 20;
+        options.restore_part_bytes = PART_BYTES;
         options.config.snapshot_chunk_bytes = 100;
     })
 }
@@ -113,6 +117,44 @@ fn a_restart_gives_the_same_state() {
     let states = cluster.states();
     cluster.pass(2);
     assert!(cluster.states().iter().all(|state| *state == states[1]), "{states:?}");
+}
+
+/// The parts of a snapshot that a server has asked its disk for: where each begins.
+fn parts(cluster: &Cluster, server: usize) -> Vec<u64> {
+    let asked = cluster.servers[server].outputs.iter().filter_map(|output| match output {
+        Output::Work(Work::LoadSnapshot { offset, bytes_max: PART_BYTES, .. }) => Some(*offset),
+        Output::Work(_)
+        | Output::Send { .. }
+        | Output::Reply { .. }
+        | Output::Save { .. }
+        | Output::Applied { .. }
+        | Output::Restored { .. }
+        | Output::Observe(_)
+        | Output::BadFrame(_)
+        | Output::BadSnapshot { .. } => None,
+    });
+    asked.collect()
+}
+
+#[test]
+fn the_state_comes_back_part_by_part_and_nobody_sees_half_of_it() {
+    let mut cluster = cluster();
+    cluster.elect(0);
+    let session = cluster.open_session(0);
+    write(&mut cluster, 0, session, 1, 50);
+    let bytes = cluster.servers[0].store.snapshots.values().next_back().unwrap().len();
+    let expected: Vec<u64> = (0..bytes as u64).step_by(PART_BYTES).collect();
+    assert!(expected.len() > 5);
+    cluster.restart(0, Some(Hold::Loads));
+    for asked in 1..expected.len() {
+        assert_eq!(parts(&cluster, 0), expected[..asked]);
+        let replica = &cluster.servers[0].replica;
+        assert_eq!((replica.applied(), replica.machine().len()), (Index::ZERO, 0));
+        cluster.release_one(0);
+    }
+    assert_eq!(parts(&cluster, 0), expected);
+    cluster.release(0);
+    assert!(cluster.servers[0].replica.machine().len() >= 40);
 }
 
 #[test]
@@ -256,6 +298,7 @@ fn a_damaged_snapshot_halts_the_replica_and_is_never_served() {
         *newest = bytes.into();
     });
     assert_eq!(error, RestoreError::Image(ImageError::WrongChecksum));
+    assert!(cluster.servers[0].replica.machine().is_empty());
     assert_eq!(cluster.servers[0].replica.status().role, RoleName::Halted);
     assert_eq!(cluster.call(0, get("k1")), Reply::Failed(Failure::Halted));
     // The others go on without it.

@@ -274,8 +274,10 @@ fn a_damaged_snapshot_is_never_served() {
     let (mut storage, found) = open(&disk).unwrap();
     disk.overwrite("snap/9-1.data", 1500, &[0xa5]);
     let snapshot = found.snapshot.unwrap();
-    let done = storage.write(Work::LoadSnapshot { snapshot: snapshot.clone() }).unwrap();
-    assert_eq!(done, Some(Done::SnapshotLoaded { snapshot, data: None }));
+    let (offset, bytes_max) = (0, usize::MAX);
+    let load = Work::LoadSnapshot { snapshot: snapshot.clone(), offset, bytes_max };
+    let done = storage.write(load).unwrap();
+    assert_eq!(done, Some(Done::SnapshotLoaded { snapshot, offset, chunk: None }));
 }
 
 /// A snapshot that cannot be read is replaced by one that is received, at the same index.

@@ -31,8 +31,9 @@ fn begun() -> (MemoryDisk, Storage<MemoryDisk>, Script, EntryId, Bytes) {
 }
 
 fn loaded(storage: &mut Storage<MemoryDisk>, last: EntryId) -> Option<Bytes> {
-    match storage.write(Work::LoadSnapshot { snapshot: meta(last) }).unwrap() {
-        Some(Done::SnapshotLoaded { data, .. }) => data,
+    let load = Work::LoadSnapshot { snapshot: meta(last), offset: 0, bytes_max: usize::MAX };
+    match storage.write(load).unwrap() {
+        Some(Done::SnapshotLoaded { chunk, .. }) => chunk.map(|chunk| chunk.data),
         other => panic!("{other:?}"),
     }
 }

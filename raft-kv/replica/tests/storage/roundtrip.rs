@@ -29,9 +29,15 @@ fn what_is_written_is_found() {
         assert_eq!(Durable::found(&mut storage, &found), *script.now());
         assert!(found.commit >= Index(4));
         let snapshot = found.snapshot.unwrap();
-        let done = storage.write(Work::LoadSnapshot { snapshot: snapshot.clone() }).unwrap();
-        let Some(Done::SnapshotLoaded { data: Some(data), .. }) = done else { panic!("{done:?}") };
-        assert_eq!(data.len(), 10_000);
+        for (offset, bytes_max, length) in [(0, usize::MAX, 10_000), (4000, 5000, 5000)] {
+            let snapshot = snapshot.clone();
+            let load = Work::LoadSnapshot { snapshot, offset, bytes_max };
+            let done = storage.write(load).unwrap();
+            let Some(Done::SnapshotLoaded { chunk: Some(chunk), .. }) = done else {
+                panic!("{done:?}")
+            };
+            assert_eq!((chunk.data.len(), chunk.done), (length, offset == 0));
+        }
     }
     let elsewhere = entries(EntryId { index: Index(500), ..EntryId::default() }, Term(3), &[1]);
     let far = elsewhere[0].id();
@@ -217,9 +223,10 @@ fn chunks_are_read_and_staged_as_they_are_asked_for() {
     }
     assert_eq!(read, data);
     let gone = EntryId { index: Index(7), ..snapshot };
-    let load = Work::LoadSnapshot { snapshot: meta(gone) };
+    let load = Work::LoadSnapshot { snapshot: meta(gone), offset: 0, bytes_max: 1 };
     let done = storage.write(load).unwrap();
-    assert_eq!(done, Some(Done::SnapshotLoaded { snapshot: meta(gone), data: None }));
+    let none = Done::SnapshotLoaded { snapshot: meta(gone), offset: 0, chunk: None };
+    assert_eq!(done, Some(none));
 
     let mut stage = |offset, length, done| {
         let data = Bytes::from(vec![1; length]);

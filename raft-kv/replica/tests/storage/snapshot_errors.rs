@@ -60,8 +60,9 @@ fn what_can_be_read_the_second_time_is_no_damage() {
         assert!(bytes(&disk) == whole, "{file}");
         disk.spoil_once(file, 512);
         let snapshot = meta(script.now().snapshot.unwrap());
-        let done = storage.write(Work::LoadSnapshot { snapshot }).unwrap();
-        assert!(matches!(done, Some(Done::SnapshotLoaded { data: Some(_), .. })), "{file}");
+        let load = Work::LoadSnapshot { snapshot, offset: 0, bytes_max: usize::MAX };
+        let done = storage.write(load).unwrap();
+        assert!(matches!(done, Some(Done::SnapshotLoaded { chunk: Some(_), .. })), "{file}");
     }
 }
 
@@ -72,7 +73,8 @@ fn a_failed_read_is_not_an_answer() {
     let mut storage = open(&disk).unwrap().0;
     let snapshot = meta(script.now().snapshot.unwrap());
     disk.fail_at(1);
-    let failed = storage.write(Work::LoadSnapshot { snapshot });
+    let load = Work::LoadSnapshot { snapshot, offset: 0, bytes_max: usize::MAX };
+    let failed = storage.write(load);
     assert!(matches!(failed, Err(StorageError::Disk { .. })), "{failed:?}");
     assert_eq!(storage.scrub(1), Err(StorageError::Poisoned));
 }
