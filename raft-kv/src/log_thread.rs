@@ -101,6 +101,7 @@ impl LogThread {
             is_full: false,
             closing: Arc::clone(&is_closing),
             save: None,
+            save_begun: now,
             rest: Some(now.after(REST)),
             scrub: (scrub_bytes_per_s > 0).then_some(now.after(SCRUB)),
             scrub_bytes: (scrub_bytes_per_s / (1_000_000 / SCRUB.0)).max(1),
@@ -153,6 +154,8 @@ struct Writer<D: Disk, T> {
     closing: Arc<AtomicBool>,
     /// When the next part of a snapshot is due, if one is being saved.
     save: Option<Time>,
+    /// When that one was begun.
+    save_begun: Time,
     /// When the disk is told that there is nothing to do, unless it has been.
     rest: Option<Time>,
     /// When the next part of a scrub is due, and its size.
@@ -228,7 +231,8 @@ impl<D: Disk, T: Fn(DiskNews) -> bool> Writer<D, T> {
         snapshot: &Arc<SnapshotMeta>,
         data: &Bytes,
     ) -> Result<(), StorageError> {
-        self.save = Some(self.clock.now());
+        self.save_begun = self.clock.now();
+        self.save = Some(self.save_begun);
         self.storage.begin_snapshot(snapshot, data)
     }
 
@@ -262,6 +266,7 @@ impl<D: Disk, T: Fn(DiskNews) -> bool> Writer<D, T> {
         match has_room(self.storage.save_part(PART_BYTES))? {
             Some(Some(done)) => {
                 self.save = None;
+                self.metrics.saved(self.clock.now().since(self.save_begun));
                 (self.tell)(DiskNews::Done(done));
             }
             Some(None) => self.save = Some(next_part(begun, self.clock.now())),

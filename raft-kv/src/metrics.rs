@@ -1,18 +1,24 @@
 //! What is counted and timed, as Prometheus reads it.
 
+mod levels;
+
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use raft_core::Span;
 use raft_replica::storage::{Report, ScrubStep, What};
+
+pub use levels::{Levels, PeerLevels};
+
+use levels::Gauges;
 
 /// All metrics of a server. Clones count together.
 #[derive(Clone, Debug)]
@@ -27,6 +33,7 @@ struct Inner {
     apply: Histogram,
     read: Histogram,
     encode: Histogram,
+    save: Histogram,
     batches: Counter,
     elections: Counter,
     leader_changes: Counter,
@@ -34,43 +41,21 @@ struct Inner {
     bad_frames: Counter,
     repairs: Counter,
     violations: Counter,
+    failed_writes: Counter,
     scrubbed_bytes: Counter,
     scrub_rounds: Counter,
     scrub_damaged: Counter,
     scrub_repaired: Counter,
     found: Family<[(&'static str, &'static str); 1], Counter>,
-    term: Gauge,
-    commit_index: Gauge,
-    applied_index: Gauge,
-    is_leader: Gauge,
-    keys: Gauge,
-    names: Gauge,
     forgotten_clients: Counter,
+    /// One page is written at a time.
+    gauges: Mutex<Gauges>,
 }
 
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
     }
-}
-
-/// What a gauge shows, read off a node now and then.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Levels {
-    /// The term.
-    pub term: u64,
-    /// The commit index.
-    pub commit: u64,
-    /// The last applied index.
-    pub applied: u64,
-    /// Whether this server leads.
-    pub is_leader: bool,
-    /// How many keys there are.
-    pub keys: u64,
-    /// How many clients and single commands are remembered.
-    pub names: u64,
-    /// How many clients have been forgotten for others.
-    pub forgotten_clients: u64,
 }
 
 /// What is counted one by one.
@@ -88,6 +73,12 @@ pub enum Event {
     Repair,
     /// An assumption of the protocol is broken.
     Violation,
+    /// A command has ended without a result.
+    FailedWrite,
+}
+
+fn version() -> Info<[(&'static str, &'static str); 1]> {
+    Info::new([("version", env!("CARGO_PKG_VERSION"))])
 }
 
 /// What a start finds, by kind; every kind is there from the beginning.
@@ -117,6 +108,7 @@ impl Metrics {
         let apply = seconds("apply", "One step of the node, with what it applied");
         let read = seconds("read", "From a linearizable read to its answer");
         let encode = seconds("snapshot_encode", "The state into bytes, beside the node");
+        let save = seconds("snapshot_save", "The bytes of a snapshot to the disk, between batches");
         let mut counter = |name: &str, help: &str| {
             let counter: Counter = Counter::default();
             registry.register(name, help, counter.clone());
@@ -129,6 +121,7 @@ impl Metrics {
         let bad_frames = counter("bad_frames", "Frames that were no messages");
         let repairs = counter("repairs", "Damaged things that were made whole");
         let violations = counter("violations", "Broken assumptions of the protocol");
+        let failed_writes = counter("failed_writes", "Commands that ended without a result here");
         let scrubbed_bytes =
             counter("scrubbed_bytes", "Bytes of the disk that were looked through");
         let scrub_rounds = counter("scrub_rounds", "How often all of the disk was looked through");
@@ -137,17 +130,8 @@ impl Metrics {
         let forgotten_clients =
             counter("forgotten_clients", "Clients forgotten for others: their retries are refused");
         let found = found_at_start(&mut registry);
-        let mut gauge = |name: &str, help: &str| {
-            let gauge: Gauge = Gauge::default();
-            registry.register(name, help, gauge.clone());
-            gauge
-        };
-        let term = gauge("term", "The term");
-        let commit_index = gauge("commit_index", "The highest index known to be committed");
-        let applied_index = gauge("applied_index", "The last applied index");
-        let is_leader = gauge("is_leader", "Whether this server leads");
-        let keys = gauge("keys", "How many keys there are");
-        let names = gauge("names", "Clients and single commands remembered for their retries");
+        registry.register("build", "Which program this is", version());
+        let gauges = Mutex::new(Gauges::register(&mut registry));
         let inner = Inner {
             registry,
             commit,
@@ -155,6 +139,7 @@ impl Metrics {
             apply,
             read,
             encode,
+            save,
             batches,
             elections,
             leader_changes,
@@ -162,18 +147,14 @@ impl Metrics {
             bad_frames,
             repairs,
             violations,
+            failed_writes,
             scrubbed_bytes,
             scrub_rounds,
             scrub_damaged,
             scrub_repaired,
             found,
-            term,
-            commit_index,
-            applied_index,
-            is_leader,
-            keys,
-            names,
             forgotten_clients,
+            gauges,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -191,6 +172,11 @@ impl Metrics {
     /// A snapshot is in bytes.
     pub fn encoded(&self, after: Span) {
         self.inner.encode.observe(Duration::from_micros(after.0).as_secs_f64());
+    }
+
+    /// A snapshot is on the disk, so long after it was to be.
+    pub fn saved(&self, after: Span) {
+        self.inner.save.observe(Duration::from_micros(after.0).as_secs_f64());
     }
 
     /// The log was synced, with so many batches.
@@ -230,23 +216,17 @@ impl Metrics {
             Event::BadFrame => &inner.bad_frames,
             Event::Repair => &inner.repairs,
             Event::Violation => &inner.violations,
+            Event::FailedWrite => &inner.failed_writes,
         };
         counter.inc();
     }
 
     /// The page that Prometheus reads.
     #[must_use]
-    pub fn page(&self, levels: Levels) -> String {
+    pub fn page(&self, levels: &Levels) -> String {
         let inner = &self.inner;
-        let set = |gauge: &Gauge, value: u64| {
-            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-        };
-        set(&inner.term, levels.term);
-        set(&inner.commit_index, levels.commit);
-        set(&inner.applied_index, levels.applied);
-        set(&inner.is_leader, u64::from(levels.is_leader));
-        set(&inner.keys, levels.keys);
-        set(&inner.names, levels.names);
+        let gauges = inner.gauges.lock().unwrap_or_else(PoisonError::into_inner);
+        gauges.set(levels);
         // It is counted in the replicated state.
         inner.forgotten_clients.inner().store(levels.forgotten_clients, Ordering::Relaxed);
         let mut page = String::new();

@@ -135,7 +135,7 @@ fn is_too_much(held: u64, resident: u64, max: u64) -> bool {
 }
 
 /// What the system says the process has in memory; `None` where it does not say so.
-fn resident_bytes() -> Option<u64> {
+pub(crate) fn resident_bytes() -> Option<u64> {
     let text = fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
     Some(pages.saturating_mul(rustix::param::page_size() as u64))

@@ -373,7 +373,12 @@ impl Driver {
         let Some(waiting) = self.waiting.remove(&id) else { return };
         let now = self.clock.now();
         match &waiting.kind {
-            Kind::Write if matches!(reply, Reply::Failed(Failure::Expired)) => self.gateway.close(),
+            Kind::Write if matches!(reply, Reply::Failed(_)) => {
+                self.metrics.count(metrics::Event::FailedWrite);
+                if matches!(reply, Reply::Failed(Failure::Expired)) {
+                    self.gateway.close();
+                }
+            }
             Kind::Write => {
                 self.metrics.committed(Duration::from_micros(now.since(waiting.since).0))
             }

@@ -1,5 +1,6 @@
 //! What the server answers when things are wrong.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hyper::Method;
@@ -221,6 +222,40 @@ async fn prometheus_finds_what_it_looks_for() {
         assert!(page.contains(name), "{name} is not in\n{page}");
     }
     assert!(page.ends_with("# EOF\n"));
+    cluster.end().await;
+}
+
+/// The operations page lists what there is to watch: all of it, and nothing that there is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_metrics_are_those_of_the_operations_page() {
+    let cluster = Cluster::ready(3).await;
+    cluster.put(1, "/kv/k", "v").await;
+    let mut page = String::new();
+    let count = |page: &str, name: &str| page.matches(&format!("\nraft_kv_{name}{{peer=")).count();
+    cluster
+        .until("a leader has heard both others", async || {
+            let leader = cluster.leader(1, None).await;
+            page = cluster.get(leader, "/metrics").await.text();
+            let by_peer = ["peer_connected", "peer_lag_entries", "peer_silence_milliseconds"];
+            by_peer.iter().all(|name| count(&page, name) == 2)
+        })
+        .await;
+    let kinds = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let names = kinds.map(|(name, kind)| match kind {
+        "counter" => format!("{name}_total"),
+        "info" => format!("{name}_info"),
+        _ => name.to_owned(),
+    });
+    let told: BTreeSet<String> = names.collect();
+    let docs = include_str!("../../docs/operations.md");
+    let rows = docs.split_once("## What to watch").unwrap().1.lines();
+    let cells = rows.filter_map(|row| row.strip_prefix("| `")?.split(" |").next());
+    let names = cells.flat_map(|cell| cell.split(['`', ',', ' ']).filter(|name| !name.is_empty()));
+    let listed: BTreeSet<String> = names.map(str::to_owned).collect();
+    assert_eq!(told, listed);
+    for level in ["voters 3", "learners 0", "has_leader 1", "keys 1", "watchers 0", "is_full 0"] {
+        assert!(page.contains(&format!("\nraft_kv_{level}\n")), "{level} is not in\n{page}");
+    }
     cluster.end().await;
 }
 
