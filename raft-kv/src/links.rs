@@ -106,27 +106,43 @@ struct Peer {
     frames: Option<mpsc::Sender<Bytes>>,
     /// Ends the link when it is dropped.
     addresses: watch::Sender<Addresses>,
-    /// When the last frame came of each of those who have connected under its id, the latest first, in
-    /// microseconds and one more; zero: never.
-    heard: VecDeque<(Lineage, Arc<AtomicU64>)>,
+    /// Those who have spoken under its id, the latest first.
+    known: VecDeque<Namesake>,
     /// Its connections to this server, the oldest first; dropped, they end.
     incoming: VecDeque<oneshot::Sender<Infallible>>,
 }
 
 impl Peer {
     fn info(&self) -> PeerInfo {
-        let heard = self.heard.iter().filter_map(|(_, heard)| time(heard)).max();
+        let heard = self.known.iter().filter_map(|known| time(&known.heard)).max();
         PeerInfo { heard, ..self.info.clone() }
     }
 
-    /// Where to note when a member of this lineage was heard.
-    fn note_of(&mut self, lineage: Lineage) -> Arc<AtomicU64> {
-        let at = self.heard.iter().position(|(known, _)| *known == lineage);
-        let (_, heard) = at.and_then(|at| self.heard.remove(at)).unwrap_or_default();
-        self.heard.push_front((lineage, Arc::clone(&heard)));
-        self.heard.truncate(LINEAGES_MAX);
+    /// Somebody says who it is. Returns where to note when it was heard.
+    fn said(&mut self, hello: Hello) -> Arc<AtomicU64> {
+        let lineage = hello.member.lineage;
+        let at = self.known.iter().position(|known| known.lineage == lineage);
+        let heard = at.and_then(|at| self.known.remove(at)).unwrap_or_default().heard;
+        let client_url = hello.client_url.clone();
+        self.known.push_front(Namesake { lineage, heard: Arc::clone(&heard), client_url });
+        self.known.truncate(LINEAGES_MAX);
+        self.info.hello = Some(hello);
         heard
     }
+
+    fn namesake(&self, lineage: Lineage) -> Option<&Namesake> {
+        self.known.iter().find(|known| known.lineage == lineage)
+    }
+}
+
+/// One of those who speak under an id: the member, or somebody else.
+#[derive(Default)]
+struct Namesake {
+    lineage: Lineage,
+    /// When its last frame came, in microseconds and one more; zero: never.
+    heard: Arc<AtomicU64>,
+    /// Where clients reach it, as it says.
+    client_url: String,
 }
 
 fn time(heard: &AtomicU64) -> Option<Time> {
@@ -195,8 +211,8 @@ impl Links {
         let address = addresses.candidates().into_iter().next().unwrap_or_default();
         let info = PeerInfo { address, hello: None, is_connected: false, heard: None };
         let addresses = watch::Sender::new(addresses);
-        let (heard, incoming) = (VecDeque::new(), VecDeque::new());
-        let mut peer = Peer { info, frames: None, addresses, heard, incoming };
+        let (known, incoming) = (VecDeque::new(), VecDeque::new());
+        let mut peer = Peer { info, frames: None, addresses, known, incoming };
         if self.on_news().is_some() {
             self.start(id, &mut peer);
         }
@@ -234,16 +250,16 @@ impl Links {
     #[must_use]
     pub fn silence_of(&self, member: Member) -> Option<Span> {
         let peers = self.lock();
-        let mut known = peers.get(&member.id)?.heard.iter();
-        let (_, heard) = known.find(|(lineage, _)| *lineage == member.lineage)?;
+        let heard = &peers.get(&member.id)?.namesake(member.lineage)?.heard;
         Some(self.shared.clock.now().since(time(heard)?))
     }
 
-    /// Where clients reach a peer, if it ever said so, and not only that it listens everywhere.
+    /// Where clients reach a member, if it ever said so, and not only that it listens everywhere. What
+    /// somebody else says under its id does not count.
     #[must_use]
-    pub fn client_url(&self, id: NodeId) -> Option<String> {
+    pub fn client_url(&self, member: Member) -> Option<String> {
         let peers = self.lock();
-        let url = &peers.get(&id)?.info.hello.as_ref()?.client_url;
+        let url = &peers.get(&member.id)?.namesake(member.lineage)?.client_url;
         (!is_unspecified_url(url)).then(|| url.clone())
     }
 
@@ -405,8 +421,7 @@ impl Links {
         }
         let mut peers = self.lock();
         let peer = peers.get_mut(&id)?;
-        let heard = peer.note_of(hello.member.lineage);
-        peer.info.hello = Some(hello);
+        let heard = peer.said(hello);
         peer.incoming.retain(|connection| !connection.is_closed());
         if peer.incoming.len() >= PEER_CONNECTIONS_MAX {
             peer.incoming.pop_front();

@@ -23,7 +23,7 @@ use hyper::{Request, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use raft_core::NodeId;
+use raft_core::Member;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::App;
@@ -120,9 +120,9 @@ pub(super) async fn at_leader(
     // Whether a step of it has come about in any of the tries.
     let mut is_begun = false;
     loop {
-        let leader = published.borrow_and_update().leader.map(|leader| leader.id);
+        let leader = published.borrow_and_update().leader;
         let problem = match leader {
-            Some(leader) if leader == me => match local(node.clone()).await {
+            Some(leader) if leader.id == me => match local(node.clone()).await {
                 Err(problem) if problem.is_passing() => problem,
                 result => return ending(result, is_begun),
             },
@@ -163,10 +163,10 @@ fn ending(result: Result<Response, Problem>, is_begun: bool) -> Result<Response,
 
 /// Whether a read is to be answered here although this server does not lead.
 pub(super) fn may_answer(app: &App, parts: &Parts, node: &Node) -> Result<(), Problem> {
-    let leader = node.now().leader.map(|leader| leader.id);
+    let leader = node.now().leader;
     match (app.config.on_follower, leader) {
         (OnFollower::Forward, _) => Ok(()),
-        (_, Some(leader)) if leader == app.config.id => Ok(()),
+        (_, Some(leader)) if leader.id == app.config.id => Ok(()),
         (OnFollower::Redirect, Some(leader)) => Err(redirect(app, parts, leader)),
         (OnFollower::Redirect, None) => Err(no_leader()),
         (OnFollower::Refuse, _) => Err(Problem::refused()),
@@ -219,7 +219,7 @@ async fn pass_on(
     Ok(response.map(Body::new))
 }
 
-fn redirect(app: &App, parts: &Parts, leader: NodeId) -> Problem {
+fn redirect(app: &App, parts: &Parts, leader: Member) -> Problem {
     match app.links.client_url(leader) {
         Some(url) => Problem::redirect(&target(&url, parts)),
         None => Problem::unavailable("not_leader", "the leader's address is not known yet"),

@@ -79,7 +79,8 @@ impl Leader {
     pub(super) fn of(app: &App, leader: Member) -> Self {
         let id = leader.id;
         let me = app.config.id;
-        let url = if id == me { Some(app.config.client_url()) } else { app.links.client_url(id) };
+        let url =
+            if id == me { Some(app.config.client_url()) } else { app.links.client_url(leader) };
         let heard_ms_ago = app.links.silence_of(leader).map(|silence| silence.0 / 1000);
         Self { id: id.0, url, heard_ms_ago }
     }

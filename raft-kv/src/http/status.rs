@@ -153,7 +153,7 @@ fn url(app: &App, leader: Member) -> Option<String> {
     if leader.id == app.config.id {
         return Some(app.config.client_url());
     }
-    app.links.client_url(leader.id)
+    app.links.client_url(leader)
 }
 
 fn full(app: &App, view: &View<'_>) -> Full {

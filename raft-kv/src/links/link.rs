@@ -103,7 +103,7 @@ impl Link {
         if (foreign.is_none() || is_told)
             && let Some(peer) = self.links.lock().get_mut(&self.id)
         {
-            peer.info.hello = Some(theirs);
+            peer.said(theirs);
         }
         if let Some((mine, theirs)) = foreign {
             if is_told {

@@ -1,5 +1,6 @@
 //! Who gets a place at the peers' port.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,20 +8,20 @@ use bytes::Bytes;
 use raft_core::{ClusterId, Lineage, Member, NodeId};
 use raft_kv::clock::Clock;
 use raft_kv::hello::{self, Hello};
-use raft_kv::links::Links;
+use raft_kv::links::{Links, News, OnNews};
 use raft_kv::transport::tcp::Tcp;
 use raft_kv::transport::{Connection, Transport};
 use socket2::{SockFilter, SockRef};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 fn hello(id: u64) -> Hello {
     Hello {
         member: Member { id: NodeId(id), lineage: Lineage(id) },
         address: "127.0.0.1:9".to_owned(),
-        client_url: String::new(),
+        client_url: format!("http://here/{id}"),
         cluster: Some(ClusterId(7)),
         founders: Vec::new(),
         configured: Vec::new(),
@@ -35,9 +36,14 @@ async fn listening() -> (String, watch::Sender<Hello>) {
 
 /// The same, with its links.
 async fn linked() -> (String, watch::Sender<Hello>, Links) {
+    linked_with(Arc::new(|_| true)).await
+}
+
+/// The same, and who wants to know what the links have to tell.
+async fn linked_with(on_news: OnNews) -> (String, watch::Sender<Hello>, Links) {
     let (me, told) = watch::channel(hello(1));
     let links = Links::new(Arc::new(Tcp), told, 1 << 20, Clock::start());
-    links.open(Arc::new(|_| true));
+    links.open(on_news);
     let listener = Tcp.listen("127.0.0.1:0").await.unwrap();
     let address = listener.address();
     tokio::spawn(links.clone().listen(listener));
@@ -96,7 +102,9 @@ async fn a_peer_that_connects_again_and_again_loses_its_oldest_connections() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_host_that_vanishes_without_a_word_is_missed_and_found_again() {
-    let (_, _me, links) = linked().await;
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let on_news: OnNews = Arc::new(move |news| tell.send(news).is_ok());
+    let (_, _me, links) = linked_with(on_news).await;
     let mut hosts = Vec::new();
     for id in [2, 3] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -110,13 +118,12 @@ async fn a_host_that_vanishes_without_a_word_is_missed_and_found_again() {
     }
     // The third one is sent nothing: it is missed all the same.
     links.send(NodeId(2), Bytes::from_static(b"word"));
-    for (id, _, _) in &hosts {
-        let missed = async {
-            while links.peers()[&NodeId(*id)].is_connected {
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(Duration::from_secs(20), missed).await.expect("it is missed");
+    let mut missed = BTreeSet::new();
+    while missed.len() < hosts.len() {
+        let news = timeout(Duration::from_secs(20), told.recv()).await.expect("they are missed");
+        let Some(News::Unreachable(peer)) = news else { panic!("{news:?}") };
+        assert!(!links.peers()[&peer.id].is_connected);
+        missed.insert(peer.id);
     }
     for (id, listener, _) in &hosts {
         until_connected(&links, *id, listener).await;
@@ -158,22 +165,29 @@ async fn until_connected(
 
 #[tokio::test]
 async fn who_speaks_under_the_number_of_another_is_not_the_other() {
-    let (address, _me, links) = linked().await;
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let on_news: OnNews = Arc::new(move |news| tell.send(news).is_ok());
+    let (address, _me, links) = linked_with(on_news).await;
     let mut second = introduced(&address, 2).await;
     second.write_all(b"\x04\x00\x00\x00word").await.unwrap();
-    let heard = async {
-        while links.silence_of(Member::new(2, 2)).is_none() {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(Duration::from_secs(20), heard).await.expect("it is heard");
+    let news = timeout(Duration::from_secs(20), told.recv()).await.expect("it is heard");
+    assert!(matches!(news, Some(News::Frame { .. })), "{news:?}");
+    assert!(links.silence_of(Member::new(2, 2)).is_some());
     assert!(links.silence(NodeId(2)).is_some());
     assert_eq!(links.silence_of(Member::new(2, 7)), None, "that one was never heard");
 
     // Somebody else under that number comes and is silent: the first one is heard all the same.
     let mut connection = Tcp.connect(&address).await.unwrap();
-    let other = Hello { member: Member::new(2, 7), ..hello(2) };
+    let client_url = "http://other".to_owned();
+    let other = Hello { member: Member::new(2, 7), client_url, ..hello(2) };
     hello::introduce(&mut connection, &other).await.unwrap();
     assert!(links.silence_of(Member::new(2, 2)).is_some());
     assert_eq!(links.silence_of(Member::new(2, 7)), None);
+    connection.write_all(b"\x04\x00\x00\x00word").await.unwrap();
+    let news = timeout(Duration::from_secs(20), told.recv()).await.expect("it is heard");
+    assert!(matches!(news, Some(News::Frame { .. })), "{news:?}");
+    // What clients want of the first one is not passed on to it.
+    let client_url = |lineage| links.client_url(Member::new(2, lineage));
+    assert_eq!(client_url(2).as_deref(), Some("http://here/2"));
+    assert_eq!(client_url(7).as_deref(), Some("http://other"));
 }
