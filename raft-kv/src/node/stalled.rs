@@ -13,7 +13,7 @@ use raft_replica::disk::{Disk, DiskError};
 use raft_replica::file_disk::FileDisk;
 use raft_replica::kv::KvCommand;
 use raft_replica::storage::{Identity, Storage, StorageOptions};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::config::ServerConfig;
@@ -146,6 +146,14 @@ impl One {
         self.node.write(StoreCommand::Write { once: None, condition, write }).await.unwrap()
     }
 
+    /// Waits until what everybody may know of it is so.
+    async fn until(&self, what: &str, is_so: impl FnMut(&Published) -> bool) {
+        let mut published = self.node.published();
+        let waited = timeout(DEADLINE, published.wait_for(is_so)).await;
+        let is_so = waited.unwrap_or_else(|_| panic!("not in time: {what}")).is_ok();
+        assert!(is_so, "it has ended before: {what}");
+    }
+
     fn heard(&self, id: NodeId) -> Option<Time> {
         self.links.peers().get(&id)?.heard
     }
@@ -169,6 +177,7 @@ async fn three(directory: &Path) -> (Vec<One>, usize) {
     }
     let mut leader = None;
     until("somebody leads and serves", async || {
+        all[0].until("somebody leads", |published| published.leader.is_some()).await;
         leader = all.iter().position(|one| one.node.now().role == RoleName::Leader);
         let Some(at) = leader else { return false };
         matches!(all[at].write().await, Reply::Response { .. })
@@ -200,7 +209,7 @@ async fn a_leader_whose_disk_stands_still_goes_on_speaking_and_hands_over() {
         assert_eq!(now.term.0, before.term.0 + 1, "one election, asked for, is all it takes");
         assert!(heard.len() >= 3, "the old one went on speaking: {heard:?}");
         // It has not been told yet that anything is durable, and knows all the same.
-        until("the old one knows", async || old.node.now().leader == now.leader).await;
+        old.until("the old one knows", |published| published.leader == now.leader).await;
         assert!(old.node.inspect(|view| view.now).await.is_ok());
         old.gate.set(false);
     };
@@ -238,11 +247,9 @@ async fn a_leader_whose_disk_stands_still_asks_again_if_nobody_took_over() {
         for one in &others {
             one.gate.set(false);
         }
-        until("another one leads", async || {
-            let now = others[0].node.now();
-            now.leader.is_some_and(|leader| leader != before.me)
-        })
-        .await;
+        let is_another = |leader: Member| leader != before.me;
+        let told = |published: &Published| published.leader.is_some_and(is_another);
+        others[0].until("another one leads", told).await;
         assert_eq!(others[0].node.now().term.0, before.term.0 + 1, "it was asked for");
         old.gate.set(false);
     };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use raft_kv::backup;
 use raft_replica::kv::{Kv, KvCommand};
 use raft_replica::machine::StateMachine as _;
 
-use crate::support::{arg, run, text};
+use crate::support::{Three, arg, command, run, text};
 
 /// Reads one request; returns its path and its `Idempotency-Key`.
 fn heard(client: &TcpStream) -> Option<(String, String)> {
@@ -125,5 +126,38 @@ fn a_restore_takes_few_names_and_waits_for_who_is_busy() {
         serials.sort_unstable();
         let expected: Vec<u64> = (1..=serials.len() as u64).collect();
         assert_eq!(*serials, expected, "they count from 1, and none is used twice");
+    }
+}
+
+/// What somebody writes while a backup is restored is newer than the backup.
+#[test]
+fn a_restore_keeps_what_is_written_meanwhile() {
+    const KEYS: u64 = 300;
+    let three = Three::start();
+    let file = three.directory.path().join("backup");
+    std::fs::write(&file, backup_of(KEYS)).unwrap();
+    // The last one in the order of the keys is there before the restore gets to it.
+    assert_eq!(three.put(1, "/kv/key-99", "mine"), "ok");
+    let servers = three.endpoints();
+    let restore = command(&["restore", "--timeout=60", arg(&file), "--endpoints", &servers])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    for n in (1..KEYS).rev().step_by(3) {
+        assert_eq!(three.put(1, &format!("/kv/key-{n}"), "mine"), "ok");
+    }
+    let restored = restore.wait_with_output().unwrap();
+    let told = text(&restored.stdout);
+    assert!(restored.status.success(), "{told}");
+    let (written, kept) = told.split_once(" keys written, ").expect("it says how many");
+    let kept = kept.strip_suffix(" were there and kept\n").expect("it says how many");
+    let (written, kept): (u64, u64) = (written.parse().unwrap(), kept.parse().unwrap());
+    assert_eq!(written + kept, KEYS);
+    assert!((1..=KEYS / 3 + 1).contains(&kept), "{told}");
+    for n in 1..=KEYS {
+        let is_mine = n == 99 || (n < KEYS && (KEYS - 1 - n).is_multiple_of(3));
+        let expected = if is_mine { "mine" } else { "v" };
+        assert_eq!(three.get(1, &format!("/kv/key-{n}")), expected, "key {n}");
     }
 }

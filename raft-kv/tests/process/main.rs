@@ -7,6 +7,7 @@ mod local_cluster;
 mod readmission;
 mod servers;
 mod support;
+mod suspended;
 #[cfg(feature = "tls")]
 mod tls;
 mod tour;

@@ -1,7 +1,9 @@
 //! Three terminals.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use hyper::Method;
@@ -229,24 +231,27 @@ fn a_watcher_goes_on_at_another_server_and_misses_nothing() {
     let mut three = Three::start();
     assert_eq!(three.put(1, "/kv/before", "0"), "ok");
     let servers = three.endpoints();
-    let file = three.directory.path().join("watched");
     let complaints = std::fs::File::create(three.directory.path().join("complaints")).unwrap();
     let mut watcher = crate::support::command(&["watch", "--endpoints", &servers, "--timeout=60"])
         .stdin(Stdio::null())
-        .stdout(std::fs::File::create(&file).unwrap())
+        .stdout(Stdio::piped())
         .stderr(complaints)
         .spawn()
         .unwrap();
-    let until = |what: &str| {
-        let began = std::time::Instant::now();
-        loop {
-            let seen = std::fs::read_to_string(&file).unwrap();
-            if seen.contains(what) {
-                return seen;
-            }
-            assert!(began.elapsed() < Duration::from_secs(60), "{what} is not in {seen}");
-            std::thread::yield_now();
+    let lines = BufReader::new(watcher.stdout.take().unwrap()).lines();
+    let (tell, told) = mpsc::channel();
+    // It ends with the watcher.
+    let reader = std::thread::spawn(move || {
+        lines.map_while(Result::ok).try_for_each(|line| tell.send(line))
+    });
+    let mut seen = String::new();
+    let mut until = |what: &str| {
+        while !seen.contains(what) {
+            let line = told.recv_timeout(Duration::from_secs(60));
+            seen += &line.unwrap_or_else(|_| panic!("{what} is not in {seen}"));
+            seen.push('\n');
         }
+        seen.clone()
     };
     until(": changes after ");
     assert_eq!(three.put(1, "/kv/a", "1"), "ok");
@@ -259,6 +264,7 @@ fn a_watcher_goes_on_at_another_server_and_misses_nothing() {
     assert!(!seen.contains("before"), "it asked for what comes: {seen}");
     watcher.kill().unwrap();
     watcher.wait().unwrap();
+    assert_eq!(reader.join().unwrap(), Ok(()));
 }
 
 #[test]
