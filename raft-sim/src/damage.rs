@@ -25,6 +25,7 @@ use crate::event::NodeAt;
 use crate::failure::Failure;
 use crate::fault::{Fault, Withdrawn};
 use crate::nemesis::Strike;
+use crate::rng::Ratio;
 use crate::rot::Wound;
 use crate::workload::Workload;
 use crate::world::World;
@@ -66,7 +67,14 @@ impl<W: Workload> World<W> {
         };
         let node = &self.nodes[at];
         let is_down = node.process.is_none();
-        let wound = node.disk.hurt(strike.fault, is_down, &mut strike.draw);
+        let draw = &mut strike.draw;
+        let is_far = strike.fault == Fault::Misdirected && draw.chance(Ratio::new(1, 2));
+        let wound = if is_far && self.nodes.len() > 1 {
+            let other = (at + 1 + draw.position(self.nodes.len() - 1)) % self.nodes.len();
+            node.disk.misplace(&self.nodes[other].disk, draw)
+        } else {
+            node.disk.hurt(strike.fault, is_down, draw)
+        };
         wound.map_or(Ok(false), |wound| self.judge(at, strike.fault, &before, wound))
     }
 

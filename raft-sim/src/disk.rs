@@ -333,6 +333,13 @@ impl SimDisk {
         crate::rot::hurt(&mut platter, fault, is_down, draw)
     }
 
+    /// A sector that another disk was to get has come to this one; see [`Self::hurt`].
+    pub(crate) fn misplace(&self, meant: &Self, draw: &mut Draw) -> Option<Wound> {
+        let mut platter = self.0.borrow_mut();
+        platter.state += 1;
+        crate::rot::misplace(&mut platter, &meant.0.borrow(), draw)
+    }
+
     /// What its node has promised is lost, or who it is: all copies, or a file of the two. Returns
     /// whether it is: not while anything is on its way to the disk.
     pub(crate) fn forget_promises(&self, draw: &mut Draw) -> bool {

@@ -95,7 +95,8 @@ faults! {
     BitRot = "bit-rot",
     /// A sector that was durable reads as zeroes. Effect: a start would notice.
     ZeroedSector = "zeroed-sector",
-    /// A sector that was durable reads as another one of its file. Effect: a start would notice.
+    /// A sector that was durable reads as another one, of its file, of its disk, or of a file of this name
+    /// on another disk. Effect: a start would notice.
     Misdirected = "misdirected",
     /// A sector that was durable reads as before it was last written. Effect: a start would notice.
     LostWrite = "lost-write",
@@ -112,8 +113,8 @@ faults! {
     /// A write fails and has written a part. Effect: something of it is there, and storage has seen
     /// the error.
     ShortWrite = "short-write",
-    /// A write has gone to another sector of its file, and is missing where it belongs. Effect: a
-    /// start would notice.
+    /// A write has gone to another sector, of its file or of another one of its disk, and is missing where
+    /// it belongs. Effect: a start would notice.
     StrayWrite = "stray-write",
     /// A sync says that it is done and is not, until the next one of its file. Effect: a power loss
     /// takes back what it was about, and a start would notice.

@@ -148,9 +148,16 @@ fn hurt_sector(platter: &mut Platter, fault: Fault, draw: &mut Draw) -> Option<W
     if fault == Fault::ZeroedSector {
         bytes.fill(0);
     } else if fault == Fault::Misdirected {
-        let from = self::span(inode, other);
+        // What was meant for another file of this disk has its own way of not being believed.
+        let meant = pick_file(platter, is_kept, draw).filter(|_| draw.chance(Ratio::new(1, 2)));
+        let meant = meant.and_then(|at| {
+            let sectors = written(&platter.inodes[at]);
+            Some((at, *sectors.get(draw.position(sectors.len().max(1)))?))
+        });
+        let (of, other) = meant.unwrap_or((at, other));
+        let from = &platter.inodes[of].data[self::span(&platter.inodes[of], other)];
         let len = from.len().min(span.len());
-        bytes[..len].copy_from_slice(&inode.data[from.start..from.start + len]);
+        bytes[..len].copy_from_slice(&from[..len]);
     } else if fault == Fault::LostWrite {
         bytes.copy_from_slice(inode.past.as_ref()?.get(&sector)?.get(..span.len())?);
     } else if fault == Fault::Unreadable {
@@ -163,6 +170,27 @@ fn hurt_sector(platter: &mut Platter, fault: Fault, draw: &mut Draw) -> Option<W
     }
     wound.overwrite(platter, at, span.start, &bytes);
     Some(wound)
+}
+
+/// What was meant for another disk has been written to this one, into a file of the same name: to the same
+/// place mostly, which is the one where it would be believed.
+pub(crate) fn misplace(platter: &mut Platter, meant: &Platter, draw: &mut Draw) -> Option<Wound> {
+    if !is_at_rest(platter) {
+        return None;
+    }
+    let at = pick_file(platter, is_kept, draw)?;
+    let (path, _) = platter.names.iter().find(|&(_, inode)| *inode == at)?;
+    let theirs = &meant.inodes[*meant.names.get(path)?];
+    let [sectors, others] = [written(&platter.inodes[at]), written(theirs)];
+    let &here = sectors.get(draw.position(sectors.len().max(1)))?;
+    let &other = others.get(draw.position(others.len().max(1)))?;
+    let is_same = others.contains(&here) && draw.chance(Ratio::new(3, 4));
+    let from = span(theirs, if is_same { here } else { other });
+    let to = span(&platter.inodes[at], here);
+    let len = from.len().min(to.len());
+    let mut wound = Wound::default();
+    wound.overwrite(platter, at, to.start, &theirs.data[from.start..from.start + len]);
+    wound.is_any().then_some(wound)
 }
 
 fn is_snapshot(path: &str) -> bool {
@@ -205,21 +233,32 @@ fn pick_file(
     files.get(draw.position(files.len().max(1))).copied()
 }
 
-/// The last write of a sector has gone to another one.
+/// The last write of a sector has gone to another one, of the same file or of another one.
 fn stray(platter: &mut Platter, draw: &mut Draw) -> Option<Wound> {
     let at = pick_file(platter, is_kept, draw)?;
+    let other = pick_file(platter, is_kept, draw).filter(|_| draw.chance(Ratio::new(1, 2)));
+    // Of the two files of the hard state, such a write takes both copies of a generation, and leaves the
+    // one before it, which was promised as well: no disk could tell.
+    let is_pair = |other: &usize| [at, *other].iter().all(|&at| is_of_hard_state(platter, at));
+    let other = other.filter(|other| !is_pair(other)).unwrap_or(at);
     let inode = &platter.inodes[at];
-    let sectors = written(inode);
-    let [here, there] = [(); 2].map(|()| sectors.get(draw.position(sectors.len().max(1))));
-    let (&here, &there) = here.zip(there).filter(|(here, there)| here != there)?;
-    let (from, to) = (span(inode, here), span(inode, there));
+    let (sectors, others) = (written(inode), written(&platter.inodes[other]));
+    let here = sectors.get(draw.position(sectors.len().max(1)));
+    let there = others.get(draw.position(others.len().max(1)));
+    let is_apart = |(here, there): &(&usize, &usize)| (at, here) != (other, there);
+    let (&here, &there) = here.zip(there).filter(is_apart)?;
+    let (from, to) = (span(inode, here), span(&platter.inodes[other], there));
     let before = inode.past.as_ref()?.get(&here)?.get(..from.len())?.to_vec();
     let len = from.len().min(to.len());
     let bytes = inode.data[from.start..from.start + len].to_vec();
     let mut wound = Wound::default();
-    wound.overwrite(platter, at, to.start, &bytes);
+    wound.overwrite(platter, other, to.start, &bytes);
     wound.overwrite(platter, at, from.start, &before);
     Some(wound)
+}
+
+fn is_of_hard_state(platter: &Platter, at: usize) -> bool {
+    platter.names.iter().any(|(path, &inode)| inode == at && path.starts_with("hs."))
 }
 
 /// What syncs have lied about is as the disk has it; they are forgiven.

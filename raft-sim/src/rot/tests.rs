@@ -232,3 +232,51 @@ fn slots_are_torn_even_where_no_batch_is_left() {
     disk.read(&file, TABLE as u64, &mut slot).unwrap();
     assert_eq!(slot, [7; 64]);
 }
+
+/// What another disk was to get comes to the file of the same name, to the same place mostly; and what one
+/// file was to get, to another one of the same disk.
+#[test]
+fn a_write_goes_to_another_file_or_to_another_disk() {
+    let of = |byte: u8| {
+        let mut disk = SimDisk::new(Lie::None);
+        for (name, byte) in [("hs.a", byte), ("hs.b", byte + 1), ("IDENTITY", byte + 2)] {
+            let file = disk.create(name, 2048).unwrap();
+            // Each sector has another word at its beginning.
+            for sector in 0..4u8 {
+                let bytes = [&[byte, sector][..], &[byte; 510]].concat();
+                disk.write(&file, u64::from(sector) * 512, &bytes).unwrap();
+            }
+            disk.sync(&file).unwrap();
+        }
+        disk.sync_dir("").unwrap();
+        disk
+    };
+    let (disk, other) = (of(10), of(20));
+    let before = disk.contents();
+    let mut stream = Stream::new(1, Purpose::Nemesis, 0);
+    let changed = |disk: &SimDisk| -> Vec<(u8, u8, usize, u8)> {
+        let after = disk.contents();
+        let files = before.iter().zip(&after).map(|((_, old), (_, new))| (old, new));
+        files
+            .flat_map(|(old, new)| (0..4).map(move |sector| (old, new, sector)))
+            .filter(|(old, new, sector)| old[sector * 512..][..512] != new[sector * 512..][..512])
+            .map(|(old, new, sector)| (old[0], new[sector * 512], sector, new[sector * 512 + 1]))
+            .collect()
+    };
+    let (mut same, mut apart, mut between) = (0, 0, 0);
+    for _ in 0..64 {
+        let wound = disk.misplace(&other, &mut stream.draw()).expect("all is written");
+        let [(was, is, sector, meant)] = changed(&disk)[..] else { panic!("one sector") };
+        assert_eq!(is, was + 10, "of the file of the same name");
+        *(if sector == usize::from(meant) { &mut same } else { &mut apart }) += 1;
+        disk.mend(&wound);
+        assert_eq!(disk.contents(), before);
+
+        if let Some(wound) = disk.hurt(Fault::Misdirected, true, &mut stream.draw()) {
+            let [(was, is, ..)] = changed(&disk)[..] else { panic!("one sector") };
+            between += usize::from(was != is);
+            disk.mend(&wound);
+        }
+    }
+    assert!(same > apart && apart > 4 && between > 8, "{same} {apart} {between}");
+}
