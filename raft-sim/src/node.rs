@@ -371,6 +371,8 @@ fn config(options: &Options, member: Member, priority: u8) -> ReplicaOptions {
         sessions_max: options.sessions_max,
         snapshot_after_entries: options.snapshot_after_entries,
         snapshot_after_bytes: 1 << 20,
+        // What is sent in parts is read in such parts, too.
+        restore_part_bytes: options.snapshot_chunk_bytes,
         ..ReplicaOptions::new(config)
     }
 }
