@@ -96,6 +96,14 @@ impl<W: Workload> World<W> {
         if stream.draw().chance(Ratio::new(1, 3)) || !self.rot_everywhere(&mut stream)? {
             self.lose_ends(&mut stream)?;
         }
+        self.await_outlook()
+    }
+
+    /// Foretells what must come of the disks as they are, starts everybody, and compares.
+    ///
+    /// # Errors
+    /// As [`Self::go_beyond`].
+    pub(crate) fn await_outlook(&mut self) -> Result<(), Failure> {
         let predicted = self.foretell();
         let (committed, elections) = (self.checker.committed(), self.stats.elections);
         for at in 0..self.nodes.len() {
@@ -130,7 +138,7 @@ impl<W: Workload> World<W> {
     }
 
     /// The members of the newest committed membership.
-    fn members_at(&self) -> Vec<NodeAt> {
+    pub(crate) fn members_at(&self) -> Vec<NodeAt> {
         let membership = self.checker.committed_membership();
         let is_member = |at: &NodeAt| membership.is_member(self.nodes[*at].member);
         (0..self.nodes.len()).filter(is_member).collect()

@@ -9,6 +9,8 @@
 //! Storage owns one handle, the simulated machine another: what is on the disk outlives the process
 //! that wrote it. A process that is killed without a power loss leaves the cache as it is.
 
+#[cfg(test)]
+mod by_hand;
 mod calls;
 mod inode;
 mod marks;

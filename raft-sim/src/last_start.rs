@@ -58,7 +58,7 @@ impl<W: Workload> World<W> {
     }
 
     /// A disk that has healed is like one that was never hurt: whoever finds damage on it is wrong.
-    fn is_as_new(&mut self, at: NodeAt) -> Result<(), Failure> {
+    pub(crate) fn is_as_new(&mut self, at: NodeAt) -> Result<(), Failure> {
         let found = self.inspect(at);
         let is_whole = found.as_ref().is_some_and(|found| self.is_as_whole_as_it_gets(at, found));
         let node = &mut self.nodes[at];

@@ -27,6 +27,8 @@ pub mod disk;
 mod drift;
 mod ending;
 pub mod event;
+#[cfg(test)]
+mod every_sector;
 mod exile;
 pub mod explore;
 pub mod explored;

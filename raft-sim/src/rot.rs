@@ -5,6 +5,8 @@
 //! is another fault. What was there before is kept, so that a wound beyond what the cluster must bear is
 //! as if it had never been.
 
+#[cfg(test)]
+pub(crate) mod by_hand;
 mod evidence;
 mod part;
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::{SECTOR_BYTES, SyncFailure};
 use crate::rng::Draw;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Inode {
     pub(crate) data: Vec<u8>,
     /// How long the file is for certain after a power loss.

@@ -135,7 +135,7 @@ pub(crate) fn is_left(platter: &Platter, bytes: &[u8]) -> bool {
 }
 
 /// Where bytes occur in others.
-fn occurs<'a>(all: &'a [u8], bytes: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+pub(super) fn occurs<'a>(all: &'a [u8], bytes: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
     let head = bytes.first_chunk::<8>();
     let starts = all.windows(bytes.len().max(8)).enumerate();
     starts
