@@ -45,6 +45,10 @@ const ONCE_FAILED_BEYOND: &[(u64, u64, &str)] = &[
     (0x59, 4_000, "a node that had lost its promises, taken for back before it had started"),
 ];
 
+/// The same of runs in which disks are what fails.
+const ONCE_FAILED_ON_DISK: &[(u64, u64, &str)] =
+    &[(0x4fd2, 20_000, "a lost membership that a damaged snapshot still names, taken for unknown")];
+
 #[test]
 fn seeds_that_once_failed_pass() {
     for &(seed, events, found) in ONCE_FAILED {
@@ -56,6 +60,13 @@ fn seeds_that_once_failed_pass() {
 fn seeds_that_once_failed_beyond_the_budget_pass() {
     for &(seed, events, found) in ONCE_FAILED_BEYOND {
         passes(&Options::draw_as(seed, events, Profile::Beyond), found);
+    }
+}
+
+#[test]
+fn seeds_that_once_failed_on_disk_pass() {
+    for &(seed, events, found) in ONCE_FAILED_ON_DISK {
+        passes(&Options::draw_as(seed, events, Profile::Disk), found);
     }
 }
 

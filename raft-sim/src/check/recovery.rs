@@ -35,7 +35,9 @@ pub(super) fn check(
     let covered = if found.is_snapshot_damaged { Index::ZERO } else { found.snapshot.last.index };
     node.damaged = missed.filter(|index| *index > covered).collect();
     let is_unread = |slot: &&Slot| matches!(slot, Slot::Damaged { is_membership: true, .. });
-    node.unread = found.slots.iter().filter(is_unread).map(|slot| slot.id().index).collect();
+    let unread = found.slots.iter().filter(is_unread).map(|slot| slot.id().index);
+    // A snapshot names the membership of its last entry, whatever has become of its bytes.
+    node.unread = unread.filter(|index| *index > found.snapshot.last.index).collect();
     node.found = found.hard_state.incarnation;
     node.compacted = found.before.index;
     // A start vouches for all that it has found.
