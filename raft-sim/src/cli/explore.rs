@@ -99,6 +99,10 @@ pub(super) struct Arguments {
     /// as before it.
     #[arg(long)]
     no_hurry: bool,
+    /// Let candidates hear votes in one go, up to one that decides something: where many of many voters
+    /// may campaign there are far fewer states.
+    #[arg(long)]
+    gather: bool,
     /// Tell servers apart that differ in nothing but their names.
     #[arg(long)]
     no_symmetry: bool,
@@ -172,6 +176,7 @@ impl Arguments {
             collect: !self.no_collect,
             subsume: !self.no_subsume,
             hurry: !self.no_hurry,
+            gather: self.gather,
         })
     }
 }

@@ -81,6 +81,9 @@ pub struct Bounds {
     pub subsume: bool,
     /// Whether servers that do not lead make terms and votes durable at once when no crash is to come.
     pub hurry: bool,
+    /// Whether candidates hear votes in one go, up to one that decides something. It pays where there
+    /// are many candidates of many voters.
+    pub gather: bool,
 }
 
 impl Default for Bounds {
@@ -109,6 +112,7 @@ impl Default for Bounds {
             collect: true,
             subsume: true,
             hurry: true,
+            gather: false,
         }
     }
 }

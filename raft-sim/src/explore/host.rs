@@ -338,6 +338,11 @@ impl Host {
         !self.disk.is_whole() && !self.left(self.unsynced.len(), 0).is_whole()
     }
 
+    /// Whether all but the nodes of two hosts is the same.
+    pub(crate) fn is_alike_outside(&self, other: &Self) -> bool {
+        Self { raft: other.raft.clone(), ..self.clone() } == *other
+    }
+
     fn step(&mut self, body: Body, seen: &mut Vec<Effect>) {
         let effects = self.raft.step(Message { now: self.now, body });
         self.execute(effects, seen);

@@ -18,6 +18,7 @@ mod coverage;
 pub(crate) mod demand;
 pub(crate) mod facts;
 mod flat;
+mod gather;
 pub(crate) mod ghost;
 mod heads;
 pub(crate) mod host;
@@ -117,10 +118,12 @@ fn explore(
     let order = if bounds.subsume { Order::Achievement } else { Order::Breadth };
     let mut search = Search::new(bounds.clone(), start.clone(), order);
     let (mut end, mut progress) = search.run(jobs, stop, &mut tell);
-    let mut is_nearest = order == Order::Breadth;
-    if matches!(end, End::Violated(_)) && order != Order::Breadth {
+    let mut is_nearest = order == Order::Breadth && !bounds.gather;
+    // In a shortest way each message is a step.
+    let one_by_one = Bounds { gather: false, ..bounds.clone() };
+    if matches!(end, End::Violated(_)) && !is_nearest {
         // There is a way to a broken promise. Now for a shortest one.
-        let mut nearest = Search::new(bounds.clone(), start.clone(), Order::Breadth);
+        let mut nearest = Search::new(one_by_one.clone(), start.clone(), Order::Breadth);
         let (near, walked) = nearest.run(jobs, stop, &mut tell);
         if matches!(near, End::Violated(_)) {
             (search, end, progress) = (nearest, near, walked);
@@ -131,7 +134,7 @@ fn explore(
         && search.path(found.state, found.step).is_none()
     {
         // Only who is chosen by a name that is another one each time gets there.
-        let bounds = Bounds { symmetry: false, ..bounds.clone() };
+        let bounds = Bounds { symmetry: false, ..one_by_one };
         search = Search::new(bounds, start, Order::Breadth);
         (end, progress) = search.run(jobs, stop, &mut tell);
         is_nearest = true;

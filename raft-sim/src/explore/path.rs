@@ -77,8 +77,11 @@ impl Search {
             let step = Arc::clone(&store.steps[name as usize]);
             let is_there = |server: &usize| state[2 * server] == step.from;
             let server = (0..self.bounds.servers()).find(is_there).expect("the step begins here");
-            let input = store.input_image(&self.bounds, exchange, &step.input);
-            acts.push((store.exchanges[exchange][server], input));
+            let heard = step.heard.iter().map(|letter| Input::Deliver(Arc::clone(letter)));
+            for input in heard.chain([step.input.clone()]) {
+                let input = store.input_image(&self.bounds, exchange, &input);
+                acts.push((store.exchanges[exchange][server], input));
+            }
             drop(store);
             if step.broken.is_none()
                 && let Some(chosen) = worker.exchange_after(state, server, name)

@@ -241,6 +241,7 @@ fn arguments(bounds: &Bounds, from: Option<&str>) -> String {
         ("no-collect", !bounds.collect),
         ("no-subsume", !bounds.subsume),
         ("no-hurry", !bounds.hurry && (bounds.crashes > 0 || bounds.campaigns.is_some())),
+        ("gather", bounds.gather),
         ("no-symmetry", !bounds.symmetry),
     ];
     for (name, _) in flags.iter().filter(|(_, is_set)| *is_set) {

@@ -82,6 +82,8 @@ pub(crate) struct Step {
     pub(crate) from: u32,
     pub(crate) to: u32,
     pub(crate) input: Input,
+    /// What it hears before that, in order (`gather.rs`).
+    pub(crate) heard: Vec<Arc<Envelope>>,
     /// What it sends: to whom, which message.
     pub(crate) sent: Vec<(usize, u32)>,
     pub(crate) facts: Vec<Fact>,
@@ -104,6 +106,7 @@ impl Step {
             from,
             to: from,
             input: input.clone(),
+            heard: Vec::new(),
             sent: Vec::new(),
             facts: Vec::new(),
             broken: Some(facts::panicked(message)),
@@ -167,6 +170,8 @@ pub(crate) struct Store {
     taken: HashMap<(u32, Input), Known, FxBuildHasher>,
     /// Steps by which a leader that goes hands over to another server than it does.
     pub(crate) choices: HashMap<(u32, usize), u32, FxBuildHasher>,
+    /// Steps before which a server hears these messages.
+    pub(crate) hearings: HashMap<(u32, Vec<u32>, u32), u32, FxBuildHasher>,
     pub(crate) exchanges: Vec<Exchange>,
     /// For each exchange.
     pub(crate) images: Vec<Images>,
@@ -429,6 +434,7 @@ impl Store {
             is_deferred,
             to: if is_beyond { from } else { self.host(after, &origin) },
             input: input.clone(),
+            heard: Vec::new(),
             sent: if is_beyond { Vec::new() } else { self.sent(&effects, &origin) },
             facts,
             broken,

@@ -95,8 +95,11 @@ impl Worker<'_> {
         }
         let mut store = self.store();
         let letters = Arc::clone(store.inboxes.get(inbox));
-        let mut steps: Vec<u32> =
-            letters.iter().map(|letter| store.hear(self.bounds, host, *letter)).collect();
+        let mut steps: Vec<u32> = if self.bounds.gather {
+            store.gathered(self.bounds, host, &letters)
+        } else {
+            letters.iter().map(|letter| store.hear(self.bounds, host, *letter)).collect()
+        };
         steps.retain(|step| *step != IDLE);
         if self.bounds.collect {
             // What they make it say was said when the state was settled.

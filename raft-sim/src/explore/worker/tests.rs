@@ -2,12 +2,14 @@
 //! explored with everything left in, all that could be done by messages that were forgotten can still
 //! be done, and disks that hurry lead where slow ones do.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use raft_core::{Rpc, Session};
 
 use super::super::bounds::position;
+use super::super::gather::is_answer;
 use super::super::host::{Host, Input};
 use super::super::order::Order;
 use super::super::search::Search;
@@ -59,6 +61,10 @@ impl<'a> Walk<'a> {
             if self.is_old_news(letter) {
                 continue;
             }
+            if self.worker.bounds.gather && self.worker.store().is_noted(name) {
+                self.may_be_heard(server, name);
+                continue;
+            }
             if step.is_echo() {
                 self.sent(name);
             } else {
@@ -79,6 +85,29 @@ impl<'a> Walk<'a> {
         let bounds = self.worker.bounds;
         let is_nothing = !bounds.is_watching() && !bounds.is_lossy();
         is_empty && is_last_life && is_nothing && letter.term <= to.term
+    }
+
+    /// An answer that a candidate has not counted is there until it does, or another one that says the
+    /// same.
+    #[track_caller]
+    fn may_be_heard(&mut self, server: usize, name: u32) {
+        let (host, inbox) = (self.state[2 * server], self.state[2 * server + 1]);
+        let mut store = self.worker.store();
+        let wanted = Arc::clone(&store.steps[name as usize]);
+        let letters = Arc::clone(store.inboxes.get(inbox));
+        let is_alike = |letter: &u32| {
+            let other = store.deliver(self.worker.bounds, host, *letter);
+            store.steps.get(other as usize).is_some_and(|other| other.to == wanted.to)
+        };
+        assert!(letters.iter().any(is_alike), "forgotten: {:?}", wanted.input);
+    }
+
+    /// The steps by which a candidate hears several answers.
+    fn hearings(&mut self, server: usize) -> Vec<u32> {
+        let mail = self.worker.mail(self.state[2 * server], self.state[2 * server + 1]);
+        let steps: Vec<u32> = mail.indices().map(|at| self.worker.listed.at(at)).collect();
+        let store = self.worker.store();
+        steps.into_iter().filter(|name| !store.steps[*name as usize].heard.is_empty()).collect()
     }
 
     /// Says all that can be had for nothing.
@@ -122,6 +151,7 @@ impl<'a> Walk<'a> {
             for name in self.reactions(server) {
                 steps.push((server, name, self.alike(server, name)));
             }
+            steps.extend(self.hearings(server).into_iter().map(|name| (server, name, name)));
             let menu = self.worker.menu(host);
             let may_crash = self.worker.may_crash(ghost);
             let crashes = if may_crash { menu.crashes } else { Range::default() };
@@ -149,6 +179,24 @@ impl<'a> Walk<'a> {
         self.worker.follow(from, server, alike, &mut next).expect("no promise is broken");
         self.state = next;
         true
+    }
+
+    /// The messages that a server would only note, and all that answer no candidate.
+    fn answers(&mut self, server: usize) -> (Vec<Input>, Vec<Input>) {
+        let host = self.state[2 * server];
+        let (mut noted, mut others) = (Vec::new(), Vec::new());
+        for letter in self.letters[server].clone() {
+            let mut store = self.worker.store();
+            let name = store.deliver(self.worker.bounds, host, letter);
+            let value = Arc::clone(store.letters.get(letter));
+            let input = Input::Deliver(Arc::clone(&value));
+            if store.steps.get(name as usize).is_some() && store.is_noted(name) {
+                noted.push(input);
+            } else if !is_answer(value.rpc.kind()) {
+                others.push(input);
+            }
+        }
+        (noted, others)
     }
 
     fn host(&self, server: usize) -> Arc<Host> {
@@ -201,6 +249,61 @@ fn what_messages_can_do_is_not_forgotten() {
     ] {
         walk(&bounds, |_| ());
     }
+}
+
+#[test]
+fn what_messages_can_do_is_not_forgotten_where_votes_are_heard_in_one_go() {
+    let large = Bounds { gather: true, ..large() };
+    for bounds in [
+        Bounds { nodes: 5, ..large.clone() },
+        Bounds { nodes: 5, pre_vote: true, attempts: 3, ..large.clone() },
+        Bounds { nodes: 4, learners: 1, changes: 2, heartbeats: 1, ..large.clone() },
+        Bounds { nodes: 5, crashes: 3, damages: 1, lost_tails: 1, beyond: true, ..large.clone() },
+        Bounds { transfers: 2, heartbeats: 2, ..large },
+    ] {
+        walk(&bounds, |_| ());
+    }
+}
+
+/// To hear an answer that is only noted before a step leads to the same server, and makes it say the
+/// same, as to hear it after; or to one that looks at no answers of that campaign any more.
+fn notes(host: &Host, answer: &Input, input: &Input) {
+    let (mut noted, mut other) = (host.clone(), host.clone());
+    noted.take(answer);
+    let (said, same) = (noted.take(input), other.take(input));
+    assert_eq!(said, same, "{input:?} after {answer:?} at {}", host.raft.status());
+    if noted != other {
+        other.take(answer);
+        assert!(noted == other, "{input:?} after {answer:?} at {}", host.raft.status());
+    }
+}
+
+#[test]
+fn what_a_candidate_has_counted_is_asked_by_its_election_alone() {
+    let count = Cell::new(0);
+    for bounds in [
+        Bounds { nodes: 5, ..large() },
+        Bounds { nodes: 5, damages: 1, lost_tails: 1, ..large() },
+        Bounds { nodes: 4, learners: 1, changes: 1, ..large() },
+        Bounds { nodes: 5, pre_vote: true, attempts: 3, ..large() },
+        Bounds { nodes: 5, pre_vote: true, check_quorum: true, heartbeats: 3, ..large() },
+    ] {
+        walk(&bounds, |walk| {
+            for server in 0..walk.letters.len() {
+                let host = walk.host(server);
+                let (noted, others) = walk.answers(server);
+                for answer in &noted {
+                    let fire = host.may_fire().then_some(Input::Fire);
+                    let writes =
+                        (1..=host.unsynced.len()).map(|batches| Input::Persist { batches });
+                    let inputs = others.iter().cloned().chain(host.crashes());
+                    inputs.chain(fire).chain(writes).for_each(|input| notes(&host, answer, &input));
+                    count.set(count.get() + 1);
+                }
+            }
+        });
+    }
+    assert!(count.get() > 100, "{count:?}");
 }
 
 /// All writes of a server that does not lead, one after the other, and what it says.
