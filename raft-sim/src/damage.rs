@@ -21,9 +21,11 @@ mod verdict;
 use raft_core::{EntryId, Index, RecoveredState, Slot};
 use raft_replica::storage::{Finding, Inspection, SegmentSummary, SnapshotSummary, What};
 
+use crate::disk::SimDisk;
 use crate::event::NodeAt;
 use crate::failure::Failure;
 use crate::fault::{Fault, Withdrawn};
+use crate::look::Found;
 use crate::nemesis::Strike;
 use crate::rng::Ratio;
 use crate::rot::Wound;
@@ -193,14 +195,19 @@ impl<W: Workload> World<W> {
 
     /// What a start would find, if it could start.
     pub(crate) fn inspect(&self, at: NodeAt) -> Option<Inspection> {
-        let disk = &self.nodes[at].disk;
-        if disk.is_dead() { None } else { disk.found() }
+        self.start_of(at, SimDisk::found)
     }
 
     /// The same after a power cut in which all slots under way were torn.
     fn inspect_torn(&self, at: NodeAt) -> Option<Inspection> {
-        let disk = &self.nodes[at].disk;
-        if disk.is_dead() { None } else { disk.found_torn() }
+        self.start_of(at, SimDisk::found_torn)
+    }
+
+    /// A start knows who it is, and refuses the directory of anybody else.
+    fn start_of(&self, at: NodeAt, look: impl Fn(&SimDisk) -> Found) -> Found {
+        let node = &self.nodes[at];
+        let is_its_own = |found: &Inspection| found.identity == node.identity();
+        if node.disk.is_dead() { None } else { look(&node.disk).filter(is_its_own) }
     }
 
     /// Whether a node's disk has lost something that its process, or a start, must still heal.
@@ -212,8 +219,7 @@ impl<W: Workload> World<W> {
     /// What a start would find, and what it would find after a power cut: what is healed may be written, and
     /// not be durable yet.
     fn views(&self, at: NodeAt) -> [Option<Inspection>; 2] {
-        let disk = &self.nodes[at].disk;
-        if disk.is_dead() { [None, None] } else { [disk.found(), disk.found_durable()] }
+        [self.start_of(at, SimDisk::found), self.start_of(at, SimDisk::found_durable)]
     }
 
     /// Whether the end of a node's log is unknown, or would be after a power cut.

@@ -46,8 +46,10 @@ const ONCE_FAILED_BEYOND: &[(u64, u64, &str)] = &[
 ];
 
 /// The same of runs in which disks are what fails.
-const ONCE_FAILED_ON_DISK: &[(u64, u64, &str)] =
-    &[(0x4fd2, 20_000, "a lost membership that a damaged snapshot still names, taken for unknown")];
+const ONCE_FAILED_ON_DISK: &[(u64, u64, &str)] = &[
+    (0x4fd2, 20_000, "a lost membership that a damaged snapshot still names, taken for unknown"),
+    (0xe4e545, 20_000, "a disk that says it is another server's, taken for one that starts"),
+];
 
 #[test]
 fn seeds_that_once_failed_pass() {
