@@ -44,6 +44,9 @@ async fn look(app: &Arc<App>, node: &Node) -> Result<Option<Act>, Gone> {
     }
     let shared = Arc::clone(app);
     node.inspect(move |view| {
+        if view.applied() < view.replica.status().base.index {
+            return None; // The state, and the book in it, is still on its way from a snapshot.
+        }
         let members = view.replica.status().membership.members();
         let book = view.store().peers();
         promotion(view)

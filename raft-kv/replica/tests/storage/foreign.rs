@@ -194,9 +194,9 @@ const HEADERS: usize = 64 + 40;
 
 /// A page that says of itself, with the right checksum for this seed and place, that it is the header of a
 /// later batch, written under a later hard state, when more was committed.
-fn page(seed: u64, offset: usize) -> Vec<u8> {
+fn page(seed: u64, offset: usize, version: u8) -> Vec<u8> {
     let mut header = b"RBAT".to_vec();
-    header.extend([1, 0, 1, 0]);
+    header.extend([1, 0, version, 0]);
     header.extend(1u64.to_le_bytes());
     header.extend(9u32.to_le_bytes());
     header.extend(100u32.to_le_bytes());
@@ -214,11 +214,11 @@ const PAGES: [usize; 2] = [LAST + 4096, LAST + 2 * 4096];
 
 /// A node whose last entry, in a batch of its own, is a command that looks like pages of the log; and what
 /// it knew before.
-fn fooled(seed: u64) -> (MemoryDisk, Durable) {
+fn fooled(seed: u64, version: u8) -> (MemoryDisk, Durable) {
     let start = LAST + HEADERS;
     let mut command = vec![7; 3 * 4096 - HEADERS];
     for offset in PAGES {
-        let page = page(seed, offset);
+        let page = page(seed, offset, version);
         command[offset - start..offset - start + page.len()].copy_from_slice(&page);
     }
     let mut script = Script::founding();
@@ -242,7 +242,7 @@ fn what_a_client_has_sent_is_no_evidence() {
     let mut seeds = vec![("nobody", 0)];
     seeds.extend(others().map(|(name, other)| (name, seed(other))));
     for (name, seed) in seeds {
-        let (disk, before) = fooled(seed);
+        let (disk, before) = fooled(seed, 1);
         disk.overwrite(SEGMENT, LAST, &[0; 4096]);
         whole(&disk, &before, name);
     }
@@ -252,9 +252,10 @@ fn what_a_client_has_sent_is_no_evidence() {
 /// torn, so that the payload is gone, or the header of the entry.
 #[test]
 fn what_a_client_has_sent_is_no_evidence_within_its_batch() {
-    for (at, length) in [(LAST + HEADERS, 512), (LAST + 64, 512)] {
-        let (disk, before) = fooled(seed(identity()));
-        disk.overwrite(SEGMENT, at, &vec![0; length]);
-        whole(&disk, &before, &format!("torn at {at}"));
+    for (at, version) in [(LAST + HEADERS, 1), (LAST + 64, 1), (LAST + HEADERS, 2), (LAST + 64, 2)]
+    {
+        let (disk, before) = fooled(seed(identity()), version);
+        disk.overwrite(SEGMENT, at, &[0; 512]);
+        whole(&disk, &before, &format!("torn at {at}, version {version}"));
     }
 }

@@ -5,7 +5,7 @@
 
 use raft_core::{EntryId, Index};
 
-use super::super::batch::{BATCH_HEADER, BatchHeader, PAGE, SlotRecord};
+use super::super::batch::{BATCH_HEADER, BatchHeader, Home, PAGE, SlotRecord};
 use super::super::error::{StorageError, known};
 use super::super::frame::Flaw;
 use super::super::segment::round_up;
@@ -52,12 +52,7 @@ impl<F> Scan<F> {
             let home = self.head.home();
             let bytes = self.peek(disk, offset, BATCH_HEADER)?;
             is_empty &= bytes.iter().all(|byte| *byte == 0);
-            let found = if offset < batch_end {
-                // Within a batch are the bytes of clients, whatever they look like.
-                Err(Flaw::Bad)
-            } else {
-                BatchHeader::decode_any(bytes, home, offset)
-            };
+            let found = beyond(batch_end, bytes, home, offset);
             if let Some((_, header)) = known(found, &self.path)? {
                 // A header is evidence of what was durable before it, whatever became of its batch. Of
                 // entries that only their healed copies name, nobody knows any more which batch they
@@ -103,10 +98,10 @@ impl<F> Scan<F> {
         }
         let mut offset = round_up(self.at);
         while offset < self.head.file_bytes {
-            let home = self.head.home();
+            let (home, batch_end) = (self.head.home(), self.batch_end);
             let bytes = self.peek(disk, offset, BATCH_HEADER)?;
-            let found = BatchHeader::decode_any(bytes, home, offset);
-            let header = known(found, &self.path)?.filter(|_| offset >= self.batch_end);
+            let found = beyond(batch_end, bytes, home, offset);
+            let header = known(found, &self.path)?;
             if header.is_some_and(|(_, header)| header.first > index) {
                 return Ok(true);
             }
@@ -114,4 +109,10 @@ impl<F> Scan<F> {
         }
         Ok(false)
     }
+}
+
+/// The header of a batch that begins behind `end`, where the one before it ends: within a batch are the
+/// bytes of clients, whatever they look like, and whatever version they say.
+fn beyond(end: u32, bytes: &[u8], home: Home, offset: u32) -> Result<(u32, BatchHeader), Flaw> {
+    if offset < end { Err(Flaw::Bad) } else { BatchHeader::decode_any(bytes, home, offset) }
 }

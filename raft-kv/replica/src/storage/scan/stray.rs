@@ -1,13 +1,16 @@
 //! A slot that is whole and is not of this log: a sector of an earlier directory of this very server,
 //! where the same place has the same number. (What others have written does not pass its checksum.)
 
-use raft_core::EntryId;
+use raft_core::{EntryId, Index};
 
 use super::super::batch::{BATCH_HEADER, BatchHeader, ENTRY_HEADER, Place, SlotRecord};
 use super::super::error::{StorageError, known};
 use super::super::segment::round_up;
 use super::{Head, Scan};
 use crate::disk::Disk;
+
+/// All that a scan knows of the batch that it is in.
+type Batch = (u32, Index, u16, u32);
 
 impl<F> Scan<F> {
     /// Follows a slot to its entry, and says what stands there. Nothing if the slot is not of this log:
@@ -20,15 +23,14 @@ impl<F> Scan<F> {
         slot: &SlotRecord,
         before: EntryId,
     ) -> Result<Option<Head>, StorageError> {
-        let was = (self.batch, self.batch_first, self.batch_entries, self.headers.len());
+        let (was, headers) = (self.batch_now(), self.headers.len());
         self.come_to(disk, slot)?;
         let head = self.compare_head(disk, slot)?;
         if head == Head::Same {
             return Ok(Some(head));
         }
-        let headers = self.headers.split_off(was.3);
-        let there = (self.batch, self.batch_first, self.batch_entries);
-        (self.batch, self.batch_first, self.batch_entries, _) = was;
+        let (there, read) = (self.batch_now(), self.headers.split_off(headers));
+        self.be_in(was);
         let found = self.find(disk, before)?;
         let is_stray = match found {
             // They agree on who it is, and not on where.
@@ -36,14 +38,22 @@ impl<F> Scan<F> {
             Some(found) => self.is_continued(disk, &found, before)?,
             None => false,
         };
-        self.headers.truncate(was.3);
-        (self.batch, self.batch_first, self.batch_entries, _) = was;
+        self.headers.truncate(headers);
+        self.be_in(was);
         if is_stray {
             return Ok(None);
         }
-        (self.batch, self.batch_first, self.batch_entries) = there;
-        self.headers.extend(headers);
+        self.be_in(there);
+        self.headers.extend(read);
         Ok(Some(head))
+    }
+
+    fn batch_now(&self) -> Batch {
+        (self.batch, self.batch_first, self.batch_entries, self.batch_end)
+    }
+
+    fn be_in(&mut self, batch: Batch) {
+        (self.batch, self.batch_first, self.batch_entries, self.batch_end) = batch;
     }
 
     /// Whether an entry follows `before`, and the next one, or the next batch, follows it.
