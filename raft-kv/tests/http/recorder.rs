@@ -39,6 +39,10 @@ async fn each_life_of_a_server_can_be_played() {
     cluster.run(1).await;
     cluster.is_ready(1).await;
     assert_eq!(cluster.put(1, "/kv/k", "w").await.status, 200);
+    // Who leads has answered; that it is committed comes here with the next heartbeat at the latest.
+    let commit = async || cluster.json(1, "/status").await["commit"].as_u64();
+    let knows = async || commit().await > Some(first.commit.0);
+    cluster.until("server 1 knows that its second life goes on", knows).await;
     cluster.halt(1).await;
     assert_eq!(played(&file.with_extension("flight.1")), first);
     let second = played(&file);
