@@ -295,10 +295,12 @@ fn lose_tail(platter: &mut Platter, is_down: bool, draw: &mut Draw) -> Option<Wo
     let first = number(&data[from + 24..from + 32]);
     let (_, of_segment) = numbers(&path)?;
     let (end, table_end) = (data.len(), batches[0]);
+    // The header may have rotted before, or be that of another segment.
+    let slot = first.checked_sub(of_segment).and_then(|slot| usize::try_from(slot).ok());
     wound.zero(platter, at, from..end);
-    if draw.chance(Ratio::new(2, 3)) {
-        // The header may have rotted before.
-        let slot = usize::try_from(first.checked_sub(of_segment)?).ok()?;
+    if draw.chance(Ratio::new(2, 3))
+        && let Some(slot) = slot
+    {
         let slot_at = slot.saturating_mul(64).saturating_add(TABLE);
         wound.zero(platter, at, slot_at.min(table_end)..table_end);
     }

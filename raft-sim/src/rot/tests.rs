@@ -186,13 +186,20 @@ fn sectors_come_back_as_before_or_not_at_all() {
 
 #[test]
 fn the_end_of_a_log_is_lost_and_can_be_given_back() {
+    // The headers of the newest segment may have come from an earlier one.
+    for first in [5, 2] {
+        loses_its_end(first);
+    }
+}
+
+fn loses_its_end(first: u64) {
     let mut disk = SimDisk::new(Lie::None);
     disk.create_dir("wal").unwrap();
     for (name, len) in [("wal/seg-1-1.wal", 16384), ("wal/seg-5-2.wal", 24576)] {
         let file = disk.create(name, len).unwrap();
         for page in (12288..len).step_by(PAGE) {
             disk.write(&file, page, b"RBAT").unwrap();
-            disk.write(&file, page + 24, &(5 + page / 16384).to_le_bytes()).unwrap();
+            disk.write(&file, page + 24, &(first + page / 16384).to_le_bytes()).unwrap();
         }
         disk.write(&file, 8192, &[1; 128]).unwrap();
         disk.sync(&file).unwrap();
