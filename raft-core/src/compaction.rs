@@ -13,13 +13,15 @@ use alloc::sync::Arc;
 use bytes::Bytes;
 
 use crate::durable::SnapshotMeta;
-use crate::effect::{Effect, Refused};
+use crate::effect::{Effect, Observation, Refused};
 use crate::gate::Reply;
-use crate::message::{AppendResult, Chunk, ChunkPurpose, ChunkRequest, Rpc, RpcKind};
+use crate::message::{
+    AppendResult, Chunk, ChunkPurpose, ChunkRequest, EntryResult, RepairRpc, Rpc, RpcKind,
+};
 use crate::node::Node;
 use crate::progress::{ChunkState, Incoming, Origin, Progress, ProgressState, Staging};
 use crate::role::Leader;
-use crate::types::{ChunkId, EntryId, Incarnation, Index, Member, Round};
+use crate::types::{ChunkId, EntryId, Incarnation, Index, Member, RepairId, Round};
 
 /// A chunk as a leader sends it.
 pub(crate) struct Part {
@@ -245,4 +247,21 @@ fn diverges(node: &mut Node, reply: Reply, snapshot: &SnapshotMeta) -> bool {
 fn answer(node: &mut Node, reply: Reply, snapshot: EntryId, staged: u64) {
     let Reply { to, session, round } = reply;
     node.send(to, Rpc::InstallSnapshotResponse { session, round, snapshot, staged });
+}
+
+/// A peer asks for a snapshot in the place of one that is damaged there. A snapshot covers what is
+/// committed: whose log has its last entry, and so all before it, may hear of that here alone, for a
+/// leader without its state commits nothing. Without that nobody could make such a snapshot.
+pub(crate) fn on_request_state(node: &mut Node, from: Member, id: RepairId, wanted: EntryId) {
+    if node.log().id(wanted.index) == Some(wanted) {
+        node.commit_to(wanted.index);
+    }
+    let covers = wanted.index <= node.snapshot().last.index && !node.is_snapshot_damaged();
+    let result = if covers {
+        EntryResult::HaveSnapshot { snapshot: Arc::clone(node.snapshot()) }
+    } else {
+        node.observe(Observation::SnapshotWanted { by: from, index: wanted.index });
+        EntryResult::HaveDamaged
+    };
+    node.send(from, Rpc::Repair(RepairRpc::RequestEntryResponse { id, result }));
 }

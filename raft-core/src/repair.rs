@@ -117,30 +117,8 @@ pub(crate) fn on_patience_over(node: &mut Node) {
     send_question(node);
 }
 
-/// A peer asks for a snapshot in the place of one that is damaged there.
-fn on_request_state(node: &mut Node, from: Member, id: RepairId, wanted: EntryId) {
-    let covers = wanted.index <= node.snapshot().last.index && !node.is_snapshot_damaged();
-    let result = if covers {
-        EntryResult::HaveSnapshot { snapshot: Arc::clone(node.snapshot()) }
-    } else {
-        node.observe(Observation::SnapshotWanted { by: from, index: wanted.index });
-        EntryResult::HaveDamaged
-    };
-    say(node, from, RepairRpc::RequestEntryResponse { id, result });
-}
-
-/// A peer asks for an entry that is damaged there, or for a snapshot through it.
-pub(crate) fn on_request_entry(
-    node: &mut Node,
-    from: Member,
-    id: RepairId,
-    wanted: EntryId,
-    is_snapshot: bool,
-) {
-    if is_snapshot {
-        on_request_state(node, from, id, wanted);
-        return;
-    }
+/// A peer asks for an entry that is damaged there.
+pub(crate) fn on_request_entry(node: &mut Node, from: Member, id: RepairId, wanted: EntryId) {
     let index = wanted.index;
     if node.log().id(index) == Some(wanted) && index > node.log().base().index {
         lend(node, from, id, wanted);

@@ -7,7 +7,7 @@ use crate::effect::Refused;
 use crate::message::{EntryResult, Envelope, RepairRpc, Rpc};
 use crate::role::{Leader, Role, Transition};
 use crate::types::{Incarnation, Member, RepairId};
-use crate::{barrier, repair};
+use crate::{barrier, compaction, repair};
 
 impl Raft {
     pub(super) fn on_repair_rpc(&mut self, envelope: &mut Envelope) -> Transition {
@@ -24,7 +24,11 @@ impl Raft {
                 barrier::on_barrier_response(node, incarnation, index)
             }
             RepairRpc::RequestEntry { id, wanted, is_snapshot } => {
-                repair::on_request_entry(node, from, id, wanted, is_snapshot);
+                if is_snapshot {
+                    compaction::on_request_state(node, from, id, wanted);
+                } else {
+                    repair::on_request_entry(node, from, id, wanted);
+                }
                 Ok(())
             }
             RepairRpc::RequestEntryResponse { id, ref mut result } => {

@@ -100,6 +100,31 @@ fn a_damaged_snapshot_is_fetched_from_a_peer_chunk_by_chunk() {
     assert_eq!(cluster.status(2).applied, Index(6));
 }
 
+/// The others have all that the snapshot covers, and do not know that it is committed. Who misses it may
+/// be the only one that could lead them to it, so it says so by asking.
+#[test]
+fn who_misses_a_snapshot_tells_what_it_covered() {
+    let mut cluster = led(4);
+    take_snapshot(&mut cluster, 1);
+    for id in [2, 3] {
+        let server = cluster.servers.remove(&id).unwrap();
+        cluster.start(server.config, server.disk);
+    }
+    break_snapshot(&mut cluster, 1);
+    let known = |cluster: &Cluster| (cluster.status(2).commit, cluster.status(2).applied);
+    assert!(known(&cluster).0 < Index(5), "it is not known there");
+    let ask = |cluster: &mut Cluster| {
+        cluster.tick(1, 1_000);
+        cluster.deliver_if(|sent| sent.rpc.kind() != RpcKind::RequestPreVote);
+    };
+    ask(&mut cluster);
+    assert_eq!(known(&cluster), (Index(5), Index(5)));
+    take_snapshot(&mut cluster, 2);
+    ask(&mut cluster);
+    let status = cluster.status(1);
+    assert!(!status.is_snapshot_damaged && status.applied == Index(5));
+}
+
 #[test]
 fn a_part_that_is_lost_is_asked_for_again() {
     let mut cluster = led(4);
