@@ -50,6 +50,7 @@ const ONCE_FAILED_ON_DISK: &[(u64, u64, &str)] = &[
     (0x4fd2, 20_000, "a lost membership that a damaged snapshot still names, taken for unknown"),
     (0xe4e545, 20_000, "a disk that says it is another server's, taken for one that starts"),
     (0xf42746, 20_000, "a lost end of a log that nobody was told of"),
+    (0x1036760, 20_000, "a leader without its snapshot, and nobody who knew that it was committed"),
 ];
 
 #[test]
