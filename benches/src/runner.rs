@@ -138,8 +138,17 @@ fn rows(cell: &Cell, readings: &[Option<Reading>], is_counting: bool) -> Vec<Row
     metrics.map(row).collect()
 }
 
+/// Has the allocator of the GNU system keep what is freed, as in a process that has been at work for long.
+/// By its rules it is a matter of luck who gives the top of the heap back at each compaction, and
+/// pays for page faults afterwards.
+const KEEP_MEMORY: (&str, &str) = (
+    "GLIBC_TUNABLES",
+    "glibc.malloc.trim_threshold=4294967296:glibc.malloc.mmap_threshold=4294967296",
+);
+
 fn time(cell: &Cell, peer: &Peer) -> io::Result<Reading> {
     let mut command = Command::new(env::current_exe()?);
+    command.env(KEEP_MEMORY.0, KEEP_MEMORY.1);
     command.args(["cell", peer.name, &cell.name()]);
     finish(command, cell, peer).map(|(reading, _)| reading)
 }

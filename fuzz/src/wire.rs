@@ -6,7 +6,7 @@ use raft_core::wire::{
     decode_snapshot_meta, encode, encode_hard_state, encode_payload, encode_recorded,
     encode_snapshot_meta,
 };
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 /// Bytes are refused, or understood: then encoding and decoding them again gives the same.
 ///
@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub fn wire(data: &[u8]) {
     whole(Bytes::copy_from_slice(data));
     let mut sealed = data.to_vec();
-    sealed.extend_from_slice(&xxh3_64(&data[..covered(data)]).to_le_bytes());
+    sealed.extend_from_slice(&XxHash3_64::oneshot(&data[..covered(data)]).to_le_bytes());
     whole(Bytes::from(sealed));
     records(data);
 }

@@ -5,28 +5,36 @@
 
 use core::hash::Hasher;
 
-use xxhash_rust::xxh3::Xxh3Default;
+use twox_hash::xxhash3_64::{RawHasher, SecretBuffer};
 
 /// XXH3-64 over everything hashed, integers as little-endian 64-bit words.
-#[derive(Clone, Default)]
 pub(crate) struct CanonicalHasher {
-    inner: Xxh3Default,
+    inner: RawHasher<&'static [u8; DEFAULT_SECRET_BYTES]>,
+}
+
+/// The length of the secret that XXH3 uses where it is given none.
+const DEFAULT_SECRET_BYTES: usize = 192;
+
+impl Default for CanonicalHasher {
+    fn default() -> Self {
+        Self { inner: RawHasher::new(SecretBuffer::default()) }
+    }
 }
 
 impl CanonicalHasher {
     fn word(&mut self, word: u64) {
-        self.inner.update(&word.to_le_bytes());
+        self.inner.write(&word.to_le_bytes());
     }
 }
 
 impl Hasher for CanonicalHasher {
     fn finish(&self) -> u64 {
-        self.inner.digest()
+        self.inner.finish()
     }
 
     fn write(&mut self, bytes: &[u8]) {
         self.word(bytes.len() as u64);
-        self.inner.update(bytes);
+        self.inner.write(bytes);
     }
 
     fn write_u8(&mut self, value: u8) {
@@ -46,7 +54,7 @@ impl Hasher for CanonicalHasher {
     }
 
     fn write_u128(&mut self, value: u128) {
-        self.inner.update(&value.to_le_bytes());
+        self.inner.write(&value.to_le_bytes());
     }
 
     fn write_usize(&mut self, value: usize) {

@@ -16,7 +16,7 @@ use core::hash::{Hash, Hasher};
 use core::ops::Deref;
 
 use bytes::Bytes;
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use crate::membership::Membership;
 use crate::types::{Chain, EntryId, Index, Term};
@@ -60,7 +60,7 @@ impl Payload {
     fn digest(&self) -> u64 {
         match self {
             Self::Noop => 0,
-            Self::Command(command) => xxh3_64(command),
+            Self::Command(command) => XxHash3_64::oneshot(command),
             Self::Membership(membership) => membership_digest(membership),
         }
     }
@@ -399,7 +399,7 @@ fn membership_digest(membership: &Membership) -> u64 {
         words.extend(list.iter().flat_map(|member| [member.id.0, member.lineage.0]));
     }
     let bytes: Vec<u8> = words.into_iter().flat_map(u64::to_le_bytes).collect();
-    xxh3_64(&bytes)
+    XxHash3_64::oneshot(&bytes)
 }
 
 fn membership_members(membership: &Membership) -> usize {
@@ -410,5 +410,5 @@ fn membership_members(membership: &Membership) -> usize {
 }
 
 fn hash_words<const N: usize>(words: [u64; N]) -> u64 {
-    xxh3_64(words.map(u64::to_le_bytes).as_flattened())
+    XxHash3_64::oneshot(words.map(u64::to_le_bytes).as_flattened())
 }

@@ -8,12 +8,13 @@
 //! its keys into one that is empty. What clients have done exactly once is not in it.
 
 use std::fmt;
+use std::hash::Hasher as _;
 
 use bytes::Bytes;
 use raft_core::{ClusterId, Index};
 use raft_replica::kv::{Kv, KvError};
 use raft_replica::machine::StateMachine as _;
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use twox_hash::XxHash3_64;
 
 const MAGIC: &[u8; 8] = b"raftkvbk";
 const VERSION: u8 = 1;
@@ -41,9 +42,9 @@ pub fn encode(
     kv: &Kv,
     mut take: impl FnMut(Bytes) -> bool,
 ) {
-    let mut checksum = Xxh3::new();
+    let mut checksum = XxHash3_64::new();
     let mut tell = |part: Vec<u8>| {
-        checksum.update(&part);
+        checksum.write(&part);
         take(part.into())
     };
     let mut head = MAGIC.to_vec();
@@ -51,7 +52,7 @@ pub fn encode(
     head.extend_from_slice(&cluster.unwrap_or_default().0.to_le_bytes());
     head.extend_from_slice(&index.0.to_le_bytes());
     if tell(head) && kv.encode_parts(PART_BYTES, tell) {
-        take(checksum.digest().to_le_bytes().to_vec().into());
+        take(checksum.finish().to_le_bytes().to_vec().into());
     }
 }
 
@@ -67,7 +68,7 @@ pub fn decode(bytes: &[u8]) -> Result<Backup, BackupError> {
     if version != VERSION {
         return Err(BackupError::UnknownVersion(version));
     }
-    if xxh3_64(content) != u64::from_le_bytes(*checksum) {
+    if XxHash3_64::oneshot(content) != u64::from_le_bytes(*checksum) {
         return Err(BackupError::NotWhole);
     }
     let (cluster, rest) = rest.split_first_chunk::<8>().ok_or(BackupError::NoBackup)?;

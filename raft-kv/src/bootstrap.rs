@@ -35,7 +35,7 @@ use std::time::Duration;
 use raft_core::{ClusterId, Member, Membership, MembershipError, NodeId};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 pub use directory::{DataDirectory, DirectoryError, Founding};
 
@@ -95,7 +95,7 @@ pub fn cluster_of(founders: &[Member]) -> ClusterId {
         bytes.extend_from_slice(&member.id.0.to_le_bytes());
         bytes.extend_from_slice(&member.lineage.0.to_le_bytes());
     }
-    ClusterId(xxh3_64(&bytes))
+    ClusterId(XxHash3_64::oneshot(&bytes))
 }
 
 /// Asks until it is clear what this server is. `peers` are the other founders' addresses, `hello` is

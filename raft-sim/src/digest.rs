@@ -3,7 +3,7 @@
 //! Two runs of one seed must agree on it, on every machine and in every build. What is fed is
 //! gathered into blocks, and each block's hash is keyed by the hash of all blocks before it.
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use twox_hash::XxHash3_64;
 
 const BLOCK_BYTES: usize = 4096;
 
@@ -37,7 +37,7 @@ impl Digest {
     /// The digest of all that was fed.
     #[must_use]
     pub fn value(&self) -> u64 {
-        xxh3_64_with_seed(&self.block, self.state)
+        XxHash3_64::oneshot_with_seed(self.state, &self.block)
     }
 
     fn fold_full(&mut self) {

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use raft_core::wire;
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use crate::event::NodeAt;
 use crate::fault::Fault;
@@ -46,10 +46,11 @@ fn foreign(frame: &Bytes) -> Bytes {
     bytes[0] = FOREIGN;
     let end = frame.len() - CHECKSUM_BYTES;
     let (content, checksum) = frame.split_at(end);
-    let is_covered = |covered: &usize| xxh3_64(&content[..*covered]).to_le_bytes() == *checksum;
+    let is_covered =
+        |covered: &usize| XxHash3_64::oneshot(&content[..*covered]).to_le_bytes() == *checksum;
     // That of an append does not cover its entries.
     let covered = [end].into_iter().chain(2..end.min(COVERED_MAX)).find(is_covered).unwrap_or(end);
-    let checksum = xxh3_64(&bytes[..covered]).to_le_bytes();
+    let checksum = XxHash3_64::oneshot(&bytes[..covered]).to_le_bytes();
     bytes[end..].copy_from_slice(&checksum);
     Bytes::from(bytes)
 }

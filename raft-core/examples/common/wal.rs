@@ -24,7 +24,7 @@ use raft_core::{
     Slot, wire,
 };
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 const FRAME_HEAD: usize = 4 + 8;
 
@@ -182,7 +182,8 @@ impl Record {
     fn frame(&self) -> io::Result<Vec<u8>> {
         let record = postcard::to_allocvec(self).map_err(invalid)?;
         let length = u32::try_from(record.len()).map_err(invalid)?;
-        Ok([&length.to_le_bytes()[..], &xxh3_64(&record).to_le_bytes(), &record].concat())
+        Ok([&length.to_le_bytes()[..], &XxHash3_64::oneshot(&record).to_le_bytes(), &record]
+            .concat())
     }
 }
 
@@ -231,7 +232,7 @@ fn replay(found: &mut RecoveredState, record: Record) -> io::Result<()> {
 fn intact_record(bytes: &[u8]) -> Option<&[u8]> {
     let (head, rest) = bytes.split_first_chunk::<FRAME_HEAD>()?;
     let record = rest.get(..usize::try_from(length_in(head)).ok()?)?;
-    (head[4..] == xxh3_64(record).to_le_bytes()).then_some(record)
+    (head[4..] == XxHash3_64::oneshot(record).to_le_bytes()).then_some(record)
 }
 
 fn length_in(head: &[u8; FRAME_HEAD]) -> u32 {

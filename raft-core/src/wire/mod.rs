@@ -42,7 +42,7 @@ use core::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use crate::config::Config;
 use crate::membership::{MEMBERS_MAX, MembershipError};
@@ -197,7 +197,7 @@ fn write<B: BufMut + AsRef<[u8]>>(envelope: &Envelope, out: &mut B) {
     let mut row = Row::new([VERSION, kind_byte(envelope.rpc.kind())]);
     put_header(&mut row, envelope);
     v1::put_body(&mut row, out, &envelope.rpc);
-    let checksum = xxh3_64(&out.as_ref()[start..]);
+    let checksum = XxHash3_64::oneshot(&out.as_ref()[start..]);
     v1::put_entries(&mut row, out, &envelope.rpc);
     out.put_slice(&checksum.to_le_bytes());
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde::Deserialize;
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use super::WireError;
 
@@ -82,7 +82,7 @@ impl<'a> Reader<'a> {
 
     /// Whether the checksum is that of these bytes.
     pub(super) fn check(&self, covered: &[u8]) -> Result<(), WireError> {
-        let is_right = *self.checksum == xxh3_64(covered).to_le_bytes();
+        let is_right = *self.checksum == XxHash3_64::oneshot(covered).to_le_bytes();
         if is_right { Ok(()) } else { Err(WireError::Checksum) }
     }
 

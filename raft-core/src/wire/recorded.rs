@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use crate::config::Config;
 use crate::durable::{RecoveredState, Slot};
@@ -58,7 +58,7 @@ pub fn encode_recorded(recorded: &Recorded) -> Bytes {
         }
     };
     out.extend_from_slice(&digest.to_le_bytes());
-    let checksum = xxh3_64(&out);
+    let checksum = XxHash3_64::oneshot(&out);
     out.extend_from_slice(&checksum.to_le_bytes());
     Bytes::from(out)
 }

@@ -6,7 +6,7 @@ use raft_core::{
     Chain, Entries, EntryId, Envelope, Epoch, HardState, Incarnation, Index, LIMIT, Member,
     MembershipError, Payload, ReadId, Round, Rpc, Session, SnapshotMeta, Span, Term,
 };
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use crate::samples;
 
@@ -35,7 +35,7 @@ fn covered(content: &[u8]) -> usize {
 pub(crate) fn resealed(frame: &Bytes, change: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     let mut forged = frame[..frame.len() - 8].to_vec();
     change(&mut forged);
-    let checksum = xxh3_64(&forged[..covered(&forged)]);
+    let checksum = XxHash3_64::oneshot(&forged[..covered(&forged)]);
     forged.extend_from_slice(&checksum.to_le_bytes());
     Bytes::from(forged)
 }

@@ -11,7 +11,7 @@ use std::fmt;
 use bytes::Bytes;
 use raft_core::{Chain, Entry, EntryId, Index, Payload};
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use crate::machine::StateMachine;
 use crate::session::{Executed, LogCommand, SessionId, Sessions, Verdict};
@@ -125,7 +125,7 @@ impl<M: StateMachine> Applier<M> {
         }
         let response = self.machine.apply(index, command);
         let encoded = self.encode(&response);
-        let checksum = xxh3_64(&encoded);
+        let checksum = XxHash3_64::oneshot(&encoded);
         self.sessions.record(session, Executed { serial, index, response: encoded });
         Applied::Response { response, checksum }
     }
@@ -145,7 +145,7 @@ impl<M: StateMachine> Applier<M> {
             Applied::Nothing => (0, 0),
             Applied::Opened(session) => (1, session.0),
             Applied::Response { checksum, .. } => (2, *checksum),
-            Applied::Duplicate(executed) => (3, xxh3_64(&executed.response)),
+            Applied::Duplicate(executed) => (3, XxHash3_64::oneshot(&executed.response)),
             Applied::Stale => (4, 0),
             Applied::Expired => (5, 0),
             Applied::Malformed => (6, 0),
@@ -155,7 +155,7 @@ impl<M: StateMachine> Applier<M> {
         for (bytes, word) in bytes.chunks_exact_mut(8).zip(words) {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
-        self.digest = xxh3_64(&bytes);
+        self.digest = XxHash3_64::oneshot(&bytes);
     }
 
     /// The present state, to be encoded later.
@@ -196,7 +196,7 @@ impl<M: StateMachine> Frozen<M> {
         let head = postcard::to_extend(&(bytes.len() - start), head).expect(why);
         let begin = start - head.len();
         bytes[begin..start].copy_from_slice(&head);
-        let checksum = xxh3_64(&bytes[begin..]);
+        let checksum = XxHash3_64::oneshot(&bytes[begin..]);
         bytes.extend_from_slice(&checksum.to_le_bytes());
         Bytes::from(bytes).slice(begin..)
     }
@@ -225,7 +225,7 @@ impl<'a> Image<'a> {
         bytes.push(IMAGE_VERSION);
         let mut bytes = postcard::to_extend(self, bytes)
             .expect("integers, byte strings and maps of them always serialize");
-        let checksum = xxh3_64(&bytes);
+        let checksum = XxHash3_64::oneshot(&bytes);
         bytes.extend_from_slice(&checksum.to_le_bytes());
         bytes.into()
     }
@@ -241,7 +241,7 @@ impl<'a> Image<'a> {
         if version != IMAGE_VERSION {
             return Err(ImageError::UnknownVersion(version));
         }
-        if xxh3_64(covered) != u64::from_le_bytes(*checksum) {
+        if XxHash3_64::oneshot(covered) != u64::from_le_bytes(*checksum) {
             return Err(ImageError::WrongChecksum);
         }
         let (image, rest): (Self, _) =

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use super::EXIT_INTERRUPTED;
 use super::file::TraceTo;
@@ -103,7 +103,7 @@ fn bar(one: &Arguments, events: u64) -> Option<ProgressBar> {
 pub(super) fn parse_seed(text: &str) -> Result<u64, String> {
     let is_hash = text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_hash {
-        return Ok(xxh3_64(text.to_ascii_lowercase().as_bytes()));
+        return Ok(XxHash3_64::oneshot(text.to_ascii_lowercase().as_bytes()));
     }
     let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) => (digits, 16),

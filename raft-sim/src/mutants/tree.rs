@@ -12,7 +12,7 @@ use std::process::{self, Command};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use super::child::{self, End, Ended};
 use super::list::Mutant;
@@ -133,7 +133,7 @@ impl Tree {
     fn checksum(&self) -> Result<u64, String> {
         let program = fs::read(&self.program)
             .map_err(|error| format!("cannot read the program that was built: {error}"))?;
-        Ok(xxh3_64(&program))
+        Ok(XxHash3_64::oneshot(&program))
     }
 }
 

@@ -14,7 +14,7 @@ use raft_core::{
     Status,
 };
 use serde_json::{Value, json};
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 /// The state of a node after a step.
 pub(crate) fn state(status: &Status) -> Value {
@@ -102,7 +102,7 @@ pub(crate) fn entry(entry: &Entry) -> Value {
     match entry.payload() {
         Payload::Noop => json!({ "t": term, "d": "noop" }),
         Payload::Command(command) => {
-            json!({ "t": term, "d": format!("{:016x}", xxh3_64(command)) })
+            json!({ "t": term, "d": format!("{:016x}", XxHash3_64::oneshot(command)) })
         }
         Payload::Membership(membership) => json!({ "t": term, "conf": conf(membership) }),
     }

@@ -4,9 +4,10 @@
 //! has proved right.
 
 use std::fmt;
+use std::hash::Hasher as _;
 
 use raft_core::EntryId;
-use xxhash_rust::xxh3::Xxh3;
+use twox_hash::XxHash3_64;
 
 use super::{Applier, CHECKSUM_BYTES, IMAGE_VERSION, ImageError, RestoreError};
 use crate::machine::{Restore, StateMachine};
@@ -128,7 +129,7 @@ fn take_head<E>(bytes: &[u8]) -> Result<Option<(Head, &[u8])>, RestoreError<E>> 
 /// The checksum of all bytes but the last ones, which say what it should be.
 #[derive(Clone, Default)]
 struct Checksum {
-    covered: Box<Xxh3>,
+    covered: Box<XxHash3_64>,
     /// The bytes that have come last.
     last: Vec<u8>,
 }
@@ -143,7 +144,7 @@ impl Checksum {
     /// Takes the next bytes, and tells those of all that have come that it certainly covers.
     fn feed(&mut self, part: &[u8], mut tell: impl FnMut(&[u8])) {
         let mut cover = |bytes: &[u8]| {
-            self.covered.update(bytes);
+            self.covered.write(bytes);
             tell(bytes);
         };
         let covered = (self.last.len() + part.len()).saturating_sub(CHECKSUM_BYTES);
@@ -157,7 +158,7 @@ impl Checksum {
     fn verify(&self) -> Result<(), ImageError> {
         let expected: [u8; CHECKSUM_BYTES] =
             self.last[..].try_into().map_err(|_| ImageError::Malformed)?;
-        if self.covered.digest() != u64::from_le_bytes(expected) {
+        if self.covered.finish() != u64::from_le_bytes(expected) {
             return Err(ImageError::WrongChecksum);
         }
         Ok(())

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use raft_core::entry::chain_after;
 use raft_core::wire::{decode_payload, encode_payload};
 use raft_core::{Chain, EntryId, Index, Payload, Term};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use twox_hash::XxHash3_64;
 
 use super::frame::{Flaw, Owner, Reader};
 use super::record::{put_u32, put_u64};
@@ -93,7 +93,7 @@ impl BatchHeader {
     fn checksum(covered: &[u8], place: Place) -> u64 {
         // What it covers says the epoch, and the number of the batch.
         let seed = place.home.owner.0 ^ u64::from(place.offset);
-        xxh3_64_with_seed(covered, seed)
+        XxHash3_64::oneshot_with_seed(seed, covered)
     }
 
     /// The header of any batch that stands at `offset` of a segment, and its number.
@@ -160,7 +160,7 @@ impl SlotRecord {
         put_u32(out, 0);
         put_u64(out, self.id.chain.0);
         put_u64(out, home.epoch);
-        let checksum = xxh3_64_with_seed(&out[start..], home.owner.0);
+        let checksum = XxHash3_64::oneshot_with_seed(home.owner.0, &out[start..]);
         put_u64(out, checksum);
     }
 
@@ -187,7 +187,7 @@ impl SlotRecord {
         let Ok(kind) = u8::try_from(half(32)) else { return false };
         self.kind = kind;
         let covered = &bytes[..SLOT_BYTES as usize - 8];
-        word(48) == home.epoch && word(56) == xxh3_64_with_seed(covered, home.owner.0)
+        word(48) == home.epoch && word(56) == XxHash3_64::oneshot_with_seed(home.owner.0, covered)
     }
 }
 
@@ -303,7 +303,7 @@ pub(super) fn encode_entry(slot: &SlotRecord, home: Home, payload: &[u8], out: &
     put_u32(out, slot.len);
     put_u32(out, u32::from(slot.kind));
     let place = Place { home, batch: slot.batch, offset: slot.offset };
-    let checksum = xxh3_64_with_seed(&out[start..], seed(place));
+    let checksum = XxHash3_64::oneshot_with_seed(seed(place), &out[start..]);
     put_u64(out, checksum);
     out.extend_from_slice(payload);
 }
@@ -328,7 +328,7 @@ impl EntryHead {
         let covered = bytes.get(..ENTRY_HEADER as usize - 8)?;
         let (found, term, chain) = (Index(read.u64()?), Term(read.u64()?), Chain(read.u64()?));
         let (len, flags) = (read.u32()?, read.u32()?);
-        let whole = read.u64()? == xxh3_64_with_seed(covered, seed(place));
+        let whole = read.u64()? == XxHash3_64::oneshot_with_seed(seed(place), covered);
         let kind = u8::try_from(flags).ok()?;
         let id = EntryId { index, term, chain };
         (whole && found == index).then_some(Self { id, len, kind })

@@ -8,7 +8,7 @@
 //! refused, by name.
 
 use raft_core::{ClusterId, GroupId, NodeId};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use twox_hash::XxHash3_64;
 
 /// The version of every framed record that this program writes, and the newest that it reads.
 pub(super) const VERSION: u32 = 1;
@@ -39,7 +39,7 @@ impl Owner {
         for (place, word) in words.zip([cluster.0, group.0, node.0]) {
             *place = word.to_le_bytes();
         }
-        Self(xxh3_64(&bytes))
+        Self(XxHash3_64::oneshot(&bytes))
     }
 }
 
@@ -62,7 +62,7 @@ pub(super) fn seal(magic: &[u8; 8], owner: Owner, body: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(&VERSION.to_le_bytes());
     bytes.extend_from_slice(&length.to_le_bytes());
     bytes.extend_from_slice(body);
-    let checksum = xxh3_64_with_seed(&bytes, owner.0);
+    let checksum = XxHash3_64::oneshot_with_seed(owner.0, &bytes);
     bytes.extend_from_slice(&checksum.to_le_bytes());
     bytes
 }
@@ -81,7 +81,7 @@ pub(super) fn unseal<'a>(
     let length = head.u32().ok_or(Flaw::Bad)? as usize;
     let body = head.take(length).ok_or(Flaw::Bad)?;
     let checksum = head.u64().ok_or(Flaw::Bad)?;
-    if xxh3_64_with_seed(&bytes[..16 + length], owner.0) != checksum {
+    if XxHash3_64::oneshot_with_seed(owner.0, &bytes[..16 + length]) != checksum {
         return Err(Flaw::Bad);
     }
     if version != VERSION {

@@ -1,10 +1,11 @@
 //! The files of one snapshot: how they are called, written, read and checked.
 
+use std::hash::Hasher as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::{EntryId, Index, SnapshotMeta, Term};
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use twox_hash::XxHash3_64;
 
 use super::error::{InFile, StorageError, create_fresh, open_found};
 use super::frame::{Flaw, Owner, VERSION};
@@ -36,7 +37,7 @@ pub(super) fn is_intact<D: Disk>(disk: &mut D, manifest: &Manifest) -> Result<bo
         let left = usize::try_from(manifest.bytes - offset).unwrap_or(usize::MAX);
         let bytes = left.min(chunk.len());
         read_lossy(disk, &file, &path, offset, &mut chunk[..bytes])?;
-        if xxh3_64(&chunk[..bytes]) != *digest {
+        if XxHash3_64::oneshot(&chunk[..bytes]) != *digest {
             return Ok(false);
         }
         offset += bytes as u64;
@@ -89,7 +90,7 @@ pub(super) fn read_range<D: Disk>(
     let digests = manifest.digests.get(in_memory(first)..).unwrap_or_default();
     let mut chunks = bytes.chunks(manifest.chunk_bytes as usize).zip(digests);
     let is_whole = last <= manifest.digests.len() as u64;
-    if !is_whole || !chunks.all(|(chunk, digest)| xxh3_64(chunk) == *digest) {
+    if !is_whole || !chunks.all(|(chunk, digest)| XxHash3_64::oneshot(chunk) == *digest) {
         return Ok(None);
     }
     let range = in_memory(start - from)..in_memory(end - from);
@@ -198,17 +199,17 @@ pub(super) struct Digester {
     chunk: Box<ChunkDigest>,
 }
 
-struct ChunkDigest(Xxh3);
+struct ChunkDigest(XxHash3_64);
 
 impl core::fmt::Debug for ChunkDigest {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_tuple("ChunkDigest").field(&self.0.digest()).finish()
+        f.debug_tuple("ChunkDigest").field(&self.0.finish()).finish()
     }
 }
 
 impl Digester {
     pub(super) fn new(chunk_bytes: u32) -> Self {
-        let chunk = Box::new(ChunkDigest(Xxh3::new()));
+        let chunk = Box::new(ChunkDigest(XxHash3_64::new()));
         Self { chunk_bytes, bytes: 0, digests: Vec::new(), chunk }
     }
 
@@ -218,7 +219,7 @@ impl Digester {
             let left = chunk_bytes - self.bytes % chunk_bytes;
             let take = usize::try_from(left).map_or(data.len(), |left| left.min(data.len()));
             let (part, rest) = data.split_at(take);
-            self.chunk.0.update(part);
+            self.chunk.0.write(part);
             self.bytes += part.len() as u64;
             if self.bytes.is_multiple_of(chunk_bytes) {
                 self.close();
@@ -237,7 +238,7 @@ impl Digester {
     }
 
     fn close(&mut self) {
-        self.digests.push(self.chunk.0.digest());
-        self.chunk.0.reset();
+        self.digests.push(self.chunk.0.finish());
+        *self.chunk = ChunkDigest(XxHash3_64::new());
     }
 }

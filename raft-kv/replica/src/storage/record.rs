@@ -9,7 +9,7 @@ use raft_core::wire::{
     decode_hard_state, decode_snapshot_meta, encode_hard_state, encode_snapshot_meta,
 };
 use raft_core::{Chain, EntryId, HardState, Index, LIMIT, SnapshotMeta, Term};
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use super::batch::Home;
 use super::frame::{Flaw, Owner, Reader, seal, unseal};
@@ -46,7 +46,7 @@ impl HardRecord {
 
     /// What the next generation calls its parent.
     pub(super) fn digest(&self) -> u64 {
-        xxh3_64(&self.body())
+        XxHash3_64::oneshot(&self.body())
     }
 }
 

@@ -12,6 +12,7 @@
 //! choices each.
 
 use std::collections::BTreeSet;
+use std::hash::Hasher as _;
 
 use raft_core::{EntryId, Index, Term};
 use raft_replica::storage::Storage;
@@ -230,12 +231,12 @@ impl Explorer<'_> {
 
 /// Names a disk of which all is synced by what is in its files.
 fn fingerprint(disk: &MemoryDisk) -> u64 {
-    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    let mut hash = twox_hash::XxHash3_64::new();
     for (file, bytes) in contents(disk) {
-        hash.update(file.as_bytes());
-        hash.update(&bytes.unwrap());
+        hash.write(file.as_bytes());
+        hash.write(&bytes.unwrap());
     }
-    hash.digest()
+    hash.finish()
 }
 
 fn pick(is_new: bool) -> Fate {

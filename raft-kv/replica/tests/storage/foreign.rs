@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use raft_core::{ClusterId, Entries, GroupId, Index, Member, Payload, Term};
 use raft_replica::storage::{Identity, Storage, StorageError, inspect};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use twox_hash::XxHash3_64;
 
 use crate::evidence::whole;
 use crate::memory_disk::MemoryDisk;
@@ -203,7 +203,7 @@ fn page(seed: u64, offset: usize, version: u8) -> Vec<u8> {
     for word in [900u64, 0xc4a1, 899, 777] {
         header.extend(word.to_le_bytes());
     }
-    let checksum = xxh3_64_with_seed(&header, seed ^ offset as u64);
+    let checksum = XxHash3_64::oneshot_with_seed(seed ^ offset as u64, &header);
     header.extend(checksum.to_le_bytes());
     header
 }

@@ -141,11 +141,11 @@ impl MemoryDisk {
         let state = self.0.borrow();
         let mut text = format!("{:?} {:?}", state.names, state.pending);
         for inode in &state.inodes {
-            let cached = xxhash_rust::xxh3::xxh3_64(&inode.cached);
-            let durable = xxhash_rust::xxh3::xxh3_64(&inode.durable);
+            let cached = twox_hash::XxHash3_64::oneshot(&inode.cached);
+            let durable = twox_hash::XxHash3_64::oneshot(&inode.durable);
             text += &format!("{cached} {durable} {:?}", inode.dirty);
         }
-        xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+        twox_hash::XxHash3_64::oneshot(text.as_bytes())
     }
 
     /// How many things are not synced: a crash decides about each.

@@ -15,7 +15,7 @@ use raft_core::{
 use raft_replica::disk::Disk;
 use raft_replica::storage::work::{Done, Work};
 use raft_replica::storage::{Found, Identity, Storage, StorageError};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use twox_hash::XxHash3_64;
 
 /// The durable state, as far as a node can tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,13 +131,13 @@ pub(crate) fn identity() -> Identity {
 /// What the checksums are seeded with in the files of this node; its identity alone can be read by all.
 pub(crate) fn seed(of: Identity) -> u64 {
     let words = [of.cluster.0, of.group.0, of.member.id.0];
-    xxh3_64(&words.map(u64::to_le_bytes).concat())
+    XxHash3_64::oneshot(&words.map(u64::to_le_bytes).concat())
 }
 
 /// The checksum of a framed record in this file of the node.
 pub(crate) fn checksum(file: &str, record: &[u8]) -> [u8; 8] {
     let seed = if file.ends_with(Identity::FILE) { 0 } else { seed(identity()) };
-    xxh3_64_with_seed(record, seed).to_le_bytes()
+    XxHash3_64::oneshot_with_seed(seed, record).to_le_bytes()
 }
 
 impl Script {

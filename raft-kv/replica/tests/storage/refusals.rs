@@ -10,7 +10,7 @@ use raft_replica::disk::{Disk, DiskError};
 use raft_replica::file_disk::FileDisk;
 use raft_replica::layer::Layer;
 use raft_replica::storage::{Identity, Storage, StorageError, StorageOptions};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use twox_hash::XxHash3_64;
 
 use crate::files::Directory;
 use crate::model::{Script, checksum, identity, seed};
@@ -157,7 +157,7 @@ fn a_later_format_of_a_batch() {
             bytes[at + 6] = 7;
             let covered = &bytes[at..at + HEADER - 8];
             let seed = seed(identity()) ^ at as u64;
-            let checksum = xxh3_64_with_seed(covered, seed).to_le_bytes();
+            let checksum = XxHash3_64::oneshot_with_seed(seed, covered).to_le_bytes();
             bytes[at + HEADER - 8..at + HEADER].copy_from_slice(&checksum);
             fs::write(&path, bytes).unwrap();
             let name = path.file_name().unwrap().to_str().unwrap();

@@ -12,7 +12,7 @@ use std::path::Path;
 use raft_core::{ClusterId, Member};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use super::{DirectoryError, Founding};
 use crate::bootstrap::Settled;
@@ -110,8 +110,10 @@ fn write_copy(path: &Path, name: &str, founding: &Founding) -> io::Result<()> {
         formatted: founding.is_formatted,
     };
     let body = toml::to_string(&record).map_err(io::Error::other)?;
-    let text =
-        format!("# Written by raft-kv. Do not edit: {:016x}\n{body}", xxh3_64(body.as_bytes()));
+    let text = format!(
+        "# Written by raft-kv. Do not edit: {:016x}\n{body}",
+        XxHash3_64::oneshot(body.as_bytes())
+    );
     let scratch = path.join(SCRATCH);
     let mut file = File::create(&scratch)?;
     file.write_all(text.as_bytes())?;
@@ -136,7 +138,7 @@ fn unseal(bytes: &[u8]) -> Result<&str, &'static str> {
     let text = str::from_utf8(bytes).map_err(|_| "it is no text")?;
     let (head, body) = text.split_once('\n').ok_or("it ends too early")?;
     let checksum = head.rsplit(' ').next().and_then(unhex).ok_or("it has no checksum")?;
-    if checksum != xxh3_64(body.as_bytes()) {
+    if checksum != XxHash3_64::oneshot(body.as_bytes()) {
         return Err("its checksum is wrong");
     }
     Ok(body)
