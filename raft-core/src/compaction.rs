@@ -192,16 +192,21 @@ pub(crate) fn on_install_snapshot(node: &mut Node, reply: Reply, part: Part) {
 }
 
 /// The host has staged a chunk, or says how far it got; after the last one the snapshot is
-/// installed. An answer to another chunk says nothing about this one.
-pub(crate) fn on_chunk_staged(node: &mut Node, leader: Option<Member>, id: ChunkId, staged: u64) {
+/// installed: `true`. An answer to another chunk says nothing about this one.
+pub(crate) fn on_chunk_staged(
+    node: &mut Node,
+    leader: Option<Member>,
+    id: ChunkId,
+    staged: u64,
+) -> bool {
     let term = node.term();
     let Some(asked) = node.staging.take_if(|asked| asked.id == id) else {
         node.refuse(Refused::UnknownChunk { id });
-        return;
+        return false;
     };
     let Staging { end, is_last, .. } = *asked;
     // A membership was forced meanwhile: what the leader of the old one sends is not wanted.
-    let Some(incoming) = &mut node.incoming else { return };
+    let Some(incoming) = &mut node.incoming else { return false };
     let last = incoming.snapshot.last;
     // A disk without room keeps nothing of it.
     incoming.is_moving |= staged.min(end) > incoming.staged;
@@ -218,19 +223,20 @@ pub(crate) fn on_chunk_staged(node: &mut Node, leader: Option<Member>, id: Chunk
         if let Some(reply) = reply {
             answer(node, reply, last, staged_now);
         }
-        return;
+        return false;
     }
     let snapshot = Arc::clone(&incoming.snapshot);
     node.incoming = None;
     let is_missed = node.is_missed_by(last.index) && last.index >= node.log().base().index;
     if (last.index <= node.commit() && !is_missed) || node.contradicts(&snapshot) {
-        return;
+        return false;
     }
     node.install(&snapshot);
     if let Some(reply) = reply {
         node.note_match(last.index);
         node.acknowledge(reply, last.index);
     }
+    true
 }
 
 /// Whether the log contradicts a snapshot; then the leader is told.

@@ -308,7 +308,12 @@ impl Raft {
     fn on_chunk_staged(&mut self, id: ChunkId, staged: u64) {
         let leader = self.role.leader(self.node.member());
         let before = self.node.incoming.as_ref().map(|incoming| incoming.staged);
-        compaction::on_chunk_staged(&mut self.node, leader, id, staged);
+        let is_installed = compaction::on_chunk_staged(&mut self.node, leader, id, staged);
+        if is_installed && matches!(self.role, Role::Candidate(_)) {
+            // Its votes were asked for by another membership. One that was agreed upon since may have
+            // been made by the leader of this very term, and those who voted here may be most of it.
+            self.become_next(Transition::Follow(None));
+        }
         let incoming = self.node.incoming.as_ref();
         if incoming.is_some_and(|incoming| Some(incoming.staged) > before) {
             repair::request_chunk(&mut self.node);

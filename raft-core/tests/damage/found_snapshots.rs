@@ -3,13 +3,13 @@
 
 use raft_core::{
     Body, Effect, Envelope, Index, MemberStep, MembershipChange, NodeId, Observation, Raft,
-    RepairRpc, RoleName, Rpc, RpcKind, Ticket,
+    RepairRpc, RoleName, Rpc, RpcKind, Term, Ticket,
 };
 
 use crate::follower::{beat, led};
 use crate::found::forget;
 use crate::snapshots::{break_snapshot, take_snapshot};
-use crate::support::{Cluster, member};
+use crate::support::{Cluster, member, membership};
 
 /// A hole below the base is nowhere in the log: the node panics.
 #[test]
@@ -261,4 +261,59 @@ fn what_cannot_be_staged_is_not_asked_for_at_once() {
             if sent.rpc.kind() == RpcKind::RequestSnapshot)
     };
     assert!(!effects.iter().any(asks), "the same part again, at the speed of the network");
+}
+
+/// A candidate fetches a snapshot while votes for it are on their way, and counts them by a membership
+/// that the leader of the very same term has made.
+#[test]
+fn votes_are_not_counted_by_the_membership_of_a_snapshot_that_came_meanwhile() {
+    let mut cluster = Cluster::with(&[1, 2, 3], &[4, 5], |config| config.pre_vote = false);
+    cluster.elect(3);
+    cluster.propose(3, 1, "command");
+    beat(&mut cluster, 3);
+    let replace_2 = |ticket| {
+        let voters = [MemberStep::Promote(NodeId(4)), MemberStep::Promote(NodeId(5))];
+        let steps = voters.into_iter().chain([MemberStep::Remove(NodeId(2))]).collect();
+        let (ticket, change) = (Ticket(ticket), MembershipChange::Steps(steps));
+        Body::ProposeMembership { ticket, change, expect: None }
+    };
+    // n3 alone has the entry by which n4 and n5 vote. It starts again, with another entry damaged.
+    cluster.step(3, replace_2(2));
+    cluster.break_entries(3, &[2]);
+    assert!(cluster.status(3).membership.is_voter(member(5)));
+    cluster.fall_silent();
+    // n3 and n1 campaign in term 2. n4 and n5 vote for n3, late; n2 for n1, which leads.
+    cluster.step(3, Body::Campaign);
+    let mut votes = Vec::new();
+    cluster.deliver_if(|sent| {
+        votes.extend((sent.to == member(3)).then(|| sent.clone()));
+        [member(4), member(5)].contains(&sent.to)
+    });
+    let without_3 = |sent: &Envelope| ![sent.from, sent.to].contains(&member(3));
+    cluster.step(1, Body::Campaign);
+    cluster.deliver_if(without_3);
+    for _ in 0..3 {
+        cluster.tick(1, 100);
+        cluster.deliver_if(without_3);
+    }
+    cluster.step(1, replace_2(3));
+    cluster.deliver_if(without_3);
+    let leads = |cluster: &Cluster, id: u64| {
+        (cluster.status(id).role, cluster.status(id).term) == (RoleName::Leader, Term(2))
+    };
+    let new = membership(&[1, 3, 4, 5], &[]);
+    assert!(leads(&cluster, 1) && *cluster.status(4).membership == new);
+    take_snapshot(&mut cluster, 4);
+    // n3 has asked for what is damaged, and n4 lends its snapshot.
+    cluster.tick(3, 1);
+    cluster.deliver_if(|sent| {
+        [sent.from, sent.to].iter().all(|it| [member(3), member(4)].contains(it))
+    });
+    assert_eq!((cluster.status(3).damaged, &*cluster.status(3).membership), (0, &new));
+    // The votes arrive: three of the four.
+    for vote in votes {
+        assert!(matches!(vote.rpc, Rpc::RequestVoteResponse { granted: true }));
+        cluster.step(3, Body::Peer(vote));
+    }
+    assert!(!leads(&cluster, 3), "n1 leads the same term, of the same members");
 }
