@@ -256,3 +256,48 @@ fn an_older_snapshot_with_the_older_members_is_no_lie() {
     cluster.step(2, Body::Peer(Envelope { rpc, ..heard.expect("n1 leads") }));
     assert_eq!(cluster.violations(2), []);
 }
+
+/// Both of the last changes of members are damaged, and the snapshot after them. The older change comes back
+/// first: nobody takes what it says for what holds now.
+#[test]
+fn a_membership_that_comes_back_does_not_replace_the_one_of_the_snapshot() {
+    let mut cluster = led(1);
+    for (ticket, id) in [(8, 4), (9, 5)] {
+        let change = MembershipChange::Steps(vec![MemberStep::AddLearner(member(id))]);
+        cluster.step(1, Body::ProposeMembership { ticket: Ticket(ticket), change, expect: None });
+        beat(&mut cluster, 1);
+    }
+    cluster.propose(1, 10, "after them");
+    let mut server = cluster.servers.remove(&2).unwrap();
+    server.config.kept_behind_snapshot = 9;
+    cluster.start(server.config, server.disk);
+    beat(&mut cluster, 1);
+    beat(&mut cluster, 1);
+    take_snapshot(&mut cluster, 2);
+    let mut server = cluster.servers.remove(&2).unwrap();
+    server.disk.is_snapshot_damaged = true;
+    server.disk.damaged.extend([Index(3), Index(4)]);
+    cluster.start(server.config, server.disk);
+    let newest = membership(&[1, 2, 3], &[4, 5]);
+    assert_eq!((cluster.status(2).damaged, &*cluster.status(2).membership), (2, &newest));
+    // n3 gives back one entry after the other.
+    let mut answers = Vec::new();
+    cluster.tick(2, 1_000);
+    for left in [1, 0] {
+        cluster.deliver_if(|sent| {
+            let is_answer = sent.rpc.kind() == RpcKind::RequestEntryResponse;
+            answers.extend((is_answer && sent.from == member(3)).then(|| sent.clone()));
+            sent.rpc.kind() == RpcKind::RequestEntry && sent.to == member(3)
+        });
+        cluster.step(2, Body::Peer(answers.remove(0)));
+        let status = cluster.status(2);
+        assert_eq!((status.damaged, &*status.membership), (left, &newest));
+        let refused = cluster.refusals(2);
+        cluster.step(2, Body::Campaign);
+        // Whose votes decide is not known before all of them are back.
+        let is_refused = cluster.refusals(2)[refused.len()..] == [Refused::NotAVoter];
+        assert_eq!(is_refused, left > 0);
+    }
+    let older = cluster.server(2).raft.snapshot_at(Index(3)).expect("applied");
+    assert_eq!(older.membership, membership(&[1, 2, 3], &[4]), "each has its place");
+}
