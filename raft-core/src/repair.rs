@@ -60,8 +60,8 @@ pub(crate) fn ask(node: &mut Node, role: &Role) {
     node.repairs += 1;
     let id = RepairId { incarnation: node.hard_state().incarnation, n: node.repairs };
     let patience = Timer::armed(node.config.election_timeout());
-    let answers = Vec::new();
-    node.repair = Some(Box::new(Repair { id, wanted, is_snapshot, patience, answers }));
+    let (is_overdue, answers) = (false, Vec::new());
+    node.repair = Some(Box::new(Repair { id, wanted, is_snapshot, patience, is_overdue, answers }));
     node.observe(Observation::EntryDamaged { id: wanted });
     if is_urgent {
         send_question(node);
@@ -95,6 +95,7 @@ pub(crate) fn hurry(node: &mut Node) {
     let Some(repair) = &mut node.repair else { return };
     node.repairs += 1;
     repair.id.n = node.repairs;
+    repair.is_overdue = false;
     repair.answers.clear();
     send_question(node);
 }
@@ -104,6 +105,7 @@ pub(crate) fn on_patience_over(node: &mut Node) {
     let patience = Timer::armed(node.config.election_timeout());
     let Some(repair) = &mut node.repair else { return };
     repair.patience = patience;
+    repair.is_overdue = true;
     let who = |lack: Lack| {
         let found = repair.answers.iter().filter(move |(_, answer)| *answer == lack);
         found.map(|(member, _)| *member).collect()
@@ -115,6 +117,13 @@ pub(crate) fn on_patience_over(node: &mut Node) {
     node.incoming.take_if(|incoming| !core::mem::take(&mut incoming.is_moving));
     want_own_snapshot(node);
     send_question(node);
+}
+
+/// Whether this node leads and waits for help in vain: then it may take a server that was removed, which
+/// a later term keeps from answering.
+pub(crate) fn needs_anybody(node: &Node, role: &Role) -> bool {
+    let is_overdue = node.repair.as_ref().is_some_and(|repair| repair.is_overdue);
+    is_overdue && matches!(role, Role::Leader(_))
 }
 
 /// A peer asks for an entry that is damaged there.

@@ -31,6 +31,8 @@ pub(crate) struct Repair {
     pub(crate) is_snapshot: bool,
     /// Until it is over, nobody is asked again.
     pub(crate) patience: Timer,
+    /// Whether it was over before, and nobody had helped.
+    pub(crate) is_overdue: bool,
     /// Who has answered what, by member.
     pub(crate) answers: Vec<(Member, Lack)>,
 }

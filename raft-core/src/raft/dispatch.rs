@@ -10,7 +10,7 @@ use crate::node::Node;
 use crate::progress::Progress;
 use crate::role::{Cause, Role, Transition};
 use crate::types::{Incarnation, Index, Member, ReadId, Round, Session};
-use crate::{admission, barrier, compaction, election, lease, read, replication};
+use crate::{admission, barrier, compaction, election, lease, read, repair, replication};
 
 impl Raft {
     /// Takes a message: checked whole, then by the term rule, then by its chapter.
@@ -58,17 +58,21 @@ impl Raft {
     fn enter_later_term(&mut self, envelope: &Envelope, is_released: bool) -> bool {
         let is_candidate =
             matches!(envelope.rpc, Rpc::RequestVote { .. } | Rpc::RequestPreVote { .. });
-        // Nor may a removed server that campaigns in vain depose it by asking for help.
+        // Nor may a removed server that campaigns in vain depose it by asking for help, or by what it
+        // says to who has asked it.
         let asks_for_help = matches!(&envelope.rpc, Rpc::Repair(rpc) if rpc.is_request());
-        if (is_candidate || asks_for_help)
+        let is_outsider = !self.node.membership().is_member(envelope.from)
+            && !envelope.rpc.is_from_leader()
+            && !repair::needs_anybody(&self.node, &self.role);
+        if (is_candidate || asks_for_help || is_outsider)
             && !is_released
             && let Some(reason) = election::stickiness(&self.node, &self.role)
         {
-            if asks_for_help {
+            if is_candidate {
+                election::refuse_candidate(&mut self.node, envelope.from, &envelope.rpc, reason);
+            } else {
                 self.node.refuse_peer(envelope.from, envelope.rpc.kind(), reason);
-                return false;
             }
-            election::refuse_candidate(&mut self.node, envelope.from, &envelope.rpc, reason);
             return false;
         }
         let leader = envelope.rpc.is_from_leader().then_some(envelope.from);

@@ -5,6 +5,7 @@ mod follower;
 mod found;
 mod found_snapshots;
 mod leader;
+mod removed;
 mod snapshots;
 #[expect(dead_code, reason = "shared with tests of the core that look at more")]
 #[path = "../core/support.rs"]
