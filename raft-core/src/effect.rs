@@ -95,8 +95,8 @@ pub(crate) fn emit(effects: &mut Vec<Effect>, make: impl FnOnce() -> Effect) {
     effects.extend(core::iter::once_with(make));
 }
 
-/// How a ticket ended. No ticket ends twice; each ends, unless the process dies or no leader ever speaks to
-/// this node again.
+/// How a ticket ended. No ticket ends twice; each ends, unless the process dies or no leader ever brings
+/// this node up to date again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The command is committed.

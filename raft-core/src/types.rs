@@ -132,8 +132,9 @@ identity!(
     "g{}"
 );
 identity!(
-    /// The host's name for a request. Every ticket ends in exactly one outcome; the host must not
-    /// use one for two requests that are open at the same time.
+    /// The host's name for a request. No ticket ends twice; when one may stay open, see
+    /// [`Outcome`](crate::Outcome). The host must not use one for two requests that are open at the same
+    /// time.
     Ticket,
     "#{}"
 );

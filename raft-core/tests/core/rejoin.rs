@@ -14,9 +14,13 @@ fn change(cluster: &mut Cluster, ticket: u64, steps: Vec<MemberStep>) {
 
 /// A few heartbeats of the leader, with everything delivered.
 fn settle(cluster: &mut Cluster) {
+    settle_with(cluster, 1);
+}
+
+fn settle_with(cluster: &mut Cluster, leader: u64) {
     for _ in 0..4 {
         cluster.deliver();
-        cluster.tick(1, 100);
+        cluster.tick(leader, 100);
     }
     cluster.deliver();
 }
@@ -139,4 +143,50 @@ fn a_removed_server_that_is_silent_is_given_up() {
     }
     assert!(committed(&cluster, 1));
     assert!((5..=20).contains(&last), "told for one or two checks of the quorum: {last} beats");
+}
+
+/// A leader that is removed while it is cut off is told nothing any more, and what it was asked last stays
+/// open, as the guide says. If it comes back, each ticket ends by what it then hears: those whose entries
+/// others have replaced, those whose entries nothing has come so far to replace, and those whose place in
+/// the log is gone.
+#[test]
+fn the_last_tickets_of_a_leader_that_was_removed_end_when_it_comes_back() {
+    for (is_compacted, fate) in [(false, Outcome::Superseded), (true, Outcome::Unknown)] {
+        let mut cluster = Cluster::new(&[1, 2, 3, 4], &[]);
+        cluster.elect(4);
+        settle_with(&mut cluster, 4);
+        // n4 alone has ten commands.
+        (10..20).for_each(|ticket| cluster.propose(4, ticket, "lonely"));
+        cluster.network.clear();
+        cluster.now.0 += 2_000;
+        cluster.step(1, Body::Campaign);
+        cluster.deliver_if(|sent| sent.to != member(4));
+        change(&mut cluster, 1, vec![MemberStep::Remove(NodeId(4))]);
+        for _ in 0..30 {
+            cluster.deliver_if(|sent| sent.to != member(4));
+            cluster.tick(1, 100);
+        }
+        assert!(committed(&cluster, 1));
+        let end = cluster.status(1).last.index;
+        assert!(end < cluster.status(4).last.index, "what has replaced its entries is shorter");
+        // All can hear each other again, and nobody speaks to it.
+        for _ in 0..50 {
+            cluster.tick(4, 100);
+            settle(&mut cluster);
+        }
+        assert_ne!(cluster.status(4).role, RoleName::Leader);
+        assert!(cluster.server(4).outcomes.is_empty(), "it cannot know");
+        if is_compacted {
+            (20..40).for_each(|ticket| cluster.propose(1, ticket, "later"));
+            settle(&mut cluster);
+            let snapshot = cluster.server(1).raft.snapshot_at(cluster.status(1).applied);
+            cluster.step(1, Body::SnapshotTaken { snapshot: snapshot.expect("applied") });
+        }
+        change(&mut cluster, 2, vec![MemberStep::AddLearner(member(4))]);
+        (0..3).for_each(|_| settle(&mut cluster));
+        assert_eq!(cluster.status(4).last, cluster.status(1).last);
+        let outcomes = &cluster.server(4).outcomes;
+        let ended: Vec<(u64, Outcome)> = outcomes.iter().map(|(it, how)| (it.0, *how)).collect();
+        assert_eq!(ended, (10..20).map(|ticket| (ticket, fate)).collect::<Vec<_>>());
+    }
 }

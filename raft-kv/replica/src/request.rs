@@ -20,8 +20,9 @@ use crate::machine::StateMachine;
 use crate::session::SessionId;
 use crate::storage::work::{Done, Work};
 
-/// The host's name for a request. Every request is answered exactly once while the process lives;
-/// a host must not use one name for two requests that are open at the same time.
+/// The host's name for a request. No request is answered twice, and each is answered while the process
+/// lives, but for what a leader that was cut off had begun and no later leader speaks to it about. A host
+/// must not use one name for two requests that are open at the same time.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
