@@ -301,3 +301,34 @@ fn a_membership_that_comes_back_does_not_replace_the_one_of_the_snapshot() {
     let older = cluster.server(2).raft.snapshot_at(Index(3)).expect("applied");
     assert_eq!(older.membership, membership(&[1, 2, 3], &[4]), "each has its place");
 }
+
+/// What is told by that is one entry by its identity, and what is before it. Who has another one at its index
+/// learns nothing.
+#[test]
+fn who_has_another_entry_there_does_not_take_it_for_committed() {
+    let mut cluster = Cluster::new(&[1, 2, 3, 4, 5], &[]);
+    cluster.elect(1);
+    beat(&mut cluster, 1);
+    // n1 and n2 have an entry of term 1 at 2; n3, n4 and n5 commit another one there.
+    cluster.propose(1, 9, "lonely");
+    cluster.deliver_if(|sent| sent.to == member(2));
+    cluster.servers.remove(&1);
+    cluster.fall_silent();
+    cluster.step(3, Body::Campaign);
+    cluster.deliver_if(|sent| ![sent.from, sent.to].contains(&member(2)));
+    assert_eq!((cluster.status(3).role, cluster.status(3).commit), (RoleName::Leader, Index(2)));
+    take_snapshot(&mut cluster, 3);
+    break_snapshot(&mut cluster, 3);
+    cluster.fall_silent();
+    let asks = |sent: &Envelope| sent.rpc.kind() == RpcKind::RequestEntry;
+    cluster.tick(3, 1_000);
+    let mut asked = 0;
+    cluster.deliver_if(|sent| {
+        asked += usize::from(asks(sent) && sent.to == member(2));
+        asks(sent)
+    });
+    assert_eq!((asked, cluster.status(2).last.index), (1, Index(2)));
+    let wanted = Observation::SnapshotWanted { by: member(3), index: Index(2) };
+    assert!(cluster.server(2).observations.contains(&wanted));
+    assert_eq!((cluster.status(2).commit, cluster.status(4).commit), (Index(1), Index(2)));
+}
