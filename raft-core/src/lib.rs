@@ -168,6 +168,8 @@
 //! | A successor is asked to campaign, and a joint membership left, only once no read by a lease that was given out can be answered. | The first election passes all promises, and the second one may need nobody who has promised. | `core/leases.rs` |
 //! | The leader promises as its followers do. | It may step down and give the vote that decides while its host still answers. | `core/leases.rs` |
 //! | A damaged leader appends nothing, not even the entry of its term. | What it cannot read may be committed. | `damage/leader.rs` |
+//! | A candidate that installs a snapshot is a candidate no more. | It comes from any peer, where something is damaged. The leader of the same term may have made its membership, by which the votes would be counted. | `damage/found_snapshots.rs` |
+//! | What a server outside of the group says of a later term is not heard while a leader lives, unless that leader can be helped by nobody else. | It is asked for damaged entries that it may have, and campaigns in vain. | `damage/removed.rs` |
 //! | A log that may have lost its end does not vote. | A quorum may rest on what it has forgotten. | `damage/barrier.rs` |
 //! | Heartbeats are messages of their own and carry the commit index only as far as the peer is known to match. | They need no look at the log. | `core/replication.rs` |
 #![no_std]
