@@ -15,6 +15,8 @@ pub(crate) enum Loss {
     Entry(Index),
     /// The log from this index on; it shows that there was more, and not what.
     Tail(Index),
+    /// The bytes of the newest snapshot; what it covers is known.
+    Snapshot,
 }
 
 /// What one server has made durable.
@@ -22,7 +24,7 @@ pub(crate) enum Loss {
 pub(crate) struct Disk {
     hard_state: HardState,
     snapshot: Arc<SnapshotMeta>,
-    /// The bytes of that snapshot; empty for genesis.
+    /// The bytes of that snapshot; empty for genesis, and where they cannot be read any more.
     image: Vec<u8>,
     /// Bytes of a snapshot that is on its way.
     pub(crate) staged: Vec<u8>,
@@ -103,12 +105,24 @@ impl Disk {
         }
     }
 
-    /// Whether the entry can be read here, or is covered by the snapshot.
+    /// Whether the entry can be read here, or is covered by a snapshot that can.
     pub(crate) fn has_intact(&self, id: EntryId) -> bool {
-        if id.index <= self.snapshot.last.index {
+        if id.index <= self.snapshot.last.index && !self.is_snapshot_damaged() {
             return self.id_at(id.index).is_none_or(|mine| mine == id);
         }
-        self.holds(id) && !self.damaged.contains(&id.index)
+        id.index > self.before.index && self.holds(id) && !self.damaged.contains(&id.index)
+    }
+
+    /// Whether a state machine that has applied this entry can be made of what can be read here.
+    pub(crate) fn has_state(&self, id: EntryId) -> bool {
+        let is_covered = id.index <= self.snapshot.last.index;
+        let is_reached = is_covered || self.is_intact_through(id.index);
+        !self.is_snapshot_damaged() && is_reached && self.holds(id)
+    }
+
+    /// Whether the bytes of the newest snapshot cannot be read.
+    pub(crate) fn is_snapshot_damaged(&self) -> bool {
+        self.snapshot.last.index > Index::ZERO && self.image.is_empty()
     }
 
     /// Whether nothing through this index is damaged.
@@ -116,7 +130,7 @@ impl Disk {
         self.damaged.first().is_none_or(|first| *first > index)
     }
 
-    /// Whether nothing is damaged.
+    /// Whether nothing of the log is damaged.
     pub(crate) fn is_whole(&self) -> bool {
         self.damaged.is_empty()
     }
@@ -132,13 +146,16 @@ impl Disk {
         found.is_some_and(|entry| matches!(entry.payload(), Payload::Membership(_)))
     }
 
-    /// What of it may be lost: any entry that can be read, and the end of the log from any entry on
-    /// that the snapshot does not cover.
+    /// What of it may be lost: any entry that can be read, the end of the log from any entry on that
+    /// the snapshot does not cover, and the snapshot where the log begins. One that the log reaches
+    /// behind has another one before it, from which storage starts: as if there never was a newer one.
     pub(crate) fn losses(&self) -> Vec<Loss> {
         let indices = || self.log.iter().map(Entry::index);
         let entries = indices().filter(|index| !self.damaged.contains(index)).map(Loss::Entry);
         let tails = indices().filter(|index| *index > self.snapshot.last.index).map(Loss::Tail);
-        entries.chain(tails).collect()
+        let is_base = self.before == self.snapshot.last && self.before.index > Index::ZERO;
+        let snapshot = (is_base && !self.is_snapshot_damaged()).then_some(Loss::Snapshot);
+        entries.chain(tails).chain(snapshot).collect()
     }
 
     /// Loses something that was durable.
@@ -152,6 +169,7 @@ impl Disk {
                 self.damaged.retain(|index| *index < from);
                 self.hard_state.is_tail_unknown = true;
             }
+            Loss::Snapshot => self.image.clear(),
         }
     }
 
@@ -173,13 +191,13 @@ impl Disk {
             commit: commit.max(self.snapshot.last.index),
             applied,
             founding: self.founding,
-            is_snapshot_damaged: false,
+            is_snapshot_damaged: self.is_snapshot_damaged(),
         }
     }
 
-    /// The bytes of the newest snapshot, if it is the one asked for.
+    /// The bytes of the newest snapshot, if it is the one asked for and they can be read.
     pub(crate) fn image(&self, last: EntryId) -> Option<&[u8]> {
-        (self.snapshot.last == last).then_some(&self.image)
+        (self.snapshot.last == last && !self.is_snapshot_damaged()).then_some(&self.image)
     }
 
     /// Durable entries that follow this one, within the limits of a request; one is always given.
@@ -256,7 +274,7 @@ impl Disk {
 
     fn install(&mut self, snapshot: &Arc<SnapshotMeta>) {
         let last = snapshot.last;
-        let is_on_log = self.log.iter().any(|entry| entry.id() == last);
+        let is_on_log = self.before == last || self.log.iter().any(|entry| entry.id() == last);
         self.log.retain(|entry| is_on_log && entry.index() > last.index);
         self.damaged.retain(|index| is_on_log && *index > last.index);
         self.before = last;

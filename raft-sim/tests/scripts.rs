@@ -53,7 +53,8 @@ fn what_follows_a_story_keeps_every_promise() {
         ("stale_answer", Bounds { terms: 3, reads: 1, ..least.clone() }),
         ("transfer_under_way", Bounds { terms: 2, heartbeats: 1, ..least.clone() }),
         ("doubtful_between_two_leaders", Bounds { terms: 2, heartbeats: 1, ..least.clone() }),
-        ("damaged_twice", Bounds { terms: 2, ..least }),
+        ("damaged_twice", Bounds { terms: 2, ..least.clone() }),
+        ("damaged_snapshot", Bounds { terms: 2, snapshots: 1, ..least }),
     ] {
         let story = stories().into_iter().find(|path| path.file_stem() == Some(name.as_ref()));
         let script = read(&story.expect("it is beside this file"));

@@ -52,7 +52,8 @@ pub(super) struct Arguments {
     /// Followers and learners are asked for reads too, and forward them to their leader.
     #[arg(long)]
     forward: bool,
-    /// Crashes, among those of --crashes, after which one entry that was durable is damaged.
+    /// Crashes, among those of --crashes, after which one entry that was durable is damaged, or the
+    /// snapshot that the log begins with.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = within(0, 9))]
     damages: u8,
     /// Crashes, among those of --crashes, after which the end of the log is gone.

@@ -37,7 +37,8 @@ pub struct Bounds {
     pub entries: u8,
     /// Crashes of single nodes, each with every possible loss of what was not durable.
     pub crashes: u8,
-    /// Crashes, among those, after which one entry of the log that was durable is damaged.
+    /// Crashes, among those, after which one entry of the log, or the snapshot, is damaged although it
+    /// was durable.
     pub damages: u8,
     /// Crashes, among those, after which the end of the log is gone although it was durable.
     pub lost_tails: u8,

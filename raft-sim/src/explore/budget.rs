@@ -17,6 +17,9 @@
 //!
 //! Memberships are not damaged one by one, since storage keeps each of them twice; the end of a log
 //! takes them along.
+//!
+//! A snapshot is lost where somebody who is always a member can make its state anew, or has it: then
+//! its entries are there for whoever asks, and more than one loss takes none of them away.
 
 use std::sync::Arc;
 
@@ -46,11 +49,17 @@ impl Budget<'_> {
                 let is_covered = index <= self.disk.snapshot().index;
                 !self.disk.is_membership(index) && (is_covered || self.can_miss(id))
             }
+            Loss::Snapshot => {
+                let last = self.disk.snapshot();
+                self.others().any(|(_, host)| {
+                    self.is_always_member(host.raft.status().member) && host.disk.has_state(last)
+                })
+            }
             Loss::Tail(from) => {
                 let mut gone = self.disk.ids().filter(|id| id.index >= from);
-                let is_whole = |(_, host): (usize, &Arc<Host>)| host.disk.is_whole();
-                self.disk.is_whole()
-                    && self.others().all(is_whole)
+                let is_whole = |disk: &Disk| disk.is_whole() && !disk.is_snapshot_damaged();
+                is_whole(self.disk)
+                    && self.others().all(|(_, host)| is_whole(&host.disk))
                     && self.is_quorum_left()
                     && gone.all(|id| self.can_miss(id))
             }

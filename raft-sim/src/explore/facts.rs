@@ -119,7 +119,7 @@ pub(crate) fn of_step(
         facts.push(Fact::Loses(before.disk.ids().filter(|id| id.index >= *from).collect()));
     }
     if let Some(before) = before {
-        moves(before, is_restart, after, &status, &mut facts)?;
+        moves(before, input, after, &status, &mut facts)?;
     }
     facts.extend(belief::new(before.filter(|_| !is_restart), after));
     if before.is_some_and(|before| !is_restart && rewrites(&before.disk, &after.disk)) {
@@ -130,7 +130,7 @@ pub(crate) fn of_step(
     }
     claims::denials(input, effects, after)?;
     claims::lease(input, effects, after)?;
-    image(before, effects, after)?;
+    image(before, input, effects, after)?;
     hands_out(before.filter(|_| !is_restart), effects, after)?;
     if let Some(Input::Propose { number }) = input {
         let ticket = super::host::propose(*number);
@@ -153,11 +153,12 @@ pub(crate) fn of_step(
 /// Terms, votes, roles, logs and commit indexes, before and after.
 fn moves(
     before: &Host,
-    is_restart: bool,
+    input: Option<&Input>,
     after: &Host,
     status: &Status,
     facts: &mut Vec<Fact>,
 ) -> Result<(), Broken> {
+    let is_restart = matches!(input, None | Some(Input::Crash { .. }));
     let old = before.raft.status();
     let (was, is) = (before.disk.hard_state(), after.disk.hard_state());
     if is.term < was.term || (is.term == was.term && was.vote.is_some() && is.vote != was.vote) {
@@ -212,17 +213,7 @@ fn moves(
         );
     }
     if status.commit > old.commit || is_restart {
-        let is_leader = [&old, status]
-            .iter()
-            .any(|one| one.role == RoleName::Leader && one.term == status.term);
-        // In the same step it may leave a joint membership that it has counted by. Which one that is
-        // the log says, whatever the node holds for its membership.
-        let newest = || before.memberships().pop().map(|(_, newest)| newest);
-        let quorum = if is_leader && !is_restart { newest() } else { None };
-        facts.extend(after.raft.entry_id(status.commit).map(|id| match quorum {
-            Some(quorum) => Fact::Counts { id, quorum },
-            None => Fact::Commits(id),
-        }));
+        facts.extend(commits(before, input, after, status));
     }
     // A node that does not follow its log says so by nothing that it tells of itself.
     if is_restart
@@ -232,6 +223,39 @@ fn moves(
         facts.push(Fact::Reconfigures);
     }
     Ok(())
+}
+
+/// What is committed as this server knows now: counted by the leader of the term, or told.
+fn commits(before: &Host, input: Option<&Input>, after: &Host, status: &Status) -> Option<Fact> {
+    let is_restart = matches!(input, None | Some(Input::Crash { .. }));
+    let old = before.raft.status();
+    let is_leader =
+        [&old, status].iter().any(|one| one.role == RoleName::Leader && one.term == status.term);
+    let is_counted = is_leader && !is_restart && told(input) != Some(status.commit);
+    // In the same step it may leave a joint membership that it has counted by. Which one that is the
+    // log says, whatever the node holds for its membership.
+    let newest = || before.memberships().pop().map(|(_, newest)| newest);
+    let quorum = if is_counted { newest() } else { None };
+    after.raft.entry_id(status.commit).map(|id| match quorum {
+        Some(quorum) => Fact::Counts { id, quorum },
+        None => Fact::Commits(id),
+    })
+}
+
+/// Through where all is committed as somebody says, of whom a leader believes it too: it misses a
+/// snapshot through there, or has one.
+fn told(input: Option<&Input>) -> Option<Index> {
+    let Some(Input::Deliver(letter)) = input else { return None };
+    let Rpc::Repair(rpc) = &letter.rpc else { return None };
+    match rpc {
+        RepairRpc::RequestEntry { wanted, is_snapshot: true, .. } => Some(wanted.index),
+        RepairRpc::RequestSnapshotResponse { snapshot, .. } => Some(snapshot.last.index),
+        RepairRpc::RequestEntry { is_snapshot: false, .. }
+        | RepairRpc::RequestEntryResponse { .. }
+        | RepairRpc::RequestSnapshot { .. }
+        | RepairRpc::Barrier
+        | RepairRpc::BarrierResponse { .. } => None,
+    }
 }
 
 /// Whether anything is gone from a disk that could be read there: to be covered by a snapshot is not
@@ -325,11 +349,21 @@ fn judge(
 }
 
 /// The bytes of a snapshot are the state that it says: looked at when they come to be the newest ones
-/// on the disk, and when a state machine takes them. A host makes them of the chain of the last entry.
-fn image(before: Option<&Host>, effects: &[Effect], after: &Host) -> Result<(), Broken> {
+/// on the disk, or take the place of what cannot be read, and when a state machine takes them. A host makes them of the chain of the last entry.
+fn image(
+    before: Option<&Host>,
+    input: Option<&Input>,
+    effects: &[Effect],
+    after: &Host,
+) -> Result<(), Broken> {
     let last = after.disk.snapshot();
     let is_restored = effects.iter().any(|effect| matches!(effect, Effect::RestoreState { .. }));
-    let is_new = before.is_none_or(|before| before.disk.snapshot() != last);
+    let is_same = |before: &Host| {
+        let is_damaged = |host: &Host| host.disk.is_snapshot_damaged();
+        before.disk.snapshot() == last && is_damaged(before) == is_damaged(after)
+    };
+    let is_lost = matches!(input, Some(Input::Crash { loss: Some(Loss::Snapshot), .. }));
+    let is_new = !is_lost && !before.is_some_and(is_same);
     let right = if last.index == Index::ZERO { Vec::new() } else { Host::image_of(last) };
     if (is_new || is_restored) && after.disk.image(last) != Some(&right) {
         return broken("SM", format!("the bytes of the snapshot through {last} are not its state"));

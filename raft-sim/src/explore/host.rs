@@ -5,8 +5,8 @@
 //! or a crash decides how much of it was kept.
 //!
 //! Time is abstract, but for leases (`clock.rs`). A deadline is reached by moving the clock of that node
-//! alone, whenever the exploration wants it. A server with a damaged entry has two timers at once: one
-//! to ask its peers for the entry, one to campaign. The first may be reached alone
+//! alone, whenever the exploration wants it. A server with a damaged entry, or a damaged snapshot, has
+//! two timers at once: one to ask its peers for what it misses, one to campaign. The first may be reached alone
 //! ([`Input::Patience`]); when the other one fires, both have passed, so that it does not matter how
 //! often the first one has.
 
@@ -57,7 +57,7 @@ pub(crate) enum Input {
     Fire,
     /// An election timeout passes without a word from the leader, but not the node's own deadline.
     Silence,
-    /// Nobody has brought an entry that is damaged here for so long that all peers are asked.
+    /// Nobody has brought what is damaged here for so long that all peers are asked.
     Patience,
     /// So many of the oldest batches on their way become durable, and the node is told.
     Persist { batches: usize },
@@ -292,8 +292,7 @@ impl Host {
 
     /// When its next timer fires; with a damaged entry, when all of them have.
     fn deadline(&self) -> Time {
-        let Status { role, damaged, .. } = self.raft.status();
-        if role != RoleName::Leader && damaged > 0 {
+        if self.raft.status().role != RoleName::Leader && self.is_asking() {
             return Time(self.now.0 + 8 * self.config.election_timeout_us);
         }
         self.raft.next_deadline().map_or(self.now, |at| at.max(self.now))
@@ -302,13 +301,19 @@ impl Host {
     /// Whether a follower asks its peers when it loses its patience. Once in a term is enough, for a
     /// question is never lost, and is answered anew whenever the answer is another one.
     pub(crate) fn may_be_impatient(&self) -> bool {
-        let Status { role, damaged, .. } = self.raft.status();
-        if role != RoleName::Follower || damaged == 0 || self.patiences > 0 {
+        let is_follower = self.raft.status().role == RoleName::Follower;
+        if !is_follower || !self.is_asking() || self.patiences > 0 {
             return false;
         }
         let missed =
             |effect: &Effect| matches!(effect, Effect::Observe(Observation::EntryMissed { .. }));
         self.clone().take(&Input::Patience).iter().any(missed)
+    }
+
+    /// Whether it misses something that its peers may have.
+    pub(crate) fn is_asking(&self) -> bool {
+        let Status { damaged, is_snapshot_damaged, .. } = self.raft.status();
+        damaged > 0 || is_snapshot_damaged
     }
 
     /// The next write to be completed at once, where disks are fast (see [`Bounds::is_hurried`]).

@@ -206,7 +206,7 @@ struct Receiver {
     /// Whether logs may lose their beginnings.
     is_compacting: bool,
     is_watching: bool,
-    /// Something of its log is damaged, or the end unknown.
+    /// Something of its log is damaged, or its snapshot, or the end unknown.
     is_hurt: bool,
     /// Whether disks lose what was durable.
     is_lossy: bool,
@@ -220,7 +220,7 @@ impl Receiver {
     fn new(host: &Host, outlook: Outlook, bounds: &Bounds) -> Self {
         let may_crash = outlook.may_crash();
         let status = host.raft.status();
-        let is_hurt = status.damaged > 0 || status.is_tail_unknown;
+        let is_hurt = host.is_asking() || status.is_tail_unknown;
         let Status { member, term, role, leader, vote, .. } = status;
         let durable = host.disk.hard_state();
         let is_vote_durable = durable.term == term && durable.vote.is_some();

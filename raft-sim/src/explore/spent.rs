@@ -32,7 +32,8 @@ impl Spent {
             | Input::Pass { .. } => {}
             Input::Crash { loss, .. } => {
                 self.crashes += 1;
-                self.damages += u8::from(matches!(loss, Some(Loss::Entry(_))));
+                let is_damage = matches!(loss, Some(Loss::Entry(_) | Loss::Snapshot));
+                self.damages += u8::from(is_damage);
                 self.lost_tails += u8::from(matches!(loss, Some(Loss::Tail(_))));
             }
             Input::Propose { .. } => self.entries += 1,

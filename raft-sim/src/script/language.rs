@@ -236,6 +236,10 @@ fn crash(words: &mut Words<'_>) -> Result<Ask, Wrong> {
         Ok::<Index, Wrong>(Index(index as u64))
     };
     let loss = match next {
+        Some("damage") if words.0.first() == Some(&"snapshot") => {
+            words.next();
+            Some(Loss::Snapshot)
+        }
         Some("damage") => Some(Loss::Entry(index(words)?)),
         Some("lose") => Some(Loss::Tail(index(words)?)),
         Some(_) | None => None,

@@ -24,6 +24,7 @@
 //!                                         pieces of the next one
 //! crash 3 [keep ..] damage 4, .. lose 4   then the entry at 4 cannot be read any more; the log from
 //!                                         4 on is gone, and that it was there is all that is known
+//! crash 3 [keep ..] damage snapshot       then the bytes of its snapshot cannot be read any more
 //! crash 3 [keep ..] [damage ..] commit 2  its disk says that entries through 2 are committed
 //! deliver [FILTER..]                      until nothing moves: what passes a filter, or all
 //! round [FILTER..]                        what is on its way now, not what it causes

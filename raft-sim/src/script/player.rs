@@ -298,7 +298,7 @@ impl Player {
                 }
                 let left = host.left(*whole, *pieces);
                 if loss.is_some_and(|loss| !left.losses().contains(&loss)) {
-                    return Err("its disk has no such entry to lose".into());
+                    return Err("its disk has no such thing to lose".into());
                 }
                 if commit.0 > 0 && !host.commits(&left, *loss).any(|known| known == *commit) {
                     return Err("it cannot say that as much is committed".into());
@@ -349,6 +349,7 @@ impl Player {
             self.tell_loss(at, whole, pieces);
             self.told.extend(loss.map(|loss| match loss {
                 Loss::Entry(index) => format!("  n{} cannot read {index} any more", at + 1),
+                Loss::Snapshot => format!("  n{} cannot read its snapshot any more", at + 1),
                 Loss::Tail(from) => format!("  n{} loses its log from {from} on", at + 1),
             }));
         }

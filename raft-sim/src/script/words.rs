@@ -86,6 +86,7 @@ impl Ask {
                 match loss {
                     None => {}
                     Some(Loss::Entry(index)) => write!(f, " damage {}", index.0)?,
+                    Some(Loss::Snapshot) => write!(f, " damage snapshot")?,
                     Some(Loss::Tail(from)) => write!(f, " lose {}", from.0)?,
                 }
                 if commit.0 > 0 { write!(f, " commit {}", commit.0) } else { Ok(()) }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use raft_core::{
     AppendResult, Entries, Envelope, HardState, Incarnation, Member, MemberStep, MembershipChange,
-    NodeId, Round, Session, SnapshotMeta, Span, Time, Violation,
+    NodeId, RepairId, Round, Session, SnapshotMeta, Span, Time, Violation,
 };
 
 use super::super::bounds::{Bounds, member};
@@ -46,6 +46,19 @@ fn voting() -> Host {
     let mut host = with_log(0, 0, &[]);
     deliver(&mut host, letter(1, 0, 1, request(EntryId::default())));
     assert_eq!(host.raft.status().vote, Some(member(1)));
+    host
+}
+
+/// n1 after a start at which it cannot read its snapshot through i1.
+fn without_snapshot() -> Host {
+    let mut host = leader(0, 1, &[]);
+    sync(&mut host);
+    deliver(&mut host, letter(1, 0, 1, matched(1)));
+    host.take(&Input::Snapshot);
+    sync(&mut host);
+    let loss = Some(Loss::Snapshot);
+    host.take(&Input::Crash { whole: 0, pieces: 0, loss, commit: Index(1) });
+    assert!(host.raft.status().is_snapshot_damaged);
     host
 }
 
@@ -230,6 +243,44 @@ fn sm_the_bytes_of_a_snapshot_are_another_state() {
     assert_eq!(with(Host::image_of(last)), Ok(vec![Fact::Reconfigures]));
     is_broken(with(Host::image_of(host.disk.snapshot())), "SM");
     is_broken(with(Vec::new()), "SM");
+}
+
+#[test]
+fn sm_a_damaged_snapshot_is_restored_or_comes_back_as_another_state() {
+    let (before, snapshot) = (without_snapshot(), leader(0, 1, &[]).raft.status().last);
+    assert_eq!(judged(&before, &[], &before), Ok(vec![]));
+    let membership = voters(&[0, 1, 2]);
+    let snapshot = Arc::new(SnapshotMeta { last: snapshot, membership });
+    let effect = Effect::RestoreState { snapshot: Arc::clone(&snapshot) };
+    is_broken(judged(&before, &[effect], &before), "SM");
+    let with = |image| {
+        let mut after = before.clone();
+        after.disk.save(Arc::clone(&snapshot), image);
+        judged(&before, &[], &after)
+    };
+    assert_eq!(with(Host::image_of(snapshot.last)), Ok(vec![]));
+    is_broken(with(Host::image_of(EntryId::default())), "SM");
+}
+
+/// A leader that is asked for a snapshot hears what is committed and does not count it.
+#[test]
+fn cq_a_leader_is_told_by_who_misses_a_snapshot_and_counts_nothing_else() {
+    let before = leader(0, 2, &[noop(1)]);
+    let wanted = before.disk.last();
+    let asks = |wanted, is_snapshot| {
+        let id = RepairId { incarnation: Incarnation(2), n: 1 };
+        letter(1, 0, 2, Rpc::Repair(RepairRpc::RequestEntry { id, wanted, is_snapshot }))
+    };
+    let mut after = before.clone();
+    let effects = deliver(&mut after, asks(wanted, true));
+    assert_eq!(after.raft.status().commit, wanted.index);
+    let told = |letter| {
+        let input = Input::Deliver(Arc::new(letter));
+        let facts = of_step(Some(&before), Some(&input), &effects, &after).expect("it is right");
+        facts.contains(&Fact::Commits(wanted))
+    };
+    assert!(told(asks(wanted, true)));
+    assert!(!told(asks(wanted, false)) && !told(asks(EntryId::default(), true)), "it counts");
 }
 
 #[test]

@@ -34,7 +34,7 @@ impl Host {
     ) -> impl Iterator<Item = Index> + use<> {
         let last = match loss {
             Some(Loss::Tail(from)) => from.prev(),
-            Some(Loss::Entry(_)) | None => left.last().index,
+            Some(Loss::Entry(_) | Loss::Snapshot) | None => left.last().index,
         };
         let most = self.raft.status().commit.min(last);
         let is_same = |index: &u64| self.raft.entry_id(Index(*index)) == left.id_at(Index(*index));

@@ -1,6 +1,6 @@
 //! Servers made by hand: when they fall silent, what hurries, and what a crash leaves.
 
-use raft_core::{AppendResult, Entries, Payload, Rpc, SnapshotMeta};
+use raft_core::{AppendResult, Entries, Payload, RepairRpc, Rpc, SnapshotMeta};
 
 use super::super::by_hand::{deliver, leader, letter, noop, sync, voters, with_log};
 use super::*;
@@ -59,6 +59,38 @@ fn a_crash_leaves_the_bytes_of_a_snapshot_that_was_installed() {
     };
     assert_eq!(crash(whole), Some(Host::image_of(last)));
     assert_eq!(crash(0), None);
+}
+
+/// One that the log reaches behind has another one before it.
+#[test]
+fn a_snapshot_is_lost_where_the_log_begins_and_then_its_peers_are_asked() {
+    let mut host = leader(0, 1, &[]);
+    sync(&mut host);
+    let result = AppendResult::Matched { index: Index(1) };
+    let (session, round) = (Session(1), raft_core::Round::ZERO);
+    deliver(&mut host, letter(1, 0, 1, Rpc::AppendEntriesResponse { session, round, result }));
+    host.take(&Input::Propose { number: 1 });
+    host.take(&Input::Snapshot);
+    let ends = |whole| host.left(whole, 0).losses().contains(&Loss::Snapshot);
+    assert_eq!((host.unsynced.len(), ends(0), ends(1), ends(2)), (2, false, false, true));
+    let (loss, commit) = (Some(Loss::Snapshot), Index(1));
+    let effects = host.take(&Input::Crash { whole: 2, pieces: 0, loss, commit });
+    let is_given =
+        |effect: &Effect| matches!(effect, Effect::RestoreState { .. } | Effect::Apply { .. });
+    assert!(!effects.iter().any(is_given), "there is no state to begin with");
+    assert!(
+        host.raft.status().is_snapshot_damaged && host.disk.image(host.disk.snapshot()).is_none()
+    );
+    let kept = host.disk.last();
+    assert_eq!((kept.index, host.disk.has_intact(kept)), (Index(2), true));
+    assert!(!host.disk.has_intact(host.disk.snapshot()) && host.may_be_impatient());
+    host.take(&Input::Patience);
+    let asks = |effect: &Effect| {
+        matches!(effect, Effect::Send(letter)
+        if matches!(letter.rpc, Rpc::Repair(RepairRpc::RequestEntry { is_snapshot: true, .. })))
+    };
+    assert_eq!(sync(&mut host).iter().filter(|effect| asks(effect)).count(), 2);
+    assert!(!host.may_be_impatient(), "once is enough");
 }
 
 /// Where a real process starts its state machine is in memory, and its disk knows of some commit index.

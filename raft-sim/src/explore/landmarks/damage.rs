@@ -4,7 +4,7 @@ use raft_core::{
     AppendResult, EntryResult, Envelope, Observation, Refused, RepairRpc, RoleName, Rpc, RpcKind,
 };
 
-use super::{Bounds, Landmark, Taken, refuses, step};
+use super::{Bounds, Fact, Host, Landmark, Taken, refuses, step};
 
 /// What disks lose although it was durable, and how it comes back.
 pub(super) const ALL: &[Landmark] = &[
@@ -56,6 +56,26 @@ pub(super) const ALL: &[Landmark] = &[
         };
         taken.sends(claims)
     }),
+    step("who is asked for a snapshot hears what is committed", is_missable, |taken| {
+        let is_it = |envelope: &Envelope| {
+            matches!(envelope.rpc, Rpc::Repair(RepairRpc::RequestEntry { is_snapshot: true, .. }))
+        };
+        taken.letter().is_some_and(is_it) && taken.is.commit > taken.was.commit
+    }),
+    step(
+        "a server leads although its snapshot is damaged",
+        |bounds| is_missable(bounds) && bounds.terms >= 2,
+        |taken| taken.is_fact(|fact| *fact == Fact::Leads) && taken.is.is_snapshot_damaged,
+    ),
+    step("a peer that was asked for a snapshot gives its own", is_replaceable, |taken| {
+        let is_part = |envelope: &Envelope| envelope.rpc.kind() == RpcKind::RequestSnapshotResponse;
+        let is_installed = taken.was.is_snapshot_damaged && !taken.is.is_snapshot_damaged;
+        is_installed && taken.letter().is_some_and(is_part)
+    }),
+    step("a damaged snapshot is replaced", is_replaceable, |taken| {
+        let is_damaged = |host: &Host| host.disk.is_snapshot_damaged();
+        is_damaged(taken.before) && !is_damaged(taken.after)
+    }),
     step(
         "a vote is refused because the end of the log is unknown",
         |bounds| is_doubtful(bounds) && bounds.terms >= 2,
@@ -76,6 +96,17 @@ pub(super) const ALL: &[Landmark] = &[
 /// Whether an entry that is damaged can be healed, by whom it was sent to.
 fn is_healable(bounds: &Bounds) -> bool {
     bounds.damages >= 1 && bounds.nodes >= 2
+}
+
+/// Whether a snapshot that is damaged can be missed, and somebody asked for another one.
+fn is_missable(bounds: &Bounds) -> bool {
+    bounds.damages >= 1 && bounds.snapshots >= 1 && bounds.nodes >= 2
+}
+
+/// Whether somebody else has such a snapshot, since it takes one too, or has sent the only one.
+fn is_replaceable(bounds: &Bounds) -> bool {
+    let is_sent = bounds.nodes >= 3 && bounds.heartbeats >= 1;
+    is_missable(bounds) && (bounds.snapshots >= 2 || is_sent)
 }
 
 /// Whether a quorum goes on while one server is in doubt.

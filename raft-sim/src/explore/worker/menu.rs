@@ -71,7 +71,7 @@ impl Worker<'_> {
                 return false;
             };
             match loss {
-                Loss::Entry(_) => may_damage,
+                Loss::Entry(_) | Loss::Snapshot => may_damage,
                 Loss::Tail(_) => may_lose_tail,
             }
         };
