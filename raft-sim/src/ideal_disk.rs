@@ -130,6 +130,16 @@ impl Disk {
         self.damaged.first().is_none_or(|first| *first > index)
     }
 
+    /// The same but for some entries.
+    pub(crate) fn is_intact_but(&self, known: &BTreeSet<Index>, through: Index) -> bool {
+        self.damaged.iter().all(|index| *index > through || known.contains(index))
+    }
+
+    /// Whether the entry at this index cannot be read.
+    pub(crate) fn is_damaged(&self, index: Index) -> bool {
+        self.damaged.contains(&index)
+    }
+
     /// Whether nothing of the log is damaged.
     pub(crate) fn is_whole(&self) -> bool {
         self.damaged.is_empty()

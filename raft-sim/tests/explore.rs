@@ -97,6 +97,7 @@ fn messages_that_are_forgotten_and_steps_that_wait_are_not_missed() {
         Bounds { entries: 1, crashes: 1, heartbeats: 1, ..small() },
         Bounds { entries: 1, crashes: 1, damages: 1, ..small() },
         Bounds { crashes: 1, damages: 1, snapshots: 2, ..small() },
+        Bounds { entries: 1, crashes: 1, damages: 1, rot: true, ..small() },
         Bounds { nodes: 3, ..small() },
     ] {
         // Which of several images stands for a state may depend on what is left out.
@@ -114,6 +115,7 @@ fn states_with_fewer_messages_are_not_missed() {
         Bounds { terms: 2, entries: 1, crashes: 1, ..small() },
         Bounds { entries: 1, crashes: 1, damages: 1, ..small() },
         Bounds { crashes: 1, damages: 1, snapshots: 2, ..small() },
+        Bounds { entries: 1, crashes: 1, damages: 1, rot: true, ..small() },
         Bounds { entries: 1, reads: 1, ..small() },
         Bounds { learners: 1, changes: 1, ..small() },
         Bounds { nodes: 3, snapshots: 1, heartbeats: 1, ..small() },
@@ -149,6 +151,7 @@ fn servers_that_differ_only_in_their_names_are_not_missed() {
         Bounds { entries: 1, crashes: 1, ..small() },
         Bounds { entries: 1, crashes: 1, damages: 1, beyond: true, ..small() },
         Bounds { crashes: 1, damages: 1, snapshots: 2, ..small() },
+        Bounds { entries: 1, crashes: 1, damages: 1, rot: true, ..small() },
         Bounds { nodes: 3, ..small() },
     ] {
         let (half, whole) =
@@ -198,6 +201,7 @@ fn each_feature_reaches_its_landmarks() {
         Bounds { nodes: 3, crashes: 1, damages: 1, ..small() },
         Bounds { nodes: 3, crashes: 1, lost_tails: 1, heartbeats: 1, ..small() },
         Bounds { crashes: 1, damages: 1, snapshots: 1, ..small() },
+        Bounds { damages: 1, rot: true, ..small() },
         Bounds { terms: 2, crashes: 1, damages: 1, snapshots: 2, ..small() },
     ] {
         complete(&bounds);

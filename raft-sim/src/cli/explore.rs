@@ -56,6 +56,9 @@ pub(super) struct Arguments {
     /// snapshot that the log begins with.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = within(0, 9))]
     damages: u8,
+    /// Entries are damaged while servers run, too, among those of --damages, and found at once.
+    #[arg(long)]
+    rot: bool,
     /// Crashes, among those of --crashes, after which the end of the log is gone.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = within(0, 9))]
     lost_tails: u8,
@@ -140,8 +143,12 @@ impl Arguments {
         if self.check_quorum && self.nodes == 1 {
             return Err("--check-quorum means nothing to a single voter: give --nodes 2");
         }
-        if self.damages.max(self.lost_tails) > self.crashes {
+        let damages = if self.rot { 0 } else { self.damages };
+        if damages.max(self.lost_tails) > self.crashes {
             return Err("what a disk has lost is found at a restart: give as many --crashes");
+        }
+        if self.rot && self.damages == 0 {
+            return Err("--rot is about --damages");
         }
         if self.leases && (self.pre_vote || self.check_quorum || self.damages + self.lost_tails > 0)
         {
@@ -160,6 +167,7 @@ impl Arguments {
             entries: self.entries,
             crashes: self.crashes,
             damages: self.damages,
+            rot: self.rot,
             lost_tails: self.lost_tails,
             beyond: self.beyond,
             reads: self.reads,

@@ -40,6 +40,8 @@ pub struct Bounds {
     /// Crashes, among those, after which one entry of the log, or the snapshot, is damaged although it
     /// was durable.
     pub damages: u8,
+    /// Whether entries are damaged while servers run, too, among those damages, and found at once.
+    pub rot: bool,
     /// Crashes, among those, after which the end of the log is gone although it was durable.
     pub lost_tails: u8,
     /// Whether disks may lose more than the group can bear. It may stand still then, and keeps its
@@ -96,6 +98,7 @@ impl Default for Bounds {
             entries: 1,
             crashes: 1,
             damages: 0,
+            rot: false,
             lost_tails: 0,
             beyond: false,
             reads: 0,

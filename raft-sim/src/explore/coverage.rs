@@ -25,6 +25,7 @@ pub(crate) enum Given {
     Patience,
     Persisted,
     Crash,
+    Found,
     Damage,
     DamagedSnapshot,
     LostTail,
@@ -46,6 +47,7 @@ impl Given {
             Input::Silence => Self::Silence,
             Input::Patience => Self::Patience,
             Input::Persist { .. } => Self::Persisted,
+            Input::Damage { .. } => Self::Found,
             Input::Crash { loss: None, .. } => Self::Crash,
             Input::Crash { loss: Some(Loss::Entry(_)), .. } => Self::Damage,
             Input::Crash { loss: Some(Loss::Snapshot), .. } => Self::DamagedSnapshot,
@@ -71,6 +73,7 @@ impl fmt::Display for Given {
             Self::Patience => "patience",
             Self::Persisted => "persisted",
             Self::Crash => "crash",
+            Self::Found => "damage",
             Self::Damage => "crash, damage",
             Self::DamagedSnapshot => "crash, damaged snapshot",
             Self::LostTail => "crash, lost tail",
@@ -301,6 +304,7 @@ fn is_request(input: &Input) -> bool {
         | Input::Patience
         | Input::Persist { .. }
         | Input::Crash { .. }
+        | Input::Damage { .. }
         | Input::Snapshot
         | Input::Campaign
         | Input::StepDown

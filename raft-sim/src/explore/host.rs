@@ -12,6 +12,7 @@
 
 mod crash;
 
+use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -46,6 +47,8 @@ pub(crate) struct Host {
     pub(crate) patiences: u8,
     /// Until this is over it may answer by a lease that it was given as the leader of a term.
     pub(crate) lent: Option<(Term, Span)>,
+    /// Entries that it has found damaged in this life, and that are not durable again.
+    pub(crate) found: BTreeSet<Index>,
 }
 
 /// What a server can be given.
@@ -75,6 +78,8 @@ pub(crate) enum Input {
     Change { number: u8, change: MembershipChange },
     /// The host makes a snapshot of what is applied.
     Snapshot,
+    /// The host finds that the entry at this index cannot be read any more.
+    Damage { index: Index },
     /// An operator asks the node to campaign. Scripts do; without leases, an exploration fires timers
     /// instead.
     Campaign,
@@ -101,7 +106,8 @@ impl Input {
             | Self::Read { .. }
             | Self::Transfer { .. }
             | Self::Change { .. }
-            | Self::Snapshot => true,
+            | Self::Snapshot
+            | Self::Damage { .. } => true,
         }
     }
 }
@@ -136,6 +142,7 @@ impl Host {
             questions,
             patiences,
             lent,
+            found: BTreeSet::new(),
         };
         let mut seen = Vec::new();
         host.execute(effects, &mut seen);
@@ -161,6 +168,7 @@ impl Host {
                 for batch in &batches {
                     self.disk.write(batch, usize::MAX);
                 }
+                self.found.retain(|index| self.disk.is_damaged(*index));
                 let last = batches.last().expect("at least one batch is completed");
                 Body::Persisted { seq: last.seq }
             }
@@ -190,6 +198,12 @@ impl Host {
                 let image = Self::image_of(snapshot.last);
                 self.disk.save(Arc::clone(&snapshot), image);
                 Body::SnapshotTaken { snapshot }
+            }
+            Input::Damage { index } => {
+                let id = self.disk.id_at(*index).expect("what is lost was there");
+                self.disk.lose(Loss::Entry(*index));
+                self.found.insert(*index);
+                Body::Damaged { entries: vec![id] }
             }
             Input::Campaign => Body::Campaign,
             Input::StepDown => Body::StepDown,
@@ -436,6 +450,7 @@ impl PartialEq for Host {
             && self.questions == other.questions
             && self.patiences == other.patiences
             && self.lent == other.lent
+            && self.found == other.found
             && self.unsynced.len() == other.unsynced.len()
             && self.unsynced.iter().map(what).eq(other.unsynced.iter().map(what))
     }
@@ -449,6 +464,7 @@ impl Hash for Host {
         self.disk.hash(state);
         (self.campaigns, self.heartbeats, self.questions, self.patiences).hash(state);
         self.lent.iter().for_each(|lent| lent.hash(state));
+        self.found.iter().for_each(|index| index.hash(state));
         for batch in &self.unsynced {
             what(batch).hash(state);
         }

@@ -167,7 +167,9 @@ fn is_over(letter: &Envelope, receiver: &Receiver) -> bool {
     let may_be_hurt = receiver.is_lossy && receiver.may_crash;
     match letter.rpc {
         Rpc::RequestVote { .. } => receiver.has_voted && !may_be_hurt,
-        Rpc::AppendEntries { .. } => !receiver.may_crash && !receiver.is_compacting,
+        Rpc::AppendEntries { .. } => {
+            !receiver.may_crash && !receiver.is_compacting && !receiver.may_rot
+        }
         Rpc::RequestPreVote { .. }
         | Rpc::RequestPreVoteResponse { .. }
         | Rpc::RequestVoteResponse { .. }
@@ -208,8 +210,9 @@ struct Receiver {
     is_watching: bool,
     /// Something of its log is damaged, or its snapshot, or the end unknown.
     is_hurt: bool,
-    /// Whether disks lose what was durable.
+    /// Whether disks lose what was durable, and while servers run.
     is_lossy: bool,
+    may_rot: bool,
     /// Through which index a peer is known to have a leader's log.
     peers: Vec<(Member, Index)>,
 }
@@ -240,6 +243,7 @@ impl Receiver {
             is_watching: bounds.is_watching(),
             is_hurt,
             is_lossy: bounds.is_lossy(),
+            may_rot: bounds.rot,
             peers: peers.map(|peer| (peer.member, peer.match_index)).collect(),
         }
     }
@@ -313,7 +317,7 @@ fn may_settle(rpc: &Rpc, receiver: &Receiver) -> bool {
         | Rpc::InstallSnapshotResponse { .. } => receiver.role == RoleName::Leader,
         Rpc::Commit { .. } => {
             let is_calm = !receiver.may_crash && !receiver.is_timed && !receiver.is_hurt;
-            receiver.role == RoleName::Follower && is_calm
+            receiver.role == RoleName::Follower && is_calm && !receiver.may_rot
         }
         Rpc::RequestPreVote { .. }
         | Rpc::RequestPreVoteResponse { .. }

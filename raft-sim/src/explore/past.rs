@@ -96,6 +96,7 @@ impl Sent {
             | Input::Crash { .. }
             | Input::Propose { .. }
             | Input::Read { .. }
+            | Input::Damage { .. }
             | Input::Snapshot
             | Input::Campaign
             | Input::StepDown

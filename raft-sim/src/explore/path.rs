@@ -153,6 +153,7 @@ impl Cluster<'_> {
                 | Input::Read { .. }
                 | Input::Transfer { .. }
                 | Input::Change { .. }
+                | Input::Damage { .. }
                 | Input::Snapshot
                 | Input::Campaign
                 | Input::StepDown

@@ -233,6 +233,7 @@ fn arguments(bounds: &Bounds, from: Option<&str>) -> String {
         text.push_str(&format!(" --campaigns {campaigns}"));
     }
     let flags = [
+        ("rot", bounds.rot),
         ("beyond", bounds.beyond),
         ("pre-vote", is_founded && bounds.pre_vote),
         ("check-quorum", is_founded && bounds.check_quorum),

@@ -41,6 +41,7 @@ impl Spent {
             Input::Transfer { .. } => self.transfers += 1,
             Input::Change { .. } => self.changes += 1,
             Input::Snapshot => self.snapshots += 1,
+            Input::Damage { .. } => self.damages += 1,
         }
     }
 }

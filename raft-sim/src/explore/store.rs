@@ -22,6 +22,7 @@ use super::host::{Host, Input};
 use super::letters::is_stand_in;
 use super::symmetry::{Exchange, Images, Origin};
 use super::taken::Taken;
+use crate::ideal_disk::Loss;
 use crate::run;
 
 /// Values with names from 0 on, in the order of their first appearance.
@@ -129,7 +130,7 @@ impl Step {
 
     /// Whether it depends on more than its server if there is room for it within the bounds.
     pub(crate) fn is_limited(&self) -> bool {
-        self.is_campaign || matches!(self.input, Input::Crash { .. })
+        self.is_campaign || matches!(self.input, Input::Crash { .. } | Input::Damage { .. })
     }
 
     /// Whether taking it changes nothing and says nothing.
@@ -296,10 +297,14 @@ impl Store {
         self.ghosts.get(*ghost).compare(server, facts, &hosts[..count])
     }
 
-    /// Whether the group can bear what a crash makes a disk lose.
+    /// Whether the group can bear what a step makes a disk lose.
     pub(crate) fn can_bear(&self, state: &[u32], at: usize, name: u32) -> bool {
-        let Input::Crash { whole, pieces, loss: Some(loss), .. } = self.steps[name as usize].input
-        else {
+        let input = &self.steps[name as usize].input;
+        let (whole, pieces, loss) = if let Input::Damage { index } = *input {
+            (0, 0, Loss::Entry(index))
+        } else if let Input::Crash { whole, pieces, loss: Some(loss), .. } = *input {
+            (whole, pieces, loss)
+        } else {
             return true;
         };
         let (ghost, servers) = state.split_last().expect("a state is never empty");

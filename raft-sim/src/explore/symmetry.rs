@@ -127,6 +127,7 @@ impl Store {
             | Input::Propose { .. }
             | Input::Read { .. }
             | Input::Change { .. }
+            | Input::Damage { .. }
             | Input::Snapshot
             | Input::Campaign
             | Input::StepDown

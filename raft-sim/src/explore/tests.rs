@@ -106,6 +106,7 @@ fn states_with_fewer_messages_add_no_group() {
         Bounds { terms: 2, entries: 1, crashes: 1, ..small() },
         Bounds { entries: 1, crashes: 1, damages: 1, ..small() },
         Bounds { crashes: 1, damages: 1, snapshots: 2, ..small() },
+        Bounds { entries: 1, crashes: 1, damages: 1, rot: true, ..small() },
         Bounds { entries: 1, reads: 1, ..small() },
         Bounds { learners: 1, changes: 1, ..small() },
         Bounds { nodes: 3, snapshots: 1, heartbeats: 1, ..small() },
@@ -126,6 +127,7 @@ fn servers_that_differ_only_in_their_names_add_no_group() {
         Bounds { entries: 1, crashes: 1, ..small() },
         Bounds { entries: 1, crashes: 1, damages: 1, beyond: true, ..small() },
         Bounds { crashes: 1, damages: 1, snapshots: 2, ..small() },
+        Bounds { entries: 1, crashes: 1, damages: 1, rot: true, ..small() },
         Bounds { nodes: 3, ..small() },
     ] {
         let start = Start::founded(&bounds, |_| {});

@@ -217,8 +217,11 @@ impl<'a> Worker<'a> {
             let (host, inbox) = (state[2 * server], state[2 * server + 1]);
             let menu = self.menu(host);
             let crashes = if may_crash { menu.crashes } else { Range::default() };
-            let losses =
-                if may_crash { self.losses(state, server, menu) } else { Range::default() };
+            let losses = if may_crash || self.bounds.rot {
+                self.losses(state, server, menu)
+            } else {
+                Range::default()
+            };
             let mail = self.mail(host, inbox);
             let requests =
                 if menu.is_asked { self.requests(host, ghost) } else { Range::default() };

@@ -85,6 +85,7 @@ pub(super) fn step(taken: &Taken) -> Vec<Value> {
         | Input::Read { .. }
         | Input::Transfer { .. }
         | Input::Change { .. }
+        | Input::Damage { .. }
         | Input::Snapshot
         | Input::Campaign
         | Input::StepDown
@@ -100,9 +101,11 @@ fn event(taken: &Taken) -> &'static str {
         Input::Persist { .. } => "persist",
         Input::Crash { .. } => "restart",
         Input::Propose { .. } | Input::Change { .. } => "propose",
-        Input::Read { .. } | Input::Transfer { .. } | Input::Snapshot | Input::Pass { .. } => {
-            "tick"
-        }
+        Input::Read { .. }
+        | Input::Transfer { .. }
+        | Input::Snapshot
+        | Input::Damage { .. }
+        | Input::Pass { .. } => "tick",
         Input::StepDown => "stepdown",
     }
 }

@@ -80,6 +80,8 @@ pub(crate) enum Ask {
     },
     Change(MembershipChange),
     Snapshot,
+    /// The entry at this index cannot be read any more, and its server finds that.
+    Damage(Index),
     /// All batches on their way, or so many.
     Persist(Option<usize>),
     Crash {
@@ -194,6 +196,11 @@ fn asked(verb: &str, words: &[&str]) -> Result<Command, Wrong> {
         "transfer" => (at()?, Ask::Transfer { to: at()? }),
         "change" => (at()?, Ask::Change(change(words)?)),
         "snapshot" => (at()?, Ask::Snapshot),
+        "damage" => {
+            let at = at()?;
+            let index = count(words.next().ok_or("which entry?")?)?;
+            (at, Ask::Damage(Index(index as u64)))
+        }
         "persist" => (at()?, Ask::Persist(words.next().map(count).transpose()?)),
         "crash" => (at()?, crash(words)?),
         _ => return Err(format!("no command is called {verb}")),

@@ -18,6 +18,7 @@
 //!                                         remove 3, replace 3 4, in order and all at once;
 //!                                         a `joint` one lasts until `leave`
 //! snapshot 1                              node 1's host makes a snapshot of what it has applied
+//! damage 1 4                              node 1 finds that it cannot read the entry at 4 any more
 //! slow 2.., persist 2 [BATCHES], fast 2.. node 2's disk writes when told to, now, at once again
 //! crash 3 [keep BATCHES [PIECES]]         node 3 crashes and starts again; of what was on its way
 //!                                         to the disk these batches were written, and these

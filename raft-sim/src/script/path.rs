@@ -80,6 +80,7 @@ fn written(player: &Player, at: usize, input: &Input) -> Command {
         }
         Input::Change { change, .. } => Ask::Change(change.clone()),
         Input::Snapshot => Ask::Snapshot,
+        Input::Damage { index } => Ask::Damage(*index),
         Input::Campaign => Ask::Campaign,
         Input::StepDown => Ask::StepDown,
         Input::Pass { beats } => Ask::Pass { beats: *beats },

@@ -6,6 +6,7 @@ use raft_core::{Effect, Envelope, MemberStep, MembershipChange, RecoveredState, 
 
 use super::language::{Ask, Command, Filter, Name, Setting, Wrong};
 use super::tables;
+use super::words::told_loss;
 use crate::explore::bounds::{Bounds, member, position};
 use crate::explore::demand::Demand;
 use crate::explore::facts::{self, Broken};
@@ -283,6 +284,13 @@ impl Player {
                 }
                 Input::Snapshot
             }
+            Ask::Damage(index) => {
+                next(spent.damages)?;
+                if !host.disk.losses().contains(&Loss::Entry(*index)) {
+                    return Err("its disk has no such thing to lose".into());
+                }
+                Input::Damage { index: *index }
+            }
             Ask::Persist(batches) => {
                 let (all, batches) = (host.unsynced.len(), batches.unwrap_or(host.unsynced.len()));
                 if batches == 0 || batches > all {
@@ -347,11 +355,10 @@ impl Player {
     pub(super) fn take(&mut self, at: usize, input: Input) -> Result<(), Broken> {
         if let Input::Crash { whole, pieces, loss, .. } = input {
             self.tell_loss(at, whole, pieces);
-            self.told.extend(loss.map(|loss| match loss {
-                Loss::Entry(index) => format!("  n{} cannot read {index} any more", at + 1),
-                Loss::Snapshot => format!("  n{} cannot read its snapshot any more", at + 1),
-                Loss::Tail(from) => format!("  n{} loses its log from {from} on", at + 1),
-            }));
+            self.told.extend(loss.map(|loss| told_loss(at, loss)));
+        }
+        if let Input::Damage { index } = input {
+            self.told.push(told_loss(at, Loss::Entry(index)));
         }
         let before = Arc::clone(&self.hosts[at]);
         let mut after = Host::clone(&before);

@@ -173,6 +173,7 @@ fn commands_are_written_as_they_are_read() {
         "change 1 joint add 4",
         "change 1 leave",
         "snapshot 1",
+        "damage 1 2",
         "persist 1",
         "persist 1 2",
         "crash 1",

@@ -75,6 +75,7 @@ impl Ask {
                 show_change(f, change)
             }
             Self::Snapshot => write!(f, "snapshot {id}"),
+            Self::Damage(index) => write!(f, "damage {id} {}", index.0),
             Self::Persist(None) => write!(f, "persist {id}"),
             Self::Persist(Some(batches)) => write!(f, "persist {id} {batches}"),
             Self::Crash { whole, pieces, loss, commit } => {
@@ -92,6 +93,15 @@ impl Ask {
                 if commit.0 > 0 { write!(f, " commit {}", commit.0) } else { Ok(()) }
             }
         }
+    }
+}
+
+/// What is told of something that a disk loses.
+pub(super) fn told_loss(at: usize, loss: Loss) -> String {
+    match loss {
+        Loss::Entry(index) => format!("  n{} cannot read {index} any more", at + 1),
+        Loss::Snapshot => format!("  n{} cannot read its snapshot any more", at + 1),
+        Loss::Tail(from) => format!("  n{} loses its log from {from} on", at + 1),
     }
 }
 

@@ -5,13 +5,16 @@
 //! again, and may have lost something. And a server whose end was unknown votes again by what it
 //! holds for equal to the log of its leader.
 
+use std::collections::BTreeSet;
+
 use raft_core::{Index, RoleName};
 
 use super::super::facts::{Belief, Broken, broken};
 use super::super::host::Host;
 
 /// What a leader believes of a peer in its present life is durable there, and intact. (A later term
-/// may have taken it back, and a later life may have lost it: of that the leader has still to hear.)
+/// may have taken it back, and a later life may have lost it: of that the leader has still to hear. Of
+/// what is found damaged while the peer runs it does not: the peer writes it again, and knows of it.)
 pub(super) fn is_believed(
     leader: &Host,
     beliefs: &[Belief],
@@ -24,7 +27,7 @@ pub(super) fn is_believed(
             (other.member, other.incarnation, other.term) == (*peer, *life, status.term)
         };
         let Some(host) = hosts.iter().find(is_present) else { continue };
-        if !has_through(host, leader, *through) {
+        if !has_through(host, leader, *through, &host.found) {
             let what = format!("that {peer} has its log through {through}, which is not durable");
             return broken("CQ", format!("the leader of {} believes {what}", status.term));
         }
@@ -49,7 +52,10 @@ pub(super) fn is_equal(at: usize, through: Index, hosts: &[&Host]) -> Result<(),
         let other = host.raft.status();
         other.role == RoleName::Leader && other.term == status.term
     };
-    let other = hosts.iter().filter(leads).find(|leader| !has_through(hosts[at], leader, through));
+    let other = hosts
+        .iter()
+        .filter(leads)
+        .find(|leader| !has_through(hosts[at], leader, through, &BTreeSet::new()));
     match other.map(|leader| leader.raft.status().member) {
         Some(leader) => {
             let log = format!("its log is not that of {leader} through {through}");
@@ -59,12 +65,12 @@ pub(super) fn is_equal(at: usize, through: Index, hosts: &[&Host]) -> Result<(),
     }
 }
 
-/// Whether the disk of a server has the log of a leader through an index, and all of it intact. One
-/// name in common says the same of all before it.
-fn has_through(host: &Host, leader: &Host, through: Index) -> bool {
+/// Whether the disk of a server has the log of a leader through an index, and all of it intact but for
+/// what is known of. One name in common says the same of all before it.
+fn has_through(host: &Host, leader: &Host, through: Index, known: &BTreeSet<Index>) -> bool {
     let is_there = match leader.raft.entry_id(through) {
         Some(id) => host.disk.holds(id),
         None => through <= leader.raft.status().base.index && through <= host.disk.last().index,
     };
-    is_there && host.disk.is_intact_through(through)
+    is_there && host.disk.is_intact_but(known, through)
 }

@@ -173,6 +173,18 @@ fn cq_a_leader_believes_that_a_damaged_entry_counts() {
     is_broken(look(2), "CQ");
 }
 
+/// Its leader does not hear of it, and the peer knows what it had.
+#[test]
+fn an_entry_that_a_peer_finds_damaged_while_it_runs_goes_on_to_count() {
+    let (mut hosts, fact) = believing();
+    let mut second = Host::clone(&hosts[1]);
+    second.take(&Input::Damage { index: Index(1) });
+    hosts[1] = Arc::new(second);
+    let facts = [fact, Fact::Rewrites];
+    assert_eq!(Ghost::default().witness(0, &facts[..1], &hosts), Ok(()));
+    assert_eq!(Ghost::default().witness(1, &facts[1..], &hosts), Ok(()));
+}
+
 #[test]
 fn ps_a_doubt_ends_although_the_log_is_another() {
     let look = |log: &[(u64, Payload)], leader: Host| {

@@ -56,6 +56,15 @@ impl Host {
         })
     }
 
+    /// Damage that is found while the server runs.
+    pub(crate) fn finds(&self) -> impl Iterator<Item = Input> + use<> {
+        let losses = self.disk.losses().into_iter();
+        losses.filter_map(|loss| match loss {
+            Loss::Entry(index) => Some(Input::Damage { index }),
+            Loss::Tail(_) | Loss::Snapshot => None,
+        })
+    }
+
     /// The disk after a crash.
     pub(crate) fn left(&self, whole: usize, pieces: usize) -> Disk {
         let mut disk = self.disk.clone();

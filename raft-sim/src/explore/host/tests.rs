@@ -93,6 +93,23 @@ fn a_snapshot_is_lost_where_the_log_begins_and_then_its_peers_are_asked() {
     assert!(!host.may_be_impatient(), "once is enough");
 }
 
+#[test]
+fn an_entry_that_is_found_damaged_is_known_to_be_until_it_is_durable_again() {
+    let mut host = with_log(0, 1, &[noop(1)]);
+    let first = Input::Damage { index: Index(1) };
+    assert_eq!(host.finds().collect::<Vec<_>>(), std::slice::from_ref(&first));
+    host.take(&first);
+    assert_eq!((host.found.len(), host.finds().count(), host.disk.is_whole()), (1, 0, false));
+    let crash = |whole| {
+        let mut host = host.clone();
+        host.take(&Input::Crash { whole, pieces: 0, loss: None, commit: Index::ZERO });
+        (host.raft.status().damaged, host.found.len())
+    };
+    assert_eq!((crash(0), crash(1)), ((1, 0), (0, 0)), "it is written again by one batch");
+    sync(&mut host);
+    assert!(host.found.is_empty() && host.disk.is_whole());
+}
+
 /// Where a real process starts its state machine is in memory, and its disk knows of some commit index.
 #[test]
 fn a_start_applies_from_the_beginning_and_knows_of_what_its_disk_says() {

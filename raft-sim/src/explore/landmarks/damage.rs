@@ -4,7 +4,7 @@ use raft_core::{
     AppendResult, EntryResult, Envelope, Observation, Refused, RepairRpc, RoleName, Rpc, RpcKind,
 };
 
-use super::{Bounds, Fact, Host, Landmark, Taken, refuses, step};
+use super::{Bounds, Fact, Host, Input, Landmark, Taken, refuses, step};
 
 /// What disks lose although it was durable, and how it comes back.
 pub(super) const ALL: &[Landmark] = &[
@@ -76,6 +76,14 @@ pub(super) const ALL: &[Landmark] = &[
         let is_damaged = |host: &Host| host.disk.is_snapshot_damaged();
         is_damaged(taken.before) && !is_damaged(taken.after)
     }),
+    step("an entry that is found damaged is written again", is_rotting, |taken| {
+        heals(taken) && matches!(taken.input, Input::Damage { .. })
+    }),
+    step(
+        "a crash comes before an entry that was found damaged is durable again",
+        |bounds| is_rotting(bounds) && bounds.crashes >= 1,
+        |taken| taken.is_crash() && !taken.before.found.is_empty() && taken.is.damaged > 0,
+    ),
     step(
         "a vote is refused because the end of the log is unknown",
         |bounds| is_doubtful(bounds) && bounds.terms >= 2,
@@ -95,12 +103,17 @@ pub(super) const ALL: &[Landmark] = &[
 
 /// Whether an entry that is damaged can be healed, by whom it was sent to.
 fn is_healable(bounds: &Bounds) -> bool {
-    bounds.damages >= 1 && bounds.nodes >= 2
+    bounds.damages >= 1 && bounds.crashes >= 1 && bounds.nodes >= 2
+}
+
+/// Whether entries are damaged while servers run.
+fn is_rotting(bounds: &Bounds) -> bool {
+    bounds.damages >= 1 && bounds.rot
 }
 
 /// Whether a snapshot that is damaged can be missed, and somebody asked for another one.
 fn is_missable(bounds: &Bounds) -> bool {
-    bounds.damages >= 1 && bounds.snapshots >= 1 && bounds.nodes >= 2
+    bounds.crashes >= 1 && bounds.damages >= 1 && bounds.snapshots >= 1 && bounds.nodes >= 2
 }
 
 /// Whether somebody else has such a snapshot, since it takes one too, or has sent the only one.

@@ -45,7 +45,8 @@ impl Worker<'_> {
         let crashes = value.crashes().filter(|_| may_crash);
         let crashes = store.steps(self.bounds, host, crashes);
         let losses = value.losses().filter(|_| may_crash && self.bounds.is_lossy());
-        let losses = store.steps(self.bounds, host, losses);
+        let finds = value.finds().filter(|_| self.bounds.rot);
+        let losses = store.steps(self.bounds, host, losses.chain(finds));
         drop(store);
         let [own, crashes, losses] = [own, crashes, losses].map(|list| self.listed.add(list));
         let menu = Menu { own, crashes, losses, is_asked };
@@ -56,9 +57,11 @@ impl Worker<'_> {
         menu
     }
 
-    /// Crashes after which the disk of a server has lost what it may still lose here.
+    /// Crashes after which the disk of a server has lost what it may still lose here, and what it may
+    /// lose without one.
     pub(super) fn losses(&mut self, state: &[u32], server: usize, menu: Menu) -> Range {
         let spent = self.spent(history(state));
+        let may_crash = spent.crashes < self.bounds.crashes;
         let may_damage = spent.damages < self.bounds.damages;
         let may_lose_tail = spent.lost_tails < self.bounds.lost_tails;
         if !may_damage && !may_lose_tail {
@@ -68,12 +71,13 @@ impl Worker<'_> {
         let store = self.store();
         let is_left = |name: &u32| {
             let Input::Crash { loss: Some(loss), .. } = store.steps[*name as usize].input else {
-                return false;
+                return may_damage;
             };
-            match loss {
-                Loss::Entry(_) | Loss::Snapshot => may_damage,
-                Loss::Tail(_) => may_lose_tail,
-            }
+            may_crash
+                && match loss {
+                    Loss::Entry(_) | Loss::Snapshot => may_damage,
+                    Loss::Tail(_) => may_lose_tail,
+                }
         };
         let may_lose = |name: &u32| self.bounds.beyond || store.can_bear(state, server, *name);
         let steps: Vec<u32> =

@@ -245,6 +245,7 @@ fn what_messages_can_do_is_not_forgotten() {
         Bounds { lost_tails: 2, ..large() },
         Bounds { crashes: 3, damages: 1, lost_tails: 1, heartbeats: 3, beyond: true, ..large() },
         Bounds { damages: 2, snapshots: 2, heartbeats: 2, ..large() },
+        Bounds { damages: 2, rot: true, heartbeats: 1, ..large() },
         Bounds { damages: 1, lost_tails: 1, learners: 1, changes: 1, heartbeats: 1, ..large() },
     ] {
         walk(&bounds, |_| ());
