@@ -15,6 +15,7 @@ use bytes::Bytes;
 use crate::durable::SnapshotMeta;
 use crate::effect::{Effect, Observation, Refused};
 use crate::gate::Reply;
+use crate::membership::Membership;
 use crate::message::{
     AppendResult, Chunk, ChunkPurpose, ChunkRequest, EntryResult, RepairRpc, Rpc, RpcKind,
 };
@@ -258,8 +259,19 @@ fn answer(node: &mut Node, reply: Reply, snapshot: EntryId, staged: u64) {
 /// A peer asks for a snapshot in the place of one that is damaged there. A snapshot covers what is
 /// committed: whose log has its last entry, and so all before it, may hear of that here alone, for a
 /// leader without its state commits nothing. Without that nobody could make such a snapshot.
-pub(crate) fn on_request_state(node: &mut Node, from: Member, id: RepairId, wanted: EntryId) {
-    if node.log().id(wanted.index) == Some(wanted) {
+///
+/// Of members only, and never of what a leader has appended in its own term: that it counts itself.
+pub(crate) fn on_request_state(
+    node: &mut Node,
+    leader: Option<&mut Leader>,
+    from: Member,
+    id: RepairId,
+    wanted: EntryId,
+) {
+    let is_counted = leader.is_some() && wanted.term == node.term();
+    let is_in = |membership: &Arc<Membership>| membership.is_member(from);
+    let is_member = is_in(node.membership()) || node.membership_at(wanted.index).is_some_and(is_in);
+    if is_member && !is_counted && node.log().id(wanted.index) == Some(wanted) {
         node.commit_to(wanted.index);
     }
     let covers = wanted.index <= node.snapshot().last.index && !node.is_snapshot_damaged();

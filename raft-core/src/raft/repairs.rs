@@ -25,7 +25,8 @@ impl Raft {
             }
             RepairRpc::RequestEntry { id, wanted, is_snapshot } => {
                 if is_snapshot {
-                    compaction::on_request_state(node, from, id, wanted);
+                    let leader = leader_of(&mut self.role);
+                    compaction::on_request_state(node, leader, from, id, wanted);
                 } else {
                     repair::on_request_entry(node, from, id, wanted);
                 }

@@ -266,3 +266,34 @@ fn no_claim_goes_through_a_damaged_entry() {
     let claimed = peers.iter().find(|peer| peer.member == member(2)).unwrap().match_index;
     assert!(damaged.iter().all(|index| claimed < *index), "{claimed} of {damaged:?}");
 }
+
+/// Only who is a member tells by its question what is committed, and a leader counts for itself what
+/// it has appended in its term.
+#[test]
+fn what_a_stranger_asks_for_is_not_taken_for_committed() {
+    let mut cluster = led(3);
+    cluster.propose(1, 9, "nobody else has it");
+    let commit = cluster.status(1).commit;
+    let newest = cluster.status(1).last;
+    assert_eq!(newest.index, commit.next());
+    let ask = |cluster: &mut Cluster, from: u64, to: u64| {
+        let id = RepairId { incarnation: Incarnation(1), n: 1 };
+        let rpc = RepairRpc::RequestEntry { id, wanted: newest, is_snapshot: true };
+        let term = cluster.status(to).term;
+        let Body::Peer(envelope) = repair(cluster, member(from), term, rpc) else { return };
+        cluster.step(to, Body::Peer(Envelope { to: member(to), ..envelope }));
+    };
+    ask(&mut cluster, 9, 1);
+    ask(&mut cluster, 3, 1);
+    assert_eq!(
+        (cluster.status(1).commit, cluster.server(1).outcomes.get(&Ticket(9))),
+        (commit, None)
+    );
+
+    cluster.deliver_if(|sent| sent.to == member(2));
+    assert_eq!((cluster.status(2).last, cluster.status(2).commit), (newest, commit));
+    ask(&mut cluster, 9, 2);
+    assert_eq!(cluster.status(2).commit, commit);
+    ask(&mut cluster, 3, 2);
+    assert_eq!(cluster.status(2).commit, newest.index);
+}
