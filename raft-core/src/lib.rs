@@ -147,7 +147,7 @@
 //! | followers that pass proposals on | Who passes one on cannot know what became of it, and whoever repeats it then executes it twice: that takes sessions, which are the host's. A refusal names the leader. |
 //! | options that change while a node runs | What a node does follows from its start and its inputs; a start with others costs an incarnation. |
 //! | commits that wait for a replica in each zone | A quorum that depends on places is another protocol. Joint memberships and priorities move the group instead. |
-//! | groups that fall silent when idle | Then nobody notices that a leader is gone. An idle group costs one and a half microseconds for each heartbeat. |
+//! | groups that fall silent when idle | Then nobody notices that a leader is gone. An idle group costs one microsecond for each heartbeat interval. |
 //! | a heartbeat on request | A read opens a round at once. |
 //!
 //! # Where it differs from the paper
@@ -170,6 +170,7 @@
 //! | A damaged leader appends nothing, not even the entry of its term. | What it cannot read may be committed. | `damage/leader.rs` |
 //! | A candidate that installs a snapshot is a candidate no more. | It comes from any peer, where something is damaged. The leader of the same term may have made its membership, by which the votes would be counted. | `damage/found_snapshots.rs` |
 //! | What a server outside of the group says of a later term is not heard while a leader lives, unless that leader can be helped by nobody else. | It is asked for damaged entries that it may have, and campaigns in vain. | `damage/removed.rs` |
+//! | A member that asks for a snapshot in the place of its damaged one tells how far the log is committed. | Who commits nothing without it can be helped only by those who know that. | `damage/snapshots.rs` |
 //! | A log that may have lost its end does not vote. | A quorum may rest on what it has forgotten. | `damage/barrier.rs` |
 //! | Heartbeats are messages of their own and carry the commit index only as far as the peer is known to match. | They need no look at the log. | `core/replication.rs` |
 #![no_std]
