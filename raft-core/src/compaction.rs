@@ -263,12 +263,12 @@ fn answer(node: &mut Node, reply: Reply, snapshot: EntryId, staged: u64) {
 /// Of members only, and never of what a leader has appended in its own term: that it counts itself.
 pub(crate) fn on_request_state(
     node: &mut Node,
-    leader: Option<&mut Leader>,
+    leads: bool,
     from: Member,
     id: RepairId,
     wanted: EntryId,
 ) {
-    let is_counted = leader.is_some() && wanted.term == node.term();
+    let is_counted = leads && wanted.term == node.term();
     let is_in = |membership: &Arc<Membership>| membership.is_member(from);
     let is_member = is_in(node.membership()) || node.membership_at(wanted.index).is_some_and(is_in);
     if is_member && !is_counted && node.log().id(wanted.index) == Some(wanted) {

@@ -25,8 +25,8 @@ impl Raft {
             }
             RepairRpc::RequestEntry { id, wanted, is_snapshot } => {
                 if is_snapshot {
-                    let leader = leader_of(&mut self.role);
-                    compaction::on_request_state(node, leader, from, id, wanted);
+                    let leads = matches!(self.role, Role::Leader(_));
+                    compaction::on_request_state(node, leads, from, id, wanted);
                 } else {
                     repair::on_request_entry(node, from, id, wanted);
                 }
