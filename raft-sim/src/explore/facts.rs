@@ -349,7 +349,8 @@ fn judge(
 }
 
 /// The bytes of a snapshot are the state that it says: looked at when they come to be the newest ones
-/// on the disk, or take the place of what cannot be read, and when a state machine takes them. A host makes them of the chain of the last entry.
+/// on the disk, or take the place of what cannot be read, and when a state machine takes them. A host
+/// makes them of the chain of the last entry.
 fn image(
     before: Option<&Host>,
     input: Option<&Input>,
