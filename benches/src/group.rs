@@ -50,7 +50,8 @@ impl Costs {
 pub struct Group {
     servers: Vec<Server>,
     shape: Shape,
-    frames: Frames,
+    /// None as long as nothing was put into them.
+    buffers: Option<Box<Buffers>>,
     limits: Limits,
     cut: Cut,
     /// Proposals that the clients have yet to make.
@@ -58,28 +59,34 @@ pub struct Group {
     tickets: u64,
     now: Time,
     interval: Span,
-    /// Lent to every step and always returned empty.
-    effects: Vec<Effect>,
     costs: Costs,
 }
 
-/// What belongs to a host, and not to the nodes: empty between two turns.
+/// What belongs to a host, and not to the nodes.
 #[derive(Debug, Default)]
 pub struct Buffers {
+    /// Lent to every step and always returned empty.
     effects: Vec<Effect>,
     frames: Frames,
-    inboxes: Vec<Vec<Message>>,
+    /// Of each server, in their order.
+    inboxes: Vec<Inbox>,
+}
+
+#[derive(Debug, Default)]
+struct Inbox {
+    messages: Vec<Message>,
+    /// What it holds must not wait for more.
+    is_awake: bool,
+    /// It holds the disk's confirmation: that may wait for a message, but not for ever.
+    is_owed: bool,
+    /// The state machine has gone on since the last turn.
+    has_applied: bool,
 }
 
 #[derive(Debug)]
 struct Server {
     member: Member,
     raft: Raft,
-    inbox: Vec<Message>,
-    /// What the inbox holds must not wait for more.
-    is_awake: bool,
-    /// The inbox holds the disk's confirmation: it may wait for a message, but not for ever.
-    is_owed: bool,
     /// The last index that the state machine has applied; the core learns it from the inbox.
     applied: Index,
     /// The last index that a snapshot covers.
@@ -113,28 +120,33 @@ impl Group {
         let mut group = Self {
             servers: Vec::with_capacity(shape.servers),
             shape,
-            frames: Frames::default(),
+            buffers: None,
             limits: Limits::default(),
             cut: Cut::Nobody,
             to_propose: 0,
             tickets: 0,
             now: Time(0),
             interval: Span(0),
-            effects: Vec::new(),
             costs: Costs::default(),
         };
+        let mut buffers = group.take_buffers();
         for (position, member) in members.into_iter().enumerate() {
             let mut config = Config::new(ClusterId(1), GroupId(0), member);
             // Disks are memory: nothing in a log is colder than the rest.
             config.resident_bytes_max = 1 << 31;
             group.interval = config.heartbeat_interval();
             let found = RecoveredState::genesis(founders.clone());
-            let (raft, mut effects) =
-                Raft::recover(config, found, group.now).expect("genesis fits");
-            group.servers.push(Server::new(member, raft));
-            group.execute(position, &mut effects);
+            let (raft, effects) = Raft::recover(config, found, group.now).expect("genesis fits");
+            group.servers.push(Server {
+                member,
+                raft,
+                applied: Index::ZERO,
+                snapshot: Index::ZERO,
+            });
+            buffers.effects = effects;
+            group.execute(position, &mut buffers);
         }
-        group.run();
+        group.run(buffers);
         group
     }
 
@@ -143,8 +155,9 @@ impl Group {
     /// # Panics
     /// If it does not.
     pub fn elect(&mut self) {
-        self.servers[LEADER].wake(self.now, Body::Campaign);
-        self.run();
+        let mut buffers = self.take_buffers();
+        buffers.inboxes[LEADER].wake(self.now, Body::Campaign);
+        self.run(buffers);
         let role = self.servers[LEADER].raft.status().role;
         assert_eq!(role, RoleName::Leader, "nobody stands in the way");
         self.costs = Costs::default();
@@ -154,10 +167,11 @@ impl Group {
     pub fn commit(&mut self, commands: u64, outstanding: u64) {
         let goal = self.costs.commits + commands;
         self.to_propose = commands;
+        let mut buffers = self.take_buffers();
         for _ in 0..outstanding.min(commands) {
-            self.propose();
+            self.propose(&mut buffers.inboxes[LEADER]);
         }
-        self.run();
+        self.run(buffers);
         assert_eq!(self.costs.commits, goal, "a group without faults commits everything");
     }
 
@@ -169,44 +183,50 @@ impl Group {
                 (Ticket(self.tickets), self.shape.command())
             })
             .collect();
-        self.servers[LEADER].wake(self.now, Body::ProposeBatch { proposals });
-        self.run();
+        let mut buffers = self.take_buffers();
+        buffers.inboxes[LEADER].wake(self.now, Body::ProposeBatch { proposals });
+        self.run(buffers);
     }
 
     /// Separates servers from now on; the leader's transport is told.
     pub fn cut(&mut self, cut: Cut) {
         self.cut = cut;
+        let mut buffers = self.take_buffers();
         for position in 1..self.servers.len() {
             if cut.hits(position, self.servers.len()) {
                 let peer = self.servers[position].member;
-                self.servers[LEADER].wake(self.now, Body::PeerUnreachable { peer });
+                buffers.inboxes[LEADER].wake(self.now, Body::PeerUnreachable { peer });
             }
         }
-        self.run();
+        self.run(buffers);
     }
 
     /// One heartbeat interval: every server whose deadline has come is told so.
     pub fn pass_interval(&mut self) {
         self.now = self.now.after(self.interval);
-        for server in &mut self.servers {
+        let mut buffers = self.take_buffers();
+        for (server, inbox) in self.servers.iter().zip(&mut buffers.inboxes) {
             if server.raft.next_deadline().is_some_and(|deadline| deadline <= self.now) {
-                server.wake(self.now, Body::Tick);
+                inbox.wake(self.now, Body::Tick);
             }
         }
-        self.run();
+        self.run(buffers);
     }
 
-    /// Exchanges the buffers that belong to this host, not to the nodes. An inbox in which something waits
-    /// stays.
-    pub fn exchange(&mut self, buffers: &mut Buffers) {
-        core::mem::swap(&mut self.effects, &mut buffers.effects);
-        core::mem::swap(&mut self.frames, &mut buffers.frames);
-        buffers.inboxes.resize_with(self.servers.len(), Vec::new);
-        for (server, inbox) in self.servers.iter_mut().zip(&mut buffers.inboxes) {
-            if server.inbox.is_empty() {
-                core::mem::swap(&mut server.inbox, inbox);
-            }
+    /// Exchanges the buffers that belong to this host, not to the nodes, unless something waits in them.
+    pub fn exchange(&mut self, buffers: &mut Option<Box<Buffers>>) {
+        if self.buffers.as_ref().is_none_or(|own| own.is_empty()) {
+            core::mem::swap(&mut self.buffers, buffers);
         }
+    }
+
+    /// The buffers, for the length of a run.
+    fn take_buffers(&mut self) -> Box<Buffers> {
+        let mut buffers = self.buffers.take().unwrap_or_default();
+        if buffers.inboxes.len() != self.shape.servers {
+            buffers.inboxes.resize_with(self.shape.servers, Inbox::default);
+        }
+        buffers
     }
 
     /// Whether every state machine is where the leader's is.
@@ -221,57 +241,63 @@ impl Group {
         self.costs
     }
 
-    fn propose(&mut self) {
+    fn propose(&mut self, leader: &mut Inbox) {
         if self.to_propose == 0 {
             return;
         }
         self.to_propose -= 1;
         self.tickets += 1;
         let (ticket, command) = (Ticket(self.tickets), self.shape.command());
-        self.servers[LEADER].wake(self.now, Body::Propose { ticket, command });
+        leader.wake(self.now, Body::Propose { ticket, command });
     }
 
     /// Lets every server take its inbox, in turn, until nothing is left that anybody waits for.
-    fn run(&mut self) {
-        let mut effects = core::mem::take(&mut self.effects);
+    fn run(&mut self, mut buffers: Box<Buffers>) {
         loop {
             self.now = Time(self.now.0 + 1);
             let mut is_quiet = true;
             for position in 0..self.servers.len() {
-                while self.servers[position].is_awake {
+                while buffers.inboxes[position].is_awake {
                     is_quiet = false;
-                    self.step(position, &mut effects);
+                    self.step(position, &mut buffers);
                 }
             }
             if is_quiet {
-                self.servers.iter_mut().for_each(Server::wake_if_owed);
-                if !self.servers.iter().any(|server| server.is_awake) {
+                let mut is_over = true;
+                for (server, inbox) in self.servers.iter().zip(&mut buffers.inboxes) {
+                    inbox.is_awake = inbox.is_due(server);
+                    is_over &= !inbox.is_awake;
+                }
+                if is_over {
                     break;
                 }
             }
         }
-        self.effects = effects;
+        self.buffers = Some(buffers);
     }
 
     #[inline]
-    fn step(&mut self, position: usize, effects: &mut Vec<Effect>) {
+    fn step(&mut self, position: usize, buffers: &mut Buffers) {
         let (now, server) = (self.now, &mut self.servers[position]);
-        server.is_awake = false;
-        server.is_owed = false;
-        let applied = server.applied;
-        server.raft.step_batch(&mut server.inbox, effects);
-        server.inbox.clear();
-        let is_due = applied.0 >= server.snapshot.0 + COMPACT_EVERY;
-        if is_due && self.shape.compaction == Compaction::Regular {
-            server.take_snapshot(now, applied);
+        let inbox = &mut buffers.inboxes[position];
+        inbox.is_awake = false;
+        inbox.is_owed = false;
+        server.raft.step_batch(&mut inbox.messages, &mut buffers.effects);
+        inbox.messages.clear();
+        if core::mem::take(&mut inbox.has_applied) {
+            let is_due = server.applied.0 >= server.snapshot.0 + COMPACT_EVERY;
+            if is_due && self.shape.compaction == Compaction::Regular {
+                server.take_snapshot(now, inbox);
+            }
         }
         self.costs.steps += 1;
-        self.execute(position, effects);
+        self.execute(position, buffers);
     }
 
     /// Executes the effects of one server, and leaves their buffer empty.
     #[inline(always)]
-    fn execute(&mut self, position: usize, effects: &mut Vec<Effect>) {
+    fn execute(&mut self, position: usize, buffers: &mut Buffers) {
+        let Buffers { effects, frames, inboxes } = buffers;
         let (now, mut durable) = (self.now, None);
         for effect in &mut *effects {
             // Looked at where it stands, for it is large: a match by value would move all of it.
@@ -280,12 +306,14 @@ impl Group {
                     self.costs.persists += 1;
                     durable = Some(batch.seq);
                 }
-                Effect::Send(envelope) => self.send(position, envelope),
-                Effect::Apply { entries } => self.servers[position].apply(now, entries),
+                Effect::Send(envelope) => self.send(position, envelope, inboxes, frames),
+                Effect::Apply { entries } => {
+                    self.servers[position].apply(now, entries, &mut inboxes[position])
+                }
                 Effect::Outcome { outcome, .. } => {
                     assert!(matches!(outcome, Outcome::Committed { .. }), "nothing is refused");
                     self.costs.commits += 1;
-                    self.propose();
+                    self.propose(&mut inboxes[LEADER]);
                 }
                 Effect::Observe(_) => {}
                 Effect::RestoreState { .. }
@@ -299,41 +327,43 @@ impl Group {
         }
         effects.clear();
         if let Some(seq) = durable {
-            let server = &mut self.servers[position];
-            server.receive(now, || Body::Persisted { seq });
-            server.is_owed = true;
-            server.is_awake |= position != LEADER;
+            let inbox = &mut inboxes[position];
+            inbox.receive(now, || Body::Persisted { seq });
+            inbox.is_owed = true;
+            inbox.is_awake |= position != LEADER;
         }
     }
 
     #[inline]
-    fn send(&mut self, from: usize, envelope: &mut Envelope) {
+    fn send(
+        &mut self,
+        from: usize,
+        envelope: &mut Envelope,
+        inboxes: &mut [Inbox],
+        frames: &mut Frames,
+    ) {
         self.costs.messages += 1;
-        let members = self.servers.len();
+        let members = inboxes.len();
         let to = usize::try_from(envelope.to.id.0).expect("a small id") - 1;
         if self.cut.hits(from, members) || self.cut.hits(to, members) {
             return;
         }
+        let inbox = &mut inboxes[to];
         match self.shape.link {
-            Link::Direct => {
-                let (now, server) = (self.now, &mut self.servers[to]);
-                server.receive(now, || Body::Peer(taken(envelope)));
-                server.is_awake = true;
-            }
-            Link::Wire => self.send_frame(to, envelope),
+            Link::Direct => inbox.receive(self.now, || Body::Peer(taken(envelope))),
+            Link::Wire => self.send_frame(envelope, inbox, frames),
         }
+        inbox.is_awake = true;
     }
 
     #[inline(never)]
-    fn send_frame(&mut self, to: usize, envelope: &Envelope) {
-        let (now, server) = (self.now, &mut self.servers[to]);
-        let frame = wire::encode_split(envelope, self.frames.buffer());
+    fn send_frame(&mut self, envelope: &Envelope, inbox: &mut Inbox, frames: &mut Frames) {
+        let frame = wire::encode_split(envelope, frames.buffer());
         self.costs.frame_bytes += frame.len() as u64;
-        self.frames.make_room_for_another(frame.len());
+        frames.make_room_for_another(frame.len());
         let envelope = wire::decode(frame, &self.limits);
         let intact = || envelope.expect("an intact frame is understood");
-        server.receive(now, || Body::Peer(intact()));
-        server.is_awake = true;
+        inbox.receive(self.now, || Body::Peer(intact()));
     }
 }
 
@@ -343,22 +373,16 @@ fn taken(envelope: &mut Envelope) -> Envelope {
     Envelope { rpc, ..*envelope }
 }
 
-impl Server {
-    fn new(member: Member, raft: Raft) -> Self {
-        Self {
-            member,
-            raft,
-            inbox: Vec::new(),
-            is_awake: false,
-            is_owed: false,
-            applied: Index::ZERO,
-            snapshot: Index::ZERO,
-        }
+impl Buffers {
+    fn is_empty(&self) -> bool {
+        self.inboxes.iter().all(|inbox| inbox.messages.is_empty())
     }
+}
 
+impl Inbox {
     /// Takes in what has arrived; it is made where it stays, for it is large.
     fn receive(&mut self, now: Time, make: impl FnOnce() -> Body) {
-        self.inbox.extend(core::iter::once_with(|| Message { now, body: make() }));
+        self.messages.extend(core::iter::once_with(|| Message { now, body: make() }));
     }
 
     fn wake(&mut self, now: Time, body: Body) {
@@ -366,22 +390,25 @@ impl Server {
         self.is_awake = true;
     }
 
-    /// Nothing else will come: what was put off is due if the node waits for it.
-    fn wake_if_owed(&mut self) {
-        let has_more_to_apply = || self.raft.status().commit > self.applied;
-        self.is_awake = self.is_owed || (!self.inbox.is_empty() && has_more_to_apply());
+    /// Nothing else will come: whether what was put off is what the node waits for.
+    fn is_due(&self, server: &Server) -> bool {
+        let has_more_to_apply = || server.raft.status().commit > server.applied;
+        self.is_owed || (!self.messages.is_empty() && has_more_to_apply())
     }
+}
 
+impl Server {
     /// The state machine does nothing, at once.
-    fn apply(&mut self, now: Time, entries: &Entries) {
+    fn apply(&mut self, now: Time, entries: &Entries, inbox: &mut Inbox) {
         let through = entries.last().expect("never empty").index();
         self.applied = through;
-        self.receive(now, || Body::Applied { through });
+        inbox.receive(now, || Body::Applied { through });
+        inbox.has_applied = true;
     }
 
-    fn take_snapshot(&mut self, now: Time, applied: Index) {
-        let snapshot = self.raft.snapshot_at(applied).expect("an applied entry is in the log");
-        self.snapshot = applied;
-        self.receive(now, || Body::SnapshotTaken { snapshot });
+    fn take_snapshot(&mut self, now: Time, inbox: &mut Inbox) {
+        let snapshot = self.raft.snapshot_at(self.applied).expect("an applied entry is in the log");
+        self.snapshot = self.applied;
+        inbox.receive(now, || Body::SnapshotTaken { snapshot });
     }
 }

@@ -23,6 +23,7 @@ pub const PRIORITY_MAX: u8 = 7;
 /// identity must be given. Unless a field says otherwise, a limit is 1 to 2^31. What has no range takes
 /// any value; [`Config::validate`] checks the ranges, and `recover` calls it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[repr(C)] // No promise: what every step asks for comes first, next to what it asks of the log.
 pub struct Config {
     /// The cluster; messages of another one are refused.
     pub cluster: ClusterId,
@@ -32,9 +33,6 @@ pub struct Config {
     pub id: NodeId,
     /// The lineage of this server's data directory.
     pub lineage: Lineage,
-    /// The key of the election jitter. Nodes may share it: the draw is keyed by node as well.
-    /// Default 0.
-    pub seed: u64,
     /// The shortest time without a leader after which a node campaigns (§5.2). The longest is just
     /// under twice this. It is also how long a follower sticks to a leader that it has heard. It must
     /// be much longer than messages and their answers take, or elections follow each other (§5.6).
@@ -43,6 +41,17 @@ pub struct Config {
     /// How often a leader speaks to a silent group. Default 100 ms; at least 1, at most half of the
     /// election timeout.
     pub heartbeat_interval_us: u64,
+    /// For how long followers are asked not to elect another leader, so that the leader may answer
+    /// reads without asking (thesis §6.4.1). 0, the default: no leases; at most the election timeout.
+    pub lease_us: u64,
+    /// By how many percent the fastest clock of the group may outrun the slowest. Followers keep
+    /// a promise that much longer. Default 10, 0 to 100.
+    pub clock_drift_percent: u8,
+    /// How soon this node campaigns when there is no leader: 0 to [`PRIORITY_MAX`], the default.
+    /// Each step below the highest makes it wait half an election timeout longer. Nobody is
+    /// excluded: where only nodes of low priority are left, one of them leads; and after a vote that
+    /// elected no leader, the priority no longer delays.
+    pub priority: u8,
     /// Ask whether an election could be won before raising the term (thesis §9.6). Default true.
     /// Without it, a member that lags behind or comes back raises the term again and again, and
     /// leaders come and go until it has caught up.
@@ -53,17 +62,10 @@ pub struct Config {
     /// alone stays one, and a read that waits for a quorum waits as long as that: its ticket has no
     /// end before a quorum answers or the leader steps down. Default true.
     pub check_quorum: bool,
-    /// How soon this node campaigns when there is no leader: 0 to [`PRIORITY_MAX`], the default.
-    /// Each step below the highest makes it wait half an election timeout longer. Nobody is
-    /// excluded: where only nodes of low priority are left, one of them leads; and after a vote that
-    /// elected no leader, the priority no longer delays.
-    pub priority: u8,
-    /// For how long followers are asked not to elect another leader, so that the leader may answer
-    /// reads without asking (thesis §6.4.1). 0, the default: no leases; at most the election timeout.
-    pub lease_us: u64,
-    /// By how many percent the fastest clock of the group may outrun the slowest. Followers keep
-    /// a promise that much longer. Default 10, 0 to 100.
-    pub clock_drift_percent: u8,
+    /// The most payload bytes of the log that stay in memory once they are applied and durable; while
+    /// the state machine is slow, `unapplied_bytes_max` more. What is colder is asked for with `Load`.
+    /// A disk that is slow may hold back `uncommitted_bytes_max` on top of both. Default 16 MiB.
+    pub resident_bytes_max: usize,
     /// A learner may become a voter if it lacks at most this many of the committed entries. Default 256.
     pub promotion_lag_entries_max: u64,
     /// The largest command. A larger proposal is refused. Default 1 MiB; 1 to [`MESSAGE_BYTES_MAX`].
@@ -84,10 +86,6 @@ pub struct Config {
     /// The most payload bytes handed out by `Apply` and not yet confirmed; one entry is always
     /// admitted. Default 4 MiB.
     pub unapplied_bytes_max: usize,
-    /// The most payload bytes of the log that stay in memory once they are applied and durable; while
-    /// the state machine is slow, `unapplied_bytes_max` more. What is colder is asked for with `Load`.
-    /// A disk that is slow may hold back `uncommitted_bytes_max` on top of both. Default 16 MiB.
-    pub resident_bytes_max: usize,
     /// The most requests (proposals and reads, each) that wait for an outcome. Default 4096.
     pub requests_max: usize,
     /// The size of one snapshot chunk. Default 64 KiB; 1 to [`MESSAGE_BYTES_MAX`].
@@ -95,6 +93,9 @@ pub struct Config {
     /// How many entries stay in the log behind a snapshot, for followers that lag a little: a number
     /// of entries, not of bytes. Default 0, any number.
     pub kept_behind_snapshot: u64,
+    /// The key of the election jitter. Nodes may share it: the draw is keyed by node as well.
+    /// Default 0.
+    pub seed: u64,
 }
 
 impl Config {

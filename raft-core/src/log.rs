@@ -34,6 +34,7 @@ const ROOM_RUNS: usize = 2;
 /// Invariants: every run is non-empty and follows what is before it by index and chain; `last` is
 /// the identity of the last entry, or the base; `resident_bytes` is the sum over `runs`.
 #[derive(Clone, Debug)]
+#[repr(C)] // What every step asks for stands together, at the end.
 pub(crate) struct Log {
     base: EntryId,
     /// The entries right after the base whose payloads are not here.

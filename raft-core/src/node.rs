@@ -31,30 +31,13 @@ use crate::types::{Epoch, Index, Member, PersistSeq, Span, Term, Ticket};
 /// Invariants: `applied <= handed_out <= commit <= log.last`; `log.base <= snapshot <= commit`;
 /// the vote changes only from `None`, and back only when the term rises.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[repr(C)] // What every step asks for stands together, after the log's end and at this one's.
 pub(crate) struct Node {
-    pub(crate) config: Config,
-    hard_state: HardState,
-    log: Log,
     /// The membership at the base of the log, then each that the log holds, by index.
     memberships: Vec<(Index, Arc<Membership>)>,
     /// Damaged entries of the log that are memberships: what they said is not known here.
     lost_memberships: Vec<Index>,
-    /// What follows from them and the commit index.
-    standing: Standing,
     snapshot: Arc<SnapshotMeta>,
-    /// Only the description of the snapshot is left.
-    is_snapshot_damaged: bool,
-    commit: Index,
-    /// The last entry given to the host to apply.
-    pub(crate) handed_out: Index,
-    /// The last entry that the host has applied.
-    pub(crate) applied: Index,
-    /// Payload bytes between the two.
-    pub(crate) unapplied_bytes: usize,
-    /// Cold entries that the state machine needs next.
-    pub(crate) loading: Loading,
-    /// A snapshot that the state machine must take over once it is durable.
-    pub(crate) restore: Option<Arc<SnapshotMeta>>,
     /// A snapshot that is being received.
     pub(crate) incoming: Option<Box<Incoming>>,
     /// The chunk that the host is asked to stage, also if its transfer is over. Hardly ever is there
@@ -62,31 +45,49 @@ pub(crate) struct Node {
     pub(crate) staging: Option<Box<Staging>>,
     /// The chunks of snapshots that this incarnation has asked the host to stage.
     pub(crate) chunks: u64,
-    /// Proposals that were appended and have no outcome yet, by index.
-    pub(crate) tickets: Vec<PendingTicket>,
-    /// The term of the newest committed entry that open tickets were compared with.
-    pub(crate) tickets_term: Term,
-    /// What it knows about the end of its log, while that is unknown.
-    pub(crate) doubt: Option<Doubt>,
-    /// The disk has no room for entries.
-    pub(crate) is_disk_full: bool,
-    /// What it asks its peers for, while an entry is damaged.
-    pub(crate) repair: Option<Box<Repair>>,
-    /// The last question about a damaged entry that this incarnation has asked.
-    pub(crate) repairs: u64,
     /// What the host reads for peers in repair: for each at most one cold entry and one chunk.
     pub(crate) lending: Vec<Lending>,
-    /// Until it is over this node elects no other leader, itself included (thesis §6.4.1).
-    pub(crate) promise: Timer,
+    /// The last question about a damaged entry that this incarnation has asked.
+    pub(crate) repairs: u64,
     /// The last question about a read index that this incarnation has asked.
     pub(crate) asked: u64,
     /// Elections tried in this term: the key of the next jitter.
     attempt: u64,
+    /// The last entry that the host has applied.
+    pub(crate) applied: Index,
+    /// Payload bytes between the two.
+    pub(crate) unapplied_bytes: usize,
+    /// The term of the newest committed entry that open tickets were compared with.
+    pub(crate) tickets_term: Term,
+    log: Log,
+    pub(crate) config: Config,
+    pub(crate) gate: Gate,
+    hard_state: HardState,
+    /// Cold entries that the state machine needs next.
+    pub(crate) loading: Loading,
+    /// What it knows about the end of its log, while that is unknown.
+    pub(crate) doubt: Option<Doubt>,
+    /// Until it is over this node elects no other leader, itself included (thesis §6.4.1).
+    pub(crate) promise: Timer,
+    commit: Index,
+    /// The last entry given to the host to apply.
+    pub(crate) handed_out: Index,
     /// The jitter drawn for that attempt.
     jitter: Span,
-    pub(crate) gate: Gate,
+    /// Proposals that were appended and have no outcome yet, by index.
+    pub(crate) tickets: Vec<PendingTicket>,
+    /// What follows from them and the commit index.
+    standing: Standing,
+    /// A snapshot that the state machine must take over once it is durable.
+    pub(crate) restore: Option<Arc<SnapshotMeta>>,
+    /// What it asks its peers for, while an entry is damaged.
+    pub(crate) repair: Option<Box<Repair>>,
     /// The host's buffer for the length of a step; empty between steps.
     pub(crate) effects: Vec<Effect>,
+    /// Only the description of the snapshot is left.
+    is_snapshot_damaged: bool,
+    /// The disk has no room for entries.
+    pub(crate) is_disk_full: bool,
 }
 
 /// A proposal in the log.

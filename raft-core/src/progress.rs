@@ -13,9 +13,15 @@ use crate::types::{ChunkId, Incarnation, Index, Member, RepairId, Round, Session
 ///
 /// Invariants: `match_index < next_index`; `match_index` falls only with a new session.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[repr(C)] // What every heartbeat asks for stands together: an idle group is in no cache.
 pub(crate) struct Progress {
+    /// The entry that removes it from the membership, if one does: it is told, then forgotten.
+    pub(crate) removed_by: Option<Index>,
+    /// It does not know the end of its log, and will only once its match is here.
+    pub(crate) barrier: Option<Index>,
+    /// The cold entries that it needs next.
+    pub(crate) loading: Loading,
     pub(crate) member: Member,
-    pub(crate) state: ProgressState,
     /// The peer's log equals the leader's through here, durably.
     pub(crate) match_index: Index,
     /// The next entry to send.
@@ -24,10 +30,6 @@ pub(crate) struct Progress {
     pub(crate) session: Session,
     /// The newest incarnation that has answered.
     pub(crate) incarnation: Incarnation,
-    /// Whether it has answered since the last check of the quorum.
-    pub(crate) is_active: bool,
-    /// Whether it had answered between the last two checks.
-    pub(crate) was_active: bool,
     /// The highest read round that it has confirmed.
     pub(crate) round: Round,
     /// The newest round of heartbeats that it has answered, and so promised by.
@@ -36,12 +38,11 @@ pub(crate) struct Progress {
     pub(crate) round_sent: Round,
     /// The highest commit index that it was told, as far as the message that told it reached.
     pub(crate) commit_sent: Index,
-    /// The cold entries that it needs next.
-    pub(crate) loading: Loading,
-    /// It does not know the end of its log, and will only once its match is here.
-    pub(crate) barrier: Option<Index>,
-    /// The entry that removes it from the membership, if one does: it is told, then forgotten.
-    pub(crate) removed_by: Option<Index>,
+    /// Whether it has answered since the last check of the quorum.
+    pub(crate) is_active: bool,
+    /// Whether it had answered between the last two checks.
+    pub(crate) was_active: bool,
+    pub(crate) state: ProgressState,
 }
 
 /// How entries flow to a peer.

@@ -36,10 +36,11 @@ use crate::{
 /// equally; neither the moment at which they got there counts, nor how many batches they have made
 /// durable before.
 #[derive(Clone, Debug)]
+#[repr(C)] // No promise: what every step asks for stands together, from the end of the node on.
 pub struct Raft {
-    now: Time,
     node: Node,
     role: Role,
+    now: Time,
 }
 
 impl Raft {

@@ -63,33 +63,22 @@ pub(crate) struct Campaign {
 
 /// Leads its term.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[repr(C)] // What every heartbeat asks for stands together, from the peers on.
 pub(crate) struct Leader {
-    /// Everyone else in the membership, and who was removed and has still to be told; sorted by member.
-    pub(crate) peers: Vec<Progress>,
-    /// The last session given to a peer in this term.
-    pub(crate) session: Session,
-    /// Fires heartbeats.
-    pub(crate) heartbeat: Timer,
-    /// Fires the check of the quorum.
-    pub(crate) quorum: Timer,
     /// The index of its no-op: from here on entries are of its own term.
     pub(crate) first: Index,
-    /// Its log is damaged: it appends nothing and serves nothing until the log is whole.
-    pub(crate) is_damaged: bool,
+    /// The last session given to a peer in this term.
+    pub(crate) session: Session,
     /// The membership entry up to which `peers` follows the membership in force.
     pub(crate) tracked: Index,
-    /// A successor is about to lead.
-    pub(crate) transfer: Option<Transfer>,
-    /// Who was asked last to take over because its disk is full.
-    pub(crate) relieved: Option<Member>,
-    /// It has sent a TimeoutNow in this term, which may arrive at any later time.
-    pub(crate) has_handed_over: bool,
     /// Payload bytes of its uncommitted entries.
     pub(crate) uncommitted_bytes: usize,
+    /// Who was asked last to take over because its disk is full.
+    pub(crate) relieved: Option<Member>,
+    /// Everyone else in the membership, and who was removed and has still to be told; sorted by member.
+    pub(crate) peers: Vec<Progress>,
     /// Accepted since the step began; appended at its end.
     pub(crate) proposals: Vec<(Ticket, Bytes)>,
-    /// The last read round that was opened.
-    pub(crate) round: Round,
     /// Reads that belong to no round yet.
     pub(crate) reads: Vec<Ticket>,
     /// Questions of peers that belong to no round yet, at most one of each.
@@ -98,8 +87,20 @@ pub(crate) struct Leader {
     pub(crate) rounds: Vec<ReadRound>,
     /// Rounds of heartbeats that asked for a lease which is not over, oldest first.
     pub(crate) leases: Vec<LeaseRound>,
+    /// Fires heartbeats.
+    pub(crate) heartbeat: Timer,
+    /// Fires the check of the quorum.
+    pub(crate) quorum: Timer,
+    /// The last read round that was opened.
+    pub(crate) round: Round,
+    /// Its log is damaged: it appends nothing and serves nothing until the log is whole.
+    pub(crate) is_damaged: bool,
+    /// It has sent a TimeoutNow in this term, which may arrive at any later time.
+    pub(crate) has_handed_over: bool,
     /// Until it is over, a host may answer reads by a lease that this leader gave out.
     pub(crate) lent: Timer,
+    /// A successor is about to lead.
+    pub(crate) transfer: Option<Transfer>,
 }
 
 /// A round of heartbeats that asked for a lease (thesis §6.4.1).

@@ -9,7 +9,7 @@ use crate::contest::{Contestant, Cut, Shape};
 use crate::group::{Buffers, Group};
 
 impl Contestant for Group {
-    type Buffers = Buffers;
+    type Buffers = Option<Box<Buffers>>;
 
     const NAME: &'static str = "ours";
 
@@ -50,7 +50,7 @@ impl Contestant for Group {
         assert!(self.is_level(), "one exchange wakes the follower, and the rest follows at once");
     }
 
-    fn exchange(&mut self, buffers: &mut Buffers) {
+    fn exchange(&mut self, buffers: &mut Self::Buffers) {
         self.exchange(buffers);
     }
 
