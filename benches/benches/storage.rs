@@ -13,12 +13,14 @@ fn main() -> ExitCode {
     };
     println!("batches per second, each made durable; bytes written for each entry");
     println!(
-        "{:>7} {:>7} | {:>8} {:>8} {:>8} | {:>11} | {:>6} {:>8} | {:>11} {:>8}",
+        "{:>7} {:>7} | {:>6} {:>6} {:>5} {:>7} {:>5} | {:>11} | {:>5} {:>7} | {:>9} {:>8}",
         "payload",
         "batch",
         "ours",
         "floor",
-        "of floor",
+        "of it",
+        "filling",
+        "of it",
         "raft-engine",
         "bytes",
         "of load",
@@ -49,7 +51,7 @@ fn main() -> ExitCode {
 fn row(measured: &Measured) -> String {
     let Measured { shape, batches_per_second, bytes_per_entry } = measured;
     let Shape { batch, payload_bytes } = *shape;
-    let [ours, floor, peer] = *batches_per_second;
+    let [ours, floor, filling, peer] = *batches_per_second;
     let number = |value: Option<u64>| value.map_or("-".to_owned(), |value| value.to_string());
     let ratio = |part: Option<u64>, whole: Option<u64>| match (part, whole) {
         (Some(part), Some(whole)) if whole > 0 => {
@@ -59,10 +61,12 @@ fn row(measured: &Measured) -> String {
         _ => "-".to_owned(),
     };
     format!(
-        "{payload_bytes:>7} {batch:>7} | {:>8} {:>8} {:>8} | {:>11} | {:>6} {:>8} | {:>11} {:>8}",
+        "{payload_bytes:>7} {batch:>7} | {:>6} {:>6} {:>5} {:>7} {:>5} | {:>11} | {:>5} {:>7} | {:>9} {:>8}",
         number(ours),
         number(floor),
         ratio(ours, floor),
+        number(filling),
+        ratio(ours, filling),
         number(peer),
         number(bytes_per_entry[0]),
         ratio(bytes_per_entry[0], Some(payload_bytes as u64)),

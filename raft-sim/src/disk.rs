@@ -350,6 +350,13 @@ impl SimDisk {
         crate::rot::forget_promises(&mut platter, draw)
     }
 
+    /// A copy of what is kept twice is lost; see [`Self::hurt`]. Which one follows from the number.
+    pub(crate) fn spoil_copy(&self, number: usize) -> Option<Wound> {
+        let mut platter = self.0.borrow_mut();
+        platter.state += 1;
+        crate::rot::spoil_copy(&mut platter, number)
+    }
+
     /// The sectors in which payloads of the log may stand, newest segment first: file and sector.
     pub(crate) fn payload_sectors(&self) -> Vec<(usize, usize)> {
         crate::rot::payload_sectors(&self.0.borrow())

@@ -3,7 +3,8 @@
 //! What was healed, scrubbed and rolled over since the last start has not been read by anybody but its
 //! own writer. So all processes stop, and each starts again on what its disk has by then. Nobody may find
 //! damage now: where there was any, it is healed. Where disks had lost something, the group must come as far
-//! again, for only who applies a log, or restores a snapshot, has read all of it.
+//! again, for only who applies a log, or restores a snapshot, has read all of it. Then one of them loses a
+//! copy of what is kept twice, when nothing else writes there any more: its scrub has to.
 //!
 //! Absent: servers that have been stopped for good, and a power cut. Runs beyond the budget have one.
 
@@ -14,6 +15,9 @@ use crate::failure::Failure;
 use crate::node::Outside;
 use crate::workload::Workload;
 use crate::world::World;
+
+/// So many sectors are tried, for most of a file hold nothing that is still needed.
+const COPIES_TRIED: usize = 4;
 
 impl<W: Workload> World<W> {
     /// Stops and starts everything, and waits until the core is where it was.
@@ -44,9 +48,35 @@ impl<W: Workload> World<W> {
         for &at in &running {
             self.start(at)?;
         }
-        while self.options.has_damage() && !self.is_back() {
+        if self.options.has_damage() {
+            self.come_back()?;
+            self.lose_a_copy()?;
+        }
+        Ok(())
+    }
+
+    fn come_back(&mut self) -> Result<(), Failure> {
+        while !self.is_back() {
             self.next()?;
             self.check_bounds()?;
+        }
+        Ok(())
+    }
+
+    /// One server loses a copy of its hard state or of its identity, and has to become whole again. Which
+    /// one follows from what has happened, so that a replay needs no draw for it.
+    fn lose_a_copy(&mut self) -> Result<(), Failure> {
+        let number = usize::try_from(self.digest.value() >> 40).expect("24 bits");
+        let core: Vec<NodeAt> = (0..self.nodes.len()).filter(|&at| self.is_in_core(at)).collect();
+        let Some(&at) = core.get(number % core.len().max(1)) else { return Ok(()) };
+        for sector in number..number + COPIES_TRIED {
+            let Some(wound) = self.nodes[at].disk.spoil_copy(sector) else { return Ok(()) };
+            if self.inspect(at).is_some_and(|found| is_hurt(&found)) {
+                self.keep(at, wound);
+                self.wait_anew();
+                return self.come_back();
+            }
+            self.nodes[at].disk.mend(&wound);
         }
         Ok(())
     }

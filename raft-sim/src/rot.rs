@@ -131,6 +131,25 @@ pub(crate) fn forget_promises(platter: &mut Platter, draw: &mut Draw) -> bool {
     true
 }
 
+/// A bit flips in a sector of the hard state or of the identity, both of which are kept twice: so many of
+/// their sectors further, in a circle.
+pub(crate) fn spoil_copy(platter: &mut Platter, number: usize) -> Option<Wound> {
+    if !is_at_rest(platter) {
+        return None;
+    }
+    let paths = ["IDENTITY", "hs.a", "hs.b"];
+    let files = paths.iter().filter_map(|path| platter.durable_names.get(*path).copied());
+    let sectors_of = |at: usize| written(&platter.inodes[at]).into_iter().map(move |one| (at, one));
+    let sectors: Vec<(usize, usize)> = files.flat_map(sectors_of).collect();
+    let &(at, sector) = sectors.get(number % sectors.len().max(1))?;
+    let span = span(&platter.inodes[at], sector);
+    let mut bytes = platter.inodes[at].data[span.clone()].to_vec();
+    bytes[0] ^= 1;
+    let mut wound = Wound::default();
+    wound.overwrite(platter, at, span.start, &bytes);
+    Some(wound)
+}
+
 fn hurt_sector(platter: &mut Platter, fault: Fault, draw: &mut Draw) -> Option<Wound> {
     // Of an older snapshot, most starts do not look at the bytes.
     let newest = newest_snapshot(platter).filter(|_| draw.chance(Ratio::new(3, 4)));

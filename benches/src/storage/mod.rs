@@ -1,7 +1,9 @@
 //! What keeping a log on a real disk costs: ours, the floor, and (feature `peers`) `raft-engine`.
 //!
 //! An append is one batch of entries made durable. The *floor* writes as many bytes as ours to a file
-//! that is already there, in one piece, and syncs it: nobody can do with less. The three take turns, a
+//! that is already there, in one piece, and syncs it: nobody can do with less. The *filling floor* does
+//! the same to files that it makes first, full of zeros and durable, as long as a segment of ours: so
+//! much is the least for who has to tell what was never written from what was lost. All take turns, a
 //! fraction of a second each, so that whatever else the machine does strikes all of them alike; of the
 //! turns, the median counts. A recovery is compared with reading the same files.
 //!
@@ -24,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ours::Ours;
+use raft_replica::storage::StorageOptions;
 pub use recovery::{Recovered, recovery};
 
 /// What is asked for.
@@ -92,8 +95,8 @@ pub(crate) trait Appender {
 pub struct Measured {
     /// What was measured.
     pub shape: Shape,
-    /// Batches per second: ours, the floor, the peer.
-    pub batches_per_second: [Option<u64>; 3],
+    /// Batches per second: ours, the floor, the filling floor, the peer.
+    pub batches_per_second: [Option<u64>; 4],
     /// Bytes that ours, and the peer, hand to the disk for each entry.
     pub bytes_per_entry: [Option<u64>; 2],
 }
@@ -110,20 +113,22 @@ pub fn measure(plan: &Plan, shape: Shape) -> Measured {
         ours.append();
     }
     let per_batch = ours.take_bytes() / 8;
-    let mut floor = Floor::new(&directory.0.join("floor"), per_batch);
+    let mut floor = Floor::new(&directory.0.join("floor"), per_batch, Room::Given);
+    let mut filling = Floor::new(&directory.0.join("filling"), per_batch, Room::Filled);
     #[cfg(feature = "peers")]
     let mut peer = engine::Engine::new(&directory.0.join("peer"), shape);
-    let (mut rates, mut bytes) = ([const { Vec::new() }; 3], [0, 0]);
+    let (mut rates, mut bytes) = ([const { Vec::new() }; 4], [0, 0]);
     let mut batches = [0, 0];
     for _ in 0..plan.turns {
         let (count, rate) = turn(plan.turn_ms, &mut ours);
         rates[0].push(rate);
         (batches[0], bytes[0]) = (batches[0] + count, bytes[0] + ours.take_bytes());
         rates[1].push(turn(plan.turn_ms, &mut floor).1);
+        rates[2].push(turn(plan.turn_ms, &mut filling).1);
         #[cfg(feature = "peers")]
         {
             let (count, rate) = turn(plan.turn_ms, &mut peer);
-            rates[2].push(rate);
+            rates[3].push(rate);
             (batches[1], bytes[1]) = (batches[1] + count, bytes[1] + peer.take_bytes());
         }
     }
@@ -169,31 +174,50 @@ pub(crate) fn noise(bytes: usize) -> Vec<u8> {
 
 /// Writes to a file that is there: one piece, one sync.
 struct Floor {
+    path: PathBuf,
     file: File,
+    room: Room,
     data: Vec<u8>,
     offset: u64,
     file_bytes: u64,
 }
 
-impl Floor {
-    const FILE_BYTES: u64 = 16 << 20;
+/// Where the room for the next batches comes from once a file is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// The same file again: it costs nothing.
+    Given,
+    /// Another file, which is filled with zeros first.
+    Filled,
+}
 
-    fn new(path: &Path, bytes: u64) -> Self {
-        let mut options = OpenOptions::new();
-        let file = options.write(true).create_new(true).open(path).expect("a fresh directory");
-        let file_bytes = Self::FILE_BYTES.max(2 * bytes);
-        let zeros = vec![0; usize::try_from(file_bytes).expect("it fits into memory")];
-        file.write_all_at(&zeros, 0).expect("the disk works");
-        file.sync_all().expect("the disk works");
+impl Floor {
+    fn new(path: &Path, bytes: u64, room: Room) -> Self {
+        let file_bytes = u64::from(StorageOptions::default().segment_bytes).max(2 * bytes);
         let data = vec![0xa5; usize::try_from(bytes).expect("it fits into memory")];
-        Self { file, data, offset: 0, file_bytes }
+        let file = filled(path, file_bytes);
+        Self { path: path.to_path_buf(), file, room, data, offset: 0, file_bytes }
     }
+}
+
+/// A durable file of so many zeros.
+fn filled(path: &Path, bytes: u64) -> File {
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create_new(true).open(path).expect("the name is free");
+    let zeros = vec![0; usize::try_from(bytes).expect("it fits into memory")];
+    file.write_all_at(&zeros, 0).expect("the disk works");
+    file.sync_all().expect("the disk works");
+    file
 }
 
 impl Appender for Floor {
     fn append(&mut self) {
         if self.offset + self.data.len() as u64 > self.file_bytes {
             self.offset = 0;
+            if self.room == Room::Filled {
+                std::fs::remove_file(&self.path).expect("it is ours");
+                self.file = filled(&self.path, self.file_bytes);
+            }
         }
         self.file.write_all_at(&self.data, self.offset).expect("the disk works");
         self.file.sync_data().expect("the disk works");
