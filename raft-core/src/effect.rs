@@ -169,14 +169,25 @@ pub enum Rejection {
         /// The first damaged entry.
         index: Index,
     },
-    /// The learner lacks too much of the log to vote, or has not answered lately.
+    /// The learner lacks too much of the log to vote.
     NotCaughtUp {
         /// The learner.
         member: Member,
         /// What it has.
         matched: Index,
-        /// What it must have.
+        /// What it must have; always more.
         needed: Index,
+    },
+    /// The learner has not answered lately, or never: nobody can tell whether it would vote.
+    NotHeard {
+        /// The learner.
+        member: Member,
+    },
+    /// The learner answers, but gets no entries now: where its log meets the leader's is looked for,
+    /// or a snapshot is on its way, or their histories contradict ([`Flow`](crate::Flow) says which).
+    NotReplicating {
+        /// The learner.
+        member: Member,
     },
     /// The node has halted.
     Halted,

@@ -8,8 +8,8 @@
 //!   membership of a common past by one, and commit with disjoint quorums (Ongaro's correction of
 //!   2015 to thesis §4.1);
 //! - not before the previous change is complete;
-//! - a learner becomes a voter only once it has caught up (thesis §4.2.1), or its vote would count
-//!   before it can help to commit anything;
+//! - a learner becomes a voter only once it has caught up and answers (thesis §4.2.1), or its vote
+//!   would count before it can help to commit anything;
 //! - a joint membership is left by whoever leads once it is committed, as the log tells: an operator
 //!   or leader that crashed in between is not needed.
 //!
@@ -23,9 +23,9 @@ use crate::entry::{Entries, Payload};
 use crate::membership::{ChangeError, Membership, MembershipChange};
 use crate::message::Rpc;
 use crate::node::{Node, PendingTicket};
-use crate::progress::ProgressState;
+use crate::progress::{Progress, ProgressState};
 use crate::role::{Campaign, Leader, Transition};
-use crate::types::{Index, Member, Ticket};
+use crate::types::{Incarnation, Index, Member, Ticket};
 
 /// An operator asks the leader for another membership.
 pub(crate) fn on_propose_membership(
@@ -174,18 +174,25 @@ fn next_membership(
     Ok(next)
 }
 
+/// What a voter needs to be of use at once, and the first thing that a learner lacks of it.
 fn check_caught_up(node: &Node, leader: &Leader, member: Member) -> Result<(), Rejection> {
     let lag_max = node.config.promotion_lag_entries_max;
     let needed = Index(node.commit().0.saturating_sub(lag_max));
     let peer = leader.peer_ref(member);
     let matched = peer.map_or(Index::ZERO, |peer| peer.match_index);
-    let is_live = peer.is_some_and(|peer| {
-        (peer.is_active || peer.was_active) && matches!(peer.state, ProgressState::Replicate { .. })
-    });
-    if is_live && matched >= needed {
+    if matched < needed {
+        return Err(Rejection::NotCaughtUp { member, matched, needed });
+    }
+    // A peer counts as active from the start, so that a new leader keeps its quorum: but who has never
+    // answered has no incarnation here.
+    let has_answered = |peer: &&Progress| peer.incarnation > Incarnation::ZERO && peer.is_heard();
+    let Some(peer) = peer.filter(has_answered) else {
+        return Err(Rejection::NotHeard { member });
+    };
+    if matches!(peer.state, ProgressState::Replicate { .. }) {
         Ok(())
     } else {
-        Err(Rejection::NotCaughtUp { member, matched, needed })
+        Err(Rejection::NotReplicating { member })
     }
 }
 

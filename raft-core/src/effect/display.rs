@@ -64,6 +64,8 @@ impl fmt::Display for Rejection {
             Self::NotCaughtUp { member, matched, needed } => {
                 write!(f, "{member} has not caught up: {matched}, needed {needed}")
             }
+            Self::NotHeard { member } => write!(f, "{member} has not answered lately"),
+            Self::NotReplicating { member } => write!(f, "{member} gets no entries now"),
             Self::Halted => f.write_str("halted"),
         }
     }

@@ -217,6 +217,28 @@ fn a_learner_that_lags_is_not_promoted() {
     assert_eq!(*cluster.status(4).membership, membership(&[1, 2, 3, 4], &[]));
 }
 
+/// Who has the whole log may be gone since. What it lacks then is an answer, and not an entry.
+#[test]
+fn a_learner_that_has_fallen_silent_is_not_promoted() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[4]);
+    cluster.elect(1);
+    settle(&mut cluster, 1);
+    for _ in 0..20 {
+        cluster.tick(1, HEARTBEAT);
+        cluster.deliver_if(|envelope| envelope.to != member(4));
+    }
+    let peers = cluster.server(1).raft.peers();
+    let silent = peers.iter().find(|peer| peer.member == member(4)).expect("it is a learner");
+    assert_eq!(silent.match_index, cluster.status(1).last.index);
+    change(&mut cluster, 1, 1, vec![MemberStep::Promote(NodeId(4))]);
+    let expected = Rejection::NotHeard { member: member(4) };
+    assert_eq!(refusal(&cluster, 1, 1), Some(expected));
+    cluster.tick(1, HEARTBEAT);
+    cluster.deliver();
+    change(&mut cluster, 1, 2, vec![MemberStep::Promote(NodeId(4))]);
+    assert_eq!(refusal(&cluster, 1, 2), None);
+}
+
 /// Who answered a heartbeat ago is there, though the leader has begun to count anew since.
 #[test]
 fn a_learner_is_promoted_in_the_moment_after_a_check_of_the_quorum() {

@@ -231,6 +231,8 @@ impl Problem {
             | Rejection::NoChange
             | Rejection::NotJoint
             | Rejection::NotCaughtUp { .. }
+            | Rejection::NotHeard { .. }
+            | Rejection::NotReplicating { .. }
             | Rejection::TransferAborted => Self::conflict("refused", message),
             Rejection::DiskFull => Self::no_room(),
             Rejection::Busy => Self::busy(),

@@ -95,10 +95,18 @@ fn of_changes() -> Vec<Case> {
     let add = MembershipChange::Steps(vec![MemberStep::AddLearner(member(5))]);
     let ticket = Ticket(1);
     pending.step(1, Body::ProposeMembership { ticket, change: add, expect: None });
-    let mut silent = Cluster::new(&[1, 2, 3], &[4]);
-    silent.step(1, Body::Campaign);
-    silent.deliver_if(|sent| sent.to != member(4));
-    let lags = Rejection::NotCaughtUp { member: member(4), matched: Index(0), needed: Index(0) };
+    let without_n4 = |lag: u64| {
+        let mut cluster =
+            Cluster::with(&[1, 2, 3], &[4], |config| config.promotion_lag_entries_max = lag);
+        cluster.step(1, Body::Campaign);
+        cluster.deliver_if(|sent| sent.to != member(4));
+        cluster
+    };
+    let (silent, behind) = (without_n4(1), without_n4(0));
+    let lags = Rejection::NotCaughtUp { member: member(4), matched: Index(0), needed: Index(1) };
+    let mut lost = led();
+    lost.step(1, Body::PeerUnreachable { peer: member(4) });
+    let promote = || steps(MemberStep::Promote(NodeId(4)));
     let other = Some(Arc::new(membership(&[1, 2], &[])));
     let expecting = Body::ProposeMembership {
         ticket: TICKET,
@@ -110,7 +118,9 @@ fn of_changes() -> Vec<Case> {
     vec![
         at(&new, 1, steps(MemberStep::AddLearner(member(5))), Rejection::NoOwnCommit),
         at(&pending, 1, steps(MemberStep::AddLearner(member(6))), Rejection::MembershipPending),
-        at(&silent, 1, steps(MemberStep::Promote(NodeId(4))), lags),
+        at(&behind, 1, promote(), lags),
+        at(&silent, 1, promote(), Rejection::NotHeard { member: member(4) }),
+        at(&lost, 1, promote(), Rejection::NotReplicating { member: member(4) }),
         at(&cluster, 1, expecting, Rejection::MembershipDiffers),
         at(&cluster, 1, steps(twice), repeated),
         at(&cluster, 1, steps(MemberStep::AddLearner(member(4))), Rejection::NoChange),

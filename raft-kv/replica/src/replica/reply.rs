@@ -30,6 +30,8 @@ pub(super) fn refusal(rejection: Rejection) -> Failure {
         | Rejection::NotJoint
         | Rejection::Exhausted
         | Rejection::NotCaughtUp { .. }
+        | Rejection::NotHeard { .. }
+        | Rejection::NotReplicating { .. }
         | Rejection::Damaged { .. }
         | Rejection::DiskFull
         | _ => Failure::Refused(rejection),
