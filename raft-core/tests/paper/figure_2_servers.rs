@@ -10,7 +10,7 @@ use crate::peers::{
 };
 use crate::support::{Cluster, member};
 
-/// Persistent state: the term, the vote and the log are on disk before the server answers, so a
+/// Persistent state (§5.6): the term, the vote and the log are on disk before the server answers, so a
 /// crash forgets nothing that anyone was told.
 #[test]
 fn term_vote_and_log_are_durable_before_any_answer() {
@@ -31,7 +31,7 @@ fn term_vote_and_log_are_durable_before_any_answer() {
     assert_eq!(terms(&cluster, 2), [3]);
 }
 
-/// Volatile state: the commit index starts at zero and only rises; a restarted server learns it
+/// Volatile state (§5.3): the commit index starts at zero and only rises; a restarted server learns it
 /// anew.
 #[test]
 fn the_commit_index_starts_at_zero_after_a_restart() {
@@ -44,7 +44,7 @@ fn the_commit_index_starts_at_zero_after_a_restart() {
     assert_eq!(cluster.status(2).last.index, Index(2), "the log is all there");
 }
 
-/// Volatile state on leaders: the first append to everyone names the leader's last entry of before
+/// Volatile state on leaders (§5.3): the first append to everyone names the leader's last entry of before
 /// its election as the previous one, and nothing counts as matching.
 #[test]
 fn a_new_leader_starts_every_peer_at_the_end_of_its_log() {
