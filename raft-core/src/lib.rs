@@ -172,6 +172,10 @@
 //! | What a server outside of the group says of a later term is not heard while a leader lives, unless that leader can be helped by nobody else. | It is asked for damaged entries that it may have, and campaigns in vain. | `damage/removed.rs` |
 //! | A member that asks for a snapshot in the place of its damaged one tells how far the log is committed. | Who commits nothing without it can be helped only by those who know that. | `damage/snapshots.rs` |
 //! | A log that may have lost its end does not vote. | A quorum may rest on what it has forgotten. | `damage/barrier.rs` |
+//! | A learner is promoted if it answers and lacks at most so many committed entries; if not, the leader refuses at once, where it waits in rounds that it measures in thesis §4.2.1. | A limit in entries needs no clock, and whoever is refused knows what is missing. | `core/membership.rs` |
+//! | A node whose disk is full takes no commands and no entries and does not campaign; it votes and answers on, and a leader hands over. | The paper's disks have no end. A node that halted instead could not help to elect one that has room. | `core/disk_full.rs` |
+//! | A node of low priority waits longer before it campaigns; how anybody votes does not depend on it. | Leaders are wanted in some places. A vote that asked for priority could leave nobody who can win. | `core/transfer.rs` |
+//! | Every message names a cluster epoch. An operator may make one node the only voter of the next one, and no node enters it that has a history of an earlier one. | A quorum that is lost for good would be the end. Without the epoch, those who come back would be a second group under the same name. | `core/quorum_loss.rs` |
 //! | Heartbeats are messages of their own and carry the commit index only as far as the peer is known to match. | They need no look at the log. | `core/replication.rs` |
 #![no_std]
 #![forbid(unsafe_code)]
