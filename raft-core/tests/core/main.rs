@@ -12,6 +12,7 @@ mod lease_histories;
 mod leases;
 mod membership;
 mod misuse;
+mod progress;
 mod properties;
 mod quorum_loss;
 mod reads;
