@@ -12,19 +12,24 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use bytes::Bytes;
 use raft_core::{
-    Body, ClusterId, Config, Effect, Entry, GroupId, Index, LoadPurpose, LoadRequest, Member,
-    Membership, Message, Raft, Ticket, Time,
+    Body, Chunk, ChunkPurpose, ChunkRequest, ClusterId, Config, Effect, Entries, Entry, EntryId,
+    GroupId, Incarnation, Index, LoadPurpose, LoadRequest, Member, Membership, Message, Payload,
+    PersistBatch, PersistSeq, Raft, Session, SnapshotMeta, Term, Ticket, Time,
 };
 use serde_json::{Value, json};
 
+use crate::snapshots::Snapshots;
 use crate::wal::{Wal, Work};
 
+#[path = "../examples/common/snapshots.rs"]
+mod snapshots;
 #[path = "../examples/common/wal.rs"]
 mod wal;
 
@@ -192,6 +197,92 @@ fn wal_finds_a_beginning_of_what_was_written() {
         Raft::recover(config.clone(), found, Time(0)).expect("a node starts from it");
     }
     assert_eq!(reached, states.len() - 2, "all but the last batch, which is torn");
+}
+
+#[test]
+fn snapshot_host_brings_up_who_lacks_what_no_log_has() {
+    let folder = folder("snapshot_host");
+    let mut command = example("snapshot_host");
+    command.arg(&folder);
+    let printed = run(command);
+    let told = |what: &str, node: u64| {
+        let after = printed.iter().skip_while(|line| **line != format!("{what}:"));
+        let mut lines = after.filter(|line| line.starts_with(&format!("  n{node} ")));
+        lines.next().unwrap_or_else(|| panic!("n{node}, {what}: {printed:#?}")).clone()
+    };
+    for (what, node) in [("n3 is back", 3), ("n4 is new", 4)] {
+        let line = told(what, node);
+        assert!(line.contains(" 110 numbers, sum 6105; "), "{line}");
+        assert!(line.ends_with("; 4 parts of snapshots have come"), "{line}");
+    }
+    for node in 1..=4 {
+        let line = told("all have started again", node);
+        assert!(line.contains(" 111 numbers, sum 6106; its log begins after i100 "), "{line}");
+        assert!(line.ends_with("; 0 parts of snapshots have come"), "its folder is enough: {line}");
+        let folder = folder.join(format!("n{node}"));
+        let bytes = fs::metadata(folder.join("wal")).expect("every node has a log").len();
+        assert!(bytes < 2000, "of 111 entries few are left: {bytes} bytes");
+        let files = fs::read_dir(folder).expect("every node has a folder").count();
+        assert_eq!(files, 2, "the log and one snapshot");
+    }
+}
+
+/// A crash between the two leaves the snapshot of before, with which the log begins.
+#[test]
+fn an_installed_snapshot_counts_only_once_the_log_has_it() {
+    let folder = folder("snapshots");
+    fs::create_dir_all(&folder).expect("a test may write");
+    let founders = Membership::new(vec![Member::new(1, 7)], vec![]).expect("one voter");
+    let start = || {
+        let (wal, mut found) =
+            Wal::open(&folder.join("wal"), founders.clone()).expect("it is whole");
+        let snapshots = Snapshots::open(&folder, &mut found).expect("they are whole");
+        (wal, snapshots, found)
+    };
+    let (mut wal, mut snapshots, found) = start();
+    let entries = [Term(1), Term(1)].map(|term| (term, Payload::Noop));
+    let log = Entries::after(found.before, entries);
+    let meta = |last: EntryId| Arc::new(SnapshotMeta { last, membership: founders.clone() });
+    let empty = PersistBatch {
+        seq: PersistSeq { incarnation: Incarnation(1), n: 1 },
+        hard_state: None,
+        install: None,
+        truncate_from: None,
+        heal: vec![],
+        append: Entries::empty(),
+        compact_to: None,
+    };
+    let append = PersistBatch { append: log.clone(), ..empty.clone() };
+    wal.work([Work::Persist(append)]).expect("the disk works");
+    // One is taken: the log has its last entry.
+    snapshots.keep(meta(log[0].id()), Bytes::from_static(b"one")).expect("the disk works");
+    let (mut wal, mut snapshots, found) = start();
+    assert_eq!((found.snapshot.last, found.slots.len()), (log[0].id(), 2));
+    let compact = PersistBatch { compact_to: Some(Index(1)), ..empty.clone() };
+    wal.work([Work::Persist(compact)]).expect("the disk works");
+    // Another one arrives, of which the log knows nothing yet.
+    let other = Entries::after(log[1].id(), [(Term(2), Payload::Noop)])[0].id();
+    assert_eq!([snapshots.stage(0, b"tw"), snapshots.stage(2, b"o")], [2, 3]);
+    snapshots.install(meta(other)).expect("the disk works");
+    let (mut wal, mut snapshots, found) = start();
+    assert_eq!((found.snapshot.last, found.before), (log[0].id(), log[0].id()));
+    assert_eq!(snapshots.state(), Some(&Bytes::from_static(b"one")));
+    snapshots.stage(0, b"two");
+    snapshots.install(meta(other)).expect("the disk works");
+    let install = PersistBatch { install: Some(meta(other)), ..empty };
+    wal.work([Work::Persist(install)]).expect("the disk works");
+    let (_, snapshots, found) = start();
+    assert_eq!((found.snapshot.last, found.before, found.slots.len()), (other, other, 0));
+    let request = ChunkRequest {
+        to: Member::new(2, 8),
+        purpose: ChunkPurpose::Lag { session: Session(1) },
+        snapshot: other,
+        offset: 1,
+        bytes_max: 9,
+    };
+    let rest = Chunk { data: Bytes::from_static(b"wo"), done: true };
+    assert_eq!(snapshots.read(&request), Some(rest));
+    assert_eq!(snapshots.read(&ChunkRequest { snapshot: log[0].id(), ..request }), None);
 }
 
 /// What Maelstrom is to its nodes: a network, and clients `c1`, `c2`, ... played by the test.

@@ -6,16 +6,18 @@
 //! ```
 //!
 //! One record holds one batch, so a torn write loses a batch whole, and everything after it: a
-//! beginning of the stream is left, which is what the contract of [`PersistBatch`] asks for.
+//! beginning of the stream is left, which is what the contract of [`PersistBatch`] asks for. When the
+//! log is compacted, a new file takes the place of the old one: one record with what is left.
 //!
-//! Deliberately absent: snapshots (the file only grows), and telling the torn tail of a crash from
-//! damage to what was synced long ago. A store for production must tell, because cutting off the
-//! second kind forgets promises that others rely on.
+//! Deliberately absent: the bytes of snapshots (`snapshots.rs`), and telling the torn tail of a crash
+//! from damage to what was synced long ago. A store for production must tell, because cutting off the
+//! second kind forgets promises that others rely on. It also has many files, so that a compaction
+//! removes some instead of writing everything again.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -38,10 +40,16 @@ pub(crate) enum Work {
 /// The file, open for appending, and where each entry of the log lies in it.
 #[derive(Debug)]
 pub(crate) struct Wal {
+    path: PathBuf,
     file: File,
     end: u64,
     /// The frame of each entry; what was truncated later is in the file still, but not here.
-    frames: BTreeMap<Index, u64>,
+    frames: BTreeMap<Index, (EntryId, u64)>,
+    /// What a new file begins with: the newest hard state, the newest snapshot that was installed, and
+    /// the entry before the first one.
+    hard_state: Option<Vec<u8>>,
+    install: Option<Vec<u8>>,
+    before: EntryId,
 }
 
 /// A batch as it is written. The parts that are protocol state have encodings in the crate.
@@ -53,6 +61,9 @@ struct Record {
     heal: Vec<RecordedEntry>,
     append: Vec<RecordedEntry>,
     compact_to: Option<Index>,
+    /// Only in the first record of a compacted file: its log begins after this entry, which a snapshot
+    /// covers that the host has taken.
+    before: Option<EntryId>,
 }
 
 /// An entry's identity, the kind of its payload, and the payload.
@@ -65,18 +76,25 @@ impl Wal {
     /// Whatever the file system reports, and `InvalidData` for a record that is intact but wrong.
     pub(crate) fn open(path: &Path, founders: Membership) -> io::Result<(Self, RecoveredState)> {
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
-        // The name of a new file is durable only once its directory is.
-        path.parent().map(File::open).transpose()?.map_or(Ok(()), |folder| folder.sync_all())?;
+        sync_folder_of(path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let mut found = RecoveredState::genesis(founders);
-        let mut wal = Self { file, end: 0, frames: BTreeMap::new() };
+        let mut wal = Self {
+            path: path.to_owned(),
+            file,
+            end: 0,
+            frames: BTreeMap::new(),
+            hard_state: None,
+            install: None,
+            before: found.before,
+        };
         while let Some(record) = intact_record(&bytes[usize::try_from(wal.end).map_err(invalid)?..])
         {
             let at = wal.end;
             wal.end += (FRAME_HEAD + record.len()) as u64;
             let record: Record = postcard::from_bytes(record).map_err(invalid)?;
-            wal.note(at, &record);
+            wal.note(at, &record)?;
             replay(&mut found, record)?;
         }
         // What a crash has torn must be gone before anything is written after it.
@@ -94,11 +112,13 @@ impl Wal {
     /// the first are gone.)
     pub(crate) fn work(&mut self, queue: impl IntoIterator<Item = Work>) -> io::Result<Vec<Body>> {
         let (mut frames, mut persisted, mut loads) = (Vec::new(), None, Vec::new());
+        let mut is_compacted = false;
         for work in queue {
             match work {
                 Work::Persist(batch) => {
                     let record = Record::of(&batch);
-                    self.note(self.end, &record);
+                    self.note(self.end, &record)?;
+                    is_compacted |= record.compact_to.is_some();
                     let frame = record.frame()?;
                     self.end += frame.len() as u64;
                     frames.extend_from_slice(&frame);
@@ -110,6 +130,9 @@ impl Wal {
         if persisted.is_some() {
             self.file.write_all(&frames)?;
             self.file.sync_data()?;
+        }
+        if is_compacted {
+            self.rewrite()?;
         }
         // What cannot be read now may be read later: that is not a reason to halt.
         let loaded = loads.into_iter().map(|request| {
@@ -123,15 +146,16 @@ impl Wal {
     fn load(&self, request: &LoadRequest) -> io::Result<Entries> {
         let (mut items, mut bytes) = (Vec::new(), 0);
         let mut next = request.after.index.next();
-        'frames: while let Some(at) = self.frames.get(&next) {
-            for (id, kind, payload) in self.read(*at)?.append {
+        'frames: while let Some(&(_, at)) = self.frames.get(&next) {
+            for (id, kind, payload) in self.read(at)?.append {
                 // The first entries of a frame may come before what is wanted.
                 if id.index < next {
                     continue;
                 }
                 bytes += payload.len();
                 let is_full = bytes > request.bytes_max && !items.is_empty();
-                if is_full || id.index > request.through || self.frames.get(&id.index) != Some(at) {
+                let is_there = self.frames.get(&id.index) == Some(&(id, at));
+                if is_full || id.index > request.through || !is_there {
                     break 'frames;
                 }
                 let payload = wire::decode_payload(kind, Bytes::from(payload)).map_err(invalid)?;
@@ -153,14 +177,66 @@ impl Wal {
         postcard::from_bytes(record).map_err(invalid)
     }
 
+    /// Writes what is left of the log to a new file, which takes the place of this one at once.
+    fn rewrite(&mut self) -> io::Result<()> {
+        let mut append = Vec::new();
+        for (index, (_, at)) in &self.frames {
+            let there = self.read(*at)?.append;
+            append.extend(there.into_iter().filter(|(id, ..)| id.index == *index));
+        }
+        let record = Record {
+            hard_state: self.hard_state.clone(),
+            install: self.install.clone(),
+            truncate_from: None,
+            heal: Vec::new(),
+            append,
+            compact_to: None,
+            before: Some(self.before),
+        };
+        replace(&self.path, &record.frame()?)?;
+        self.file = OpenOptions::new().read(true).append(true).open(&self.path)?;
+        self.end = self.file.metadata()?.len();
+        self.frames.values_mut().for_each(|(_, at)| *at = 0);
+        Ok(())
+    }
+
     /// Keeps where the entries lie as a batch changes the log.
-    fn note(&mut self, at: u64, record: &Record) {
+    fn note(&mut self, at: u64, record: &Record) -> io::Result<()> {
+        self.hard_state = record.hard_state.clone().or_else(|| self.hard_state.take());
+        if let Some(install) = &record.install {
+            let last = wire::decode_snapshot_meta(install).map_err(invalid)?.last;
+            let is_on_log = self.frames.get(&last.index).is_some_and(|(id, _)| *id == last);
+            let rest = self.frames.split_off(&last.index.next());
+            self.frames = if is_on_log { rest } else { BTreeMap::new() };
+            (self.install, self.before) = (Some(install.clone()), last);
+        }
+        self.before = record.before.unwrap_or(self.before);
         if let Some(from) = record.truncate_from {
             self.frames.split_off(&from);
         }
         let written = record.heal.iter().chain(&record.append);
-        self.frames.extend(written.map(|(id, ..)| (id.index, at)));
+        self.frames.extend(written.map(|(id, ..)| (id.index, (*id, at))));
+        if let Some(through) = record.compact_to {
+            self.before = self.frames.get(&through).map_or(self.before, |(id, _)| *id);
+            self.frames = self.frames.split_off(&through.next());
+        }
+        Ok(())
     }
+}
+
+/// A file takes the place of another, or of none, all or nothing.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    sync_folder_of(path)
+}
+
+/// The name of a new file is durable only once its directory is.
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    path.parent().map(File::open).transpose()?.map_or(Ok(()), |folder| folder.sync_all())
 }
 
 impl Record {
@@ -176,15 +252,19 @@ impl Record {
             heal: batch.heal.iter().flat_map(|run| run.iter()).map(entry).collect(),
             append: batch.append.iter().map(entry).collect(),
             compact_to: batch.compact_to,
+            before: None,
         }
     }
 
     fn frame(&self) -> io::Result<Vec<u8>> {
-        let record = postcard::to_allocvec(self).map_err(invalid)?;
-        let length = u32::try_from(record.len()).map_err(invalid)?;
-        Ok([&length.to_le_bytes()[..], &XxHash3_64::oneshot(&record).to_le_bytes(), &record]
-            .concat())
+        framed(&postcard::to_allocvec(self).map_err(invalid)?)
     }
+}
+
+/// A record with its length and its checksum.
+pub(crate) fn framed(record: &[u8]) -> io::Result<Vec<u8>> {
+    let length = u32::try_from(record.len()).map_err(invalid)?;
+    Ok([&length.to_le_bytes()[..], &XxHash3_64::oneshot(record).to_le_bytes(), record].concat())
 }
 
 /// Commands stay where they are: the core asks for those that it needs.
@@ -208,6 +288,7 @@ fn replay(found: &mut RecoveredState, record: Record) -> io::Result<()> {
         found.before = last;
         found.founding = false;
     }
+    found.before = record.before.unwrap_or(found.before);
     if let Some(from) = record.truncate_from {
         found.slots.retain(|slot| slot.id().index < from);
     }
@@ -229,7 +310,7 @@ fn replay(found: &mut RecoveredState, record: Record) -> io::Result<()> {
 }
 
 /// The record of the frame at the beginning, if it is whole.
-fn intact_record(bytes: &[u8]) -> Option<&[u8]> {
+pub(crate) fn intact_record(bytes: &[u8]) -> Option<&[u8]> {
     let (head, rest) = bytes.split_first_chunk::<FRAME_HEAD>()?;
     let record = rest.get(..usize::try_from(length_in(head)).ok()?)?;
     (head[4..] == XxHash3_64::oneshot(record).to_le_bytes()).then_some(record)
@@ -239,6 +320,6 @@ fn length_in(head: &[u8; FRAME_HEAD]) -> u32 {
     u32::from_le_bytes([head[0], head[1], head[2], head[3]])
 }
 
-fn invalid<E: Into<Box<dyn std::error::Error + Send + Sync>>>(error: E) -> io::Error {
+pub(crate) fn invalid<E: Into<Box<dyn std::error::Error + Send + Sync>>>(error: E) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
