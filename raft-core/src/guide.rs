@@ -7,6 +7,13 @@
 //! Deliberately absent: how the rules work inside. That is the essay at the root and the source.
 
 #[doc = include_str!("../docs/hosting.md")]
+#[doc = "```"]
+#[doc = include_str!("../docs/host.rs")]
+#[doc = "```"]
+#[doc = include_str!("../docs/hosting_rules.md")]
+#[doc = "```"]
+#[doc = include_str!("../docs/start.rs")]
+#[doc = "```"]
 pub mod hosting {}
 
 #[doc = include_str!("../docs/effects.md")]

@@ -8,6 +8,7 @@ mod elections;
 mod first_light;
 mod flow;
 mod forwarded_reads;
+mod hosting;
 mod lease_histories;
 mod leases;
 mod membership;
