@@ -13,6 +13,9 @@
 //! - this node's own candidacy and its votes: the leader promises too. It may step down and give
 //!   the vote that decides while its host still answers.
 //!
+//! All this rests on a clock that only goes forward. Where it is seen to go back, nobody can tell how
+//! long ago a round was sent: every lease is over, until new rounds are answered.
+//!
 //! Deliberately absent: the promise itself (the heartbeat of the replication chapter), and how it
 //! is kept (the election chapter).
 
@@ -38,6 +41,12 @@ pub(crate) fn ask(node: &Node, leader: &mut Leader) {
     }
     leader.round = leader.round.next();
     leader.leases.push(LeaseRound { round: leader.round, left: lease });
+}
+
+/// No round that was sent before tells any more how long nobody else can lead. What was given out must
+/// hold as long as before: that is waited for by the same clock, and may only take longer.
+pub(crate) fn end(leader: &mut Leader) {
+    leader.leases.clear();
 }
 
 /// A peer has answered the heartbeat of a round. Its answers to other messages promise nothing.

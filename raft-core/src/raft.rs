@@ -93,7 +93,7 @@ impl Raft {
         let start = self.node.effects.len();
         for mut message in messages {
             let message = message.borrow_mut();
-            if message.now > self.now {
+            if message.now != self.now {
                 self.pass(message.now); // Of most inboxes only the first message tells a new time.
             }
             self.dispatch(&mut message.body);
@@ -142,8 +142,15 @@ impl Raft {
         hasher.finish()
     }
 
+    /// Lets the time pass that the host's clock shows. If it shows less than before, none has passed as
+    /// far as timers are concerned: what is late does no harm. A lease would last too long.
     #[inline(never)]
     fn pass(&mut self, reading: Time) {
+        if reading < self.now
+            && let Role::Leader(leader) = &mut self.role
+        {
+            lease::end(leader);
+        }
         let elapsed = self.now.follow(reading);
         self.role.pass(elapsed);
         self.node.pass(elapsed);

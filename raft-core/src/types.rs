@@ -189,6 +189,11 @@ impl fmt::Display for EntryId {
 }
 
 /// A moment of the host's monotonic clock, in microseconds. Only differences matter.
+///
+/// A node takes the latest reading that it has seen for the present: where a clock goes back, its time
+/// stands still until the clock has caught up. Elections, heartbeats and the end of promises come later
+/// then, which does no harm; a lease would last too long, so a leader that sees its clock go back has none
+/// any more. What happens between two messages nobody sees: a host must not rely on that.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

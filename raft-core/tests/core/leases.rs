@@ -137,6 +137,33 @@ fn a_lease_needs_a_quorum_of_voters() {
     assert_eq!(read(&mut cluster, 1, 2), None, "two of five are no quorum");
 }
 
+/// A clock that is set back makes every lease last too long: a leader that sees it has none any more. What
+/// it has given out holds as long as it did, and so does a promise; both may only take longer.
+#[test]
+fn a_clock_that_goes_back_ends_every_lease() {
+    let mut cluster = with_lease(|_| {});
+    let until = read(&mut cluster, 1, 1).expect("a quorum has promised");
+    cluster.now = Time(99);
+    assert_eq!(read(&mut cluster, 1, 2), None, "by this clock nobody can tell how long it lasts");
+    cluster.deliver();
+    assert_eq!(cluster.server(1).reads[&Ticket(2)], Index(1), "a round of messages can");
+    let transfer = Body::TransferLeadership { ticket: Ticket(3), to: Some(member(2).id) };
+    cluster.step(1, transfer);
+    assert!(cluster.take(|sent| sent.rpc.kind() == RpcKind::TimeoutNow).is_empty());
+    at(&mut cluster, 50, 2, Body::Campaign);
+    assert!(matches!(last_refusal(&cluster, 2), Some(Refused::Promised { .. })));
+    at(&mut cluster, until.0, 1, Body::Tick);
+    assert_eq!(cluster.take(|sent| sent.rpc.kind() == RpcKind::TimeoutNow).len(), 1);
+
+    // New rounds give new leases.
+    let mut cluster = with_lease(|_| {});
+    cluster.now = Time(0);
+    assert_eq!(read(&mut cluster, 1, 1), None);
+    cluster.tick(1, 200);
+    cluster.deliver();
+    assert_eq!(read(&mut cluster, 1, 2), Some(Time(200 + LEASE)));
+}
+
 /// The follower's promise: no vote, no pre-vote, no candidacy of its own, whatever an operator
 /// or a missing check of the quorum may say; only time ends it.
 #[test]
