@@ -107,6 +107,30 @@ fn a_completion_of_truncated_entries_does_not_cover_their_successors() {
     assert_eq!(results(&mut cluster), [AppendResult::Matched { index: Index(2) }]);
 }
 
+/// The same where even the term comes back: a third leader puts back what the second had replaced, and
+/// the completion of the first write finds the very entries that it speaks of in the log. What is on its
+/// way to the disk takes them away again before it brings them back (etcd-io/raft
+/// `newStorageAppendRespMsg`).
+#[test]
+fn etcd_async_append_of_the_same_entry_again() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[]);
+    let start = genesis(&cluster);
+    cluster.is_disk_immediate = false;
+    let mut seqs = Vec::new();
+    for (leader, terms) in [(1, &[1, 1][..]), (2, &[2, 2]), (3, &[1, 1, 3])] {
+        let message = append(&cluster, 2, leader, start, entries(start, terms), 0);
+        cluster.step(2, message);
+        seqs.push(cluster.server(2).unsynced.last().expect("there is something to write").seq);
+    }
+    for seq in [seqs[0], seqs[1]] {
+        cluster.step(2, Body::Persisted { seq });
+        assert!(results(&mut cluster).is_empty(), "nothing is claimed that {seq} is not about");
+        assert_eq!(cluster.status(2).durable, Index(0));
+    }
+    cluster.sync(2);
+    assert_eq!(results(&mut cluster), [AppendResult::Matched { index: Index(3) }]);
+}
+
 /// Equal index and term with another chain is a broken assumption, not a conflict to resolve.
 #[test]
 fn two_histories_with_one_identity_are_reported_and_not_merged() {
