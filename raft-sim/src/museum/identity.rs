@@ -2,7 +2,9 @@
 
 use super::stage::Stage;
 use super::story::{Story, Told, Untold, must, story};
-use super::subject::{ELECTION_TIMEOUT_US, HEARTBEAT_US, Kind, Letter, Outcome, Setup, Step, View};
+use super::subject::{
+    ELECTION_TIMEOUT_US, HEARTBEAT_US, Input, Kind, Letter, Outcome, Setup, Step, View,
+};
 
 /// The chapter's stories.
 pub const STORIES: &[Story] = &[
@@ -12,11 +14,12 @@ pub const STORIES: &[Story] = &[
         drmingdrmer_rejoin_with_the_same_id_in_the_same_term,
         "drmingdrmer/raft-rejoin-bug; tikv 571; etcd-io/raft 349"
     ),
+    story!("34", Safety, openraft_wiped_disk_under_the_same_name, "openraft FAQ 07"),
     story!(
-        "34",
+        "34b",
         Safety,
-        openraft_wiped_disk_under_the_same_name,
-        "openraft FAQ 07 and dynamic-membership.md"
+        openraft_single_node_founded_again_on_a_wiped_disk,
+        "openraft dynamic-membership.md"
     ),
 ];
 
@@ -146,4 +149,80 @@ pub fn openraft_wiped_disk_under_the_same_name(stage: &mut Stage<'_>) -> Told {
     stage.settle()?;
     must(stage.view(leader).voters == [1, 2, 3], "an operator takes it in again")?;
     stage.commit_somewhere("Z")
+}
+
+/// A server has acknowledged an entry, and its disk is replaced by an empty one. Whoever installs it
+/// again repeats the first step of all: a cluster of one server is founded on it. It leads itself,
+/// answers clients, and the others take it for their second server still.
+///
+/// Must hold: what was founded again is another group, in whatever term it is. Nothing that it says
+/// counts in the old one, and it takes nothing from there. It is told of a disk that is known for
+/// another one, and of one that has got the identity of the lost one, in a cluster of another name.
+///
+/// # Errors
+/// If it does not hold.
+pub fn openraft_single_node_founded_again_on_a_wiped_disk(stage: &mut Stage<'_>) -> Told {
+    for tells_disks_apart in [true, false] {
+        for candidacies in [1, 3] {
+            let setup = Setup { tells_disks_apart, ..Setup::figure_2(&[1, 2, 3]) };
+            founded_again(stage, &setup, candidacies)?;
+        }
+    }
+    Ok(())
+}
+
+/// The old group is in its second term, the new one in as many as it has had candidacies.
+fn founded_again(stage: &mut Stage<'_>, setup: &Setup, candidacies: u64) -> Told {
+    stage.found(setup)?;
+    stage.elect(3)?;
+    stage.elect(1)?;
+    stage.isolate(3);
+    stage.commit(1, "X")?;
+    stage.found_alone(2)?;
+    for _ in 0..candidacies {
+        stage.campaign(2)?;
+        stage.input(2, &Input::Pass(2 * ELECTION_TIMEOUT_US))?;
+    }
+    must(stage.leads(2), "the second server leads a group of its own")?;
+    stage.commit(2, "mine")?;
+    let alone = stage.view(2);
+
+    // The old leader has nobody but it.
+    let ticket = stage.propose(1, "Y")?;
+    stage.run_for(5 * HEARTBEAT_US)?;
+    let outcome = stage.outcome(ticket);
+    must(outcome.is_none(), format_args!("one of three commits nothing: {outcome:?}"))?;
+    let view = stage.view(2);
+    let is_same = (view.role, view.term, &view.log) == (alone.role, alone.term, &alone.log);
+    must(is_same, format_args!("nobody leads the second server but itself: {:?}", view.log))?;
+
+    // Nor has who was cut off, and lacks what is acknowledged.
+    stage.heal();
+    stage.isolate(1);
+    for _ in 0..3 {
+        stage.campaign(3)?;
+        stage.settle()?;
+        must(!stage.leads(3), "one of three elects nobody")?;
+    }
+    stage.heal();
+    stage.run_for(10 * ELECTION_TIMEOUT_US)?;
+    let leader = stage.leader();
+    must(leader.is_some(), "the two that are left find a leader")?;
+    let leader = leader.unwrap_or_default();
+    stage.commit(leader, "Z")?;
+    must([1, 3].iter().all(|server| stage.view(*server).has_applied("X")), "X is there for ever")?;
+    let mine = stage.view(2);
+    must(mine.voters == [2] && !mine.has_applied("X"), "and the two groups are apart")?;
+    must(mine.complaints.is_empty(), format_args!("in peace: {:?}", mine.complaints))?;
+
+    // An operator gives up the group of one, and the old one takes the server in.
+    stage.change(leader, &[Step::Remove(2)])?;
+    stage.settle()?;
+    stage.add(2)?;
+    stage.change(leader, &[Step::AddLearner(2)])?;
+    stage.run_for(5 * HEARTBEAT_US)?;
+    stage.change(leader, &[Step::Promote(2)])?;
+    stage.settle()?;
+    must(stage.view(2).voters == [1, 2, 3], "it is a member again")?;
+    stage.commit_somewhere("in the end")
 }

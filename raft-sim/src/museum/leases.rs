@@ -25,6 +25,12 @@ pub const STORIES: &[Story] = &[
         "tikv 964; nebula 2723, 3111; d-engine 391"
     ),
     story!(
+        "60b",
+        Safety,
+        tikv_lease_by_a_clock_that_goes_back,
+        "tikv 964; nebula 2723, 3111; d-engine 391: the wall clock, set back"
+    ),
+    story!(
         "61",
         Safety,
         tikv_lease_counted_by_a_quorum_that_has_changed,
@@ -253,4 +259,61 @@ pub fn etcd_forget_leader_breaks_the_lease(stage: &mut Stage<'_>) -> Told {
     stage.isolate(1);
     let answered = overtake_and_read(stage, 2)?;
     must(stage.leads(2) && !answered, "once it is over, a forgotten leader hinders nobody")
+}
+
+/// A leader measures its lease by a clock that is set back: the lease that was over is valid again,
+/// or lasts as much longer as the clock has lost.
+///
+/// Must hold: time that has passed has passed, and a leader whose clock goes back has no lease any
+/// more. Nor does anybody come to harm: what is late because of it comes about.
+///
+/// # Errors
+/// If it does not hold.
+pub fn tikv_lease_by_a_clock_that_goes_back(stage: &mut Stage<'_>) -> Told {
+    let patient = Setup { check_quorum: false, ..leased(&[1, 2, 3]) };
+    for lost in [1, HEARTBEAT_US, LEASE_US / 2, LEASE_US, 100 * LEASE_US] {
+        // The lease is over.
+        lead_with_a_lease(stage, &patient)?;
+        stage.isolate(1);
+        for server in [1, 2, 3] {
+            stage.input(server, &Input::Pass(DRIFTED_US))?;
+        }
+        must(stage.leads(1), "it does not know that nobody hears it")?;
+        stage.input(1, &Input::SetBack(lost))?;
+        let answered = overtake_and_read(stage, 3)?;
+        must(stage.leads(3), "another one is elected")?;
+        must(!answered, format_args!("no lease comes back when a clock loses {lost}us"))?;
+    }
+    for lost in [2 * HEARTBEAT_US, LEASE_US / 2, LEASE_US, 100 * LEASE_US] {
+        // It is not, and would last as much longer.
+        lead_with_a_lease(stage, &patient)?;
+        stage.isolate(1);
+        for server in [1, 2, 3] {
+            stage.input(server, &Input::Pass(LEASE_US / 2))?;
+        }
+        stage.input(1, &Input::SetBack(lost))?;
+        stage.read(1, true)?;
+        for server in [1, 2, 3] {
+            stage.input(server, &Input::Pass(DRIFTED_US - LEASE_US / 2))?;
+        }
+        let answered = overtake_and_read(stage, 3)?;
+        must(stage.leads(3), "another one is elected")?;
+        must(!answered, format_args!("no lease lasts longer when a clock loses {lost}us"))?;
+        stage.heal();
+        stage.run_for(10 * ELECTION_TIMEOUT_US)?;
+        stage.commit_somewhere("Y")?;
+    }
+    // Everybody's clock goes back, again and again, and the group goes on.
+    stage.found(&leased(&[1, 2, 3]))?;
+    for round in 0..12 {
+        let is_led = |stage: &Stage<'_>| stage.leader().is_some();
+        must(stage.run_until(20 * ELECTION_TIMEOUT_US, is_led)?, "there is a leader")?;
+        let leader = stage.leader().unwrap_or_default();
+        stage.input(round % 3 + 1, &Input::SetBack((round + 1) * HEARTBEAT_US))?;
+        let read = stage.read(leader, true)?;
+        stage.run_for(6 * ELECTION_TIMEOUT_US)?;
+        let is_over = stage.view(leader).reads.contains_key(&read) || stage.is_refused(read);
+        must(is_over, format_args!("round {round}: a read is answered, if not by the lease"))?;
+    }
+    stage.commit_somewhere("Z")
 }

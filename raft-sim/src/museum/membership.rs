@@ -41,6 +41,12 @@ pub const STORIES: &[Story] = &[
         etcd_demoted_while_the_leadership_is_handed_over,
         "etcd-io/raft LeaderTransferDemoteNode"
     ),
+    story!(
+        "49b",
+        Safety,
+        learner_promoted_when_applied_instead_of_when_appended,
+        "thesis §4.1, wherever a membership counts from its application on"
+    ),
 ];
 
 /// The bug in Raft's own first algorithm for single-server changes. The leader of term 1 appends one
@@ -382,15 +388,21 @@ pub fn etcd_demoted_while_the_leadership_is_handed_over(stage: &mut Stage<'_>) -
         stage.found(&Setup::complete(&[1, 2, 3]))?;
         stage.elect(1)?;
         stage.isolate(3);
+        let transfer;
         if is_transfer_first {
             stage.propose(1, "unknown to the third")?;
-            stage.transfer(1, 3)?;
+            transfer = stage.transfer(1, 3)?;
             stage.change(1, &[Step::Demote(3)])?;
         } else {
             stage.change(1, &[Step::Demote(3)])?;
-            stage.transfer(1, 3)?;
+            transfer = stage.transfer(1, 3)?;
         }
+        must(stage.outcome(transfer).is_none(), "the leadership is about to be handed over")?;
         stage.settle()?;
+        if !is_transfer_first {
+            must(stage.view(1).voters == [1, 2], "the successor has lost its vote meanwhile")?;
+            must(stage.is_refused(transfer), "and the transfer has ended with it, at once")?;
+        }
         stage.heal();
         let late = stage.keep_back(|letter| letter.kind == Kind::TimeoutNow);
         stage.run_for(4 * ELECTION_TIMEOUT_US)?;
@@ -406,4 +418,41 @@ pub fn etcd_demoted_while_the_leadership_is_handed_over(stage: &mut Stage<'_>) -
         stage.commit_somewhere("Y")?;
     }
     Ok(())
+}
+
+/// A sole voter promotes two learners. Where a promotion counts once it is applied, it takes the one
+/// voter alone to commit it: a client is told so, and the only copy may be lost with its server.
+///
+/// Must hold: a promotion counts from its append on, at the leader and at everybody else: it takes a
+/// majority of the new voters to commit it, and whatever comes after it, and to elect who has it.
+///
+/// # Errors
+/// If it does not hold.
+pub fn learner_promoted_when_applied_instead_of_when_appended(stage: &mut Stage<'_>) -> Told {
+    stage.found(&Setup::figure_2(&[1]).learners(&[2, 3]))?;
+    stage.elect(1)?;
+    stage.commit(1, "A")?;
+    let before = stage.commit_of(1);
+    let promotion = stage.change(1, &[Step::Promote(2), Step::Promote(3)])?;
+    let after = stage.propose(1, "B")?;
+    must(stage.view(1).voters == [1, 2, 3], "the new membership is in force")?;
+    let told = [promotion, after].map(|ticket| stage.outcome(ticket));
+    must(told == [None, None], format_args!("one of three commits nothing: {told:?}"))?;
+    must(stage.commit_of(1) == before, "neither the promotion nor what comes after it")?;
+    // The second server has it in its log, and nobody knows that it is committed.
+    stage.deliver(|letter| letter.goes(1, 2))?;
+    stage.lose(|_| true);
+    must(stage.view(2).voters == [1, 2, 3], "it is in force there, too")?;
+    must(stage.commit_of(2) == before, "though it is not committed")?;
+    stage.crash(1)?;
+    stage.campaign(2)?;
+    stage.lose(|letter| letter.to == 3);
+    stage.settle()?;
+    must(!stage.leads(2), "one of three elects nobody")?;
+    stage.restart(1)?;
+    stage.run_for(10 * ELECTION_TIMEOUT_US)?;
+    must(stage.leader().is_some(), "all three elect one of them")?;
+    stage.commit_somewhere("C")?;
+    let view = stage.view(3);
+    must(view.voters == [1, 2, 3] && view.outgoing.is_empty(), "and all three vote")
 }

@@ -1,8 +1,8 @@
 //! Snapshots and log compaction: §7, Figure 13.
 
 use super::stage::Stage;
-use super::story::{Story, Told, must, story};
-use super::subject::{ELECTION_TIMEOUT_US, HEARTBEAT_US, Input, Kind, Letter, Setup};
+use super::story::{Story, Told, Untold, must, story};
+use super::subject::{Claim, ELECTION_TIMEOUT_US, HEARTBEAT_US, Input, Kind, Letter, Setup};
 
 /// The chapter's stories.
 pub const STORIES: &[Story] = &[
@@ -11,6 +11,12 @@ pub const STORIES: &[Story] = &[
         Safety,
         etcd_snapshot_older_than_the_commit_index_installed,
         "etcd-io/raft test_restore_ignore_snapshot; hashicorp/raft installSnapshot has no such check"
+    ),
+    story!(
+        "50b",
+        Liveness,
+        snapshot_older_than_the_commit_index_over_a_damaged_entry,
+        "a rule against 50 that heeds the commit index alone"
     ),
     story!(
         "51",
@@ -380,4 +386,74 @@ pub fn redisraft_jepsen_report(stage: &mut Stage<'_>) -> Told {
     stage.commit_somewhere("good night")?;
     let first = stage.view(1).applied;
     must((2..=5).all(|server| stage.view(server).applied == first), "all servers are equal")
+}
+
+/// A snapshot arrives that covers nothing new, and is ignored. One of the entries that it covers
+/// cannot be read here any more, and nobody else has it but in snapshots: it is ignored again.
+///
+/// Must hold: a snapshot at or below the commit index is answered with the commit index, and changes
+/// nothing; but one that covers a damaged entry is installed, and what follows it stays.
+///
+/// # Errors
+/// If it does not hold.
+pub fn snapshot_older_than_the_commit_index_over_a_damaged_entry(stage: &mut Stage<'_>) -> Told {
+    for (damaged, is_installed) in
+        [(None, false), (Some(3), true), (Some(5), true), (Some(6), false)]
+    {
+        let parts = late_snapshot(stage)?;
+        if let Some(index) = damaged {
+            stage.crash(2)?;
+            stage.damage(2, index)?;
+            stage.restart_claiming(2, Claim { commit: 7, applied: 0 })?;
+        }
+        let before = stage.view(2);
+        must(
+            (before.base, before.commit) == (0, 7),
+            "it has its log, and knows that it is committed",
+        )?;
+        stage.lose(|_| true);
+        stage.deliver_kept(&parts)?;
+        let after = stage.view(2);
+        let what = format!("with {damaged:?} damaged, its log begins after {}", after.base);
+        must(after.base == if is_installed { 5 } else { 0 }, what)?;
+        must(after.last() == before.last() && after.commit == 7, "nothing else of it is lost")?;
+        let is_claim = |at: &Letter| at.goes(2, 1) && matches!(at.kind, Kind::Matched { .. });
+        let claims = stage.letters(is_claim);
+        let claimed = |at: &Letter| at.kind == Kind::Matched { index: 7 };
+        if damaged.is_none() {
+            must(claims.iter().any(claimed), format_args!("it answers with that: {claims:?}"))?;
+        }
+        stage.heal();
+        stage.run_for(10 * HEARTBEAT_US)?;
+        stage.commit_somewhere("in the end")?;
+        must(stage.view(2).has_applied("A"), "and nothing is missing")?;
+    }
+    Ok(())
+}
+
+/// A leader with a snapshot through 5 and a log after it, like the third server; the second one has
+/// the log alone, through 7. The snapshot that was meant for it before is still on its way.
+fn late_snapshot(stage: &mut Stage<'_>) -> Result<Vec<Letter>, Untold> {
+    stage.found(&Setup::figure_2(&[1, 2, 3]))?;
+    stage.elect(1)?;
+    let mut appends = Vec::new();
+    for command in ["A", "B", "C", "D"] {
+        stage.propose(1, command)?;
+        appends.extend(stage.keep_back(|letter| letter.goes(1, 2)));
+        stage.settle()?;
+    }
+    for server in [1, 3] {
+        stage.input(server, &Input::Snapshot)?;
+    }
+    stage.input(1, &Input::Unreachable(2))?;
+    wait_for_a_part(stage)?;
+    let parts = stage.keep_back(is_part);
+    must(stage.view(1).base == 5, "the leader has nothing but the snapshot to send")?;
+    stage.deliver_kept(&appends)?;
+    stage.settle()?;
+    for command in ["E", "F"] {
+        stage.commit(1, command)?;
+    }
+    stage.run_for(3 * HEARTBEAT_US)?;
+    Ok(parts)
 }

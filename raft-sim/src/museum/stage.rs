@@ -20,6 +20,8 @@ pub struct Stage<'a> {
     watch: Watch,
     servers: BTreeSet<u64>,
     down: BTreeSet<u64>,
+    /// Servers that have founded a group of their own: what they do in it is none of this group's.
+    strangers: BTreeSet<u64>,
     /// Servers whose disks write only when told.
     slow: BTreeSet<u64>,
     /// Directed links that lose everything.
@@ -45,6 +47,7 @@ impl<'a> Stage<'a> {
             watch: Watch::default(),
             servers: BTreeSet::new(),
             down: BTreeSet::new(),
+            strangers: BTreeSet::new(),
             slow: BTreeSet::new(),
             cut: BTreeSet::new(),
             kept_back: BTreeSet::new(),
@@ -67,6 +70,7 @@ impl<'a> Stage<'a> {
         }
         self.servers = setup.voters.iter().chain(&setup.learners).copied().collect();
         self.down.clear();
+        self.strangers.clear();
         self.slow.clear();
         self.cut.clear();
         self.kept_back.clear();
@@ -82,7 +86,20 @@ impl<'a> Stage<'a> {
         self.subject.add(server)?;
         self.servers.insert(server);
         self.down.remove(&server);
+        self.strangers.remove(&server);
         self.watch.forget(server);
+        self.check()
+    }
+
+    /// A server loses its disk, and founds a new cluster of itself alone. The stage looks at it no
+    /// more.
+    ///
+    /// # Errors
+    /// If that cannot be done.
+    pub fn found_alone(&mut self, server: u64) -> Told {
+        self.subject.found_alone(server)?;
+        self.down.remove(&server);
+        self.strangers.insert(server);
         self.check()
     }
 
@@ -260,6 +277,14 @@ impl<'a> Stage<'a> {
         self.check()
     }
 
+    /// An entry on the disk of a server that is down cannot be read any more.
+    ///
+    /// # Errors
+    /// If the subject cannot bear it.
+    pub fn damage(&mut self, server: u64, index: u64) -> Told {
+        self.subject.damage(server, index)
+    }
+
     /// A server starts again. Its disk writes at once, unless it was held and still is.
     ///
     /// # Errors
@@ -339,10 +364,11 @@ impl<'a> Stage<'a> {
         self.subject.view(server)
     }
 
-    /// The servers, without those that are down.
+    /// The servers of the group, without those that are down.
     #[must_use]
     pub fn up(&self) -> Vec<u64> {
-        self.servers.difference(&self.down).copied().collect()
+        let is_here = |server: &&u64| !self.strangers.contains(server);
+        self.servers.difference(&self.down).filter(is_here).copied().collect()
     }
 
     /// Whether a server leads.

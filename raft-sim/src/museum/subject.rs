@@ -36,6 +36,13 @@ pub trait Subject {
     /// [`Untold::Unsupported`] if servers cannot be added.
     fn add(&mut self, server: u64) -> Result<(), Untold>;
 
+    /// The disk of a server is lost, and on an empty one a new cluster is founded that consists of
+    /// this server alone: what an operator does who repeats the first step of an installation.
+    ///
+    /// # Errors
+    /// [`Untold::Unsupported`] if that cannot be done.
+    fn found_alone(&mut self, server: u64) -> Result<(), Untold>;
+
     /// Gives a running server one input; a server that is down takes none.
     ///
     /// # Errors
@@ -72,6 +79,12 @@ pub trait Subject {
     /// in which they were asked for; the rest is gone.
     fn crash(&mut self, server: u64, pieces: usize);
 
+    /// An entry on the disk of a server that is down cannot be read any more; what it was is known.
+    ///
+    /// # Errors
+    /// [`Untold::Unsupported`] if the library cannot start without it.
+    fn damage(&mut self, server: u64, index: u64) -> Result<(), Untold>;
+
     /// A server that is down starts from its disk.
     ///
     /// # Errors
@@ -97,6 +110,8 @@ pub struct Setup {
     pub terms: BTreeMap<u64, u64>,
     /// Ask before raising the term (thesis §9.6).
     pub pre_vote: bool,
+    /// Whether single servers do, if not as the others.
+    pub pre_votes: BTreeMap<u64, bool>,
     /// Leaders that hear no quorum step down, and followers stick to a leader that they hear
     /// (thesis §6.2, §4.2.3).
     pub check_quorum: bool,
@@ -132,6 +147,7 @@ impl Setup {
             logs: BTreeMap::new(),
             terms: BTreeMap::new(),
             pre_vote: false,
+            pre_votes: BTreeMap::new(),
             check_quorum: false,
             lease_us: 0,
             append_entries_max: 64,
@@ -180,6 +196,10 @@ pub enum Input {
     Pass(u64),
     /// Its clock moves on while it does nothing at all: the process is paused.
     Pause(u64),
+    /// Its clock is set back by so many microseconds, or to its beginning.
+    SetBack(u64),
+    /// From its next start on it asks before it raises its term, or does not.
+    PreVote(bool),
     /// Campaign, as if the election timer had fired.
     Campaign,
     /// A client's command; `ticket` names its outcome.

@@ -25,6 +25,9 @@ use server::Server;
 /// The key of all election jitter; that of each server is drawn with its number.
 const SEED: u64 = 0x6d75_7365_756d;
 
+/// The name of every story's cluster.
+const CLUSTER: ClusterId = ClusterId(0x6d75);
+
 /// A cluster of nodes of `raft_core`.
 #[derive(Debug, Default)]
 pub struct Ours {
@@ -76,6 +79,24 @@ impl Subject for Ours {
         self.restart(server, Claim::default())
     }
 
+    fn found_alone(&mut self, server: u64) -> Result<(), Untold> {
+        let setup = self.setup.clone().expect("a story founds its cluster first");
+        let disks = self.disks.entry(server).or_insert(0);
+        *disks += 1;
+        // One of two marks tells it from what it was, so that each is put to the test alone: the
+        // lineage of its disk, or the name of its cluster.
+        let lineage = if setup.tells_disks_apart { *disks } else { 0 };
+        let member = member(server, lineage);
+        let mut config = config(&setup, server, member);
+        if !setup.tells_disks_apart {
+            config.cluster = ClusterId(CLUSTER.0 + *disks);
+        }
+        let founder = Membership::new(vec![member], Vec::new()).expect("it is one server");
+        let fresh = Server::new(config, Disk::new(founder)).with_clock_of(&self.servers[&server]);
+        self.servers.insert(server, fresh);
+        self.restart(server, Claim::default())
+    }
+
     fn input(&mut self, server: u64, input: &Input) -> Result<(), Untold> {
         let body = match input {
             Input::Pass(span_us) => {
@@ -84,6 +105,14 @@ impl Subject for Ours {
             }
             Input::Pause(span_us) => {
                 self.server(server).pause(*span_us);
+                None
+            }
+            Input::SetBack(span_us) => {
+                self.server(server).set_back(*span_us);
+                None
+            }
+            Input::PreVote(pre_vote) => {
+                self.server(server).config.pre_vote = *pre_vote;
                 None
             }
             Input::Snapshot => {
@@ -189,6 +218,11 @@ impl Subject for Ours {
         self.server(server).crash(pieces);
     }
 
+    fn damage(&mut self, server: u64, index: u64) -> Result<(), Untold> {
+        self.server(server).damage(index);
+        Ok(())
+    }
+
     fn restart(&mut self, server: u64, claim: Claim) -> Result<(), Untold> {
         self.server(server).start(claim)?;
         self.post_outbox(server);
@@ -239,11 +273,11 @@ fn member(server: u64, disks: u64) -> Member {
 }
 
 fn config(setup: &Setup, server: u64, member: Member) -> Config {
-    let mut config = Config::new(ClusterId(0x6d75), GroupId(1), member);
+    let mut config = Config::new(CLUSTER, GroupId(1), member);
     config.seed = SEED;
     config.election_timeout_us = ELECTION_TIMEOUT_US;
     config.heartbeat_interval_us = HEARTBEAT_US;
-    config.pre_vote = setup.pre_vote;
+    config.pre_vote = setup.pre_votes.get(&server).copied().unwrap_or(setup.pre_vote);
     config.check_quorum = setup.check_quorum;
     config.lease_us = setup.lease_us;
     config.priority = setup.priorities.get(&server).copied().unwrap_or(PRIORITY_MAX);

@@ -9,7 +9,7 @@ use raft_core::{
 };
 
 use super::machine::{applied, image, restore};
-use crate::ideal_disk::Disk;
+use crate::ideal_disk::{Disk, Loss};
 use crate::museum::story::Untold;
 use crate::museum::subject::{Applied, Claim, Outcome, ReadAnswer, Role, View, id};
 
@@ -122,6 +122,17 @@ impl Server {
     /// Lets the clock move on while the process is paused.
     pub(super) fn pause(&mut self, span_us: u64) {
         self.now = Time(self.now.0 + span_us);
+    }
+
+    /// Sets the clock back, which a monotonic one never is.
+    pub(super) fn set_back(&mut self, span_us: u64) {
+        self.now = Time(self.now.0.saturating_sub(span_us));
+    }
+
+    /// An entry that is durable cannot be read any more.
+    pub(super) fn damage(&mut self, index: u64) {
+        assert!(self.raft.is_none(), "a disk rots while its server is down");
+        self.disk.lose(Loss::Entry(Index(index)));
     }
 
     pub(super) fn writes(&self) -> Vec<usize> {
