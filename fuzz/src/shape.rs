@@ -17,6 +17,8 @@ pub struct Shape {
     pub spares: usize,
     /// Each bit is a choice.
     pub options: u8,
+    /// Whether every second server has another pre-vote than the options say.
+    pub is_mixed: bool,
 }
 
 impl Shape {
@@ -25,7 +27,8 @@ impl Shape {
     pub fn from_bytes(options: u8, size: u8) -> Self {
         let voters = [3, 3, 1, 2, 4, 5, 3, 2][usize::from(size % 8)];
         let learners = usize::from(size / 8 % 4 == 3);
-        Self { voters, learners, spares: usize::from(size / 32 % 3), options }
+        let (rest, is_mixed) = (size / 32, size / 32 >= 6);
+        Self { voters, learners, spares: usize::from(rest % 3), options, is_mixed }
     }
 
     /// All servers.
@@ -56,7 +59,7 @@ impl Shape {
     pub(crate) fn config(&self, member: Member) -> Config {
         let has = |bit: u8| self.options >> bit & 1 == 1;
         let mut config = Config {
-            pre_vote: !has(0),
+            pre_vote: has(0) == (self.is_mixed && member.id.0.is_multiple_of(2)),
             check_quorum: !has(1),
             kept_behind_snapshot: u64::from(self.options >> 2 & 3),
             seed: u64::from(self.options >> 7),

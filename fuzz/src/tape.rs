@@ -107,6 +107,7 @@ fn options([cluster, protocol, limits, network, faults]: [u8; 5]) -> Options {
         learners: usize::from(bit(cluster, 5)),
         spares: usize::from(bit(cluster, 6)),
         pre_vote: bit(protocol, 0),
+        has_mixed_pre_vote: bit(protocol, 4),
         check_quorum: bit(protocol, 1),
         lease_us: if bit(protocol, 2) { 50_000 } else { 0 },
         append_entries_max: usize::from(limits % 4) + 1,

@@ -195,7 +195,7 @@ impl<W: Workload> World<W> {
     /// to a higher term than its leader, hears of no leader; strangers who count it among their voters
     /// raise its term again and again, each time ahead of the leader, who steps down at its answer.
     fn stop_strangers(&mut self, memberships: &[Membership]) {
-        if self.options.pre_vote {
+        if self.options.all_ask_first() {
             return;
         }
         for node in &mut self.nodes {
@@ -218,7 +218,7 @@ impl<W: Workload> World<W> {
             2 => (links && options.check_quorum).then_some(Outside::Deaf),
             // Who comes back with a higher term deposes the leader, unless it asks first.
             3.. => {
-                let is_calm = options.check_quorum && options.pre_vote;
+                let is_calm = options.check_quorum && options.all_ask_first();
                 (links && is_calm).then_some(Outside::Flapping)
             }
         }

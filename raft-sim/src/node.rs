@@ -37,6 +37,8 @@ pub(crate) struct Node<W: Workload> {
     pub(crate) member: Member,
     /// [`raft_core::Config::priority`].
     priority: u8,
+    /// [`raft_core::Config::pre_vote`] of its next start, or of all of them.
+    pre_vote: bool,
     /// Whether it is given the founders' membership when it has nothing.
     pub(crate) is_founder: bool,
     /// How often it became somebody else.
@@ -143,6 +145,7 @@ impl<W: Workload> Node<W> {
             latency,
             slowness: slowness(at, options, choices),
             priority: priority(options, choices, entity + 1),
+            pre_vote: pre_vote(options, choices, entity + 1),
             process: None,
             life: 0,
             deadline: (0, u64::MAX),
@@ -252,7 +255,9 @@ impl<W: Workload> Node<W> {
         now: u64,
         out: &mut Vec<Output<Machine<W>>>,
     ) -> Result<(), raft_core::RecoverError> {
-        let config = config(options, self.member, self.priority);
+        let mut config = config(options, self.member, self.priority);
+        config.config.pre_vote = self.pre_vote;
+        self.pre_vote ^= options.has_mixed_pre_vote;
         let local = self.now(now);
         let replica = Replica::start(config, found, machine, local, out)?;
         self.life += 1;
@@ -340,6 +345,11 @@ fn priority(options: &Options, choices: &Choices, id: u64) -> u8 {
     }
     let mut draw = choices.stream(Purpose::Node, id).draw();
     u8::try_from(draw.below(u64::from(PRIORITY_MAX) + 1)).expect("priorities are small")
+}
+
+fn pre_vote(options: &Options, choices: &Choices, id: u64) -> bool {
+    let mut draw = choices.stream(Purpose::Node, 1 << 34 | id).draw();
+    options.pre_vote ^ (options.has_mixed_pre_vote && draw.chance(Ratio::new(1, 2)))
 }
 
 fn config(options: &Options, member: Member, priority: u8) -> ReplicaOptions {

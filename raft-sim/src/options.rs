@@ -73,6 +73,9 @@ pub struct Options {
     pub heartbeat_interval_us: u64,
     /// [`raft_core::Config::pre_vote`].
     pub pre_vote: bool,
+    /// Whether about half of the nodes do otherwise, and each changes its mind whenever it starts: as
+    /// where operators turn it on or off, node by node.
+    pub has_mixed_pre_vote: bool,
     /// [`raft_core::Config::check_quorum`].
     pub check_quorum: bool,
     /// [`raft_core::Config::lease_us`]; the clients read by lease as well unless it is zero.
@@ -145,6 +148,12 @@ pub const SLOW_INBOX_US: u64 = 20;
 pub const COMMAND_BYTES_MAX: usize = 4096;
 
 impl Options {
+    /// Whether every candidate asks before it raises its term.
+    #[must_use]
+    pub fn all_ask_first(&self) -> bool {
+        self.pre_vote && !self.has_mixed_pre_vote
+    }
+
     /// Whether disks lose what was durable, be it at the very end.
     #[must_use]
     pub fn has_damage(&self) -> bool {

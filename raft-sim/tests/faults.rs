@@ -42,6 +42,21 @@ fn a_slow_machine_is_borne_and_makes_a_difference() {
 }
 
 #[test]
+fn servers_with_pre_vote_and_without_elect_leaders() {
+    for pre_vote in [true, false] {
+        let mixed = runs(&[Fault::Partition], |options| {
+            (options.pre_vote, options.has_mixed_pre_vote) = (pre_vote, true);
+        });
+        assert_effective(&mixed, Fault::Partition);
+        let alike = runs(&[Fault::Partition], |options| options.pre_vote = pre_vote);
+        for (mixed, alike) in mixed.iter().zip(&alike) {
+            assert_ne!(mixed.digest, alike.digest, "{mixed}");
+            assert!(mixed.stats.elections > 1, "{mixed}");
+        }
+    }
+}
+
+#[test]
 fn a_server_that_is_told_to_end_leaves_a_disk_that_knows_all() {
     let reports = runs(&[Fault::GracefulStop], |_| ());
     assert_effective(&reports, Fault::GracefulStop);

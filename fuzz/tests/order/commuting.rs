@@ -33,12 +33,13 @@ fn turn() -> impl Strategy<Value = Turn> {
 }
 
 fn life() -> impl Strategy<Value = (Shape, Vec<Turn>, u64)> {
-    let shape = (1usize..=5, 0usize..=1, 0usize..=2, any::<u8>());
-    let shape = shape.prop_map(|(voters, learners, spares, options)| Shape {
+    let shape = (1usize..=5, 0usize..=1, 0usize..=2, any::<u8>(), prop::bool::weighted(0.2));
+    let shape = shape.prop_map(|(voters, learners, spares, options, is_mixed)| Shape {
         voters,
         learners,
         spares,
         options,
+        is_mixed,
     });
     // After a forced membership most servers are halted: not in most lives.
     let force = prop::option::weighted(0.2, (0usize..250, at()));

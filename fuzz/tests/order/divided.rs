@@ -11,7 +11,7 @@ const OPTIONS: u8 = 0b11;
 /// The first leader and one follower do not know that the other three have gone on.
 #[test]
 fn a_deposed_leader_answers_no_question_of_its_follower() {
-    let shape = Shape { voters: 5, learners: 0, spares: 0, options: OPTIONS };
+    let shape = Shape { voters: 5, learners: 0, spares: 0, options: OPTIONS, is_mixed: false };
     let events = [
         Event::Campaign(0),
         Event::Settle(None),
@@ -34,7 +34,7 @@ fn a_deposed_leader_answers_no_question_of_its_follower() {
 /// the other two are one of the old voters, and elect a leader of their own.
 #[test]
 fn two_majorities_of_different_memberships_commit_nothing_apart() {
-    let shape = Shape { voters: 3, learners: 1, spares: 0, options: OPTIONS };
+    let shape = Shape { voters: 3, learners: 1, spares: 0, options: OPTIONS, is_mixed: false };
     let replace_third_by_fourth = Event::Change { at: 0, what: 16, who: 2 + 4 * 3 };
     let events = [
         Event::Campaign(0),

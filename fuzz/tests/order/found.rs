@@ -10,7 +10,7 @@ use fuzz::{Event, Shape, live};
 /// only the demoted server can lead, without counting itself.
 #[test]
 fn a_demoted_leader_with_the_longest_log_leads_once_more() {
-    let shape = Shape { voters: 2, learners: 0, spares: 0, options: 149 };
+    let shape = Shape { voters: 2, learners: 0, spares: 0, options: 149, is_mixed: false };
     let events = [
         Event::Fire(1),
         Event::Talk(0, 1),
@@ -27,7 +27,7 @@ fn a_demoted_leader_with_the_longest_log_leads_once_more() {
 /// knows of nobody whom it could ask. Fate may not take that much.
 #[test]
 fn whoever_has_the_last_copy_is_known_after_a_crash() {
-    let shape = Shape { voters: 1, learners: 0, spares: 1, options: 0 };
+    let shape = Shape { voters: 1, learners: 0, spares: 1, options: 0, is_mixed: false };
     let events = [
         Event::Rush { things: 10, seed: 0 },
         Event::Propose { at: 6, size: 0, more: 0 },

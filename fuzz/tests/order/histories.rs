@@ -4,8 +4,14 @@ use fuzz::{Event, LEADER, Shape, live};
 use proptest::prelude::*;
 
 fn shape() -> impl Strategy<Value = Shape> {
-    (1usize..=5, 0usize..=1, 0usize..=2, any::<u8>())
-        .prop_map(|(voters, learners, spares, options)| Shape { voters, learners, spares, options })
+    let shape = (1usize..=5, 0usize..=1, 0usize..=2, any::<u8>(), prop::bool::weighted(0.2));
+    shape.prop_map(|(voters, learners, spares, options, is_mixed)| Shape {
+        voters,
+        learners,
+        spares,
+        options,
+        is_mixed,
+    })
 }
 
 /// Any server, or whoever leads.

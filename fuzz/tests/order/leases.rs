@@ -7,7 +7,8 @@
 
 use fuzz::{Event, LEADER, Shape, live};
 
-const SHAPE: Shape = Shape { voters: 3, learners: 0, spares: 0, options: 0b1_0011 };
+const SHAPE: Shape =
+    Shape { voters: 3, learners: 0, spares: 0, options: 0b1_0011, is_mixed: false };
 
 /// What the lease is by the leader's clock, in microseconds.
 const LEASE: u64 = 500_000;

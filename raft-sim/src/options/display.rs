@@ -22,7 +22,7 @@ impl fmt::Display for Options {
             "protocol   election timeout {}us, heartbeat {}us, pre-vote {}, check-quorum {}",
             self.election_timeout_us,
             self.heartbeat_interval_us,
-            on(self.pre_vote),
+            if self.has_mixed_pre_vote { "mixed" } else { on(self.pre_vote) },
             on(self.check_quorum)
         )?;
         self.show_leases(f)?;

@@ -13,6 +13,7 @@ impl Options {
     pub(super) fn with_latest(self) -> Self {
         let longest_us = self.inbox_us.max(self.disk_us);
         Self {
+            has_mixed_pre_vote: self.voters > 1 && draw_mixture(self.seed),
             requests_max: draw_requests_max(self.seed),
             slow_factor: draw_slowness(self.seed, self.election_timeout_us, longest_us),
             strikes: draw_strikes(self.seed, self.strike_events, self.faults),
@@ -30,6 +31,12 @@ pub(super) fn draw_latest(seed: u64, faults: &mut FaultSet) {
             faults.insert(fault);
         }
     }
+}
+
+/// One group in eight is about to turn pre-vote on, or off.
+fn draw_mixture(seed: u64) -> bool {
+    let mut pick = Pick { seed, option: 1 << 32 };
+    pick.next().chance(Ratio::new(1, 8))
 }
 
 /// From so few that a handful of clients fill them, to more than any run has.

@@ -18,6 +18,7 @@ impl Default for Options {
             election_timeout_us: 100_000,
             heartbeat_interval_us: 20_000,
             pre_vote: true,
+            has_mixed_pre_vote: false,
             check_quorum: true,
             lease_us: 0,
             clock_drift_percent: 10,

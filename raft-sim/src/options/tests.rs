@@ -18,6 +18,15 @@ fn options_follow_from_the_seed_and_stay_in_bounds() {
 }
 
 #[test]
+fn one_group_in_eight_mixes_pre_vote() {
+    let options = (0..400).map(|seed| Options::draw(seed, EVENTS_DEFAULT));
+    let mixed: Vec<Options> = options.filter(|options| options.has_mixed_pre_vote).collect();
+    assert!((25..75).contains(&mixed.len()), "{} of 400", mixed.len());
+    assert!(mixed.iter().all(|options| options.voters > 1 && !options.all_ask_first()));
+    assert!(mixed[0].to_string().contains(", pre-vote mixed, "), "{}", mixed[0]);
+}
+
+#[test]
 fn the_options_of_a_run_are_shown() {
     let shown = Options::draw(7, EVENTS_DEFAULT).to_string();
     assert!(shown.starts_with("seed       0x7, 20000 events\ncluster    "), "{shown}");

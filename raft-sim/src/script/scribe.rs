@@ -132,13 +132,17 @@ impl Scribe {
             is_slow: true,
             batch: Some(options.append_entries_max).filter(|&entries| entries < 64),
         };
-        Some(Self {
+        let mut scribe = Self {
             player: Player::new(&setting),
             lines: vec![format!("> {}", Command::Cluster(setting))],
             last: None,
             violated: None,
             untold: Vec::new(),
-        })
+        };
+        if options.has_mixed_pre_vote {
+            scribe.untold("servers with pre-vote and without");
+        }
+        Some(scribe)
     }
 
     /// A core has been given something, and has put out something or nothing; then it had this role.
