@@ -373,7 +373,7 @@ fn own_vote_of_an_earlier_candidacy(stage: &mut Stage<'_>) -> Told {
 pub fn etcd_prevote_migration_can_complete_election(stage: &mut Stage<'_>) -> Told {
     // The very story: two ask, the third has not, and does from now on.
     let migrating = Setup { pre_vote: true, ..Setup::figure_2(&[1, 2, 3]) };
-    let two = Setup { pre_votes: [(3, false)].into_iter().collect(), ..migrating.clone() };
+    let two = Setup { pre_votes: [(3, false)].into_iter().collect(), ..migrating };
     stage.found(&two)?;
     stage.elect(1)?;
     stage.isolate(3);
