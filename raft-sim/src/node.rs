@@ -348,8 +348,10 @@ fn priority(options: &Options, choices: &Choices, id: u64) -> u8 {
 }
 
 fn pre_vote(options: &Options, choices: &Choices, id: u64) -> bool {
-    let mut draw = choices.stream(Purpose::Node, 1 << 34 | id).draw();
-    options.pre_vote ^ (options.has_mixed_pre_vote && draw.chance(Ratio::new(1, 2)))
+    if !options.has_mixed_pre_vote {
+        return options.pre_vote;
+    }
+    options.pre_vote ^ choices.stream(Purpose::Node, 1 << 34 | id).draw().chance(Ratio::new(1, 2))
 }
 
 fn config(options: &Options, member: Member, priority: u8) -> ReplicaOptions {
