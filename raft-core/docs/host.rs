@@ -5,7 +5,8 @@ use std::{io, sync::Arc, thread};
 use raft_core::*;
 
 pub trait Host: Send + 'static {
-    /// Write, in order, and sync. (A thread of its own may do it and send `Persisted` later.)
+    /// Write, in order, and sync; with `install`, first the staged snapshot. If there is only no room, keep
+    /// the batch, say `DiskFull` and try again. (A thread of its own may do it and send `Persisted` later.)
     fn persist(&mut self, batch: PersistBatch) -> io::Result<()>;
     /// Queue for the network; never wait; drop it if the peer is slow.
     fn send(&mut self, envelope: Envelope);
@@ -16,8 +17,14 @@ pub trait Host: Send + 'static {
     /// Returns how many bytes are staged now.
     fn stage_chunk(&mut self, snapshot: EntryId, offset: u64, data: &[u8]) -> u64;
     fn load(&mut self, request: LoadRequest) -> Option<Entries>;
-    /// The answer to a client: its ticket's one outcome, or the index at which to read.
-    fn answer(&mut self, ticket: Ticket, answer: Result<(Index, Option<Time>), Outcome>);
+    /// The answer to a client: its ticket's one outcome, or the index at which to read and the time
+    /// until which that may be answered. Read, then look at the clock, then answer.
+    fn answer(
+        &mut self,
+        ticket: Ticket,
+        answer: Result<(Index, Option<Time>), Outcome>,
+        now: &dyn Fn() -> Time,
+    );
 }
 
 /// Starts a node, and returns its inbox. Who finds it full drops a peer's message, or tells a client
@@ -67,9 +74,9 @@ pub fn run(mut raft: Raft, mut effects: Vec<Effect>, inbox: &Receiver<Body>, hos
                     let entries = host.load(request);
                     inputs.push(Body::Loaded { request, entries });
                 }
-                Effect::Outcome { ticket, outcome } => host.answer(ticket, Err(outcome)),
+                Effect::Outcome { ticket, outcome } => host.answer(ticket, Err(outcome), &now),
                 Effect::ReadReady { ticket, index, valid_until } => {
-                    host.answer(ticket, Ok((index, valid_until)));
+                    host.answer(ticket, Ok((index, valid_until)), &now);
                 }
                 Effect::Observe(observation) => println!("{observation:?}"),
             }

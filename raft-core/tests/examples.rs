@@ -256,6 +256,15 @@ fn an_installed_snapshot_counts_only_once_the_log_has_it() {
     wal.work([Work::Persist(append)]).expect("the disk works");
     // One is taken: the log has its last entry.
     snapshots.keep(meta(log[0].id()), Bytes::from_static(b"one")).expect("the disk works");
+    // A crash while the next one was written leaves a file without a number: it counts for nothing.
+    let one = fs::read(folder.join("snapshot-1")).expect("it is there");
+    fs::write(folder.join("snapshot-2.new"), &one).expect("a test may write");
+    // A snapshot that cannot be read is no reason to go on without it, nor to remove anything.
+    fs::write(folder.join("snapshot-1"), &one[..one.len() - 1]).expect("a test may write");
+    let (_, mut damaged) = Wal::open(&folder.join("wal"), founders.clone()).expect("it is whole");
+    let refused = Snapshots::open(&folder, &mut damaged).err().map(|error| error.kind());
+    assert_eq!(refused, Some(std::io::ErrorKind::InvalidData));
+    fs::write(folder.join("snapshot-1"), &one).expect("it is still there");
     let (mut wal, mut snapshots, found) = start();
     assert_eq!((found.snapshot.last, found.slots.len()), (log[0].id(), 2));
     let compact = PersistBatch { compact_to: Some(Index(1)), ..empty.clone() };
@@ -283,6 +292,9 @@ fn an_installed_snapshot_counts_only_once_the_log_has_it() {
     let rest = Chunk { data: Bytes::from_static(b"wo"), done: true };
     assert_eq!(snapshots.read(&request), Some(rest));
     assert_eq!(snapshots.read(&ChunkRequest { snapshot: log[0].id(), ..request }), None);
+    // The genesis, too, is asked for: by a leader that has no newer snapshot for a learner.
+    let genesis = ChunkRequest { snapshot: EntryId::default(), offset: 0, ..request };
+    assert_eq!(snapshots.read(&genesis), Some(Chunk { data: Bytes::new(), done: true }));
 }
 
 /// What Maelstrom is to its nodes: a network, and clients `c1`, `c2`, ... played by the test.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::{fs, io};
 
 use bytes::Bytes;
-use raft_core::{Chunk, ChunkRequest, RecoveredState, Slot, SnapshotMeta, wire};
+use raft_core::{Chunk, ChunkRequest, Index, RecoveredState, Slot, SnapshotMeta, wire};
 
 use crate::wal::{self, framed, intact_record};
 
@@ -32,14 +32,15 @@ impl Snapshots {
     /// Finds the newest snapshot that fits the log, and says so in what the node starts from.
     ///
     /// # Errors
-    /// Whatever the file system reports, and `InvalidData` for a file that is intact but wrong.
+    /// Whatever the file system reports, and `InvalidData` for a file that is damaged or wrong.
     pub(crate) fn open(folder: &Path, found: &mut RecoveredState) -> io::Result<Self> {
         let (folder, staged) = (folder.to_owned(), Vec::new());
         let mut snapshots = Self { folder, newest: None, staged };
         for file in snapshots.files()? {
             let bytes = fs::read(file)?;
-            // Who cannot read a snapshot any more says `is_snapshot_damaged`; here the start is refused.
-            let Some(record) = intact_record(&bytes) else { continue };
+            // Files are whole before they have their names, so this one was. Who goes on without it says
+            // `is_snapshot_damaged`; here the start is refused, and nothing is removed.
+            let record = intact_record(&bytes).ok_or_else(|| wal::invalid("a damaged snapshot"))?;
             let (meta, state): (Vec<u8>, Vec<u8>) =
                 postcard::from_bytes(record).map_err(wal::invalid)?;
             let meta = wire::decode_snapshot_meta(&meta).map_err(wal::invalid)?;
@@ -92,6 +93,9 @@ impl Snapshots {
 
     /// A part for a peer, unless a newer snapshot has come meanwhile: then the core asks for that.
     pub(crate) fn read(&self, request: &ChunkRequest) -> Option<Chunk> {
+        if request.snapshot.index == Index::ZERO {
+            return Some(Chunk { data: Bytes::new(), done: true }); // Everybody has the genesis: it is empty.
+        }
         let (meta, state) = self.newest.as_ref()?;
         let from = usize::try_from(request.offset).ok()?;
         if meta.last != request.snapshot || from > state.len() {
@@ -119,8 +123,10 @@ impl Snapshots {
     fn files(&self) -> io::Result<Vec<PathBuf>> {
         let all: io::Result<Vec<PathBuf>> =
             fs::read_dir(&self.folder)?.map(|file| Ok(file?.path())).collect();
+        // One that was not whole when the host stopped has no number yet; it is written over some day.
         let is_ours = |file: &PathBuf| {
-            file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("snapshot-"))
+            let name = file.file_name().map(|name| name.to_string_lossy().into_owned());
+            name.and_then(|name| name.strip_prefix("snapshot-")?.parse::<u64>().ok()).is_some()
         };
         Ok(all?.into_iter().filter(is_ours).collect())
     }

@@ -72,7 +72,12 @@ impl Host for Memory {
     fn load(&mut self, _: LoadRequest) -> Option<Entries> {
         None
     }
-    fn answer(&mut self, ticket: Ticket, answer: Result<(Index, Option<Time>), Outcome>) {
+    fn answer(
+        &mut self,
+        ticket: Ticket,
+        answer: Result<(Index, Option<Time>), Outcome>,
+        _: &dyn Fn() -> Time,
+    ) {
         drop(self.told.send(Told::Ended(ticket, answer.expect_err("nobody reads here"))));
     }
 }
