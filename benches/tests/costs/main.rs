@@ -62,6 +62,17 @@ fn batches_share_their_messages() {
     assert!(batched.steps * 63 < alone.steps, "a batch takes hardly more steps than a command");
 }
 
+/// Ten thousand groups that have nothing to do must not keep an allocator busy.
+#[test]
+fn an_idle_group_allocates_nothing() {
+    let mut group = Group::new(shape(3, Link::Direct));
+    (0..64).for_each(|_| group.pass_interval());
+    let before = group.costs();
+    let memory = benches::memory(|| (0..1000).for_each(|_| group.pass_interval()));
+    assert_eq!(memory.allocations, 0);
+    assert!(group.costs().since(before).messages >= 4000, "two peers are asked, and answer");
+}
+
 fn shape(servers: usize, link: Link) -> Shape {
     Shape { servers, command_bytes: 256, link, compaction: Compaction::Regular }
 }
