@@ -208,11 +208,11 @@ pub(crate) fn admit_response(
     if incarnation != peer.incarnation {
         meet_incarnation(peer, &mut leader.session, incarnation, session)?;
     }
-    peer.is_active = true;
     let mine = peer.session;
     if session != mine {
         return Err(Refused::StaleSession { mine, theirs: session });
     }
+    peer.is_active = true;
     peer.round = peer.round.max(round);
     Ok(peer)
 }
@@ -238,7 +238,10 @@ fn meet_incarnation(
         peer.restart(incarnation, mine);
         return Err(Refused::StaleSession { mine, theirs });
     }
-    peer.incarnation = incarnation;
+    // Of an earlier stream is an earlier life, too: nothing of this one is known by it.
+    if theirs == peer.session {
+        peer.incarnation = incarnation;
+    }
     Ok(())
 }
 

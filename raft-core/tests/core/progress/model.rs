@@ -150,7 +150,9 @@ impl Model {
             self.session += 1;
             self.view = View::Probe { is_paused: false };
         }
-        self.life = life;
+        if is_reborn || session == self.session {
+            self.life = life;
+        }
         if is_reborn || session != self.session {
             // What a new life says first, it says in a stream that is over.
             let (mine, theirs) = (Session(self.session), Session(session));

@@ -252,7 +252,7 @@ impl Watched {
             prop_assert!(is_reborn && before.incarnation > Incarnation::ZERO);
             prop_assert_eq!(after.match_index, Index::ZERO);
         }
-        if refused.is_some() && !is_reborn && before.is_active {
+        if refused.is_some() && !is_reborn {
             prop_assert_eq!(self.raft.digest(), digest, "what is refused changes nothing");
         }
         self.count_probes(refused.is_none() || is_reborn, &sent)?;
