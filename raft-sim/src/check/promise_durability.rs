@@ -11,6 +11,15 @@ use super::ghost::{Ghost, Node};
 use super::log::Log;
 use super::violation::{Invariant, Violation};
 
+/// A storage confirms what it was given: the promise that all others rest on. `unsynced` is something that
+/// it wrote and that its disk could still lose.
+pub(super) fn confirmed(node: NodeId, unsynced: Option<&str>) -> Result<(), Violation> {
+    let Some(what) = unsynced else { return Ok(()) };
+    let predicted = "a storage confirms what is on its disk, wherever the power fails next";
+    let actual = format!("it confirms while {what} could still be lost");
+    Err(Violation::new(Invariant::PromiseDurability, predicted.to_owned(), actual).on(node))
+}
+
 /// A node sends a message.
 pub(super) fn sent(ghost: &Ghost, slot: usize, envelope: &Envelope) -> Result<(), Violation> {
     let node = &ghost.nodes[slot];
@@ -74,13 +83,6 @@ pub(super) fn lives(node: &Node, what: &str) -> Result<(), Violation> {
     }
     let predicted = "who has halted, or whose disk has failed, is silent until it starts again";
     Err(broken(node, predicted.to_owned(), format!("it {what}")))
-}
-
-/// A storage has confirmed what its disk could still lose: the promise that all others rest on.
-pub(super) fn unsynced(node: NodeId, what: &str) -> Violation {
-    let predicted = "a storage confirms what is on its disk, wherever the power fails next";
-    let actual = format!("it confirms while {what} could still be lost");
-    Violation::new(Invariant::PromiseDurability, predicted.to_owned(), actual).on(node)
 }
 
 /// A node has applied entries through `last`.

@@ -63,6 +63,8 @@ pub struct Mutant {
     pub invariant: String,
     /// Within how many seeds, if seeds look for it.
     pub seeds: Option<u64>,
+    /// What else the swarm is told, if it is one that looks just where this can show.
+    pub directed: Option<String>,
     /// The arguments of `raft-sim explore`, if an exploration looks for it.
     pub explore: Option<String>,
     /// Within how many seeds `raft-sim self-check` must notice, if the simulator itself is broken.
@@ -127,6 +129,9 @@ impl Mutant {
         let is_none = |seeds: Option<u64>| seeds.is_none_or(|seeds| seeds == 0);
         if is_none(self.seeds) && self.explore.is_none() && is_none(self.self_check) {
             return Err(format!("mutant {id}: nothing looks for it"));
+        }
+        if self.directed.is_some() && self.seeds.is_none() {
+            return Err(format!("mutant {id}: there is no swarm to direct"));
         }
         Ok(())
     }
@@ -208,6 +213,7 @@ mod tests {
             ("ES MT", "ES or MT", "no invariant \"or\""),
             ("seeds = 1", "seeds = 0", "nothing looks for it"),
             ("seeds = 1", "seed = 1", "unknown field `seed`"),
+            ("seeds = 1", "self_check = 1\ndirected = \"--events 9\"", "no swarm to direct"),
         ];
         for (from, to, part) in wrong {
             let error = List::parse(&ONE.replace(from, to)).expect_err("it is refused");

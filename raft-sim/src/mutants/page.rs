@@ -18,8 +18,8 @@ const PREFACE: &str = "\
 
 A simulator is as good as the bugs that it finds. Each line below is a way to break the code
 (`mutants.toml` says where and why), which invariant must notice, and which one did. Of the code that
-ships, *seeds* counts the seeds of the swarm until one failed, and *explore* the states of an
-exploration, with the depth of the shortest path. *self* is a way to break the simulator itself, which
+ships, *seeds* counts the seeds of the swarm until one failed, all families of faults at once unless
+`mutants.toml` directs it, and *explore* the states of an exploration, with the depth of the shortest path. *self* is a way to break the simulator itself, which
 `raft-sim self-check` must notice: SELF is a simulator that does not do what it was told, INERT a class
 of faults without effect, MISSED a stack that was broken on purpose and passed.
 

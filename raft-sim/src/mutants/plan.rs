@@ -1,6 +1,6 @@
 //! Which mutants are run, by which commands, and what must pass without any mutation first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::list::{Kind, List, Mutant};
@@ -8,10 +8,12 @@ use super::list::{Kind, List, Mutant};
 /// A command that judges a mutant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Judge {
-    /// `raft-sim swarm --seeds 0..N`.
+    /// `raft-sim swarm --seeds 0..N ARGS`.
     Swarm {
         /// How many seeds.
         seeds: u64,
+        /// What else it is told; mostly nothing.
+        directed: String,
     },
     /// `raft-sim explore ARGS`.
     Explore {
@@ -43,7 +45,10 @@ impl Judge {
 impl fmt::Display for Judge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Swarm { seeds } => write!(f, "swarm --seeds 0..{seeds}"),
+            Self::Swarm { seeds, directed } if directed.is_empty() => {
+                write!(f, "swarm --seeds 0..{seeds}")
+            }
+            Self::Swarm { seeds, directed } => write!(f, "swarm --seeds 0..{seeds} {directed}"),
             Self::Explore { arguments } => write!(f, "explore {arguments}"),
             Self::SelfCheck { seeds } => write!(f, "self-check --seeds 0..{seeds}"),
         }
@@ -98,7 +103,8 @@ impl<'a> Plan<'a> {
 
 fn judges(mutant: &Mutant, wanted: &Wanted<'_>) -> Vec<Judge> {
     let most = wanted.seeds_max.unwrap_or(u64::MAX);
-    let swarm = mutant.seeds.map(|seeds| Judge::Swarm { seeds: seeds.min(most) });
+    let directed = mutant.directed.clone().unwrap_or_default();
+    let swarm = mutant.seeds.map(|seeds| Judge::Swarm { seeds: seeds.min(most), directed });
     let explore = mutant.explore.clone().map(|arguments| Judge::Explore { arguments });
     let self_check = mutant.self_check.map(|seeds| Judge::SelfCheck { seeds });
     let is_wanted = |judge: &Judge| {
@@ -111,16 +117,23 @@ fn judges(mutant: &Mutant, wanted: &Wanted<'_>) -> Vec<Judge> {
 
 fn baseline(mutants: &[(&Mutant, Vec<Judge>)]) -> Vec<Judge> {
     let mut all: Vec<Judge> = Vec::new();
-    let mut most = None;
+    // The seeds begin with the same one everywhere, so the longest swarm of those that are told the same
+    // is all of them.
+    let mut most: BTreeMap<&str, u64> = BTreeMap::new();
     for judge in mutants.iter().flat_map(|(_, judges)| judges) {
         match judge {
-            // The seeds begin with the same one everywhere, so the longest swarm is all of them.
-            Judge::Swarm { seeds } => most = most.max(Some(*seeds)),
+            Judge::Swarm { seeds, directed } => {
+                let most = most.entry(directed).or_default();
+                *most = (*most).max(*seeds);
+            }
             Judge::Explore { .. } | Judge::SelfCheck { .. } if all.contains(judge) => {}
             Judge::Explore { .. } | Judge::SelfCheck { .. } => all.push(judge.clone()),
         }
     }
-    all.extend(most.map(|seeds| Judge::Swarm { seeds }));
+    let swarms = most.into_iter();
+    all.extend(
+        swarms.map(|(directed, seeds)| Judge::Swarm { seeds, directed: directed.to_owned() }),
+    );
     all
 }
 
@@ -138,6 +151,7 @@ mod tests {
             why: "w".to_owned(),
             invariant: "ES".to_owned(),
             seeds,
+            directed: None,
             explore: explore.map(str::to_owned),
             self_check: None,
         };
@@ -147,6 +161,10 @@ mod tests {
             mutant("three", None, Some("--nodes 3")),
         ];
         List { mutants }
+    }
+
+    fn swarm(seeds: u64) -> Judge {
+        Judge::Swarm { seeds, directed: String::new() }
     }
 
     #[test]
@@ -159,10 +177,21 @@ mod tests {
         let names = ["one".to_owned()];
         let only = Wanted { only: &names, ..Wanted::default() };
         let plan = Plan::new(&list, &only).expect("there is one");
-        assert_eq!(plan.baseline, [Judge::Swarm { seeds: 50 }]);
+        assert_eq!(plan.baseline, [swarm(50)]);
         let few = Wanted { seeds_max: Some(60), ..Wanted::default() };
         let plan = Plan::new(&list, &few).expect("there are mutants");
-        assert_eq!(plan.baseline[1], Judge::Swarm { seeds: 60 });
+        assert_eq!(plan.baseline[1], swarm(60));
+    }
+
+    #[test]
+    fn swarms_that_are_told_different_things_are_different_ones() {
+        let mut list = list();
+        list.mutants[0].directed = Some("--profile disk".to_owned());
+        let plan = Plan::new(&list, &Wanted::default()).expect("there are mutants");
+        let shown: Vec<String> = plan.baseline.iter().map(Judge::to_string).collect();
+        let directed = "swarm --seeds 0..50 --profile disk";
+        assert_eq!(shown, ["explore --nodes 3", "swarm --seeds 0..2000", directed]);
+        assert_eq!(plan.mutants[0].1[0].to_string(), directed);
     }
 
     #[test]
@@ -171,7 +200,7 @@ mod tests {
         let known = [("one", Kind::Seeds), ("two", Kind::Explore), ("three", Kind::Explore)];
         let known = known.map(|(id, kind)| (id.to_owned(), kind)).into();
         let plan = Plan::new(&list, &Wanted { known, ..Wanted::default() }).expect("one is left");
-        let left = [Judge::Swarm { seeds: 2000 }];
+        let left = [swarm(2000)];
         assert_eq!(plan.mutants, [(&list.mutants[1], left.to_vec())]);
         assert_eq!(plan.baseline, left);
     }

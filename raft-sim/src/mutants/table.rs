@@ -141,6 +141,7 @@ pub(super) mod tests {
             invariant: "ES MT".to_owned(),
             seeds: Some(1),
             explore: None,
+            directed: None,
             self_check: None,
         }
     }

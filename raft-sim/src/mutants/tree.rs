@@ -284,6 +284,7 @@ mod tests {
             invariant: "ES".to_owned(),
             seeds: Some(1),
             explore: None,
+            directed: None,
             self_check: None,
         };
         let directory = scratch.0.join("copy");

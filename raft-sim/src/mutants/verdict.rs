@@ -77,7 +77,7 @@ pub(super) fn judge(
         Judge::Explore { .. } => child::run(&mut command, PATIENCE, stop, |_| false)?,
     };
     let verdict = match judge {
-        Judge::Swarm { seeds } | Judge::SelfCheck { seeds } => of_swarm(&ended, *seeds),
+        Judge::Swarm { seeds, .. } | Judge::SelfCheck { seeds } => of_swarm(&ended, *seeds),
         Judge::Explore { .. } => of_exploration(&ended),
     };
     Ok((verdict, ended.cpu_ms))
