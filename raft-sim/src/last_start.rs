@@ -13,6 +13,7 @@ use crate::damage::is_hurt;
 use crate::event::NodeAt;
 use crate::failure::Failure;
 use crate::node::Outside;
+use crate::process::Process;
 use crate::workload::Workload;
 use crate::world::World;
 
@@ -69,6 +70,12 @@ impl<W: Workload> World<W> {
         let number = usize::try_from(self.digest.value() >> 40).expect("24 bits");
         let core: Vec<NodeAt> = (0..self.nodes.len()).filter(|&at| self.is_in_core(at)).collect();
         let Some(&at) = core.get(number % core.len().max(1)) else { return Ok(()) };
+        // Who hears that it is at rest writes its hard state once more, and would make up for the loss.
+        let has_rest = |process: &Process<W>| process.has_heard_of_rest();
+        while !(self.is_back() && self.nodes[at].process.as_ref().is_some_and(has_rest)) {
+            self.next()?;
+            self.check_bounds()?;
+        }
         for sector in number..number + COPIES_TRIED {
             let Some(wound) = self.nodes[at].disk.spoil_copy(sector) else { return Ok(()) };
             if self.inspect(at).is_some_and(|found| is_hurt(&found)) {

@@ -250,6 +250,11 @@ impl<W: Workload> Process<W> {
         step.map(Some)
     }
 
+    /// Whether nothing was written since its disk was told that it is at rest, if it ever is.
+    pub(crate) fn has_heard_of_rest(&self) -> bool {
+        self.rest_due.is_none() && !self.is_rest_awaited
+    }
+
     /// When somebody is to look whether the disk is at rest, unless somebody does already.
     pub(crate) fn next_rest(&mut self) -> Option<u64> {
         let due = self.rest_due.filter(|_| !self.is_rest_due && !self.is_rest_awaited);
