@@ -7,7 +7,7 @@
 use crate::config::{ELECTION_TIMEOUT_LIMIT, MESSAGE_BYTES_MAX, MESSAGE_ENTRIES_MAX};
 use crate::durable::SnapshotMeta;
 use crate::effect::Refused;
-use crate::entry::{Entries, Entry, Payload};
+use crate::entry::{Entries, Entry, Payload, genesis_id};
 use crate::membership::Membership;
 use crate::message::{AppendResult, EntryResult, Envelope, RepairRpc, Rpc};
 use crate::node::Node;
@@ -171,7 +171,13 @@ fn check_membership(membership: &Membership) -> Result<(), Refused> {
 
 fn check_snapshot(term: Term, snapshot: &SnapshotMeta) -> Result<(), Refused> {
     check_id(term, snapshot.last)?;
-    check_membership(&snapshot.membership)
+    check_membership(&snapshot.membership)?;
+    // Nothing precedes the first entry but the genesis, which says who the founders are.
+    let is_first = snapshot.last.index == Index::ZERO;
+    if is_first && snapshot.last != genesis_id(&snapshot.membership) {
+        return Err(Refused::Impossible);
+    }
+    Ok(())
 }
 
 fn check_id(term: Term, id: EntryId) -> Result<(), Refused> {

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::entry::{Entries, Payload, genesis_chain};
+use crate::entry::{Entries, Payload, genesis_id};
 use crate::membership::Membership;
 use crate::types::{EntryId, Epoch, Incarnation, Index, Member, PersistSeq, Span, Term};
 
@@ -115,9 +115,13 @@ pub struct RecoveredState {
     pub slots: Vec<Slot>,
     /// The identity of the entry before the first slot; the snapshot's unless more is kept.
     pub before: EntryId,
-    /// The highest index that is known to be committed; at most the last one found.
+    /// The highest index that is known to be committed; at most the last one found. If the tail is unknown,
+    /// nothing past the snapshot is taken for committed, whatever this says: with the end of a log it may
+    /// be lost that other entries took the place of those before it.
     pub commit: Index,
-    /// The index through which the host's state machine has applied: zero if it starts empty.
+    /// The index through which the host's state machine has applied: zero if it starts empty. A state
+    /// machine that is durable by itself may be ahead of what is believed to be committed when the tail is
+    /// unknown: its host presents its state as the snapshot, or lets it start over from the last one.
     pub applied: Index,
     /// Whether the snapshot is genesis and not durable yet; the first batch installs it.
     pub founding: bool,
@@ -130,7 +134,7 @@ impl RecoveredState {
     /// all founders. The first batch makes it durable.
     #[must_use]
     pub fn genesis(membership: Membership) -> Self {
-        let last = EntryId { chain: genesis_chain(&membership), ..EntryId::default() };
+        let last = genesis_id(&membership);
         Self {
             hard_state: HardState::default(),
             snapshot: Arc::new(SnapshotMeta { last, membership }),

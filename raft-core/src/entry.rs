@@ -385,6 +385,11 @@ pub fn genesis_chain(founders: &Membership) -> Chain {
     Chain(hash_words([u64::from_le_bytes(*b"genesis0"), membership_digest(founders)]))
 }
 
+/// What stands before the first entry of a log, as its founders know it.
+pub(crate) fn genesis_id(founders: &Membership) -> EntryId {
+    EntryId { chain: genesis_chain(founders), ..EntryId::default() }
+}
+
 fn membership_digest(membership: &Membership) -> u64 {
     let lists = [
         membership.incoming(),

@@ -91,14 +91,19 @@ impl Raft {
     ) {
         core::mem::swap(&mut self.node.effects, effects);
         let start = self.node.effects.len();
+        let mut reading = self.now;
         for mut message in messages {
             let message = message.borrow_mut();
-            if message.now != self.now {
-                self.pass(message.now); // Of most inboxes only the first message tells a new time.
+            reading = message.now;
+            if reading != self.now {
+                self.pass(reading); // Of most inboxes only the first message tells a new time.
             }
             self.dispatch(&mut message.body);
         }
         self.settle();
+        if reading < self.now {
+            self.end_leases(); // Those that were asked for meanwhile: time stands still for them.
+        }
         if let Role::Halted = self.role {
             // Not even what was about to leave when the disk turned out to have failed.
             let tail = self.node.effects.split_off(start);
@@ -146,14 +151,19 @@ impl Raft {
     /// far as timers are concerned: what is late does no harm. A lease would last too long.
     #[inline(never)]
     fn pass(&mut self, reading: Time) {
-        if reading < self.now
-            && let Role::Leader(leader) = &mut self.role
-        {
-            lease::end(leader);
+        if reading < self.now {
+            self.end_leases();
         }
         let elapsed = self.now.follow(reading);
         self.role.pass(elapsed);
         self.node.pass(elapsed);
+    }
+
+    #[cold]
+    fn end_leases(&mut self) {
+        if let Role::Leader(leader) = &mut self.role {
+            lease::end(leader);
+        }
     }
 
     /// Takes what it needs out of the body: to move the whole of it costs more than many a rule.

@@ -16,7 +16,7 @@ use core::fmt;
 use crate::config::{Config, ConfigError, MESSAGE_BYTES_MAX};
 use crate::durable::{HardState, RecoveredState, Slot};
 use crate::effect::Observation;
-use crate::entry::{Entries, Payload, chain_after, genesis_chain};
+use crate::entry::{Entries, Payload, chain_after, genesis_id};
 use crate::log::Log;
 use crate::membership::{Membership, MembershipError};
 use crate::node::{Node, Parts};
@@ -34,7 +34,8 @@ pub(crate) fn restart(config: Config, mut found: RecoveredState) -> Result<Node,
     found.snapshot.membership.validate().map_err(RecoverError::Membership)?;
     check_numbers(&found)?;
     let snapshot = &*found.snapshot;
-    if found.founding && (snapshot.last != genesis(&snapshot.membership) || !found.slots.is_empty())
+    if found.founding
+        && (snapshot.last != genesis_id(&snapshot.membership) || !found.slots.is_empty())
     {
         return Err(RecoverError::NotGenesis);
     }
@@ -52,11 +53,10 @@ pub(crate) fn restart(config: Config, mut found: RecoveredState) -> Result<Node,
     if log.id(snapshot.index) != Some(snapshot) {
         return Err(RecoverError::LogMissesSnapshot);
     }
-    let mut commit = found.commit.max(snapshot.index);
-    if found.hard_state.is_tail_unknown {
-        // It may have known of more than is left; the leader tells it again.
-        commit = commit.min(last.index);
-    }
+    // What the end of a log says may be lost with it: also that entries before it were replaced. Then
+    // what stands here at a committed index need not be what was committed; the leader tells that again.
+    let is_commit_believed = !found.hard_state.is_tail_unknown;
+    let commit = if is_commit_believed { found.commit } else { Index::ZERO }.max(snapshot.index);
     if commit > last.index {
         return Err(RecoverError::CommitBeyondLog { commit, last: last.index });
     }
@@ -90,10 +90,6 @@ pub(crate) fn restart(config: Config, mut found: RecoveredState) -> Result<Node,
         node.gate.stage_compact(through);
     }
     Ok(node)
-}
-
-fn genesis(founders: &Membership) -> EntryId {
-    EntryId { chain: genesis_chain(founders), ..EntryId::default() }
 }
 
 fn check_numbers(found: &RecoveredState) -> Result<(), RecoverError> {
@@ -195,24 +191,24 @@ fn check_chain(computed: Chain, id: EntryId) -> Result<(), RecoverError> {
     if computed == id.chain { Ok(()) } else { Err(RecoverError::BrokenChain { index }) }
 }
 
-/// The membership at the base and each after it. When entries before the snapshot are kept, the
-/// snapshot's membership is in force from the last membership entry at or below it, be that one `lost`.
+/// Each membership in the log, and the one at the base as far as it is known. The snapshot's is in force
+/// from the last membership entry at or below it, be that one `lost`; from the base if there is none.
 fn memberships(
     at_snapshot: &Membership,
     before: EntryId,
     snapshot: EntryId,
-    changes: Vec<Change>,
+    mut changes: Vec<Change>,
     lost: &[Index],
 ) -> Vec<Change> {
-    let is_kept = |index: &Index| *index <= snapshot.index;
-    let (kept, later): (Vec<_>, Vec<_>) =
-        changes.into_iter().partition(|(index, _)| is_kept(index));
-    let kept = kept.last().map(|(index, _)| *index);
-    let lost = lost.iter().copied().filter(is_kept).max();
-    let from = kept.max(lost).unwrap_or(before.index);
-    let mut all = alloc::vec![(from, Arc::new(at_snapshot.clone()))];
-    all.extend(later);
-    all
+    let covered = changes.partition_point(|(index, _)| *index <= snapshot.index);
+    let kept = covered.checked_sub(1).map(|last| changes[last].0);
+    let lost = lost.iter().copied().filter(|index| *index <= snapshot.index).max();
+    // An older change stays: an older snapshot may come, if this one is damaged.
+    if kept.is_none() || lost > kept {
+        let from = lost.unwrap_or(before.index);
+        changes.insert(covered, (from, Arc::new(at_snapshot.clone())));
+    }
+    changes
 }
 
 /// Why a node cannot start from what was found.

@@ -291,7 +291,12 @@ fn on_mismatch(node: &mut Node, peer: &mut Progress, result: AppendResult) {
             };
             peer.probe_from(next);
         }
-        AppendResult::Blank => peer.state = ProgressState::needs(node.snapshot().clone()),
+        // Only a probe is told so; what comes late is the echo of one, and the peer has more by now.
+        AppendResult::Blank => {
+            if let ProgressState::Probe { .. } = peer.state {
+                peer.state = ProgressState::needs(node.snapshot().clone());
+            }
+        }
         AppendResult::Diverged { index } => {
             peer.state = ProgressState::Diverged;
             node.violation(Violation::PeerDiverged { peer: from, index });

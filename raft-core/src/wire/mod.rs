@@ -91,7 +91,10 @@ impl Limits {
         let membership = 4 * 20 * MEMBERS_MAX;
         let data =
             config.append_bytes_max.max(config.command_bytes_max).max(config.snapshot_chunk_bytes);
+        // In entries a member counts for 16 bytes, and its varints take four more at most.
+        let longer = config.append_bytes_max / 4;
         let bytes_max = data
+            .saturating_add(longer)
             .saturating_add(config.append_entries_max.saturating_mul(ENTRY_OVERHEAD_BYTES))
             .saturating_add(membership + OVERHEAD_BYTES);
         Self { entries_max: config.append_entries_max, bytes_max }

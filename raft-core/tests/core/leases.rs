@@ -164,6 +164,33 @@ fn a_clock_that_goes_back_ends_every_lease() {
     assert_eq!(read(&mut cluster, 1, 2), Some(Time(200 + LEASE)));
 }
 
+/// Heartbeats that leave while the clock shows less than before bring no lease: time stands still for it until
+/// the clock has caught up, and not for those who promise.
+#[test]
+fn a_lease_that_is_asked_for_while_the_clock_is_behind_does_not_count() {
+    let mut cluster = with_lease(|_| {});
+    cluster.now = Time(200);
+    cluster.step(1, Body::PeerUnreachable { peer: member(9) });
+    at(&mut cluster, 50, 1, Body::Tick);
+    let mut promises = Vec::new();
+    cluster.deliver_if(|sent| {
+        promises.extend((sent.to == member(1)).then(|| sent.clone()));
+        sent.to != member(1)
+    });
+    assert_eq!(promises.len(), 2);
+    for promise in promises {
+        at(&mut cluster, 201, 1, Body::Peer(promise));
+    }
+    assert_eq!(
+        read(&mut cluster, 1, 1),
+        None,
+        "so much time may have passed since it was asked for"
+    );
+    cluster.tick(1, 300);
+    cluster.deliver();
+    assert_eq!(read(&mut cluster, 1, 2), Some(Time(501 + LEASE)));
+}
+
 /// The follower's promise: no vote, no pre-vote, no candidacy of its own, whatever an operator
 /// or a missing check of the quorum may say; only time ends it.
 #[test]

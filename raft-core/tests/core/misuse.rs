@@ -121,6 +121,23 @@ fn a_repeated_answer_does_not_end_the_staging_of_the_next_chunk() {
     assert_eq!(follower.status().snapshot, snapshot.last);
 }
 
+/// Nothing but the genesis stands before the first entry: with anything else there, a node that knows
+/// nothing yet would contradict every leader from then on.
+#[test]
+fn a_snapshot_before_the_first_entry_is_the_genesis() {
+    let mut follower = start(2);
+    let (from, kind) = (Some(member(1)), Some(RpcKind::InstallSnapshot));
+    let impossible = Observation::Refused { from, kind, reason: Refused::Impossible };
+    let genesis = RecoveredState::genesis(membership(&[1, 2, 3], &[])).snapshot;
+    for last in
+        [EntryId { chain: Chain(5), ..genesis.last }, EntryId { term: Term(1), ..genesis.last }]
+    {
+        let other = Arc::new(SnapshotMeta { last, ..SnapshotMeta::clone(&genesis) });
+        let effects = step(&mut follower, install(&other, 0, b"", true));
+        assert_eq!(effects, [Effect::Observe(impossible.clone())]);
+    }
+}
+
 /// What an earlier life asked for is not confused with what this one asks.
 #[test]
 fn an_answer_to_an_earlier_life_is_refused() {

@@ -1,7 +1,8 @@
 //! A log whose end is unknown: no vote, no candidacy, until it has come as far as a leader's.
 
 use raft_core::{
-    Body, Effect, Incarnation, Index, Observation, Refused, RoleName, Rpc, RpcKind, Term, Ticket,
+    Body, Effect, Incarnation, Index, Observation, Raft, Refused, RoleName, Rpc, RpcKind, Term,
+    Ticket, Time,
 };
 
 use crate::follower::{batches, beat, led};
@@ -62,6 +63,27 @@ fn it_acknowledges_truthfully_and_is_certain_beyond_the_barrier() {
     cluster.fall_silent();
     cluster.crash(2);
     cluster.elect(2);
+}
+
+/// With the end of a log it may be lost that other entries took the place of those before it: then these show
+/// again, where the committed ones were. Nothing but the snapshot is believed to be committed.
+#[test]
+fn what_a_doubtful_log_shows_is_not_taken_for_what_was_committed() {
+    let mut cluster = led(3);
+    let known = cluster.status(2).commit;
+    assert_eq!(known, Index(4));
+    let server = cluster.servers.remove(&2).expect("it is there");
+    for is_tail_unknown in [false, true] {
+        let mut found = server.disk.recovered();
+        found.commit = known;
+        found.hard_state.is_tail_unknown = is_tail_unknown;
+        let (raft, effects) =
+            Raft::recover(server.config.clone(), found, Time(0)).expect("the log is whole");
+        let believed = if is_tail_unknown { Index(0) } else { known };
+        assert_eq!(raft.status().commit, believed);
+        let is_applied = effects.iter().any(|effect| matches!(effect, Effect::Apply { .. }));
+        assert_eq!(is_applied, !is_tail_unknown);
+    }
 }
 
 #[test]

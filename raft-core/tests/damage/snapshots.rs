@@ -241,10 +241,6 @@ fn an_older_snapshot_with_the_older_members_is_no_lie() {
     cluster.start(server.config, server.disk);
     assert_eq!(cluster.status(2).damaged, 2);
     beat(&mut cluster, 1);
-    let heard = cluster.trace.iter().rev().find_map(|(from, effect)| {
-        let Effect::Send(sent) = effect else { return None };
-        (*from == 1 && sent.to == member(2)).then(|| sent.clone())
-    });
     let rpc = Rpc::InstallSnapshot {
         session: Session(1),
         round: Round(0),
@@ -253,7 +249,61 @@ fn an_older_snapshot_with_the_older_members_is_no_lie() {
         data: Bytes::from_static(b"state"),
         done: true,
     };
-    cluster.step(2, Body::Peer(Envelope { rpc, ..heard.expect("n1 leads") }));
+    let heard = heard_by(&cluster, 2);
+    cluster.step(2, Body::Peer(Envelope { rpc, ..heard }));
+    assert_eq!(cluster.violations(2), []);
+}
+
+/// The last message of n1, the leader, to a node.
+fn heard_by(cluster: &Cluster, id: u64) -> Envelope {
+    let heard = cluster.trace.iter().rev().find_map(|(from, effect)| {
+        let Effect::Send(sent) = effect else { return None };
+        (*from == 1 && sent.to == member(id)).then(|| sent.clone())
+    });
+    heard.expect("n1 leads")
+}
+
+/// The snapshot is damaged, and an older one takes its place. The changes of members between the two are
+/// whole: each is in force from where it stands, and none of them from elsewhere on.
+#[test]
+fn an_older_snapshot_leaves_every_later_change_of_members_where_it_is() {
+    let mut cluster = led(2);
+    let older = cluster.server(1).raft.snapshot_at(Index(3)).expect("applied");
+    for (ticket, id) in [(8, 4), (9, 5)] {
+        let change = MembershipChange::Steps(vec![MemberStep::AddLearner(member(id))]);
+        cluster.step(1, Body::ProposeMembership { ticket: Ticket(ticket), change, expect: None });
+        beat(&mut cluster, 1);
+    }
+    cluster.propose(1, 10, "after them");
+    let mut server = cluster.servers.remove(&2).unwrap();
+    server.config.kept_behind_snapshot = 9;
+    cluster.start(server.config, server.disk);
+    beat(&mut cluster, 1);
+    beat(&mut cluster, 1);
+    take_snapshot(&mut cluster, 2);
+    let mut server = cluster.servers.remove(&2).unwrap();
+    server.disk.is_snapshot_damaged = true;
+    server.disk.damaged.insert(Index(2));
+    cluster.start(server.config, server.disk);
+    beat(&mut cluster, 1);
+    let rpc = Rpc::InstallSnapshot {
+        session: Session(1),
+        round: Round(0),
+        snapshot: older,
+        offset: 0,
+        data: Bytes::from_static(b"state"),
+        done: true,
+    };
+    let heard = heard_by(&cluster, 2);
+    cluster.step(2, Body::Peer(Envelope { rpc, ..heard }));
+    beat(&mut cluster, 1);
+    assert_eq!((cluster.status(2).snapshot.index, cluster.status(2).damaged), (Index(3), 0));
+    let members_at = |index| {
+        let snapshot = cluster.server(2).raft.snapshot_at(Index(index));
+        snapshot.map(|snapshot| snapshot.membership.clone())
+    };
+    assert_eq!(members_at(4), Some(membership(&[1, 2, 3], &[4])));
+    assert_eq!(members_at(5), Some(membership(&[1, 2, 3], &[4, 5])));
     assert_eq!(cluster.violations(2), []);
 }
 

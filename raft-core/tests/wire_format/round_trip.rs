@@ -1,11 +1,15 @@
 //! What is encoded comes back, and its bytes are not copied on the way.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use raft_core::wire::{self, Limits};
-use raft_core::{Config, EntryResult, Payload, RepairRpc, Rpc};
+use raft_core::{
+    Config, Entries, EntryId, EntryResult, Member, Membership, Payload, RepairRpc, Rpc, Term,
+};
 
 use crate::samples;
 use crate::strategies::{envelopes, hard_states, payloads, snapshot_metas};
@@ -118,6 +122,25 @@ fn limits_for_a_configuration_admit_its_largest_messages() {
     let rpc = Rpc::InstallSnapshot { session, round, snapshot, offset, data, done };
     let frame = wire::encode(&samples::envelope(rpc));
     assert!(wire::decode(frame, &Limits::for_config(&config)).is_ok());
+}
+
+/// In a log a member counts for 16 bytes; with large numbers its varints take up to 20.
+#[test]
+fn limits_for_a_configuration_admit_memberships_of_large_numbers() {
+    let mut config = Config::new(Default::default(), Default::default(), Member::new(1, 1));
+    config.append_bytes_max = 64 << 10;
+    config.append_entries_max = 1 << 6;
+    (config.command_bytes_max, config.snapshot_chunk_bytes) = (10, 10);
+    let voters = (0..64).map(|id| Member::new(u64::MAX / 2 - id, u64::MAX - id)).collect();
+    let membership = Arc::new(Membership::new(voters, Vec::new()).expect("a legal size"));
+    let payload = Payload::Membership(membership);
+    let prev = EntryId::default();
+    let count = config.append_bytes_max / payload.len();
+    let entries = Entries::after(prev, vec![(Term(7), payload); count]);
+    assert!(entries.bytes() <= config.append_bytes_max);
+    let frame = wire::encode(&samples::envelope(samples::append_entries(prev, entries)));
+    let decoded = wire::decode(frame, &Limits::for_config(&config));
+    assert!(decoded.is_ok(), "{decoded:?}");
 }
 
 fn largest_chunk() -> Rpc {

@@ -163,7 +163,11 @@ impl Model {
             Answer::Append(AppendResult::Conflict { rejected, hint, hint_term }) => {
                 self.conflicts(rejected.0, hint.0, hint_term.0);
             }
-            Answer::Append(AppendResult::Blank) => self.needs_snapshot(),
+            Answer::Append(AppendResult::Blank) => {
+                if let View::Probe { .. } = self.view {
+                    self.needs_snapshot();
+                }
+            }
             Answer::Append(AppendResult::Diverged { .. }) => self.view = View::Diverged,
             Answer::Heartbeat => self.is_there(),
             Answer::Staged { last: of, staged: now } => {
