@@ -264,13 +264,21 @@ impl ServerConfig {
             }
             Some(_) | None => {}
         }
-        match self.peers.iter().find(|(_, address)| is_unspecified(address)) {
-            Some((id, address)) => wrong(format!(
-                "server {} cannot be reached at {address}, which {everywhere}: name one",
-                id.0
-            )),
-            None => Ok(()),
+        if addr == client_addr && !addr.ends_with(":0") {
+            return wrong(format!("--addr and --client-addr are both {addr}"));
         }
+        let own = advertise_addr.as_ref().unwrap_or(addr);
+        for (NodeId(id), address) in &self.peers {
+            if is_unspecified(address) {
+                return wrong(format!(
+                    "server {id} cannot be reached at {address}, which {everywhere}: name one"
+                ));
+            }
+            if address == own {
+                return wrong(format!("server {id} has the address of this one, {own}"));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use futures_util::future::try_join_all;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -85,6 +86,7 @@ pub(super) enum Verb {
     /// Write a value; without one, standard input is the value
     Put {
         /// The key
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         key: String,
         /// The value
         value: Option<String>,
@@ -94,6 +96,7 @@ pub(super) enum Verb {
     /// Print a value
     Get {
         /// The key
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         key: String,
         /// linearizable, lease or stale
         #[arg(long)]
@@ -104,6 +107,7 @@ pub(super) enum Verb {
     /// Remove a key
     Delete {
         /// The key
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         key: String,
         #[command(flatten)]
         servers: Servers,
@@ -321,14 +325,31 @@ async fn list(servers: &Servers, prefix: &str) -> Outcome {
     }
 }
 
-/// Writes a file beside the one that there may be, and puts it in its place when it is durable.
+/// Writes a file beside the one that there may be, and puts it in its place when it is durable: to where a
+/// link leads, and for the same readers. What is no file, such as a device, is not replaced.
 fn save(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let found = match std::fs::metadata(file) {
+        Ok(found) if !found.is_file() => {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+        }
+        Ok(found) => Some(found.permissions()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let file = if found.is_some() { std::fs::canonicalize(file)? } else { file.to_owned() };
     let mut beside = file.as_os_str().to_owned();
     beside.push(".new");
-    let mut next = File::create(&beside)?;
-    next.write_all(bytes)?;
-    next.sync_all()?;
-    std::fs::rename(&beside, file)?;
+    let written = File::create(&beside).and_then(|mut next| {
+        if let Some(permissions) = found {
+            next.set_permissions(permissions)?;
+        }
+        next.write_all(bytes)?;
+        next.sync_all()
+    });
+    if let Err(error) = written.and_then(|()| std::fs::rename(&beside, &file)) {
+        drop(std::fs::remove_file(&beside)); // What is half written is of no use, and takes room.
+        return Err(error);
+    }
     let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
@@ -341,7 +362,8 @@ const BUSY: Duration = Duration::from_millis(100);
 
 async fn restore(client: &Client, file: &Path, overwrite: bool) -> Outcome {
     let bytes = std::fs::read(file).map_err(|error| in_file(file, &error))?;
-    let backup = backup::decode(&bytes).map_err(|error| error.to_string())?;
+    let backup = backup::decode(&bytes);
+    let backup = backup.map_err(|error| format!("{}: {error}", file.display()))?;
     drop(bytes);
     let name = draw_lineage().map_err(|error| error.to_string())?;
     let keys = Mutex::new(backup.kv.iter());
@@ -426,7 +448,9 @@ pub(super) fn good(answer: Result<Answer, raft_kv::client::ClientError>) -> Resu
 pub(super) fn print(bytes: &[u8]) -> Outcome {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.to_string()),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("standard output: {error}"))
+        }
         Ok(()) | Err(_) => Ok(()),
     }
 }

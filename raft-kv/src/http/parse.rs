@@ -29,6 +29,9 @@ const NAME_BYTES_MAX: usize = 128;
 /// The key in a path: all behind `/kv/`, decoded. It is UTF-8, so that JSON can name it.
 pub(super) fn key(app: &App, path: &str) -> Result<Bytes, Problem> {
     let encoded = path.strip_prefix("/kv/").unwrap_or_default();
+    if !is_percent_encoded(encoded) {
+        return Err(Problem::bad_request("the key has a % that no two hexadecimal digits follow"));
+    }
     let key = percent_decode_str(encoded).decode_utf8();
     let key = key.map_err(|_| Problem::bad_request("the key is not UTF-8"))?;
     if key.is_empty() {
@@ -38,6 +41,14 @@ pub(super) fn key(app: &App, path: &str) -> Result<Bytes, Problem> {
         return Err(Problem::too_large("key", app.config.key_bytes_max));
     }
     Ok(Bytes::copy_from_slice(key.as_bytes()))
+}
+
+/// Whether every `%` begins an encoded byte: what is written otherwise names more than one key, or none.
+fn is_percent_encoded(text: &str) -> bool {
+    let is_byte = |digits: &str| {
+        digits.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit))
+    };
+    text.split('%').skip(1).all(is_byte)
 }
 
 /// The tag of a version.
@@ -67,10 +78,20 @@ pub(super) fn has_version(headers: &HeaderMap, version: Index) -> bool {
 }
 
 /// A list of tags. A weak one, or one that is none of ours, is no version: it matches nothing.
+///
+/// # Errors
+/// Something in it is no tag at all.
 fn versions(tags: &HeaderValue) -> Result<Vec<Index>, Problem> {
+    let wrong = || Problem::bad_request("a tag stands in double quotes, as in \"45\"");
     let tags = tags.to_str().map_err(|_| Problem::bad_request("the tags are not printable"))?;
-    let version = |tag: &str| tag.trim().strip_prefix('"')?.strip_suffix('"')?.parse().ok();
-    Ok(tags.split(',').filter_map(version).map(Index).collect())
+    let opaque = |tag: &str| {
+        let tag = tag.trim();
+        let strong = tag.strip_prefix("W/").unwrap_or(tag);
+        let opaque = strong.strip_prefix('"')?.strip_suffix('"')?;
+        Some(if strong == tag { opaque.parse().ok() } else { None })
+    };
+    let versions: Option<Vec<Option<u64>>> = tags.split(',').map(opaque).collect();
+    Ok(versions.ok_or_else(wrong)?.into_iter().flatten().map(Index).collect())
 }
 
 /// Which try of which command this is.

@@ -34,6 +34,11 @@ async fn a_write_may_demand_a_version() {
     assert_eq!(cluster.asked(1, &delete).await.status, 412);
     let delete = Ask::new(Method::DELETE, "/kv/k").header(IF_MATCH, &format!("\"0\", {new}"));
     assert_eq!(cluster.asked(1, &delete).await.status, 200);
+    // What is no tag is a mistake of who asks, and says nothing about the key.
+    for wrong in ["45", "abc", "\"5", "\"5\", 6"] {
+        let answer = cluster.put_if(1, "/kv/k", (IF_MATCH, wrong), "no").await;
+        assert_eq!(answer.status, 400, "{wrong}");
+    }
     let gone = cluster.put_if(1, "/kv/k", (IF_MATCH, "*"), "4").await;
     assert_eq!((gone.status.as_u16(), gone.header("etag")), (412, None));
     cluster.end().await;

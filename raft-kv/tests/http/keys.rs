@@ -47,6 +47,9 @@ async fn a_value_may_come_as_json_and_a_key_percent_encoded() {
 
     let wrong = Ask::new(Method::POST, "/kv/k").body("2.50");
     assert_eq!(cluster.asked(1, &wrong).await.status, 400);
+    for malformed in ["/kv/%zz", "/kv/100%", "/kv/a%4"] {
+        assert_eq!(cluster.get(1, malformed).await.status, 400, "{malformed}");
+    }
     let bytes = cluster.get(1, "/kv/%ff").await;
     assert_eq!(bytes.status, 400);
     assert_eq!(cluster.get(1, "/kvetch").await.status, 404);

@@ -82,6 +82,45 @@ fn a_backup_takes_as_long_as_it_comes() {
     assert_eq!(std::fs::read(&file).unwrap(), bytes);
 }
 
+/// Answers so many requests for a backup.
+fn serve(bytes: Vec<u8>, times: usize) -> (String, std::thread::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("--endpoints={}", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        for _ in 0..times {
+            let (mut client, _) = listener.accept().unwrap();
+            heard(&client).unwrap();
+            client.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").unwrap();
+            client.write_all(&bytes).unwrap();
+        }
+    });
+    (endpoint, server)
+}
+
+#[cfg(unix)]
+#[test]
+fn a_backup_replaces_a_file_and_nothing_else() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let directory = tempfile::tempdir().unwrap();
+    let bytes = backup_of(3);
+    let (endpoint, server) = serve(bytes.clone(), 2);
+    let (file, link) = (directory.path().join("backup"), directory.path().join("link"));
+    std::fs::write(&file, "an older one").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let made = run(&["backup", arg(&link), &endpoint]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(std::fs::read(&file).unwrap(), bytes);
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "who could not read the older one cannot read it");
+    let made = run(&["backup", arg(directory.path()), &endpoint]);
+    assert_eq!(made.status.code(), Some(1));
+    assert!(text(&made.stderr).contains("it is not a regular file"), "{}", text(&made.stderr));
+    server.join().unwrap();
+}
+
 #[test]
 fn a_restore_takes_few_names_and_waits_for_who_is_busy() {
     const KEYS: usize = 100;

@@ -159,8 +159,11 @@ impl fmt::Display for Inspection {
         for file in &self.lost {
             writeln!(f, "segment     {file}: the log ends before it; kept, the group may need it")?;
         }
-        if self.report.is_clean() {
+        if self.is_clean() {
             return writeln!(f, "found       nothing amiss");
+        }
+        if self.report.is_clean() {
+            writeln!(f, "found       no damage; where the log ended, only the group can tell")?;
         }
         for finding in &self.report.findings {
             writeln!(f, "found       {finding}")?;
@@ -170,6 +173,12 @@ impl fmt::Display for Inspection {
 }
 
 impl Inspection {
+    /// Whether all is as a clean stop leaves it, and this is the whole log.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.report.is_clean() && !self.is_tail_unknown
+    }
+
     /// The same as JSON, on one line. Chains and lineages are hexadecimal strings, since they do not
     /// fit into the numbers of every reader.
     #[must_use]

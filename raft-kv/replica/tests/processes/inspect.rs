@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use raft_replica::file_disk::FileDisk;
-use raft_replica::storage::{Storage, inspect};
+use raft_replica::storage::{Storage, StorageOptions, inspect};
 
 use crate::Directory;
 use crate::life::{Life, identity};
@@ -91,18 +91,46 @@ pub(crate) fn an_inspection_says_why_it_cannot() {
     let path = directory.0.display().to_string();
     fs::remove_file(directory.0.join("hs.a")).unwrap();
     let file = directory.0.join("hs.b").display().to_string();
-    let cases: [(&[&str], &str); 6] = [
-        (&[&path], "hs.a: it is missing"),
-        (&["/nowhere/at/all"], "/nowhere/at/all: not found"),
-        (&[&file], "hs.b: not a directory"),
-        (&[], "usage"),
-        (&[&path, &path], "usage"),
-        (&["--yaml", &path], "--yaml is no option"),
+    let cases: [(&[&str], i32, &str); 6] = [
+        (&[&path], 2, "hs.a: it is missing"),
+        (&["/nowhere/at/all"], 2, "/nowhere/at/all: not found"),
+        (&[&file], 2, "hs.b: not a directory"),
+        (&[], 64, "usage"),
+        (&[&path, &path], 64, "usage"),
+        (&["--yaml", &path], 64, "--yaml is no option"),
     ];
-    for (arguments, says) in cases {
+    for (arguments, expected, says) in cases {
         let (code, text, errors) = raft_inspect(arguments);
-        assert_eq!((code, text.as_str()), (2, ""), "{arguments:?}");
+        assert_eq!((code, text.as_str()), (expected, ""), "{arguments:?}");
         assert!(errors.contains(says), "{arguments:?}: {errors}");
     }
     assert_eq!(raft_inspect(&["--help"]).0, 0);
+}
+
+/// A start of what had lost its log leaves no damage behind; that it may have known more it still says.
+pub(crate) fn a_log_that_may_have_reached_further_is_amiss() {
+    let directory = lived_in("inspect-doubt");
+    let path = directory.0.display().to_string();
+    for entry in fs::read_dir(directory.0.join("wal")).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    assert_eq!(raft_inspect(&[&path]).0, 1);
+    let disk = FileDisk::new(&directory.0).unwrap();
+    drop(Storage::open(disk, StorageOptions::default(), Some(identity())).unwrap());
+    let (code, text, _) = raft_inspect(&[&path]);
+    assert_eq!(code, 1, "{text}");
+    let says = ["MAY HAVE REACHED FURTHER", "only the group can tell"];
+    assert!(says.iter().all(|part| text.contains(part)), "{text}");
+}
+
+/// What nobody can read was not told.
+#[cfg(target_os = "linux")]
+pub(crate) fn an_inspection_that_cannot_be_written_fails() {
+    let directory = lived_in("inspect-full");
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let program = env!("CARGO_BIN_EXE_raft-inspect");
+    let output = Command::new(program).arg(&directory.0).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(74));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(errors.starts_with("raft-inspect: standard output: "), "{errors}");
 }

@@ -26,6 +26,9 @@ fn main() {
     let rounds = rounds.and_then(|at| arguments.get(at + 1)?.parse().ok()).unwrap_or(ROUNDS);
     inspect::an_inspection_shows_what_is_there();
     inspect::an_inspection_says_why_it_cannot();
+    inspect::a_log_that_may_have_reached_further_is_amiss();
+    #[cfg(target_os = "linux")]
+    inspect::an_inspection_that_cannot_be_written_fails();
     println!("raft-inspect says what is there, and why it cannot");
     kill::nothing_acknowledged_is_lost(rounds);
 }
