@@ -189,7 +189,7 @@ fn check_index(index: Index) -> Result<(), Refused> {
     if index.is_valid() { Ok(()) } else { Err(Refused::OutOfBounds) }
 }
 
-/// None of them reaches the limit: it is a power of two, so their union would.
+/// Checks that no number reaches [`LIMIT`], a power of two: if one does, so does their bitwise union.
 #[inline]
 fn check_numbers<const N: usize>(numbers: [u64; N]) -> Result<(), Refused> {
     const { assert!(LIMIT.is_power_of_two()) };

@@ -26,8 +26,9 @@ pub(crate) fn ask(node: &mut Node, leader: Member) {
     }
 }
 
-/// A peer is in doubt: until it has come as far, it is no successor. A leader whose own log is
-/// damaged answers too, for it knows the identities of all its entries.
+/// A peer is in doubt about the end of its log: until it has come as far as this leader's log goes now,
+/// it is no successor. A leader whose own log is damaged answers too, for it knows the identities of
+/// all its entries.
 pub(crate) fn on_barrier(
     node: &mut Node,
     leader: &mut Leader,

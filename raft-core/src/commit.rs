@@ -38,8 +38,8 @@ pub(crate) fn advance(node: &mut Node, leader: &mut Leader) {
             leader.peer_ref(member).map_or(Index::ZERO, |peer| peer.match_index)
         }
     };
-    // Nearly always everybody has all of it, or a quorum: then the matches need not be sorted. The
-    // peers are all others in the membership, unless it has just come into force.
+    // Nearly always all peers, or a quorum, have the whole log: then the matches need not be sorted.
+    // `peers` are all other members, unless a membership has just come into force.
     let is_tracked = leader.tracked == node.membership_index();
     let has_all =
         is_tracked && own == last && leader.peers.iter().all(|peer| peer.match_index == last);
@@ -60,8 +60,8 @@ pub(crate) fn advance(node: &mut Node, leader: &mut Leader) {
     leader.uncommitted_bytes = leader.uncommitted_bytes.saturating_sub(bytes);
 }
 
-/// The bytes of the commands after `after` through `through`, wherever they are; the memberships there
-/// are known.
+/// The bytes of the commands after `after` through `through`, in memory or not: all payload bytes there
+/// less those of the memberships, which are always known.
 fn command_bytes(node: &Node, after: Index, through: Index) -> usize {
     let memberships = node.memberships_within(after, through).map(Payload::Membership);
     let others: usize = memberships.map(|membership| membership.len()).sum();

@@ -43,7 +43,8 @@ pub(crate) fn on_snapshot_taken(node: &mut Node, snapshot: Arc<SnapshotMeta>) {
         && node.membership_at(last.index).is_some_and(|found| **found == snapshot.membership);
     let known = node.snapshot().last.index;
     let is_newer = last.index > known || (last.index == known && node.is_snapshot_damaged());
-    // What is installed takes its place, be it older: a damaged entry may have called for that.
+    // A pending install becomes the newest snapshot even if it is older than this one (it may cover a
+    // damaged entry), so nothing is taken before it is durable.
     if !is_described || !is_newer || node.gate.is_installing() {
         node.refuse(Refused::UnknownSnapshot { snapshot: last });
         return;
@@ -209,10 +210,10 @@ pub(crate) fn on_chunk_staged(
     // A membership was forced meanwhile: what the leader of the old one sends is not wanted.
     let Some(incoming) = &mut node.incoming else { return false };
     let last = incoming.snapshot.last;
-    // A disk without room keeps nothing of it.
+    // A host whose disk is full stages nothing: then the transfer stands still.
     incoming.is_moving |= staged.min(end) > incoming.staged;
     incoming.staged = staged.min(end);
-    // Whom to answer, if it still wants to know.
+    // The leader is answered only if it still leads the term in which it sent the chunk.
     let (from, staged_now) = (incoming.from, incoming.staged);
     let reply = match incoming.origin {
         Origin::Leader { session, round, term: then } if then == term && leader == Some(from) => {
@@ -256,11 +257,14 @@ fn answer(node: &mut Node, reply: Reply, snapshot: EntryId, staged: u64) {
     node.send(to, Rpc::InstallSnapshotResponse { session, round, snapshot, staged });
 }
 
-/// A peer asks for a snapshot in the place of one that is damaged there. A snapshot covers what is
-/// committed: whose log has its last entry, and so all before it, may hear of that here alone, for a
-/// leader without its state commits nothing. Without that nobody could make such a snapshot.
+/// A peer asks for a snapshot in the place of one that is damaged there.
 ///
-/// Of members only, and never of what a leader has appended in its own term: that it counts itself.
+/// A snapshot covers only what is committed, so the request proves that `wanted` is. A node whose log
+/// has that very entry may commit through it. There may be no other way to learn of it, since a leader
+/// without its snapshot commits nothing; and what nobody knows to be committed is in no new snapshot.
+///
+/// Only members are believed. A leader never believes anybody about entries of its own term: those it
+/// commits by counting.
 pub(crate) fn on_request_state(
     node: &mut Node,
     leads: bool,

@@ -23,7 +23,7 @@ pub const PRIORITY_MAX: u8 = 7;
 /// identity must be given. Unless a field says otherwise, a limit is 1 to 2^31. What has no range takes
 /// any value; [`Config::validate`] checks the ranges, and `recover` calls it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[repr(C)] // No promise: what every step asks for comes first, next to what it asks of the log.
+#[repr(C)] // For cache locality alone; not part of the interface.
 pub struct Config {
     /// The cluster; messages of another one are refused.
     pub cluster: ClusterId,
@@ -154,8 +154,8 @@ impl Config {
         Span(self.lease_us)
     }
 
-    /// What a promise of `lease` costs who gives it, by a clock that may be the fastest while the
-    /// asker's is the slowest.
+    /// For how long a node that promises `lease` must keep its promise by its own clock, which may be the
+    /// fastest while the asker's is the slowest.
     #[must_use]
     pub fn promise(&self, lease: Span) -> Span {
         let drift = lease.0.div_ceil(100).saturating_mul(u64::from(self.clock_drift_percent));

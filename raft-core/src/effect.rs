@@ -59,9 +59,9 @@ pub enum Effect {
         /// The read index (thesis §6.4).
         index: Index,
         /// For a read by lease: the host must look at its clock again, after it has read the state
-        /// and before it answers, and ask anew if this moment has come. `None`: no such limit. Who
-        /// recovers a node within the process must forget such reads: the new life knows nothing
-        /// of what the old one lent.
+        /// and before it answers, and ask anew if this moment has come. `None`: no such limit. A host
+        /// that recovers a node within the process must forget such reads: the new life knows
+        /// nothing of what the old one lent.
         valid_until: Option<Time>,
     },
     /// Read entries that the core does not keep in memory; answer `Loaded`.

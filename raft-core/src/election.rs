@@ -44,7 +44,7 @@ pub(crate) fn reconcile_timer(node: &Node, follower: &mut Follower) {
 
 /// Whether this node may campaign, by an operator's wish or its leader's.
 ///
-/// At the end of all terms nobody can: better no leader than a term led twice.
+/// Nobody may once the terms are exhausted: no leader is better than a term that is led twice.
 pub(crate) fn may_campaign(node: &Node) -> Result<(), Refused> {
     if !node.is_electable() {
         return Err(Refused::NotAVoter);
@@ -70,8 +70,8 @@ pub(crate) fn on_election_timeout(node: &mut Node, role: &mut Role) -> Transitio
             Transition::Campaign(Cause::Timeout)
         };
     }
-    // A learner, or a node outside of its group, waits to be added; who has promised, until that is
-    // over.
+    // This node cannot stand now, so its timer starts again. If only a promise forbids it, it fires no
+    // earlier than the promise ends.
     let mut timer = node.election_timer();
     if let Some(left) = node.promised() {
         timer.extend(left);

@@ -25,8 +25,8 @@ use crate::membership::MEMBERS_MAX;
 use crate::message::{AppendResult, Envelope, Rpc, RpcKind};
 use crate::types::{Incarnation, Index, Member, PersistSeq, Round, Session};
 
-/// Messages that may wait at once: of every kind one for each server of a group without a change under
-/// way. What is beyond that, nearly always provoked by strangers, is dropped, as a network might.
+/// The most messages that wait at once: room for one of every kind to each server of a group that is not
+/// joint. More than that, nearly always provoked by strangers, is dropped, as a network might drop it.
 const WAITING_MAX: usize = 24 * MEMBERS_MAX;
 
 /// The persist stream and what waits for it.
@@ -36,7 +36,7 @@ const WAITING_MAX: usize = 24 * MEMBERS_MAX;
 /// Two of them are equal when the same batches are on their way. How many came before them does not
 /// count, as the moment does not count for the node.
 #[derive(Clone, Debug)]
-#[repr(C)] // What every step asks for stands together, at the end: an idle group is in no cache.
+#[repr(C)] // For cache locality alone: the fields that every step reads are adjacent.
 pub(crate) struct Gate {
     incarnation: Incarnation,
     /// The number of the last batch handed to the host.
@@ -51,7 +51,7 @@ pub(crate) struct Gate {
     acks: Vec<PendingAck>,
     /// The log equals what was made durable through here.
     written_index: Index,
-    /// What of it is damaged.
+    /// Entries of the log that are damaged.
     holes: Holes,
     /// All batches through this number are durable.
     durable: u64,
@@ -236,7 +236,7 @@ impl Gate {
         }
     }
 
-    /// Nearly always: moving what is not there costs more than the rest.
+    /// The usual batch has nothing but entries: to move all the empty fields would cost more than the rest.
     #[inline(never)]
     fn issue_append(&mut self, effects: &mut Vec<Effect>) {
         let seq = self.next_seq();
@@ -251,7 +251,8 @@ impl Gate {
     }
 
     fn issue(&mut self, effects: &mut Vec<Effect>) {
-        // No message leaves before it is durable: behind so much it may wait here, and be replaced.
+        // With so many batches on their way, a hard state alone is held back. It delays nothing, for no
+        // message leaves before it is durable, and a later hard state may replace it here.
         if self.issued - self.durable >= BATCHES_MAX && self.staged.is_hard_state_alone() {
             self.has_staged = true;
             return;
@@ -400,8 +401,9 @@ impl Gate {
         let durable_index = self.durable_index();
         let mut waits_on = |ack: &mut PendingAck| {
             let claim = ack.verified.min(durable_index);
-            // A part that is empty is no claim: not even the genesis may be durable yet. But who has
-            // lost the first entry says so, or nobody would send it again.
+            // While nothing of an append is durable, a match of 0 says nothing and is not sent. With
+            // damaged entries it is: the leader must learn that the match is 0, or it never sends the
+            // first entry again.
             let is_worth_it =
                 claim > Index::ZERO || ack.verified == Index::ZERO || self.holes.len() > 0;
             if is_worth_it && ack.claimed.is_none_or(|claimed| claimed < claim) {

@@ -1,7 +1,7 @@
 //! The guide: how to host a node, and a page on each feature.
 //!
-//! Read [`hosting`] and [`effects`] before you write a host; the others when you need them. Who
-//! knows another library starts with [`coming_from`]. The examples run as tests. Most of them move
+//! Read [`hosting`] and [`effects`] before you write a host; the others when you need them. If you
+//! know another library, start with [`coming_from`]. The examples run as tests. Most of them move
 //! a whole cluster in one thread, which is shown at the end of [`testing`].
 //!
 //! Deliberately absent: how the rules work inside. That is the essay at the root and the source.

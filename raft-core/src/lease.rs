@@ -43,8 +43,9 @@ pub(crate) fn ask(node: &Node, leader: &mut Leader) {
     leader.leases.push(LeaseRound { round: leader.round, left: lease });
 }
 
-/// No round that was sent before tells any more how long nobody else can lead. What was given out must
-/// hold as long as before: that is waited for by the same clock, and may only take longer.
+/// Ends all leases, because the clock went back: no round that was sent before tells any more how long
+/// nobody else can lead. `lent` stays, for answers that were given out hold as long as they said; by this
+/// clock the wait for them can only get longer.
 pub(crate) fn end(leader: &mut Leader) {
     leader.leases.clear();
 }

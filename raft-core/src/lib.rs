@@ -42,8 +42,8 @@
 //! the log, committed or not, and whoever leads completes what an earlier leader began (unless the
 //! operator wants to leave the joint membership by hand, [`MembershipChange::EnterJoint`]). Everybody
 //! joins as a learner, which receives the log and has no vote until it has caught up. A voter is a
-//! server together with the [`Lineage`] of its disk: who comes back with an empty directory is
-//! somebody else.
+//! server together with the [`Lineage`] of its disk: a server that comes back with an empty directory
+//! is another member.
 //!
 //! **Handing over** (`transfer.rs`): a leader brings its successor up to date and asks it to campaign
 //! at once (thesis §3.10).
@@ -60,14 +60,14 @@
 //! was written. A damaged entry keeps its identity and its place in the log: the node votes by it,
 //! claims nothing from there on, and is healed in place by its leader's appends, by any peer that it
 //! asks, or by a snapshot. A leader serves nothing while its log has a hole, and drops the entry only
-//! when so many voters never had it that no quorum can have. A log whose end is unknown votes for
-//! nobody until it has come as far as a leader's.
+//! when so many voters never had it that no quorum can have. A node that does not know the end of its
+//! log votes for nobody until the log has come as far as a leader's.
 //!
 //! **Limits** (`config.rs`). Whatever waits has a bound, in entries or in bytes: requests, entries that
 //! are not committed or not applied, appends on their way to a peer. Payloads of old entries leave
 //! memory and are asked for with [`Effect::Load`] when somebody needs them.
 //!
-//! The [`guide`] has a page on each of these, on hosting, and for who comes from another library.
+//! The [`guide`] has a page on each of these, on hosting, and for readers who know another library.
 //!
 //! # A host
 //!
@@ -144,8 +144,8 @@
 //!
 //! | what | why not here |
 //! |---|---|
-//! | followers that pass proposals on | Who passes one on cannot know what became of it, and whoever repeats it then executes it twice: that takes sessions, which are the host's. A refusal names the leader. |
-//! | options that change while a node runs | What a node does follows from its start and its inputs; a start with others costs an incarnation. |
+//! | followers that pass proposals on | A follower that passes a proposal on cannot know what became of it, and to repeat it may execute it twice. Sessions prevent that, and they are the host's. A refusal names the leader. |
+//! | options that change while a node runs | What a node does follows from its start and its inputs. To change an option, start the node again, which costs an incarnation. |
 //! | commits that wait for a replica in each zone | A quorum that depends on places is another protocol. Joint memberships and priorities move the group instead. |
 //! | groups that fall silent when idle | Then nobody notices that a leader is gone. An idle group costs one microsecond for each heartbeat interval. |
 //! | a heartbeat on request | A read opens a round at once. |
@@ -168,11 +168,11 @@
 //! | A successor is asked to campaign, and a joint membership left, only once no read by a lease that was given out can be answered. | The first election passes all promises, and the second one may need nobody who has promised. | `core/leases.rs` |
 //! | The leader promises as its followers do. | It may step down and give the vote that decides while its host still answers. | `core/leases.rs` |
 //! | A damaged leader appends nothing, not even the entry of its term. | What it cannot read may be committed. | `damage/leader.rs` |
-//! | A candidate that installs a snapshot is a candidate no more. | It comes from any peer, where something is damaged. The leader of the same term may have made its membership, by which the votes would be counted. | `damage/found_snapshots.rs` |
-//! | What a server outside of the group says of a later term is not heard while a leader lives, unless that leader can be helped by nobody else. | It is asked for damaged entries that it may have, and campaigns in vain. | `damage/removed.rs` |
-//! | A member that asks for a snapshot in the place of its damaged one tells how far the log is committed. | Who commits nothing without it can be helped only by those who know that. | `damage/snapshots.rs` |
-//! | A log that may have lost its end does not vote. | A quorum may rest on what it has forgotten. | `damage/barrier.rs` |
-//! | A learner is promoted if it answers and lacks at most so many committed entries; if not, the leader refuses at once, where it waits in rounds that it measures in thesis §4.2.1. | A limit in entries needs no clock, and whoever is refused knows what is missing. | `core/membership.rs` |
+//! | A candidate that installs a snapshot is a candidate no more. | Its votes were requested under another membership. The snapshot may come from any peer, and the leader of this very term may have made the membership in it. | `damage/found_snapshots.rs` |
+//! | What a server outside of the group says of a later term is not heard while a leader lives, unless that leader can be helped by nobody else. | A removed server is asked for damaged entries that it may have. It campaigns in vain and has a higher term, and must not depose a live leader by answering or asking such a question. | `damage/removed.rs` |
+//! | A member that asks for a snapshot in the place of its damaged one tells how far the log is committed. | Without that snapshot the node commits nothing. If the others do not know what is committed, none of them can take the snapshot that it needs. | `damage/snapshots.rs` |
+//! | A node whose log may have lost its end does not vote. | A quorum may rest on what it has forgotten. | `damage/barrier.rs` |
+//! | A learner is promoted if it answers and lacks at most a configured number of committed entries; otherwise the leader refuses at once. (In thesis §4.2.1 it waits, in rounds that it measures.) | A limit in entries needs no clock, and a refusal says what is missing. | `core/membership.rs` |
 //! | A node whose disk is full takes no commands and no entries and does not campaign; it votes and answers on, and a leader hands over. | The paper's disks have no end. A node that halted instead could not help to elect one that has room. | `core/disk_full.rs` |
 //! | A node of low priority waits longer before it campaigns; how anybody votes does not depend on it. | Leaders are wanted in some places. A vote that asked for priority could leave nobody who can win. | `core/transfer.rs` |
 //! | Every message names a cluster epoch. An operator may make one node the only voter of the next one, and no node enters it that has a history of an earlier one. | A quorum that is lost for good would be the end. Without the epoch, those who come back would be a second group under the same name. | `core/quorum_loss.rs` |

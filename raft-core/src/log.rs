@@ -17,16 +17,16 @@ use core::hash::{Hash, Hasher};
 use crate::entry::{Entries, Entry};
 use crate::types::{Chain, EntryId, Index, Term};
 
-/// A run of so many entries is read alone, without copying any.
+/// A read that takes at least this many entries from its first run ends there, and copies none.
 const ALONE_ENTRIES: usize = 64;
 
-/// So is one of so many payload bytes.
+/// The same for at least this many payload bytes.
 const ALONE_BYTES: usize = 16 << 10;
 
-/// So many of the newest runs are looked at before they are searched.
+/// How many of the newest runs are looked at one by one before all are searched.
 const FEW_RUNS: usize = 4;
 
-/// There is room for so many runs at least, once there is one: idle groups have no more.
+/// The least room that is made for more runs at a time: idle groups need no more than this.
 const ROOM_RUNS: usize = 2;
 
 /// Entries after `base`, consecutive.
@@ -34,7 +34,7 @@ const ROOM_RUNS: usize = 2;
 /// Invariants: every run is non-empty and follows what is before it by index and chain; `last` is
 /// the identity of the last entry, or the base; `resident_bytes` is the sum over `runs`.
 #[derive(Clone, Debug)]
-#[repr(C)] // What every step asks for stands together, at the end.
+#[repr(C)] // For cache locality alone: the fields that every step reads are adjacent.
 pub(crate) struct Log {
     base: EntryId,
     /// The entries right after the base whose payloads are not here.
@@ -288,9 +288,9 @@ impl Log {
         }
     }
 
-    /// The run that is just what [`Log::read`] gives, if one of the newest is. Who proposes one at a
-    /// time, or keeps up, reads these as they came: the last one, or the one before if the read ends
-    /// sooner.
+    /// The run that is just what [`Log::read`] gives: the last one or, if the read ends sooner, the one
+    /// before. `None` if it is not. A peer that keeps up, and a state machine that does, read runs as
+    /// they were appended.
     #[inline(always)] // Nearly always this is all that a step does with the log.
     pub(crate) fn newest_run(
         &self,

@@ -17,7 +17,7 @@ pub const MEMBERS_MAX: usize = 64;
 
 /// A configuration of a group.
 ///
-/// Deserializing one checks nothing: who reads bytes from elsewhere calls [`Membership::validate`].
+/// Deserializing one checks nothing: code that does so itself calls [`Membership::validate`].
 /// The wire format does so for frames and records, `recover` for what it is given, and `step` refuses
 /// entries and snapshots with a membership that is not valid. Invariants, established by
 /// [`Membership::new`] and kept by every change:
@@ -391,7 +391,7 @@ impl fmt::Display for MembershipError {
 impl core::error::Error for MembershipError {}
 
 fn contains(sorted: &[Member], member: Member) -> bool {
-    // Nearly all lists are short, and asked in every step: looking at each costs less.
+    // Nearly all lists are short, and every step needs this: a linear search costs less.
     const FEW: usize = 8;
     if sorted.len() <= FEW {
         sorted.contains(&member)

@@ -106,7 +106,7 @@ pub enum Body {
     /// that by looking. While it is full the node takes no commands and no entries and does not
     /// campaign; a leader hands over, to one voter after the other until somebody leads. Terms, votes and
     /// what was given to the disk before are not in question: a host keeps room for the former and tries
-    /// again with the latter. Never full after a start.
+    /// again with the latter. After a start the disk counts as having room until the host says otherwise.
     DiskFull {
         /// Whether it is.
         is_full: bool,
@@ -401,7 +401,7 @@ pub enum AppendResult {
         hint_term: Term,
     },
     /// The receiver was given nothing, not even the founders' membership: no entry can match. It
-    /// needs a snapshot, be it the genesis.
+    /// needs a snapshot, if only the genesis.
     Blank,
     /// Two histories with one identity, or a conflict with what is committed: replication to this
     /// peer must stop, and a person must look.

@@ -31,7 +31,7 @@ use crate::types::{Epoch, Index, Member, PersistSeq, Span, Term, Ticket};
 /// Invariants: `applied <= handed_out <= commit <= log.last`; `log.base <= snapshot <= commit`;
 /// the vote changes only from `None`, and back only when the term rises.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[repr(C)] // What every step asks for stands together, after the log's end and at this one's.
+#[repr(C)] // For cache locality alone: the fields that every step reads are adjacent.
 pub(crate) struct Node {
     /// The membership at the base of the log, then each that the log holds, by index.
     memberships: Vec<(Index, Arc<Membership>)>,
@@ -40,8 +40,8 @@ pub(crate) struct Node {
     snapshot: Arc<SnapshotMeta>,
     /// A snapshot that is being received.
     pub(crate) incoming: Option<Box<Incoming>>,
-    /// The chunk that the host is asked to stage, also if its transfer is over. Hardly ever is there
-    /// one: an idle group pays for no more than this.
+    /// The chunk that the host is asked to stage, even if its transfer is over. There hardly ever is one,
+    /// so an idle group pays for no more than a pointer.
     pub(crate) staging: Option<Box<Staging>>,
     /// The chunks of snapshots that this incarnation has asked the host to stage.
     pub(crate) chunks: u64,
@@ -55,7 +55,7 @@ pub(crate) struct Node {
     attempt: u64,
     /// The last entry that the host has applied.
     pub(crate) applied: Index,
-    /// Payload bytes between the two.
+    /// Payload bytes after `applied` through `handed_out`.
     pub(crate) unapplied_bytes: usize,
     /// The term of the newest committed entry that open tickets were compared with.
     pub(crate) tickets_term: Term,
@@ -65,22 +65,22 @@ pub(crate) struct Node {
     hard_state: HardState,
     /// Cold entries that the state machine needs next.
     pub(crate) loading: Loading,
-    /// What it knows about the end of its log, while that is unknown.
+    /// What is known about the end of the log, while that end is in doubt.
     pub(crate) doubt: Option<Doubt>,
     /// Until it is over this node elects no other leader, itself included (thesis §6.4.1).
     pub(crate) promise: Timer,
     commit: Index,
     /// The last entry given to the host to apply.
     pub(crate) handed_out: Index,
-    /// The jitter drawn for that attempt.
+    /// The jitter drawn for this term and `attempt`.
     jitter: Span,
     /// Proposals that were appended and have no outcome yet, by index.
     pub(crate) tickets: Vec<PendingTicket>,
-    /// What follows from them and the commit index.
+    /// Cached: what the memberships and the commit index mean for this server.
     standing: Standing,
     /// A snapshot that the state machine must take over once it is durable.
     pub(crate) restore: Option<Arc<SnapshotMeta>>,
-    /// What it asks its peers for, while an entry is damaged.
+    /// What this node asks its peers for, while an entry or its snapshot is damaged.
     pub(crate) repair: Option<Box<Repair>>,
     /// The host's buffer for the length of a step; empty between steps.
     pub(crate) effects: Vec<Effect>,
@@ -333,7 +333,7 @@ impl Node {
         assert!(snapshot.last.index <= self.applied, "a snapshot holds what was applied");
         self.snapshot = snapshot;
         self.is_snapshot_damaged = false;
-        // Nothing is kept for peers that is damaged.
+        // A damaged entry could not be sent to a peer, so neither it nor what is before it is kept.
         let hole = self.gate.last_hole_through(self.snapshot.last.index);
         let through = hole.map_or(through, |hole| through.max(hole));
         if through <= self.log.base().index {
@@ -378,20 +378,20 @@ impl Node {
     }
 
     /// A fresh election timer: at least the election timeout, less than twice of it (§5.2), and
-    /// longer for a node of low priority. Who cannot be needed to lead has none.
+    /// longer for a node of low priority. Not armed if this node is not electable.
     #[inline(always)]
     pub(crate) fn election_timer(&self) -> Timer {
         let delay = self.config.priority_delay();
         if self.is_damaged() {
-            // Who is whole shall lead: it need not be repaired first.
+            // One timeout longer, so that an intact node wins first: it need not be repaired to serve.
             return self.timer_after(Span(delay.0 + self.config.election_timeout_us));
         }
         self.timer_after(delay)
     }
 
-    /// The election timer where votes are being given: all wait alike. Otherwise a node of high
-    /// priority that cannot hear or be heard would collect votes in vain, and put off everybody
-    /// else's election by that, for ever.
+    /// The election timer while votes are being given: it has no delay for low priority. Otherwise a
+    /// node of high priority that cannot hear or be heard would always be the first to collect votes, in
+    /// vain, and so put off everybody else's election for ever.
     pub(crate) fn contest_timer(&self) -> Timer {
         self.timer_after(Span(0))
     }

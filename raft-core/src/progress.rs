@@ -13,11 +13,11 @@ use crate::types::{ChunkId, Incarnation, Index, Member, RepairId, Round, Session
 ///
 /// Invariants: `match_index < next_index`; `match_index` falls only with a new session.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[repr(C)] // What every heartbeat asks for stands together: an idle group is in no cache.
+#[repr(C)] // For cache locality alone: the fields that every heartbeat reads are adjacent.
 pub(crate) struct Progress {
     /// The entry that removes it from the membership, if one does: it is told, then forgotten.
     pub(crate) removed_by: Option<Index>,
-    /// It does not know the end of its log, and will only once its match is here.
+    /// The peer does not know the end of its log, and will not before its match has come this far.
     pub(crate) barrier: Option<Index>,
     /// The cold entries that it needs next.
     pub(crate) loading: Loading,
@@ -47,7 +47,7 @@ pub(crate) struct Progress {
 
 /// How entries flow to a peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)] // Asked several times in every step of a leader: a tag of its own is found sooner.
+#[repr(u8)] // Every step of a leader reads the tag several times; one of its own is quicker to find.
 pub(crate) enum ProgressState {
     /// Looking for the point where the logs match: one append at a time.
     Probe {
@@ -179,7 +179,7 @@ impl Progress {
         }
     }
 
-    /// Whether it is removed and knows it, as far as a leader can see to that.
+    /// Whether the peer is removed and has been told so, as far as a leader can know.
     pub(crate) fn is_gone(&self) -> bool {
         let is_told = |index| self.match_index >= index && self.commit_sent >= index;
         self.removed_by.is_some_and(|index| is_told(index) || self.state == ProgressState::Diverged)

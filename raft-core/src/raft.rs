@@ -36,7 +36,7 @@ use crate::{
 /// equally; neither the moment at which they got there counts, nor how many batches they have made
 /// durable before.
 #[derive(Clone, Debug)]
-#[repr(C)] // No promise: what every step asks for stands together, from the end of the node on.
+#[repr(C)] // For cache locality alone; not part of the interface.
 pub struct Raft {
     node: Node,
     role: Role,
@@ -105,7 +105,7 @@ impl Raft {
             self.end_leases(); // Those that were asked for meanwhile: time stands still for them.
         }
         if let Role::Halted = self.role {
-            // Not even what was about to leave when the disk turned out to have failed.
+            // A halted node sends nothing, not even what this batch brought about before it halted.
             let tail = self.node.effects.split_off(start);
             let silent = tail.into_iter().filter(|effect| !matches!(effect, Effect::Send(_)));
             self.node.effects.extend(silent);
@@ -147,8 +147,8 @@ impl Raft {
         hasher.finish()
     }
 
-    /// Lets the time pass that the host's clock shows. If it shows less than before, none has passed as
-    /// far as timers are concerned: what is late does no harm. A lease would last too long.
+    /// Lets the time pass that the host's clock shows. If the clock shows less than before, no time passes
+    /// for timers: one that fires late does no harm. A lease that lasts too long would, so it ends.
     #[inline(never)]
     fn pass(&mut self, reading: Time) {
         if reading < self.now {
@@ -166,10 +166,10 @@ impl Raft {
         }
     }
 
-    /// Takes what it needs out of the body: to move the whole of it costs more than many a rule.
+    /// Takes out of the body only what a rule needs: to move a whole body costs more than most rules.
     ///
-    /// What does more than a little is not inlined: the loop over an inbox would make ready for it
-    /// in every step.
+    /// Handlers that do more than a little are not inlined: the loop over an inbox would make ready for
+    /// them in every step.
     #[inline(always)] // A part of the loop over an inbox.
     fn dispatch(&mut self, body: &mut Body) {
         if let Role::Halted = self.role {
@@ -252,7 +252,7 @@ impl Raft {
         node.gate.flush(&mut node.effects);
         commit::hand_out(node);
         node.evict();
-        // In release this would cost what keeping the standing at hand spares.
+        // Not in release, where it would cost what the cache saves.
         debug_assert!(node.knows_its_standing(), "the standing follows the memberships");
         self.settle_role();
     }
@@ -328,8 +328,8 @@ impl Raft {
         let before = self.node.incoming.as_ref().map(|incoming| incoming.staged);
         let is_installed = compaction::on_chunk_staged(&mut self.node, leader, id, staged);
         if is_installed && matches!(self.role, Role::Candidate(_)) {
-            // Its votes were asked for by another membership. One that was agreed upon since may have
-            // been made by the leader of this very term, and those who voted here may be most of it.
+            // Its votes were requested under another membership. The one in the snapshot may have been made
+            // by the leader of this very term, and those who voted here may be a quorum of it.
             self.become_next(Transition::Follow(None));
         }
         let incoming = self.node.incoming.as_ref();

@@ -107,8 +107,8 @@ pub(crate) fn close_rounds(node: &mut Node, leader: &mut Leader) {
     }
 }
 
-/// All reads that wait at a leader which ceases to be one. Questions just end: who asked them
-/// learns of the next leader, or hears nothing any more.
+/// All reads that wait at a leader which ceases to be one. Questions of peers end without an answer: the
+/// peer learns of the next leader, or gives up when it hears none.
 pub(crate) fn abandoned(leader: &mut Leader) -> Vec<Ticket> {
     let rounds = leader.rounds.drain(..).flat_map(|round| round.tickets);
     let mut tickets: Vec<Ticket> = rounds.collect();
@@ -135,16 +135,18 @@ pub(crate) fn ask(node: &mut Node, follower: &mut Follower) {
     let newest = follower.reads.last().map_or(0, |read| read.question);
     if newest > node.asked {
         if follower.reads.first().is_some_and(|read| read.question > node.asked) {
-            follower.unanswered = 0; // Nothing was waiting.
+            follower.unanswered = 0; // No question was open.
         }
         node.asked = newest;
         send_question(node, follower);
     }
 }
 
-/// The leader is alive: what it may not have heard, or answered in vain, is asked again. Not sooner
-/// than its heartbeats come when nothing happens, for a question makes it send one; and not for ever: a
-/// leader that repairs its log does not answer, nor does one that hears nothing of this node.
+/// A heartbeat of the leader has come: asks it again, since the question or its answer may be lost.
+///
+/// At most once in a heartbeat interval, because a question makes the leader send a heartbeat, which
+/// leads here again. Gives up after as many heartbeats without an answer as two election timeouts have:
+/// a leader that repairs its log does not answer, nor does one that hears nothing of this node.
 pub(crate) fn ask_again(node: &mut Node, follower: &mut Follower) {
     let is_asked = follower.reads.first().is_some_and(|read| read.question <= node.asked);
     if !is_asked {
@@ -185,8 +187,8 @@ pub(crate) fn on_read_index_response(
     Ok(())
 }
 
-/// The leader has been silent for an election timeout, where a voter campaigns sooner or later, but a
-/// learner would wait for ever; or it lives and does not answer.
+/// Ends all reads that wait for the leader: it has been silent for an election timeout, or it speaks and
+/// does not answer. (A voter would campaign sooner or later, but a learner's reads would wait for ever.)
 pub(crate) fn give_up(node: &mut Node, follower: &mut Follower) {
     for read in follower.reads.drain(..) {
         node.reject(read.ticket, Rejection::NotLeader { hint: follower.leader });

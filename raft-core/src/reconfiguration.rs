@@ -174,7 +174,7 @@ fn next_membership(
     Ok(next)
 }
 
-/// What a voter needs to be of use at once, and the first thing that a learner lacks of it.
+/// Checks that a learner would be of use as a voter at once; the error names the first thing it lacks.
 fn check_caught_up(node: &Node, leader: &Leader, member: Member) -> Result<(), Rejection> {
     let lag_max = node.config.promotion_lag_entries_max;
     let needed = Index(node.commit().0.saturating_sub(lag_max));
@@ -183,8 +183,8 @@ fn check_caught_up(node: &Node, leader: &Leader, member: Member) -> Result<(), R
     if matched < needed {
         return Err(Rejection::NotCaughtUp { member, matched, needed });
     }
-    // A peer counts as active from the start, so that a new leader keeps its quorum: but who has never
-    // answered has no incarnation here.
+    // A peer counts as active from the start, so that a new leader keeps its quorum. That it has never
+    // answered shows in its incarnation, which is not known yet.
     let has_answered = |peer: &&Progress| peer.incarnation > Incarnation::ZERO && peer.is_heard();
     let Some(peer) = peer.filter(has_answered) else {
         return Err(Rejection::NotHeard { member });

@@ -6,8 +6,8 @@
 //! in the log, votes and campaigns by it, and claims nothing from there on (the repair chapter
 //! fills it). A log whose tail is unknown is taken as it is; the barrier chapter says what follows.
 //!
-//! Deliberately absent: a lost hard state. Who has lost it is somebody else from then on: the host
-//! starts it under a new lineage, and the group admits it like any new node.
+//! Deliberately absent: a lost hard state. A server that has lost it is another member from then on:
+//! the host starts it under a new lineage, and the group admits it like any new one.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -111,7 +111,7 @@ fn check_numbers(found: &RecoveredState) -> Result<(), RecoverError> {
     Ok(())
 }
 
-/// What a snapshot covers is not missed: the log begins after the last damaged entry below it.
+/// Damaged entries that the snapshot covers are not needed: the log begins after the last of them.
 fn drop_covered_holes(found: &mut RecoveredState) -> Option<Index> {
     let end = found.snapshot.last.index;
     let is_covered = |slot: &Slot| matches!(slot, Slot::Damaged { id, .. } if id.index <= end);
@@ -192,7 +192,7 @@ fn check_chain(computed: Chain, id: EntryId) -> Result<(), RecoverError> {
 }
 
 /// Each membership in the log, and the one at the base as far as it is known. The snapshot's is in force
-/// from the last membership entry at or below it, be that one `lost`; from the base if there is none.
+/// from the last membership entry at or below it, even a `lost` one; from the base if there is none.
 fn memberships(
     at_snapshot: &Membership,
     before: EntryId,

@@ -44,8 +44,8 @@ use crate::role::{Leader, Role, Transition};
 use crate::timers::Timer;
 use crate::types::{ChunkId, EntryId, Incarnation, Index, Member, RepairId};
 
-/// Keeps the question in step with what is damaged first. A leader asks at once, and so does who has
-/// just been helped; a follower gives its leader's appends time to bring what it lacks.
+/// Keeps a question open about what is damaged first. A leader asks at once, and so does a node that has
+/// just been helped; a follower first gives its leader's appends time to bring the entry.
 pub(crate) fn ask(node: &mut Node, role: &Role) {
     drop_covered(node);
     let Some((wanted, is_snapshot)) = wanted(node) else {
@@ -68,18 +68,18 @@ pub(crate) fn ask(node: &mut Node, role: &Role) {
     }
 }
 
-/// What the own snapshot covers is not missed: the log begins behind it.
+/// Drops damaged entries that the node's own snapshot covers: the log begins after the last of them.
 fn drop_covered(node: &mut Node) {
     let last = node.snapshot().last.index;
     let is_covered = node.gate.first_open_hole().is_some_and(|hole| hole <= last);
-    // One that is being installed covers it soon, and one that was is restored first.
+    // A snapshot that is being installed will cover the entry; one that was must be restored first.
     let is_whole = !node.is_snapshot_damaged() && !node.gate.is_installing();
     if is_covered && is_whole && last <= node.applied {
         node.compact(Arc::clone(node.snapshot()), Index::ZERO);
     }
 }
 
-/// What is applied is not missed once it is in a snapshot, which the host can make by itself.
+/// A damaged entry that is applied is not needed once a snapshot covers it, and the host can take one.
 fn want_own_snapshot(node: &mut Node) {
     let Some(Repair { wanted, .. }) = node.repair.as_deref() else { return };
     let index = wanted.index;
@@ -89,8 +89,8 @@ fn want_own_snapshot(node: &mut Node) {
     }
 }
 
-/// A new leader does not wait for anybody's appends. It asks anew: who said in an earlier term that
-/// it never had the entry may have acknowledged it since.
+/// A new leader asks at once, for no appends will come to it; and it asks anew, for a peer that said in
+/// an earlier term that it never had the entry may have acknowledged it since.
 pub(crate) fn hurry(node: &mut Node) {
     let Some(repair) = &mut node.repair else { return };
     node.repairs += 1;
@@ -113,14 +113,14 @@ pub(crate) fn on_patience_over(node: &mut Node) {
     let (never, damaged) = (who(Lack::Never), who(Lack::Damaged));
     let missed = Observation::EntryMissed { id: repair.wanted, never, damaged };
     node.observe(missed);
-    // Who sends a snapshot and has fallen silent is given up for another.
+    // A sender of a snapshot that has fallen silent is given up for another one.
     node.incoming.take_if(|incoming| !core::mem::take(&mut incoming.is_moving));
     want_own_snapshot(node);
     send_question(node);
 }
 
-/// Whether this node leads and waits for help in vain: then it may take a server that was removed, which
-/// a later term keeps from answering.
+/// Whether this node leads and has waited for help in vain. Then it hears removed servers too, although
+/// what they say is of a later term and ends its own.
 pub(crate) fn needs_anybody(node: &Node, role: &Role) -> bool {
     let is_overdue = node.repair.as_ref().is_some_and(|repair| repair.is_overdue);
     is_overdue && matches!(role, Role::Leader(_))
@@ -171,8 +171,8 @@ fn lend(node: &mut Node, to: Member, id: RepairId, wanted: EntryId) {
     }
 }
 
-/// Whether the host may read this for a peer now. It reads one entry and one chunk at a time for each, or
-/// who asks without end could fill its queue; whoever goes without an answer asks again.
+/// Whether the host may read this for a peer now. For each peer it reads at most one entry and one chunk
+/// at a time, or a peer that asks without end could fill its queue. A peer without an answer asks again.
 fn begin_lending(node: &mut Node, lending: Lending) -> bool {
     let mut open = node.lending.iter();
     let is_begun =
@@ -255,7 +255,8 @@ pub(crate) fn on_request_entry_response(
     }
     match leader {
         Some(leader) if leader.is_damaged => Ok(discard(node, leader, wanted)),
-        // It has entries of its own term and may not drop any; those who answered lead without it.
+        // A leader never drops entries of its own term, so it steps down. Then one of those that never
+        // had the entry wins, or this node wins again and discards it as a damaged leader.
         Some(_) if is_open_and_ruled_out(node, wanted.index) => Ok(Transition::Follow(None)),
         Some(_) | None => Ok(Transition::Stay),
     }
@@ -347,7 +348,8 @@ fn fetch(
     let last = snapshot.last;
     let mine = node.log().id(last.index);
     let is_use = node.is_missed_by(last.index) && last.index >= node.log().base().index;
-    // Only what a later leader may still take away can differ from what a snapshot covers.
+    // A snapshot covers only what is committed, so another entry at that index is not: a leader must
+    // replace it first. A leader takes only a snapshot whose last entry it has.
     let is_mine = mine == Some(last) || (mine.is_none() && !is_leader);
     let is_busy = node.staging.is_some() || node.gate.is_installing();
     if !is_use || !is_mine || is_busy || node.contradicts(&snapshot) {

@@ -73,7 +73,7 @@ pub(crate) fn track_members(node: &Node, leader: &mut Leader) {
             if member == node.member() {
                 continue;
             }
-            // Who comes back gets a stream of its own: an answer from before does not count for it.
+            // A member that comes back gets a new stream: answers to the old one do not count for it.
             match leader.peers.binary_search_by_key(&member, |peer| peer.member) {
                 Ok(position) if leader.peers[position].removed_by.is_some() => {
                     let session = leader.next_session();
@@ -138,7 +138,7 @@ fn append_run(node: &mut Node, leader: &mut Leader) -> (EntryId, Entries) {
     let entries = if leader.proposals.len() == 1
         && let Some((_, command)) = leader.proposals.pop()
     {
-        Entries::just(last, term, Payload::Command(command)) // Who proposes one at a time.
+        Entries::just(last, term, Payload::Command(command)) // The host proposes one at a time.
     } else {
         let commands = leader.proposals.drain(..).map(|(_, command)| command);
         Entries::after(last, commands.map(|command| (term, Payload::Command(command))))
@@ -238,7 +238,7 @@ fn meet_incarnation(
         peer.restart(incarnation, mine);
         return Err(Refused::StaleSession { mine, theirs });
     }
-    // Of an earlier stream is an earlier life, too: nothing of this one is known by it.
+    // An answer to an earlier stream may be of an earlier life, too: it does not tell the present one.
     if theirs == peer.session {
         peer.incarnation = incarnation;
     }
@@ -310,8 +310,8 @@ pub(crate) fn on_heartbeat_response(node: &Node, peer: &mut Progress) {
     peer.loading.retry();
     match &mut peer.state {
         ProgressState::Probe { is_paused } => *is_paused = false,
-        // Of a full window whose acknowledgements were lost, this asks again: one answer opens it.
-        // To take an append for lost would fill the memory of a peer whose disk hangs.
+        // If the window is full and the acknowledgements were lost, this asks again: one answer opens it.
+        // Appends are not taken for lost: to repeat them would fill the memory of a peer whose disk hangs.
         ProgressState::Replicate { is_poked, .. } => *is_poked = is_behind,
         ProgressState::Snapshot { .. } | ProgressState::Diverged => {}
     }

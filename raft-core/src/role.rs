@@ -16,7 +16,7 @@ use crate::types::{Index, Member, ReadId, Round, Session, Span, Ticket};
 
 /// What a node is in its term.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)] // Asked several times in every step: a tag of its own is found sooner.
+#[repr(u8)] // Every step reads the tag several times; one of its own is quicker to find.
 pub(crate) enum Role {
     Follower(Follower),
     PreCandidate(Campaign),
@@ -38,7 +38,7 @@ pub(crate) struct Follower {
     pub(crate) reads: Vec<ForwardedRead>,
     /// Until it is over, the leader is not asked again.
     pub(crate) patience: Timer,
-    /// Its heartbeats since it answered last, or had nothing to answer.
+    /// How many heartbeats of the leader have come since it answered last, or since no question was open.
     pub(crate) unanswered: u64,
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct Campaign {
 
 /// Leads its term.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[repr(C)] // What every heartbeat asks for stands together, from the peers on.
+#[repr(C)] // For cache locality alone: the fields that every heartbeat reads are adjacent.
 pub(crate) struct Leader {
     /// The index of its no-op: from here on entries are of its own term.
     pub(crate) first: Index,
@@ -73,7 +73,7 @@ pub(crate) struct Leader {
     pub(crate) tracked: Index,
     /// Payload bytes of its uncommitted entries.
     pub(crate) uncommitted_bytes: usize,
-    /// Who was asked last to take over because its disk is full.
+    /// The peer that was asked last to take over because this leader's disk is full.
     pub(crate) relieved: Option<Member>,
     /// Everyone else in the membership, and who was removed and has still to be told; sorted by member.
     pub(crate) peers: Vec<Progress>,
@@ -219,7 +219,7 @@ impl Leader {
 
     /// Where a peer stands among the others.
     pub(crate) fn position(&self, member: Member) -> Option<usize> {
-        // Nearly all groups are small, and every answer asks: looking at each costs less.
+        // Nearly all groups are small, and every answer needs this: a linear search costs less.
         const FEW: usize = 8;
         if self.peers.len() <= FEW {
             self.peers.iter().position(|peer| peer.member == member)
@@ -239,8 +239,9 @@ impl Leader {
         self.peers.get(self.position(member)?)
     }
 
-    /// Why nothing is appended while it hands over. Where nobody takes over from a full disk, the transfer is
-    /// not what a client waits for.
+    /// Why nothing is appended while this leader hands over: `DiskFull` rather than `Transferring` if it
+    /// does so because its disk is full and somebody has failed to take over, so that the client sees the
+    /// cause.
     pub(crate) fn refusal(&self, is_disk_full: bool) -> Rejection {
         if is_disk_full && self.relieved.is_some() {
             Rejection::DiskFull

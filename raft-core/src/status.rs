@@ -1,4 +1,4 @@
-//! What a host may see of a node between two steps.
+//! The types that describe a node and its peers to the host.
 
 use alloc::sync::Arc;
 use core::fmt;

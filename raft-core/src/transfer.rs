@@ -60,7 +60,7 @@ pub(crate) fn relieve(node: &mut Node, leader: &mut Leader) {
     }
 }
 
-/// In place of a transfer that has begun before.
+/// Begins a transfer, which takes the place of one that has begun before.
 fn begin(node: &mut Node, leader: &mut Leader, ticket: Option<Ticket>, to: Member) {
     end(node, leader, None);
     let lent = leader.lent.left().unwrap_or_default();
@@ -88,8 +88,8 @@ pub(crate) fn hand_over(node: &mut Node, leader: &mut Leader) {
     node.send(to, Rpc::TimeoutNow);
 }
 
-/// The transfer is over: it has come about if a later term has begun. Otherwise this node leads on,
-/// or has an end of its own.
+/// Ends the transfer. It has come about if a `later` term has begun; otherwise this node leads on, or
+/// ceases to lead for another reason.
 pub(crate) fn end(node: &mut Node, leader: &mut Leader, later: Option<Term>) {
     let Some(Transfer { ticket, to, .. }) = leader.transfer.take() else { return };
     match (ticket, later) {

@@ -70,7 +70,7 @@ impl Rpc {
         }
     }
 
-    /// Whether it asks for an answer that tells the present term, should its own be over.
+    /// Whether a receiver in a later term answers it, to tell that term.
     #[must_use]
     pub fn is_request(&self) -> bool {
         match self {

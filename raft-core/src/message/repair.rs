@@ -27,7 +27,7 @@ pub enum RepairRpc {
         id: RepairId,
         /// The entry.
         wanted: EntryId,
-        /// Whether a snapshot through it is wanted, for the asker's own is damaged. Who asks so
+        /// Whether a snapshot through it is wanted, because the asker's own is damaged. Such a question
         /// asserts that the entry is committed, and the log before it, for a snapshot covers nothing
         /// else: a receiver that has this very entry takes its index for its own commit index.
         is_snapshot: bool,

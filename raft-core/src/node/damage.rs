@@ -31,7 +31,7 @@ pub(crate) struct Repair {
     pub(crate) is_snapshot: bool,
     /// Until it is over, nobody is asked again.
     pub(crate) patience: Timer,
-    /// Whether it was over before, and nobody had helped.
+    /// Whether `patience` has ended before, and nobody had helped.
     pub(crate) is_overdue: bool,
     /// Who has answered what, by member.
     pub(crate) answers: Vec<(Member, Lack)>,
@@ -89,8 +89,9 @@ impl Node {
         }
     }
 
-    /// The log ends at `last` now: beyond, it equals nobody's. Only a liar makes a leader contradict what it
-    /// sent in the same term, but no lie may count as compared what is not there.
+    /// The log ends at `last` now, so nothing beyond counts as compared with the leader's log. An honest
+    /// leader never takes away what matched within its term; the cap keeps a faulty one from ending the
+    /// doubt too early.
     #[cold]
     pub(crate) fn cap_match(&mut self, last: Index) {
         if let Some(doubt) = &mut self.doubt {
@@ -98,8 +99,8 @@ impl Node {
         }
     }
 
-    /// Puts intact entries in the place of damaged ones, where some of `entries` are those. They have
-    /// the identities that the log has.
+    /// Puts those of `entries` that are damaged here, and that nothing heals yet, in the place of the
+    /// damaged ones. All of them have the identities that the log has.
     pub(crate) fn heal(&mut self, entries: &Entries) {
         let gate = &self.gate;
         let is_wanted = |entry: &&Entry| gate.is_open_hole(entry.index());
@@ -133,7 +134,7 @@ impl Node {
         self.observe(Observation::MembershipChanged { membership });
     }
 
-    /// Whether a snapshot through `index` has what is damaged here.
+    /// Whether a snapshot through `index` would replace something that is damaged here.
     pub(crate) fn is_missed_by(&self, index: Index) -> bool {
         self.is_snapshot_damaged || self.gate.first_open_hole().is_some_and(|hole| hole <= index)
     }
@@ -176,7 +177,7 @@ impl Node {
     /// The membership that was appended as the entry at `index`, if it is known.
     pub(crate) fn membership_appended_at(&self, index: Index) -> Option<Arc<Membership>> {
         if index <= self.snapshot.last.index {
-            return None; // It may be the snapshot's, which is in force there from elsewhere on.
+            return None; // What is kept for this index may be the snapshot's, appended elsewhere.
         }
         let found = self.memberships.binary_search_by_key(&index, |(at, _)| *at).ok()?;
         Some(Arc::clone(&self.memberships[found].1))

@@ -1,5 +1,5 @@
-//! What the state machine gets, payloads that leave memory, and what a host reads when they are
-//! wanted again.
+//! Where payloads are: handed to the state machine, evicted from memory, and accepted back from the
+//! host's `Loaded`.
 
 use alloc::sync::Arc;
 
@@ -12,8 +12,8 @@ use crate::message::LoadRequest;
 use crate::types::Index;
 
 impl Node {
-    /// Lets go of payloads that are durable and applied, beyond what shall stay in memory; and of those
-    /// that are durable and wait for a state machine that is slow, beyond what it may have at once too.
+    /// Drops payloads from memory: durable and applied ones beyond `resident_bytes_max`, and ones that are
+    /// durable but wait for a slow state machine beyond that and `unapplied_bytes_max` together.
     pub(crate) fn evict(&mut self) {
         let applied_max = self.config.resident_bytes_max;
         if self.log.resident_bytes() > applied_max {
@@ -78,7 +78,7 @@ impl Node {
         }
     }
 
-    /// A membership that a disk gives back late would have been in force all along.
+    /// Memberships are always known before they are loaded, for they have been in force ever since.
     fn check_loaded_memberships(&self, entries: &Entries) -> Result<(), Refused> {
         let is_known = |index: Index, membership: &Arc<Membership>| {
             index <= self.snapshot.last.index

@@ -1,8 +1,8 @@
-//! What the memberships in the log mean for this server, kept at hand.
+//! What the memberships in the log mean for this server: a cache.
 //!
-//! It follows from them, so it takes no part in comparisons and hashes. But nearly every step asks,
-//! and to look it up means to follow three pointers: in a host with many idle groups, which finds
-//! none of it in a cache, that was a quarter of what a heartbeat costs.
+//! All of it follows from the memberships, so it takes no part in comparisons and hashes. Nearly every
+//! step needs it, and to compute it means to follow three pointers. In a host with many idle groups,
+//! whose memory is in no cache of the processor, that was a quarter of what a heartbeat costs.
 
 use alloc::sync::Arc;
 use core::hash::{Hash, Hasher};
@@ -38,13 +38,13 @@ impl Standing {
             index: *index,
             is_joint: membership.is_joint(),
             is_voter: membership.is_voter(me),
-            // Who may have forgotten what it acknowledged must not lead; nor who does not know whose
-            // votes decide.
+            // A node that may have forgotten what it acknowledged must not lead, nor one that does not
+            // know whose votes decide.
             is_electable: is_whole && is_electable(me, memberships, commit),
         }
     }
 
-    /// What it says; as they are, all compare as equal.
+    /// The fields, to be compared: as a type, all standings are equal.
     fn facts(self) -> (Index, bool, bool, bool) {
         (self.index, self.is_joint, self.is_voter, self.is_electable)
     }
@@ -98,16 +98,16 @@ impl Node {
     }
 }
 
-/// It votes in the membership in force, or in one that is not known to be left behind. Its log may
-/// be the only one that holds the entry without its vote, and then nobody else can be elected
-/// (thesis §4.2.2). It does not count itself.
+/// Whether `me` votes in the membership in force, or in an earlier one that may still decide because
+/// no later one is known to be committed. A voter that is being removed may hold the longest log, and
+/// then nobody else can be elected (thesis §4.2.2). It does not count its own vote.
 fn is_electable(me: Member, memberships: &[(Index, Arc<Membership>)], commit: Index) -> bool {
     for (index, membership) in memberships.iter().rev() {
         if membership.is_voter(me) {
             return true;
         }
         if *index <= commit {
-            return false; // What is before it is left behind.
+            return false; // Earlier memberships decide nothing any more.
         }
     }
     false

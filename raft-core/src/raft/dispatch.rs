@@ -18,7 +18,7 @@ impl Raft {
     pub(super) fn on_peer(&mut self, envelope: &mut Envelope) {
         match admission::check(&self.node, envelope) {
             Ok(()) => {}
-            // Who leads or campaigns in an epoch that is over must hear of it: it halts then.
+            // A leader or candidate of an epoch that is over must hear of it, so that it halts.
             Err(reason @ Refused::StaleEpoch { .. }) => return self.on_stale(envelope, reason),
             Err(reason) => {
                 return self.node.refuse_peer(envelope.from, envelope.rpc.kind(), reason);
@@ -30,7 +30,7 @@ impl Raft {
                 self.become_next(Transition::Halt(reason));
                 return;
             }
-            // Who has no history cannot have been left behind.
+            // A node without a history cannot have been left behind.
             self.node.enter_epoch(envelope.epoch);
         }
         let term = self.node.term();
@@ -58,8 +58,8 @@ impl Raft {
     fn enter_later_term(&mut self, envelope: &Envelope, is_released: bool) -> bool {
         let is_candidate =
             matches!(envelope.rpc, Rpc::RequestVote { .. } | Rpc::RequestPreVote { .. });
-        // Nor may a removed server that campaigns in vain depose it by asking for help, or by what it
-        // says to who has asked it.
+        // Nor may a removed server that campaigns in vain depose that leader by a question about damage,
+        // or by its answer to one.
         let asks_for_help = matches!(&envelope.rpc, Rpc::Repair(rpc) if rpc.is_request());
         let is_outsider = !self.node.membership().is_member(envelope.from)
             && !envelope.rpc.is_from_leader()
@@ -78,8 +78,8 @@ impl Raft {
         let leader = envelope.rpc.is_from_leader().then_some(envelope.from);
         self.abandon_leadership(leader, Some(envelope.term));
         self.node.enter_term(envelope.term);
-        // A follower's own election waits for a leader or for a vote given, not for a term (§5.2):
-        // or candidates that cannot win could keep those that can from trying.
+        // A later term does not restart a follower's election timer; only a leader or a vote given does
+        // (§5.2). Otherwise candidates that cannot win could keep those that can from trying.
         let waiting = match &self.role {
             Role::Follower(follower) if leader.is_none() => Some(follower.election),
             Role::Follower(_)
@@ -101,9 +101,10 @@ impl Raft {
         let (node, from, kind) = (&mut self.node, envelope.from, envelope.rpc.kind());
         node.refuse_peer(from, kind, reason);
         if envelope.rpc.is_request() {
-            // An answer of the present term must answer nothing that was asked in it. A refusal would
-            // count against the sender should it be a candidate by now; and sessions and rounds begin
-            // anew in each term, so should it lead, an echo could confirm what it had not asked yet.
+            // The answer must carry the present term and nothing else. A refused vote would be counted if
+            // the sender campaigns in this term by now. A session and round that are echoed could confirm
+            // what it has not asked yet if it leads this term, for both begin anew in each term. No stream
+            // has the session 0.
             let (session, round) = (Session::ZERO, Round::ZERO);
             node.send(from, Rpc::HeartbeatResponse { session, round });
         }

@@ -52,7 +52,8 @@ impl Raft {
     ) {
         if let Role::Leader(leader) = &mut self.role {
             let node = &mut self.node;
-            // What was proposed before comes before: it must not follow the leader's own removal.
+            // Proposals that came before the change are appended before it: none may follow the leader's
+            // own removal.
             drop(replication::append_proposals(node, leader));
             reconfiguration::on_propose_membership(node, leader, ticket, change, expect);
         } else {

@@ -1,4 +1,4 @@
-//! What a host may see of a node between two steps.
+//! The readers of a [`Raft`]: its status, its peers, and single entries of its log.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

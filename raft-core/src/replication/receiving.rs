@@ -115,9 +115,9 @@ pub(crate) fn on_commit(node: &mut Node, from: Member, commit: Index) {
 #[inline(always)] // The doubt is rare, and the rest is a comparison.
 fn take_commit(node: &mut Node, from: Member, kind: RpcKind, commit: Index) -> bool {
     if let Some(doubt) = node.doubt {
-        // It counts what was acknowledged before the log lost its end: only what has been compared
-        // since is the leader's. The message is answered, or the leader would not hear of the new
-        // start.
+        // The leader may count what this node acknowledged before its log lost its end; only what has
+        // been compared since is known to be the leader's. The message is answered all the same, or the
+        // leader would not hear of the new start.
         node.commit_to(commit.min(doubt.matched));
         return true;
     }
@@ -161,8 +161,8 @@ fn store(node: &mut Node, reply: Reply, entries: &mut Entries) -> bool {
             false
         }
         Meeting::Conflicts(_) if node.is_overfull() => {
-            // What takes the place of a suffix begins a file of the log, even where the log gets no longer.
-            // Votes would wait behind it.
+            // To replace a suffix takes disk space as well, even where the log gets no longer (the storage
+            // may begin a new file), and a vote that is written later would queue behind it.
             refuse_overfull(node, reply);
             false
         }
@@ -181,9 +181,9 @@ fn store(node: &mut Node, reply: Reply, entries: &mut Entries) -> bool {
 /// Refuses an append, with the last place at which the logs may match. Nothing below the commit
 /// index needs to be tried: what is committed matches every leader's log.
 ///
-/// While nothing can be written in the place of what conflicts, there is no answer: the leader would
-/// send that again at once, and be refused it without a word, and what it sends behind it would bring
-/// it back here, for as long as the disk is full.
+/// While the disk is full there is no answer to a conflict. A hint would make the leader send at once
+/// entries that this node must drop, and the appends after those would conflict again: the two would go
+/// round in a loop until there is room.
 fn conflict(node: &mut Node, reply: Reply, rejected: Index, hint: Option<EntryId>) {
     if node.is_overfull() {
         refuse_overfull(node, reply);

@@ -205,7 +205,7 @@ fn take_loaded(reader: &mut Reader<'_>, limits: &Limits) -> Result<Option<Entrie
     }
     let V1Loaded { index_before, chain_before, last_chain, count } = reader.take()?;
     if count == 0 && (index_before, chain_before, last_chain) != Default::default() {
-        return Err(WireError::Malformed); // No entries are nowhere.
+        return Err(WireError::Malformed); // Where there are no entries, nothing tells where they are.
     }
     if count > limits.entries_max as u64 {
         return Err(WireError::Oversized);

@@ -267,7 +267,7 @@ fn take_header(reader: &mut Reader<'_>) -> Result<Header, WireError> {
     })
 }
 
-/// Bytes start at 1: a frame of zeros is none.
+/// Kinds start at 1, so that a frame of zeros is no message.
 fn kind_byte(kind: RpcKind) -> u8 {
     match kind {
         RpcKind::RequestPreVote => 1,
