@@ -5,9 +5,12 @@ use std::{io, sync::Arc, thread};
 use raft_core::*;
 
 pub trait Host: Send + 'static {
-    /// Write, in order, and sync; with `install`, first the staged snapshot. If there is only no room, keep
-    /// the batch, say `DiskFull` and try again. (A thread of its own may do it and send `Persisted` later.)
+    /// Write, in order, and sync; with `install`, first the staged snapshot. An error halts the node. (A
+    /// thread of its own may do it and send `Persisted` later.)
     fn persist(&mut self, batch: PersistBatch) -> io::Result<()>;
+    /// Whether the disk has too little room for more entries; asked in every round of the loop. Say so
+    /// early: what is on its way to `persist` must still fit.
+    fn is_disk_full(&mut self) -> bool;
     /// Queue for the network; never wait; drop it if the peer is slow.
     fn send(&mut self, envelope: Envelope);
     fn apply(&mut self, entries: &Entries);
@@ -27,8 +30,9 @@ pub trait Host: Send + 'static {
     );
 }
 
-/// Starts a node, and returns its inbox. Who finds it full drops a peer's message, or tells a client
-/// to come later. The node ends once nobody holds its inbox any more.
+/// Starts a node, and returns its inbox. If that is full, drop a peer's message, and tell a client to come
+/// later. The node ends once nobody holds its inbox any more, or when it halts: then the inbox is closed,
+/// and what was left in it has no answer.
 pub fn start(raft: Raft, first: Vec<Effect>, mut host: impl Host) -> SyncSender<Body> {
     let (sender, inbox) = sync_channel(1024);
     thread::spawn(move || run(raft, first, &inbox, &mut host));
@@ -80,6 +84,14 @@ pub fn run(mut raft: Raft, mut effects: Vec<Effect>, inbox: &Receiver<Body>, hos
                 }
                 Effect::Observe(observation) => println!("{observation:?}"),
             }
+        }
+        let status = raft.status();
+        if status.role == RoleName::Halted {
+            return; // Its tickets have ended. Only another start, from the disk, goes on.
+        }
+        let is_full = host.is_disk_full();
+        if is_full != status.is_disk_full {
+            inputs.push(Body::DiskFull { is_full });
         }
         if inputs.is_empty() {
             let wait = raft

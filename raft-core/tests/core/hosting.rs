@@ -8,7 +8,7 @@ use bytes::Bytes;
 use raft_core::{
     Body, Chunk, ChunkRequest, ClusterId, Config, Effect, Entries, EntryId, Envelope, GroupId,
     Index, LoadRequest, Member, MemberStep, Membership, MembershipChange, Message, Outcome,
-    Payload, PersistBatch, Raft, RecoveredState, RoleName, SnapshotMeta, Ticket, Time,
+    Payload, PersistBatch, Raft, RecoveredState, Rejection, RoleName, SnapshotMeta, Ticket, Time,
 };
 
 use self::host::Host;
@@ -35,6 +35,16 @@ struct Memory {
     /// The disk fails with the next batch that appends a command.
     is_failing: bool,
     has_failed: bool,
+    is_disk_full: bool,
+    /// By which a client asks once more when it hears that the node has halted.
+    late: Option<Sender<Body>>,
+}
+
+impl Memory {
+    fn new(told: Sender<Told>) -> Self {
+        let (is_failing, has_failed, is_disk_full) = (false, false, false);
+        Self { told, batches: 0, is_failing, has_failed, is_disk_full, late: None }
+    }
 }
 
 #[derive(Debug, PartialEq)]
@@ -58,6 +68,9 @@ impl Host for Memory {
         self.has_failed = self.is_failing && commands(&batch.append).count() > 0;
         if self.has_failed { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
+    fn is_disk_full(&mut self) -> bool {
+        self.is_disk_full
+    }
     fn send(&mut self, _: Envelope) {}
     fn apply(&mut self, entries: &Entries) {
         commands(entries).for_each(|command| drop(self.told.send(Told::Applied(command.clone()))));
@@ -79,6 +92,11 @@ impl Host for Memory {
         _: &dyn Fn() -> Time,
     ) {
         drop(self.told.send(Told::Ended(ticket, answer.expect_err("nobody reads here"))));
+        if let Some(late) = self.late.take() {
+            let command = Bytes::from_static(b"late");
+            late.send(Body::Propose { ticket: Ticket(9), command })
+                .expect("the loop has the inbox");
+        }
     }
 }
 
@@ -90,11 +108,29 @@ fn alone() -> (Raft, Vec<Effect>) {
     Raft::recover(config, RecoveredState::genesis(founders), Time(0)).expect("a founder starts")
 }
 
+/// It leads, and the disk has executed this many batches.
+fn alone_and_leading() -> (Raft, u64) {
+    let (mut raft, mut effects) = alone();
+    effects.extend(raft.step(Message { now: Time(0), body: Body::Campaign }));
+    let mut batches = 0;
+    while !effects.is_empty() {
+        for effect in std::mem::take(&mut effects) {
+            if let Effect::Persist(batch) = effect {
+                batches += 1;
+                let body = Body::Persisted { seq: batch.seq };
+                effects.extend(raft.step(Message { now: Time(0), body }));
+            }
+        }
+    }
+    assert_eq!(raft.status().role, RoleName::Leader);
+    (raft, batches)
+}
+
 #[test]
 fn the_host_of_the_guide_commits_and_applies_what_it_is_given() {
     let (raft, first) = alone();
     let (told, answers) = mpsc::channel();
-    let host = Memory { told, batches: 0, is_failing: false, has_failed: false };
+    let host = Memory::new(told);
     let inbox = host::start(raft, first, host);
     inbox.send(Body::Campaign).expect("the node runs");
     for n in 0.. {
@@ -121,22 +157,27 @@ fn the_host_of_the_guide_commits_and_applies_what_it_is_given() {
     assert_eq!((count, told.iter().filter(is_applied).count()), (5000, 5000));
 }
 
-/// A disk fails between two batches that came out of one step.
+#[test]
+fn the_host_of_the_guide_says_that_the_disk_is_full() {
+    let (raft, batches) = alone_and_leading();
+    let (told, answers) = mpsc::channel();
+    let mut host = Memory { batches, is_disk_full: true, ..Memory::new(told) };
+    let (clients, inbox) = mpsc::channel();
+    let command = Bytes::from_static(b"x");
+    clients.send(Body::Propose { ticket: Ticket(1), command }).expect("the inbox is open");
+    drop(clients);
+    host::run(raft, vec![], &inbox, &mut host);
+    drop(host);
+    let refused = Told::Ended(Ticket(1), Outcome::Refused(Rejection::DiskFull));
+    assert_eq!(answers.iter().collect::<Vec<_>>(), [refused]);
+}
+
+/// A disk fails between two batches that came out of one step. The node halts, and the loop ends with it
+/// although its inbox is open: what comes then is not answered.
 #[test]
 fn the_host_of_the_guide_writes_nothing_after_a_failure() {
-    let (mut raft, mut effects) = alone();
-    effects.extend(raft.step(Message { now: Time(0), body: Body::Campaign }));
-    let mut batches = 0;
-    while !effects.is_empty() {
-        for effect in std::mem::take(&mut effects) {
-            if let Effect::Persist(batch) = effect {
-                batches += 1;
-                let body = Body::Persisted { seq: batch.seq };
-                effects.extend(raft.step(Message { now: Time(0), body }));
-            }
-        }
-    }
-    assert_eq!(raft.status().role, RoleName::Leader);
+    let (mut raft, batches) = alone_and_leading();
+    let mut effects = vec![];
     let change = MembershipChange::Steps(vec![MemberStep::AddLearner(Member::new(2, 8))]);
     let command = Bytes::from_static(b"x");
     let asked = [
@@ -147,9 +188,9 @@ fn the_host_of_the_guide_writes_nothing_after_a_failure() {
     let asked = effects.iter().filter(|effect| matches!(effect, Effect::Persist(_)));
     assert_eq!(asked.count(), 2, "one for the command, one for the membership");
     let (told, answers) = mpsc::channel();
-    let mut host = Memory { told, batches, is_failing: true, has_failed: false };
     let (clients, inbox) = mpsc::channel();
-    drop(clients);
+    let late = Some(clients);
+    let mut host = Memory { batches, is_failing: true, late, ..Memory::new(told) };
     host::run(raft, effects, &inbox, &mut host);
     assert!(host.has_failed);
     drop(host);
