@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raft_core::{
-    Body, Chunk, ClusterId, Config, Effect, GroupId, Index, Member, Membership, Message,
-    Observation, Outcome, Payload, Raft, ReadMode, Rejection, Ticket, Time, wire,
+    Body, ClusterId, Config, Effect, GroupId, Index, Member, Membership, Message, Observation,
+    Outcome, Payload, Raft, ReadMode, Rejection, Ticket, Time, wire,
 };
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -179,16 +179,14 @@ impl Node {
             }
             Effect::Observe(_) => {}
             Effect::Load(request) => drop(self.disk.send(Work::Load(request))),
-            // There is one snapshot that every host has: the genesis, which is empty.
+            // No node of this group takes snapshots, so none is ever read, staged or restored.
             Effect::ReadChunk(request) => {
-                let is_genesis = request.snapshot.index == Index::ZERO;
-                let chunk = is_genesis.then(|| Chunk { data: Bytes::new(), done: true });
-                self.inputs.push(Body::ChunkRead { request, chunk });
+                self.inputs.push(Body::ChunkRead { request, chunk: None });
             }
             Effect::StageChunk { id, .. } => {
                 self.inputs.push(Body::ChunkStaged { id, staged: 0 });
             }
-            Effect::RestoreState { .. } => unreachable!("only the genesis was ever staged"),
+            Effect::RestoreState { .. } => unreachable!("no snapshot was ever staged"),
         }
     }
 

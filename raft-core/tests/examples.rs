@@ -292,9 +292,6 @@ fn an_installed_snapshot_counts_only_once_the_log_has_it() {
     let rest = Chunk { data: Bytes::from_static(b"wo"), done: true };
     assert_eq!(snapshots.read(&request), Some(rest));
     assert_eq!(snapshots.read(&ChunkRequest { snapshot: log[0].id(), ..request }), None);
-    // The genesis, too, is asked for: by a leader that has no newer snapshot for a learner.
-    let genesis = ChunkRequest { snapshot: EntryId::default(), offset: 0, ..request };
-    assert_eq!(snapshots.read(&genesis), Some(Chunk { data: Bytes::new(), done: true }));
 }
 
 /// What Maelstrom is to its nodes: a network, and clients `c1`, `c2`, ... played by the test.

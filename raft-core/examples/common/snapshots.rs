@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::{fs, io};
 
 use bytes::Bytes;
-use raft_core::{Chunk, ChunkRequest, Index, RecoveredState, Slot, SnapshotMeta, wire};
+use raft_core::{Chunk, ChunkRequest, RecoveredState, Slot, SnapshotMeta, wire};
 
 use crate::wal::{self, framed, intact_record};
 
@@ -93,9 +93,6 @@ impl Snapshots {
 
     /// A part for a peer, unless a newer snapshot has come meanwhile: then the core asks for that.
     pub(crate) fn read(&self, request: &ChunkRequest) -> Option<Chunk> {
-        if request.snapshot.index == Index::ZERO {
-            return Some(Chunk { data: Bytes::new(), done: true }); // Everybody has the genesis: it is empty.
-        }
         let (meta, state) = self.newest.as_ref()?;
         let from = usize::try_from(request.offset).ok()?;
         if meta.last != request.snapshot || from > state.len() {
