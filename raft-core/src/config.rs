@@ -43,6 +43,8 @@ pub struct Config {
     pub heartbeat_interval_us: u64,
     /// For how long followers are asked not to elect another leader, so that the leader may answer
     /// reads without asking (thesis §6.4.1). 0, the default: no leases; at most the election timeout.
+    /// A node that has once promised so much waits that long at every later start, even if the option is
+    /// lowered, before it votes or campaigns.
     pub lease_us: u64,
     /// By how many percent the fastest clock of the group may outrun the slowest. Followers keep
     /// a promise that much longer. Default 10, 0 to 100.

@@ -66,7 +66,8 @@ pub enum Effect {
     },
     /// Read entries that the core does not keep in memory; answer `Loaded`.
     Load(LoadRequest),
-    /// Read a part of a durable snapshot; answer `ChunkRead`.
+    /// Read a part of a snapshot; answer `ChunkRead`, with `None` if that cannot be done: the snapshot is
+    /// gone, or the batch that installs it is not durable yet.
     ReadChunk(ChunkRequest),
     /// Keep a part of a snapshot that a leader sends; answer `ChunkStaged` with how much is staged
     /// then, also if the chunk could not be kept. A chunk at offset 0 discards whatever was staged

@@ -5,10 +5,9 @@
 //!           base              cold                      last
 //! ```
 //!
-//! It knows the identity of every entry after its base. What lies at or below the base is in a
-//! snapshot. The payloads of the oldest entries may be with the host alone; whoever needs them asks
-//! for them with `Load`. The log does not know what is committed or durable; [`crate::node`] and
-//! [`crate::gate`] do.
+//! It knows the identity of every entry after its base. What lies at or below the base is in a snapshot.
+//! The payloads of the oldest entries may be with the host alone, and are asked for with `Load`. What is
+//! committed or durable is known to [`crate::node`] and [`crate::gate`], not here.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -472,7 +471,8 @@ impl Log {
     }
 }
 
-/// What is cold is part of the state, for it decides what is loaded; how the rest is cut is not.
+/// What is cold is compared, for it decides what is loaded. How the rest is cut into runs is not, though a
+/// read of [`ALONE_ENTRIES`] or [`ALONE_BYTES`] may end with a run.
 impl PartialEq for Log {
     fn eq(&self, other: &Self) -> bool {
         let from = self.cold_through();

@@ -33,7 +33,8 @@ pub struct Message {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)] // A tag of its own: to find one in the tags of what is inside costs more than its byte.
 pub enum Body {
-    /// A deadline has passed. Timers fire on this alone.
+    /// A deadline has passed. Deadlines fire on this alone; other inputs only move the clock, and may find
+    /// that a window (a promise, say) is over.
     Tick,
     /// A peer's message arrived.
     Peer(Envelope),

@@ -32,9 +32,10 @@ use crate::{
 
 /// A member of one Raft group: messages in, effects out.
 ///
-/// It is a value: `Clone`, comparable, hashable. Two of them are equal when they will behave
-/// equally; neither the moment at which they got there counts, nor how many batches they have made
-/// durable before.
+/// It is a value: `Clone`, comparable, hashable. Two of them that are equal decide equally. What does not
+/// count: the moment at which they got there, how many batches they have made durable before, and how
+/// the log lies in memory. The last may show: two equal nodes may send or apply the same entries cut
+/// into messages in different places, once there are 64 of them or 16 KiB.
 #[derive(Clone, Debug)]
 #[repr(C)] // For cache locality alone; not part of the interface.
 pub struct Raft {

@@ -111,7 +111,7 @@ pub(crate) fn on_force_membership(node: &mut Node, ticket: Ticket) -> Transition
 /// Enters the next epoch and the next term, and appends the membership of this node alone.
 ///
 /// The entry has the term in which the node will lead. That is safe although no vote is durable
-/// yet: in the new epoch nobody else can lead any term, and the vote is in the same batch.
+/// yet: in the new epoch nobody else can lead any term, and the vote is durable no later than the entry.
 pub(crate) fn force(node: &mut Node, ticket: Ticket) -> Campaign {
     let HardState { epoch, term, .. } = node.hard_state();
     // A snapshot that is still being staged would bring the old membership back.

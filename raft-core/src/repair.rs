@@ -18,9 +18,9 @@
 //! membership the voters of the incoming half decide: the entry that leaves it may have been in
 //! force already without anybody knowing.
 //!
-//! A leader whose snapshot alone is damaged leads: its log is whole. It cannot apply, and so answers no
-//! read, before another snapshot has come; its peers could not make one without being told what is
-//! committed.
+//! A leader whose snapshot alone is damaged leads: its log is whole, and without being told what is
+//! committed its peers could not make another one. If its state machine has not applied as far as the
+//! log begins, it applies nothing before another snapshot has come, and so its host can answer no read.
 //!
 //! If no intact copy is left and it cannot be ruled out that the entry is committed, the leader
 //! stays, and says for what it waits on whom. It never invents an entry and never drops one.

@@ -5,7 +5,9 @@ use crate::types::Span;
 
 /// Armed with the span that is left, or not armed.
 ///
-/// Passing time only shortens the span; a rule looks at [`Timer::is_due`] when a `Tick` comes.
+/// Passing time only shortens the span. A deadline (an election, a heartbeat, a check of the quorum) fires
+/// when a `Tick` finds it due. A window (a contact, a promise, a lease, the patience before a question is
+/// repeated) fires nothing; whether it is over is looked at when any input needs to know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Timer {
     left: Option<Span>,
