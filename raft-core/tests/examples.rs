@@ -21,7 +21,7 @@ use bytes::Bytes;
 use raft_core::{
     Body, Chunk, ChunkPurpose, ChunkRequest, ClusterId, Config, Effect, Entries, Entry, EntryId,
     GroupId, Incarnation, Index, LoadPurpose, LoadRequest, Member, Membership, Message, Payload,
-    PersistBatch, PersistSeq, Raft, Session, SnapshotMeta, Term, Ticket, Time,
+    PersistBatch, PersistSeq, Raft, Session, Slot, SnapshotMeta, Term, Ticket, Time,
 };
 use serde_json::{Value, json};
 
@@ -197,6 +197,61 @@ fn wal_finds_a_beginning_of_what_was_written() {
         Raft::recover(config.clone(), found, Time(0)).expect("a node starts from it");
     }
     assert_eq!(reached, states.len() - 2, "all but the last batch, which is torn");
+}
+
+/// What was healed is read from where it was written again, what a compaction leaves has it, and a
+/// snapshot that is installed where the log begins takes nothing of the log.
+#[test]
+fn wal_has_healed_entries_and_keeps_the_log_behind_an_installed_snapshot() {
+    let folder = folder("wal_heals");
+    fs::create_dir_all(&folder).expect("a test may write");
+    let founders = Membership::new(vec![Member::new(1, 7)], vec![]).expect("one voter");
+    let open = || Wal::open(&folder.join("wal"), founders.clone()).expect("it is whole");
+    let (mut wal, found) = open();
+    let command = |n: u8| (Term(1), Payload::Command(Bytes::from(vec![n; 5])));
+    let log = Entries::after(found.before, (1..=5).map(command));
+    let part = |from: u64, to: u64| log.slice(Index(from), Index(to));
+    let id = |index: u64| part(index, index + 1)[0].id();
+    let empty = PersistBatch {
+        seq: PersistSeq { incarnation: Incarnation(1), n: 1 },
+        hard_state: None,
+        install: None,
+        truncate_from: None,
+        heal: vec![],
+        append: Entries::empty(),
+        compact_to: None,
+    };
+    // All entries that there are after one, from the open file and from one that is opened again.
+    let assert_left = |wal: &mut Wal, after: EntryId| {
+        let expected = log.slice(after.index.next(), Index(6));
+        let (mut again, found) = open();
+        let ids: Vec<EntryId> = found.slots.iter().map(Slot::id).collect();
+        assert_eq!(ids, expected.iter().map(Entry::id).collect::<Vec<_>>());
+        let (purpose, through, bytes_max) = (LoadPurpose::Apply, Index(5), 1000);
+        for wal in [wal, &mut again] {
+            for after in std::iter::once(after).chain((after.index.0 + 1..5).map(id)) {
+                let request = LoadRequest { purpose, after, through, bytes_max };
+                let done = wal.work([Work::Load(request)]).expect("the disk works");
+                let rest = Some(log.slice(after.index.next(), Index(6)));
+                assert_eq!(done, [Body::Loaded { request, entries: rest }]);
+            }
+        }
+    };
+    let append = PersistBatch { append: part(1, 5), ..empty.clone() };
+    // The order in which entries are healed is not that of the log.
+    let heal = vec![part(4, 5), part(2, 3)];
+    let healed = PersistBatch { heal, append: part(5, 6), ..empty.clone() };
+    wal.work([append, healed].map(Work::Persist)).expect("the disk works");
+    assert_left(&mut wal, found.before);
+    let compact = |through| PersistBatch { compact_to: Some(Index(through)), ..empty.clone() };
+    wal.work([Work::Persist(compact(1))]).expect("the disk works");
+    assert_left(&mut wal, id(1));
+    let meta = SnapshotMeta { last: id(1), membership: founders.clone() };
+    let install = PersistBatch { install: Some(Arc::new(meta)), ..empty.clone() };
+    wal.work([Work::Persist(install)]).expect("the disk works");
+    assert_left(&mut wal, id(1));
+    wal.work([Work::Persist(compact(2))]).expect("the disk works");
+    assert_left(&mut wal, id(2));
 }
 
 #[test]

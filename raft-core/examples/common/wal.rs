@@ -14,7 +14,7 @@
 //! second kind forgets promises that others rely on. It also has many files, so that a compaction
 //! removes some instead of writing everything again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -43,7 +43,8 @@ pub(crate) struct Wal {
     path: PathBuf,
     file: File,
     end: u64,
-    /// The frame of each entry; what was truncated later is in the file still, but not here.
+    /// The frame that has each entry of the log, appended or healed; what was truncated later is in the
+    /// file still, but not here.
     frames: BTreeMap<Index, (EntryId, u64)>,
     /// What a new file begins with: the newest hard state, the newest snapshot that was installed, and
     /// the entry before the first one.
@@ -147,15 +148,14 @@ impl Wal {
         let (mut items, mut bytes) = (Vec::new(), 0);
         let mut next = request.after.index.next();
         'frames: while let Some(&(_, at)) = self.frames.get(&next) {
-            for (id, kind, payload) in self.read(at)?.append {
-                // The first entries of a frame may come before what is wanted.
-                if id.index < next {
+            for (id, kind, payload) in self.read(at)?.entries() {
+                // A frame may have entries before what is wanted, and others that a later frame has.
+                if id.index != next || !self.is_in(id, at) {
                     continue;
                 }
                 bytes += payload.len();
                 let is_full = bytes > request.bytes_max && !items.is_empty();
-                let is_there = self.frames.get(&id.index) == Some(&(id, at));
-                if is_full || id.index > request.through || !is_there {
+                if is_full || id.index > request.through {
                     break 'frames;
                 }
                 let payload = wire::decode_payload(kind, Bytes::from(payload)).map_err(invalid)?;
@@ -164,6 +164,11 @@ impl Wal {
             }
         }
         Ok(Entries::after(request.after, items))
+    }
+
+    /// Whether this entry is in the log, and the frame at `at` has it.
+    fn is_in(&self, id: EntryId, at: u64) -> bool {
+        self.frames.get(&id.index) == Some(&(id, at))
     }
 
     fn read(&self, at: u64) -> io::Result<Record> {
@@ -179,17 +184,18 @@ impl Wal {
 
     /// Writes what is left of the log to a new file, which takes the place of this one at once.
     fn rewrite(&mut self) -> io::Result<()> {
-        let mut append = Vec::new();
-        for (index, (_, at)) in &self.frames {
-            let there = self.read(*at)?.append;
-            append.extend(there.into_iter().filter(|(id, ..)| id.index == *index));
+        let mut left = BTreeMap::new();
+        // Each frame is read once, however many entries of it are left.
+        for at in self.frames.values().map(|(_, at)| *at).collect::<BTreeSet<u64>>() {
+            let there = self.read(at)?.entries().filter(|(id, ..)| self.is_in(*id, at));
+            left.extend(there.map(|entry| (entry.0.index, entry)));
         }
         let record = Record {
             hard_state: self.hard_state.clone(),
             install: self.install.clone(),
             truncate_from: None,
             heal: Vec::new(),
-            append,
+            append: left.into_values().collect(),
             compact_to: None,
             before: Some(self.before),
         };
@@ -205,7 +211,8 @@ impl Wal {
         self.hard_state = record.hard_state.clone().or_else(|| self.hard_state.take());
         if let Some(install) = &record.install {
             let last = wire::decode_snapshot_meta(install).map_err(invalid)?.last;
-            let is_on_log = self.frames.get(&last.index).is_some_and(|(id, _)| *id == last);
+            let at_last = self.frames.get(&last.index);
+            let is_on_log = self.before == last || at_last.is_some_and(|(id, _)| *id == last);
             let rest = self.frames.split_off(&last.index.next());
             self.frames = if is_on_log { rest } else { BTreeMap::new() };
             (self.install, self.before) = (Some(install.clone()), last);
@@ -214,8 +221,14 @@ impl Wal {
         if let Some(from) = record.truncate_from {
             self.frames.split_off(&from);
         }
-        let written = record.heal.iter().chain(&record.append);
-        self.frames.extend(written.map(|(id, ..)| (id.index, (*id, at))));
+        for (healed, ..) in &record.heal {
+            if let Some((id, frame)) = self.frames.get_mut(&healed.index)
+                && id == healed
+            {
+                *frame = at;
+            }
+        }
+        self.frames.extend(record.append.iter().map(|(id, ..)| (id.index, (*id, at))));
         if let Some(through) = record.compact_to {
             self.before = self.frames.get(&through).map_or(self.before, |(id, _)| *id);
             self.frames = self.frames.split_off(&through.next());
@@ -254,6 +267,11 @@ impl Record {
             compact_to: batch.compact_to,
             before: None,
         }
+    }
+
+    /// The entries that it has, healed or appended.
+    fn entries(self) -> impl Iterator<Item = RecordedEntry> {
+        self.heal.into_iter().chain(self.append)
     }
 
     fn frame(&self) -> io::Result<Vec<u8>> {
