@@ -186,8 +186,8 @@ pub(crate) fn on_install_snapshot(node: &mut Node, reply: Reply, part: Part) {
         answer(node, reply, last, staged);
         return;
     }
-    node.chunks += 1;
-    let id = ChunkId { incarnation: node.hard_state().incarnation, n: node.chunks };
+    node.last_chunk += 1;
+    let id = ChunkId { incarnation: node.hard_state().incarnation, n: node.last_chunk };
     let end = offset + data.len() as u64;
     node.staging = Some(Box::new(Staging { id, end, is_last: done }));
     node.effects.push(Effect::StageChunk { id, snapshot, offset, data, done });

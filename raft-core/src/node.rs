@@ -43,14 +43,14 @@ pub(crate) struct Node {
     /// The chunk that the host is asked to stage, even if its transfer is over. There hardly ever is one,
     /// so an idle group pays for no more than a pointer.
     pub(crate) staging: Option<Box<Staging>>,
-    /// The chunks of snapshots that this incarnation has asked the host to stage.
-    pub(crate) chunks: u64,
+    /// The number of the last chunk that this incarnation has asked the host to stage.
+    pub(crate) last_chunk: u64,
     /// What the host reads for peers in repair: for each at most one cold entry and one chunk.
     pub(crate) lending: Vec<Lending>,
-    /// The last question about a damaged entry that this incarnation has asked.
-    pub(crate) repairs: u64,
-    /// The last question about a read index that this incarnation has asked.
-    pub(crate) asked: u64,
+    /// The number of the last question about a damaged entry that this incarnation has asked.
+    pub(crate) last_repair: u64,
+    /// The number of the last question about a read index that this incarnation has asked.
+    pub(crate) last_question: u64,
     /// Elections tried in this term: the key of the next jitter.
     attempt: u64,
     /// The last entry that the host has applied.
@@ -138,17 +138,17 @@ impl Node {
             loading: Loading::Idle,
             incoming: None,
             staging: None,
-            chunks: 0,
+            last_chunk: 0,
             tickets: Vec::new(),
             tickets_term: Term::ZERO,
             doubt: hard_state.is_tail_unknown.then(Doubt::default),
             is_disk_full: false,
             repair: None,
-            repairs: 0,
+            last_repair: 0,
             lending: Vec::new(),
             // What was promised just before the crash may still be relied upon.
             promise: if promised > Span(0) { Timer::armed(promised) } else { Timer::default() },
-            asked: 0,
+            last_question: 0,
             attempt: 0,
             jitter: Span(0),
             gate,

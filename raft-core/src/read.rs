@@ -126,18 +126,18 @@ pub(crate) fn on_read_to_forward(node: &mut Node, follower: &mut Follower, ticke
     } else if follower.reads.len() >= node.config.requests_max {
         node.reject(ticket, Rejection::Busy);
     } else {
-        follower.reads.push(ForwardedRead { ticket, question: node.asked + 1 });
+        follower.reads.push(ForwardedRead { ticket, question: node.last_question + 1 });
     }
 }
 
 /// Asks the leader once for all reads that came in this step.
 pub(crate) fn ask(node: &mut Node, follower: &mut Follower) {
     let newest = follower.reads.last().map_or(0, |read| read.question);
-    if newest > node.asked {
-        if follower.reads.first().is_some_and(|read| read.question > node.asked) {
+    if newest > node.last_question {
+        if follower.reads.first().is_some_and(|read| read.question > node.last_question) {
             follower.unanswered = 0; // No question was open.
         }
-        node.asked = newest;
+        node.last_question = newest;
         send_question(node, follower);
     }
 }
@@ -148,7 +148,7 @@ pub(crate) fn ask(node: &mut Node, follower: &mut Follower) {
 /// leads here again. Gives up after as many heartbeats without an answer as two election timeouts have:
 /// a leader that repairs its log does not answer, nor does one that hears nothing of this node.
 pub(crate) fn ask_again(node: &mut Node, follower: &mut Follower) {
-    let is_asked = follower.reads.first().is_some_and(|read| read.question <= node.asked);
+    let is_asked = follower.reads.first().is_some_and(|read| read.question <= node.last_question);
     if !is_asked {
         return;
     }
@@ -172,7 +172,7 @@ pub(crate) fn on_read_index_response(
     if id.incarnation < known {
         return Err(Refused::StaleIncarnation { known, theirs: id.incarnation });
     }
-    if id.incarnation > known || id.n > node.asked {
+    if id.incarnation > known || id.n > node.last_question {
         return Err(Refused::Impossible);
     }
     let covered = follower.reads.partition_point(|read| read.question <= id.n);
@@ -214,6 +214,6 @@ fn supersede(leader: &mut Leader, from: Member) {
 fn send_question(node: &mut Node, follower: &mut Follower) {
     let Some(leader) = follower.leader else { return };
     follower.patience = Timer::armed(node.config.heartbeat_interval());
-    let id = ReadId { incarnation: node.hard_state().incarnation, n: node.asked };
+    let id = ReadId { incarnation: node.hard_state().incarnation, n: node.last_question };
     node.send(leader, Rpc::ReadIndex { id });
 }

@@ -57,8 +57,8 @@ pub(crate) fn ask(node: &mut Node, role: &Role) {
         return;
     }
     let is_urgent = node.repair.is_some() || matches!(role, Role::Leader(_));
-    node.repairs += 1;
-    let id = RepairId { incarnation: node.hard_state().incarnation, n: node.repairs };
+    node.last_repair += 1;
+    let id = RepairId { incarnation: node.hard_state().incarnation, n: node.last_repair };
     let patience = Timer::armed(node.config.election_timeout());
     let (is_overdue, answers) = (false, Vec::new());
     node.repair = Some(Box::new(Repair { id, wanted, is_snapshot, patience, is_overdue, answers }));
@@ -93,8 +93,8 @@ fn want_own_snapshot(node: &mut Node) {
 /// an earlier term that it never had the entry may have acknowledged it since.
 pub(crate) fn hurry(node: &mut Node) {
     let Some(repair) = &mut node.repair else { return };
-    node.repairs += 1;
-    repair.id.n = node.repairs;
+    node.last_repair += 1;
+    repair.id.n = node.last_repair;
     repair.is_overdue = false;
     repair.answers.clear();
     send_question(node);
@@ -439,8 +439,8 @@ pub(crate) fn on_request_snapshot_response(
     if node.staging.is_some() || node.gate.is_installing() || incoming.staged != offset {
         return Err(Refused::Busy);
     }
-    node.chunks += 1;
-    let chunk = ChunkId { incarnation: node.hard_state().incarnation, n: node.chunks };
+    node.last_chunk += 1;
+    let chunk = ChunkId { incarnation: node.hard_state().incarnation, n: node.last_chunk };
     let end = offset + data.len() as u64;
     node.staging = Some(Box::new(Staging { id: chunk, end, is_last: done }));
     node.effects.push(Effect::StageChunk { id: chunk, snapshot, offset, data, done });
