@@ -11,7 +11,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-pub(crate) use self::damage::{Doubt, Lack, Lending, Lent, Repair};
+pub(crate) use self::damage::{Doubt, Lending, Lent, Nack, Repair};
 use self::standing::Standing;
 use crate::config::Config;
 use crate::durable::{HardState, SnapshotMeta};

@@ -37,7 +37,7 @@ use crate::entry::{Entries, Payload};
 use crate::message::{
     Chunk, ChunkPurpose, ChunkRequest, EntryResult, LoadPurpose, LoadRequest, RepairRpc, Rpc,
 };
-use crate::node::{Lack, Lending, Lent, Node, Repair};
+use crate::node::{Lending, Lent, Nack, Node, Repair};
 use crate::progress::{Incoming, Origin, Staging};
 use crate::quorum::majority;
 use crate::role::{Leader, Role, Transition};
@@ -106,11 +106,11 @@ pub(crate) fn on_patience_over(node: &mut Node) {
     let Some(repair) = &mut node.repair else { return };
     repair.patience = patience;
     repair.is_overdue = true;
-    let who = |lack: Lack| {
-        let found = repair.answers.iter().filter(move |(_, answer)| *answer == lack);
+    let who = |nack: Nack| {
+        let found = repair.answers.iter().filter(move |(_, answer)| *answer == nack);
         found.map(|(member, _)| *member).collect()
     };
-    let (never, damaged) = (who(Lack::Never), who(Lack::Damaged));
+    let (never, damaged) = (who(Nack::Never), who(Nack::Damaged));
     let missed = Observation::EntryMissed { id: repair.wanted, never, damaged };
     node.observe(missed);
     // A sender of a snapshot that has fallen silent is given up for another one.
@@ -225,7 +225,7 @@ pub(crate) fn on_request_entry_response(
     };
     let wanted = repair.wanted;
     let is_asked = asked(node, wanted).contains(&from);
-    let lack = match result {
+    let nack = match result {
         EntryResult::Have { entries } => {
             let is_it = entries.len() == 1
                 && entries[0].id() == wanted
@@ -243,15 +243,15 @@ pub(crate) fn on_request_entry_response(
             fetch(node, leader.is_some(), (from, incarnation), id, snapshot);
             return Ok(Transition::Stay);
         }
-        EntryResult::DontHave => Lack::Never,
-        EntryResult::HaveDamaged => Lack::Damaged,
+        EntryResult::DontHave => Nack::Never,
+        EntryResult::HaveDamaged => Nack::Damaged,
     };
     let Some(repair) = node.repair.as_mut().filter(|_| is_asked) else {
         return Err(Refused::NotAMember);
     };
     match repair.answers.binary_search_by_key(&from, |(member, _)| *member) {
-        Ok(position) => repair.answers[position].1 = lack,
-        Err(position) => repair.answers.insert(position, (from, lack)),
+        Ok(position) => repair.answers[position].1 = nack,
+        Err(position) => repair.answers.insert(position, (from, nack)),
     }
     match leader {
         Some(leader) if leader.is_damaged => Ok(discard(node, leader, wanted)),
@@ -301,7 +301,7 @@ fn is_ruled_out(node: &Node, index: Index) -> bool {
     let voters = membership.incoming();
     let never = |voter: &&Member| {
         let answer = repair.answers.iter().find(|(member, _)| member == *voter);
-        **voter != node.member() && answer.is_some_and(|(_, lack)| *lack == Lack::Never)
+        **voter != node.member() && answer.is_some_and(|(_, nack)| *nack == Nack::Never)
     };
     let nacks = voters.iter().filter(never).count();
     nacks + majority(voters.len()) > voters.len()

@@ -34,12 +34,12 @@ pub(crate) struct Repair {
     /// Whether `patience` has ended before, and nobody had helped.
     pub(crate) is_overdue: bool,
     /// Who has answered what, by member.
-    pub(crate) answers: Vec<(Member, Lack)>,
+    pub(crate) answers: Vec<(Member, Nack)>,
 }
 
-/// Why a peer cannot help.
+/// The answer of a peer that it cannot help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Lack {
+pub(crate) enum Nack {
     /// It never had the entry.
     Never,
     /// It may have had it.
