@@ -33,7 +33,8 @@ use crate::types::{Epoch, Index, Member, PersistSeq, Span, Term, Ticket};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[repr(C)] // For cache locality alone: the fields that every step reads are adjacent.
 pub(crate) struct Node {
-    /// The membership at the base of the log, then each that the log holds, by index.
+    /// The membership at the base of the log, as far as a start could tell it, then each that the log
+    /// holds, by index.
     memberships: Vec<(Index, Arc<Membership>)>,
     /// Damaged entries of the log that are memberships: what they said is not known here.
     lost_memberships: Vec<Index>,
