@@ -228,7 +228,7 @@ impl Raft {
         let node = &mut self.node;
         match &mut self.role {
             Role::Leader(leader) => {
-                repair::finish(node, leader);
+                repair::resume_if_whole(node, leader);
                 let appended = replication::append_proposals(node, leader);
                 commit::advance(node, leader);
                 reconfiguration::leave_joint(node, leader);
@@ -401,7 +401,7 @@ impl Raft {
                 Transition::Lead => {
                     let leader = replication::lead(&mut self.node);
                     self.set_role(Role::Leader(Box::new(leader)));
-                    repair::hurry(&mut self.node);
+                    repair::on_elected(&mut self.node);
                     Transition::Stay
                 }
                 Transition::Halt(reason) => {

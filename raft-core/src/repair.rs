@@ -91,7 +91,7 @@ fn want_own_snapshot(node: &mut Node) {
 
 /// A new leader asks at once, for no appends will come to it; and it asks anew, for a peer that said in
 /// an earlier term that it never had the entry may have acknowledged it since.
-pub(crate) fn hurry(node: &mut Node) {
+pub(crate) fn on_elected(node: &mut Node) {
     let Some(repair) = &mut node.repair else { return };
     node.last_repair += 1;
     repair.id.n = node.last_repair;
@@ -308,7 +308,7 @@ fn is_ruled_out(node: &Node, index: Index) -> bool {
 }
 
 /// A leader whose log is whole again leads like any new one: it appends an entry of its term.
-pub(crate) fn finish(node: &mut Node, leader: &mut Leader) {
+pub(crate) fn resume_if_whole(node: &mut Node, leader: &mut Leader) {
     if !leader.is_damaged || node.gate.first_hole().is_some() {
         return;
     }
