@@ -275,7 +275,7 @@ impl Node {
     #[cold]
     fn enter_membership(&mut self, index: Index, membership: &Arc<Membership>) {
         self.memberships.push((index, Arc::clone(membership)));
-        self.stand();
+        self.refresh_standing();
         let membership = Membership::clone(membership);
         self.observe(Observation::MembershipChanged { membership });
     }
@@ -289,7 +289,7 @@ impl Node {
         self.memberships.retain(|(index, _)| *index < from);
         self.lost_memberships.retain(|index| *index < from);
         if self.memberships.len() + self.lost_memberships.len() < before {
-            self.stand();
+            self.refresh_standing();
             let membership = Membership::clone(self.membership());
             self.observe(Observation::MembershipChanged { membership });
         }
@@ -324,7 +324,7 @@ impl Node {
             self.restore = Some(Arc::clone(snapshot));
         }
         self.commit = self.commit.max(last.index);
-        self.stand();
+        self.refresh_standing();
         let membership = Membership::clone(self.membership());
         self.observe(Observation::MembershipChanged { membership });
     }
@@ -343,7 +343,7 @@ impl Node {
         let at_base = self.memberships.partition_point(|(index, _)| *index <= through);
         self.memberships.drain(..at_base.saturating_sub(1));
         self.lost_memberships.retain(|index| *index > through);
-        self.stand();
+        self.refresh_standing();
         self.log.compact_to(through);
         self.gate.stage_compact(through);
     }
@@ -374,7 +374,7 @@ impl Node {
         }
         self.commit = index;
         if self.memberships.len() > 1 {
-            self.stand();
+            self.refresh_standing();
         }
     }
 

@@ -78,7 +78,7 @@ impl Node {
         self.doubt = None;
         self.hard_state.is_tail_unknown = false;
         self.gate.stage_amended(self.hard_state);
-        self.stand();
+        self.refresh_standing();
         self.observe(Observation::TailCertain);
     }
 
@@ -129,7 +129,7 @@ impl Node {
         if self.memberships.get(position).is_none_or(|(at, _)| *at != index) {
             self.memberships.insert(position, (index, Arc::clone(membership)));
         }
-        self.stand();
+        self.refresh_standing();
         let membership = Membership::clone(self.membership());
         self.observe(Observation::MembershipChanged { membership });
     }

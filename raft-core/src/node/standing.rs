@@ -83,16 +83,16 @@ impl Node {
     }
 
     /// To be called whenever a membership has come or gone, or a newer one may be committed.
-    pub(super) fn stand(&mut self) {
-        self.standing = self.looked_up();
+    pub(super) fn refresh_standing(&mut self) {
+        self.standing = self.compute_standing();
     }
 
     /// Whether the standing is what the memberships say.
     pub(crate) fn knows_its_standing(&self) -> bool {
-        self.standing.facts() == self.looked_up().facts()
+        self.standing.facts() == self.compute_standing().facts()
     }
 
-    fn looked_up(&self) -> Standing {
+    fn compute_standing(&self) -> Standing {
         let is_whole = self.lost_memberships.is_empty() && !self.hard_state.is_tail_unknown;
         Standing::of(self.member(), &self.memberships, self.commit, is_whole)
     }
