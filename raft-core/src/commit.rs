@@ -40,7 +40,7 @@ pub(crate) fn advance(node: &mut Node, leader: &mut Leader) {
     };
     // Nearly always all peers, or a quorum, have the whole log: then the matches need not be sorted.
     // `peers` are all other members, unless a membership has just come into force.
-    let is_tracked = leader.tracked == node.membership_index();
+    let is_tracked = leader.peers_as_of == node.membership_index();
     let has_all =
         is_tracked && own == last && leader.peers.iter().all(|peer| peer.match_index == last);
     let index = if has_all || is_quorum(node.membership(), |member| matched(member) >= last) {
@@ -56,7 +56,7 @@ pub(crate) fn advance(node: &mut Node, leader: &mut Leader) {
         leader.uncommitted_bytes = 0; // Nearly always: what was proposed since is appended.
         return;
     }
-    let bytes = command_bytes(node, before.max(leader.first.prev()), index);
+    let bytes = command_bytes(node, before.max(leader.noop_index.prev()), index);
     leader.uncommitted_bytes = leader.uncommitted_bytes.saturating_sub(bytes);
 }
 

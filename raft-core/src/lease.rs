@@ -72,7 +72,7 @@ fn left(node: &Node, leader: &Leader) -> Option<Span> {
     let is_sure_to_lead = !leader.has_handed_over && leader.transfer.is_none();
     let is_stable = node.is_voter() && !node.is_joint();
     // §8: before its first commit a leader does not know what is committed.
-    if !is_sure_to_lead || !is_stable || node.commit() < leader.first {
+    if !is_sure_to_lead || !is_stable || node.commit() < leader.noop_index {
         return None;
     }
     let me = node.member();

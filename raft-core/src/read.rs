@@ -67,7 +67,7 @@ pub(crate) fn on_read_index(
 /// may lie behind what an earlier leader has acknowledged (§8).
 pub(crate) fn open_round(node: &Node, leader: &mut Leader) {
     let is_idle = leader.reads.is_empty() && leader.questions.is_empty();
-    if is_idle || node.commit() < leader.first {
+    if is_idle || node.commit() < leader.noop_index {
         return;
     }
     leader.round = leader.round.next();

@@ -55,7 +55,7 @@ pub(crate) fn leave_joint(node: &mut Node, leader: &Leader) {
     let membership = node.membership();
     let is_due = membership.auto_leave()
         && node.membership_index() <= node.commit()
-        && leader.first <= node.commit()
+        && leader.noop_index <= node.commit()
         && !leader.has_lent()
         && !leader.transfer.is_some_and(|transfer| transfer.is_sent);
     if is_due {
@@ -148,7 +148,7 @@ fn next_membership(
     if node.membership_index() > node.commit() {
         return Err(Rejection::MembershipPending);
     }
-    if node.commit() < leader.first {
+    if node.commit() < leader.noop_index {
         return Err(Rejection::NoOwnCommit);
     }
     if *change == MembershipChange::LeaveJoint && leader.has_lent() {

@@ -275,7 +275,7 @@ fn discard(node: &mut Node, leader: &mut Leader, wanted: EntryId) -> Transition 
     node.truncate_from(index);
     // What was said about the log as it was says nothing about the log as it is, and a membership may
     // be gone with the entry.
-    leader.tracked = node.membership_index();
+    leader.peers_as_of = node.membership_index();
     let membership = Arc::clone(node.membership());
     let lives: Vec<(Member, Incarnation)> =
         leader.peers.iter().map(|peer| (peer.member, peer.incarnation)).collect();
@@ -314,7 +314,7 @@ pub(crate) fn resume_if_whole(node: &mut Node, leader: &mut Leader) {
     }
     leader.is_damaged = false;
     let last = node.log().last();
-    leader.first = last.index.next();
+    leader.noop_index = last.index.next();
     node.append(Entries::just(last, node.term(), Payload::Noop));
 }
 

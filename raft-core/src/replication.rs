@@ -34,9 +34,9 @@ pub(crate) fn lead(node: &mut Node) -> Leader {
         session: Session::ZERO,
         heartbeat: Timer::armed(node.config.heartbeat_interval()),
         quorum: Timer::armed(node.config.election_timeout()),
-        first: last.index.next(),
+        noop_index: last.index.next(),
         is_damaged: node.gate.first_hole().is_some(),
-        tracked: node.membership_index(),
+        peers_as_of: node.membership_index(),
         transfer: None,
         relieved: None,
         has_handed_over: false,
@@ -61,8 +61,8 @@ pub(crate) fn lead(node: &mut Node) -> Leader {
 /// it knows that it is removed, so that it stops campaigning by itself.
 pub(crate) fn track_members(node: &Node, leader: &mut Leader) {
     let index = node.membership_index();
-    if leader.tracked < index {
-        leader.tracked = index;
+    if leader.peers_as_of < index {
+        leader.peers_as_of = index;
         let membership = node.membership();
         for peer in &mut leader.peers {
             let is_removed = !membership.is_member(peer.member);

@@ -66,11 +66,11 @@ pub(crate) struct Campaign {
 #[repr(C)] // For cache locality alone: the fields that every heartbeat reads are adjacent.
 pub(crate) struct Leader {
     /// The index of its no-op: from here on entries are of its own term.
-    pub(crate) first: Index,
+    pub(crate) noop_index: Index,
     /// The last session given to a peer in this term.
     pub(crate) session: Session,
     /// The membership entry up to which `peers` follows the membership in force.
-    pub(crate) tracked: Index,
+    pub(crate) peers_as_of: Index,
     /// Payload bytes of its uncommitted entries.
     pub(crate) uncommitted_bytes: usize,
     /// The peer that was asked last to take over because this leader's disk is full.
