@@ -56,7 +56,7 @@ pub(crate) enum ProgressState {
     },
     /// The logs match: appends are pipelined.
     Replicate {
-        inflight: Window,
+        inflight: Inflights,
         /// Ask again even though there is nothing new: the peer may have missed the end.
         is_poked: bool,
     },
@@ -75,7 +75,7 @@ pub(crate) enum ProgressState {
 ///
 /// Invariants: last indices ascend; `bytes` is the sum over `sent`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Window {
+pub(crate) struct Inflights {
     /// The last index and the payload bytes of each, oldest first.
     sent: VecDeque<(Index, usize)>,
     bytes: usize,
@@ -237,7 +237,7 @@ impl Progress {
     #[inline(never)]
     fn replicate(&mut self) {
         self.next_index = self.match_index.next();
-        self.state = ProgressState::Replicate { inflight: Window::default(), is_poked: false };
+        self.state = ProgressState::Replicate { inflight: Inflights::default(), is_poked: false };
     }
 
     /// Goes back to probing at `next`, but never below what is acknowledged.
@@ -267,7 +267,7 @@ impl Progress {
     }
 }
 
-impl Window {
+impl Inflights {
     /// Whether one more append fits whose first entry has `first_bytes`. One is always admitted.
     ///
     /// Room for a whole message is asked for, so that the end of a window is not filled with
