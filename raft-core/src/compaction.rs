@@ -230,7 +230,11 @@ pub(crate) fn on_chunk_staged(
     let snapshot = Arc::clone(&incoming.snapshot);
     node.incoming = None;
     let is_missed = node.is_missed_by(last.index) && last.index >= node.log().base().index;
-    if (last.index <= node.commit() && !is_missed) || node.contradicts(&snapshot) {
+    if last.index <= node.commit() && !is_missed {
+        return false;
+    }
+    if let Some(violation) = node.contradiction(&snapshot) {
+        node.violation(violation);
         return false;
     }
     node.install(&snapshot);
@@ -243,9 +247,8 @@ pub(crate) fn on_chunk_staged(
 
 /// Whether the log contradicts a snapshot; then the leader is told.
 fn diverges(node: &mut Node, reply: Reply, snapshot: &SnapshotMeta) -> bool {
-    if !node.contradicts(snapshot) {
-        return false;
-    }
+    let Some(violation) = node.contradiction(snapshot) else { return false };
+    node.violation(violation);
     let Reply { to, session, round } = reply;
     let result = AppendResult::Diverged { index: snapshot.last.index };
     node.send(to, Rpc::AppendEntriesResponse { session, round, result });

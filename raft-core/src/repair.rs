@@ -352,7 +352,11 @@ fn fetch(
     // replace it first. A leader takes only a snapshot whose last entry it has.
     let is_mine = mine == Some(last) || (mine.is_none() && !is_leader);
     let is_busy = node.staging.is_some() || node.gate.is_installing();
-    if !is_use || !is_mine || is_busy || node.contradicts(&snapshot) {
+    if !is_use || !is_mine || is_busy {
+        return;
+    }
+    if let Some(violation) = node.contradiction(&snapshot) {
+        node.violation(violation);
         return;
     }
     let is_same = |incoming: &Incoming| {

@@ -139,14 +139,14 @@ impl Node {
         self.is_snapshot_damaged || self.gate.first_open_hole().is_some_and(|hole| hole <= index)
     }
 
-    /// Whether the log has another history at a snapshot's last entry although index and term are equal,
-    /// or although the entry here is committed; or another membership there, which the chain of that entry
-    /// does not cover. Then nothing is installed or acknowledged.
-    pub(crate) fn contradicts(&mut self, snapshot: &SnapshotMeta) -> bool {
+    /// How a snapshot contradicts the log, if it does: the log has another history at its last entry although
+    /// index and term are equal, or although the entry here is committed; or another membership there,
+    /// which the chain of that entry does not cover. Then nothing is installed or acknowledged.
+    pub(crate) fn contradiction(&self, snapshot: &SnapshotMeta) -> Option<Violation> {
         let last = snapshot.last;
-        let Some(mine) = self.log.id(last.index) else { return false };
+        let mine = self.log.id(last.index)?;
         let (index, commit) = (last.index, self.commit);
-        let what = if mine == last {
+        if mine == last {
             let known = self.membership_at(index);
             let is_other = known.is_some_and(|known| **known != snapshot.membership);
             is_other.then_some(Violation::MembershipMismatch { index })
@@ -154,11 +154,7 @@ impl Node {
             Some(Violation::ChainMismatch { index, mine: mine.chain, theirs: last.chain })
         } else {
             (index <= commit).then_some(Violation::CommittedConflict { index, commit })
-        };
-        if let Some(what) = what {
-            self.violation(what);
         }
-        what.is_some()
     }
 
     /// Lets time pass for what does not belong to a role.
