@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     cluster.pass_until(|cluster| cluster.is_level(n3))?;
     cluster.tell("n3 is back")?;
 
-    // Who knows nothing starts from an empty membership, and waits to be added.
+    // A node that knows nothing starts from an empty membership, and waits to be added.
     cluster.start(n4, &Membership::default())?;
     cluster.change(MemberStep::AddLearner(n4))?;
     cluster.pass_until(|cluster| cluster.is_level(n4))?;

@@ -244,8 +244,8 @@ pub enum Observation {
         /// The entry.
         id: EntryId,
     },
-    /// Peers were asked again for a damaged entry: who has said that it cannot help. Whoever is not
-    /// named has not answered. Without an intact copy the entry cannot be replaced, and a leader
+    /// Peers were asked again for a damaged entry. It names those that have said that they cannot help;
+    /// the others have not answered. Without an intact copy the entry cannot be replaced, and a leader
     /// that lacks it serves nothing.
     EntryMissed {
         /// The entry.

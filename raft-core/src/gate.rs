@@ -349,8 +349,8 @@ impl Gate {
         }
     }
 
-    /// What an append brings may be durable here all along but for a damaged entry, and then no
-    /// completion will release the answer: the leader is told at once from where to send again.
+    /// All that an append brings may be durable here already, except for a damaged entry. Then no
+    /// completion will release the answer, so the leader is told at once from where to send again.
     fn claim_before_hole(
         &mut self,
         reply: Reply,

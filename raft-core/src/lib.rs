@@ -165,7 +165,7 @@
 //! | A removed server is told before it is forgotten. | It stops campaigning by itself; pre-vote and stickiness need not hold it off for ever. | `core/membership.rs` |
 //! | A member is a server and the lineage of its disk. | A wiped disk has forgotten its votes and its log, and cannot know it. | `core/membership.rs` |
 //! | A commit index alone travels in a message that is not answered. | Half of the messages of a quiet group were answers that say nothing. | `core/flow.rs` |
-//! | A successor is asked to campaign, and a joint membership left, only once no read by a lease that was given out can be answered. | The first election passes all promises, and the second one may need nobody who has promised. | `core/leases.rs` |
+//! | A successor is asked to campaign, and a joint membership left, only once no read by a lease that was given out can be answered. | The election of the successor passes all promises. An election after the joint membership may need nobody who has promised. | `core/leases.rs` |
 //! | The leader promises as its followers do. | It may step down and give the vote that decides while its host still answers. | `core/leases.rs` |
 //! | A damaged leader appends nothing, not even the entry of its term. | What it cannot read may be committed. | `damage/leader.rs` |
 //! | A candidate that installs a snapshot is a candidate no more. | Its votes were requested under another membership. The snapshot may come from any peer, and the leader of this very term may have made the membership in it. | `damage/found_snapshots.rs` |
@@ -174,7 +174,7 @@
 //! | A node whose log may have lost its end does not vote. | A quorum may rest on what it has forgotten. | `damage/barrier.rs` |
 //! | A learner is promoted if it answers and lacks at most a configured number of committed entries; otherwise the leader refuses at once. (In thesis §4.2.1 it waits, in rounds that it measures.) | A limit in entries needs no clock, and a refusal says what is missing. | `core/membership.rs` |
 //! | A node whose disk is full takes no commands and no entries and does not campaign; it votes and answers on, and a leader hands over. | The paper's disks have no end. A node that halted instead could not help to elect one that has room. | `core/disk_full.rs` |
-//! | A node of low priority waits longer before it campaigns; how anybody votes does not depend on it. | Leaders are wanted in some places. A vote that asked for priority could leave nobody who can win. | `core/transfer.rs` |
+//! | A node of low priority waits longer before it campaigns; how anybody votes does not depend on it. | Operators want leaders in some places rather than in others. A vote that asked for priority could leave nobody who can win. | `core/transfer.rs` |
 //! | Every message names a cluster epoch. An operator may make one node the only voter of the next one, and no node enters it that has a history of an earlier one. | A quorum that is lost for good would be the end. Without the epoch, those who come back would be a second group under the same name. | `core/quorum_loss.rs` |
 //! | Heartbeats are messages of their own and carry the commit index only as far as the peer is known to match. | They need no look at the log. | `core/replication.rs` |
 #![no_std]

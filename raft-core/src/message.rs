@@ -281,8 +281,8 @@ pub enum Rpc {
     RequestVote {
         /// The last entry of the sender's log (§5.4.1).
         last: EntryId,
-        /// The leader of the term before asked for this election (thesis §3.10): who hears that
-        /// leader votes all the same.
+        /// The leader of the term before asked for this election (thesis §3.10): a follower that hears
+        /// that leader votes all the same.
         is_forced: bool,
     },
     /// The answer to `RequestVote`.

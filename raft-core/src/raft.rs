@@ -330,7 +330,7 @@ impl Raft {
         let is_installed = compaction::on_chunk_staged(&mut self.node, leader, id, staged);
         if is_installed && matches!(self.role, Role::Candidate(_)) {
             // Its votes were requested under another membership. The one in the snapshot may have been made
-            // by the leader of this very term, and those who voted here may be a quorum of it.
+            // by the leader of this very term, and the votes given here may be a quorum of it.
             self.become_next(Transition::Follow(None));
         }
         let incoming = self.node.incoming.as_ref();

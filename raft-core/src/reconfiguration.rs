@@ -72,7 +72,7 @@ pub(crate) fn retire(node: &mut Node, leader: &mut Leader) -> Transition {
         return Transition::Stay;
     }
     assert!(!leader.has_lent(), "a membership is not left while a lease rests on its voters");
-    // Two successors would split the votes: whoever was asked already is asked once more.
+    // Two successors would split the votes: one that was asked already is asked once more.
     let asked = leader.transfer.filter(|transfer| transfer.is_sent).map(|transfer| transfer.to);
     let successor = asked.or_else(|| leader.best_voter(node.membership()));
     if let Some(successor) = successor {

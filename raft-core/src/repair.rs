@@ -478,7 +478,7 @@ fn send_question(node: &mut Node) {
     }
 }
 
-/// Who is asked: all other members, of now and of when the entry was appended.
+/// The members to ask: all others, of now and of when the entry was appended.
 fn asked(node: &Node, wanted: EntryId) -> Vec<Member> {
     let mut members = node.membership().members();
     members.extend(node.membership_at(wanted.index).into_iter().flat_map(|then| then.members()));

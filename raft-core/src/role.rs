@@ -75,7 +75,7 @@ pub(crate) struct Leader {
     pub(crate) uncommitted_bytes: usize,
     /// The peer that was asked last to take over because this leader's disk is full.
     pub(crate) relieved: Option<Member>,
-    /// Everyone else in the membership, and who was removed and has still to be told; sorted by member.
+    /// All other members, and removed ones that have still to be told; sorted by member.
     pub(crate) peers: Vec<Progress>,
     /// Accepted since the step began; appended at its end.
     pub(crate) proposals: Vec<(Ticket, Bytes)>,

@@ -109,7 +109,7 @@ impl Rpc {
 }
 
 impl RepairRpc {
-    /// Whether it asks for something, and is answered whoever gets it.
+    /// Whether it asks for something, and is not an answer.
     #[must_use]
     pub fn is_request(&self) -> bool {
         matches!(self.kind(), RpcKind::Barrier | RpcKind::RequestEntry | RpcKind::RequestSnapshot)

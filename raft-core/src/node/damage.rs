@@ -33,7 +33,7 @@ pub(crate) struct Repair {
     pub(crate) patience: Timer,
     /// Whether `patience` has ended before, and nobody had helped.
     pub(crate) is_overdue: bool,
-    /// Who has answered what, by member.
+    /// The answers so far, sorted by member.
     pub(crate) answers: Vec<(Member, Nack)>,
 }
 

@@ -110,7 +110,7 @@ impl Raft {
         }
     }
 
-    /// The leader of this term speaks: whoever campaigns gives up (§5.2). `false`: it cannot be
+    /// The leader of this term speaks: a candidate gives up (§5.2). `false`: it cannot be
     /// the leader, for another one is.
     fn hear_leader(&mut self, envelope: &Envelope) -> bool {
         let from = envelope.from;

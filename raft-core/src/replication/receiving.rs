@@ -130,8 +130,8 @@ fn take_commit(node: &mut Node, from: Member, kind: RpcKind, commit: Index) -> b
 }
 
 /// Stores entries that follow an entry which matches. Only a real conflict truncates: an old or
-/// repeated message never does, and whoever gets no answer repeats it (§5.5). `false`: they contradict
-/// what must not change.
+/// repeated message never does, and a leader that gets no answer repeats its own (§5.5). `false`: the
+/// entries contradict what must not change.
 #[inline(always)] // A part of every append.
 fn store(node: &mut Node, reply: Reply, entries: &mut Entries) -> bool {
     let end = node.log().last().index;
@@ -203,7 +203,7 @@ fn diverged(node: &mut Node, reply: Reply, two: TwoEntries) {
     answer_diverged(node, reply, index);
 }
 
-/// Whoever leads has all that is committed (§5.4.3), so something has lied.
+/// Every leader has all that is committed (§5.4.3), so the memory or the disk of one of the two has lied.
 fn committed_conflict(node: &mut Node, reply: Reply, index: Index) {
     let commit = node.commit();
     node.violation(Violation::CommittedConflict { index, commit });
