@@ -140,7 +140,7 @@ pub(super) fn take_body(reader: &mut Reader<'_>, limits: &Limits) -> Result<Body
     }
 }
 
-/// What clients and operators ask for.
+/// Reads what clients and operators ask for.
 fn take_request(reader: &mut Reader<'_>, kind: u8) -> Result<Body, WireError> {
     match kind {
         PROPOSE => {

@@ -64,9 +64,9 @@ pub const VERSION: u8 = 1;
 const CHECKSUM_BYTES: usize = 8;
 /// Version, kind and checksum: nothing shorter is a frame.
 const FRAME_BYTES_MIN: usize = 2 + CHECKSUM_BYTES;
-/// More than version, kind, header, checksum and the numbers of any body take.
+/// At least as much as version, kind, header, checksum and the numbers of any body take.
 const OVERHEAD_BYTES: usize = 256;
-/// More than an entry's term, kind and length take.
+/// At least as much as an entry's term, kind and length take.
 const ENTRY_OVERHEAD_BYTES: usize = 20;
 
 /// What a receiver admits before it decodes or allocates anything.

@@ -122,7 +122,7 @@ fn put_entry_response(out: &mut impl BufMut, id: RepairId, result: &EntryResult)
     put(out, &V1RequestEntryResponse { id, result });
 }
 
-/// The body of a message of one of the kinds that are about damage.
+/// Reads the body of a message about damage.
 pub(super) fn take_body(reader: &mut Reader<'_>, kind: RpcKind) -> Result<RepairRpc, WireError> {
     if kind == RpcKind::Barrier {
         Ok(RepairRpc::Barrier)

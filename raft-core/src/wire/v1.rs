@@ -16,10 +16,10 @@ use crate::wire::record::{
 use crate::wire::sink::Row;
 use crate::wire::{Limits, WireError, bounded, put, repair};
 
-/// An entry's term, kind and length, one byte each.
+/// The fewest bytes of an entry: its term, kind and length, one byte each.
 pub(super) const ENTRY_BYTES_MIN: usize = 3;
 
-/// What became of an append.
+/// The numbers of the [`AppendResult`]s.
 const MATCHED: u64 = 0;
 const CONFLICT: u64 = 1;
 const BLANK: u64 = 2;
@@ -206,8 +206,8 @@ fn take_read_index_response(reader: &mut Reader<'_>) -> Result<Rpc, WireError> {
     Ok(Rpc::ReadIndexResponse { id, index: Index(index) })
 }
 
-/// The body names how many entries follow; that is checked before anything is allocated for them,
-/// and the checksum before anything is said about the body.
+/// Reads an append. How many entries follow is checked before anything is allocated for them, and the
+/// checksum before any other error is told.
 fn take_append_entries(reader: &mut Reader<'_>, limits: &Limits) -> Result<Rpc, WireError> {
     let (chains, numbers) = (reader.random(), reader.numbers());
     reader.check_read()?;
@@ -231,7 +231,8 @@ fn take_append_entries(reader: &mut Reader<'_>, limits: &Limits) -> Result<Rpc, 
     Ok(Rpc::AppendEntries { session, round, prev, entries, commit })
 }
 
-/// The entries are built where they stay; after an error what is built does not matter.
+/// Reads entries, and builds them where they stay. After an error it goes on with no-ops, to fill the
+/// place; the error is what it returns.
 pub(super) fn take_entries(
     reader: &mut Reader<'_>,
     prev: EntryId,
@@ -302,7 +303,7 @@ fn put_entry_id(row: &mut Row, id: EntryId) {
     row.put([id.index.0, id.term.0]);
 }
 
-/// Its bounds are not checked.
+/// Reads the identity of an entry, whose bounds the caller checks.
 fn take_entry_id(reader: &mut Reader<'_>) -> Result<EntryId, WireError> {
     let ([chain], [index, term]) = (reader.random()?, reader.numbers()?);
     Ok(EntryId { index: Index(index), term: Term(term), chain: Chain(chain) })
