@@ -326,7 +326,8 @@ impl<F> Snapshots<F> {
             return self.publish(disk, Digester::new(self.chunk_bytes).describe(meta));
         }
         let ready = self.ready.take().filter(|ready| ready.meta == *meta);
-        let stage = self.stage.take().filter(|stage| stage.snapshot == meta.last && stage.done);
+        // Another one may be on its way meanwhile: its file stays, and so does what knows of it.
+        let stage = self.stage.take_if(|stage| stage.snapshot == meta.last && stage.done);
         let Some(stage) = stage else {
             // An earlier attempt has left the bytes under their name. Those that came since are better.
             let ready = ready.ok_or(StorageError::NotStaged { snapshot: meta.last })?;

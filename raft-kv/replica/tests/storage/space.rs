@@ -279,6 +279,37 @@ fn what_is_received_in_part_gives_way_to_what_was_accepted() {
     }
 }
 
+/// The manifests of a snapshot wait for space, and another one begins to come.
+#[test]
+fn what_is_received_goes_on_when_another_one_is_installed() {
+    let (disk, mut storage, mut script) = full();
+    let before = EntryId { index: Index(89), ..EntryId::default() };
+    let last = entries(before, Term(1), &[1])[0].id();
+    disk.limit_space(u64::MAX);
+    let from = script.steps.len();
+    script.receive(last, &[6; 1500], 1500);
+    let [received, installed] = &script.steps[from..] else { panic!("it comes in one part") };
+    take(&mut storage, received).unwrap();
+    disk.limit_space(used(&disk));
+    assert!(matches!(take(&mut storage, installed), Err(StorageError::NoSpace { .. })));
+
+    disk.limit_space(u64::MAX);
+    let next = meta(EntryId { index: Index(99), ..last });
+    let stage = |storage: &mut Storage<MemoryDisk>, offset| {
+        let (id, snapshot, data) = (ChunkId::default(), next.clone(), Bytes::from(vec![7; 100]));
+        let done = storage.write(Work::StageChunk { id, snapshot, offset, data, done: false });
+        let Ok(Some(Done::ChunkStaged { staged, .. })) = done else { panic!("{done:?}") };
+        staged
+    };
+    assert_eq!(stage(&mut storage, 0), 100);
+    take(&mut storage, installed).expect("there is room");
+    assert_eq!(stage(&mut storage, 100), 200, "it is still there");
+    assert_eq!(stage(&mut storage, 0), 100, "and may begin again");
+    drop(storage);
+    let (mut storage, found) = open(&disk).unwrap();
+    assert_eq!(Durable::found(&mut storage, &found), *script.now());
+}
+
 /// The batch that lets the log go stands behind one that needs its room.
 #[test]
 fn what_a_later_batch_lets_go_makes_room_for_an_earlier_one() {
