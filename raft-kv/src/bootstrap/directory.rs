@@ -54,26 +54,39 @@ impl DataDirectory {
             return Err(fail(ErrorKind::NotADirectory.into()));
         }
         fs::create_dir_all(path).map_err(fail)?;
-        let lock = File::open(path).map_err(fail)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(DirectoryError::InUse { path: path.to_owned() });
-            }
-            Err(TryLockError::Error(error)) => return Err(fail(error)),
-        }
+        let lock = take(path)?;
         let record::Found { founding, is_whole } = match record::read(path)? {
             Some(found) => found,
             None => record::Found { founding: begin(path, id)?, is_whole: true },
         };
-        if founding.member.id != id {
-            let found = founding.member.id;
-            return Err(DirectoryError::OtherServer { path: path.to_owned(), found, expected: id });
-        }
+        founding.is_of(id, path)?;
         if !is_whole {
             record::write(path, &founding).map_err(fail)?;
         }
         Ok(Self { path: path.to_owned(), founding, _lock: lock })
+    }
+
+    /// Who the directory of server `id` makes it, in which cluster, and what its storage would find; `None`:
+    /// it belongs to no cluster. Nothing is changed, and nothing is mended.
+    ///
+    /// # Errors
+    /// As for [`DataDirectory::open`] and [`DataDirectory::open_storage`].
+    pub fn look(
+        path: &Path,
+        id: NodeId,
+        options: &StorageOptions,
+    ) -> Result<Option<(Member, Settled, Found)>, DirectoryError> {
+        // What somebody else is changing says nothing.
+        let _lock = take(path)?;
+        let Some(record::Found { founding, .. }) = record::read(path)? else { return Ok(None) };
+        founding.is_of(id, path)?;
+        let Founding { member, settled, .. } = founding;
+        let Some(settled) = settled else { return Ok(None) };
+        let path = path.join(RAFT);
+        let identity = Identity { cluster: settled.cluster, group: GROUP, member };
+        let mut disk = FileDisk::read_only(&path).map_err(DirectoryError::disk(&path))?;
+        let found = Storage::look(&mut disk, options, Some(identity));
+        Ok(Some((member, settled, found.map_err(DirectoryError::storage(&path))?)))
     }
 
     /// How far its founding has come.
@@ -175,6 +188,28 @@ impl DataDirectory {
         change(&mut self.founding);
         record::write(&self.path, &self.founding)
             .map_err(|error| DirectoryError::io(&self.path, error))
+    }
+}
+
+impl Founding {
+    fn is_of(&self, id: NodeId, path: &Path) -> Result<(), DirectoryError> {
+        let (path, found) = (path.to_owned(), self.member.id);
+        if found == id {
+            Ok(())
+        } else {
+            Err(DirectoryError::OtherServer { path, found, expected: id })
+        }
+    }
+}
+
+/// Makes a directory that of this process alone, as long as what it returns exists.
+fn take(path: &Path) -> Result<File, DirectoryError> {
+    let fail = |error| DirectoryError::io(path, error);
+    let lock = File::open(path).map_err(fail)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(DirectoryError::InUse { path: path.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(fail(error)),
     }
 }
 

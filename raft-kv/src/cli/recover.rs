@@ -53,22 +53,22 @@ fn execute(recover: &Recover) -> Result<(), String> {
     if !recover.data_dir.is_dir() {
         return Err(format!("{} is no directory", recover.data_dir.display()));
     }
-    let id = NodeId(recover.id);
-    let mut directory = DataDirectory::open(&recover.data_dir, id).map_err(|error| text(&error))?;
-    let member = directory.founding().member;
-    let Some(settled) = directory.founding().settled.clone() else {
+    let (id, path) = (NodeId(recover.id), &recover.data_dir);
+    // Who has not agreed yet may have another use for the directory: until then it is only looked at.
+    let looked = DataDirectory::look(path, id, &StorageOptions::default());
+    let Some((member, settled, found)) = looked.map_err(|error| text(&error))? else {
         return Err("the directory belongs to no cluster: there is nothing to recover".to_owned());
     };
-    let opened = directory.open_storage(StorageOptions::default());
-    let (storage, found) = opened.map_err(|error| text(&error))?;
     let genesis = settled.genesis(member).map_err(|error| text(&error))?;
-    let found = found.into_state(&genesis);
-    complain(situation(&found, id));
+    complain(situation(&found.into_state(&genesis), id));
     if !recover.accept_data_loss {
         return Err("nothing was done; say --accept-data-loss".to_owned());
     }
-    let path = recover.data_dir.clone();
-    let config = ServerConfig::new(recover.id, "", "", path);
+    let mut directory = DataDirectory::open(path, id).map_err(|error| text(&error))?;
+    let opened = directory.open_storage(StorageOptions::default());
+    let (storage, found) = opened.map_err(|error| text(&error))?;
+    let found = found.into_state(&genesis);
+    let config = ServerConfig::new(recover.id, "", "", path.clone());
     let options = config.replica_options(settled.cluster, member.lineage);
     let mut out = Vec::new();
     let replica = Replica::start(options, found, Store::default(), Time(0), &mut out);

@@ -1,7 +1,9 @@
 //! Three terminals.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -170,6 +172,56 @@ fn a_cluster_whose_quorum_is_lost_goes_on_as_one_and_fences_the_others() {
     assert!(status.contains("\"epoch\":1,"), "{status}");
     assert!(status.contains("\"voters\":[2],"), "{status}");
     assert_eq!(three.get(2, "/kv/k"), "3");
+}
+
+/// Every file of a directory, with its bytes.
+fn contents(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    for entry in std::fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(contents(&path));
+        } else {
+            let bytes = std::fs::read(&path).unwrap();
+            all.insert(path, bytes);
+        }
+    }
+    all
+}
+
+/// Whatever there is to mend: the operator may have another use for it.
+#[test]
+fn who_asks_what_a_recovery_would_do_changes_nothing() {
+    let mut three = Three::start();
+    assert_eq!(three.put(1, "/kv/k", "1"), "ok");
+    assert_eq!(three.get(2, "/kv/k"), "1");
+    for id in 1..=3 {
+        three.end(id, Signal::KILL);
+    }
+    let data = three.data(2);
+    let only_looks = |found: &str| {
+        let before = contents(&data);
+        let asked = run(&["recover", "--id", "2", "--data-dir", arg(&data), "--as-single"]);
+        assert_eq!(asked.status.code(), Some(1));
+        let told = text(&asked.stderr);
+        assert!(told.contains("this log ends at index") && told.contains("nothing was done"));
+        let after = contents(&data);
+        let changed = before.keys().chain(after.keys());
+        let changed: BTreeSet<_> =
+            changed.filter(|path| before.get(*path) != after.get(*path)).collect();
+        assert!(changed.is_empty(), "{found}: {changed:?} changed");
+    };
+    only_looks("as the end of the process has left it");
+
+    let segments = inspect(&mut FileDisk::read_only(data.join("raft")).unwrap()).unwrap().segments;
+    let newest = segments.last().unwrap();
+    let path = data.join("raft").join(&newest.file);
+    let (mut bytes, end) = (std::fs::read(&path).unwrap(), newest.data_end as usize);
+    bytes[(end - 1) / 4096 * 4096..end].fill(0);
+    std::fs::write(&path, bytes).unwrap();
+    only_looks("the last batch is damaged");
+    std::fs::write(data.join("founding.copy.toml"), "rot").unwrap();
+    only_looks("so is a copy of the founding");
 }
 
 /// Of the only server that is left the newest files of the log are gone, and its hard state knew

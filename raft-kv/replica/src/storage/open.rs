@@ -4,7 +4,7 @@
 //! in an order in which a crash at any point leaves a directory that says the same: first the promises
 //! (identity, hard state, the flag of an unknown tail), then the snapshots, then the log.
 
-use raft_core::{EntryId, HardState, Member, SnapshotMeta};
+use raft_core::{EntryId, HardState, Index, Member, SnapshotMeta};
 
 use super::error::{InFile, StorageError};
 use super::found::Found;
@@ -76,6 +76,34 @@ impl<D: Disk> Storage<D> {
         options.validate()?;
         let examined = examine(&mut disk, &options, expect, false)?;
         Self::adopt(disk, options, examined)
+    }
+
+    /// What [`Storage::open`] would find in a directory, of `expect` if it is given. Nothing is changed, so
+    /// the disk may be one that is only read.
+    ///
+    /// # Errors
+    /// As for [`Storage::open`], but for what a start would make.
+    pub fn look(
+        disk: &mut D,
+        options: &StorageOptions,
+        expect: Option<Identity>,
+    ) -> Result<Found, StorageError> {
+        options.validate()?;
+        let Examined { identity, hard_state, snapshots, log, end, is_tail_unknown, report, .. } =
+            examine(disk, options, expect, false)?;
+        let record = hard_state.record();
+        let commit = log.entries.commit.max(record.commit);
+        let (before, last, slots) = log.into_slots(end);
+        Ok(Found {
+            identity,
+            hard_state: HardState { is_tail_unknown, ..record.state },
+            snapshot: snapshots.newest().cloned(),
+            is_snapshot_damaged: snapshots.is_damaged(),
+            slots,
+            before,
+            commit: known(commit, is_tail_unknown, (end.index, last)),
+            report,
+        })
     }
 
     /// Opens the directory of a node that has lost its identity or its hard state, as another one: the
@@ -177,8 +205,7 @@ impl<D: Disk> Storage<D> {
             log.adopt(&mut disk, options, snapshot.as_deref(), state.is_tail_unknown)?;
         ring.refill(&mut disk, hard_state.files(), &slots)?;
         let last = log.durable().index;
-        // With its newest file a log may have lost that its end was replaced, and show the old one.
-        let known = if state.is_tail_unknown { end.index } else { commit.min(last) };
+        let known = known(commit, state.is_tail_unknown, (end.index, last));
         let before = log.before;
         // From here on, all that was found is missed if it goes.
         let mark = LogMark { log_through: last, commit: known, log_epoch: log.epoch };
@@ -195,6 +222,12 @@ impl<D: Disk> Storage<D> {
         };
         Ok((Self::new(disk, identity, hard_state, log, snapshots, known), found))
     }
+}
+
+/// Of what was heard to be committed, what is: with its newest file a log may have lost that its end was
+/// replaced, and show the old one. The snapshot and the log end at these indices.
+fn known(commit: Index, is_tail_unknown: bool, (snapshot, last): (Index, Index)) -> Index {
+    if is_tail_unknown { snapshot } else { commit.min(last) }
 }
 
 /// Before anything is changed: whether what a start makes, and so many bytes `apart` from it, may be made and

@@ -272,6 +272,16 @@ impl<F> FoundLog<F> {
         BatchSize { entries: entries + 1, bytes: bytes + u64::from(BATCH_HEADER) }
     }
 
+    /// The entry before the first, the index of the last, and all as the core wants them, where the newest
+    /// snapshot ends with `snapshot`.
+    pub(super) fn into_slots(mut self, snapshot: EntryId) -> (EntryId, Index, Vec<Slot>) {
+        if !self.continues(snapshot) {
+            self.entries.begin_again(snapshot);
+        }
+        let slots = self.entries.take_slots();
+        (self.entries.before, self.last().index, slots)
+    }
+
     /// Makes what was found durable and writable, after everything that does not belong to it is
     /// gone, or is kept elsewhere; with the entries as the core wants them.
     pub(super) fn adopt<D: Disk<File = F>>(

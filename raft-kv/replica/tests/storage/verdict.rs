@@ -63,15 +63,19 @@ pub(crate) fn judge(
     context: &str,
 ) -> Verdict {
     let before = contents(disk);
+    let looked = Storage::look(&mut disk.clone(), &SIZES, Some(identity()));
+    assert!(contents(disk) == before, "{context}: changed by who only looked");
     let (mut storage, found) = match open(disk) {
         Ok(opened) => opened,
         Err(StorageError::Amnesia { file, what }) => {
             assert!(!file.is_empty() && !what.is_empty(), "{context}");
             assert!(contents(disk) == before, "{context}: changed before it was refused");
+            assert_eq!(looked, Err(StorageError::Amnesia { file, what }), "{context}: looked at");
             return Verdict::Amnesia;
         }
         Err(error) => panic!("{context}: {error}"),
     };
+    assert_eq!(looked.as_ref(), Ok(&found), "{context}: looked at");
     let first = Durable::found(&mut storage, &found);
     let verdict = compare(&first, &found, expected, victims, context);
     if verdict == Verdict::Damaged {
