@@ -106,6 +106,31 @@ fn each_byte_of_one_copy_may_rot() {
     assert_eq!(copies(path), [b"rot", b"rot"], "nothing is modified");
 }
 
+/// A bad sector is no reason to stay down: that is what the copy is for. The memory of a process, where
+/// there is none, is read like one.
+#[cfg(target_os = "linux")]
+#[test]
+fn one_copy_may_be_unreadable() {
+    let temporary = tempfile::tempdir().unwrap();
+    let path = temporary.path();
+    let founding = settled(path).founding().clone();
+    let whole = copies(path);
+    let spoil = |name: &str| {
+        fs::remove_file(path.join(name)).unwrap();
+        std::os::unix::fs::symlink("/proc/self/mem", path.join(name)).unwrap();
+        let error = fs::read(path.join(name)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(5), "{error}");
+    };
+    for name in COPIES {
+        spoil(name);
+        assert_eq!(*open(path).unwrap().founding(), founding, "{name} is unreadable");
+        assert_eq!(copies(path), whole, "{name} is written again");
+    }
+    COPIES.into_iter().for_each(spoil);
+    let error = open(path).unwrap_err();
+    assert!(matches!(error, DirectoryError::Damaged { .. }), "{error}");
+}
+
 /// Another server's directory is left alone, damaged as it is.
 #[test]
 fn a_refused_directory_is_not_mended() {

@@ -10,6 +10,7 @@ use std::io::{self, ErrorKind, Write as _};
 use std::path::Path;
 
 use raft_core::{ClusterId, Member};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 use twox_hash::XxHash3_64;
@@ -65,6 +66,10 @@ pub(super) fn read(path: &Path) -> Result<Option<Found>, DirectoryError> {
         let copy = match fs::read(path.join(name)) {
             Ok(bytes) => parse(&bytes),
             Err(error) if error.kind() == ErrorKind::NotFound => Err(Flaw::Missing),
+            // A bad sector, which the copy is there for.
+            Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
+                Err(Flaw::Bad(error.to_string()))
+            }
             Err(error) => return Err(fail(error)),
         };
         if let Err(Flaw::Newer(found)) = copy {
