@@ -1,8 +1,9 @@
 //! A client of the HTTP interface: knows several servers, tries them until one answers.
 //!
 //! It follows the one rule of the answers: after a 503 certainly nothing was done, so any request is
-//! tried again elsewhere; after a 504 or a broken connection a write is tried again only if it carries
-//! an `Idempotency-Key`.
+//! tried again elsewhere; after a 504, a broken connection, or a 503 that no server of ours has written, a
+//! write is tried again only if it carries an `Idempotency-Key`. What a later try did not do says nothing of
+//! such an earlier one: only an answer that is that of all tries ends the doubt.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use serde::Deserialize;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::tls::{self, ClientFiles, Connector, TlsError};
@@ -26,6 +28,30 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long one of several servers may be silent before the next one is asked what may be asked twice.
 const TRY: Duration = Duration::from_secs(2);
+
+/// What a server that was told to leave others' work to others says, instead of an error in JSON.
+pub(crate) const NOT_THE_LEADER: &str = "not the leader";
+
+/// What a server says is wrong.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Said {
+    /// The kind.
+    pub(crate) code: String,
+    /// For people.
+    pub(crate) message: String,
+}
+
+impl Said {
+    /// `None`: it was no server of ours that said so, but somebody between, who cannot know whether the
+    /// request arrived.
+    pub(crate) fn of(body: &[u8]) -> Option<Self> {
+        if body == NOT_THE_LEADER.as_bytes() {
+            let (code, message) = ("not_leader".to_owned(), NOT_THE_LEADER.to_owned());
+            return Some(Self { code, message });
+        }
+        serde_json::from_slice(body).ok()
+    }
+}
 
 /// A client.
 #[derive(Clone)]
@@ -81,7 +107,11 @@ impl Ask {
 
     /// Whether a second try does no harm.
     fn is_repeatable(&self) -> bool {
-        self.method == Method::GET || self.headers.contains_key(IDEMPOTENCY_KEY)
+        self.is_read() || self.headers.contains_key(IDEMPOTENCY_KEY)
+    }
+
+    fn is_read(&self) -> bool {
+        self.method == Method::GET
     }
 }
 
@@ -101,6 +131,13 @@ impl Answer {
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// Whether it holds for every try of a command that has a name: what it came to is kept under that
+    /// name, or it is said that it is not kept.
+    fn is_of_all_tries(&self) -> bool {
+        let is_kept = [StatusCode::PRECONDITION_FAILED, StatusCode::CONFLICT];
+        self.status.is_success() || is_kept.contains(&self.status)
     }
 
     /// A header as text.
@@ -167,29 +204,23 @@ impl Client {
     /// # Errors
     /// None did in time, or one may have done what was asked.
     pub async fn ask(&self, ask: &Ask) -> Result<Answer, ClientError> {
-        let deadline = Instant::now() + self.timeout;
-        let mut last = ClientError::Unreachable("no server is named".to_owned());
-        while Instant::now() < deadline {
+        let mut tries = Tries::new(ask, Instant::now() + self.timeout);
+        loop {
             for endpoint in &self.endpoints {
-                match self.try_at(endpoint, ask, self.patience(ask, deadline)).await {
-                    Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => {
-                        last = ClientError::Unavailable(answer.text());
-                    }
-                    Ok(answer)
-                        if answer.status == StatusCode::GATEWAY_TIMEOUT && ask.is_repeatable() =>
-                    {
-                        last = ClientError::Unknown(answer.text());
-                    }
-                    Ok(answer) => return Ok(answer),
-                    Err(error @ ClientError::Unknown(_)) if !ask.is_repeatable() => {
-                        return Err(error);
-                    }
-                    Err(error) => last = error,
+                if Instant::now() >= tries.deadline {
+                    return Err(tries.end());
+                }
+                let patience = self.patience(ask, tries.deadline);
+                let tried = self.try_at(endpoint, ask, patience).await;
+                if let Some(outcome) = tries.note(tried) {
+                    return outcome;
                 }
             }
-            sleep_until(deadline.min(Instant::now() + PAUSE)).await;
+            if Instant::now() >= tries.deadline {
+                return Err(tries.end());
+            }
+            sleep_until(tries.deadline.min(Instant::now() + PAUSE)).await;
         }
-        Err(last)
     }
 
     /// Asks the first server once, and returns whatever it answers.
@@ -273,6 +304,61 @@ impl Client {
         }
         let (status, headers) = (parts.status, parts.headers);
         Ok(Answer { status, headers, body: body.freeze() })
+    }
+}
+
+/// What the tries of one request have come to so far.
+#[derive(Debug)]
+struct Tries<'a> {
+    ask: &'a Ask,
+    /// No try begins after this.
+    deadline: Instant,
+    /// Why a write may have been executed, or may yet be, since some try.
+    doubt: Option<String>,
+    last: ClientError,
+}
+
+impl<'a> Tries<'a> {
+    fn new(ask: &'a Ask, deadline: Instant) -> Self {
+        let last = ClientError::Unreachable("no server is named".to_owned());
+        Self { ask, deadline, doubt: None, last }
+    }
+
+    /// Takes note of a try. The outcome of all of them, if there is no use in another one.
+    fn note(&mut self, tried: Result<Answer, ClientError>) -> Option<Result<Answer, ClientError>> {
+        let failure = match tried {
+            Err(error) => error,
+            Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => {
+                let is_certain = self.ask.is_read() || Said::of(&answer.body).is_some();
+                let kind = if is_certain { ClientError::Unavailable } else { ClientError::Unknown };
+                kind(answer.text())
+            }
+            Ok(answer)
+                if answer.status == StatusCode::GATEWAY_TIMEOUT && self.ask.is_repeatable() =>
+            {
+                ClientError::Unknown(answer.text())
+            }
+            Ok(answer) if self.doubt.is_none() || answer.is_of_all_tries() => {
+                return Some(Ok(answer));
+            }
+            // This try did nothing, and the next one may find out what became of the other.
+            Ok(answer) => ClientError::Unavailable(answer.text()),
+        };
+        if let ClientError::Unknown(why) = &failure
+            && !self.ask.is_read()
+        {
+            if !self.ask.is_repeatable() {
+                return Some(Err(failure));
+            }
+            self.doubt.get_or_insert_with(|| why.clone());
+        }
+        self.last = failure;
+        None
+    }
+
+    /// Why none of them has ended it.
+    fn end(self) -> ClientError {
+        self.doubt.map_or(self.last, ClientError::Unknown)
     }
 }
 

@@ -11,10 +11,11 @@ use hyper::header::{
 use hyper::{Method, StatusCode};
 use raft_core::{Index, Member, Rejection};
 use raft_replica::request::Failure;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::App;
 use super::parse::etag;
+use crate::client::{NOT_THE_LEADER, Said};
 use crate::store::TooOld;
 
 /// What servers tell each other of a request with several steps of which not all have come about. No
@@ -179,8 +180,7 @@ impl Problem {
 
     /// The answer of a server that was told to leave others' work to others.
     pub(super) fn refused() -> Self {
-        let message = "not the leader";
-        Self { is_plain: true, ..Self::unavailable("not_leader", message) }
+        Self { is_plain: true, ..Self::unavailable("not_leader", NOT_THE_LEADER) }
     }
 
     pub(super) fn redirect(to: &str) -> Self {
@@ -280,19 +280,14 @@ impl Problem {
 
     /// What another server's answer with 503 says.
     pub(super) fn of_leader(body: &[u8]) -> Self {
-        #[derive(Deserialize)]
-        struct Said {
-            code: String,
-            message: String,
+        let Some(said) = Said::of(body) else {
+            // Somebody between has answered for a leader that may have the request.
+            return Self::unknown_outcome("it was not the leader that has answered");
+        };
+        match LEADERS_CODES.into_iter().find(|code| *code == said.code) {
+            Some(code) => Self::unavailable(code, said.message),
+            None => Self::unavailable("not_leader", "the leader is changing; nothing was done"),
         }
-        let said: Option<Said> = serde_json::from_slice(body).ok();
-        let known = said.and_then(|said| {
-            let code = LEADERS_CODES.into_iter().find(|code| *code == said.code)?;
-            Some(Self::unavailable(code, said.message))
-        });
-        let changing =
-            || Self::unavailable("not_leader", "the leader is changing; nothing was done");
-        known.unwrap_or_else(changing)
     }
 
     /// Whether the request does not fit the cluster: nothing was done, and nothing will be.
@@ -365,8 +360,17 @@ mod tests {
         let repairing = said(r#"{"code":"repairing","message":"later","term":7}"#);
         assert_eq!((repairing.code, &*repairing.message), ("repairing", "later"));
         assert!(repairing.is_passing(), "and it is worth another try");
-        for nonsense in ["", "not the leader", r#"{"code":"strange","message":"later"}"#] {
-            assert_eq!(said(nonsense).code, "not_leader", "{nonsense}");
+        for other in ["not the leader", r#"{"code":"strange","message":"later"}"#] {
+            assert_eq!(said(other).code, "not_leader", "{other}");
+        }
+    }
+
+    #[test]
+    fn what_somebody_between_says_for_the_leader_is_no_certainty() {
+        for body in ["", "<html>no healthy upstream</html>", r#"{"error":"busy"}"#, "null"] {
+            let told = Problem::of_leader(body.as_bytes());
+            assert_eq!((told.status.as_u16(), told.code), (504, "unknown_outcome"), "{body}");
+            assert!(!told.is_passing(), "it is not passed on once more");
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The parts that need no servers.
 
 #[expect(clippy::unwrap_used, reason = "what helpers unwrap fails the test that called them")]
+mod client;
+#[expect(clippy::unwrap_used, reason = "what helpers unwrap fails the test that called them")]
 mod directory;
 #[expect(clippy::unwrap_used, reason = "what helpers unwrap fails the test that called them")]
 mod links;
