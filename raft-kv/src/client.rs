@@ -29,6 +29,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long one of several servers may be silent before the next one is asked what may be asked twice.
 const TRY: Duration = Duration::from_secs(2);
 
+/// How long a command under a single name is tried again after a try that may have been executed. Servers
+/// remember the name for 15 seconds; a try that has left them may take a while until it is executed.
+const SINGLE_NAME: Duration = Duration::from_secs(10);
+
 /// What a server that was told to leave others' work to others says, instead of an error in JSON.
 pub(crate) const NOT_THE_LEADER: &str = "not the leader";
 
@@ -112,6 +116,12 @@ impl Ask {
 
     fn is_read(&self) -> bool {
         self.method == Method::GET
+    }
+
+    /// Whether it goes by a name that no other command has.
+    fn has_single_name(&self) -> bool {
+        let name = self.headers.get(IDEMPOTENCY_KEY);
+        name.is_some_and(|name| !name.as_bytes().contains(&b'/'))
     }
 }
 
@@ -207,12 +217,13 @@ impl Client {
         let mut tries = Tries::new(ask, Instant::now() + self.timeout);
         loop {
             for endpoint in &self.endpoints {
-                if Instant::now() >= tries.deadline {
+                let began = Instant::now();
+                if began >= tries.deadline {
                     return Err(tries.end());
                 }
                 let patience = self.patience(ask, tries.deadline);
                 let tried = self.try_at(endpoint, ask, patience).await;
-                if let Some(outcome) = tries.note(tried) {
+                if let Some(outcome) = tries.note(began, tried) {
                     return outcome;
                 }
             }
@@ -325,7 +336,11 @@ impl<'a> Tries<'a> {
     }
 
     /// Takes note of a try. The outcome of all of them, if there is no use in another one.
-    fn note(&mut self, tried: Result<Answer, ClientError>) -> Option<Result<Answer, ClientError>> {
+    fn note(
+        &mut self,
+        began: Instant,
+        tried: Result<Answer, ClientError>,
+    ) -> Option<Result<Answer, ClientError>> {
         let failure = match tried {
             Err(error) => error,
             Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => {
@@ -349,6 +364,9 @@ impl<'a> Tries<'a> {
         {
             if !self.ask.is_repeatable() {
                 return Some(Err(failure));
+            }
+            if self.doubt.is_none() && self.ask.has_single_name() {
+                self.deadline = self.deadline.min(began + SINGLE_NAME);
             }
             self.doubt.get_or_insert_with(|| why.clone());
         }
@@ -408,3 +426,30 @@ impl fmt::Display for ClientError {
 }
 
 impl std::error::Error for ClientError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(name: &str) -> Ask {
+        Ask::new(Method::PUT, "/kv/k").header(IDEMPOTENCY_KEY, name)
+    }
+
+    #[test]
+    fn a_single_name_is_tried_again_only_while_it_is_remembered() {
+        let (begin, second) = (Instant::now(), Duration::from_secs(1));
+        let lost = || Err(ClientError::Unknown("lost".to_owned()));
+        let deadline = begin + 60 * second;
+        for (name, left) in [("cli-7", 8 * second + SINGLE_NAME), ("alice/7", 60 * second)] {
+            let ask = put(name);
+            let mut tries = Tries::new(&ask, deadline);
+            // As long as nothing was done, it is not there to be forgotten.
+            let nobody = Err(ClientError::Unreachable("nobody".to_owned()));
+            assert!(tries.note(begin, nobody).is_none() && tries.deadline == deadline);
+            assert!(tries.note(begin + 8 * second, lost()).is_none());
+            assert!(tries.note(begin + 9 * second, lost()).is_none());
+            assert_eq!(tries.deadline - begin, left, "{name}");
+            assert_eq!(tries.end(), ClientError::Unknown("lost".to_owned()));
+        }
+    }
+}
