@@ -41,6 +41,7 @@ pub mod links;
 pub mod log_thread;
 pub mod metrics;
 pub mod node;
+mod patience;
 mod room;
 pub mod server;
 pub mod spare;

@@ -10,7 +10,6 @@ mod health;
 mod kv;
 mod list;
 mod parse;
-mod patience;
 mod problem;
 mod status;
 mod watch;
@@ -40,10 +39,10 @@ use crate::config::ServerConfig;
 use crate::links::Links;
 use crate::metrics::Metrics;
 use crate::node::Node;
+use crate::patience::Patient;
 use crate::tls::Identity;
 
 pub(crate) use forward::{Forwarder, LeaderClient};
-use patience::Patient;
 use problem::Problem;
 
 /// With this many bytes of a head that has no end a connection reads no more, whatever the last read has

@@ -8,17 +8,18 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use raft_core::{Member, NodeId};
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
-use tokio_util::codec::Framed;
+use tokio_util::codec::{Framed, LengthDelimitedCodec};
 use tracing::{info, warn};
 
 use super::addresses::Addresses;
 use super::{BACK_OFF_MIN, Links, News};
+use crate::patience::Patient;
 use crate::transport::Connection;
 
+/// How long a peer may take nothing of what is written. What it takes slowly it takes, however long that is.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 const BACK_OFF_MAX: Duration = Duration::from_millis(500);
-/// Frames are gathered until there are this many bytes of them.
+/// Frames are gathered until there are this many bytes of them, and then written to their end.
 const GATHER_BYTES: usize = 256 << 10;
 
 /// The task that keeps one link.
@@ -128,23 +129,19 @@ impl Link {
         connection: Connection,
         frames: &mut mpsc::Receiver<Bytes>,
     ) -> io::Error {
+        let connection = Patient::new(connection, WRITE_TIMEOUT);
         let mut framed = Framed::new(connection, self.links.codec());
         framed.set_backpressure_boundary(GATHER_BYTES);
         loop {
             tokio::select! {
                 frame = frames.recv() => {
                     let Some(frame) = frame else { return ErrorKind::NotConnected.into() };
-                    let write = async {
-                        framed.feed(frame).await?;
-                        while let Ok(frame) = frames.try_recv() {
-                            framed.feed(frame).await?;
-                        }
-                        SinkExt::<Bytes>::flush(&mut framed).await
-                    };
-                    match timeout(WRITE_TIMEOUT, write).await {
-                        Ok(Ok(())) => {}
-                        Ok(Err(error)) => return error,
-                        Err(elapsed) => return elapsed.into(),
+                    tokio::select! {
+                        written = write(&mut framed, frame, frames) => match written {
+                            Ok(()) => {}
+                            Err(error) => return error,
+                        },
+                        end = self.unwanted() => return end,
                     }
                 }
                 // Nothing is ever sent back: whatever comes is the end.
@@ -153,11 +150,18 @@ impl Link {
                     Some(Ok(_)) => ErrorKind::InvalidData.into(),
                     None => ErrorKind::ConnectionReset.into(),
                 },
-                changed = self.addresses.changed() => match changed {
-                    Ok(()) if self.is_named() => {}
-                    Ok(()) => return ErrorKind::AddrNotAvailable.into(),
-                    Err(_) => return ErrorKind::NotConnected.into(),
-                },
+                end = self.unwanted() => return end,
+            }
+        }
+    }
+
+    /// Returns once nobody names the address that is in use, or the link is over; and says which.
+    async fn unwanted(&mut self) -> io::Error {
+        loop {
+            match self.addresses.changed().await {
+                Ok(()) if self.is_named() => {}
+                Ok(()) => return ErrorKind::AddrNotAvailable.into(),
+                Err(_) => return ErrorKind::NotConnected.into(),
             }
         }
     }
@@ -198,4 +202,21 @@ impl Link {
             self.complaints.insert(self.address.clone(), complaint);
         }
     }
+}
+
+/// Writes a frame, and some of those that wait behind it: not those that come for as long as it takes.
+async fn write(
+    framed: &mut Framed<Patient<Connection>, LengthDelimitedCodec>,
+    first: Bytes,
+    frames: &mut mpsc::Receiver<Bytes>,
+) -> io::Result<()> {
+    let mut gathered = first.len();
+    framed.feed(first).await?;
+    while gathered < GATHER_BYTES
+        && let Ok(frame) = frames.try_recv()
+    {
+        gathered += frame.len();
+        framed.feed(frame).await?;
+    }
+    SinkExt::<Bytes>::flush(framed).await
 }

@@ -1,6 +1,7 @@
 //! Who gets a place at the peers' port.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +11,9 @@ use raft_kv::clock::Clock;
 use raft_kv::hello::{self, Hello};
 use raft_kv::links::{Links, News, OnNews};
 use raft_kv::transport::tcp::Tcp;
-use raft_kv::transport::{Connection, Transport};
+use raft_kv::transport::{BoxFuture, Connection, Listener, Transport};
 use socket2::{SockFilter, SockRef};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -190,4 +191,62 @@ async fn who_speaks_under_the_number_of_another_is_not_the_other() {
     let client_url = |lineage| links.client_url(Member::new(2, lineage));
     assert_eq!(client_url(2).as_deref(), Some("http://here/2"));
     assert_eq!(client_url(7).as_deref(), Some("http://other"));
+}
+
+/// Whoever dials gets a pipe that holds little; its other end comes out here.
+#[derive(Debug)]
+struct Narrow(mpsc::UnboundedSender<DuplexStream>);
+
+impl Transport for Narrow {
+    fn connect<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Connection>> {
+        let (near, far) = duplex(64);
+        self.0.send(far).unwrap();
+        Box::pin(async { Ok(Box::new(near) as Connection) })
+    }
+
+    fn listen<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+}
+
+async fn until_one_is_connected(links: &Links, id: u64) {
+    while !links.peers()[&NodeId(id)].is_connected {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_is_slow_and_lives_brings_what_is_long() {
+    let (dialed, mut pipes) = mpsc::unbounded_channel();
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let (_me, said) = watch::channel(hello(1));
+    let links = Links::new(Arc::new(Narrow(dialed)), said, 1 << 20, Clock::start());
+    links.open(Arc::new(move |news| tell.send(news).is_ok()));
+    links.set_address(NodeId(2), "narrow");
+    let mut far: Connection = Box::new(pipes.recv().await.unwrap());
+    hello::answer(&mut far, || hello(2)).await.unwrap();
+    until_one_is_connected(&links, 2).await;
+
+    // Long enough that all of them together take minutes, and more than are written at once.
+    let frame = |byte: u8| vec![byte; 1000];
+    for byte in 1..=3 {
+        links.send(NodeId(2), frame(byte).into());
+    }
+    for byte in 1..=3 {
+        let mut seen = Vec::new();
+        while seen.len() < 1004 {
+            tokio::time::advance(Duration::from_secs(4)).await;
+            let mut part = vec![0; 32.min(1004 - seen.len())];
+            let read = timeout(Duration::from_secs(60), far.read_exact(&mut part)).await;
+            read.expect("it goes on").expect("it is not cut off");
+            seen.extend(part);
+        }
+        assert_eq!(seen[4..], frame(byte));
+    }
+    assert!(told.try_recv().is_err(), "it was there all the time");
+
+    // Who takes nothing at all is missed.
+    links.send(NodeId(2), frame(4).into());
+    let news = timeout(Duration::from_secs(60), told.recv()).await.expect("it is missed");
+    assert!(matches!(news, Some(News::Unreachable(_))), "{news:?}");
 }

@@ -1,7 +1,8 @@
 //! A connection whose other side must take what it is sent.
 //!
-//! Who asks and does not read keeps an answer in memory, and a place. So a write that makes no progress
-//! for some time ends the connection; one that makes a little may last.
+//! Who asks and does not read keeps an answer in memory, and a place; a peer that takes nothing keeps a link
+//! from being made anew. So a write that makes no progress for some time ends the connection; one that
+//! makes a little may last.
 
 use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
@@ -13,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 /// A stream with patience.
-pub(super) struct Patient<S> {
+pub(crate) struct Patient<S> {
     stream: S,
     limit: Duration,
     /// Since a write waits: when that is too long.
@@ -22,7 +23,7 @@ pub(super) struct Patient<S> {
 
 impl<S> Patient<S> {
     /// Waits so long for progress.
-    pub(super) fn new(stream: S, limit: Duration) -> Self {
+    pub(crate) fn new(stream: S, limit: Duration) -> Self {
         Self { stream, limit, over: None }
     }
 
