@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use crate::http::App;
+use crate::node::Gone;
 use crate::spare::free_bytes;
 
 /// How often it is looked: within an election timeout, as that is by default.
@@ -50,9 +51,9 @@ impl fmt::Display for Lack {
 
 /// Looks now and then, for ever.
 pub(crate) async fn watch(app: Arc<App>) {
-    let mut pace = Pace::default();
+    let (mut pace, mut is_too_much) = (Pace::default(), false);
     loop {
-        let lack = lack(&app).await;
+        let lack = lack(&app, &mut is_too_much).await;
         let had_room = app.has_room.swap(lack.is_none(), Ordering::Relaxed);
         if let Some(lack) = lack.filter(|_| had_room) {
             warn!("{lack}: growing writes are refused");
@@ -114,8 +115,8 @@ async fn hand_over(app: &App) -> Option<Attempt> {
     Some(Attempt::Failed)
 }
 
-/// What there is too little of.
-async fn lack(app: &App) -> Option<Lack> {
+/// What there is too little of. Whether keys and values were too much when they were last counted is kept.
+async fn lack(app: &App, is_too_much: &mut bool) -> Option<Lack> {
     let config = &app.config;
     if free_bytes(&config.data_dir).is_some_and(|free| free < config.disk_reserve_bytes) {
         return Some(Lack::Disk);
@@ -123,14 +124,26 @@ async fn lack(app: &App) -> Option<Lack> {
     let max = config.memory_bytes_max?;
     let node = app.node.borrow().clone()?;
     let held = node.inspect(|view| view.store().kv().bytes());
-    // A node that does not answer must not keep the disk from being looked at.
-    let held = timeout(INTERVAL, held).await.ok()?.ok()?;
     let resident = resident_bytes().unwrap_or_default();
-    is_too_much(held, resident, max).then_some(Lack::Memory)
+    *is_too_much = judged(held, |held| exceeds(held, resident, max), *is_too_much).await;
+    is_too_much.then_some(Lack::Memory)
+}
+
+/// What comes of a look at the node. One that does not answer must not keep the disk from being looked at,
+/// and says nothing new: the last verdict holds.
+async fn judged<T>(
+    look: impl Future<Output = Result<T, Gone>>,
+    judge: impl FnOnce(T) -> bool,
+    last: bool,
+) -> bool {
+    match timeout(INTERVAL, look).await {
+        Ok(Ok(found)) => judge(found),
+        Ok(Err(Gone)) | Err(_) => last,
+    }
 }
 
 /// Whether keys and values take so much, or the process does and half of the limit is theirs.
-fn is_too_much(held: u64, resident: u64, max: u64) -> bool {
+fn exceeds(held: u64, resident: u64, max: u64) -> bool {
     held > max || (resident > max && held > max / 2)
 }
 
@@ -147,10 +160,21 @@ mod tests {
 
     #[test]
     fn a_process_that_is_large_for_another_reason_takes_keys() {
-        assert!(!is_too_much(100, 1000, 200), "deletes have helped");
-        assert!(is_too_much(101, 201, 200));
-        assert!(!is_too_much(101, 200, 200));
-        assert!(is_too_much(201, 0, 200), "where the system does not say it");
+        assert!(!exceeds(100, 1000, 200), "deletes have helped");
+        assert!(exceeds(101, 201, 200));
+        assert!(!exceeds(101, 200, 200));
+        assert!(exceeds(201, 0, 200), "where the system does not say it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_does_not_answer_has_neither_more_room_nor_less() {
+        for last in [true, false] {
+            let silent = std::future::pending::<Result<u64, Gone>>();
+            assert_eq!(judged(silent, |_| !last, last).await, last);
+            assert_eq!(judged(async { Err::<u64, _>(Gone) }, |_| !last, last).await, last);
+            assert!(judged(async { Ok(7) }, |held| held == 7, last).await);
+            assert!(!judged(async { Ok(7) }, |held| held == 8, last).await);
+        }
     }
 
     #[test]
