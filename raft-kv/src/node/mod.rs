@@ -13,7 +13,7 @@ mod encoder;
 mod gateway;
 mod recorder;
 #[cfg(test)]
-mod stalled;
+pub(crate) mod stalled;
 mod view;
 
 use std::fmt;

@@ -73,11 +73,11 @@ impl raft_replica::layer::Layer for Gated {
     }
 }
 
-pub(super) struct One {
-    pub(super) node: Node,
+pub(crate) struct One {
+    pub(crate) node: Node,
     links: Links,
     gate: Arc<Gate>,
-    pub(super) thread: JoinHandle<()>,
+    pub(crate) thread: JoinHandle<()>,
     _hello: watch::Sender<Hello>,
 }
 
@@ -86,7 +86,7 @@ fn address(id: NodeId) -> String {
 }
 
 impl One {
-    pub(super) async fn start(
+    pub(crate) async fn start(
         member: Member,
         founders: &[Member],
         network: &Network,

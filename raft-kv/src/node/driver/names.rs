@@ -3,7 +3,8 @@
 //! A single name is remembered until as many others have followed as there is room for. Who tries again
 //! cannot know how many did. So their pace is bounded, and with it the time for which a name is
 //! remembered at least: some 15 seconds, which is more than a client tries. The bound is this leader's
-//! own and no part of the replicated state: what it refuses is not proposed.
+//! own and no part of the replicated state: what it refuses is not proposed. The leader before it may have let
+//! all of a burst through, so a new one begins with a handful: a millisecond of those 15 seconds.
 
 use raft_core::Time;
 
@@ -11,6 +12,8 @@ use raft_core::Time;
 const PER_SECOND: u64 = 4096;
 /// How many at once, after a pause.
 const BURST: u64 = 4096;
+/// How many at once as soon as it leads: somebody has waited for that.
+const FIRST: u64 = 4;
 /// What one takes, in microseconds of waiting.
 const PRICE_US: u64 = 1_000_000 / PER_SECOND;
 
@@ -22,8 +25,9 @@ pub(super) struct NewNames {
 }
 
 impl NewNames {
+    /// Those of who leads from now on.
     pub(super) fn new(now: Time) -> Self {
-        Self { left_us: BURST * PRICE_US, as_of: now }
+        Self { left_us: FIRST * PRICE_US, as_of: now }
     }
 
     /// Whether there is room for one more now.
@@ -46,6 +50,8 @@ mod tests {
         let start = Time(5);
         let mut names = NewNames::new(start);
         let at_once = |names: &mut NewNames, now| (0..9999).take_while(|_| names.take(now)).count();
+        assert_eq!(at_once(&mut names, start), 4, "another one may have led until now");
+        let start = start.after(Span(1_000_000));
         assert_eq!(at_once(&mut names, start), 4096);
         assert_eq!(at_once(&mut names, start), 0);
         let later = start.after(Span(1000 * PRICE_US));

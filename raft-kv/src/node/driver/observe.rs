@@ -16,6 +16,7 @@ impl Driver {
                 }
                 if role == RoleName::Leader {
                     self.asked = super::stall::Asked::default();
+                    self.new_names = super::names::NewNames::new(self.clock.now());
                     self.open_gateway();
                 }
             }
