@@ -61,6 +61,31 @@ pub enum LogFormat {
     Json,
 }
 
+/// A bearer token. Where all else is printed, it is not.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Token(String);
+
+impl Token {
+    /// The secret.
+    #[must_use]
+    pub fn secret(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Token {
+    fn from(secret: String) -> Self {
+        Self(secret)
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
 /// A server's configuration.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -114,7 +139,7 @@ pub struct ServerConfig {
     /// Whether clients must show a certificate.
     pub client_auth: bool,
     /// Clients must show this token.
-    pub token: Option<String>,
+    pub token: Option<Token>,
     /// The file that the token comes from, if it comes from one: it may be read again.
     pub token_file: Option<PathBuf>,
     /// How log lines look.
@@ -293,3 +318,19 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_prints_settings_does_not_tell_the_token() {
+        let token = Some(Token::from("sesame".to_owned()));
+        let mut config = ServerConfig::new(1, "a:1", "b:2", "d".into());
+        config.token = token.clone();
+        let settings = Settings { token, ..Settings::default() };
+        for printed in [format!("{config:?}"), format!("{settings:#?}")] {
+            assert!(!printed.contains("sesame") && printed.contains("Token(..)"), "{printed}");
+        }
+    }
+}

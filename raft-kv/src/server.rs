@@ -27,7 +27,7 @@ use tracing::{error, info, warn};
 
 use crate::bootstrap::{self, DataDirectory, DirectoryError, Settled, Stage};
 use crate::clock::Clock;
-use crate::config::{self, ConfigError, ServerConfig, advertised};
+use crate::config::{self, ConfigError, ServerConfig, Token, advertised};
 use crate::files;
 use crate::findings;
 use crate::hello::Hello;
@@ -78,7 +78,7 @@ impl fmt::Debug for Server {
 pub struct Renewal {
     identity: Option<Renewed>,
     forwarder: LeaderClient,
-    token: Option<String>,
+    token: Option<Token>,
 }
 
 impl Renewal {

@@ -15,6 +15,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use raft_kv::backup;
 use raft_kv::bootstrap::draw_lineage;
 use raft_kv::client::{Answer, Ask, Client, IDEMPOTENCY_KEY};
+use raft_kv::config::Token;
 use raft_kv::tls::ClientFiles;
 use tokio::runtime::Builder;
 
@@ -39,7 +40,7 @@ pub(super) struct Servers {
     timeout: u64,
     /// The bearer token that they want
     #[arg(long = "auth", env = "RAFT_KV_AUTH", value_name = "TOKEN", hide_env_values = true)]
-    auth: Option<String>,
+    auth: Option<Token>,
     /// The same, in a file
     #[arg(long, env = "RAFT_KV_AUTH_FILE", value_name = "FILE", conflicts_with = "auth")]
     auth_file: Option<PathBuf>,
@@ -66,11 +67,11 @@ impl Servers {
         client.timeout = Duration::from_secs(self.timeout);
         let in_file = |path: &PathBuf| {
             let text = std::fs::read_to_string(path).map_err(|error| in_file(path, &error))?;
-            Ok::<_, String>(text.trim().to_owned())
+            Ok::<_, String>(Token::from(text.trim().to_owned()))
         };
         let token = self.auth_file.as_ref().map(in_file).transpose()?.or(self.auth.clone());
         Ok(match token {
-            Some(token) => client.with_token(&token),
+            Some(token) => client.with_token(token.secret()),
             None => client,
         })
     }

@@ -9,7 +9,7 @@ use clap::Args;
 use raft_core::NodeId;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, LogFormat, OnFollower, ServerConfig};
+use super::{ConfigError, LogFormat, OnFollower, ServerConfig, Token};
 use crate::tls::Files;
 
 /// `ID=ADDRESS`.
@@ -136,7 +136,7 @@ pub struct Settings {
     /// Clients must show this bearer token
     #[arg(long, env = "RAFT_KV_TOKEN", hide_env_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub token: Option<String>,
+    pub token: Option<Token>,
     /// The certificate that this server shows to other servers
     #[arg(long, env = "RAFT_KV_PEER_CERT", value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -401,8 +401,8 @@ fn files(
 }
 
 /// The token, wherever it is written.
-fn token(token: Option<String>, file: Option<&Path>) -> Result<Option<String>, ConfigError> {
-    if token.as_deref().is_some_and(|token| token.trim().is_empty()) {
+fn token(token: Option<Token>, file: Option<&Path>) -> Result<Option<Token>, ConfigError> {
+    if token.as_ref().is_some_and(|token| token.secret().trim().is_empty()) {
         return Err(ConfigError("the token is empty: nobody could show it".to_owned()));
     }
     match file {
@@ -415,11 +415,11 @@ fn token(token: Option<String>, file: Option<&Path>) -> Result<Option<String>, C
 }
 
 /// The token in a file.
-pub(crate) fn token_in(path: &Path) -> Result<String, ConfigError> {
+pub(crate) fn token_in(path: &Path) -> Result<Token, ConfigError> {
     let fail = |what: &dyn std::fmt::Display| ConfigError(format!("{}: {what}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| fail(&error))?;
     match text.trim() {
         "" => Err(fail(&"it holds no token")),
-        token => Ok(token.to_owned()),
+        token => Ok(Token::from(token.to_owned())),
     }
 }

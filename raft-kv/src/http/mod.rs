@@ -35,7 +35,7 @@ use tracing::{debug, warn};
 
 use crate::bootstrap::Stage;
 use crate::clock::Clock;
-use crate::config::ServerConfig;
+use crate::config::{ServerConfig, Token};
 use crate::links::Links;
 use crate::metrics::Metrics;
 use crate::node::Node;
@@ -67,7 +67,7 @@ pub(crate) struct App {
     pub(crate) forwarder: Forwarder,
     /// What clients must show now: that of the configuration, or what its file held when it was read
     /// again.
-    pub(crate) token: RwLock<Option<String>>,
+    pub(crate) token: RwLock<Option<Token>>,
     /// Bytes of request bodies that may be in the server.
     pub(crate) body_budget: Arc<Semaphore>,
     /// A place for each watcher.
@@ -101,11 +101,11 @@ impl App {
     /// Whether a request shows the token, if one must be shown.
     fn admits(&self, request: &Request) -> bool {
         let token = self.token.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(token) = token.as_deref() else { return true };
+        let Some(token) = token.as_ref() else { return true };
         let header = request.headers().get(hyper::header::AUTHORIZATION);
         let parts = header.and_then(|header| header.as_bytes().split_at_checked(7));
         let Some((scheme, given)) = parts else { return false };
-        scheme.eq_ignore_ascii_case(b"Bearer ") && is_equal(given, token.as_bytes())
+        scheme.eq_ignore_ascii_case(b"Bearer ") && is_equal(given, token.secret().as_bytes())
     }
 
     /// What a handler has come to, as a response.

@@ -188,7 +188,7 @@ async fn garbage_is_answered_or_cut_off_and_harms_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_token_only_the_supervisor_is_answered() {
-    let cluster = Cluster::with(1, |config| config.token = Some("sesame".to_owned())).await;
+    let cluster = Cluster::with(1, |config| config.token = Some("sesame".to_owned().into())).await;
     cluster.is_ready(1).await;
     assert_eq!(cluster.get(1, "/kv/k").await.status, 401);
     assert_eq!(cluster.get(1, "/livez").await.status, 200);
