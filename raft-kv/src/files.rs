@@ -33,6 +33,16 @@ fn share(files: usize) -> usize {
     files.saturating_sub(OTHERS).max(files / 4).clamp(1, CONNECTIONS_MAX)
 }
 
+/// How many of so many connections may be those of watchers, who stay for as long as they like: at most half,
+/// so that there is always one for who asks something else.
+pub(crate) fn watchers_max(wanted: usize, connections: usize) -> usize {
+    let watchers = wanted.min(connections / 2);
+    if watchers < wanted {
+        warn!(watchers, connections, "few connections: fewer may watch than --max-watchers says");
+    }
+    watchers
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,5 +53,13 @@ mod tests {
         assert_eq!(share(1024), 512);
         assert_eq!(share(64), 16);
         assert_eq!(share(0), 1);
+    }
+
+    #[test]
+    fn who_watches_leaves_half_to_the_others() {
+        assert_eq!(watchers_max(1024, share(1 << 20)), 1024);
+        assert_eq!(watchers_max(1024, share(1024)), 256);
+        assert_eq!(watchers_max(3, share(64)), 3);
+        assert_eq!(watchers_max(1024, 1), 0);
     }
 }

@@ -123,13 +123,12 @@ impl Server {
         let directory = DataDirectory::open(&config.data_dir, config.id)?;
         let listener = transport.listen(&config.addr).await;
         let peers = listener.map_err(|error| StartError::listen(&config.addr, error))?;
-        let clients = TcpListener::bind(&config.client_addr).await;
-        let clients = clients.map_err(|error| StartError::listen(&config.client_addr, error))?;
-        let client_address =
-            clients.local_addr().map_err(|error| StartError::listen(&config.client_addr, error))?;
+        let (clients, client_address) = listen(&config.client_addr).await?;
         config.addr = advertised(&config.addr, &peers.address());
         config.client_addr = advertised(&config.client_addr, &client_address.to_string());
         let peer_address = config.addr.clone();
+        let connections_max = files::connections_max();
+        config.watchers_max = files::watchers_max(config.watchers_max, connections_max);
 
         let (hello, me) = watch::channel(introduction(&config, &directory));
         let clock = Clock::start();
@@ -157,7 +156,7 @@ impl Server {
             is_probing: AtomicBool::new(false),
             has_room: AtomicBool::new(true),
             closing: closed,
-            connections_max: files::connections_max(),
+            connections_max,
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(links.listen(peers));
@@ -275,6 +274,14 @@ async fn hand_over(node: &Node) {
         Ok(Ok(reply)) => info!(?reply, "nobody takes over"),
         Ok(Err(_)) | Err(_) => info!("nobody took over in time"),
     }
+}
+
+/// Listens to clients, and says where.
+async fn listen(address: &str) -> Result<(TcpListener, SocketAddr), StartError> {
+    let fail = |error| StartError::listen(address, error);
+    let clients = TcpListener::bind(address).await.map_err(fail)?;
+    let at = clients.local_addr().map_err(fail)?;
+    Ok((clients, at))
 }
 
 fn frame_bytes_max(config: &ServerConfig) -> usize {

@@ -21,9 +21,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -54,6 +55,11 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// After how many request timeouts without reading anything a client is cut off.
 const STUCK: u32 = 6;
+
+/// How many of those for whom there is no connection any more are told so at a time, and how long that may
+/// take. Others are cut off without a word: even this needs a file.
+const TURNED_AWAY: usize = 8;
+const TURNED_AWAY_WITHIN: Duration = Duration::from_secs(1);
 
 /// What the handlers share.
 pub(crate) struct App {
@@ -119,7 +125,8 @@ pub(crate) async fn serve(listener: TcpListener, app: Arc<App>) {
     let mut end = app.closing.clone();
     let shared = Arc::clone(&app);
     let free = Arc::new(Semaphore::new(app.connections_max));
-    let router = router(app);
+    let door = Arc::new(Semaphore::new(TURNED_AWAY));
+    let (turned_away, router) = (doorkeeper(Arc::clone(&app)), router(app));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -136,14 +143,24 @@ pub(crate) async fn serve(listener: TcpListener, app: Arc<App>) {
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&free).try_acquire_owned() else { continue };
         // A small answer must not wait for the next one.
         drop(stream.set_nodelay(true));
-        let (app, router, end) = (Arc::clone(&shared), router.clone(), end.clone());
-        connections.spawn(async move {
-            receive(&app, stream, router, end).await;
-            drop(place);
-        });
+        let (app, end) = (Arc::clone(&shared), end.clone());
+        if let Ok(place) = Arc::clone(&free).try_acquire_owned() {
+            let router = router.clone();
+            connections.spawn(async move {
+                receive(&app, stream, router, end).await;
+                drop(place);
+            });
+        } else if let Ok(place) = Arc::clone(&door).try_acquire_owned() {
+            let router = turned_away.clone();
+            connections.spawn(async move {
+                let told = receive(&app, stream, router, end);
+                // Who does not listen is not told.
+                drop(tokio::time::timeout(TURNED_AWAY_WITHIN, told).await);
+                drop(place);
+            });
+        }
     }
     drop(listener);
     let finish = async { while connections.join_next().await.is_some() {} };
@@ -214,6 +231,21 @@ fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&app), authorize))
         .with_state(app)
+}
+
+/// Answers where there is no place for who asks: nothing was done, and the next one may come in. The supervisor
+/// gets its answer all the same.
+fn doorkeeper(app: Arc<App>) -> Router {
+    Router::new().route("/livez", get(health::livez)).fallback(crowded).with_state(app).layer(
+        map_response(|mut response: Response| async move {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            response
+        }),
+    )
+}
+
+async fn crowded(State(app): State<Arc<App>>) -> Response {
+    app.respond(Err(Problem::crowded()))
 }
 
 async fn unknown(State(app): State<Arc<App>>, request: Request) -> Response {

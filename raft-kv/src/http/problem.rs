@@ -23,7 +23,8 @@ use crate::store::TooOld;
 const PARTLY_DONE: &str = "partly_done";
 
 /// What a leader may say of itself with a 503 that is passed on as it is.
-const LEADERS_CODES: [&str; 13] = [
+const LEADERS_CODES: [&str; 14] = [
+    "crowded",
     "halted",
     "no_leader",
     "not_a_member",
@@ -163,6 +164,10 @@ impl Problem {
     pub(super) fn starting() -> Self {
         let message = "the server has no place in a cluster yet";
         Self::passing(StatusCode::SERVICE_UNAVAILABLE, "starting", message)
+    }
+
+    pub(super) fn crowded() -> Self {
+        Self::unavailable("crowded", "all connections are taken; nothing was done")
     }
 
     /// Nothing was done, and it is worth another try.

@@ -3,6 +3,7 @@
 
 mod backups;
 mod command_line;
+mod connections;
 mod local_cluster;
 mod readmission;
 mod servers;
