@@ -22,6 +22,7 @@ use futures_util::StreamExt;
 use raft_core::{ClusterId, Lineage, Member, NodeId, Span, Time};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 use tracing::{debug, warn};
@@ -98,6 +99,8 @@ struct Shared {
     on_news: Mutex<Option<OnNews>>,
     /// Why the data directory here seems to be of another cluster than the peers.
     foreign: watch::Sender<Option<String>>,
+    /// All links, and whoever has connected; `None`: they are closed.
+    tasks: Mutex<Option<JoinSet<()>>>,
 }
 
 struct Peer {
@@ -177,6 +180,7 @@ impl Links {
             peers: Mutex::default(),
             on_news: Mutex::default(),
             foreign: watch::Sender::new(None),
+            tasks: Mutex::new(Some(JoinSet::new())),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -187,6 +191,19 @@ impl Links {
         for (id, peer) in &mut *self.lock() {
             self.start(*id, peer);
         }
+    }
+
+    /// Ends all connections and makes no new ones, for good. When this returns, nothing runs any more.
+    pub async fn close(&self) {
+        if let Some(mut tasks) = self.give_up() {
+            tasks.shutdown().await;
+        }
+    }
+
+    /// The same without a wait, once what it returns is dropped.
+    pub(crate) fn give_up(&self) -> Option<JoinSet<()>> {
+        *self.shared.on_news.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.tasks().take()
     }
 
     /// The operator says that the peer `id` listens at `address`.
@@ -297,7 +314,7 @@ impl Links {
         Ok(self.dial(address).await?.1)
     }
 
-    /// Answers who connects, until the listener fails for good.
+    /// Answers who connects, until the links are closed.
     pub async fn listen(self, mut listener: Box<dyn Listener>) {
         let mut strangers = Strangers::default();
         loop {
@@ -305,12 +322,13 @@ impl Links {
                 Ok(Arrival { from, connection }) => {
                     let (links, known) = (self.clone(), Known::default());
                     let place = known.clone();
-                    let task = tokio::spawn(async move {
+                    let task = self.spawn(async move {
                         if let Err(error) = links.receive(connection, known).await {
                             debug!(%error, "a connection from a peer has ended");
                         }
                     });
-                    strangers.admit(from, place, task.abort_handle());
+                    let Some(task) = task else { return };
+                    strangers.admit(from, place, task);
                 }
                 Err(error) => {
                     warn!(%error, "cannot accept a connection");
@@ -325,13 +343,26 @@ impl Links {
         let (sender, frames) = mpsc::channel(FRAMES_MAX);
         peer.frames = Some(sender);
         let link = Link::new(self.clone(), id, peer.addresses.subscribe());
-        drop(self.shared.runtime.spawn(link.keep(frames)));
+        // Once they are closed there is none.
+        drop(self.spawn(link.keep(frames)));
+    }
+
+    /// Runs something for as long as the links are not closed; `None`: they are.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Option<AbortHandle> {
+        let mut tasks = self.tasks();
+        let tasks = tasks.as_mut()?;
+        while tasks.try_join_next().is_some() {}
+        Some(tasks.spawn_on(task, &self.shared.runtime))
     }
 }
 
 impl Links {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Peer>> {
         self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, Option<JoinSet<()>>> {
+        self.shared.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn on_news(&self) -> Option<OnNews> {

@@ -8,17 +8,18 @@
 //! It ends the other way round: no new clients, what is open is finished, the leadership is handed
 //! over, the node stops, the disk has everything.
 
+mod error;
+mod running;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use raft_core::wire::Limits;
-use raft_core::{Member, NodeId, RoleName};
-use raft_replica::request::{Reply, Request};
+use raft_core::{Member, NodeId};
 use raft_replica::storage::{Found, Storage, StorageError, StorageOptions};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -27,7 +28,7 @@ use tracing::{error, info, warn};
 
 use crate::bootstrap::{self, DataDirectory, DirectoryError, Settled, Stage};
 use crate::clock::Clock;
-use crate::config::{self, ConfigError, ServerConfig, Token, advertised};
+use crate::config::{self, ServerConfig, Token, advertised};
 use crate::files;
 use crate::findings;
 use crate::hello::Hello;
@@ -39,11 +40,12 @@ use crate::node::{End, Event, Node, Parts, Recorder};
 use crate::room;
 use crate::spare::SpareDisk;
 use crate::steward;
-use crate::tls::{self, Identity, Renewed, TlsError};
+use crate::tls::{self, Identity, Renewed};
 use crate::transport::Transport;
 
-/// How long a leader that ends waits for its successor.
-const HAND_OVER: Duration = Duration::from_secs(2);
+pub use error::StartError;
+
+use running::{Running, hand_over};
 
 /// How often it is looked whether a disk that is full at the start has room.
 const FULL: Duration = Duration::from_millis(500);
@@ -51,14 +53,15 @@ const FULL: Duration = Duration::from_millis(500);
 /// The storage, and what it found.
 type Opened = (Storage<SpareDisk>, Found);
 
-/// A running server.
+/// A running server. One that is dropped ends at once, as by [`Server::halt`]: its directory is free a moment
+/// later.
 pub struct Server {
     client_address: SocketAddr,
     peer_address: String,
     node: watch::Receiver<Option<Node>>,
     end: watch::Receiver<Option<End>>,
     closing: watch::Sender<bool>,
-    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    running: Arc<Running>,
     app: Arc<App>,
     clients: tokio::task::JoinHandle<()>,
     /// Everything else; ends with this.
@@ -104,7 +107,7 @@ struct Begun {
     stage: watch::Sender<Stage>,
     node: watch::Sender<Option<Node>>,
     end: watch::Sender<Option<End>>,
-    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    running: Arc<Running>,
 }
 
 impl Server {
@@ -162,7 +165,7 @@ impl Server {
         tasks.spawn(links.listen(peers));
         tasks.spawn(room::watch(Arc::clone(&app)));
         let clients = tokio::spawn(http::serve(clients, Arc::clone(&app)));
-        let thread = Arc::new(Mutex::new(None));
+        let running = Arc::new(Running::default());
         let begun = Begun {
             app: Arc::clone(&app),
             directory,
@@ -170,7 +173,7 @@ impl Server {
             stage,
             node,
             end,
-            thread: Arc::clone(&thread),
+            running: Arc::clone(&running),
         };
         tasks.spawn(begun.finish());
         Ok(Self {
@@ -179,7 +182,7 @@ impl Server {
             node: node_seen,
             end: end_seen,
             closing,
-            thread,
+            running,
             app,
             clients,
             tasks,
@@ -247,32 +250,23 @@ impl Server {
     /// Ends it at once, as if the process had died, except that nobody else dies with it.
     pub async fn halt(mut self) {
         self.clients.abort();
-        self.tasks.abort_all();
-        while self.tasks.join_next().await.is_some() {}
-        let node = self.node.borrow().clone();
-        if let Some(node) = node {
-            node.stop();
+        self.tasks.shutdown().await;
+        self.app.links.close().await;
+        if !self.clients.is_finished() {
+            // It was to be ended.
+            drop((&mut self.clients).await);
         }
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            // A panic there has been printed.
-            drop(tokio::task::spawn_blocking(move || thread.join()).await);
-        }
+        let running = Arc::clone(&self.running);
+        // A panic there has been printed.
+        drop(tokio::task::spawn_blocking(move || running.end()).await);
     }
 }
 
-/// A leader asks the best follower to lead, and waits for it.
-async fn hand_over(node: &Node) {
-    let published = node.now();
-    let alone = node.inspect(|view| view.replica.status().membership.incoming().len() < 2).await;
-    if published.role != RoleName::Leader || alone != Ok(false) {
-        return;
-    }
-    let transfer = node.ask(Request::TransferLeadership { to: None });
-    match tokio::time::timeout(HAND_OVER, transfer).await {
-        Ok(Ok(Reply::Transferred { term })) => info!(term = term.0, "handed over"),
-        Ok(Ok(reply)) => info!(?reply, "nobody takes over"),
-        Ok(Err(_)) | Err(_) => info!("nobody took over in time"),
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.clients.abort();
+        drop(self.app.links.give_up());
+        self.running.give_up();
     }
 }
 
@@ -304,16 +298,19 @@ fn introduction(config: &ServerConfig, directory: &DataDirectory) -> Hello {
 
 impl Begun {
     async fn finish(self) {
-        let (end, links) = (self.end.clone(), self.app.links.clone());
+        let (end, app) = (self.end.clone(), Arc::clone(&self.app));
         let outcome = match self.join().await {
             Ok(node) => {
+                // It ends with this.
+                let mut steward = JoinSet::new();
+                steward.spawn(steward::run(Arc::clone(&app), node.clone()));
                 let mut published = node.published();
                 tokio::select! {
                     ended = published.wait_for(|published| published.end.is_some()) => {
                         ended.map_or(None, |ended| ended.end.clone())
                     }
                     // It would never get anywhere; better it says so.
-                    what = links.is_foreign() => Some(End::Failed(what)),
+                    what = app.links.is_foreign() => Some(End::Failed(what)),
                 }
             }
             Err(failure) => Some(End::Failed(failure.to_string())),
@@ -327,7 +324,7 @@ impl Begun {
 
     /// Finds the server's place in a cluster and starts its node.
     async fn join(self) -> Result<Node, StartError> {
-        let Self { app, mut directory, hello, stage, node, thread, .. } = self;
+        let Self { app, mut directory, hello, stage, node, running, .. } = self;
         let settled = match directory.founding().settled.clone() {
             Some(settled) => settled,
             None => {
@@ -347,7 +344,7 @@ impl Begun {
         let parts = Arc::clone(&app);
         let member = directory.founding().member;
         let start = move || {
-            Node::start(move |inbox| {
+            running.start(move |inbox| {
                 let tell = move |news| inbox.send(Event::Disk(news)).is_ok();
                 let parts = make(&parts, opened, member, &settled, tell);
                 // The directory's lock lasts as long as the storage's own.
@@ -355,13 +352,11 @@ impl Begun {
             })
         };
         let started = tokio::task::spawn_blocking(start).await.map_err(io::Error::other)?;
-        let (running, handle) = started?;
-        *thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
-        let links_inbox = running.clone();
+        let started = started?;
+        let links_inbox = started.clone();
         app.links.open(Arc::new(move |news: News| links_inbox.tell(Event::Link(news)).is_ok()));
-        node.send_replace(Some(running.clone()));
-        tokio::spawn(steward::run(app, running.clone()));
-        Ok(running)
+        node.send_replace(Some(started.clone()));
+        Ok(started)
     }
 }
 
@@ -436,68 +431,3 @@ fn tell(directory: &DataDirectory, settled: &Settled) {
         );
     }
 }
-
-/// Why a server does not start.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The configuration makes no sense.
-    Config(ConfigError),
-    /// The certificates cannot be used.
-    Tls(TlsError),
-    /// The data directory cannot be used.
-    Directory(DirectoryError),
-    /// An address cannot be listened at.
-    Listen {
-        /// The address.
-        address: String,
-        /// Why.
-        error: io::Error,
-    },
-    /// The system refuses something else.
-    Io(io::Error),
-}
-
-impl StartError {
-    fn listen(address: &str, error: io::Error) -> Self {
-        Self::Listen { address: address.to_owned(), error }
-    }
-}
-
-impl From<ConfigError> for StartError {
-    fn from(error: ConfigError) -> Self {
-        Self::Config(error)
-    }
-}
-
-impl From<TlsError> for StartError {
-    fn from(error: TlsError) -> Self {
-        Self::Tls(error)
-    }
-}
-
-impl From<DirectoryError> for StartError {
-    fn from(error: DirectoryError) -> Self {
-        Self::Directory(error)
-    }
-}
-
-impl From<io::Error> for StartError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(error) => error.fmt(f),
-            Self::Tls(error) => error.fmt(f),
-            Self::Directory(error) => error.fmt(f),
-            Self::Listen { address, error } => write!(f, "cannot listen at {address}: {error}"),
-            Self::Io(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}

@@ -3,6 +3,7 @@
 
 mod bootstrap;
 mod conditions;
+mod ends;
 mod keys;
 mod limits;
 mod members;

@@ -10,6 +10,7 @@ use raft_core::{ClusterId, Lineage, Member, NodeId};
 use raft_kv::clock::Clock;
 use raft_kv::hello::{self, Hello};
 use raft_kv::links::{Links, News, OnNews};
+use raft_kv::transport::memory::Network;
 use raft_kv::transport::tcp::Tcp;
 use raft_kv::transport::{BoxFuture, Connection, Listener, Transport};
 use socket2::{SockFilter, SockRef};
@@ -249,4 +250,39 @@ async fn a_link_that_is_slow_and_lives_brings_what_is_long() {
     links.send(NodeId(2), frame(4).into());
     let news = timeout(Duration::from_secs(60), told.recv()).await.expect("it is missed");
     assert!(matches!(news, Some(News::Unreachable(_))), "{news:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_runs_any_more_for_links_that_are_closed() {
+    let network = Network::default();
+    let transport = Arc::new(network.end("one"));
+    let left = Arc::downgrade(&transport);
+    let listener = transport.listen("one").await.unwrap();
+    let (_me, said) = watch::channel(hello(1));
+    let links = Links::new(transport, said, 1 << 20, Clock::start());
+    links.open(Arc::new(|_| true));
+    let listening = tokio::spawn(links.clone().listen(listener));
+    // One that stands, one that is tried again and again, and one that has come.
+    let second = network.end("two");
+    let mut peers = second.listen("two").await.unwrap();
+    links.set_address(NodeId(2), "two");
+    links.set_address(NodeId(3), "nowhere");
+    let mut outgoing = peers.accept().await.unwrap().connection.await.unwrap();
+    hello::answer(&mut outgoing, || hello(2)).await.unwrap();
+    until_one_is_connected(&links, 2).await;
+    let mut incoming = second.connect("one").await.unwrap();
+    hello::introduce(&mut incoming, &hello(2)).await.unwrap();
+
+    links.close().await;
+    for mut connection in [outgoing, incoming] {
+        let mut rest = Vec::new();
+        let ended = timeout(Duration::from_secs(60), connection.read_to_end(&mut rest)).await;
+        assert!(ended.is_ok() && rest.is_empty(), "it has ended");
+    }
+    // What comes later changes nothing.
+    links.set_address(NodeId(4), "two");
+    drop(links);
+    listening.abort();
+    drop(listening.await);
+    assert!(left.upgrade().is_none(), "somebody could still dial");
 }
