@@ -197,7 +197,7 @@ impl<W: Workload> Checker<W> {
     /// # Errors
     /// PS.
     pub fn confirmed(&self, node: NodeId, unsynced: Option<String>) -> Result<(), Violation> {
-        promise_durability::confirmed(node, unsynced.as_deref())
+        promise_durability::confirmed(node, unsynced)
     }
 
     /// All of a node's batches through `seq` are durable: what the disk really holds, not what it

@@ -13,7 +13,7 @@ use super::violation::{Invariant, Violation};
 
 /// A storage confirms what it was given: the promise that all others rest on. `unsynced` is something that
 /// it wrote and that its disk could still lose.
-pub(super) fn confirmed(node: NodeId, unsynced: Option<&str>) -> Result<(), Violation> {
+pub(super) fn confirmed(node: NodeId, unsynced: Option<String>) -> Result<(), Violation> {
     let Some(what) = unsynced else { return Ok(()) };
     let predicted = "a storage confirms what is on its disk, wherever the power fails next";
     let actual = format!("it confirms while {what} could still be lost");
