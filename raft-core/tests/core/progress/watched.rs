@@ -252,7 +252,12 @@ impl Watched {
             prop_assert!(is_reborn && before.incarnation > Incarnation::ZERO);
             prop_assert_eq!(after.match_index, Index::ZERO);
         }
-        if refused.is_some() && !is_reborn {
+        // An answer in the present stream that claims too much shows all the same that the peer is alive.
+        let is_sign_of_life = refused == Some(Refused::Impossible) && !before.is_active;
+        if is_sign_of_life && !is_reborn {
+            let alive = PeerStatus { is_active: after.is_active, ..before };
+            prop_assert_eq!(after, alive, "what is refused changes nothing else");
+        } else if refused.is_some() && !is_reborn {
             prop_assert_eq!(self.raft.digest(), digest, "what is refused changes nothing");
         }
         self.count_probes(refused.is_none() || is_reborn, &sent)?;
