@@ -119,10 +119,40 @@ fn a_core_has_no_order_and_has_one_without_any_of_its_operations() {
             assert!(is_explained(&others), "seed {seed}: {left_out} in {core:?}\n{text}");
         }
         assert!(!explain::sentence(&history, &core).is_empty());
+        is_furthest(&history, &core);
         cores += 1;
         sizes += core.operations.len();
     }
     assert!(cores > 300 && sizes < cores * 4, "cores are small: {sizes} in {cores}");
+}
+
+/// The longest order of a core is one of all that ended before the stuck operation, and there is none
+/// with that one as well.
+fn is_furthest(history: &History, core: &core::Core) {
+    let all = history.operations();
+    let cut = all[core.stuck as usize].end.expect("what fits nowhere must take effect");
+    let until = |end: u32| -> Vec<Operation> {
+        let begun = all.iter().filter(|one| one.key == core.key && one.call < end);
+        begun.map(|one| Operation { end: one.end.filter(|at| *at <= end), ..*one }).collect()
+    };
+    // What looks and has not ended need not have found anything.
+    assert!(extend(history, &until(cut - 1), 0, "\0"), "{core:?}");
+    assert!(!extend(history, &until(cut), 0, "\0"), "{core:?}");
+    let order: Vec<Operation> = core.longest.iter().map(|at| all[*at as usize]).collect();
+    let mut state = "\0".to_owned();
+    for (place, one) in order.iter().enumerate() {
+        state = after(history, one.action, &state).unwrap_or_else(|| panic!("{one:?}, {core:?}"));
+        assert!(one.key == core.key && one.call < cut, "{one:?}, {core:?}");
+        let is_too_late = |earlier: &Operation| one.end.is_some_and(|end| end < earlier.call);
+        assert!(!order[..place].iter().any(is_too_late), "{one:?}, {core:?}");
+    }
+    let mut places: Vec<u32> = core.longest.clone();
+    places.sort_unstable();
+    places.dedup();
+    assert_eq!(places.len(), order.len(), "{core:?}");
+    let must = (0..).zip(all).filter(|(_, one)| one.key == core.key);
+    let must = must.filter(|(_, one)| one.end.is_some_and(|end| end < cut));
+    must.for_each(|(at, _)| assert!(places.binary_search(&at).is_ok(), "{at}, {core:?}"));
 }
 
 /// Every order of these answers, where the other updates may take effect after their calls, as often

@@ -14,6 +14,7 @@ use serde_json::json;
 use super::output::{Output, stop_on_interrupt, tell};
 use super::{EXIT_OUTPUT, EXIT_USAGE};
 use crate::linear::core::{self, Core};
+use crate::linear::explain::counted;
 use crate::linear::{History, Judge, Limits, Stopped, Verdict, explain, page, read, validate};
 
 /// There is no order.
@@ -197,7 +198,7 @@ fn judge(
 fn size(history: &History) -> String {
     let keys = history.keys();
     let keys = if keys == 1 { String::new() } else { format!(", {keys} keys") };
-    format!("{} operations{keys}", history.asked())
+    format!("{}{keys}", counted(history.asked(), "operation"))
 }
 
 fn of_key(history: &History, key: u32) -> String {
@@ -208,10 +209,10 @@ fn of_key(history: &History, key: u32) -> String {
 /// The core, one operation a line, with the events that begin and end it.
 fn show(history: &History, core: &Core, output: &mut Output) {
     output.line(format_args!("  {}", explain::sentence(history, core)));
-    let count = core.operations.len();
+    let answers = counted(core.operations.len(), "answer");
     let is_minimal = if core.is_minimal { "each is needed" } else { "some may not be needed" };
     let key = of_key(history, core.key);
-    output.line(format_args!("  core: {count} answers, {is_minimal}{key}"));
+    output.line(format_args!("  core: {answers}, {is_minimal}{key}"));
     for number in &core.operations {
         let operation = &history.operations()[*number as usize];
         let end = operation.end.map_or("..".to_owned(), |end| end.to_string());
@@ -220,8 +221,9 @@ fn show(history: &History, core: &Core, output: &mut Output) {
         output.line(format_args!("    events {:>6} to {end:>6}  {what}", operation.call));
     }
     let stuck = explain::describe(history, &history.operations()[core.stuck as usize]);
-    let done = core.longest.len();
-    output.line(format_args!("  the longest order has {done} operations; {stuck} fits nowhere"));
+    let done = counted(core.longest.len(), "operation");
+    let found = if core.is_minimal { "" } else { " that was found" };
+    output.line(format_args!("  the longest order{found} has {done}; {stuck} fits nowhere"));
 }
 
 /// An order as JSON lines: a key, and its operations by the events that begin them.

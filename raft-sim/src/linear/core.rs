@@ -26,9 +26,11 @@ pub struct Core {
     pub operations: Vec<u32>,
     /// Whether each was found to be needed; not if the search was given up in between.
     pub is_minimal: bool,
-    /// The longest order of the key's operations that was found.
+    /// The order of the key's operations that reaches furthest: of all that end before the stuck one
+    /// does, and of those under way then that have to take effect for it. If not all was found to be
+    /// needed, another may reach further.
     pub longest: Vec<u32>,
-    /// The operation that fits nowhere behind it.
+    /// The first operation to end that fits into no order with all that end before it.
     pub stuck: u32,
 }
 
@@ -42,9 +44,10 @@ pub fn find(
 ) -> Option<Core> {
     let mut judge = Judge::new();
     let events = judge.events_of(history, key);
-    let (longest, stuck) = judge.longest(history, &events, limits, &mut stop)?;
+    let tried = judge.longest(history, &events, limits, &mut stop)?;
     let mut hunt = Hunt { history, judge, limits, stop: &mut stop, is_sure: true };
-    let mut all = hunt.cut_end(&events, stuck);
+    let (mut all, bad) = hunt.cut_end(&events, tried.1);
+    let (longest, stuck) = hunt.longest(&events[..bad]).unwrap_or(tried);
     hunt.cut_beginning(&mut all);
     let all = needed(history, all);
     let kept = hunt.smallest(&all);
@@ -168,8 +171,9 @@ impl<S: FnMut() -> bool> Hunt<'_, S> {
     }
 
     /// All operations, without the answers to those that begin after the earliest end without which
-    /// there would be an order; most often that is where the search got stuck.
-    fn cut_end(&mut self, events: &[u32], stuck: u32) -> Vec<One> {
+    /// there would be an order; most often that is where the search got stuck. And how many events
+    /// there are until that end.
+    fn cut_end(&mut self, events: &[u32], stuck: u32) -> (Vec<One>, usize) {
         let (mut fine, mut bad) = (0, events.len());
         let stuck = event(stuck as usize, true);
         if let Some(at) = events.iter().position(|event| *event == stuck) {
@@ -188,7 +192,16 @@ impl<S: FnMut() -> bool> Hunt<'_, S> {
         for late in all.iter_mut().filter(|one| one.call >= bad && one.end.is_some()) {
             late.is_kept = false;
         }
-        all
+        (all, bad)
+    }
+
+    /// An order for all but the last of these events, and the operation that this one ends.
+    fn longest(&mut self, events: &[u32]) -> Option<(Vec<u32>, u32)> {
+        let (last, before) = events.split_last()?;
+        let stuck = last >> 1;
+        let cut = self.history.operations[stuck as usize].end.filter(|_| last & 1 == 1)?;
+        let Self { history, judge, limits, stop, .. } = self;
+        Some((judge.order(history, (before, cut), *limits, stop)?, stuck))
     }
 
     /// Leaves out as many answers as possible that came first.

@@ -26,6 +26,13 @@ pub fn describe(history: &History, operation: &Operation) -> String {
     }
 }
 
+/// How many there are of what a noun names, as in "1 operation" and "2 operations".
+#[must_use]
+pub fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
 /// A process: `p4` if it only has a number.
 #[must_use]
 pub fn who(history: &History, operation: &Operation) -> String {

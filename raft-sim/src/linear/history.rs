@@ -70,6 +70,13 @@ pub struct Operation {
     pub end: Option<u32>,
 }
 
+impl Operation {
+    /// Whether it ends before an event.
+    pub(super) fn ends_before(&self, event: u32) -> bool {
+        self.end.is_some_and(|end| end < event)
+    }
+}
+
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::core::Core;
-use super::explain;
+use super::explain::{self, counted};
 use super::history::{Action, History, Operation};
 
 /// How many operations are drawn at most: those nearest to the core.
@@ -142,10 +142,8 @@ impl<'a> Picture<'a> {
              was found, with the place of each operation in it</p>\n",
         );
         if self.left_out > 0 {
-            put(
-                page,
-                format_args!("<p>{} operations farther away are not drawn.</p>", self.left_out),
-            );
+            let farther = counted(self.left_out, "operation");
+            put(page, format_args!("<p>Not drawn: {farther} farther away.</p>"));
         }
         page.push_str("<p id=\"told\" aria-live=\"polite\">Click on an operation.</p>\n");
     }
@@ -241,12 +239,12 @@ impl<'a> Picture<'a> {
 
     fn order_list(&self, page: &mut String) {
         let stuck = escape(&explain::describe(self.history, self.operation(self.core.stuck)));
-        let count = self.core.longest.len();
+        let count = counted(self.core.longest.len(), "operation");
         put(
             page,
             format_args!(
-                "<h2>The longest order</h2><p>{count} operations; {stuck} fits nowhere behind \
-                 them.</p><details><summary>All of them</summary><ol>\n"
+                "<h2>The longest order</h2><p>{count}; {stuck} fits nowhere behind \
+                 it.</p><details><summary>All of them</summary><ol>\n"
             ),
         );
         for number in &self.core.longest {

@@ -140,7 +140,8 @@ impl<const W: usize> Search<W> {
         None
     }
 
-    /// The longest order that was found, as the moves to it, and the position where it ends.
+    /// The order that reaches furthest of those that were tried, as the moves to it, and the position
+    /// where it ends.
     pub(super) fn longest(&self) -> (u32, Vec<(u32, Vec<Move>)>) {
         (self.tree.furthest, self.tree.path(self.tree.furthest_node()))
     }

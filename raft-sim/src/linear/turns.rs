@@ -92,19 +92,18 @@ impl Sized {
         }
     }
 
-    /// The order that some moves mean, if it is wanted.
-    fn order(&self, history: &History, limits: Limits, path: &[(u32, Vec<Move>)]) -> Vec<u32> {
-        if !limits.orders {
-            return Vec::new();
-        }
+    /// The order that some moves mean, of what ends before an event of the history.
+    fn order(&self, history: &History, path: &[(u32, Vec<Move>)], cut: u32) -> Vec<u32> {
         let program = self.program();
         let end = u32::try_from(program.events.len()).expect("a history counts its events");
-        let mut order = witness::order(history, program, path, end);
-        order.extend(program.beyond());
+        let mut order = witness::order(history, program, path, (end, cut));
+        let must = |op: &u32| history.operations[*op as usize].ends_before(cut);
+        order.extend(program.beyond().filter(must));
         order
     }
 
-    /// The longest order that was found, and the operation at whose end it stops.
+    /// The order that reaches furthest of those that were tried, and the operation at whose end it
+    /// stops.
     fn longest(&self, history: &History) -> (Vec<u32>, u32) {
         let (until, path) = match self {
             Self::One(search) => search.longest(),
@@ -115,7 +114,7 @@ impl Sized {
         };
         let program = self.program();
         let stops_at = program.ops[program.events[until as usize].op as usize].source;
-        (witness::order(history, program, &path, until), stops_at)
+        (witness::order(history, program, &path, (until, u32::MAX)), stops_at)
     }
 }
 
@@ -165,7 +164,9 @@ impl Judge {
                 Some(Found::Nothing) => return Verdict::Violated { key: number },
                 Some(Found::Full) => turns.given_up = Some((number, Stopped::Memory)),
                 Some(Found::Order(path)) => {
-                    orders[key] = search.order(history, limits, &path);
+                    if limits.orders {
+                        orders[key] = search.order(history, &path, u32::MAX);
+                    }
                     self.recycle(search);
                 }
             }
@@ -183,17 +184,7 @@ impl Judge {
         limits: Limits,
         stop: &mut impl FnMut() -> bool,
     ) -> Option<bool> {
-        let mut search = self.begin(history, events, free, limits).ok()?;
-        let mut left = limits.steps;
-        let found = loop {
-            let steps = left.min(STEPS);
-            left -= steps;
-            match search.run(steps) {
-                None if left == 0 || stop() => return None,
-                None => {}
-                Some(found) => break found,
-            }
-        };
+        let (found, search) = self.search(history, events, free, limits, stop)?;
         self.recycle(search);
         match found {
             Found::Order(_) => Some(true),
@@ -202,8 +193,46 @@ impl Judge {
         }
     }
 
-    /// The longest order that is found for events of one key that have none, and the operations at
-    /// whose end it stops.
+    /// An order for the first events of one key, if it is found: of all operations that end among
+    /// them, and of others if these take effect. The next event is number `cut` of the history.
+    pub(super) fn order(
+        &mut self,
+        history: &History,
+        (events, cut): (&[u32], u32),
+        limits: Limits,
+        stop: &mut impl FnMut() -> bool,
+    ) -> Option<Vec<u32>> {
+        let (found, search) = self.search(history, events, &[], limits, stop)?;
+        let Found::Order(path) = found else { return None };
+        let order = search.order(history, &path, cut);
+        self.recycle(search);
+        Some(order)
+    }
+
+    fn search(
+        &mut self,
+        history: &History,
+        events: &[u32],
+        free: &[bool],
+        limits: Limits,
+        stop: &mut impl FnMut() -> bool,
+    ) -> Option<(Found, Sized)> {
+        let mut search = self.begin(history, events, free, limits).ok()?;
+        let mut left = limits.steps;
+        loop {
+            let steps = left.min(STEPS);
+            left -= steps;
+            match search.run(steps) {
+                None if left == 0 || stop() => return None,
+                None => {}
+                Some(found) => return Some((found, search)),
+            }
+        }
+    }
+
+    /// The order that reaches furthest of those that are tried for events of one key that have none,
+    /// and the operation at whose end it stops. One that reaches further need not be tried, if nothing
+    /// can come after it.
     pub(super) fn longest(
         &mut self,
         history: &History,
@@ -332,7 +361,9 @@ impl Turns {
                     Some(Found::Nothing) => return Verdict::Violated { key },
                     Some(Found::Full) => self.given_up = Some((key, Stopped::Memory)),
                     Some(Found::Order(path)) => {
-                        orders[key as usize] = search.order(history, limits, &path);
+                        if limits.orders {
+                            orders[key as usize] = search.order(history, &path, u32::MAX);
+                        }
                     }
                 }
             }

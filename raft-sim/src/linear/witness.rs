@@ -30,12 +30,13 @@ struct Replay<'a> {
 }
 
 /// The operations of a program, by their numbers in the history, in the order that the moves mean,
-/// up to a position. At the end of the program that is all that must take effect.
+/// up to a position. At the end of the program that is all that must take effect: what ends before
+/// `cut`, an event of the history.
 pub(super) fn order(
     history: &History,
     program: &Program,
     path: &[(u32, Vec<Move>)],
-    until: u32,
+    (until, cut): (u32, u32),
 ) -> Vec<u32> {
     let mut replay = Replay {
         history,
@@ -53,7 +54,7 @@ pub(super) fn order(
         }
         replay.event(at);
     }
-    replay.finish(until)
+    replay.finish(until, cut)
 }
 
 impl Replay<'_> {
@@ -123,7 +124,7 @@ impl Replay<'_> {
         self.looking = looking;
     }
 
-    fn finish(self, until: u32) -> Vec<u32> {
+    fn finish(self, until: u32, cut: u32) -> Vec<u32> {
         let Self { history, program, stretches, is_done, .. } = self;
         let source = |op: u32| program.ops[op as usize].source;
         let mut order = Vec::with_capacity(program.ops.len());
@@ -134,7 +135,7 @@ impl Replay<'_> {
         if until as usize == program.events.len() {
             // What is left over looks at nothing.
             let left = program.ops.iter().zip(is_done);
-            let must = |op: u32| history.operations[op as usize].end.is_some();
+            let must = |op: u32| history.operations[op as usize].ends_before(cut);
             let left = left.filter(|(op, is_done)| !is_done && must(op.source));
             order.extend(left.map(|(op, _)| op.source));
         }
