@@ -226,20 +226,42 @@ fn moves(
 }
 
 /// What is committed as this server knows now: counted by the leader of the term, or told.
-fn commits(before: &Host, input: Option<&Input>, after: &Host, status: &Status) -> Option<Fact> {
+fn commits(before: &Host, input: Option<&Input>, after: &Host, status: &Status) -> Vec<Fact> {
     let is_restart = matches!(input, None | Some(Input::Crash { .. }));
     let old = before.raft.status();
     let is_leader =
         [&old, status].iter().any(|one| one.role == RoleName::Leader && one.term == status.term);
     let is_counted = is_leader && !is_restart && told(input) != Some(status.commit);
-    // In the same step it may leave a joint membership that it has counted by. Which one that is the
-    // log says, whatever the node holds for its membership.
-    let newest = || before.memberships().pop().map(|(_, newest)| newest);
-    let quorum = if is_counted { newest() } else { None };
-    after.raft.entry_id(status.commit).map(|id| match quorum {
-        Some(quorum) => Fact::Counts { id, quorum },
-        None => Fact::Commits(id),
-    })
+    let Some(id) = after.raft.entry_id(status.commit) else { return Vec::new() };
+    // Which membership that is the log says, whatever the node holds for its membership.
+    let newest = if is_counted { before.memberships().pop() } else { None };
+    let Some((since, quorum)) = newest else { return vec![Fact::Commits(id)] };
+    if let Some((left, next)) = leaves((since, &quorum), old.commit, after, status) {
+        let left = Fact::Counts { id: left, quorum };
+        return vec![left, Fact::Counts { id, quorum: next }];
+    }
+    vec![Fact::Counts { id, quorum }]
+}
+
+/// In the step that commits a joint membership its leader leaves it, and what stands behind it is
+/// counted by the next one from then on (§6: a server uses the newest in its log). So the joint one
+/// must have been counted by its own quorums, through the first entry of this term that commits it,
+/// and only the rest by the next one: what both are, if there is such a rest.
+fn leaves(
+    (since, joint): (Index, &Membership),
+    known: Index,
+    after: &Host,
+    status: &Status,
+) -> Option<(EntryId, Arc<Membership>)> {
+    if !joint.is_joint() || known >= since {
+        return None;
+    }
+    let (at, next) = after.memberships().pop()?;
+    if at <= since {
+        return None;
+    }
+    let mut behind = (since.0..status.commit.0).filter_map(|at| after.raft.entry_id(Index(at)));
+    behind.find(|id| id.term == status.term).map(|id| (id, next))
 }
 
 /// Through where all is committed as somebody says, of whom a leader believes it too: it misses a

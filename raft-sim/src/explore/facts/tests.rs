@@ -153,6 +153,37 @@ fn cq_a_leader_counts_by_the_membership_in_its_log_whatever_it_says() {
 }
 
 #[test]
+fn cq_what_stands_behind_a_joint_membership_is_counted_by_the_next_one_as_soon_as_it_is_left() {
+    let founders = Membership::new([0, 1, 2].map(member).to_vec(), vec![member(3)]);
+    let step = MemberStep::Replace { old: NodeId(3), new: NodeId(4) };
+    let change = MembershipChange::Steps(vec![step]);
+    let joint = founders.expect("four servers").changed(&change).expect("it can change");
+    let mut before = leader(0, 2, &[noop(1), membership(1, joint.clone())]);
+    before.take(&Input::Propose { number: 1 });
+    sync(&mut before);
+    for index in [3, 4] {
+        let mut from_n4 = letter(3, 0, 2, matched(index));
+        if let Rpc::AppendEntriesResponse { session, .. } = &mut from_n4.rpc {
+            *session = Session(3);
+        }
+        deliver(&mut before, from_n4);
+    }
+    // n1 and n4 have the command, n2 only the entry before it, by which the joint one is committed.
+    let mut after = before.clone();
+    let effects = deliver(&mut after, letter(1, 0, 2, matched(3)));
+    assert_eq!(after.raft.status().commit, Index(4));
+    let facts = judged(&before, &effects, &after).expect("the disk of one server is right");
+    let counted: Vec<(Index, Membership)> = facts
+        .iter()
+        .filter_map(|fact| {
+            let Fact::Counts { id, quorum } = fact else { return None };
+            Some((id.index, Membership::clone(quorum)))
+        })
+        .collect();
+    assert_eq!(counted, [(Index(3), joint), (Index(4), voters(&[0, 1, 3]))]);
+}
+
+#[test]
 fn ci_the_commit_index_falls() {
     let mut before = with_log(0, 1, &[noop(1)]);
     let prev = before.raft.entry_id(Index(1)).expect("the log has it");
