@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use raft_core::{PersistSeq, SnapshotMeta, Time};
 use raft_replica::Frozen;
+use raft_replica::machine::StateMachine;
 use raft_replica::replica::Replica;
 use raft_replica::request::Input;
 use raft_replica::storage::work::{Done, Work};
@@ -392,4 +393,9 @@ impl<W: Workload> Process<W> {
         self.phase = Phase::Working;
         Some(Latency::Write)
     }
+}
+
+/// Whether it tells a node that its disk has failed.
+pub(crate) fn is_failure<M: StateMachine>(input: &Input<M>) -> bool {
+    matches!(input, Input::Done(Done::Failed))
 }

@@ -9,9 +9,8 @@ use raft_core::{
     Body, Effect, EntryResult, Message, Observation, ReadMode, RepairRpc, RoleName, Rpc, Ticket,
     Time,
 };
-use raft_replica::machine::StateMachine;
 use raft_replica::request::{Input, Output, Reply, RequestId};
-use raft_replica::storage::work::{Done, Work};
+use raft_replica::storage::work::Work;
 
 use crate::asking::{attempt, client_id, is_misspoken};
 use crate::check::{Load, Resident};
@@ -24,6 +23,7 @@ use crate::network::Fate;
 use crate::node::Seen;
 use crate::observe::{Happening, Loss};
 use crate::operator;
+use crate::process::is_failure;
 use crate::sabotage::Sabotage;
 use crate::script::Overheard;
 use crate::workload::{Machine, Workload};
@@ -125,12 +125,7 @@ impl<W: Workload> World<W> {
         process.replica.handle_batch(local, process.inbox.drain(..), &mut self.outputs);
         self.refusals(at)?;
         self.write_down(at, heard);
-        self.after_step(at)?;
-        if has_failed {
-            // What it has read before that may have been answered.
-            self.checker.fell_silent(self.nodes[at].member.id);
-        }
-        Ok(())
+        self.after_batch(at, has_failed)
     }
 
     /// A node looks at what its clients have asked, and only after that at the rest of its inbox.
@@ -165,11 +160,19 @@ impl<W: Workload> World<W> {
 
     /// Executes what a step has put out, and closes it.
     pub(crate) fn after_step(&mut self, at: NodeAt) -> Result<(), Failure> {
+        self.after_batch(at, false)
+    }
+
+    fn after_batch(&mut self, at: NodeAt, has_failed: bool) -> Result<(), Failure> {
         let mut outputs = mem::take(&mut self.outputs);
         let now = self.queue.now();
         self.watch_step(at, &outputs);
         self.checker.stepped(self.nodes[at].member.id, self.nodes[at].now(now));
         self.note_persists(at, &outputs)?;
+        if has_failed {
+            // What it read before may have made it write, but not even what it answers leaves any more.
+            self.checker.fell_silent(self.nodes[at].member.id);
+        }
         let result = outputs.drain(..).try_for_each(|output| self.execute(at, output));
         self.outputs = outputs;
         self.tell(&Happening::Closed { node: at });
@@ -454,11 +457,6 @@ impl<W: Workload> World<W> {
         }
         Ok(())
     }
-}
-
-/// Whether it tells a node that its disk has failed.
-fn is_failure<M: StateMachine>(input: &Input<M>) -> bool {
-    matches!(input, Input::Done(Done::Failed))
 }
 
 #[cfg(test)]
