@@ -110,6 +110,8 @@ pub(crate) struct Platter {
     failed: Option<Failed>,
     /// There is no space for a new file, nor for a longer one.
     is_full: bool,
+    /// How many bytes all files may have until somebody makes space.
+    squeezed_to: Option<u64>,
     /// How many bytes all files may have, if that is limited.
     capacity: Option<u64>,
     /// Whether what a write replaces is remembered: it may come back.
@@ -203,27 +205,6 @@ impl SimDisk {
     #[must_use]
     pub fn take_failed(&self) -> Option<Failed> {
         std::mem::take(&mut self.0.borrow_mut().failed)
-    }
-
-    /// Whether there is no space, from now on.
-    pub(crate) fn set_full(&self, is_full: bool) {
-        self.0.borrow_mut().is_full = is_full;
-    }
-
-    /// Whether there is no space for a new file, nor for a longer one, until somebody makes some.
-    pub(crate) fn is_full(&self) -> bool {
-        self.0.borrow().is_full
-    }
-
-    /// All files together have no more bytes than this from now on. What is removed makes room.
-    pub fn set_capacity(&self, bytes: u64) {
-        self.0.borrow_mut().capacity = Some(bytes);
-    }
-
-    /// Whether a call may find no space.
-    pub(crate) fn may_refuse(&self) -> bool {
-        let platter = self.0.borrow();
-        platter.is_full || platter.capacity.is_some()
     }
 
     /// Remembers from now on, of files made from now on, what each sector held before.

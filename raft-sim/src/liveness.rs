@@ -127,7 +127,7 @@ impl<W: Workload> World<W> {
                 self.queue.after(1, Event::Disk { node: at, life });
             }
             node.full_until = 0;
-            node.disk.set_full(false);
+            node.disk.make_space();
             node.clock.set_skew(now, 0);
             if let Some(until) = node.process.as_ref().and_then(Process::lease) {
                 let until = Time(node.clock.when(until, now));

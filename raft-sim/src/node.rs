@@ -238,7 +238,7 @@ impl<W: Workload> Node<W> {
     ) -> Result<Opened, StorageError> {
         // An operator sees to it that nothing else happens meanwhile.
         self.disk.disarm();
-        self.disk.set_full(false);
+        self.disk.make_space();
         self.full_until = 0;
         self.become_another(choices);
         let disk = self.disk.clone();

@@ -19,6 +19,9 @@ use crate::world::World;
 /// A jump of a clock is at most so many times as long as other faults last.
 const JUMP_FACTOR: u64 = 2;
 
+/// How many bytes a disk has left at most when somebody else fills it: less than two segments.
+const ROOM_BYTES_MAX: u64 = 64 << 10;
+
 /// What fails of directories. They are made in empty disks only, in which nothing fails.
 const CALLS: [Call; 4] = [Call::Create, Call::Rename, Call::Remove, Call::SyncDir];
 
@@ -56,7 +59,7 @@ impl<W: Workload> World<W> {
                 self.fail_disk(at, strike)
             }
             Fault::SyncDrops | Fault::SyncKeeps => self.fail_disk(at, strike),
-            Fault::NoSpace => self.fill_disk(at, strike.lasts_us),
+            Fault::NoSpace => self.fill_disk(at, strike),
             Fault::BitRot
             | Fault::ZeroedSector
             | Fault::Misdirected
@@ -343,11 +346,13 @@ impl<W: Workload> World<W> {
         }
     }
 
-    fn fill_disk(&mut self, at: NodeAt, lasts_us: u64) {
+    fn fill_disk(&mut self, at: NodeAt, mut strike: Strike) {
         self.stats.tally.injected(Fault::NoSpace);
         let node = &mut self.nodes[at];
-        node.disk.set_full(true);
-        node.full_until = node.full_until.max(self.queue.now() + lasts_us);
+        // Half of them leave a little, and what the node removes: it may run out half way.
+        let has_room = strike.clients & 1 == 0;
+        node.disk.fill(has_room.then(|| strike.draw.below(ROOM_BYTES_MAX + 1)));
+        node.full_until = node.full_until.max(self.queue.now() + strike.lasts_us);
     }
 
     /// Somebody makes space, if it is time.
@@ -355,7 +360,7 @@ impl<W: Workload> World<W> {
         let node = &mut self.nodes[at];
         if node.full_until > 0 && self.queue.now() >= node.full_until {
             node.full_until = 0;
-            node.disk.set_full(false);
+            node.disk.make_space();
         }
     }
 

@@ -98,7 +98,7 @@ impl<W: Workload> World<W> {
         match done {
             Ok(step) => {
                 // A disk that is small is no fault.
-                if step.is_full && node.disk.is_full() {
+                if step.is_full && node.disk.is_filled() {
                     self.stats.tally.effective(Fault::NoSpace);
                 }
                 let saved = matches!(step.done, Some(Done::SnapshotSaved { .. }));

@@ -148,6 +148,25 @@ fn what_is_removed_makes_room_on_a_small_disk() {
 }
 
 #[test]
+fn what_is_removed_makes_room_on_a_disk_that_somebody_else_fills_unless_nothing_does() {
+    let (mut disk, _) = disk(Lie::None);
+    disk.create("one", 2000).unwrap();
+    disk.fill(Some(1000));
+    assert!(disk.has_room(1000) && !disk.has_room(1001));
+    disk.fill(Some(3000));
+    assert!(!disk.has_room(1001), "nobody makes space by taking some");
+    disk.remove("one").unwrap();
+    assert!(disk.has_room(3000) && !disk.has_room(3001));
+    disk.create("two", 2000).unwrap();
+    assert_eq!(disk.create("three", 1001), Err(DiskError::NoSpace));
+    disk.fill(None);
+    disk.remove("two").unwrap();
+    assert!(!disk.has_room(0), "nor is there room for an empty file");
+    disk.make_space();
+    assert!(disk.has_room(1 << 40));
+}
+
+#[test]
 fn a_file_that_has_lost_its_room_does_not_come_back() {
     let mut came_back = [0, 0];
     for entity in 0..100 {
