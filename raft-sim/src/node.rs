@@ -309,7 +309,15 @@ impl<W: Workload> Node<W> {
 pub(crate) fn check(options: &Options) -> Result<(), String> {
     let member = Member { id: raft_core::NodeId(1), lineage: raft_core::Lineage(1) };
     config(options, member, PRIORITY_MAX).config.validate().map_err(|error| error.to_string())?;
-    storage_options(options).validate().map_err(|error| error.to_string())
+    storage_options(options).validate().map_err(|error| error.to_string())?;
+    if options.disk_bytes == u64::MAX {
+        return Ok(());
+    }
+    let mut disk = SimDisk::default();
+    disk.set_capacity(options.disk_bytes);
+    let identity = Identity { cluster: CLUSTER, group: GROUP, member };
+    Storage::format(&mut disk, identity)
+        .map_err(|_| "disk_bytes do not hold what is written before any entry".to_owned())
 }
 
 /// What no node of a run may exceed: the options that all have but for who they are.

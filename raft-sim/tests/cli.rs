@@ -46,7 +46,7 @@ fn a_commit_hash_is_a_seed() {
 
 #[test]
 fn mistakes_are_one_line_on_standard_error_and_code_64() {
-    let mistakes: [(&[&str], &str); 22] = [
+    let mistakes: [(&[&str], &str); 24] = [
         (&[], "missing --seed N, as in: raft-sim --seed 7"),
         (&["-v"], "missing --seed N, as in: raft-sim --seed 7"),
         (&["--seed"], "a value is required for '--seed <N>'"),
@@ -64,6 +64,8 @@ fn mistakes_are_one_line_on_standard_error_and_code_64() {
         (&["--seed", "1", "--profile", "moon"], "a profile is one of swarm, net, "),
         (&["--seed", "1", "--set", "voters"], "an option is set by NAME=VALUE"),
         (&["--seed", "1", "--set", "voters=0"], "no cluster runs with these options: no voters"),
+        (&["--seed", "1", "--set", "disk_bytes=1000"], "do not hold what is written before any entry"),
+        (&["--seed", "9", "--set", "disk_bytes=50000"], "do not hold what is written before any entry"),
         (&["merge"], "missing <RESULTS>..."),
         (&["check"], "missing FILE, as in: raft-sim check history.jsonl"),
         (&["shrink"], "missing FILE or --seed N, as in: raft-sim shrink --seed 7"),
@@ -163,6 +165,12 @@ fn shards_write_what_merge_adds_up() {
     let nowhere = raft_sim(&["merge", "/nowhere/at/all"]);
     assert_eq!(nowhere.status.code(), Some(74));
     assert_eq!(text(&nowhere.stderr).lines().count(), 1);
+}
+
+#[test]
+fn a_disk_that_holds_nothing_but_its_name_costs_no_safety() {
+    let output = raft_sim(&["--seed", "3", "--set", "disk_bytes=140000"]);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stdout));
 }
 
 #[test]
