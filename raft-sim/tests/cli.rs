@@ -174,6 +174,13 @@ fn a_disk_that_holds_nothing_but_its_name_costs_no_safety() {
 }
 
 #[test]
+fn a_script_that_cannot_be_read_is_no_mistake_in_the_arguments() {
+    let output = raft_sim(&["explore", "--from", "/nowhere/at/all"]);
+    assert_eq!(output.status.code(), Some(74));
+    assert!(text(&output.stderr).starts_with("error: cannot read /nowhere/at/all: "));
+}
+
+#[test]
 fn options_that_are_shown_can_be_set() {
     let shown = text(&raft_sim(&["options", "--seed", "5", "--profile", "disk"]).stdout);
     let line = |name: &str| shown.lines().find(|line| line.starts_with(name)).map(str::to_owned);
@@ -346,8 +353,12 @@ mod unix {
         assert!(shown.contains("the first event that goes otherwise is 400:"), "{shown}");
 
         let none = raft_sim(&[&arguments[..], &["/nowhere/raft-sim"]].concat());
-        assert_eq!(none.status.code(), Some(64));
+        assert_eq!(none.status.code(), Some(74));
         assert_eq!(text(&none.stderr).lines().count(), 1);
+
+        let stranger = raft_sim(&[&arguments[..], &["/bin/true"]].concat());
+        assert_eq!(stranger.status.code(), Some(64), "{}", text(&stranger.stdout));
+        assert!(text(&stranger.stderr).starts_with("error: /bin/true is no raft-sim: "));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::one::parse_seed;
 use super::output::{Output, tell};
-use super::{EXIT_DETERMINISM, EXIT_USAGE, setup};
+use super::{EXIT_DETERMINISM, EXIT_OUTPUT, EXIT_USAGE, setup};
 use crate::run::{self, How};
 use crate::trace::Trace;
 
@@ -19,6 +19,9 @@ const RUNG: u64 = 1_024;
 
 /// The tree that this program was built from.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// An exit code, and what to tell.
+type Fail = (u8, String);
 
 /// Which run, and who makes it.
 #[derive(Clone, Debug, Args)]
@@ -82,9 +85,9 @@ pub(super) fn main(arguments: &Arguments, mut output: Output) -> u8 {
     });
     let (programs, ladders, parted) = match compared {
         Ok(compared) => compared,
-        Err(error) => {
+        Err((exit_code, error)) => {
             tell(format_args!("error: {error}"));
-            return EXIT_USAGE;
+            return exit_code;
         }
     };
     for (program, ladder) in programs.iter().zip(&ladders) {
@@ -107,12 +110,17 @@ impl Arguments {
         every: u64,
         from: u64,
         to: u64,
-    ) -> Result<Vec<String>, String> {
+    ) -> Result<Vec<String>, Fail> {
         let mut command = self.command(program, &["ladder"]);
         for (name, value) in [("--every", every), ("--from", from), ("--to", to)] {
             command.args([name, &value.to_string()]);
         }
-        lines(&mut command)
+        let ladder = lines(&mut command)?;
+        if ladder.last().is_some_and(|last| last.starts_with("end ")) {
+            return Ok(ladder);
+        }
+        let program = program.display();
+        Err((EXIT_USAGE, format!("{program} is no raft-sim: it tells of no run to its end")))
     }
 
     fn command(&self, program: &Path, subcommand: &[&str]) -> Command {
@@ -128,7 +136,7 @@ impl Arguments {
         programs: &[PathBuf],
         ladders: &[Vec<String>],
         other: usize,
-    ) -> Result<String, String> {
+    ) -> Result<String, Fail> {
         let pair = [&programs[0], &programs[other]];
         // The rung below the first difference, where they were still the same.
         let common = common(&ladders[0], &ladders[other]) as u64 * RUNG;
@@ -163,9 +171,9 @@ fn common_len(steps: &[Vec<String>]) -> usize {
 }
 
 /// This program twice, since two processes are two, and the other builds.
-fn programs(others: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
-    let this =
-        std::env::current_exe().map_err(|error| format!("where is this program: {error}"))?;
+fn programs(others: &[PathBuf]) -> Result<Vec<PathBuf>, Fail> {
+    let this = std::env::current_exe()
+        .map_err(|error| (EXIT_OUTPUT, format!("where is this program: {error}")))?;
     let mut programs = vec![this.clone(), this];
     if others.is_empty() {
         programs.push(build("dev", "debug")?);
@@ -176,26 +184,29 @@ fn programs(others: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
 }
 
 /// Lets cargo build the program with a profile.
-fn build(profile: &str, folder: &str) -> Result<PathBuf, String> {
+fn build(profile: &str, folder: &str) -> Result<PathBuf, Fail> {
     tell(format_args!("building   with the profile {profile}"));
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--quiet", "--locked", "--package", "raft-sim", "--bin", "raft-sim"]);
     // Where the program is then, whatever the environment says.
     cargo.args(["--profile", profile, "--target-dir", "target"]).current_dir(ROOT);
-    lines(&mut cargo).map_err(|error| format!("{error}; or name a build: --with PROGRAM"))?;
+    let name = |(code, error): Fail| (code, format!("{error}; or name a build: --with PROGRAM"));
+    lines(&mut cargo).map_err(name)?;
     let program = Path::new(ROOT).join("target").join(folder).join("raft-sim");
     Ok(program.with_extension(std::env::consts::EXE_EXTENSION))
 }
 
 /// What a command prints, if it succeeds or at least has found something.
-fn lines(command: &mut Command) -> Result<Vec<String>, String> {
+fn lines(command: &mut Command) -> Result<Vec<String>, Fail> {
     let program = command.get_program().display().to_string();
-    let output = command.output().map_err(|error| format!("cannot start {program}: {error}"))?;
+    let output = command
+        .output()
+        .map_err(|error| (EXIT_OUTPUT, format!("cannot start {program}: {error}")))?;
     let is_run = output.status.success() || !output.stdout.is_empty();
     if !is_run {
         let told = String::from_utf8_lossy(&output.stderr);
         let last = told.lines().last().unwrap_or("it says nothing").to_owned();
-        return Err(format!("{program} fails: {last}"));
+        return Err((EXIT_USAGE, format!("{program} fails: {last}")));
     }
     Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
 }

@@ -14,7 +14,7 @@ use clap::builder::RangedU64ValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::{Output, stop_on_interrupt, tell};
-use super::{EXIT_INTERRUPTED, EXIT_USAGE};
+use super::{EXIT_INTERRUPTED, EXIT_OUTPUT, EXIT_USAGE};
 use crate::explore::{self, ANY_NUMBER, Bounds, PANIC, Progress, Report, Verdict};
 use crate::processor;
 
@@ -215,9 +215,9 @@ pub(super) fn main(arguments: &Arguments, mut output: Output) -> u8 {
         None => explore::run(&bounds, jobs, stop, look),
         Some(path) => match from_script(path, &bounds, jobs, stop, look) {
             Ok(report) => report,
-            Err(line) => {
+            Err((exit_code, line)) => {
                 tell(format_args!("error: {line}"));
-                return EXIT_USAGE;
+                return exit_code;
             }
         },
     };
@@ -246,12 +246,12 @@ fn from_script(
     jobs: usize,
     stop: &AtomicBool,
     look: impl FnMut(&Progress),
-) -> Result<Report, String> {
-    let script = fs::read_to_string(path)
-        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+) -> Result<Report, (u8, String)> {
     let name = path.display().to_string();
+    let script = fs::read_to_string(path)
+        .map_err(|error| (EXIT_OUTPUT, format!("cannot read {name}: {error}")))?;
     explore::run_from(&name, &script, bounds, jobs, stop, look)
-        .map_err(|error| format!("{name}: {error}"))
+        .map_err(|error| (EXIT_USAGE, format!("{name}: {error}")))
 }
 
 fn exit_code(report: &Report) -> u8 {
