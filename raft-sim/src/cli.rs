@@ -38,7 +38,7 @@ pub const EXIT_SELF: u8 = 7;
 pub const EXIT_USAGE: u8 = 64;
 /// Standard output, or a file that was asked for, cannot be written, and nothing worse is to be told.
 pub const EXIT_OUTPUT: u8 = 74;
-/// Somebody has pressed Ctrl-C, or memory has reached its limit, and nothing worse is to be told.
+/// Somebody has pressed Ctrl-C or ended the process (SIGTERM), or memory has reached its limit, and nothing worse is to be told.
 pub const EXIT_INTERRUPTED: u8 = 130;
 
 const AFTER_HELP: &str = "\
@@ -55,7 +55,7 @@ Exit codes (if several apply, a failure of the cluster comes first):
    64  the arguments make no sense
    74  standard output or a file cannot be written, or a file cannot be read
   101  the product has panicked
-  130  interrupted by Ctrl-C, or stopped at --memory-max
+  130  interrupted by Ctrl-C or SIGTERM, or stopped at --memory-max
 
 A seed is bound to one version of the program: another version may make another run of it.";
 

@@ -362,6 +362,17 @@ mod unix {
     }
 
     #[test]
+    fn who_is_told_to_end_ends_as_if_interrupted() {
+        let mut child = start(&["--seed", "7", "--events", "1000000000"]);
+        let mut shown = BufReader::new(child.stdout.take().expect("a pipe"));
+        shown.read_line(&mut String::new()).expect("the options come first");
+        kill_process(Pid::from_child(&child), Signal::TERM).expect("the program still runs");
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(130));
+        assert_eq!(text(&output.stderr), "interrupted: the run has no verdict\n");
+    }
+
+    #[test]
     fn an_interrupted_swarm_sums_up_what_it_has_seen() {
         let mut child = start(&["swarm", "--seeds", "1..2001", "--events", "200", "--jobs", "2"]);
         let mut told = BufReader::new(child.stderr.take().expect("a pipe"));
