@@ -159,7 +159,9 @@ impl Merged {
     pub fn add(&mut self, text: &str) -> Result<(), (usize, String)> {
         let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
         for (at, line) in whole.lines().enumerate() {
-            let line = serde_json::from_str(line).map_err(|error| (at + 1, error.to_string()))?;
+            let line = serde_json::from_str(line).map_err(|error| {
+                (at + 1, format!("a line that `swarm --json` has written was expected: {error}"))
+            })?;
             match line {
                 Line::Part(part) => self.part(*part).map_err(|why| (at + 1, why))?,
                 Line::Failure(found) => drop(self.found.insert(found)),

@@ -165,6 +165,10 @@ fn shards_write_what_merge_adds_up() {
     let nowhere = raft_sim(&["merge", "/nowhere/at/all"]);
     assert_eq!(nowhere.status.code(), Some(74));
     assert_eq!(text(&nowhere.stderr).lines().count(), 1);
+    let other = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let told = raft_sim(&["merge", other]);
+    let expected = "/Cargo.toml:1: a line that `swarm --json` has written was expected: ";
+    assert!(text(&told.stderr).contains(expected), "{}", text(&told.stderr));
 }
 
 #[test]
