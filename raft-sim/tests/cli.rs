@@ -178,6 +178,28 @@ fn a_disk_that_holds_nothing_but_its_name_costs_no_safety() {
 }
 
 #[test]
+fn what_cannot_be_kept_is_told_before_there_is_work() {
+    let nowhere = "/nowhere/at/all";
+    let run = ["--seed", "3", "--events", "200"];
+    for arguments in [
+        [&run[..], &["--record", nowhere]].concat(),
+        [&["shrink"], &run[..], &["-o", nowhere]].concat(),
+        [&["html"], &run[..], &["-o", nowhere]].concat(),
+    ] {
+        let output = raft_sim(&arguments);
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(74), "{told}");
+        assert!(told.starts_with(&format!("error: cannot write {nowhere}: ")), "{told}");
+        assert_eq!((told.lines().count(), output.stdout.len()), (1, 0), "{told}");
+    }
+    // Nothing is left of the attempt: this run passes, so there is nothing to shrink.
+    let path = file("nothing.tape");
+    let output = raft_sim(&[&["shrink"], &run[..], &["-o", &path]].concat());
+    assert_eq!(output.status.code(), Some(64), "{}", text(&output.stderr));
+    assert!(!std::path::Path::new(&path).exists());
+}
+
+#[test]
 fn a_script_that_cannot_be_read_is_no_mistake_in_the_arguments() {
     let output = raft_sim(&["explore", "--from", "/nowhere/at/all"]);
     assert_eq!(output.status.code(), Some(74));
@@ -304,6 +326,7 @@ mod unix {
         for path in ["/dev/full", "/nowhere/file"] {
             let commands = [
                 [&seed[..], &["--trace", path]].concat(),
+                [&seed[..], &["--record", path]].concat(),
                 [&["html"], &seed[..], &["-o", path]].concat(),
             ];
             for arguments in commands {
@@ -363,6 +386,18 @@ mod unix {
         let stranger = raft_sim(&[&arguments[..], &["/bin/true"]].concat());
         assert_eq!(stranger.status.code(), Some(64), "{}", text(&stranger.stdout));
         assert!(text(&stranger.stderr).starts_with("error: /bin/true is no raft-sim: "));
+    }
+
+    /// What is written here may have so many blocks of 512 bytes, and no more.
+    #[test]
+    fn a_page_that_is_not_whole_is_none() {
+        let page = file("cut.html");
+        let script = "trap '' XFSZ; ulimit -f 8; exec \"$0\" html --seed 3 --events 200 -o \"$1\"";
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script, env!("CARGO_BIN_EXE_raft-sim"), &page]);
+        let output = shell.output().expect("there is a shell");
+        assert_eq!(output.status.code(), Some(74), "{}", text(&output.stderr));
+        assert!(!std::path::Path::new(&page).exists());
     }
 
     #[test]

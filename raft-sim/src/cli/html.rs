@@ -1,16 +1,13 @@
 //! `raft-sim html`: the run of a seed or of a tape, as a page for a browser.
 
 use std::cell::RefCell;
-use std::fs;
 use std::path::PathBuf;
-use std::process;
 use std::rc::Rc;
 
 use clap::Args;
 
-use super::EXIT_INTERRUPTED;
-use super::file::refused;
-use super::output::{Output, on_interrupt, tell};
+use super::file::{end_on_interrupt, must_be_writable, write};
+use super::output::Output;
 use super::setup::{Source, Which};
 use crate::page::{self, Record};
 use crate::report::{Origin, Report, worse};
@@ -35,28 +32,31 @@ pub(super) fn main(arguments: &Arguments, mut output: Output) -> u8 {
         Ok(source) => source,
         Err(exit_code) => return exit_code,
     };
-    on_interrupt(|| {
-        tell("interrupted: no page is written");
-        process::exit(EXIT_INTERRUPTED.into());
+    let path = arguments.output.clone().unwrap_or_else(|| match &source {
+        Source::Options(options) => PathBuf::from(format!("run-{:#x}.html", options.seed)),
+        Source::Tape(_, file) => file.with_extension("html"),
     });
+    if let Err(exit_code) = must_be_writable(&path) {
+        return exit_code;
+    }
+    end_on_interrupt("interrupted: no page is written");
     let record = Rc::new(RefCell::new(Record::new::<KeyValue>()));
     let trace = Trace::off().watched_by(Rc::clone(&record));
-    let (report, path) = match source {
+    let report = match source {
         Source::Options(options) => {
             let how = How::once(options.events);
-            let path = PathBuf::from(format!("run-{:#x}.html", options.seed));
-            (run::options_twice(&options, how, trace, |trace| trace), path)
+            run::options_twice(&options, how, trace, |trace| trace)
         }
         Source::Tape(tape, file) => {
             let report = run::replay(&tape, false, Sabotage::None, trace);
             let origin = Origin::Tape(file.display().to_string());
-            (Report { origin, ..report }, file.with_extension("html"))
+            Report { origin, ..report }
         }
     };
     let page = page::html(record.replace(Record::new::<KeyValue>()), &report);
-    let path = arguments.output.clone().unwrap_or(path);
-    if let Err(error) = fs::write(&path, &page) {
-        return worse(report.exit_code(), refused(&path, &error));
+    let written = write(&path, &page);
+    if written != 0 {
+        return worse(report.exit_code(), written);
     }
     output.line(&report);
     output.line(format_args!("page       {}, {} kB", path.display(), page.len().div_ceil(1000)));

@@ -3,16 +3,14 @@
 use std::cell::RefCell;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
-use std::process;
 use std::rc::Rc;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use twox_hash::XxHash3_64;
 
-use super::EXIT_INTERRUPTED;
-use super::file::TraceTo;
-use super::output::{Output, on_interrupt, tell};
+use super::file::{TraceTo, end_on_interrupt, must_be_writable};
+use super::output::Output;
 use super::{EXIT_USAGE, replay, setup};
 use crate::report::worse;
 use crate::run::{self, How};
@@ -45,10 +43,10 @@ pub(super) struct Arguments {
 pub(super) fn main(one: &Arguments, output: Output) -> Option<u8> {
     let seed = one.seed?;
     let Some(options) = one.setup.options(seed) else { return Some(EXIT_USAGE) };
-    on_interrupt(|| {
-        tell("interrupted: the run has no verdict");
-        process::exit(EXIT_INTERRUPTED.into());
-    });
+    if let Some(Err(exit_code)) = one.record.as_ref().map(|path| must_be_writable(path)) {
+        return Some(exit_code);
+    }
+    end_on_interrupt("interrupted: the run has no verdict");
     let file = match one.trace.as_ref().map(TraceTo::create).transpose() {
         Ok(file) => file,
         Err(exit_code) => return Some(exit_code),

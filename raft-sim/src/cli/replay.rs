@@ -3,15 +3,14 @@
 use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process;
 use std::rc::Rc;
 
 use clap::Args;
 
-use super::file::TraceTo;
-use super::output::{Output, on_interrupt, tell};
+use super::file::{TraceTo, end_on_interrupt, write};
+use super::output::{Output, tell};
 use super::recording;
-use super::{EXIT_INTERRUPTED, EXIT_OUTPUT, EXIT_USAGE};
+use super::{EXIT_OUTPUT, EXIT_USAGE};
 use crate::options::Options;
 use crate::report::{Origin, Report, worse};
 use crate::run;
@@ -50,10 +49,7 @@ pub(super) fn main(one: &Arguments, output: Output) -> u8 {
         Ok(tape) => tape,
         Err(exit_code) => return exit_code,
     };
-    on_interrupt(|| {
-        tell("interrupted: the run has no verdict");
-        process::exit(EXIT_INTERRUPTED.into());
-    });
+    end_on_interrupt("interrupted: the run has no verdict");
     let file = match one.trace.as_ref().map(TraceTo::create).transpose() {
         Ok(file) => file,
         Err(exit_code) => return exit_code,
@@ -121,11 +117,4 @@ pub(super) fn with_head(tape: &Tape, comments: &[String]) -> String {
     let (head, rest) = text.split_once('\n').unwrap_or((&text, ""));
     let comments: String = comments.iter().map(|line| format!("# {line}\n")).collect();
     format!("{head}\n{comments}{rest}")
-}
-
-/// Writes a file. Returns the exit code.
-pub(super) fn write(path: &Path, text: &str) -> u8 {
-    let Err(error) = fs::write(path, text) else { return 0 };
-    tell(format_args!("error: cannot write to {}: {error}", path.display()));
-    EXIT_OUTPUT
 }

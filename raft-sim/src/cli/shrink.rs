@@ -8,8 +8,9 @@ use std::time::Instant;
 
 use clap::Args;
 
+use super::file::{must_be_writable, write};
 use super::output::{Output, stop_on_interrupt, tell};
-use super::replay::{headline, with_head, write};
+use super::replay::{headline, with_head};
 use super::setup::{Source, Which};
 use super::{EXIT_INTERRUPTED, EXIT_USAGE};
 use crate::failure::Failure;
@@ -31,7 +32,10 @@ pub(super) struct Arguments {
 
 /// Shrinks it.
 pub(super) fn main(arguments: &Arguments, mut output: Output) -> u8 {
-    let tape = match arguments.which.source() {
+    let source = arguments.which.source();
+    // It may take hours, and what it finds must not be lost then.
+    let source = source.and_then(|source| must_be_writable(&arguments.output).map(|()| source));
+    let tape = match source {
         Ok(Source::Tape(tape, _)) => *tape,
         Ok(Source::Options(options)) => run::record(&options, Sabotage::None).1,
         Err(exit_code) => return exit_code,
@@ -87,10 +91,35 @@ fn tell_story(tape: &Tape, report: &Report, arguments: &Arguments, output: &mut 
     if story.violated != report.failure.as_ref().map(Failure::id) {
         let untold = if story.untold.is_empty() { "" } else { "; it has no words for:" };
         output.line(format_args!("script     none: it does not end in this violation{untold}"));
-        story.untold.iter().for_each(|what| output.line(format_args!("           {what}")));
+        listed(&story.untold).iter().for_each(|what| output.line(format_args!("           {what}")));
         return 0;
     }
     let path = arguments.output.with_extension("txt");
     output.line(format_args!("script     {}", path.display()));
     write(&path, &format!("# {}\n\n{}", headline(report), story.text))
+}
+
+/// So many are told of what a script has no words for.
+const UNTOLD_MAX: usize = 10;
+
+/// The first of them, and how many more there are.
+fn listed(untold: &[String]) -> Vec<String> {
+    let mut lines: Vec<String> = untold.iter().take(UNTOLD_MAX).cloned().collect();
+    if untold.len() > UNTOLD_MAX {
+        lines.push(format!("and {} more", untold.len() - UNTOLD_MAX));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_are_told_and_the_others_counted() {
+        let untold: Vec<String> = (1..=12).map(|number| number.to_string()).collect();
+        assert_eq!(listed(&untold[..10]), untold[..10]);
+        let told = listed(&untold);
+        assert_eq!((told.len(), told[10].as_str()), (11, "and 2 more"));
+    }
 }
