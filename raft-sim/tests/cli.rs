@@ -64,8 +64,14 @@ fn mistakes_are_one_line_on_standard_error_and_code_64() {
         (&["--seed", "1", "--profile", "moon"], "a profile is one of swarm, net, "),
         (&["--seed", "1", "--set", "voters"], "an option is set by NAME=VALUE"),
         (&["--seed", "1", "--set", "voters=0"], "no cluster runs with these options: no voters"),
-        (&["--seed", "1", "--set", "disk_bytes=1000"], "do not hold what is written before any entry"),
-        (&["--seed", "9", "--set", "disk_bytes=50000"], "do not hold what is written before any entry"),
+        (
+            &["--seed", "1", "--set", "disk_bytes=1000"],
+            "do not hold what is written before any entry",
+        ),
+        (
+            &["--seed", "9", "--set", "disk_bytes=50000"],
+            "do not hold what is written before any entry",
+        ),
         (&["merge"], "missing <RESULTS>..."),
         (&["check"], "missing FILE, as in: raft-sim check history.jsonl"),
         (&["shrink"], "missing FILE or --seed N, as in: raft-sim shrink --seed 7"),

@@ -104,13 +104,7 @@ pub(super) fn main(arguments: &Arguments, mut output: Output) -> u8 {
 
 impl Arguments {
     /// The rungs of a program's ladder.
-    fn ladder(
-        &self,
-        program: &Path,
-        every: u64,
-        from: u64,
-        to: u64,
-    ) -> Result<Vec<String>, Fail> {
+    fn ladder(&self, program: &Path, every: u64, from: u64, to: u64) -> Result<Vec<String>, Fail> {
         let mut command = self.command(program, &["ladder"]);
         for (name, value) in [("--every", every), ("--from", from), ("--to", to)] {
             command.args([name, &value.to_string()]);

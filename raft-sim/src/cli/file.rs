@@ -153,7 +153,9 @@ mod tests {
         let mut all = String::new();
         for number in 0..3_000 {
             let line = format!("{{\"line\":{number},\"{}\":0}}\n", "x".repeat(number % 97));
-            line.as_bytes().chunks(7).for_each(|part| lines.write_all(part).expect("memory takes it"));
+            line.as_bytes()
+                .chunks(7)
+                .for_each(|part| lines.write_all(part).expect("memory takes it"));
             all.push_str(&line);
         }
         let before = lines.to.0.clone();

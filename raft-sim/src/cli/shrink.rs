@@ -91,7 +91,9 @@ fn tell_story(tape: &Tape, report: &Report, arguments: &Arguments, output: &mut 
     if story.violated != report.failure.as_ref().map(Failure::id) {
         let untold = if story.untold.is_empty() { "" } else { "; it has no words for:" };
         output.line(format_args!("script     none: it does not end in this violation{untold}"));
-        listed(&story.untold).iter().for_each(|what| output.line(format_args!("           {what}")));
+        listed(&story.untold)
+            .iter()
+            .for_each(|what| output.line(format_args!("           {what}")));
         return 0;
     }
     let path = arguments.output.with_extension("txt");
