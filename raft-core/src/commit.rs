@@ -163,12 +163,12 @@ pub(crate) fn on_loaded(node: &mut Node, request: &LoadRequest, entries: Option<
         node.refuse(Refused::UnknownLoad);
         return;
     }
-    node.loading = Loading::Failed;
-    let Some(entries) = entries else { return };
     if request.after.index != node.handed_out || node.restore.is_some() {
-        node.loading = Loading::Idle;
+        node.loading = Loading::Idle; // Nobody needs it any more, be it that it could not be read.
         return;
     }
+    node.loading = Loading::Failed;
+    let Some(entries) = entries else { return };
     match node.check_loaded(request, &entries) {
         Ok(()) => {
             node.loading = Loading::Idle;

@@ -116,12 +116,10 @@ pub struct RecoveredState {
     /// The identity of the entry before the first slot; the snapshot's unless more is kept.
     pub before: EntryId,
     /// The highest index that is known to be committed; at most the last one found. If the tail is unknown,
-    /// nothing past the snapshot is taken for committed, whatever this says: with the end of a log it may
-    /// be lost that other entries took the place of those before it.
+    /// nothing is taken for committed beyond the snapshot and what is applied, whatever this says: with the
+    /// end of a log it may be lost that other entries took the place of those before it.
     pub commit: Index,
-    /// The index through which the host's state machine has applied: zero if it starts empty. A state
-    /// machine that is durable by itself may be ahead of what is believed to be committed when the tail is
-    /// unknown: its host presents its state as the snapshot, or lets it start over from the last one.
+    /// The index through which the host's state machine has applied: zero if it starts empty.
     pub applied: Index,
     /// Whether the snapshot is genesis and not durable yet; the first batch installs it.
     pub founding: bool,

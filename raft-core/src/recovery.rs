@@ -53,15 +53,21 @@ pub(crate) fn restart(config: Config, mut found: RecoveredState) -> Result<Node,
     if log.id(snapshot.index) != Some(snapshot) {
         return Err(RecoverError::LogMissesSnapshot);
     }
-    // What the end of a log says may be lost with it: also that entries before it were replaced. Then
-    // what stands here at a committed index need not be what was committed; the leader tells that again.
-    let is_commit_believed = !found.hard_state.is_tail_unknown;
-    let commit = if is_commit_believed { found.commit } else { Index::ZERO }.max(snapshot.index);
+    let is_tail_unknown = found.hard_state.is_tail_unknown;
+    let mut commit = found.commit.max(snapshot.index);
+    if is_tail_unknown {
+        commit = commit.min(last.index); // It may have known of more than is left.
+    }
     if commit > last.index {
         return Err(RecoverError::CommitBeyondLog { commit, last: last.index });
     }
     if found.applied > commit {
         return Err(RecoverError::AppliedBeyondCommit { applied: found.applied, commit });
+    }
+    if is_tail_unknown {
+        // What the end of a log says may be lost with it: also that entries before it were replaced. Then
+        // what stands here at a committed index need not be what was committed; the leader tells that again.
+        commit = snapshot.index.max(found.applied);
     }
     let RecoveredState { hard_state, founding, .. } = found;
     let hard_state = HardState { incarnation: hard_state.incarnation.next(), ..hard_state };
