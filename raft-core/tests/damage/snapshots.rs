@@ -263,28 +263,38 @@ fn heard_by(cluster: &Cluster, id: u64) -> Envelope {
     heard.expect("n1 leads")
 }
 
+/// n4 and n5 become learners, in a change each.
+fn add_two_learners(cluster: &mut Cluster) {
+    for (ticket, id) in [(8, 4), (9, 5)] {
+        let change = MembershipChange::Steps(vec![MemberStep::AddLearner(member(id))]);
+        cluster.step(1, Body::ProposeMembership { ticket: Ticket(ticket), change, expect: None });
+        beat(cluster, 1);
+    }
+    cluster.propose(1, 10, "after them");
+}
+
+/// n2 takes a snapshot and keeps its log; both it and these entries rot, and n2 starts again.
+fn damage_behind_snapshot(cluster: &mut Cluster, lost: &[u64]) {
+    let mut server = cluster.servers.remove(&2).expect("it is there");
+    server.config.kept_behind_snapshot = 9;
+    cluster.start(server.config, server.disk);
+    beat(cluster, 1);
+    beat(cluster, 1);
+    take_snapshot(cluster, 2);
+    let mut server = cluster.servers.remove(&2).expect("it is there");
+    server.disk.is_snapshot_damaged = true;
+    server.disk.damaged.extend(lost.iter().copied().map(Index));
+    cluster.start(server.config, server.disk);
+}
+
 /// The snapshot is damaged, and an older one takes its place. The changes of members between the two are
 /// whole: each is in force from where it stands, and none of them from elsewhere on.
 #[test]
 fn an_older_snapshot_leaves_every_later_change_of_members_where_it_is() {
     let mut cluster = led(2);
     let older = cluster.server(1).raft.snapshot_at(Index(3)).expect("applied");
-    for (ticket, id) in [(8, 4), (9, 5)] {
-        let change = MembershipChange::Steps(vec![MemberStep::AddLearner(member(id))]);
-        cluster.step(1, Body::ProposeMembership { ticket: Ticket(ticket), change, expect: None });
-        beat(&mut cluster, 1);
-    }
-    cluster.propose(1, 10, "after them");
-    let mut server = cluster.servers.remove(&2).unwrap();
-    server.config.kept_behind_snapshot = 9;
-    cluster.start(server.config, server.disk);
-    beat(&mut cluster, 1);
-    beat(&mut cluster, 1);
-    take_snapshot(&mut cluster, 2);
-    let mut server = cluster.servers.remove(&2).unwrap();
-    server.disk.is_snapshot_damaged = true;
-    server.disk.damaged.insert(Index(2));
-    cluster.start(server.config, server.disk);
+    add_two_learners(&mut cluster);
+    damage_behind_snapshot(&mut cluster, &[2]);
     beat(&mut cluster, 1);
     let rpc = Rpc::InstallSnapshot {
         session: Session(1),
@@ -312,22 +322,8 @@ fn an_older_snapshot_leaves_every_later_change_of_members_where_it_is() {
 #[test]
 fn a_membership_that_comes_back_does_not_replace_the_one_of_the_snapshot() {
     let mut cluster = led(1);
-    for (ticket, id) in [(8, 4), (9, 5)] {
-        let change = MembershipChange::Steps(vec![MemberStep::AddLearner(member(id))]);
-        cluster.step(1, Body::ProposeMembership { ticket: Ticket(ticket), change, expect: None });
-        beat(&mut cluster, 1);
-    }
-    cluster.propose(1, 10, "after them");
-    let mut server = cluster.servers.remove(&2).unwrap();
-    server.config.kept_behind_snapshot = 9;
-    cluster.start(server.config, server.disk);
-    beat(&mut cluster, 1);
-    beat(&mut cluster, 1);
-    take_snapshot(&mut cluster, 2);
-    let mut server = cluster.servers.remove(&2).unwrap();
-    server.disk.is_snapshot_damaged = true;
-    server.disk.damaged.extend([Index(3), Index(4)]);
-    cluster.start(server.config, server.disk);
+    add_two_learners(&mut cluster);
+    damage_behind_snapshot(&mut cluster, &[3, 4]);
     let newest = membership(&[1, 2, 3], &[4, 5]);
     assert_eq!((cluster.status(2).damaged, &*cluster.status(2).membership), (2, &newest));
     // n3 gives back one entry after the other.
